@@ -17,6 +17,7 @@ from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.core.content import Content
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
+from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
 
@@ -73,6 +74,20 @@ def in_store(
                     known = f"; no longer configured, and known to the store: {', '.join(former)}" if former else ""
                     raise no_such_watch(config, watch, known)
             return await work(store)
+
+    return asyncio.run(found())
+
+
+def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:
+    """Do something on a connection to the ATS's database.
+
+    Raises:
+        SourceError: there is none.
+    """
+
+    async def found() -> _Found:
+        async with connected(dsn) as connection:
+            return await work(connection)
 
     return asyncio.run(found())
 

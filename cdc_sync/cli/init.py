@@ -4,29 +4,26 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc_sync.cli.context import put_out, say
-from cdc_sync.cli.labels import labels_of, show_labels
+from cdc_sync.cli.check import labels_of, show_labels
+from cdc_sync.cli.context import in_database, put_out, say
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration, undecided
 from cdc_sync.config.guessing import FIELDS, Guess, Proposal, Table, propose, rank
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
-from cdc_sync.source.connection import Connection, connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import Dependencies, columns_in
 from cdc_sync.source.survey import Survey, survey, with_values
-
-_Found = TypeVar("_Found")
 
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
@@ -56,12 +53,12 @@ def init(  # noqa: PLR0917 - options, which are given by name
     if output is not None and output.exists() and not force:
         raise OperationError(f"{output} exists, and is left as it is. Name another file, or add --force.")
     named = dict(map(_named, column or []))
-    seen = _at(dsn, survey)
+    seen = in_database(dsn, survey)
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table_ranked(seen, asks=asks) if table is None else (_table_named(seen, table), ())
-    chosen = _at(dsn, partial(with_values, table=chosen))
+    chosen = in_database(dsn, partial(with_values, table=chosen))
     said = {field: _column(chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, said)
     if asks:
@@ -98,14 +95,6 @@ def init(  # noqa: PLR0917 - options, which are given by name
             show_labels(asyncio.run(labels_of(dsn, config, config.watches)))
         except SourceError as error:
             say(f"{error.message} Later: cdc-sync --config {output} labels", err=True)
-
-
-def _at(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:
-    async def found() -> _Found:
-        async with connected(dsn) as connection:
-            return await work(connection)
-
-    return asyncio.run(found())
 
 
 def _some(names: Iterable[object]) -> str:

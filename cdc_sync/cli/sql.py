@@ -1,27 +1,34 @@
-"""`cdc-sync sql`: the DBA's scripts, printed; or run with `--apply`."""
+"""`cdc-sync sql`: the DBA's scripts, printed, or run with `--apply`; and `link`, which fills the side table."""
 
-import asyncio
+import csv
+import io
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import psycopg
 import typer
 from psycopg import errors
 
-from cdc_sync.cli.context import chosen, put_out, say
+from cdc_sync.cli.context import WatchOption, chosen, decodable, in_database, put_out, say
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.rows import LONGEST_TEXT
+from cdc_sync.core.status_url import id_in, id_refusal
 from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts, side_table
-from cdc_sync.source.connection import connected
+from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.grants import grants as grants_script
 from cdc_sync.source.grants import revokes
-from cdc_sync.source.triggers import Verified, verified
+from cdc_sync.source.side_table import IdTable, Link, told
+from cdc_sync.source.side_table import link as put_in
+from cdc_sync.source.triggers import verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 
@@ -56,7 +63,7 @@ StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
-WatchOption = Annotated[
+AnyWatchOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", callback=_watch, help="Only what belongs to this watch, configured or not."),
 ]
@@ -67,6 +74,9 @@ _ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
 
 _NOT_GRANTED = {"01007", "01006"}
 """SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
+
+_ID, _URL = "hellowork_id", "status_url"
+"""The columns of a CSV file of links."""
 
 _NO_TABLE = "Correct the watch's table, or let the connection lead to the database that has it."
 _REMEDIES: dict[type[psycopg.Error], str] = {
@@ -151,7 +161,7 @@ def install(  # noqa: PLR0917 - typer's options
 @sql.command()
 def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    watch: WatchOption = None,
+    watch: AnyWatchOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Whatever was ever installed; no configuration is read, so name --dsn.")
     ] = False,
@@ -192,7 +202,7 @@ def verify(  # noqa: PLR0917 - typer's options
         Literal["installed", "absent"],
         typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
-    watch: WatchOption = None,
+    watch: AnyWatchOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
@@ -205,7 +215,7 @@ def verify(  # noqa: PLR0917 - typer's options
     if not apply:
         put_out(scripts.for_psql(query))
         return
-    seen = asyncio.run(_verify(target.connection() if target else str(dsn), query))
+    seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     for each in seen:
         where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
         say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
@@ -213,11 +223,6 @@ def verify(  # noqa: PLR0917 - typer's options
         say(f"absent      nothing of {'cdc-sync' if watch is None else f'the watch {watch}'} is in this database")
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
-
-
-async def _verify(dsn: str, query: str) -> list[Verified]:
-    async with connected(dsn) as connection:
-        return await verified(connection, query)
 
 
 @sql.command()
@@ -267,12 +272,12 @@ def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool 
     if not apply:
         put_out(scripts.for_psql(script))
         return
-    for notice in asyncio.run(_apply(where(), script, store=store)):
+    for notice in in_database(where(), partial(_apply, script=script, store=store)):
         say(notice, err=True)
     say("done")
 
 
-async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
+async def _apply(connection: Connection, script: str, *, store: bool) -> list[str]:
     notices: list[str] = []
 
     def hear(said: errors.Diagnostic) -> None:
@@ -282,15 +287,14 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
         if said.sqlstate not in _NOT_GRANTED and not of_course:
             notices.append(text)
 
-    async with connected(dsn) as connection:
-        connection.add_notice_handler(hear)
-        try:
-            # In the encoding that the server reads it in: in another, a name's last byte might swallow its quote.
-            await connection.execute(script.encode(connection.info.encoding))
-        except psycopg.Error as error:
-            raise _refused(error, store=store) from error
-        except UnicodeEncodeError as error:
-            raise unwritable(error) from error
+    connection.add_notice_handler(hear)
+    try:
+        # In the encoding that the server reads it in: in another, a name's last byte might swallow its quote.
+        await connection.execute(script.encode(connection.info.encoding))
+    except psycopg.Error as error:
+        raise _refused(error, store=store) from error
+    except UnicodeEncodeError as error:
+        raise unwritable(error) from error
     return notices
 
 
@@ -306,3 +310,112 @@ def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
     )
     remedy = remedy.format(detail=detail, hint=hint)
     return OperationError(visible(f"Nothing was changed: {said}. {remedy}".rstrip()))
+
+
+def link(  # noqa: PLR0917 - typer's options
+    context: typer.Context,
+    application_id: Annotated[
+        str | None,
+        typer.Argument(metavar="APPLICATION_ID", help="HelloWork's id.", show_default=False, callback=decodable),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="The row's key; of several columns, once for each in their order.", callback=decodable
+        ),
+    ] = None,
+    status_url: Annotated[str | None, typer.Option(metavar="URL", help="Its statusApiUrl.", callback=decodable)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help=f"Many at once: {_ID}, the key's columns, maybe {_URL}."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="A row that has another id gets this one; the former counts as deleted.")
+    ] = False,
+    watch: WatchOption = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option(metavar="DSN", help="A login that may fill the table. Else database.dsn, which may not."),
+    ] = None,
+) -> None:
+    """Say which row an application of HelloWork's is, in the side table that `sql id-table` makes. All or nothing."""
+    target = Target(context, dsn)
+    configured = the_one(target.config, watch)
+    ids = IdTable.of(configured)
+    if file is not None:
+        if application_id is not None or row or status_url is not None:
+            raise typer.BadParameter("the file says it all: no id, --row or --status-url", param_hint="--csv")
+        links = _read_links(file, configured)
+    elif application_id is None or not row:
+        raise typer.BadParameter("an APPLICATION_ID with --row, or --csv", param_hint="APPLICATION_ID")
+    else:
+        if len(row) != len(configured.key):
+            message = f"the key is {', '.join(configured.key)}: say --row once for each"
+            raise typer.BadParameter(message, param_hint="--row")
+        links = [Link("--row", tuple(row), application_id.strip(), status_url)]
+    if not ids.is_configured:
+        raise OperationError(
+            "The watch does not read HelloWork's id from a side table, so there is nothing to fill. If it should, its "
+            f"configuration is, with the table that `cdc-sync sql id-table` prints:\n{ids.configuration(configured)}"
+        )
+    if problems := _problems(links, has_url=ids.url is not None):
+        raise OperationError(told(problems))
+    linked = in_database(target.connection(), partial(put_in, watch=configured, links=links, replace=replace))
+    say(f"{linked.new} linked, {linked.changed} changed, {linked.unchanged} were so already")
+
+
+def _read_links(file: Path, watch: Watch) -> list[Link]:
+    """The links of a CSV file, with commas or semicolons."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise OperationError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise OperationError(f"{file}, line {line}: it is not UTF-8. Save it as CSV UTF-8.") from None
+    header, _, _ = text.partition("\n")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in header else ",", strict=True)
+    wanted = [_ID, *watch.key]
+    links, problems = [], []
+    try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+        if sorted(names) not in (sorted(wanted), sorted([*wanted, _URL])):
+            raise OperationError(
+                f"{file}, line 1: expected the columns {', '.join(wanted)} and, if it has status URLs, {_URL}; there "
+                f"is {', '.join(names) or 'nothing'}"
+            )
+        reader.fieldnames = names
+        for values in reader:
+            place = f"line {reader.line_num}"
+            if None in values or None in values.values():
+                problems.append(f"{place}: expected {len(names)} fields")
+                continue
+            key = tuple(values[column] for column in watch.key)
+            links.append(Link(place, key, values[_ID].strip(), values.get(_URL, "").strip() or None))
+    except csv.Error as error:
+        problems.append(f"near line {reader.line_num}: {error}")
+    if problems:
+        raise OperationError(f"{file}: {told(problems)}")
+    return links
+
+
+def _problems(links: list[Link], *, has_url: bool) -> list[str]:
+    """What is wrong with links by themselves."""
+    problems: list[str] = []
+    first: dict[object, str] = {}
+    for each in links:
+        refusal = id_refusal(each.application_id)
+        if refusal is None and len(each.application_id) > LONGEST_TEXT:
+            refusal = f"the application's id has more than {LONGEST_TEXT} characters"
+        wrong = [] if refusal is None else [refusal]
+        if each.url is not None and not has_url:
+            wrong.append("the watch reads no status URL from its side table (columns.status_url)")
+        elif each.url is not None and id_in(each.url) != each.application_id:
+            expected = f"…/v1/applications/{each.application_id}/status"
+            wrong.append(f"the status URL {each.url!r} is not this application's: expected {expected}")
+        named = {each.key: f"row {'/'.join(each.key)}", each.application_id: f"id {each.application_id!r}"}
+        for key, what in named.items():
+            if (place := first.setdefault(key, each.place)) != each.place:
+                wrong.append(f"the {what} stands in {place} already")
+        problems += [f"{each.place}: {why}" for why in wrong]
+    return problems
