@@ -17,7 +17,7 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.running import make_database, make_parts, opened_store
-from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
+from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_told_otherwise, why_held
 from cdc_sync.pipeline.plan import plan as make_plan
 from cdc_sync.pipeline.watch import connect
@@ -120,8 +120,7 @@ async def _waiting(store: Store, name: str) -> list[Planned]:
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[Planned]:
     parts = make_parts(config, name, make_database(config, store), lambda _: None, dry_run=True)
     rules, positions = parts.rules, await store.positions(name)
-    position, most = BaselinePosition.from_text(positions.get(POSITION)), parts.rules.fuse.max_changes
-    first = position is None or not position.done
+    first, most = not await is_adopted(store, name), rules.fuse.max_changes
     before = None if first else before_edit(positions, rules.status)
     unseen = rules.baseline if first else rules.first_status
     fuse = (await store.fuses()).get(name, Fuse())

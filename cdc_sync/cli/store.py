@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -92,8 +93,7 @@ def _is_behind(positions: Mapping[str, str], now: str) -> bool:
     """Whether a server is behind what the store has read of a watch."""
     guard = ReplicaGuard()
     guard.load(positions.get(POSITION))
-    try:
+    with suppress(SourceError):
         guard.check(now)
-    except SourceError:
-        return True
-    return False
+        return False
+    return True
