@@ -22,7 +22,7 @@ EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
 _IN_ORDER = """
-run check init plan labels:check link:sql status explain resend:outbox pause:outbox resume:outbox backup:store
+run check init plan labels:check link:sql status explain:status resend:outbox pause:outbox resume:outbox backup:store
 adopt-database:store emulator:rehearsing demo:rehearsing sql dead-letters:outbox fuse:outbox config
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
