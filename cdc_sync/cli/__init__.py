@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -92,7 +91,7 @@ def _main(
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. A pipe that is closed and Ctrl-C end it by typer, with 1 and 130."""
     # What the driver warns of, it raises as well; then we say it in our own words.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:
@@ -103,9 +102,3 @@ def main() -> None:
     except OperationError as error:
         say_lines(f"cdc-sync: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
