@@ -217,11 +217,13 @@ def resend(
 ) -> None:
     """Send these applications' present state to HelloWork once more. Works with the daemon up or down."""
     config = configured(context)
-    if watch not in {None, *config.watches}:
-        raise typer.BadParameter(
-            f"the watch {watch!r} is not, or no longer, configured: what HelloWork acknowledged of it may not be the "
-            f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
-        )
+
+    async def check(_: Store) -> None:
+        if watch is not None and watch not in config.watches:
+            raise typer.BadParameter(
+                f"the watch {watch!r} is no longer configured: what HelloWork acknowledged of it may not be the "
+                f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
+            )
 
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
@@ -231,6 +233,7 @@ def resend(
         await record(store, "resend", len(done), watch)
         return done
 
+    in_store(config, watch, check)
     if not yes:
         number = f"{len(ids)} applications" if len(ids) > 1 else "1 application"
         _confirm(f"The present state of {number} will be sent to HelloWork once more: {', '.join(ids)}.")
