@@ -16,7 +16,7 @@ import sys
 import time
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -238,8 +238,9 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
         before = ""
         try:
             for left in reversed(range(_TRIES)):
-                connection = await super().connect(*args, autocommit=True, prepare_threshold=None, **kwargs)
-                try:
+                async with AsyncExitStack() as unless_kept:
+                    connection = await super().connect(*args, autocommit=True, prepare_threshold=None, **kwargs)
+                    unless_kept.push_async_callback(connection.close)
                     await connection.execute(session_settings(connection.info.server_version))
                     server = ReplicaPosition.from_text(await ask(connection)).server
                     # The same other one twice: that is where the address leads now.
@@ -249,17 +250,11 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                         if process == connection.info.backend_pid:
                             connection.prepare_threshold = sys.maxsize  # never by itself: see `Pool`
                         pool.refused = None
+                        unless_kept.pop_all()
                         return connection
-                except BaseException:
-                    await connection.close()
-                    raise
-                before = server
-                await connection.close()
-        except psycopg.Error as error:
-            pool.refused = translate(error, "connecting")
-            raise
-        except SourceError as error:
-            pool.refused = error
+                    before = server
+        except (psycopg.Error, SourceError) as error:
+            pool.refused = error if isinstance(error, SourceError) else translate(error, "connecting")
             raise
 
 
