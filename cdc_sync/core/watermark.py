@@ -30,10 +30,14 @@ _STILL = (
     "{column} did not move when {rows} rows changed, so only sweeps found them: part of the ATS does not set it, or "
     "the change was in another table"
 )
-_BEHIND = (
-    "{column} of {rows} changed rows was {hours} h in the past when it was written, so only sweeps found them: "
-    + _ZONES
-)
+_BEHIND = "{column} of {rows} changed rows was {hours} h in the past when it was written, so only sweeps found them: "
+
+_BY_HOURS = {
+    _AHEAD: _AHEAD + ", by {hours} h: " + _ZONES,
+    _EARLY: _EARLY + ", by {hours} h: the ATS writes the two in different time zones",
+    _STILL: _BEHIND + _ZONES,
+}
+"""What rows show of a watermark, and what they show if all are off by the same hours."""
 
 
 class Evidence:
@@ -50,7 +54,7 @@ class Evidence:
         self.resolution = resolution
         self.reported: str | None = None
         # By what they show: the distance that a row had first, and when it was seen last.
-        self._seen: dict[str, dict[Key, tuple[int, int]]] = {_AHEAD: {}, _EARLY: {}, _STILL: {}}
+        self._seen: dict[str, dict[Key, tuple[int, int]]] = {shown: {} for shown in _BY_HOURS}
         self._between_sweeps = 0
 
     def polled(self, key: Key, instant: int, created: int | None, now: int) -> None:
@@ -73,12 +77,7 @@ class Evidence:
             distances = [distance for distance, _ in seen.values()]
             if len(distances) >= LEAST:
                 hours = self._hours_behind(distances) if shown == _STILL else _whole_hours(distances)
-                by_hours = {
-                    _AHEAD: _AHEAD + ", by {hours} h: " + _ZONES,
-                    _EARLY: _EARLY + ", by {hours} h: the ATS writes the two in different time zones",
-                    _STILL: _BEHIND,
-                }
-                text = by_hours[shown] if hours else shown
+                text = _BY_HOURS[shown] if hours else shown
                 said.append(text.format(column=self.column, rows=len(distances), hours=hours))
         return "; ".join(said) or None
 

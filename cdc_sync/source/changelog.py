@@ -201,17 +201,11 @@ class ChangeLog:
         listed = listed or []
         if reader is not None:
             self._table_size = found_size or 0
-        return Changes(
-            number=len(listed),
-            # NULL in a related table's key: it belongs to no application.
-            times=latest((tuple(key), at) for key, at in listed if key and None not in key),
-            rows=None if reader is None else reader.taken(rows),
-            everything=not all(key for key, _ in listed),
-            full=len(listed) == limit,
-            searched=searched,
-            size=size,
-            places=tuple(places),
-        )
+        # NULL in a related table's key: it belongs to no application.
+        times = latest((tuple(key), at) for key, at in listed if key and None not in key)
+        found = None if reader is None else reader.taken(rows)
+        everything, full = not all(key for key, _ in listed), len(listed) == limit
+        return Changes(len(listed), times, found, everything, full, searched, size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
         """Delete from the log what was read of it.

@@ -68,14 +68,9 @@ class ReplicaPosition:
         """From a JSON array: start, address, port, whether in recovery, snapshot as PostgreSQL writes it, timeline."""
         started, address, port, in_recovery, snapshot, timeline = json.loads(text)
         xmin, xmax, listed = snapshot.split(":")
-        return cls(
-            server=f"{started} {address or 'socket'} {port or ''}".rstrip(),
-            in_recovery=in_recovery,
-            xmin=int(xmin),
-            xmax=int(xmax),
-            open=frozenset(int(each) for each in listed.split(",") if each),
-            timeline=timeline or 0,
-        )
+        server = f"{started} {address or 'socket'} {port or ''}".rstrip()
+        open_ = frozenset(int(each) for each in listed.split(",") if each)
+        return cls(server, in_recovery, int(xmin), int(xmax), open_, timeline or 0)
 
 
 def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
