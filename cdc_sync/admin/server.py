@@ -279,15 +279,15 @@ class AdminServer:
         if visitor.session is not None:
             # It is for this page alone.
             done, visitor.session.done = visitor.session.done, done
-        values: dict[str, Any] = {"overview": seen, "visitor": visitor, "done": done}
-        return self._html(request, "overview.html", now=now, has_actions=self._access.has_actions, **values)
+        has_actions = self._access.has_actions
+        return self._html(request, "overview.html", overview=seen, visitor=visitor, done=done, has_actions=has_actions)
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
         found = await story(self._config, self._store, searched, self._clock())
         status = 200 if found["chapters"] or found["hits"] else 404
-        values: dict[str, Any] = {"story": found, "visitor": _visitor.get(), "searched": searched}
-        return self._html(request, "application.html", status=status, now=found["now"], **values)
+        visitor = _visitor.get()
+        return self._html(request, "application.html", status=status, visitor=visitor, story=found, searched=searched)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
@@ -315,9 +315,7 @@ class AdminServer:
         self._access.log_in(request, response)
         return response
 
-    def _html(
-        self, request: web.Request, template: str, *, status: int = 200, now: int = 0, **values: Any
-    ) -> web.Response:
+    def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page in the visitor's language, which is kept if it was asked for."""
         # Brings Jinja along, which a daemon whose page nobody looks at does not need.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
@@ -331,7 +329,7 @@ class AdminServer:
         values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
         # A name is for who was let in.
         values["title"] = (admin.title or self._config.database.place()) if "visitor" in values else None
-        text = render(template, language, now, **values)
+        text = render(template, language, self._clock(), **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
         if asked == language.code:
             path = self._access.cookies_path
