@@ -7,7 +7,6 @@ plans. Sequential scans and sorts are forbidden while it does, so that the answe
 and not about the size that the table has today.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
 from functools import cache, partial
@@ -358,8 +357,8 @@ class _Watch:
         """
         await self._connection.execute(catalog("only_by_index"))
         explain = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
-        ((answer,),) = await rows_of(self._connection, explain, [value])
-        plan: Plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+        (((explained,),),) = await rows_of(self._connection, explain, [value])
+        plan: Plan = explained["Plan"]
         leading = await rows_of(self._connection, catalog("leading_columns"), [list(query_plan.indexes(plan))])
         is_page = isinstance(value, int)
         if query_plan.is_in_order(plan) if is_page else query_plan.seeks(plan, dict(leading)):
