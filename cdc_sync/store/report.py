@@ -114,7 +114,8 @@ class Report(Driver):
         through the events of other kinds.
         """
         rows = await self.ask("recent_ends", failed=failed, among=among, limit=limit)
-        return [_event(row[:-1]) for row in rows]
+        newest = sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
+        return [_event(row[:-1]) for row in newest]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """How many attempts ended, from the step that `since` is in on; steps without any are left out."""

@@ -88,9 +88,7 @@ UNION ALL
    FROM @history
   WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
   ORDER BY number DESC
-  LIMIT :limit)
- ORDER BY number DESC
- LIMIT :limit;
+  LIMIT :limit);
 
 -- name: replace_about
 -- Of several daemons that have read the same, one writes; the others look again.

@@ -88,8 +88,7 @@ SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
   FROM @history
  WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
- ORDER BY number DESC LIMIT :limit)
- ORDER BY number DESC LIMIT :limit;
+ ORDER BY number DESC LIMIT :limit);
 
 -- name: replace_about
 INSERT INTO @about AS a (name, value) VALUES (:name, :value)
