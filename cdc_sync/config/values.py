@@ -12,7 +12,7 @@ from ipaddress import IPv6Address
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema, model_validator
 
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified
@@ -39,7 +39,7 @@ class Section(pydantic.BaseModel):
     # Inputs are hidden because an exception travels: into logs, into a report of a crash.
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    @pydantic.model_validator(mode="before")
+    @model_validator(mode="before")
     @classmethod
     def _nothing_is_all_defaults(cls, value: Any) -> Any:
         # A section whose keys are all commented out is null in YAML.

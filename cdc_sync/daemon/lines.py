@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 from logging import DEBUG, ERROR, INFO, WARNING
 from pathlib import Path
 
@@ -149,7 +149,13 @@ def _text(put: Put, *, colors: bool) -> Write:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC).isoformat(timespec='microseconds')[:26]}Z"
+    second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(second)}.{microsecond:06}Z"
+
+
+@lru_cache(maxsize=1)  # many lines have the same one
+def _second(since_the_epoch: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since_the_epoch))
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
