@@ -4,8 +4,7 @@ document      YAML as plain values whose places are known; ${NAME} and ${file:PA
 values        how single values are read
 models, watch what the keys are, and what each must be
 dsn           what is wrong with a connection string, and what may be shown of it
-loading       from a file to the values, the validator's errors in our words
-disclosure    what of the file may be shown in them
+loading       from a file to the values, the validator's errors in our words, and what of the file may be shown in them
 suspicions    what is allowed and hardly ever meant, and what other users of this host may do with secrets
 schema        the JSON Schema and the annotated example
 """

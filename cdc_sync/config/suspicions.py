@@ -10,8 +10,8 @@ from pathlib import Path as FilePath
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc_sync.config.disclosure import at, path_text
 from cdc_sync.config.document import Document, read_text, substitute
+from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import is_personal, known, words
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Mistake, Path, Problem, messages

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from configuration_reference import reference
 
-from cdc_sync.config.disclosure import ANY_NAME, all_sections
+from cdc_sync.config.loading import ANY_NAME, all_sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cdc_sync.config import Config, example, json_schema, parse, warnings
-from cdc_sync.config.disclosure import all_sections
+from cdc_sync.config.loading import all_sections
 from cdc_sync.config.values import Section
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from support.installation import merged
 
 from cdc_sync.cli import app
 from cdc_sync.config import Config, parse, warnings
-from cdc_sync.config.disclosure import ANY_NAME, all_sections
+from cdc_sync.config.loading import ANY_NAME, all_sections
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
