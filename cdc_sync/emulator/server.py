@@ -2,6 +2,10 @@
 
 Calls to wrong paths and with wrong methods are recorded like any other (they are a client's mistake that a test must
 see), but no fault is spent on them.
+
+The control API, `/_emulator/…` (what was received, and what shall go wrong), has no authentication: it belongs on
+loopback, or on a network where everyone may play. The pages of a browser may not: it refuses what comes for a page of
+another site, and on loopback what names another host (DNS rebinding).
 """
 
 import asyncio
@@ -10,24 +14,42 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from aiohttp import web
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
 from cdc_sync.emulator import faults
 from cdc_sync.emulator.calls import Call, CallLog, conceal
-from cdc_sync.emulator.control import PREFIX, control
 from cdc_sync.emulator.faults import Fault, refusal
 from cdc_sync.emulator.validation import MAX_BODY_BYTES, read_call
-from cdc_sync.listening import Listener, allow_all_descriptors, bugs_alone, descriptors
+from cdc_sync.listening import (
+    Listener,
+    allow_all_descriptors,
+    bugs_alone,
+    comes_from_ourselves,
+    descriptors,
+    names_loopback,
+)
 
 _STOP_GRACE_SECONDS = 0.1
 _NO_SUCH_PATH = "No such path; expected /v1/applications/{applicationId}/status"
+
+PREFIX = "/_emulator/"
+MAX_CONTROL_BYTES = 8 * 1024 * 1024
+"""Of a list of faults or of application ids: a hundred thousand of these, and of those more than anybody scripts."""
+
+_OUR_SITES = frozenset({"same-origin", "none"})
+"""`none`: a person has typed the address, or clicked it in a terminal."""
+
+_KNOWN = TypeAdapter[frozenset[str] | None](frozenset[Annotated[str, Field(min_length=1)]] | None)
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
@@ -187,7 +209,7 @@ class Emulator:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         with self._listener.answering(request):
             if request.raw_path.startswith(PREFIX):
-                return await control(self, request)
+                return await _control(self, request)
             if request.method == "HEAD" and request.raw_path == "/":
                 # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
                 return refusal(404, _NO_SUCH_PATH)
@@ -282,6 +304,74 @@ class Emulator:
             of = f"id {call.application_id} for ATS {self.options.ats_name}"
             return refusal(404, f"Could not find applicationInfo with {of}")
         return None
+
+
+class _Wanted(BaseModel, extra="forbid"):
+    """The parameters of `GET /_emulator/calls`."""
+
+    after: Annotated[int, Field(ge=0)] = 0
+    wait: Annotated[float, Field(ge=0, le=3_600)] = 0
+    count: Annotated[int, Field(ge=1)] = 1
+
+
+async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response:
+    """Do what a request requires, if it is allowed to."""
+    host = request.headers.get("Host")
+    # No browser leaves Host out.
+    if emulator.is_loopback and host is not None and not names_loopback(host):
+        return refusal(421, f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1 or localhost")
+    if not comes_from_ourselves(request, _OUR_SITES):
+        return refusal(403, "this was requested by a page of another site")
+    try:
+        return await _obey(emulator, request)
+    except ValidationError as error:
+        return refusal(400, faults.explain(error))
+    except (ValueError, faults.FaultError) as error:
+        return refusal(400, str(error))
+
+
+async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  # noqa: PLR0911 - a table
+    match request.method, request.path.removeprefix(PREFIX):
+        case "GET", "calls":
+            poll = _Wanted.model_validate(dict(request.query))
+            # Fewer calls than hoped for are an answer, too.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(poll.wait):
+                    await emulator.log.wait(poll.count, after=poll.after)
+            return faults.answer([call.as_json() for call in emulator.log.after(poll.after)])
+        case "DELETE", "calls":
+            emulator.log.forget()
+        case "GET", "state":
+            return faults.answer(emulator.state)
+        case "DELETE", "state":
+            emulator.state = {}
+        case "POST", "faults":
+            wanted = from_json(await _body(request))
+            emulator.inject(*(wanted if isinstance(wanted, list) else [wanted]))
+            return faults.answer([fault.model_dump(mode="json") for fault in emulator.faults])
+        case "GET", "faults":
+            return faults.answer([fault.model_dump(mode="json") for fault in emulator.faults])
+        case "DELETE", "faults":
+            emulator.faults.clear()
+        case "GET", "applications":
+            return faults.answer(None if emulator.known is None else sorted(emulator.known))
+        case "PUT", "applications":
+            emulator.known = _KNOWN.validate_json(await _body(request))
+        case _:
+            return refusal(
+                404, "No such request; GET and DELETE calls, state, faults; POST faults; GET, PUT applications"
+            )
+    return web.Response(status=204)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    """The body, whatever its type: `curl -d` names a form."""
+    raw = bytearray()
+    while piece := await request.content.readany():
+        raw += piece
+        if len(raw) > MAX_CONTROL_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_CONTROL_BYTES, len(raw))
+    return bytes(raw)
 
 
 async def serve(

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cdc_sync.emulator import Emulator, EmulatorOptions
-from cdc_sync.emulator.control import MAX_BODY_BYTES
+from cdc_sync.emulator.server import MAX_CONTROL_BYTES
 
 REQUESTS = [
     ("GET", "calls"),
@@ -129,7 +129,7 @@ async def test_a_body_without_end_is_refused_and_not_kept(
     try:
         async with client.request(method, f"{emulator.url}/_emulator/{path}", data=pieces(), headers=headers) as answer:
             assert answer.status == 413
-            assert str(MAX_BODY_BYTES) in await answer.text()
+            assert str(MAX_CONTROL_BYTES) in await answer.text()
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
         # The server is done with it while the client still sends.
         pass
