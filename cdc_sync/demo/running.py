@@ -1,4 +1,7 @@
-"""The whole show: real parts put together, the scenario played, the verdict, and everything put away again."""
+"""The whole show: real parts put together, the scenario played, the verdict, and everything put away again.
+
+The scenario's data stand in files beside this one.
+"""
 
 import asyncio
 import os
@@ -7,12 +10,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import aiohttp
 import psycopg
+import yaml
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -21,10 +28,8 @@ from rich.text import Text
 from cdc_sync import event_loop
 from cdc_sync.core.conditions import wrong
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.visible import visible_lines
-from cdc_sync.demo import scenario
+from cdc_sync.core.visible import visible, visible_lines
 from cdc_sync.demo.postgres import Server, free_port, server
-from cdc_sync.demo.scenario import Mode, Step, application_of, differences, said, steps
 from cdc_sync.emulator import Call, Emulator
 
 PATIENCE = 20.0
@@ -33,6 +38,7 @@ PATIENCE = 20.0
 _POLL = 0.02
 
 _Found = TypeVar("_Found")
+Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _PAUSE = 0.35
@@ -48,6 +54,64 @@ _DATABASE = "ats"
 
 class DemoError(OperationError):
     """Something that the demo needs did not happen; the message says what, and where to look."""
+
+
+def text(name: str, **values: object) -> str:
+    """The text of one of the files, with these values in their places."""
+    return Template(Path(__file__).with_name(name).read_text()).substitute(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens in the ATS.
+
+    Attributes:
+        done: what is done, for people.
+        acts: how: SQL, or what is done to the daemon.
+        expected: the calls that must follow (`application status job`); their order counts within an application.
+        silent: what of it is rightly not sent, and why; empty if everything is.
+    """
+
+    done: str
+    acts: Sequence[str]
+    expected: Sequence[str] = ()
+    silent: str = ""
+
+
+def steps() -> list[Step]:
+    """The scenario."""
+    return [Step(**each) for each in yaml.safe_load(Path(__file__).with_name("scenario.yaml").read_text())]
+
+
+def said(call: Call) -> str:
+    """What HelloWork received by a call: `application status job`, and why it did not take it, if so."""
+    body = call.body if isinstance(call.body, dict) else {}
+    told = f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}"
+    if call.status != 200 or call.violations:  # noqa: PLR2004 - OK
+        told += f" ({'; '.join((f'answered {call.status}', *call.violations))})"
+    return visible(told)
+
+
+def application_of(call: str) -> str:
+    """The application of a call as `said` writes it."""
+    return call.partition(" ")[0]
+
+
+def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
+    """The applications of which HelloWork received something else than it should, in words; empty if there is none.
+
+    Each is to have had the same calls, in the same order, and not one more.
+    """
+    wanted, heard = list(expected), list(received)
+    found = []
+    for application in sorted(set(map(application_of, (*wanted, *heard)))):
+        should, did = (
+            " → ".join(call.partition(" ")[2] for call in calls if application_of(call) == application) or "nothing"
+            for calls in (wanted, heard)
+        )
+        if should != did:
+            found.append(f"{application}: expected {should}; received {did}")
+    return found
 
 
 async def until(probe: Callable[[], Awaitable[_Found | None]], what: str) -> _Found:
@@ -86,7 +150,7 @@ class Daemon:
         capture = f"mode: {mode}" + (", watermark: updated_at, poll_interval: 200ms" if mode == "poll" else "")
         dsn, state = postgres.dsn_for(_DATABASE, _ROLE), folder / "state.db"
         settings = {"dsn": dsn, "base_url": base_url, "state": state, "capture": capture, "admin_port": port}
-        self.config.write_text(scenario.text("config.yaml", **settings))
+        self.config.write_text(text("config.yaml", **settings))
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of this very `cdc-sync`, with the daemon's configuration."""
@@ -185,7 +249,7 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
             async with await Ats.connect(postgres.dsn, autocommit=True) as connection:
                 await connection.execute(f"CREATE DATABASE {_DATABASE}".encode())
             ats = await stack.enter_async_context(await Ats.connect(postgres.dsn_for(_DATABASE), autocommit=True))
-            await ats.execute(scenario.text("ats.sql").encode())
+            await ats.execute(text("ats.sql").encode())
             show.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {emulator.url}.")
             await show.set_up(mode, ats, daemon)
             result = await show.perform(ats, daemon)
@@ -364,4 +428,4 @@ def _invitation(postgres: Server, daemon: Daemon, emulator_url: str) -> Text:
         "command": " ".join(daemon.command()),
     }
     escaped = {name: escape(value) for name, value in told.items()}
-    return Text.from_markup(scenario.text("invitation.txt", **escaped).removesuffix("\n"), emoji=False)
+    return Text.from_markup(text("invitation.txt", **escaped).removesuffix("\n"), emoji=False)

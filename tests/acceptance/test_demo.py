@@ -21,10 +21,9 @@ from support.binaries import BIN_FOLDER
 from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
-from cdc_sync.demo import running, scenario
+from cdc_sync.demo import running
 from cdc_sync.demo.binaries import PostgresMissingError, find_binaries
-from cdc_sync.demo.running import run_demo
-from cdc_sync.demo.scenario import Mode, Step, differences, said, steps
+from cdc_sync.demo.running import Mode, Step, differences, run_demo, said, steps
 from cdc_sync.emulator import Call
 
 COMMAND = Path(sys.executable).with_name("cdc-sync")
@@ -178,8 +177,8 @@ def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, m
 
 
 def test_fails_when_the_daemon_does(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = scenario.text
-    monkeypatch.setattr(scenario, "text", lambda name, **_: "watches: {}\n" if name == "config.yaml" else text(name))
+    text = running.text
+    monkeypatch.setattr(running, "text", lambda name, **_: "watches: {}\n" if name == "config.yaml" else text(name))
     shown = StringIO()
     assert run_demo("poll", Console(file=shown, width=118), keep=False) == 1
     assert re.search(r"FAILED: `cdc-sync sql grants` ended with exit code 78", shown.getvalue())
