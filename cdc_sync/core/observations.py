@@ -45,22 +45,19 @@ class Dispatch:
 
     def __init__(self, *consumers: Consumer) -> None:
         self._consumers = consumers
-        self._table: dict[type[Event], tuple[Handler, ...]] = {}
-        self._others: tuple[Handler, ...] = ()
         self.rebuild()
 
     def rebuild(self) -> None:
         """Ask the consumers anew: what one of them does about some event has changed."""
         offers = [offer() for offer in self._consumers]
-        self._table = {
+        self._table: dict[type[Event], tuple[Handler, ...]] = {
             of: tuple(handler for each in offers if (handler := each.get(of, each.get(Event))))
             for of in {Event}.union(*offers)
         }
-        self._others = self._table[Event]
 
     def emit(self, event: Event) -> None:
         """Have an event handled."""
-        for handle in self._table.get(type(event), self._others):
+        for handle in self._table.get(type(event), self._table[Event]):
             handle(event)
 
 
