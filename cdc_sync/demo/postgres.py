@@ -103,6 +103,12 @@ class Kept:
         code: int | None = self._ask(pid)
         return code
 
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a process, if it runs."""
+        # Its id is its own until its exit code has been asked for.
+        if self.exit_code(pid) is None:
+            os.kill(pid, number)
+
     def _ask(self, request: object) -> Any:
         with self._lock:
             self._keeper.write(json.dumps(request).encode() + b"\n")
@@ -207,8 +213,8 @@ class Server:
         Raises:
             PostgresFailedError: it did not stop in time.
         """
-        if self.pid and self.kept.exit_code(self.pid) is None:
-            os.kill(self.pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+        if self.pid:
+            self.kept.signal(self.pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
             self.wait_for(self.pid, f"postgres (process {self.pid}) did not stop")
 
     def create(self) -> None:

@@ -171,7 +171,7 @@ class Daemon:
         async def ended() -> int | None:
             return self._kept.exit_code(self._pid)
 
-        os.kill(self._pid, number)
+        self._kept.signal(self._pid, number)
         return await until(ended, f"the daemon to end after {number.name}")
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
@@ -255,7 +255,7 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
             result = await show.perform(ats, daemon)
             if keep:
                 await show.stay(_invitation(postgres, daemon, emulator.url))
-            code = await daemon.end(signal.SIGTERM)  # as systemd would
+            code = await daemon.end(signal.SIGTERM) if result == 0 else 0  # as systemd would
         except (DemoError, psycopg.Error) as error:
             return show.fail(str(error), daemon)
         return result if code == 0 else show.fail(f"on SIGTERM the daemon ended with exit code {code}, not 0", daemon)

@@ -185,6 +185,15 @@ def test_fails_when_the_daemon_does(temporary: Path, monkeypatch: pytest.MonkeyP
     assert_nothing_left(temporary)
 
 
+def test_fails_when_the_daemon_ends_in_the_middle(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "steps", lambda: [Step("it is killed", ["kill"], ["HW-1001 hired J-100"])])
+    shown = StringIO()
+    assert run_demo("notify", Console(file=shown, width=118), keep=False) == 1
+    assert re.search(r"✗ +it is killed", shown.getvalue())
+    assert shown.getvalue().count("the daemon has ended, with exit code -9") == 1
+    assert_nothing_left(temporary)
+
+
 def _set(status: str, number: int) -> str:
     return f"UPDATE applications SET status = '{status}' WHERE hellowork_id = 'HW-{number}'"  # noqa: S608 - ours
 

@@ -72,9 +72,8 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
         wait_until(lambda: _answers(dsn), "the standby answers")
         yield Standby(dsn, server, data)
     finally:
-        if server.kept.exit_code(pid) is None:
-            os.kill(pid, signal.SIGINT)
-            server.wait_for(pid, "the standby did not stop")
+        server.kept.signal(pid, signal.SIGINT)
+        server.wait_for(pid, "the standby did not stop")
 
 
 def follow(dsn: str, data: Path, primary: str) -> None:

@@ -1,7 +1,6 @@
 """PostgreSQL servers with addresses of their own: a primary and the standbys that follow it, with failover."""
 
 import asyncio
-import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,8 +53,8 @@ class Node:
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it, as a crash unless told otherwise."""
-        if self._pid is not None and self.server.kept.exit_code(self._pid) is None:
-            os.kill(self._pid, number)
+        if self._pid is not None:
+            self.server.kept.signal(self._pid, number)
             self.server.wait_for(self._pid, f"the server at {self.address} did not stop")
 
     def set(self, name: str, value: str) -> None:
