@@ -3,6 +3,7 @@
 A group is trusted: it is how a file is shared with whom it is meant for.
 """
 
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
@@ -15,7 +16,7 @@ from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import is_personal, known, words
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
-from cdc_sync.config.watch import PlainColumn, Watch, bare_column
+from cdc_sync.config.watch import PlainColumn, SqlColumn, Watch, bare_column
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
@@ -24,6 +25,14 @@ _SHORTEST_SECRET = 8
 
 _STAND_IN = "reference-to-a-secret"
 """What a reference is replaced by: nothing would make another setting of `host=${NAME} user=x`."""
+
+_NO_COLUMN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\b(?:FROM|JOIN)\s+[\w.\"]+", re.DOTALL | re.IGNORECASE)
+"""What names no column in an expression: texts, comments, tables."""
+
+_NAMED = re.compile(r'(?:(\w+)\s*\.\s*)?("(?:[^"]|"")+"|\b[^\W\d]\w*)(?!\s*[.(]|\w)')
+"""A column as an expression names it, and its table if that is said."""
+
+_A_NAME = frozenset({"name", "nom"})
 
 
 def warnings(config: Config) -> list[Problem]:
@@ -68,8 +77,20 @@ def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
         yield _suspicion("status-number/in-part" if translated else "status-number", (*path, "status"), status)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
-        if isinstance(mapped, PlainColumn) and is_personal(mapped.name):
-            yield _suspicion("personal-data", (*path, field), mapped.name)
+        if mapped is not None and (found := _personal(mapped)):
+            yield _suspicion("personal-data", (*path, field), ", ".join(found))
+
+
+def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
+    """The columns a value is made of that look like personal data, as far as an expression names them."""
+    if isinstance(mapped, PlainColumn):
+        return [mapped.name] if is_personal(mapped.name) else []
+    named = [(owner, name.strip('"')) for owner, name in _NAMED.findall(_NO_COLUMN.sub(" ", mapped.sql))]
+    named += [("t", name) for name in mapped.depends_on or ()]
+    # Another table's `name` is a label's, as a rule.
+    return list(
+        dict.fromkeys(name for owner, name in named if is_personal(name) and (owner == "t" or words(name) - _A_NAME))
+    )
 
 
 def _suspicion(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:

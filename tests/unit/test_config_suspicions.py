@@ -109,6 +109,37 @@ def test_personal_data_is_pointed_out(field: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ({"sql": "lower(t.email)"}, "email"),
+        ({"sql": 't."Téléphone" || t.birth_date'}, "Téléphone, birth_date"),
+        ({"sql": "coalesce(t.ref, email)"}, "email"),
+        ({"sql": "(SELECT p.email FROM people p WHERE p.id = t.person)"}, "email"),
+        ({"sql": "upper(t.name)"}, "name"),
+        ({"sql": "masked(t)", "depends_on": ["salary"]}, "salary"),
+    ],
+)
+def test_personal_data_inside_an_expression_is_pointed_out(expression: dict[str, Any], found: str) -> None:
+    (line,) = warned({f"{WATCH}.columns.source": expression})
+
+    assert line.startswith(f"{WATCH}.columns.source: looks like personal data")
+    assert f"(found: {found})" in line
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "(SELECT s.name FROM stages s WHERE s.id = t.stage_id)",
+        "CASE WHEN t.canal = 'email' THEN 'e-mail' END -- no t.phone",
+        "(SELECT a.label /* t.phone */ FROM public.addresses a WHERE a.id = t.origin)",
+        "phone(t.ref)",
+    ],
+)
+def test_an_expression_that_names_no_personal_data_is_left_alone(sql: str) -> None:
+    assert warned({f"{WATCH}.columns.source": {"sql": sql}}) == []
+
+
 def test_what_init_left_undecided_is_pointed_out() -> None:
     remedy = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
     assert warned({"undecided": ["status: a or b?", "key: none"]}) == [
