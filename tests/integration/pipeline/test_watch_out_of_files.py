@@ -31,10 +31,10 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
     refused = False
     looked_for = triggers.installation
 
-    async def installation(*arguments: Any) -> Any:
+    async def installation(*arguments: Any, **named: Any) -> Any:
         if refused:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return await looked_for(*arguments)
+        return await looked_for(*arguments, **named)
 
     monkeypatch.setattr(capture, "installation", installation)
 
