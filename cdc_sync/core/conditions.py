@@ -68,8 +68,8 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
 
 def wrong(conditions: Conditions) -> Conditions:
     """Those that keep changes from arriving: not a daemon that waits for its turn, nor a watermark."""
-    aside = (f"{STANDBY} ", f"{WATERMARK} ")
-    return {name: message for name, message in conditions.items() if not name.startswith(aside)}
+    aside = {name for name in conditions if is_standby(name) or name.startswith(f"{WATERMARK} ")}
+    return {name: message for name, message in conditions.items() if name not in aside}
 
 
 def is_standby(name: str) -> bool:
