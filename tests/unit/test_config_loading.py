@@ -51,7 +51,7 @@ config.yaml:5: hellowork.headers.X-Api-Key: the environment variable HELLOWORK_A
 config.yaml:6: hellowork.timeout: expected a duration such as 500ms, 30s, 5m, 2h or 7d (found: ten seconds)
 config.yaml:9: watches.applications.table: expected a table's name, such as public.applications: it has 3 parts, but \
 only a schema and a table may be named (the connection says which database); a dot that belongs to a name needs double \
-quotes around that name (found: ats.public.applications)
+quotes around it (found: ats.public.applications)
 config.yaml:11: watches.applications.poll_interval: unknown key; it belongs in capture
 config.yaml:12: watches.applications.columns.job_id: required key is missing (the job's id in the ATS)
 config.yaml:17: watches.applications.capture.mod: unknown key; did you mean "mode"?
