@@ -184,8 +184,9 @@ def explain(
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
         not_yet = "".join(f" The baseline of {name} is not done: it may not have been seen yet." for name in unread)
         say(
-            f"No application {application_id!r} in {where} of the store {place_of(config)}, by its id, by its row's "
-            f"key, or by how its id begins. Is it the id on HelloWork's side (columns.application_id, or the one "
+            f"No application {application_id!r} in {where} of the store {place_of(config)}. Looked for it among "
+            f"known applications, pending, held and dead entries, and rows that cannot be reported: by id, by the "
+            f"row's key, and by how ids begin. Is it the id on HelloWork's side (columns.application_id, or the one "
             f"inside the status URL), and did the daemon run since the row exists?{not_yet}",
             err=True,
         )
