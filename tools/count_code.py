@@ -1,5 +1,7 @@
 """Lines of code by package, without blanks, comments and docstrings: `python tools/count_code.py FOLDER [--files]`.
 
+The docstring of an attribute, the text under its assignment, is one too (PEP 257).
+
 A line counts if a token of the program stands on it. Formatting that packs statements more densely would make the
 figure smaller, which is why `ruff format` decides about that.
 """
@@ -30,9 +32,13 @@ def code_lines(text: str) -> int:
         if token.type not in _NO_CODE:
             counted.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            docstring = node.body[0]
-            counted.difference_update(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1))
+        if not isinstance(node, _DOCUMENTED):
+            continue
+        for before, statement in zip([node, *node.body], node.body, strict=False):
+            # A text by itself documents what it stands under: the module, the class, the function, or an attribute.
+            match statement:
+                case ast.Expr(ast.Constant(str())) if isinstance(before, (*_DOCUMENTED, ast.Assign, ast.AnnAssign)):
+                    counted.difference_update(range(statement.lineno, (statement.end_lineno or 0) + 1))
     return len(counted)
 
 
