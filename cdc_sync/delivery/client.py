@@ -25,7 +25,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import aiohttp
 from aiohttp import hdrs
@@ -107,7 +107,9 @@ class Client:
                 # An answer may come before all of the request is written, a refusal before the kernel at the other end
                 # has taken it.
                 refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's classes are numbers
-                answered = whole and not any(_unsent(transport, taken=refused) for transport in used)
+                answered = whole and not any(
+                    transport.get_write_buffer_size() or (refused and _unsent(transport)) for transport in used
+                )
             finally:
                 if not response.closed:
                     response.release()
@@ -220,7 +222,8 @@ class _Request(aiohttp.ClientRequest):
         # The transport of the socket itself. That of TLS lets go of it when it is closed, and then goes on with what
         # is in its buffers: aborting it does nothing.
         made.transports.append(getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport)
-        protocol.transport = joining = _Joining(transport, made.body)
+        joining = cast("asyncio.Transport", _Joining(made.body, transport.is_closing, transport.write))
+        protocol.transport = joining
         try:
             return await super().send(conn)
         finally:
@@ -228,21 +231,18 @@ class _Request(aiohttp.ClientRequest):
                 protocol.transport = transport
 
 
-class _Joining(asyncio.Transport):
-    """A transport while a request is sent on it: the body goes out with the head."""
+@dataclass(slots=True)
+class _Joining:
+    """As much of a transport as sends a request's head: the body goes out with it."""
 
-    def __init__(self, transport: asyncio.Transport, body: bytes) -> None:
-        super().__init__()
-        self._transport, self._body = transport, body
+    body: bytes
+    is_closing: Callable[[], bool]
+    send: Callable[[bytes], None]
 
-    def is_closing(self) -> bool:
-        """See `asyncio.Transport`."""
-        return self._transport.is_closing()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See `asyncio.Transport`."""
-        self._transport.write(b"".join((data, self._body)))
-        self._body = b""
+    def write(self, head: bytes) -> None:
+        """See `asyncio.WriteTransport`."""
+        self.send(b"".join((head, self.body)))
+        self.body = b""
 
 
 def _as_it_stands(url: str) -> URL:
@@ -258,12 +258,8 @@ def _origin(origin: str) -> URL:
     return URL(origin, encoded=True)
 
 
-def _unsent(transport: asyncio.Transport, *, taken: bool) -> bool:
-    """Whether something of the request is to be sent still; with `taken`, or to be taken by the other end's kernel."""
-    if transport.get_write_buffer_size() > 0:
-        return True
-    if not taken:
-        return False
+def _unsent(transport: asyncio.Transport) -> bool:
+    """Whether the other end may have answered before its kernel took all of the request."""
     if transport.is_closing():
         return True
     unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
