@@ -196,7 +196,10 @@ def _observation_of(
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, key, row.digest, changed_at)
-    lacks, created = _lacks(row, rules, mapped.status), 0
+    status, created, lacks = mapped.status, 0, None
+    is_large = rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT
+    if is_large or row.created is None or not status or status.isspace():  # asked here: it is done for each row
+        lacks = _lacks(row, rules, status)
     try:
         created = from_microseconds(row.created or "")
     except NotAnInstant as error:
@@ -212,9 +215,9 @@ def _observation_of(
     refusal = rules.allowed.refusal(own) if own else _refusal_of_built(rules.allowed, rules.base_url)
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
     source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
-    extra = _extra(row, rules, mapped.status) if rules.extra else None
+    extra = _extra(row, rules, status) if rules.extra else None
     # By position: it is done for each row.
-    content = Content(mapped.status, job_id, row.deleted, created, event_date, source, extra, url)
+    content = Content(status, job_id, row.deleted, created, event_date, source, extra, url)
     refused = mapped.refused or (refusal and f"the URL {url!r} may not be called: {refusal}")
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
     if job_id:
@@ -264,14 +267,12 @@ def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
     """What a row lacks that every call needs, or has too long; None if neither."""
     if not status or status.isspace():
         return "it has no status"
-    # One by one only where they are large together.
-    if rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT:
-        texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
-        extra = zip((f"extra field {field.name}" for field in rules.extra), row.extra, strict=True)
-        texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
-        for name, text, longest in texts:
-            if text is not None and len(text) > longest:
-                return f"its {name} {_beyond(longest)}"
+    texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
+    extra = zip((f"extra field {field.name}" for field in rules.extra), row.extra, strict=True)
+    texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
+    for name, text, longest in texts:
+        if text is not None and len(text) > longest:
+            return f"its {name} {_beyond(longest)}"
     return "it has no creation date" if row.created is None else None
 
 
