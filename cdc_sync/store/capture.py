@@ -295,7 +295,8 @@ async def _apply(
     touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
     await transaction.write("unclaim", sorted([(watch, id_, ours[id_]) for id_ in touched & ours.keys()]))
     await _write(transaction, watch, batch, plan)
-    await mend(transaction, watch, plan.fuse or before_fuse)
+    if (after := plan.fuse or before_fuse).blown_at is not None:
+        await mend(transaction, watch, after)
     suspected: frozenset[str] = frozenset()
     if plan.out_of_scope or plan.answered or plan.suspicions or plan.skips:
         suspected = await _note(transaction, watch, batch, plan)

@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 from cdc_sync.core.clock_skew import WORTH_SAYING
-from cdc_sync.wall_clock import wall_clock
 
 TOLERATED = 2_000
 """Milliseconds by which the store's clock may be behind what we expect: a slow answer, clocks that run unevenly. Such a
@@ -69,7 +68,7 @@ class Clock:
         """What has to be added to a moment of this clock for people."""
         if self._ahead is not None:
             return -self._ahead
-        found = wall_clock() - self()
+        found = time.time_ns() // 1_000_000 - self()
         return found if abs(found) > WORTH_SAYING else 0
 
     @property
@@ -83,7 +82,7 @@ class Clock:
 
         That is the store's clock (postgres), or its own as it was when the store was first opened after the boot.
         """
-        return wall_clock() - (self() - (self._ahead or 0))
+        return time.time_ns() // 1_000_000 - (self() - (self._ahead or 0))
 
     def for_people(self, moment: int | None = None) -> int:
         """A moment of this clock, or now, as people read it."""

@@ -7,7 +7,7 @@ and not begun is given back as it was.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -86,6 +86,7 @@ class Delivery(Driver):
 
 
 _DUE = itemgetter(10)
+_whose: Callable[[Finished], Whose] = attrgetter("entry.watch", "entry.application_id")
 
 
 async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
@@ -156,12 +157,11 @@ async def _complete(
     *,
     all_listed: bool,
 ) -> None:
-    finished = sorted(finished, key=attrgetter("entry.watch", "entry.application_id"))
+    finished = sorted(finished, key=_whose)
     current = await _current(transaction, finished, claims, all_listed=all_listed)
     acknowledged: list[tuple[object, ...]] = []
-    removed: list[Whose] = []
     kept: list[tuple[object, ...]] = []
-    made: list[Whose] = []
+    removed, made = list[Whose](), list[Whose]()
     history: list[HistoryLine] = []
     calls: Counter[tuple[int, str]] = Counter()
     for end in finished:
@@ -215,7 +215,8 @@ async def _complete(
     # In order, and last: everybody writes to these rows.
     await transaction.write("set_health", [(name, json.dumps(asdict(health[name]))) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
-    await _mend_if_free(transaction, {of[0] for of in removed if current[of][_STATE] == "held"})
+    if watches := {of[0] for of in removed if current[of][_STATE] == "held"}:
+        await _mend_if_free(transaction, watches)
 
 
 async def _current(
@@ -234,10 +235,6 @@ async def _current(
     if ends:
         current |= {(row[0], row[1]): row[2:] for row in await transaction.rows("current", ends=ends)}
     return current
-
-
-def _whose(end: Finished) -> Whose:
-    return end.entry.watch, end.entry.application_id
 
 
 async def _mend_if_free(transaction: Transaction, watches: Collection[str]) -> None:

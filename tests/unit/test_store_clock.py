@@ -2,7 +2,6 @@
 
 import pytest
 
-from cdc_sync import wall_clock
 from cdc_sync.store import clock as module
 from cdc_sync.store.clock import TOLERATED, Clock
 
@@ -31,8 +30,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    for reader in (module, wall_clock):
-        monkeypatch.setattr(reader, "time", machine)
+    monkeypatch.setattr(module, "time", machine)
     return machine
 
 
