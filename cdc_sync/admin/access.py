@@ -37,6 +37,7 @@ from aiohttp import web
 
 from cdc_sync.config import Admin
 from cdc_sync.core.observations import Observe, TokenRefused
+from cdc_sync.core.reasons import coded
 from cdc_sync.listening import comes_from_ourselves, names_loopback
 
 HEALTH = frozenset({"/healthz", "/readyz"})
@@ -79,6 +80,14 @@ _REMEMBERED = 1_000
 
 _NEIGHBOUR = 64
 """Bits of an IPv6 address that belong to one neighbour: of the rest he has as many as he likes."""
+
+
+def refuse(kind: type[web.HTTPException], code: str, text: str, /, **values: object) -> web.HTTPException:
+    """A refusal, whose argument is the reason that it gives; see `coded`."""
+    why = coded(code, text, **values)
+    made = kind(text=f"{why}\n")
+    made.args = (why,)
+    return made
 
 
 @dataclass(slots=True)
@@ -311,13 +320,15 @@ class Access:
             HTTPForbidden: it may not.
         """
         if not visitor.has_token:
-            raise web.HTTPForbidden(
-                text="admin.token is not configured, and actions need it. Configure one, or use the command line: "
-                "`cdc-sync fuse`, `cdc-sync dead-letters`.\n"
+            raise refuse(
+                web.HTTPForbidden,
+                "token-unconfigured",
+                "admin.token is not configured, and actions need it. Configure one, or use the command line: "
+                "`cdc-sync fuse`, `cdc-sync dead-letters`.",
             )
         self.insist_on_ourselves(request)
         if visitor.session is not None and not _equal(form_token, visitor.session.form_token):
-            raise web.HTTPForbidden(text="The form is not this log-in's. Load the page again.\n")
+            raise refuse(web.HTTPForbidden, "form-foreign", "The form is not this log-in's. Load the page again.")
 
     def insist_on_ourselves(self, request: web.Request) -> None:
         """Refuse what a browser sends for a page of another origin.
@@ -326,9 +337,11 @@ class Access:
             HTTPForbidden: it comes from elsewhere.
         """
         if not comes_from_ourselves(request):
-            raise web.HTTPForbidden(
-                text="This was requested by a page of another site. If there is a proxy in between, let it pass the "
-                "Host header on.\n"
+            raise refuse(
+                web.HTTPForbidden,
+                "origin-foreign",
+                "This was requested by a page of another site. If there is a proxy in between, let it pass the Host "
+                "header on.",
             )
 
     async def is_token(self, request: web.Request, given: str) -> bool:
@@ -342,9 +355,14 @@ class Access:
         wait = self._guesses.wait(request.remote)
         if wait is None:
             again = f"{self._guesses.longest_wait:.0f}"
-            raise web.HTTPTooManyRequests(
-                text=f"Too many wrong tokens were given. Try again in {again} s.\n", headers={"Retry-After": again}
+            refusal = refuse(
+                web.HTTPTooManyRequests,
+                "guesses",
+                "Too many wrong tokens were given. Try again in %(seconds)s s.",
+                seconds=again,
             )
+            refusal.headers["Retry-After"] = again
+            raise refusal
         await asyncio.sleep(wait)
         # The configuration may have another by now.
         token: str | None = self._token

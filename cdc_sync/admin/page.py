@@ -3,9 +3,9 @@
 Its texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read as it
 is: nothing has to be compiled. Jinja's i18n extension gives templates `_` and `ngettext`.
 
-Reasons and conditions come from the core and the store as English sentences. The catalogue has the known ones under the
-contexts `reason` and `condition`, with their parameters; a sentence that fits one of them is shown in French. Any other
-is shown as it is and marked as English, so that a screen reader reads it with an English voice.
+Reasons come from the core and the store as English sentences that keep their code and values (`core.reasons`). The
+catalogue has their French by the code, which is its context. Any other sentence is shown as it is and marked as
+English, so that a screen reader reads it with an English voice.
 
 A misspelt name fails the rendering, instead of leaving a hole.
 """
@@ -14,9 +14,10 @@ import ast
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -26,12 +27,19 @@ from markupsafe import Markup, escape
 from cdc_sync import __version__
 from cdc_sync.admin.charts import BAR, HOURS
 from cdc_sync.admin.report import HELD, local_time
+from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.instants import from_datetime
 from cdc_sync.core.payload import iso
+from cdc_sync.core.reasons import Reason
 
 _BEFORE_A_MARK = re.compile(r" (?=[:;?!»])|(?<=«) ")
-_PLACE = re.compile(r"%\((\w+)\)s")
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
+
+_OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, ))job(?= [^→]* → [^→]*$)")
+"""What `diff.transition` writes beside labels and jobs."""
+
+_QUOTED = frozenset({"said", "doing", "found", "hint", "mistake", "remedies", "who", "wrong"})
+"""The values of reasons that are English, or what somebody else wrote."""
 
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
 
@@ -49,27 +57,19 @@ def _entries(catalogue: str) -> Iterator[dict[str, str]]:
             yield entry
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    """What a text looks like when its places are filled."""
-    pieces = _PLACE.split(text)
-    return re.compile(
-        "".join(f"(?P<{piece}>.+?)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)), re.DOTALL
-    )
-
-
 @cache
-def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, Mapping[re.Pattern[str], str]]]:
-    """The French of each text, singular first; and, by context, of each sentence that is recognised by its pattern."""
-    texts, sentences = dict[str, tuple[str, ...]](), dict[str, dict[re.Pattern[str], str]]()
+def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
+    """The French of each text, singular first; and of each reason, by its code."""
+    texts, reasons = dict[str, tuple[str, ...]](), dict[str, str]()
     for entry in _entries(files("cdc_sync.admin").joinpath("locale/fr.po").read_text("utf-8")):
         forms = tuple(
             _BEFORE_A_MARK.sub("\N{NO-BREAK SPACE}", text) for key, text in entry.items() if key.startswith("msgstr")
         )
         if "msgctxt" in entry:
-            sentences.setdefault(entry["msgctxt"], {})[_pattern(entry["msgid"])] = forms[0]
+            reasons[entry["msgctxt"]] = forms[0]
         else:
             texts[entry["msgid"]] = forms
-    return texts, sentences
+    return texts, reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +90,32 @@ class Language:
             forms, is_plural = _french()[0].get(one, forms), num > 1
         return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
 
-    def sentence(self, context: str, text: str, depth: int = 4) -> Markup:
-        """A reason or a condition in French if it is a known one, else as it is; a reason inside of it likewise.
-
-        It may quote what somebody else wrote, so a reason is looked for in a reason `depth` times and no more.
-        """
+    def reason(self, reason: str) -> Markup:
+        """A reason in French, if it has a code that the catalogue knows, with these places; else as it is."""
         if self.code == "en":
-            return escape(text)
-        for pattern, french in _french()[1][context].items() if depth else ():
-            if found := pattern.fullmatch(text):
-                values = {
-                    name: self.sentence("reason", value, depth - 1)
+            return escape(reason)
+        if isinstance(reason, Reason):
+            with suppress(KeyError):
+                return Markup(_french()[1][reason.code]) % {  # noqa: S704 - our own text
+                    name: self.reason(value)
                     if name.startswith("reason")
                     else _AS_ENGLISH % value
-                    if name == "said"
+                    if name in _QUOTED
                     else value
-                    for name, value in found.groupdict().items()
+                    for name, value in reason.values.items()
                 }
-                return Markup(french) % values  # noqa: S704 - as above
-        return _AS_ENGLISH % text
+        return _AS_ENGLISH % str(reason)
+
+    def condition(self, name: str) -> Markup:
+        """What a condition is about."""
+        kind = kind_of(name)
+        subject = name[len(kind) + 1 :]
+        return self.reason(Reason(name, f"condition {kind}{' of' if subject else ''}", {"subject": subject}))
+
+    def transition(self, text: str) -> str:
+        """A transition (`diff.transition`) with our own words in this language; labels and jobs stay as they are."""
+        ours = {"deleted": self.gettext("deleted"), "(new)": self.gettext("(new)"), "job": self.gettext("job")}
+        return _OF_TRANSITION.sub(lambda found: str(ours[found[0]]), text)
 
     def number(self, number: int) -> str:
         """A whole number, its thousands set apart."""
@@ -165,7 +172,7 @@ def _environment(language: Language) -> Environment:
     made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD, "language": language}
     made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
     made.globals |= {"number": language.number, "length": language.length}
-    made.globals |= {name: partial(language.sentence, name) for name in ("reason", "condition")}
+    made.globals |= {"reason": language.reason, "condition": language.condition, "transition": language.transition}
     # The inverse of `iso`.
     made.globals["from_iso"] = lambda text: from_datetime(datetime.fromisoformat(text))
     return made

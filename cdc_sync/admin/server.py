@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from itertools import repeat
 from typing import Any, NamedTuple, Self
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
+from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.charts import Trends
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.report import Grouped, overview, status_report, story
@@ -26,6 +26,7 @@ from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
 from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.store.store import Store
@@ -216,8 +217,7 @@ class AdminServer:
             except (web.HTTPForbidden, web.HTTPConflict, web.HTTPTooManyRequests) as refusal:
                 if not _is_browser(request):
                     raise
-                message = (refusal.text or "").rstrip()
-                answer = self._html(request, "refusal.html", status=refusal.status, message=message)
+                answer = self._html(request, "refusal.html", status=refusal.status, message=refusal.args[0])
                 if "Retry-After" in refusal.headers:
                     answer.headers["Retry-After"] = refusal.headers["Retry-After"]
                 return answer
@@ -294,9 +294,10 @@ class AdminServer:
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
         watches = self._config.watches.keys() | (await self._store.counts()).keys()
-        who = f"the token from {request.remote}"
+        who = coded("by-token", "the token from %(address)s", address=request.remote)
         if visitor.session is not None:
-            who = f"the page's session {visitor.session.name} from {request.remote}"
+            name, address = visitor.session.name, request.remote
+            who = coded("by-session", "the page's session %(name)s from %(address)s", name=name, address=address)
         now, (on, *_) = self._clock(), fields.get("endpoint") or fields.get("watch") or [""]
         done = await act(self._store, request.path, watches, fields, now, who)
         action = request.path.rpartition("/")[2]
@@ -385,9 +386,8 @@ async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.pop("Server", None)
 
 
-def _refused(why: str) -> web.HTTPConflict:
-    """An action makes no sense, or no sense any more."""
-    return web.HTTPConflict(text=f"{why}\n")
+_refuse = partial(refuse, web.HTTPConflict)
+"""An action makes no sense, or no sense any more."""
 
 
 async def act(  # noqa: PLR0917 - what the request says
@@ -414,15 +414,17 @@ async def act(  # noqa: PLR0917 - what the request says
     for name in ("watch", "application_id", "transition", "endpoint"):
         # It would else count as no restriction.
         if "" in fields.get(name, ()):
-            raise _refused(f"The field {name} is empty or no text: fill it, or leave it out.")
+            raise _refuse(
+                "field-empty", "The field %(field)s is empty or no text: fill it, or leave it out.", field=name
+            )
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
-        raise _refused(f"There is no watch {watch!r}.")
+        raise _refuse("no-watch", "There is no watch %(watch)s.", watch=repr(watch))
     if watch is None and not ids and not one.get("all"):
-        raise _refused("Name applications (application_id), a watch, or say all=1.")
+        raise _refuse("unnamed", "Name applications (application_id), a watch, or say all=1.")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, now, ids=ids, who=who)
@@ -446,17 +448,17 @@ def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tup
     """How many a person has seen of each transition, or of all (None); None: nobody says."""
     # int() is slow for thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
-        raise _refused("The field number takes a number.")
+        raise _refuse("no-number", "The field number takes a number.")
     if numbers and len(numbers) != len(transitions):
-        raise _refused("Say number once, or once for each transition, in their order.")
+        raise _refuse("numbers", "Say number once, or once for each transition, in their order.")
     return list(zip(transitions, map(int, numbers) if numbers else repeat(None), strict=False))
 
 
 async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Done:
     if not endpoint and not is_for_all:
-        raise _refused("Name an endpoint, or say all=1.")
+        raise _refuse("no-endpoint-named", "Name an endpoint, or say all=1.")
     if endpoint and endpoint not in await store.endpoints():
-        raise _refused(f"There is no endpoint {endpoint!r}.")
+        raise _refuse("no-endpoint", "There is no endpoint %(endpoint)s.", endpoint=repr(endpoint))
     if action == "/sending/resume":
         return Done("resumed", 1, {"paused": sorted(await store.resume(endpoint or ALL_ENDPOINTS))})
     await store.pause(endpoint or ALL_ENDPOINTS)
@@ -481,7 +483,10 @@ async def _insist_on_seen(
         there[None] = sum(of.dead for name, of in (await store.counts()).items() if watch in {None, name})
     for transition, number in seen:
         if number not in {None, there[transition]}:
-            what = "" if transition is None else f" {transition}"
-            raise _refused(
-                f"There are {there[transition]}{what} now, and there were {number}: look again before you discard them."
+            what = there[transition] if transition is None else f"{there[transition]} {transition}"
+            raise _refuse(
+                "changed-meanwhile",
+                "There are %(now)s now, and there were %(before)s: look again before you discard them.",
+                now=what,
+                before=number,
             )

@@ -1,10 +1,12 @@
 """What is wrong now, folded from the events: the one source of readiness and of `status`."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from cdc_sync.core import observations as seen
 from cdc_sync.core.observations import Event
+from cdc_sync.core.reasons import Reason, coded
 
 Conditions = Mapping[str, str]
 """Name of a condition → what is wrong, in words, with the remedy."""
@@ -23,6 +25,8 @@ REMEDY = (
 )
 """What to do about a watermark that cannot be relied on."""
 
+_FIELD = re.compile(r"%\((\w+)\)s")
+
 _OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "store")
 """What the names of the conditions of a watch that is captured here begin with, but for its lag."""
 
@@ -34,7 +38,7 @@ def kind_of(name: str) -> str:
 
 def starting(watches: tuple[str, ...]) -> Conditions:
     """The conditions of a daemon that has just started."""
-    return {f"watch {watch}": "not connected yet" for watch in watches}
+    return {f"watch {watch}": coded("unconnected", "not connected yet") for watch in watches}
 
 
 def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 - a table, one return per row
@@ -52,18 +56,35 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
             conditions = _without(conditions, watch, STANDBY)
         case seen.BaselineProgress(watch, rows, estimate):
-            of = f" of about {estimate}" if estimate else ""
-            return _with(conditions, f"baseline {watch}", f"the baseline is running: {rows}{of} rows")
-        case seen.EndpointChanged(endpoint, "healthy"):
-            return _with(conditions, f"endpoint {endpoint}", "")
+            said = coded("baseline", "the baseline is running: %(rows)s rows", rows=rows)
+            if estimate:
+                said = coded(
+                    "baseline-of",
+                    "the baseline is running: %(rows)s of about %(estimate)s rows",
+                    rows=rows,
+                    estimate=estimate,
+                )
+            return _with(conditions, f"baseline {watch}", said)
+        case seen.EndpointChanged(endpoint, mode, reason):
+            why = reason or ""
+            said = Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
+            return _with(conditions, f"endpoint {endpoint}", "" if mode == "healthy" else said)
         case seen.LoopsHang(loops):
-            hang = f"these have not got round in time, and only a restart mends that: {', '.join(loops)}"
-            return _with(conditions, "loops", hang)
+            return _with(
+                conditions,
+                "loops",
+                coded(
+                    "stalled",
+                    "these have not got round in time, and only a restart mends that: %(loops)s",
+                    loops=", ".join(loops),
+                ),
+            )
     if type(event) not in _RULES:
         return conditions
-    kind, subject, message = _RULES[type(event)]
+    kind, subject, code, text = _RULES[type(event)]
+    message = coded(code, text, **{name: getattr(event, name) for name in _FIELD.findall(text)})
     whose = getattr(event, subject) if subject else None
-    return _with(conditions, f"{kind} {whose}" if whose else kind, message.format(event))
+    return _with(conditions, f"{kind} {whose}" if whose else kind, message or getattr(event, "message", ""))
 
 
 def wrong(conditions: Conditions) -> Conditions:
@@ -91,33 +112,45 @@ def _with(conditions: Conditions, name: str, message: str) -> Conditions:
     return {**others, name: message} if message else others
 
 
-_RULES: Mapping[type[Event], tuple[str, str, str]] = {
-    seen.WatchConnected: ("watch", "watch", "connected, and getting ready"),
-    seen.WatchLost: ("watch", "watch", "{0.message}"),
-    seen.CaptureStarted: ("watch", "watch", ""),
-    seen.TriggersMissing: ("triggers", "watch", "{0.message}"),
-    seen.TriggersFound: ("triggers", "watch", ""),
-    seen.RowsHidden: ("row security", "watch", "{0.message}"),
-    seen.RowsVisible: ("row security", "watch", ""),
-    seen.WatermarkDoubted: (WATERMARK, "watch", f"{{0.reason}}. Remedy: {REMEDY}"),
-    seen.WatermarkTrusted: (WATERMARK, "watch", ""),
-    seen.BaselineDone: ("baseline", "watch", ""),
-    seen.EndpointChanged: ("endpoint", "endpoint", "{0.mode}: {0.reason}"),
-    seen.SendingPaused: ("sending", "endpoint", "paused by an operator: `cdc-sync resume` lets calls go out again"),
-    seen.SendingResumed: ("sending", "endpoint", ""),
-    seen.CaptureLate: ("lag", "watch", "changes were last read completely more than {0.limit:.0f} s ago"),
-    seen.CaptureInTime: ("lag", "watch", ""),
-    seen.DeliveryLate: ("lag", "endpoint", "a call has been due for more than {0.limit:.0f} s"),
-    seen.DeliveryInTime: ("lag", "endpoint", ""),
+_RULES: Mapping[type[Event], tuple[str, str, str, str]] = {
+    seen.WatchConnected: ("watch", "watch", "preparing", "connected, and getting ready"),
+    seen.WatchLost: ("watch", "watch", "", ""),
+    seen.CaptureStarted: ("watch", "watch", "", ""),
+    seen.TriggersMissing: ("triggers", "watch", "", ""),
+    seen.TriggersFound: ("triggers", "watch", "", ""),
+    seen.RowsHidden: ("row security", "watch", "", ""),
+    seen.RowsVisible: ("row security", "watch", "", ""),
+    seen.WatermarkDoubted: (WATERMARK, "watch", "watermark", f"%(reason)s. Remedy: {REMEDY}"),
+    seen.WatermarkTrusted: (WATERMARK, "watch", "", ""),
+    seen.BaselineDone: ("baseline", "watch", "", ""),
+    seen.SendingPaused: (
+        "sending",
+        "endpoint",
+        "sending-paused",
+        "paused by an operator: `cdc-sync resume` lets calls go out again",
+    ),
+    seen.SendingResumed: ("sending", "endpoint", "", ""),
+    seen.CaptureLate: ("lag", "watch", "lag", "changes were last read completely more than %(limit)s s ago"),
+    seen.CaptureInTime: ("lag", "watch", "", ""),
+    seen.DeliveryLate: ("lag", "endpoint", "call-late", "a call has been due for more than %(limit)s s"),
+    seen.DeliveryInTime: ("lag", "endpoint", "", ""),
     # One for each whom it fails: that the sender can write again says nothing of what a watch could not record.
-    seen.StoreFailed: ("store", "by", "{0.message}"),
-    seen.StoreRecovered: ("store", "by", ""),
-    seen.LoopsMove: ("loops", "", ""),
+    seen.StoreFailed: ("store", "by", "", ""),
+    seen.StoreRecovered: ("store", "by", "", ""),
+    seen.LoopsMove: ("loops", "", "", ""),
 }
-"""Which condition each type of event begins, or ends if it has no message: its kind, and the field that says whose."""
+"""Which condition each type of event begins or ends: its kind, the field that says whose, and the code and text of why.
 
-EVENTS = frozenset({seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.LoopsHang, *_RULES})
+A place of the text is a field. Without a text it begins with the event's `message`, and ends if it has none.
+"""
+
+# fmt: off
+EVENTS = frozenset({
+    seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.EndpointChanged, seen.LoopsHang,
+    *_RULES,
+})
+# fmt: on
 """The types of the events that can change a condition."""
 
-KINDS = (*dict.fromkeys(kind for kind, _, _ in _RULES.values()), STANDBY, "fuse", "held")
+KINDS = (*dict.fromkeys(kind for kind, *_ in _RULES.values()), "endpoint", STANDBY, "fuse", "held")
 """What the names of conditions begin with; the rest says which watch or which host."""

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
 from cdc_sync.core.instants import NotAnInstant, from_datetime
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reasons import coded
 
 # What a reply means.
 
@@ -275,12 +276,21 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
         case NotFound():
             since = now if entry.not_found_since is None else entry.not_found_since
             if now - since >= policy.not_found_for:
-                return GiveUp(f"HelloWork still does not know the application: {reason}")
+                return GiveUp(
+                    coded("still-unknown", "HelloWork still does not know the application: %(reason)s", reason=reason)
+                )
             return Again(again, since)
         case Unavailable():
-            if entry.first_attempt_at is not None and now - entry.first_attempt_at >= policy.give_up_after:
-                return GiveUp(f"given up after {entry.attempts} attempts: {reason}")
-            return Again(again)
+            if entry.first_attempt_at is None or now - entry.first_attempt_at < policy.give_up_after:
+                return Again(again)
+            return GiveUp(
+                coded(
+                    "given-up",
+                    "given up after %(attempts)s attempts: %(reason)s",
+                    attempts=entry.attempts,
+                    reason=reason,
+                )
+            )
     assert_never(meaning)
 
 

@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.instants import LATEST
+from cdc_sync.core.reasons import Reason, coded
 
 Unseen = Literal["send", "adopt"]
 
@@ -183,13 +184,19 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
     deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
     if deletion and deletions + 1 > policy.max_deletions:
-        reason = f"more than {policy.max_deletions} deletions at once (fuse.max_deletions)"
+        reason = _beyond(policy.max_deletions, "deletions")
         deletions = policy.max_deletions
     elif changes + 1 > policy.max_changes:
-        reason, changes = f"more than {policy.max_changes} changes at once (fuse.max_changes)", policy.max_changes
+        reason, changes = _beyond(policy.max_changes, "changes"), policy.max_changes
     else:
         return fuse._replace(at=now, changes=changes + 1, deletions=deletions + deletion), None
     return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
+
+
+def _beyond(limit: int, what: Literal["changes", "deletions"]) -> Reason:
+    if what == "deletions":
+        return coded("fuse-deletions", "more than %(limit)s deletions at once (fuse.max_deletions)", limit=limit)
+    return coded("fuse-changes", "more than %(limit)s changes at once (fuse.max_changes)", limit=limit)
 
 
 def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from cdc_sync.core.reasons import coded
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
@@ -34,5 +36,7 @@ def within_range(instant: int) -> int:
         NotAnInstant: its year is outside 1 to 9999.
     """
     if not FIRST <= instant <= LATEST:
-        raise NotAnInstant("its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write")
+        raise NotAnInstant(
+            coded("year-out-of-range", "its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write")
+        )
     return instant

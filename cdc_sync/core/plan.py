@@ -28,6 +28,7 @@ from cdc_sync.core.diff import (
     in_order,
 )
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
+from cdc_sync.core.reasons import in_json
 from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
@@ -437,7 +438,7 @@ class _Planner:
         if content.event_date != row.content.event_date:
             detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
         if reason:
-            detail += f',"reason":{quoted(reason)}'
+            detail += f",{in_json(reason)}"
         changes.history.append(HistoryLine(batch.now + batch.shift, rules.watch, id_, event, detail + "}"))
         return ApplyResult(id_, decision, state, reason)
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from cdc_sync.core import status_url
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import FIRST, LATEST, NotAnInstant, within_range
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts
 
@@ -145,7 +146,12 @@ def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) 
     if rules.unmapped == "ignore":
         return None
     if rules.unmapped == "reject":
-        return Mapped(label, refused=f"the label {label!r} is not in status.map, and status.unmapped is reject")
+        refused = coded(
+            "label-unmapped",
+            "the label %(label)s is not in status.map, and status.unmapped is reject",
+            label=repr(label),
+        )
+        return Mapped(label, refused=refused)
     return Mapped(label)
 
 
@@ -160,7 +166,9 @@ def from_microseconds(text: str) -> int:
     try:
         instant = int(text) // 1000
     except ValueError:
-        raise NotAnInstant(f"{text} is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ") from None
+        raise NotAnInstant(
+            coded("not-a-date", "%(date)s is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ", date=text)
+        ) from None
     return instant if FIRST <= instant <= LATEST else within_range(instant)
 
 
@@ -203,7 +211,7 @@ def _observation_of(
     try:
         created = from_microseconds(row.created or "")
     except NotAnInstant as error:
-        lacks = lacks or f"its creation date cannot be sent: {error}"
+        lacks = lacks or coded("creation-date", "its creation date cannot be sent: %(reason)s", reason=error.args[0])
     if lacks is not None:
         return Unreportable(application_id, key, lacks, changed_at=changed_at)
     try:
@@ -218,12 +226,12 @@ def _observation_of(
     extra = _extra(row, rules, status) if rules.extra else None
     # By position: it is done for each row.
     content = Content(status, job_id, row.deleted, created, event_date, source, extra, url)
-    refused = mapped.refused or (refusal and f"the URL {url!r} may not be called: {refusal}")
+    refused = mapped.refused or (refusal and status_url.refused(url, refusal))
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
     if job_id:
         return reportable
     without_job = reportable if rules.last_known_job else None
-    return Unreportable(application_id, key, "it has no job id", without_job=without_job, changed_at=changed_at)
+    return Unreportable(application_id, key, _NO_JOB, without_job=without_job, changed_at=changed_at)
 
 
 def current(rows: Iterable[Row]) -> Row | None:
@@ -266,18 +274,27 @@ def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
 def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
     """What a row lacks that every call needs, or has too long; None if neither."""
     if not status or status.isspace():
-        return "it has no status"
+        return coded("no-status", "it has no status")
     texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
     extra = zip((f"extra field {field.name}" for field in rules.extra), row.extra, strict=True)
     texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
     for name, text, longest in texts:
         if text is not None and len(text) > longest:
-            return f"its {name} {_beyond(longest)}"
-    return "it has no creation date" if row.created is None else None
+            return _beyond(name, longest)
+    return coded("no-creation-date", "it has no creation date") if row.created is None else None
 
 
-def _beyond(longest: int) -> str:
-    return f"has more than {longest} characters, which no call can be expected to carry; correct it in the ATS"
+_NO_JOB = coded("no-job", "it has no job id")
+
+
+def _beyond(field: str, longest: int) -> Reason:
+    return coded(
+        "too-long",
+        "its %(field)s has more than %(longest)s characters, which no call can be expected to carry; correct it in the "
+        "ATS",
+        field=field,
+        longest=longest,
+    )
 
 
 def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
@@ -289,11 +306,13 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
     for name, text in (("application id", application_id), ("status URL", url)):
         if text is not None and len(text) > LONGEST_TEXT:
             # Of no application: what is cut may be the beginning of several ids.
-            return Unreportable(None, row.key, f"its {name} {_beyond(LONGEST_TEXT)}", changed_at=changed_at)
+            return Unreportable(None, row.key, _beyond(name, LONGEST_TEXT), changed_at=changed_at)
     if application_id is None:
         application_id = status_url.id_in(url or "")
         if application_id is None:
-            reason = "its status URL has no application id: expected …/v1/applications/{id}/status"
+            reason = coded(
+                "url-without-id", "its status URL has no application id: expected …/v1/applications/{id}/status"
+            )
             return Unreportable(None, row.key, reason, changed_at=changed_at)
     refusal = status_url.id_refusal(application_id)
     if refusal is not None:

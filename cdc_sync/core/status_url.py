@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from cdc_sync.core.reasons import Reason, coded
+
 _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])"
@@ -31,7 +33,6 @@ _DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
 # If a server decodes it and passes it on as it is, what follows a `?` or `#` is no path any more. What comes before it
 # must not be a status URL by then.
 _ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
-OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
 _AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
 
@@ -60,19 +61,24 @@ class AllowedHosts:
         try:
             endpoint = _endpoint_of(origin)
         except ValueError:
-            return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
+            return coded(
+                "url-not-plain", "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
+            )
         scheme, _, authority = endpoint.partition("://")
         host, _, port = authority.rpartition(":")
         if not 0 < int(port) < 65536:  # noqa: PLR2004 - the last TCP port
-            return f"{port} is not a TCP port"
+            return coded("url-port", "%(port)s is not a TCP port", port=port)
         if scheme == "http" and not is_loopback(host):
-            return "it is http: only https may be used, except to a loopback address"
+            return coded("url-http", "it is http: only https may be used, except to a loopback address")
         entry = host if int(port) == _PORTS[scheme] else authority
         if endpoint == self.base or entry in self.names or authority in self.names:
             return None
-        return (
-            f"its origin {endpoint} is neither base_url's nor in hellowork.allowed_hosts;"
-            f" if calls may go there, add {entry!r} to that list"
+        return coded(
+            "url-origin",
+            "its origin %(origin)s is neither base_url's nor in hellowork.allowed_hosts; if calls may go there, add "
+            "%(entry)s to that list",
+            origin=endpoint,
+            entry=repr(entry),
         )
 
 
@@ -146,23 +152,36 @@ def _id_in(path: str) -> str | None:
 def id_refusal(application_id: str) -> str | None:
     """Why an id cannot be an application's; None if it can."""
     if not application_id.strip():
-        return "the application's id is empty"
+        return coded("id-empty", "the application's id is empty")
     decoded = _decoded(application_id)
     if _CONTROL.search(decoded):
-        return f"the application's id {application_id!r} has a control character"
+        return coded("id-control", "the application's id %(id)s has a control character", id=repr(application_id))
     if _DOTS_OR_NOTHING.search(decoded) or _ENDS_AS_STATUS.search(decoded):
-        return f"the application's id {application_id!r} {OUT_OF_PLACE}"
+        return coded(
+            "id-out-of-place",
+            "the application's id %(id)s cannot stand in a URL's path: a proxy that decodes the path would lead it "
+            "elsewhere",
+            id=repr(application_id),
+        )
     return None
+
+
+def refused(url: str, refusal: str) -> Reason:
+    """Why a call is not made whose URL is refused for a reason."""
+    return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=refusal)
 
 
 def _path_refusal(path: str) -> str | None:
     decoded = _decoded(path)
     if _DOTS.search(decoded):
-        return "its path has a segment of dots"
+        return coded("url-dots", "its path has a segment of dots")
     if _CONTROL.search(decoded):
-        return "its path has a control character"
+        return coded("url-control", "its path has a control character")
     if _ENDS_AS_STATUS.search(decoded):
-        return "its path ends as another status URL at a question mark or a hash sign that is encoded"
+        return coded(
+            "url-ends-early",
+            "its path ends as another status URL at a question mark or a hash sign that is encoded",
+        )
     application_id = _id_in(path)
     return None if application_id is None else id_refusal(application_id)
 

@@ -8,6 +8,7 @@ that only a sweep has found.
 from collections.abc import Collection
 from statistics import median
 
+from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.rows import Key
 
 LEAST = 3
@@ -24,20 +25,19 @@ _MOST_HOURS = 14
 
 
 _ZONES = "part of the ATS writes another time zone than `timezone`"
-_AHEAD = "{column} of {rows} rows was in the future when it was written"
-_EARLY = "{column} of {rows} rows is before `created`"
-_STILL = (
-    "{column} did not move when {rows} rows changed, so only sweeps found them: part of the ATS does not set it, or "
-    "the change was in another table"
-)
-_BEHIND = "{column} of {rows} changed rows was {hours} h in the past when it was written, so only sweeps found them: "
-
-_BY_HOURS = {
-    _AHEAD: _AHEAD + ", by {hours} h: " + _ZONES,
-    _EARLY: _EARLY + ", by {hours} h: the ATS writes the two in different time zones",
-    _STILL: _BEHIND + _ZONES,
+_AHEAD, _EARLY, _STILL = "watermark-ahead", "watermark-early", "watermark-unmoved"
+_TEXTS = {
+    _AHEAD: (ahead := "%(column)s of %(rows)s rows was in the future when it was written"),
+    f"{_AHEAD}-by": f"{ahead}, by %(hours)s h: {_ZONES}",
+    _EARLY: (early := "%(column)s of %(rows)s rows is before `created`"),
+    f"{_EARLY}-by": f"{early}, by %(hours)s h: the ATS writes the two in different time zones",
+    _STILL: "%(column)s did not move when %(rows)s rows changed, so only sweeps found them: part of the ATS does not "
+    "set it, or the change was in another table",
+    "watermark-behind": "%(column)s of %(rows)s changed rows was %(hours)s h in the past when it was written, so only "
+    f"sweeps found them: {_ZONES}",
 }
-"""What rows show of a watermark, and what they show if all are off by the same hours."""
+_BY_HOURS = {_AHEAD: f"{_AHEAD}-by", _EARLY: f"{_EARLY}-by", _STILL: "watermark-behind"}
+"""The reason of what rows show of a watermark, and the one if all are off by the same hours."""
 
 
 class Evidence:
@@ -77,9 +77,9 @@ class Evidence:
             distances = [distance for distance, _ in seen.values()]
             if len(distances) >= LEAST:
                 hours = self._hours_behind(distances) if shown == _STILL else _whole_hours(distances)
-                text = _BY_HOURS[shown] if hours else shown
-                said.append(text.format(column=self.column, rows=len(distances), hours=hours))
-        return "; ".join(said) or None
+                code, by = (_BY_HOURS[shown], {"hours": hours}) if hours else (shown, {})
+                said.append(coded(code, _TEXTS[code], column=self.column, rows=len(distances), **by))
+        return joined(said) if said else None
 
     def _note(self, shown: str, key: Key, distance: int, now: int) -> None:
         seen = self._seen[shown]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cdc_sync.config import Config
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.observations import CallEnded, Consumer, Decided, Dispatch, WatchLost
+from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.running import (
     LOOK,
     follow_pauses,
@@ -112,7 +113,7 @@ async def run_once(
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as connected:
         # No failure: the sweep of each run compares every row, triggers or not.
-        meanwhile = "What that misses, the sweep of each run finds, as this one's does."
+        meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
         capture = await begin(connected, meanwhile, nothing)
         await capture.catch_up()
         if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:

@@ -8,6 +8,7 @@ from functools import partial
 from cdc_sync.config import format_duration
 from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline.capture import Capture, ChangedError
@@ -32,7 +33,10 @@ _SWEEP_SHARE = 10
 
 def refused_by_system(error: OSError) -> SourceError:
     """What a watch says that lacks something of the machine's, open files for one: it may pass."""
-    return SourceError("system-refused", f"The operating system refuses what the watch needs: {error}.")
+    return SourceError(
+        "system-refused",
+        coded("system-refused", "The operating system refuses what the watch needs: %(said)s.", said=error),
+    )
 
 
 async def bind(dsn: str, store: Store, wait: float = 5.0) -> None:
@@ -123,7 +127,8 @@ class WatchWorker:
 
     def _say(self, failure: Exception) -> None:
         """Say what is wrong, if it is news."""
-        name, message, observe = self._parts.name, str(failure), self._parts.observe
+        name, observe = self._parts.name, self._parts.observe
+        message: str = failure.message if isinstance(failure, SourceError) else str(failure)
         if isinstance(failure, StandbyError):
             # What this daemon could not record is recorded by the one whose turn it is.
             self._store_works()
@@ -147,7 +152,8 @@ class WatchWorker:
         async with connect(parts) as connected:
             self._sessions = connected.sessions
             self._lost = None
-            meanwhile = f"What that misses, sweeps find, every {format_duration(watch.capture.sweep)}."
+            every = format_duration(watch.capture.sweep)
+            meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             with reading_as(Reads(always=True)):
                 capture = await begin(connected, meanwhile, partial(self._beat, _CONNECTING))
             await capture.look_at_tables()

@@ -37,6 +37,7 @@ from cdc_sync import __version__
 from cdc_sync.core import payload
 from cdc_sync.core.delivery import Reply, kernel_gives_up_after
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.visible import hiding
 
 READ_LIMIT = 64 * 1024
@@ -124,7 +125,7 @@ class Client:
         except asyncio.CancelledError:
             if deadlines.is_running(task) or task.uncancel() > cancelling:
                 raise
-            return Reply(failure="no answer within hellowork.timeout"), ""
+            return Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
             return Reply(failure=_in_words(error)), ""
         finally:
@@ -322,26 +323,27 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     return bytes(read), False
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one return per row
     """A failure without an HTTP status: what happened, and nothing of the request (its headers hold secrets)."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            words = f"TLS: the certificate is not trusted ({error.certificate_error})"
+            cause = str(error.certificate_error)
+            return coded("tls-certificate", "TLS: the certificate is not trusted (%(cause)s)", cause=cause)
         case aiohttp.ClientConnectorDNSError():
-            words = f"DNS: the host name {error.host} cannot be resolved"
+            return coded("dns", "DNS: the host name %(host)s cannot be resolved", host=error.host)
         case aiohttp.ClientConnectorSSLError():
-            words = f"TLS: {_ssl_reason(error)}"
+            return coded("tls", "TLS: %(cause)s", cause=_ssl_reason(error))
         case aiohttp.ClientConnectorError():
-            words = f"no connection to {error.host}:{error.port} ({_os_reason(error.os_error)})"
+            place, cause = f"{error.host}:{error.port}", _os_reason(error.os_error)
+            return coded("unconnectable", "no connection to %(place)s (%(cause)s)", place=place, cause=cause)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
-            words = "the connection was lost before the answer"
+            return coded("lost-before-answer", "the connection was lost before the answer")
         case aiohttp.ClientPayloadError() | asyncio.IncompleteReadError():
-            words = "the connection was lost in the middle of the answer"
+            return coded("lost-in-answer", "the connection was lost in the middle of the answer")
         case aiohttp.ClientResponseError():
-            words = "the answer is not HTTP"
+            return coded("not-http", "the answer is not HTTP")
         case _:
-            words = f"the call failed ({type(error).__name__})"
-    return words
+            return coded("call-failed", "the call failed (%(cause)s)", cause=type(error).__name__)
 
 
 def _os_reason(error: OSError) -> str:

@@ -69,7 +69,8 @@ from cdc_sync.core.observations import (
 )
 from cdc_sync.core.outbox import Entry, Offer
 from cdc_sync.core.plan import ApplyResult
-from cdc_sync.core.status_url import build
+from cdc_sync.core.reasons import coded
+from cdc_sync.core.status_url import build, refused
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
 from cdc_sync.wall_clock import wall_clock
@@ -462,8 +463,8 @@ class Sender:
         if refusal is not None:
             self._endpoints.end(endpoint, None)
             now = self._clock()
-            said = f"the URL {entry.content.url!r} may not be called: {refusal}"
-            became, detail = GiveUp(said), dict[str, Any](reason=said)
+            became = GiveUp(refused(entry.content.url, refusal))
+            said, detail = became.reason, dict[str, Any](reason=became.reason)
         elif not self._outbox.holds(entry):
             self._lapse(entry, endpoint)
             return
@@ -506,7 +507,7 @@ class Sender:
         self._lapsed = True
         self._woken.set()
         self._ended.set()
-        said = "not sent: the claim on it may have lapsed before the call was over"
+        said = coded("claim-lapsed", "not sent: the claim on it may have lapsed before the call was over")
         waited = (self._clock() - entry.queued_at) / 1000
         self._observe(CallEnded(*of, "retry", said, entry.attempts, 0.0, waited))
 
@@ -610,11 +611,25 @@ def _first(error: StoreError | BaseExceptionGroup[StoreError]) -> StoreError:
 def describe(reply: Reply, excerpt: str) -> str:
     """A reply in words, for people."""
     if reply.status is None:
-        return reply.failure or "no answer"
-    words = f"HTTP {reply.status}"
-    if 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's classes are numbers
-        words += ", a redirect, which is never followed (is hellowork.base_url right?)"
+        return reply.failure or coded("no-answer", "no answer")
+    status: object = reply.status
     if reply.retry_after is not None:
-        words += f", Retry-After: {reply.retry_after[:60]}"
+        status = f"{status}, Retry-After: {reply.retry_after[:60]}"
     line = " ".join(excerpt.split())[:200]
-    return f"{words}: {line}" if line else words
+    is_redirect = 300 <= reply.status < 400  # noqa: PLR2004 - HTTP's classes are numbers
+    if is_redirect and line:
+        return coded(
+            "redirect-saying",
+            "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?): %(said)s",
+            status=status,
+            said=line,
+        )
+    if is_redirect:
+        return coded(
+            "redirect",
+            "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)",
+            status=status,
+        )
+    if line:
+        return coded("http-saying", "HTTP %(status)s: %(said)s", status=status, said=line)
+    return coded("http", "HTTP %(status)s", status=status)

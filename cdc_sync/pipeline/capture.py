@@ -17,6 +17,7 @@ from cdc_sync.config import Capture as Configured
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
+from cdc_sync.core.reasons import coded, joined
 from cdc_sync.pipeline.database import Sessions
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.parts import WatchParts, nothing
@@ -184,12 +185,19 @@ class SweepOnlyCapture(Capture):
         if not self.installed.problems:
             self.parts.observe(TriggersFound(self.parts.name))
             return
-        reason = "; ".join(self.installed.problems)
-        remedy = "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
+        reason = joined(self.installed.problems)
+        remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
         never = untriggered(self.connected.mapping.facts.kind, self.server.version)
         if never is not None:
             reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
-        self.parts.observe(TriggersMissing(self.parts.name, f"{NO_TRIGGERS} {reason}. {meanwhile} {remedy}"))
+        message = coded(
+            "triggers",
+            "capture.mode is notify, but %(reason)s. %(reason_meanwhile)s %(reason_remedy)s",
+            reason=reason,
+            reason_meanwhile=meanwhile,
+            reason_remedy=remedy,
+        )
+        self.parts.observe(TriggersMissing(self.parts.name, message))
 
     async def look_at_setup(self) -> None:
         """See `Capture`: other triggers, or settings by which the bell may be armed or not."""

@@ -19,6 +19,7 @@ from typing import Any
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.reasons import coded
 from cdc_sync.source.changelog import Lookout
 from cdc_sync.source.connection import Connection, Pool, asking, pooled
 from cdc_sync.source.errors import SourceError
@@ -171,8 +172,14 @@ class Database:
             lease = await store.take(watch, process, instead_of=lease)
         if not lease.mine:
             raise StandbyError(
-                f"Another cdc-sync works the watch {watch} (process {lease.process} on {lease.host} holds its lease in "
-                f"the store). Waiting for it to end; if it should not run, stop it."
+                coded(
+                    "standby/lease",
+                    "Another cdc-sync works the watch %(watch)s (process %(process)s on %(host)s holds its lease in "
+                    "the store). Waiting for it to end; if it should not run, stop it.",
+                    watch=watch,
+                    process=lease.process,
+                    host=lease.host,
+                )
             )
         try:
             before = Process.from_text(lease.session) if lease.session else None

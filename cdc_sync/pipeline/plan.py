@@ -19,6 +19,7 @@ from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
 from cdc_sync.core.observations import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import Batch, Before, Resolved, is_nameless, plan_batch
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, by_application, interpret, map_status
 from cdc_sync.core.rules import StatusRules
 from cdc_sync.pipeline.intake import Intake, resolved
@@ -196,7 +197,11 @@ def is_told_otherwise(planned: Planned) -> bool:
 
 def why_held(touched: int) -> str:
     """Why everything is held after an edit that is too large."""
-    return f"the section status has changed, and {touched} applications would be told another status"
+    return coded(
+        "remapped",
+        "the section status has changed, and %(number)s applications would be told another status",
+        number=touched,
+    )
 
 
 async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ import yaml
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
@@ -53,13 +54,17 @@ class SourceError(OperationError):
 
     def followed_by(self, sentences: str) -> Self:
         """The same error, with more to say."""
-        return type(self)(self.code, f"{self.message} {sentences}")
+        said = coded("followed", "%(reason)s %(reason_more)s", reason=self.message, reason_more=sentences)
+        return type(self)(self.code, said)
 
 
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 """From the first quote to the last, in whatever language: errors about a value quote it, and it is a row's."""
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
+
+_FACT = re.compile(r"\{(\w+)\}")
+"""What stands for a fact in a message."""
 
 _KNOWN_CLASSES = frozenset(
     each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
@@ -69,12 +74,16 @@ _KNOWN_CLASSES = frozenset(
 
 def source_error(name: str, **facts: object) -> SourceError:
     """The error with one of the messages: they are by their codes, and by names behind a `/`."""
-    return SourceError(name.partition("/")[0], texts()["messages"][name].format(**facts))
+    return _error(name, texts()["messages"][name], **facts)
+
+
+def _error(name: str, text: str, /, **facts: object) -> SourceError:
+    return SourceError(name.partition("/")[0], coded(name, _FACT.sub(r"%(\1)s", text), **facts))
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
     """A name that the connection's encoding does not have."""
-    return source_error("name-not-encodable", character=ord(error.object[error.start]))
+    return source_error("name-not-encodable", character=f"{ord(error.object[error.start]):04X}")
 
 
 def translate(error: psycopg.Error, doing: str) -> SourceError:
@@ -90,8 +99,7 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     for meaning in texts()["meanings"]:
         match = re.search("|".join(meaning.get("found", ())), said)
         if match is not None and names.intersection(meaning["of"]):
-            message = meaning["says"].format(said=said, found=said[match.start() :], doing=doing)
-            return SourceError(meaning["code"], message)
+            return _error(meaning["code"], meaning["says"], said=said, found=said[match.start() :], doing=doing)
     raise AssertionError("the last one is of every error")
 
 

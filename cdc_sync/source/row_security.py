@@ -21,7 +21,9 @@ refuses where the policy is `USING (true)` too, and each refusal is an ERROR in 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.expressions import catalog
 
@@ -68,15 +70,24 @@ async def hiding(connection: Connection) -> tuple[Hiding, ...]:
     return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
 
 
-def described(found: Iterable[Hiding]) -> str:
+def described(found: Iterable[Hiding]) -> Reason:
     """Who may not see what, in words."""
-    return " and ".join(f"row-level security of {one.table} may hide rows from {one.role}" for one in sorted(found))
+    said = (
+        coded(
+            "rows-hidden", "row-level security of %(table)s may hide rows from %(role)s", table=one.table, role=one.role
+        )
+        for one in sorted(found)
+    )
+    return reduce(lambda a, b: coded("both", "%(reason)s and %(reason_other)s", reason=a, reason_other=b), said)
 
 
-def warning(found: Iterable[Hiding]) -> str:
+def warning(found: Iterable[Hiding]) -> Reason:
     """Who may not see what, what follows from it, and how it is repaired."""
-    said, remedies = described(found), "; and ".join(one.remedy for one in sorted(found))
-    return (
-        f"{said[0].upper()}{said[1:]}. A hidden row looks like a deleted one, so every deletion is held for a person "
-        f"(`cdc-sync fuse show`). To end that, {remedies}."
+    said = described(found)
+    return coded(
+        "row-security",
+        "%(reason)s. A hidden row looks like a deleted one, so every deletion is held for a person (`cdc-sync fuse "
+        "show`). To end that, %(remedies)s.",
+        reason=Reason(f"{said[0].upper()}{said[1:]}", said.code, said.values),
+        remedies="; and ".join(one.remedy for one in sorted(found)),
     )

@@ -20,6 +20,7 @@ from psycopg import sql
 
 from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.reasons import coded
 from cdc_sync.source.connection import Connection, Pool, asking
 from cdc_sync.source.errors import unwritable
 from cdc_sync.source.expressions import catalog, sections
@@ -31,9 +32,9 @@ _SQL = sections("changelog.sql")
 
 # What is wrong with a function and its triggers, by the worst state that one of them is in.
 _PROBLEMS = {
-    "missing": "the triggers of cdc_sync.{function} are not installed on {table}",
-    "disabled": "triggers of cdc_sync.{function} are disabled",
-    "different": "cdc_sync.{function} was installed by another version or configuration, or edited since",
+    "missing": "the triggers of cdc_sync.%(function)s are not installed on %(table)s",
+    "disabled": "triggers of cdc_sync.%(function)s are disabled",
+    "different": "cdc_sync.%(function)s was installed by another version or configuration, or edited since",
 }
 
 _RIGHTS = {
@@ -132,14 +133,20 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
         own = [each for each in found if each.function == function]
         states = {each.state for each in own}
         if state := next((state for state in _PROBLEMS if state in states), None):
-            yield _PROBLEMS[state].format(function=function, table=own[0].table)
+            yield coded(f"triggers-{state}", _PROBLEMS[state], function=function, table=own[0].table)
     # Without any function nothing was ever installed, and that has been said.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:
         if is_installed and each.function is None and each.state == "missing":
-            yield f"the {each.kind} {each.name} does not exist"
+            yield coded("object-not-there", "the %(kind)s %(name)s does not exist", kind=each.kind, name=each.name)
         if each.state == "not ours":
-            yield f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
+            yield coded(
+                "object-foreign",
+                "%(table)s, which only keeps rows, has a %(kind)s of somebody else: %(name)s",
+                table=each.table,
+                kind=each.kind,
+                name=each.name,
+            )
     for state, what in _RIGHTS.items():
         if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
             yield f"{what} ({'; '.join(of_state)})"
@@ -147,10 +154,19 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
 
 def _unseen(why: str, table: str, watch: Watch) -> str:
     if why == "heir":
-        unfired = f"{table} inherits from {watch.table}, whose triggers do not fire for it"
-        return f"{unfired}; list it under related, as {{table: {table}, key: [{', '.join(watch.key)}]}}"
-    fed = f"{table} is fed by logical replication, for which ordinary triggers do not fire"
-    return f"{fed}; set capture.replicated: true"
+        return coded(
+            "heir-unseen",
+            "%(heir)s inherits from %(table)s, whose triggers do not fire for it; list it under related, as %(entry)s",
+            heir=table,
+            table=watch.table,
+            entry=f"{{table: {table}, key: [{', '.join(watch.key)}]}}",
+        )
+    return coded(
+        "replicated-unseen",
+        "%(table)s is fed by logical replication, for which ordinary triggers do not fire; set "
+        "capture.replicated: true",
+        table=table,
+    )
 
 
 async def stored_in(pool: Pool, tables: Sequence[QualifiedName]) -> Storage:

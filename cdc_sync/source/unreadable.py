@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source.connection import Pool, Rows, with_position
 from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
@@ -41,9 +42,10 @@ _REMEMBERED = 100_000
 _LONGEST = 20.0
 """Seconds for telling rows apart in one go: the change log's transaction is open meanwhile, for a minute at most."""
 
-NOT_TOLD_APART = (
+NOT_TOLD_APART = coded(
+    "not-told-apart",
     "an expression fails on it, or on one of the rows that were read with it: too many fail to be told apart at once, "
-    "and the next sweep goes on with it"
+    "and the next sweep goes on with it",
 )
 """Why a row is left out beyond that. The next time goes on from there, since bad rows are remembered."""
 
@@ -209,7 +211,7 @@ class UnreadableRows:
             self._met.add(key)
             if id_fails:
                 self._without_id.add(key)
-        reason = f"{', '.join(named)} cannot be read: {message}"
+        reason = coded("unreadable", "%(places)s cannot be read: %(said)s", places=", ".join(named), said=message)
         return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
     async def _without(self, key: Key, places: Collection[str]) -> Rows | None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
+from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.columns import as_json, fuse_from, key_text, known_from, state_columns
+from cdc_sync.store.columns import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
 from cdc_sync.store.errors import AnotherDatabaseError, store_error, texts
@@ -125,7 +126,7 @@ class Capture(Driver):
     async def before(self, watch: str, application_ids: Sequence[str]) -> dict[str, Before]:
         """The same, with what a decision needs of their outbox entries."""
         rows = await self.ask("known", watch=watch, ids=list(application_ids))
-        return {row[1]: Before(known_from(row), *row[-3:]) for row in rows}
+        return {row[1]: Before(known_from(row), row[-3], from_text(row[-2]), row[-1]) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """What is to be done about each row of a page of digests (`source.mapping`), in the page's order.
@@ -203,7 +204,7 @@ class Capture(Driver):
             await transaction.run("add_watch", watch=watch)
             ((_, fuse),) = await transaction.rows("lock_watch", watch=watch)
             blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
-            await transaction.run("set_fuse", watch=watch, fuse=as_json(blown._asdict()))
+            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
         await self.transact(work)
 
@@ -330,7 +331,7 @@ async def _before(
         if claimed_by is not None and unstarted.get(application_id) == claimed_by:
             ours[application_id] = claimed_by
         known = known_from(row, keys, unstarted=application_id in ours)
-        before[application_id] = Before(known, *row[-3:])
+        before[application_id] = Before(known, row[-3], from_text(row[-2]), row[-1])
     return before, ours
 
 
@@ -353,7 +354,17 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
     await write("remove", [(watch, application_id) for application_id in plan.cancelled])
     await write(
         "enqueue",
-        [(watch, each.application_id, *state_columns(each.content), *each[_AFTER_CONTENT:]) for each in plan.enqueued],
+        [
+            (
+                watch,
+                each.application_id,
+                *state_columns(each.content),
+                *each[_AFTER_CONTENT:-2],
+                as_text(each.reason),
+                each.endpoint,
+            )
+            for each in plan.enqueued
+        ],
     )
     await write(
         "refresh",
@@ -365,7 +376,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
     new = len(plan.new) + len(plan.adopted)
     changed = any(not isinstance(one.decision, Adopt) for one in plan.results)
     if new or changed:
-        fuse = None if plan.fuse is None else as_json(plan.fuse._asdict())  # it counts nothing that is no change
+        fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
         await write("tally", [(new, at if changed else None, fuse, watch)])
 
 
@@ -386,5 +397,7 @@ async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchP
     if cleared := [key_text(skip.key) for skip in plan.skips if skip.reason is None]:
         await transaction.run("unskip", watch=watch, keys=cleared)
     skipped = [skip for skip in plan.skips if skip.reason is not None]
-    await write("skip", [(watch, key_text(each.key), each.application_id, each.reason, at) for each in skipped])
+    await write(
+        "skip", [(watch, key_text(each.key), each.application_id, as_text(each.reason), at) for each in skipped]
+    )
     return frozenset([each.application_id for each in new])

@@ -14,6 +14,7 @@ from cdc_sync.core.content import Content, Kind, quoted
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Health
 from cdc_sync.core.diff import Fuse, Waiting
 from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
@@ -83,7 +84,7 @@ def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
         if not_found is not None:
             not_found = min(not_found + max(late - LONGEST_UNASKED, 0), claimed_at)
     content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
-    return Entry(watch, id_, content, _kinds_of(kinds), state, revision, queued_at, due_at, *tries, reason)
+    return Entry(watch, id_, content, _kinds_of(kinds), state, revision, queued_at, due_at, *tries, from_text(reason))
 
 
 @cache
@@ -94,6 +95,7 @@ def _kinds_of(text: str) -> frozenset[Kind]:
 def health_from(text: str) -> Health:
     """An endpoint's health, from its column. Fields that only other versions know are left out."""
     stored = json.loads(text)
+    stored["reason"] = from_text(stored.get("reason"))
     return Health(**{name: stored[name] for name in _HEALTH if name in stored})
 
 
@@ -111,4 +113,10 @@ def key_from(text: str) -> Key:
 
 def fuse_from(text: str | None) -> Fuse:
     """A watch's fuse as the store has it."""
-    return Fuse(**json.loads(text or "{}"))
+    fuse = Fuse(**json.loads(text or "{}"))
+    return fuse._replace(reason=from_text(fuse.reason))
+
+
+def fuse_text(fuse: Fuse) -> str:
+    """The inverse of `fuse_from`."""
+    return as_json(fuse._replace(reason=as_text(fuse.reason))._asdict())

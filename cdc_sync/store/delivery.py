@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from cdc_sync.core.delivery import Again, Done, Finished, Health
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryLine, described
+from cdc_sync.core.reasons import Reason, as_text, in_json
 from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose
 from cdc_sync.store.protocol import CALL_STEP
@@ -195,14 +196,17 @@ async def _complete(
             again = end.fate
             event, more = "answered", f',"again_at":{again.due_at + shift}'
             since = None if again.anew else entry.first_attempt_at, again.not_found_since
-            kept.append((*of, True, entry.attempts, attempt[2], again.due_at, *since, reply.get("reason")))
+            kept.append((*of, True, entry.attempts, attempt[2], again.due_at, *since, as_text(reply.get("reason"))))
         else:
             event, reason = "dead-lettered", end.fate.reason
             reply = {**reply, "reason": reason}
             first, not_found = entry.first_attempt_at, entry.not_found_since
-            kept.append((*of, True, entry.attempts, "dead", attempt[3], first, not_found, reason))
+            kept.append((*of, True, entry.attempts, "dead", attempt[3], first, not_found, as_text(reason)))
         said = [
-            f'"{name}":{quoted(told) if isinstance(told, str) else told if type(told) is int else as_json(told)},'
+            # A success needs no French.
+            f"{in_json(told)},"
+            if isinstance(told, Reason) and event != "acknowledged"
+            else f'"{name}":{quoted(told) if isinstance(told, str) else told if type(told) is int else as_json(told)},'
             for name, told in reply.items()
         ]
         detail = f'{{{"".join(said)}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
@@ -213,10 +217,14 @@ async def _complete(
     await transaction.write("acknowledge", acknowledged)
     await transaction.write("add_history", history)
     # In order, and last: everybody writes to these rows.
-    await transaction.write("set_health", [(name, json.dumps(asdict(health[name]))) for name in sorted(health)])
+    await transaction.write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
     if watches := {of[0] for of in removed if current[of][_STATE] == "held"}:
         await _mend_if_free(transaction, watches)
+
+
+def _health_text(health: Health) -> str:
+    return json.dumps(asdict(replace(health, reason=as_text(health.reason))))
 
 
 async def _current(

@@ -18,8 +18,9 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
+from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.columns import as_json, content_from, fuse_from, state_columns
+from cdc_sync.store.columns import as_json, content_from, fuse_from, fuse_text, state_columns
 from cdc_sync.store.driver import Driver, Transaction, Whose, about, watches_of
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup, Only
 
@@ -60,7 +61,12 @@ class Operation(Driver):
             rows = await transaction.rows("held_groups", examples=EXAMPLES, **chosen)
             return [
                 HeldGroup(
-                    name, what, number, since + shift, "; ".join(sorted({*why})), tuple(row[-1] for row in of_group)
+                    name,
+                    what,
+                    number,
+                    since + shift,
+                    joined(sorted({from_text(each) or "" for each in why})),
+                    tuple(row[-1] for row in of_group),
                 )
                 for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1])
             ]
@@ -213,16 +219,22 @@ class Operation(Driver):
         if message is None:
             await self.transact(lambda t: t.run("clear_condition", daemon=daemon, name=name))
         else:
-            await self.transact(lambda t: t.run("set_condition", daemon=daemon, name=name, message=message, now=now))
+            text = as_text(message)
+            await self.transact(lambda t: t.run("set_condition", daemon=daemon, name=name, message=text, now=now))
 
     async def conditions(self) -> list[Condition]:
         """What is wrong now. Where several daemons see something wrong, it is told which."""
         rows = await self.ask("conditions")
         several = len({(host, process) for *_, host, process in rows}) > 1
-        return [
-            Condition(name, f"{host}, process {process}: {message}" if several else message, since)
-            for name, message, since, host, process in rows
-        ]
+        found = []
+        for name, kept, since, host, process in rows:
+            message = from_text(kept) or ""
+            if several:
+                message = coded(
+                    "daemon", "%(host)s, process %(process)s: %(reason)s", host=host, process=process, reason=message
+                )
+            found.append(Condition(name, message, since))
+        return found
 
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
         """Count what a sweep repaired."""
@@ -285,6 +297,7 @@ def _line(  # noqa: PLR0917 - in the order of what is written
     at: int, of: Whose, event: str, content: Content | None, who: str | None, more: str = ""
 ) -> HistoryLine:
     more += "" if who is None else f'"who":{quoted(who)},'
+    more += f'"actor":{as_text(who)},' if isinstance(who, Reason) else ""
     return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
 
 
@@ -311,7 +324,7 @@ async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse], now: 
         if fuse.blown_at is not None:
             is_left = (await transaction.rows("held_left", watch=watch))[0][0]
             after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
-            await transaction.run("set_fuse", watch=watch, fuse=as_json(after._asdict()))
+            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(after))
 
 
 def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:

@@ -9,6 +9,7 @@ from operator import itemgetter
 from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.plan import HistoryEntry
+from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.columns import Columns, as_json, content_from, entry_from, key_from, key_text
 from cdc_sync.store.driver import Driver, Transaction, watches_of
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record, WatchCounts
@@ -56,7 +57,7 @@ class Report(Driver):
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """Rows that cannot be reported, and why."""
         rows = await self.ask("skipped", watch=watch, limit=limit)
-        return [Skip(key_from(row_key), application_id, reason) for row_key, application_id, reason in rows]
+        return [Skip(key_from(row_key), application_id, from_text(reason)) for row_key, application_id, reason in rows]
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
         """What is held of an application, in each watch."""
@@ -70,13 +71,13 @@ class Report(Driver):
                 told = content_from(*state)
                 entry = None if row[13] is None else self._for_people(entry_from(row[13:]))
                 suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
-                flags = bool(under_way), suspicion, skipped, bool(adopted)
+                flags = bool(under_way), suspicion, from_text(skipped), bool(adopted)
                 found.append(
                     Record(name, application_id, key_from(row_key), bool(in_scope), told, told_at, entry, *flags)
                 )
             # A row that could never be reported has no snapshot; it is still known why. Of several the last.
             unreported = {
-                name: Record(name, application_id, key_from(row_key), skipped=reason)
+                name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
                 for name, row_key, reason in await transaction.rows("skipped_alone", **which)
             }
             return found + list(unreported.values())
@@ -132,7 +133,7 @@ class Report(Driver):
 
 def _hit(row: Columns, by: FoundBy) -> Hit:
     watch, application_id, row_key, reason = row
-    return Hit(watch, application_id, key_from(row_key), reason, by)
+    return Hit(watch, application_id, key_from(row_key), from_text(reason), by)
 
 
 def _row_keys(text: str) -> list[str]:
@@ -149,4 +150,9 @@ def _row_keys(text: str) -> list[str]:
 
 def _event(row: Columns) -> HistoryEntry:
     at, watch, application_id, event, detail = row
-    return HistoryEntry(at, watch, application_id, event, json.loads(detail))
+    found = json.loads(detail, object_hook=restored)
+    if "code" in found:
+        found["reason"] = Reason(found["reason"], found["code"], found["values"])
+    if "actor" in found:
+        found["who"] = found.pop("actor")
+    return HistoryEntry(at, watch, application_id, event, found)

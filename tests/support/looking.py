@@ -17,6 +17,7 @@ from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.delivery import Finished, GiveUp, Health
 from cdc_sync.core.observations import Dispatch, Event, Observe
 from cdc_sync.core.plan import Resolved
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
@@ -109,7 +110,10 @@ class Admin:
         return answer
 
 
-async def fill(store: Store, application_id: str = "a1", reason: str = "HTTP 400: no") -> None:
+REFUSED = coded("http-saying", "HTTP %(status)s: %(said)s", status=400, said="no")
+
+
+async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) -> None:
     """Put one of everything into a store, with an id and a reason of one's choice."""
     rules = some_rules()
     await store.apply(rules, a_baseline(an_observation("known"), an_observation("gone")))
@@ -124,7 +128,9 @@ async def fill(store: Store, application_id: str = "a1", reason: str = "HTTP 400
     await store.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
     await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
     await store.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
-    await store.set_condition(f"endpoint {ENDPOINT}", f"paused: {reason}", NOW - MINUTE)
+    await store.set_condition(
+        f"endpoint {ENDPOINT}", coded("endpoint-paused", "paused: %(reason)s", reason=reason), NOW - MINUTE
+    )
     await store.add_repairs("applications", {"missed": 2})
 
 

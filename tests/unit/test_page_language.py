@@ -1,10 +1,11 @@
 """The page's languages: each text has its French, known reasons too; numbers and times are said as people say them."""
 
-import ast
 import re
+from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from babel.messages.catalog import Catalog, Message
@@ -14,11 +15,13 @@ from markupsafe import escape
 
 from cdc_sync.admin import page
 from cdc_sync.admin.page import LANGUAGES
+from cdc_sync.core import conditions, status_url, watermark
 from cdc_sync.core import observations as seen
-from cdc_sync.core import status_url
 from cdc_sync.core.conditions import KINDS, NONE, fold
-from cdc_sync.core.delivery import Reply
+from cdc_sync.core.delivery import Mode, Reply
+from cdc_sync.core.reasons import Reason, coded, joined
 from cdc_sync.delivery.sender import describe
+from cdc_sync.source import errors, triggers
 
 ENGLISH_PAGE, FRENCH_PAGE = LANGUAGES["en"], LANGUAGES["fr"]
 _PLACE = re.compile(r"%\((\w+)\)s")
@@ -48,9 +51,9 @@ def test_a_text_is_translated_and_keeps_its_places(message: Message) -> None:
 
 
 def test_the_catalogue_reads_as_gettext_reads_it() -> None:
-    texts, sentences = page._french()
+    texts, reasons = page._french()
     assert _CATALOGUE.plural_expr == "(n > 1)"
-    assert len(texts) - 1 + sum(map(len, sentences.values())) == len(_MESSAGES)
+    assert len(texts) - 1 + len(reasons) == len(_MESSAGES)
 
 
 def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark() -> None:
@@ -60,27 +63,36 @@ def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark() -> N
     assert [text for text in french if re.search(" [:;?!»]|« ", text)] == []
 
 
-def _written() -> str:
-    """Every text that the package's modules and its .yaml files hold."""
+@cache
+def _given() -> set[tuple[str, str]]:
+    """The code and the text of every reason that the package gives."""
     package = Path(page.__file__).parents[1]
-    modules = (path for path in package.rglob("*.py") if path != Path(page.__file__))
-    nodes = (node for path in modules for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return "\n".join([*texts, *(" ".join(path.read_text("utf-8").split()) for path in package.rglob("*.yaml"))])
+    keywords = {"coded": ((1, "c"), 2), "refuse": ((2, "c"), 3), "_refuse": ((1, "c"), 2)}
+    found = extract_from_dir(package, [("**.py", "python")], keywords=keywords)
+    given = {(str(code), str(text)) for _, _, text, _, code in found}
+    given |= {(code, text) for _, _, code, text in conditions._RULES.values() if code}
+    given |= {*watermark._TEXTS.items(), *((f"triggers-{state}", text) for state, text in triggers._PROBLEMS.items())}
+    given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
+    texts = {**{each["code"]: each["says"] for each in errors.texts()["meanings"]}, **errors.texts()["messages"]}
+    return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text)) for name, text in texts.items()}
 
 
-def test_every_known_reason_is_still_given() -> None:
-    written = _written()
-    for message in _MESSAGES:
-        for piece in _PLACE.split(str(message.id))[::2] if message.context == "reason" else ():
-            assert piece.strip(" :.,(") in written, message.id
+def test_every_reason_has_its_french_and_every_french_its_reason() -> None:
+    reasons = {(one.context, one.id) for one in _MESSAGES if one.context and not one.context.startswith("condition ")}
+    assert reasons == _given()
+
+
+def test_no_two_reasons_have_one_code() -> None:
+    assert len({code for code, _ in _given()}) == len(_given())
 
 
 def test_every_kind_of_condition_has_its_french() -> None:
     for kind in KINDS:
         name = kind if kind == "loops" else f"{kind} applications"
-        assert "<span" not in FRENCH_PAGE.sentence("condition", name)
-    assert FRENCH_PAGE.sentence("condition", "store") == "base d'état"
+        assert "<span" not in FRENCH_PAGE.condition(name)
+        assert ENGLISH_PAGE.condition(name) == name
+    assert FRENCH_PAGE.condition("store") == "base d'état"
+    assert FRENCH_PAGE.condition("of a later version") == '<span lang="en">of a later version</span>'
 
 
 def _conditions(event: seen.Event) -> str:
@@ -96,9 +108,9 @@ def _conditions(event: seen.Event) -> str:
             _conditions(seen.BaselineProgress("w", 10, 200)),
             "lecture de l'état initial : 10 lignes sur environ 200",
         ),
-        (_conditions(seen.EndpointChanged("e", "open", "HTTP 503", 1.0)), "injoignable : HTTP 503"),
+        (_conditions(seen.EndpointChanged("e", "open", describe(Reply(503), ""), 1.0)), "injoignable : HTTP 503"),
         (
-            _conditions(seen.EndpointChanged("e", "paused", "HTTP 401: <no>", 1.0)),
+            _conditions(seen.EndpointChanged("e", "paused", describe(Reply(401), "<no>"), 1.0)),
             'identifiants refusés : HTTP 401 : <span lang="en">&lt;no&gt;</span>',
         ),
         (_conditions(seen.CaptureLate("w", 60.0)), "la dernière lecture complète des changements date de plus de 60 s"),
@@ -110,15 +122,24 @@ def _conditions(event: seen.Event) -> str:
             "l'identifiant de la candidature '\\x00' contient un caractère de contrôle",
         ),
         (
-            f"given up after 3 attempts: {describe(Reply(failure='no answer within hellowork.timeout'), '')}",
+            coded(
+                "given-up",
+                "given up after %(attempts)s attempts: %(reason)s",
+                attempts=3,
+                reason=describe(Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""),
+            ),
             "abandonné après 3 tentatives : pas de réponse dans le délai hellowork.timeout",
         ),
         (
             _conditions(
                 seen.WatermarkDoubted(
                     "w",
-                    "u of 9 rows is before `created`; u of 8 rows was in the future when it was written, by 2 h: part "
-                    "of the ATS writes another time zone than `timezone`",
+                    joined(
+                        [
+                            coded("watermark-early", "%(column)s of %(rows)s rows is …", column="u", rows=9),
+                            coded("watermark-ahead-by", "%(column)s, %(rows)s, %(hours)s", column="u", rows=8, hours=2),
+                        ]
+                    ),
                 )
             ),
             (
@@ -136,23 +157,39 @@ def _conditions(event: seen.Event) -> str:
     ],
 )
 def test_a_known_reason_is_shown_in_french(english: str, french: str) -> None:
-    shown = FRENCH_PAGE.sentence("reason", english)
+    shown = FRENCH_PAGE.reason(english)
     assert str(shown).replace("\N{NO-BREAK SPACE}", " ").replace("&#39;", "'") == french
-    assert ENGLISH_PAGE.sentence("reason", english) == escape(english)
+    assert ENGLISH_PAGE.reason(english) == escape(english)
 
 
 def test_what_somebody_else_wrote_is_no_reason_of_ours() -> None:
-    shown = FRENCH_PAGE.sentence("reason", "HTTP 503: no answer")
+    shown = FRENCH_PAGE.reason(describe(Reply(503), "no answer"))
     assert shown == 'HTTP 503\N{NO-BREAK SPACE}: <span lang="en">no answer</span>'
-    # An URL of a row may hold anything, and a page must not end for it.
-    nested = f"{'the URL x may not be called: ' * 5_000}no answer"
-    assert FRENCH_PAGE.sentence("reason", nested).count("ne doit pas") == 4
 
 
-def test_any_other_reason_is_marked_as_english() -> None:
-    assert (
-        FRENCH_PAGE.sentence("reason", "the tide has <turned>") == '<span lang="en">the tide has &lt;turned&gt;</span>'
-    )
+def test_a_sentence_without_a_code_or_of_another_version_is_marked_as_english() -> None:
+    for reason in (
+        "no <answer>",
+        Reason("no <answer>", "a-later-version's", {}),
+        Reason("no <answer>", "given-up", {"attempts": 3}),
+    ):
+        assert FRENCH_PAGE.reason(reason) == '<span lang="en">no &lt;answer&gt;</span>'
+
+
+@pytest.mark.parametrize(
+    ("text", "french"),
+    [
+        ("deleted", "supprimée"),
+        ("deleted → Reçue", "supprimée → Reçue"),
+        ("(new) → Reçue", "(nouvelle) → Reçue"),
+        ("job J-1 → J-2", "offre J-1 → J-2"),
+        ("Reçue → deleted, job J-1 → J-2", "Reçue → deleted, offre J-1 → J-2"),
+        ("deleted by us → (new)", "deleted by us → (new)"),
+    ],
+)
+def test_a_transition_s_own_words_are_translated_and_labels_are_not(text: str, french: str) -> None:
+    assert FRENCH_PAGE.transition(text) == french
+    assert ENGLISH_PAGE.transition(text) == text
 
 
 @pytest.mark.parametrize(

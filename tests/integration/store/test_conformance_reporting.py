@@ -30,10 +30,12 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.delivery import Finished, GiveUp, Health
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.plan import Resolved
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts
@@ -95,6 +97,42 @@ async def test_a_store_written_by_a_newer_version_is_refused(
 
     with pytest.raises(StoreError, match=r"newer cdc-sync.*Run that version, or restore"):
         await open_store()
+
+
+async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Store, open_store: OpenStore) -> None:
+    reason = coded("http-saying", "HTTP %(status)s: %(said)s", status=400, said='"no"')
+    await observe(store, an_observation("a1"))
+    letter = await claim_one(store)
+    await store.complete([Finished(letter, GiveUp(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})
+    await store.set_condition("store", reason, NOW)
+    await store.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
+    await observe(store, an_observation("a2"), an_observation("a3", deleted=True), rules=some_rules(max_changes=0))
+    await store.blow_fuse("other", reason, NOW)
+    await store.close()
+
+    store = await open_store()
+    (dead,), (held,), (hit,) = (
+        await store.entries("dead", None, 9),
+        (await store.entries("held", None, 1)),
+        (await store.search("3", None, 9)),
+    )
+    fuses = await store.fuses()
+    refused = [
+        dead.reason,
+        (await store.story("a1", None, 9))[-1].detail["reason"],
+        (await store.endpoints())["e"][0].reason,
+        (await store.conditions())[0].message,
+        (await store.skipped(WATCH, 9))[0].reason,
+        (await store.records("a1", None))[0].skipped,
+        hit.reason,
+        fuses["other"].reason,
+    ]
+    kept = [held.reason, fuses[WATCH].reason, (await store.held_groups(WATCH))[0].reason]
+    assert refused == [reason] * len(refused)
+    assert [(each.code, each.values) for each in refused if isinstance(each, Reason)] == [
+        (reason.code, reason.values)
+    ] * len(refused)
+    assert [each.code for each in kept if isinstance(each, Reason)] == ["fuse-changes"] * len(kept)
 
 
 async def test_closing_twice_is_closing_once(store: Store) -> None:

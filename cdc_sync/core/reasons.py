@@ -1,0 +1,81 @@
+"""Reasons: sentences for people that keep their code and their values, so that the page can give them in French.
+
+The store keeps all three. What an earlier version stored is a sentence alone, and stays one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_BEGINNING = '{"reason":'
+_NAMES = {"reason", "code", "values"}
+
+
+class Reason(str):
+    """A reason; to everybody but the page it is the English sentence.
+
+    Attributes:
+        code: which reason it is: stable, where the sentence is not.
+        values: what varies in it, by name: texts, numbers, other reasons.
+    """
+
+    __slots__ = ("code", "values")
+
+    code: str
+    values: Mapping[str, Any]
+
+    def __new__(cls, sentence: str, code: str, values: Mapping[str, Any]) -> Self:
+        """See the class."""
+        made = super().__new__(cls, sentence)
+        made.code, made.values = code, values
+        return made
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+
+def coded(code: str, text: str, /, **values: object) -> Reason:
+    """A reason; `%(name)s` in its text stands for the value of that name."""
+    values = {name: round(value) if isinstance(value, float) else value for name, value in values.items()}
+    kept = {name: value if isinstance(value, (int, Reason)) else str(value) for name, value in values.items()}
+    return Reason(text % kept, code, kept)
+
+
+def _fields(reason: str) -> dict[str, Any]:
+    """A reason as fields of JSON; a mere sentence has neither code nor values."""
+    if not isinstance(reason, Reason):
+        return {"reason": reason}
+    values = {name: _fields(value) if isinstance(value, Reason) else value for name, value in reason.values.items()}
+    return {"reason": reason, "code": reason.code, "values": values}
+
+
+def in_json(reason: str) -> str:
+    """The `fields` as they stand in a JSON text, without brackets."""
+    return _encode(_fields(reason))[1:-1]
+
+
+def as_text(reason: str | None) -> str | None:
+    """A reason as one text to be stored."""
+    return f"{{{in_json(reason)}}}" if isinstance(reason, Reason) else reason
+
+
+def from_text(text: str | None) -> str | None:
+    """The inverse of `as_text`; a mere sentence is given as it is."""
+    if text is None or not text.startswith(_BEGINNING):
+        return text
+    found: str = json.loads(text, object_hook=restored)
+    return found
+
+
+def restored(found: dict[str, Any]) -> Any:
+    """An object of JSON as a reason, if it has exactly the `fields` of one with a code."""
+    return Reason(found["reason"], found["code"], found["values"]) if found.keys() == _NAMES else found
+
+
+def joined(reasons: Sequence[str]) -> str:
+    """Several reasons as one; at least one."""
+    first, *others = reasons
+    for other in others:
+        first = coded("and", "%(reason)s; %(reason_other)s", reason=first, reason_other=other)
+    return first
