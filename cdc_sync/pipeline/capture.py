@@ -216,7 +216,3 @@ async def look_for_triggers(connected: Connected) -> Installation:
     """
     looking = partial(installation, name=connected.parts.name, watch=connected.parts.watch)
     return await connected.pool.ask("looking for the triggers", looking)
-
-
-NO_TRIGGERS = "capture.mode is notify, but"
-"""What the message of `TriggersMissing` begins with."""

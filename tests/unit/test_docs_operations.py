@@ -25,7 +25,6 @@ from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.lines import Fields, Lines
 from cdc_sync.daemon.logs import EventLogger
-from cdc_sync.pipeline import capture
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store import errors as store_errors
@@ -165,7 +164,7 @@ def messages() -> list[tuple[str, str]]:
         *_lines(),
         *(("warning", str(problem)) for problem in _suspicions()),
         *(("warning", text) for text in _exposures()),
-        ("error", f"{capture.NO_TRIGGERS} …"),
+        ("error", "capture.mode is notify, but …"),
         ("error", str(AdminError.at("…", "…"))),
         ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
     ]
