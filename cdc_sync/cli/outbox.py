@@ -4,6 +4,7 @@ All of it with the daemon up or down.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -47,7 +48,7 @@ EndpointArgument = Annotated[
 
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
 _NAMED = 10
-"""How many groups a question names."""
+"""How many groups, of transitions or of reasons, a question names."""
 
 _WITHOUT_A_CALL = "taken as acknowledged, without a call"
 
@@ -191,7 +192,12 @@ def decide_dead(
     if every and not yes:
         letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
         if letters:
-            _confirm(f"{len(letters)} dead letters will be {_WITHOUT_A_CALL if action == 'discard' else 'sent again'}.")
+            what = _WITHOUT_A_CALL if action == "discard" else "sent again"
+            reasons = Counter(letter.reason or "" for letter in letters).most_common()
+            examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
+            named = [f"{number} × {reason} (for example {examples[reason]})" for reason, number in reasons[:_NAMED]]
+            named += [f"{len(reasons) - _NAMED} more reasons"] * (len(reasons) > _NAMED)
+            _confirm(f"{len(letters)} dead letters will be {what}. By reason: {'; '.join(named)}.")
 
     async def act(store: Store) -> list[tuple[str, str]]:
         now, who = store.clock.for_people(), operator()

@@ -78,6 +78,8 @@ def test_all_dead_letters_are_counted_and_named_ones_are_not(notify: Installatio
     refused = notify.run("dead-letters", "discard", "--all")
     assert (refused.code, refused.stdout) == (2, "")
     assert "2 dead letters will be taken as acknowledged, without a call." in plainly(refused)
+    because = "the label 'ODD' is not in status.map, and status.unmapped is reject"
+    assert f"By reason: 2 × {because} (for example hw-2)." in plainly(refused)
     assert notify.run("dead-letters", "discard", "--all", "--yes").stdout.count("discarded: ") == 2
     assert notify.run("dead-letters", "discard", "--all", "--yes").stdout == "No dead letters.\n"
 
