@@ -299,9 +299,8 @@ class AdminServer:
             name, address = visitor.session.name, request.remote
             who = coded("by-session", "the page's session %(name)s from %(address)s", name=name, address=address)
         now, (on, *_) = self._clock(), fields.get("endpoint") or fields.get("watch") or [""]
-        done = await act(self._store, request.path, watches, fields, now, who)
-        action = request.path.rpartition("/")[2]
-        await self._store.record_action(PersonActed(now, action, who, done.number, on or None))
+        by = PersonActed(now, request.path.rpartition("/")[2], who, 1, on or None)
+        done = await act(self._store, request.path, watches, fields, by)
         if visitor.session is None:
             return web.json_response(done.answer)
         visitor.session.done.append((done.what, done.number))
@@ -390,8 +389,8 @@ _refuse = partial(refuse, web.HTTPConflict)
 """An action makes no sense, or no sense any more."""
 
 
-async def act(  # noqa: PLR0917 - what the request says
-    store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], now: int, who: str
+async def act(
+    store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
 ) -> Done:
     """Do what a form says: release, discard, retry, pause, resume.
 
@@ -405,8 +404,7 @@ async def act(  # noqa: PLR0917 - what the request says
         watches: those that there are, in the configuration or in the store.
         fields: the form's: a watch, applications, or all of them, transitions, and how many of each were seen; or an
             endpoint.
-        now: milliseconds since the epoch.
-        who: who asks for it, for the history and the log.
+        by: who asks for it, and when, for the history and the log.
 
     Raises:
         HTTPConflict: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
@@ -419,7 +417,9 @@ async def act(  # noqa: PLR0917 - what the request says
             )
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
-        return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
+        done = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
+        await store.record_action(by)
+        return done
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
         raise _refuse("no-watch", "There is no watch %(watch)s.", watch=repr(watch))
@@ -427,7 +427,7 @@ async def act(  # noqa: PLR0917 - what the request says
         raise _refuse("unnamed", "Name applications (application_id), a watch, or say all=1.")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
-        what, found = "retried", await store.retry_dead(watch, now, ids=ids, who=who)
+        what, found = "retried", await store.retry_dead(watch, by.at, by=by, ids=ids)
     else:
         what, found = "released" if action == "/fuse/release" else "discarded", []
         state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
@@ -435,11 +435,11 @@ async def act(  # noqa: PLR0917 - what the request says
             await _insist_on_seen(store, state, watch, ids, seen)
         for transition, number in seen:
             # No more than were seen: what comes to be held from now on, nobody has seen.
-            which: dict[str, Any] = {"ids": ids, "transition": transition, "limit": number, "who": who}
+            which: dict[str, Any] = {"ids": ids, "transition": transition, "limit": number, "by": by}
             if what == "released":
-                found += await store.release_held(watch, now, **which)
+                found += await store.release_held(watch, by.at, **which)
             else:
-                found += await store.discard(state, watch, now, **which)
+                found += await store.discard(state, watch, by.at, **which)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return Done(what, len(found), {what: len(found) if what == "released" else each})
 

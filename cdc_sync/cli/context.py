@@ -92,12 +92,12 @@ def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _F
     return asyncio.run(found())
 
 
-async def record(store: Store, action: str, number: int, on: str | None = None) -> None:
-    """Have it counted and logged that somebody did something."""
-    await store.record_action(PersonActed(store.clock.for_people(), action, operator(), number, on))
+def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
+    """What somebody does now, to one thing until the store has counted."""
+    return PersonActed(store.clock.for_people(), action, _operator(), 1, on)
 
 
-def operator() -> str:
+def _operator() -> str:
     """Who gives this command: the operating system's user, and who became it by sudo."""
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name

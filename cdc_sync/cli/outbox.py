@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -17,13 +18,12 @@ from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
     YesOption,
+    acting,
     configured,
     decodable,
     facts,
     in_store,
-    operator,
     print_json,
-    record,
     say,
 )
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -31,7 +31,7 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
-from cdc_sync.store.protocol import HeldGroup, Only
+from cdc_sync.store.protocol import Groups, HeldGroup, Only
 from cdc_sync.store.store import Store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
@@ -115,25 +115,20 @@ def decide_held(
         groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
         if not groups:
             raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
-    # No more than was seen, whatever comes to be held from now on.
-    parts = [(watch, {**chosen, "limit": sum(group.number for group in groups)})]
+    agreed: Groups | None = None
     if groups and not yes:
         named = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
         named += [f"{len(groups) - _NAMED} more transitions"] * (len(groups) > _NAMED)
         what = _WITHOUT_A_CALL if action == "discard" else "sent to HelloWork"
         _confirm(f"{', '.join(named)} will be {what}.")
         # What means something else by the time of the answer stays: nobody has agreed to it.
-        parts = [(each.watch, {**chosen, "transition": each.transition, "limit": each.number}) for each in groups]
+        agreed = {(each.watch, each.transition): each.number for each in groups}
 
     async def act(store: Store) -> tuple[int, set[str]]:
-        who, done = operator(), list[tuple[str, str]]()
-        for name, part in parts:
-            now = store.clock.for_people()
-            if action == "discard":
-                done += await store.discard("held", name, now, who=who, **part)
-            else:
-                done += await store.release_held(name, now, who=who, **part)
-        await record(store, action, len(done), watch)
+        decide = partial(store.discard, "held") if action == "discard" else store.release_held
+        # No more than was seen, whatever comes to be held from now on.
+        seen, by = {**chosen, "limit": sum(each.number for each in groups)}, acting(store, action, watch)
+        done = await decide(watch, by.at, by=by, groups=agreed, **seen)
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
             # Beyond the limit, as was asked.
@@ -200,13 +195,11 @@ def decide_dead(
             _confirm(f"{len(letters)} dead letters will be {what}. By reason: {'; '.join(named)}.")
 
     async def act(store: Store) -> list[tuple[str, str]]:
-        now, who = store.clock.for_people(), operator()
-        if action == "discard":
-            done = await store.discard("dead", watch, now, ids=wanted, who=who)
-        else:
-            done = await store.retry_dead(watch, now, ids=wanted, who=who)
-        await record(store, action, len(done), watch)
-        return done
+        decide, by = (
+            partial(store.discard, "dead") if action == "discard" else store.retry_dead,
+            acting(store, action, watch),
+        )
+        return await decide(watch, by.at, by=by, ids=wanted)
 
     found = in_store(config, watch, act, writes=True)
     if every and not found:
@@ -234,10 +227,8 @@ def resend(
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
         watches = list(config.watches) if watch is None else [watch]
-        now, who = store.clock.for_people(), operator()
-        done = [each for name in watches for each in await store.resend(name, ids, now, who=who)]
-        await record(store, "resend", len(done), watch)
-        return done
+        by = acting(store, "resend", watch)
+        return [each for name in watches for each in await store.resend(name, ids, by.at, by=by)]
 
     in_store(config, watch, check)
     if not yes:
@@ -294,7 +285,7 @@ def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collecti
             there = ", ".join(known[1:]) or "(none yet)"
             raise typer.BadParameter(f"nothing is sent to {endpoint}: name one of {there}")
         left = await (store.pause if context.info_name == "pause" else store.resume)(endpoint or ALL_ENDPOINTS)
-        await record(store, str(context.info_name), 1, endpoint)
+        await store.record_action(acting(store, str(context.info_name), endpoint))
         return left
 
     left = in_store(configured(context), None, work, writes=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import YesOption, configured, record, say
+from cdc_sync.cli.context import YesOption, acting, configured, say
 from cdc_sync.config import Config
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.failures import OperationError
@@ -85,7 +85,7 @@ async def _adopt(config: Config, *, sure: bool) -> None:
             typer.confirm("Let the store belong to this database?", abort=True)
         positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
         await store.rebind(identity, here.to_text(), positions)
-        await record(store, "adopt-database", 1)
+        await store.record_action(acting(store, "adopt-database"))
     say("done")
 
 

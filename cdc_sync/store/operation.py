@@ -6,10 +6,11 @@ done are done; asked again, the rest follows.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, TypedDict, Unpack
 
 from cdc_sync.core.content import Content, quoted
@@ -22,7 +23,7 @@ from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.columns import as_json, content_from, fuse_from, fuse_text, state_columns
 from cdc_sync.store.driver import Driver, Transaction, Whose, about, watches_of
-from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup, Only
+from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
 
@@ -37,12 +38,16 @@ STEP = 5_000
 
 
 class Selection(TypedDict, total=False):
-    """Which outbox entries of a state a person means; None means no restriction, and `limit` the oldest."""
+    """Which outbox entries of a state a person means; None means no restriction, and `limit` the oldest.
+
+    `groups` are of held ones, and need no limit.
+    """
 
     ids: Sequence[str] | None
     only: Only | None
     transition: str | None
     limit: int | None
+    groups: Groups | None
 
 
 class Operation(Driver):
@@ -74,56 +79,71 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def release_held(
-        self, watch: str | None, now: int, *, who: str | None = None, **selection: Unpack[Selection]
+        self, watch: str | None, now: int, *, by: PersonActed | None = None, **selection: Unpack[Selection]
     ) -> list[Whose]:
         """Let held entries be sent; the fuse is whole again once none is held. Returns whose they are."""
         due_at = self.clock.due(now)
 
-        async def step(transaction: Transaction, limit: int) -> list[Whose]:
-            fuses, chosen = await _select(transaction, "held", watch, {**selection, "limit": limit})
-            await _revive(transaction, chosen, due_at, [_line(now, of, "released", chosen[of], who) for of in chosen])
+        async def step(transaction: Transaction, part: Selection) -> list[Whose]:
+            fuses, chosen = await _select(transaction, "held", watch, part)
+            await _revive(transaction, chosen, due_at, [_line(now, of, "released", chosen[of], by) for of in chosen])
             await _mend_fuses(transaction, fuses, due_at)
+            await _record(transaction, by, len(chosen))
             return list(chosen)
 
-        return await self._in_steps(step, selection.get("limit"))
+        return await self._in_steps(step, selection)
 
     async def discard(
-        self, state: EntryState, watch: str | None, now: int, *, who: str | None = None, **selection: Unpack[Selection]
+        self,
+        state: EntryState,
+        watch: str | None,
+        now: int,
+        *,
+        by: PersonActed | None = None,
+        **selection: Unpack[Selection],
     ) -> list[Whose]:
         """Take held or dead entries as acknowledged without a call; returns whose they are.
 
         Left out are those of which a call with an earlier content is still under way: its answer comes first.
         """
 
-        async def step(transaction: Transaction, limit: int) -> list[Whose]:
+        async def step(transaction: Transaction, part: Selection) -> list[Whose]:
             # An entry with a call under way stays: without it, nothing would keep a second call from overtaking it.
-            only = Selection(**{**selection, "limit": limit})
-            fuses, chosen = await _select(transaction, state, watch, only, under_way=False)
+            fuses, chosen = await _select(transaction, state, watch, part, under_way=False)
             told = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
             await transaction.write("remove", sorted(chosen))
             await transaction.write("acknowledge", told)
             was = f'"was":"{state}",'
             await transaction.write(
-                "add_history", [_line(now, of, "discarded", content, who, was) for of, content in chosen.items()]
+                "add_history", [_line(now, of, "discarded", content, by, was) for of, content in chosen.items()]
             )
             if state == "held":
                 await _mend_fuses(transaction, fuses, self.clock.due(now))
+            await _record(transaction, by, len(chosen))
             return list(chosen)
 
-        return await self._in_steps(step, selection.get("limit"))
+        return await self._in_steps(step, selection)
 
-    async def _in_steps(self, step: Callable[..., Coroutine[Any, Any, list[Whose]]], limit: int | None) -> list[Whose]:
+    async def _in_steps(
+        self, step: Callable[..., Coroutine[Any, Any, list[Whose]]], selection: Selection
+    ) -> list[Whose]:
         """At least one step: with a limit of 0 it only finds out that nothing is held any more."""
-        done: list[Whose] = []
+        done, limit, groups = list[Whose](), selection.get("limit"), selection.get("groups")
+        if groups:
+            each = Counter(groups).elements()
+            while part := Counter(islice(each, STEP)):
+                size = part.total() if len(part) == 1 else None
+                done += await self.transact(partial(step, part={**selection, "groups": part, "limit": size}))
+            return done
         while True:
             size = STEP if limit is None else min(STEP, limit - len(done))
-            found = await self.transact(partial(step, limit=size))
+            found = await self.transact(partial(step, part={**selection, "limit": size}))
             done += found
             if len(found) < size or len(done) == limit:
                 return done
 
     async def retry_dead(
-        self, watch: str | None, now: int, *, who: str | None = None, ids: Sequence[str] | None = None
+        self, watch: str | None, now: int, *, by: PersonActed | None = None, ids: Sequence[str] | None = None
     ) -> list[Whose]:
         """Make dead letters pending again. `ids` None: all. Returns whose they are."""
         due_at = self.clock.due(now)
@@ -131,12 +151,15 @@ class Operation(Driver):
         async def work(transaction: Transaction) -> list[Whose]:
             _, found = await _select(transaction, "dead", watch, {"ids": ids})
             chosen = {of: content for of, content in found.items() if _is_callable(content)}
-            await _revive(transaction, chosen, due_at, [_line(now, of, "retried", chosen[of], who) for of in chosen])
+            await _revive(transaction, chosen, due_at, [_line(now, of, "retried", chosen[of], by) for of in chosen])
+            await _record(transaction, by, len(chosen))
             return list(chosen)
 
         return await self.transact(work)
 
-    async def resend(self, watch: str | None, ids: Sequence[str], now: int, *, who: str | None = None) -> list[Whose]:
+    async def resend(
+        self, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed | None = None
+    ) -> list[Whose]:
         """Enqueue the last acknowledged state once more. Returns whose it is, of those that it found."""
         due_at = self.clock.due(now)
 
@@ -158,8 +181,9 @@ class Operation(Driver):
             rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
             await transaction.write("enqueue", rows)
             found = [of for of in known if of in again or of in hastened]
-            await transaction.write("add_history", [_line(now, of, "resend", known[of][0], who) for of in found])
+            await transaction.write("add_history", [_line(now, of, "resend", known[of][0], by) for of in found])
             await transaction.write("add_endpoint", _endpoints(again.values()))
+            await _record(transaction, by, len(found))
             return found
 
         return await self.transact(work)
@@ -186,15 +210,7 @@ class Operation(Driver):
 
     async def record_action(self, acted: PersonActed) -> None:
         """Count what a person did, and keep it until a daemon takes it for its log; of unlogged ones the newest."""
-
-        async def work(transaction: Transaction) -> None:
-            actions = await _locked(transaction, "actions", _NO_ACTIONS)
-            actions["counts"][acted.action] = actions["counts"].get(acted.action, 0) + 1
-            actions["unlogged"] = [*actions["unlogged"], astuple(acted)][-_UNLOGGED:]
-            await transaction.run("set_about", name="actions", value=as_json(actions))
-
-        if acted.count:
-            await self.transact(work)
+        await self.transact(lambda t: _record(t, acted, acted.count))
 
     async def take_actions(self) -> list[PersonActed]:
         """What people did and no daemon has logged; whoever takes it logs it."""
@@ -274,7 +290,14 @@ async def _select(
     Returns the watches' fuses, and whose entries they are, with their contents.
     """
     fuses, which = await _lock_watches(transaction, watch), {"state": state, "under_way": under_way}
-    found = await transaction.rows("in_state", **which, **_parameters(fuses, selection))
+    which |= _parameters(fuses, selection)
+    if groups := selection.get("groups"):
+        left, found = Counter(groups), list[Whose]()
+        for name, id_, transition in await transaction.rows("in_groups", groups=list(groups), **which):
+            left[name, transition] -= 1
+            found += [(name, id_)] * (left[name, transition] >= 0)
+    else:
+        found = [(name, id_) for name, id_ in await transaction.rows("in_state", **which)]
     rows = await transaction.rows("contents_in_state", keys=sorted(found), **which) if found else []
     contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
     return fuses, {(name, id_): content for name, id_ in found if (content := contents.get((name, id_))) is not None}
@@ -294,10 +317,11 @@ def _parameters(watches: Iterable[str], selection: Selection) -> dict[str, Any]:
 
 
 def _line(  # noqa: PLR0917 - in the order of what is written
-    at: int, of: Whose, event: str, content: Content | None, who: str | None, more: str = ""
+    at: int, of: Whose, event: str, content: Content | None, by: PersonActed | None, more: str = ""
 ) -> HistoryLine:
-    more += "" if who is None else f'"who":{quoted(who)},'
-    more += f'"actor":{as_text(who)},' if isinstance(who, Reason) else ""
+    if by is not None:
+        more += f'"who":{quoted(by.who)},'
+        more += f'"actor":{as_text(by.who)},' if isinstance(by.who, Reason) else ""
     return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
 
 
@@ -338,3 +362,22 @@ async def _locked(transaction: Transaction, name: str, empty: str) -> Any:
     """A note of the store, in JSON, `empty` at first; nobody else changes it before the transaction ends."""
     await transaction.run("set_about_first", name=name, value=empty)
     return json.loads((await transaction.rows("lock_about", name=name))[0][0])
+
+
+async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
+    """Record that a person's action concerned so many, in the act's own transaction.
+
+    An action that takes several transactions is counted once, and is one line in the log unless a daemon writes the log
+    between them.
+    """
+    if by is None or not number:
+        return
+    actions, action = await _locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))
+    unlogged = [PersonActed(*each) for each in actions["unlogged"]]
+    if actions.get("last") != action:
+        actions["counts"][by.action] = actions["counts"].get(by.action, 0) + 1
+    elif unlogged and list(astuple(replace(unlogged[-1], count=0))) == action:
+        number += unlogged.pop().count
+    unlogged.append(replace(by, count=number))
+    actions |= {"unlogged": [astuple(each) for each in unlogged[-_UNLOGGED:]], "last": action}
+    await transaction.run("set_about", name="actions", value=as_json(actions))

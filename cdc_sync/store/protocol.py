@@ -168,4 +168,7 @@ class Lease:
     process: int | None = None
 
 
+Groups = Mapping[tuple[str, str], int]
+"""Watches with transitions (`HeldGroup`), and how many entries of each are meant: the oldest."""
+
 Only = Literal["changes", "deletions"]

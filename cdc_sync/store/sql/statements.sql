@@ -166,6 +166,18 @@ SELECT o.watch, o.application_id
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
+-- name: in_groups
+-- The same of groups of held entries, with the group of each.
+SELECT o.watch, o.application_id, @transition
+  FROM @outbox o
+ WHERE o.state = :state AND o.watch @in(watches)
+   AND (:any_id OR o.application_id @in(ids))
+   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
+   AND (o.watch, @transition) @pairs(groups)
+   AND (:under_way OR o.claimed_by IS NULL)
+ ORDER BY o.queued_at, o.watch, o.application_id
+ LIMIT :limit;
+
 -- name: held_groups
 -- The same selection, by one walk through what is held; of each group the oldest entries as examples.
 WITH held AS (

@@ -1,5 +1,8 @@
 """What a person asks for: release, discard, retry, resend."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -444,6 +447,39 @@ class TestResend:
         assert await store.resend(None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
 
 
+class TestGroups:
+    @pytest.mark.parametrize("discards", [False, True])
+    async def test_are_decided_in_one_transaction_the_oldest_of_each_and_no_more(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, *, discards: bool
+    ) -> None:
+        await hold(store, "a1", "a2", "a3", "d1", "d2")
+        await hold(store, "a1", watch="other")
+        calls = list[Any]()
+        monkeypatch.setattr(store, "transact", partial(_noting, calls, store.transact))
+        groups = {(WATCH, "applied → hired"): 2, (WATCH, "deleted"): 1, ("other", "applied → hired"): 1}
+        decide: Any = partial(store.discard, "held") if discards else store.release_held
+
+        done = await decide(None, LATER, groups=groups)
+
+        assert sorted(done) == [(WATCH, "a1"), (WATCH, "a2"), (WATCH, "d1"), ("other", "a1")]
+        assert len(calls) == 1
+        assert await left(store) == ["a3", "d2"]
+
+    async def test_of_many_entries_take_several(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        await hold(store, "a1", "a2", "a3", "d1", "d2")
+        monkeypatch.setattr(operation, "STEP", 2)
+        groups = {(WATCH, "applied → hired"): 3, (WATCH, "deleted"): 2}
+
+        assert len(await store.release_held(None, LATER, groups=groups)) == 5
+        assert await left(store) == []
+        assert not await is_blown(store)
+
+
+async def _noting(calls: list[Any], act: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
+    calls.append(arguments)
+    return await act(*arguments, **named)
+
+
 class TestPause:
     async def test_is_of_one_endpoint_or_of_all(self, store: Store) -> None:
         assert await store.paused() == frozenset()
@@ -485,9 +521,9 @@ class TestWhatPeopleDid:
 
     async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
         await hold(store, "a1", "a2")
-        await store.release_held(WATCH, LATER, limit=1, who="julia")
-        await store.discard("held", WATCH, LATER, who="tom")
-        await store.resend(WATCH, ["a2"], LATER, who='the "token"')
+        await store.release_held(WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
+        await store.discard("held", WATCH, LATER, by=PersonActed(LATER, "discard", "tom", 0))
+        await store.resend(WATCH, ["a2"], LATER, by=PersonActed(LATER, "resend", 'the "token"', 0))
 
         told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.story(id_, None, 9)]
 
@@ -498,3 +534,28 @@ class TestWhatPeopleDid:
             ("discarded", "tom"),
             ("resend", 'the "token"'),
         ]
+        # In the same transactions.
+        assert [(each.action, each.who, each.count) for each in await store.take_actions()] == [
+            ("release", "julia", 1),
+            ("discard", "tom", 1),
+            ("resend", 'the "token"', 1),
+        ]
+
+    async def test_in_several_steps_is_one_action(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(operation, "STEP", 2)
+        await hold(store, "a1", "a2", "a3", "a4")
+        by = PersonActed(LATER, "discard", "tom", 0, WATCH)
+
+        await store.discard("held", WATCH, LATER, limit=3, by=by)
+        assert await store.take_actions() == [replace(by, count=3)]
+        await store.discard("held", WATCH, LATER, by=by)
+
+        assert await store.take_actions() == [replace(by, count=1)], "the log was written between"
+        assert await store.count_actions() == {"discard": 1}
+
+    async def test_that_fails_is_not_recorded_either(self, store: Store) -> None:
+        await hold(store, "a1")
+
+        await store.release_held("other", LATER, by=PersonActed(LATER, "release", "julia", 0))
+
+        assert (await store.count_actions(), await store.take_actions()) == ({}, [])
