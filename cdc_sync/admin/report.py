@@ -221,5 +221,8 @@ async def story(config: Config, store: Store, text: str, now: int) -> dict[str, 
             "acknowledged": acknowledged_request(record, own),
             "entry": None if entry is None else request_of(application_id, entry.addressed(built).content),
         }
-        chapters.append((record, own, calls))
+        # Of a watch that is no longer configured nobody knows the present state.
+        is_told = record.watch in config.watches and record.told is not None and entry is None
+        may_resend = is_told and record.in_scope and record.suspicion is None
+        chapters.append((record, own, calls, may_resend))
     return {"application_id": application_id, "now": now, "chapters": chapters, "hits": [], "by": hits[0].by}

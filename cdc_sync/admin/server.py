@@ -55,6 +55,7 @@ ACTIONS = (
     "/fuse/discard",
     "/dead-letters/retry",
     "/dead-letters/discard",
+    "/resend",
     "/sending/pause",
     "/sending/resume",
 )
@@ -293,7 +294,9 @@ class AdminServer:
         fields = await _fields(request)
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
-        watches = self._config.watches.keys() | (await self._store.counts()).keys()
+        watches = set(self._config.watches)
+        if request.path != "/resend":  # of the others nobody knows whether it is the present state
+            watches |= (await self._store.counts()).keys()
         who = coded("by-token", "the token from %(address)s", address=request.remote)
         if visitor.session is not None:
             name, address = visitor.session.name, request.remote
@@ -392,7 +395,7 @@ _refuse = partial(refuse, web.HTTPConflict)
 async def act(
     store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
 ) -> Done:
-    """Do what a form says: release, discard, retry, pause, resume.
+    """Do what a form says: release, discard, retry, resend, pause, resume.
 
     A page is older than the press of its button. Whoever discards everything says how much there was on the page, and
     is refused if it has become more or less meanwhile; a release sends no more than was seen, of each transition that
@@ -409,12 +412,11 @@ async def act(
     Raises:
         HTTPConflict: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
     """
-    for name in ("watch", "application_id", "transition", "endpoint"):
-        # It would else count as no restriction.
-        if "" in fields.get(name, ()):
-            raise _refuse(
-                "field-empty", "The field %(field)s is empty or no text: fill it, or leave it out.", field=name
-            )
+    # It would else count as no restriction.
+    if empty := [name for name in ("watch", "application_id", "transition", "endpoint") if "" in fields.get(name, ())]:
+        raise _refuse(
+            "field-empty", "The field %(field)s is empty or no text: fill it, or leave it out.", field=empty[0]
+        )
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         done = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
@@ -428,18 +430,21 @@ async def act(
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, by.at, by=by, ids=ids)
+    elif action == "/resend":
+        what, found = "resent", await store.resend(watch, ids or (), by.at, by=by) if watch else []
+        if not found:
+            raise _refuse(
+                "not-resent", "Nothing is resent: name a watch and applications that are neither held nor dead."
+            )
     else:
         what, found = "released" if action == "/fuse/release" else "discarded", []
         state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
         if what == "discarded":
             await _insist_on_seen(store, state, watch, ids, seen)
+        decide = store.release_held if what == "released" else partial(store.discard, state)
         for transition, number in seen:
             # No more than were seen: what comes to be held from now on, nobody has seen.
-            which: dict[str, Any] = {"ids": ids, "transition": transition, "limit": number, "by": by}
-            if what == "released":
-                found += await store.release_held(watch, by.at, **which)
-            else:
-                found += await store.discard(state, watch, by.at, **which)
+            found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return Done(what, len(found), {what: len(found) if what == "released" else each})
 

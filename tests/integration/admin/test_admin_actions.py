@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from multidict import MultiDict
-from support.builders import ENDPOINT, NOW, WATCH, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
 from cdc_sync.core.observations import PersonActed
 
 ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
-PATHS = [*ACTIONS, "/sending/pause", "/sending/resume"]
+PATHS = [*ACTIONS, "/resend", "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
 EMPTY = "The field {} is empty or no text: fill it, or leave it out.\n"
 
@@ -46,12 +46,14 @@ class TestByThePage:
             ("h1", ["/fuse/release", "/fuse/discard"]),
             ("d1", ["/dead-letters/retry", "/dead-letters/discard"]),
             ("p1", []),
+            ("t1", ["/resend"]),
         ],
     )
     async def test_a_story_has_the_buttons_that_its_entry_allows(
         self, guarded: Admin, application_id: str, actions: list[str]
     ) -> None:
         await guarded.store.apply(some_rules(), a_batch(an_observation("p1")))
+        await guarded.store.apply(some_rules(), a_baseline(an_observation("t1")))
         browser = await guarded.log_in()
 
         page = await browser.page(f"/application?id={application_id}")
@@ -69,6 +71,32 @@ class TestByThePage:
         assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
         story = await guarded.get("/application?id=h1", authorization=BEARER)
         assert "cdc-sync fuse release --watch applications -- h1" in story.text
+
+    async def test_an_acknowledged_state_is_resent(self, guarded: Admin) -> None:
+        await guarded.store.apply(some_rules(), a_baseline(an_observation("t1")))
+        browser = await guarded.log_in()
+
+        assert (await browser.press("/resend", watch=WATCH, application_id="t1")).status == 303
+
+        entry = await entry_of(guarded.store, "t1")
+        assert entry is not None
+        assert entry.state == "pending"
+        (acted,) = await guarded.store.take_actions()
+        assert (acted.action, acted.count, acted.on) == ("resend", 1, WATCH)
+        assert (await guarded.store.story("t1", None, 9))[-1].detail["who"] == acted.who
+        assert "1 state is resent." in await browser.page()
+        for form in ({"watch": WATCH, "application_id": "h1"}, {"application_id": "t1"}, {"watch": WATCH}):
+            assert (await browser.press("/resend", **form)).status == 409
+        unconfigured = an_observation("t1")
+        await guarded.store.apply(some_rules("former"), a_baseline(unconfigured))
+        assert (await browser.press("/resend", watch="former", application_id="t1")).status == 409
+
+    async def test_the_command_is_shown_to_whom_cannot_press(self, guarded: Admin) -> None:
+        await guarded.store.apply(some_rules(), a_baseline(an_observation("t1")))
+
+        story = await guarded.get("/application?id=t1", authorization=BEARER)
+
+        assert "cdc-sync resend --watch applications -- t1" in story.text
 
     async def test_held_entries_are_released(self, guarded: Admin) -> None:
         browser = await guarded.log_in()
@@ -244,7 +272,7 @@ class TestByAScript:
         for path in PATHS:
             answer = await guarded.get(path, method="POST", authorization=BEARER, form={})
             assert answer.status == 409
-            named = "applications (application_id), a watch" if path in ACTIONS else "an endpoint"
+            named = "applications (application_id), a watch" if path in (*ACTIONS, "/resend") else "an endpoint"
             assert answer.text == f"Name {named}, or say all=1.\n"
         assert await states(guarded) == UNTOUCHED
 
