@@ -27,6 +27,7 @@ from cdc_sync.source.statements import id_in_url
 from cdc_sync.source.unreadable import columns_of, halved
 
 _SUFFIX = "_hellowork"
+_RIGHTS = "SELECT, INSERT, UPDATE"
 
 
 class IdTable(NamedTuple):
@@ -119,9 +120,9 @@ def script(watch: Watch, role: str) -> str:
     return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"
 
 
-def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
+def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier, rights: str = _RIGHTS) -> list[str]:
     """The GRANTs of a role that fills the table."""
-    grants = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), to) + granting(watch.table, "SELECT", watch.key, to)
+    grants = granting(ids.side.table, rights, (), to) + granting(watch.table, "SELECT", watch.key, to)
     return list(dict.fromkeys(grants))
 
 
@@ -161,7 +162,7 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
     Raises:
         OperationError: nothing was changed; each link that is wrong is named.
     """
-    ids = IdTable.of(watch)
+    ids, rights = IdTable.of(watch), _RIGHTS
     if not links:
         return Linked(0, 0, 0)
     try:
@@ -172,15 +173,23 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
             await _insist_on_convertible(connection, links, types, expressions.fragment(side.columns[ids.side.column]))
             parts = _parts(ids, side, watched, watch.key, types)
             given = list(map(list, zip(*((*each.key, each.application_id, each.url) for each in links), strict=True)))
-            wrong = await rows_of(connection, sql.SQL(sections("link.sql")["wrong"]).format(**parts), [*given, replace])
+            wrong = await rows_of(connection, _statement("wrong", parts), [*given, *given, replace])
             if problems := [_problem(links[place - 1], watch, *found) for place, *found in wrong]:
                 raise OperationError(told(problems))
-            statement = sections("link.sql")["link" if ids.url is None else "link_with_url"]
-            written_ = await rows_of(connection, sql.SQL(statement).format(**parts), given)
+            ((exchanged,),) = await rows_of(connection, _statement("exchanging", parts), [*given, given[-2]])
+            if exchanged:
+                rights += ", DELETE"
+                await connection.execute(_statement("take_out", parts), [*given, given[-2]])
+            statement = _statement("link" if ids.url is None else "link_with_url", parts)
+            written_ = await rows_of(connection, statement, given)
     except psycopg.Error as error:
-        raise _refused(error, connection, ids, watch) from error
-    new = sum(is_new for (is_new,) in written_)
+        raise _refused(error, connection, ids, watch, rights) from error
+    new = sum(is_new for (is_new,) in written_) - exchanged
     return Linked(new, len(written_) - new, len(links) - len(written_))
+
+
+def _statement(name: str, parts: dict[str, sql.Composable]) -> sql.Composed:
+    return sql.SQL(sections("link.sql")[name]).format(**parts)
 
 
 def told(problems: Sequence[str]) -> str:
@@ -281,9 +290,9 @@ _REFUSALS: dict[type[psycopg.Error], str] = {
 }
 
 
-def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: Watch) -> OperationError:
+def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: Watch, rights: str) -> OperationError:
     side, user = ids.side.table, connection.info.user
     if (text := _REFUSALS.get(type(error))) is None:
         return translate(error, f"filling {side}")
-    grants = "\n".join(_to_fill(ids, watch, sql.Identifier(user)))
+    grants = "\n".join(_to_fill(ids, watch, sql.Identifier(user), rights))
     return OperationError(text.format(user=user, side=side, said=error.diag.message_primary, grants=grants))

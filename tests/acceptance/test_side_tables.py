@@ -226,6 +226,34 @@ class TestLinking:
         assert linked(ats, "hw-2", "--row", "1", "--replace") == "0 linked, 1 changed, 0 were so already\n"
         assert links(ats) == [(1, "hw-2", None)]
 
+    def test_rows_exchange_their_ids(self, ats: Installation) -> None:
+        apply(ats, 1, 2, 3, 4)
+        file = ats.folder / "links.csv"
+        file.write_text("id,hellowork_id\n1,hw-1\n2,hw-2\n3,hw-3\n")
+        linked(ats, "--csv", str(file))
+        file.write_text("id,hellowork_id\n1,hw-2\n2,hw-1\n3,hw-4\n4,hw-3\n")
+        assert "the row 1 has the id 'hw-1'. If that is wrong: --replace" in linked(ats, "--csv", str(file), code=1)
+        assert linked(ats, "--csv", str(file), "--replace") == "1 linked, 3 changed, 0 were so already\n"
+        assert linked(ats, "--csv", str(file), "--replace") == "0 linked, 0 changed, 4 were so already\n"
+        assert links(ats) == [(1, "hw-2", None), (2, "hw-1", None), (3, "hw-4", None), (4, "hw-3", None)]
+        # One that is not in the file keeps its id.
+        file.write_text("id,hellowork_id\n1,hw-1\n")
+        assert "the id 'hw-1' is that of the row 2" in linked(ats, "--csv", str(file), "--replace", code=1)
+
+    def test_the_right_to_exchange_ids_is_said(self, ats: Installation) -> None:
+        apply(ats, 1, 2)
+        file = ats.folder / "links.csv"
+        file.write_text("id,hellowork_id\n1,hw-1\n2,hw-2\n")
+        linked(ats, "--csv", str(file))
+        ats.ats.execute(f"GRANT INSERT, UPDATE ON {TABLE} TO {ats.role}".encode())
+        file.write_text("id,hellowork_id\n1,hw-2\n2,hw-1\n")
+        refused = ats.run("link", "--csv", str(file), "--replace")
+        assert refused.code == 1
+        for grant in [line for line in refused.stderr.splitlines() if line.startswith("GRANT")]:
+            ats.ats.execute(grant.encode())
+        assert ats.run("link", "--csv", str(file), "--replace").code == 0
+        assert links(ats) == [(1, "hw-2", None), (2, "hw-1", None)]
+
     @pytest.mark.parametrize(
         ("lines", "problems"),
         [

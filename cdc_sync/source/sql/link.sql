@@ -6,18 +6,32 @@
 SELECT set_config('lock_timeout', (extract(epoch FROM least(current_setting('deadlock_timeout')::interval / 2,
                                                             interval '500ms')) * 1000)::int || 'ms', true)
 
--- What is wrong with the links: of each its place, whether its row is there, the key of the row that has its id already,
--- and the id that its row has already, where that is another one; which is right if ids are replaced, says the last
--- parameter.
+-- What is wrong with the links: of each its place, whether its row is there, the key of the row that has its id already
+-- and gets no other one, and the id that its row has already, where that is another one; which is right if ids are
+-- replaced, says the last parameter.
 -- name: wrong
 SELECT given.place::int, t.{first} IS NOT NULL, other.key, own.{value}::text
   FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
   LEFT JOIN {watched} t ON ({watched_key}) = ({values})
   LEFT JOIN {side} own ON ({own_key}) = ({values}) AND own.{value} <> given.id::{type}
   LEFT JOIN LATERAL (SELECT ARRAY[{key_texts}] AS key FROM {side} s
-                      WHERE s.{value} = given.id::{type} AND ({side_key}) <> ({values})) AS other ON true
+                      WHERE s.{value} = given.id::{type} AND ({side_key}) <> ({values})
+                        AND ({side_key}) NOT IN (SELECT {values} FROM unnest({lists}) AS given ({names}, id, url))
+                    ) AS other ON true
  WHERE t.{first} IS NULL OR other.key IS NOT NULL OR own.{value} IS NOT NULL AND NOT %s
  ORDER BY given.place
+
+-- How many rows get another id and have one that another row gets: a unique index would not let them exchange ids.
+-- name: exchanging
+SELECT count(*)
+  FROM unnest({lists}) AS given ({names}, id, url)
+  JOIN {side} own ON ({own_key}) = ({values}) AND own.{value} <> given.id::{type}
+ WHERE own.{value} = ANY (%s::text[]::{type}[])
+
+-- name: take_out
+DELETE FROM {side} AS own
+ USING unnest({lists}) AS given ({names}, id, url)
+ WHERE ({own_key}) = ({values}) AND own.{value} <> given.id::{type} AND own.{value} = ANY (%s::text[]::{type}[])
 
 -- A URL belongs to its id. Returns of each row that is written whether it is a new one.
 -- name: link
