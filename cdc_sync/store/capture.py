@@ -126,7 +126,7 @@ class Capture(Driver):
     async def before(self, watch: str, application_ids: Sequence[str]) -> dict[str, Before]:
         """The same, with what a decision needs of their outbox entries."""
         rows = await self.ask("known", watch=watch, ids=list(application_ids))
-        return {row[1]: Before(known_from(row), row[-3], from_text(row[-2]), row[-1]) for row in rows}
+        return {row[1]: Before(known_from(row), row[-3], row[-2] and from_text(row[-2]), row[-1]) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """What is to be done about each row of a page of digests (`source.mapping`), in the page's order.
@@ -331,7 +331,7 @@ async def _before(
         if claimed_by is not None and unstarted.get(application_id) == claimed_by:
             ours[application_id] = claimed_by
         known = known_from(row, keys, unstarted=application_id in ours)
-        before[application_id] = Before(known, row[-3], from_text(row[-2]), row[-1])
+        before[application_id] = Before(known, row[-3], row[-2] and from_text(row[-2]), row[-1])
     return before, ours
 
 
@@ -360,7 +360,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
                 each.application_id,
                 *state_columns(each.content),
                 *each[_AFTER_CONTENT:-2],
-                as_text(each.reason),
+                each.reason and as_text(each.reason),
                 each.endpoint,
             )
             for each in plan.enqueued

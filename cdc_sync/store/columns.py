@@ -84,7 +84,8 @@ def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
         if not_found is not None:
             not_found = min(not_found + max(late - LONGEST_UNASKED, 0), claimed_at)
     content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
-    return Entry(watch, id_, content, _kinds_of(kinds), state, revision, queued_at, due_at, *tries, from_text(reason))
+    why = reason and from_text(reason)
+    return Entry(watch, id_, content, _kinds_of(kinds), state, revision, queued_at, due_at, *tries, why)
 
 
 @cache
@@ -114,7 +115,7 @@ def key_from(text: str) -> Key:
 def fuse_from(text: str | None) -> Fuse:
     """A watch's fuse as the store has it."""
     fuse = Fuse(**json.loads(text or "{}"))
-    return fuse._replace(reason=from_text(fuse.reason))
+    return fuse if fuse.reason is None else fuse._replace(reason=from_text(fuse.reason))
 
 
 def fuse_text(fuse: Fuse) -> str:
