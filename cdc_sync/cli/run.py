@@ -11,8 +11,7 @@ from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.observations import CallEnded
 from cdc_sync.daemon import running
-from cdc_sync.daemon.lines import Lines, configure
-from cdc_sync.daemon.logs import EventLogger
+from cdc_sync.daemon.logs import EventLogger, Lines, configure
 from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.reloading import Reread
 from cdc_sync.daemon.systemd import SystemdNotifier

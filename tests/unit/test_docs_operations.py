@@ -23,8 +23,7 @@ from cdc_sync.config.problems import messages as config_messages
 from cdc_sync.core import failures
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
-from cdc_sync.daemon.lines import Fields, Lines
-from cdc_sync.daemon.logs import EventLogger
+from cdc_sync.daemon.logs import EventLogger, Fields, Lines
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store import errors as store_errors

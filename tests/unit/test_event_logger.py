@@ -58,8 +58,7 @@ from cdc_sync.core.observations import (
     WatchLost,
     WatchUnconfigured,
 )
-from cdc_sync.daemon.lines import Fields, Libraries, Lines, configure
-from cdc_sync.daemon.logs import EventLogger
+from cdc_sync.daemon.logs import EventLogger, Fields, Libraries, Lines, configure
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")

@@ -12,8 +12,7 @@ from support.builders import WATCH
 
 from cdc_sync.config import Log
 from cdc_sync.core.observations import CallEnded, Dispatch, RowSkipped
-from cdc_sync.daemon.lines import configure, is_the_journals
-from cdc_sync.daemon.logs import EventLogger
+from cdc_sync.daemon.logs import EventLogger, configure, is_the_journals
 
 
 @pytest.fixture
