@@ -616,6 +616,8 @@ def describe(reply: Reply, excerpt: str) -> str:
     if reply.retry_after is not None:
         status = f"{status}, Retry-After: {reply.retry_after[:60]}"
     line = " ".join(excerpt.split())[:200]
+    if 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP's classes are numbers
+        return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # most are, and none is why something failed
     is_redirect = 300 <= reply.status < 400  # noqa: PLR2004 - HTTP's classes are numbers
     if is_redirect and line:
         return coded(

@@ -120,4 +120,5 @@ def fuse_from(text: str | None) -> Fuse:
 
 def fuse_text(fuse: Fuse) -> str:
     """The inverse of `fuse_from`."""
-    return as_json(fuse._replace(reason=as_text(fuse.reason))._asdict())
+    stored = fuse if fuse.reason is None else fuse._replace(reason=as_text(fuse.reason))
+    return as_json(stored._asdict())
