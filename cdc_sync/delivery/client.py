@@ -215,6 +215,9 @@ class _Request(aiohttp.ClientRequest):
         self.headers = CIMultiDict({hdrs.HOST: self.url.host_port_subcomponent or ""})
         self.headers.update(headers or ())
 
+    def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - as aiohttp calls it
+        """See `aiohttp.ClientRequest`. A configured `Expect: 100-continue` is sent, and not waited for."""
+
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         """See `aiohttp.ClientRequest`."""
         made, protocol, transport = _MADE.get(), conn.protocol, conn.transport

@@ -126,3 +126,13 @@ async def test_a_configured_header_takes_the_place_of_ours_however_it_is_spelt()
     _, sent, _ = wire.request
     assert (sent["user-agent"], sent["accept"]) == ("ATS 4.2", "*/*")
     assert sent["x-name"].encode("latin-1").decode() == "Zoé"
+
+
+async def test_a_body_waits_for_no_permission() -> None:
+    answer = b"HTTP/1.1 100 Continue\r\n\r\n" + UPDATED
+    client = Client({"Expect": "100-continue"}, timeout=20, connections=1)
+    async with client, wire_server(saying(answer)) as wire:
+        reply, _ = await client.call(an_entry(base_url=wire.url))
+
+    assert reply.status == 200
+    assert wire.request[1]["expect"] == "100-continue"
