@@ -51,7 +51,7 @@ async def opened_copy(config: Config) -> AsyncIterator[Store]:
     """
     is_shared = config.state.backend == "postgres"
     source = None if is_shared else config.state.path
-    store = SqliteStore(Path("of a dry run"), connected=partial(connect_copy, source))
+    store = await asyncio.to_thread(SqliteStore, Path("of a dry run"), connected=partial(connect_copy, source))
     try:
         if is_shared:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - as the header says

@@ -151,7 +151,7 @@ def _row_keys(text: str) -> list[str]:
 def _event(row: Columns) -> HistoryEntry:
     at, watch, application_id, event, detail = row
     found = json.loads(detail, object_hook=restored)
-    if "code" in found:
+    if found.keys() >= {"reason", "code", "values"}:
         found["reason"] = Reason(found["reason"], found["code"], found["values"])
     if "actor" in found:
         found["who"] = found.pop("actor")
