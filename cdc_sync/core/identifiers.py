@@ -24,6 +24,17 @@ LONGEST = 63
 _DOT = re.compile(r'\.(?=(?:[^"]*"[^"]*")*[^"]*\Z)')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"[a-z_][a-z0-9_]*")
+# The words that PostgreSQL (10 to 18) takes for something else where a column may stand, or takes there not at all.
+_RESERVED = (
+    "all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation "
+    "column concurrently constraint create cross current_catalog current_date current_role current_schema current_time "
+    "current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze "
+    "from full grant group having ilike in initially inner intersect into is isnull join lateral leading left like "
+    "limit localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing primary "
+    "references returning right select session_user similar some symmetric system_user table tablesample then to "
+    "trailing true union unique user using variadic verbose when where window with"
+)
+_KEY_WORDS = frozenset(_RESERVED.split())
 _UNQUOTED = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
 _TAG = "$cdc_sync"
 
@@ -65,8 +76,8 @@ def parse_column(text: str) -> str:
 
 
 def written(name: str) -> str:
-    """A name as SQL has it: quoted if it would not come back unchanged without quotes."""
-    return name if _BARE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    """A name as SQL has it: quoted if it would not come back unchanged without quotes, or is a key word."""
+    return name if _BARE.fullmatch(name) and name not in _KEY_WORDS else '"' + name.replace('"', '""') + '"'
 
 
 def usable(name: str) -> bool:

@@ -207,3 +207,9 @@ async def test_init_leaves_such_names_out(ats: Ats, database: str, tmp_path: Pat
 
     assert seen.left_out == ('public.applications."status\x1b[2J"', 'public."candidatures\n; DROP TABLE x; --"')
     assert not [table for table in seen.tables if UNSAFE.search(str(table))]
+
+
+def test_whatever_is_a_key_word_to_this_server_is_written_with_quotes(ats: Ats) -> None:
+    reserved = ats.execute("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')").fetchall()
+
+    assert [word for (word,) in reserved if written(word) == word] == []

@@ -121,3 +121,9 @@ def test_any_text_is_a_name_or_an_identifier_error(text: str) -> None:
 def test_quotes_are_written_only_where_they_are_needed() -> None:
     assert str(QualifiedName("public", "applications")) == "public.applications"
     assert str(QualifiedName("ATS", "a b")) == '"ATS"."a b"'
+
+
+@pytest.mark.parametrize("name", ["user", "order", "current_date", "end", "left"])
+def test_a_key_word_is_written_with_quotes(name: str) -> None:
+    assert written(name) == f'"{name}"'
+    assert parse_column(written(name)) == name
