@@ -64,8 +64,11 @@ def from_text(text: str | None) -> str | None:
     """The inverse of `as_text`; a mere sentence is given as it is."""
     if text is None or not text.startswith(_BEGINNING):
         return text
-    found: str = json.loads(text, object_hook=restored)
-    return found
+    try:
+        found = json.loads(text, object_hook=restored)
+    except ValueError:
+        return text
+    return found if isinstance(found, Reason) else text
 
 
 def restored(found: dict[str, Any]) -> Any:
