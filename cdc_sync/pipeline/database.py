@@ -106,7 +106,7 @@ class Database:
         said: the error that one of them has said last: the others need not repeat it.
     """
 
-    dsn: str
+    dsn: str = field(repr=False)
     store: Store
     size: int = POOL_SIZE
     longest_wait: float = 5.0
