@@ -290,12 +290,13 @@ def _next(record: Record, when: Callable[[Record, Entry], str]) -> list[str]:
         what = f"{words(facts(entry.content))} ({', '.join(sorted(entry.kinds)) or 'resend'})"
         again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
         release = ["cdc-sync", "fuse", "release", "--watch", entry.watch, "--", entry.application_id]
-        follows = {
-            "pending": f"pending: {what}, {when(record, entry)}{again}",
-            "held": f"held by the fuse: {what}: {entry.reason}. Release it with {shlex.join(release)}",
-            "dead": f"dead letter: {what}: {entry.reason}. Try again with cdc-sync dead-letters retry",
-        }
-        lines.append(follows[entry.state])
+        match entry.state:
+            case "pending":
+                lines.append(f"pending: {what}, {when(record, entry)}{again}")
+            case "held":
+                lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with {shlex.join(release)}")
+            case "dead":
+                lines.append(f"dead letter: {what}: {entry.reason}. Try again with cdc-sync dead-letters retry")
     if record.suspicion is not None:
         lines.append(f"its row seems gone; a fresh read at {iso(record.suspicion.due_at)} will tell")
     if record.skipped is not None:

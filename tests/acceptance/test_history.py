@@ -139,3 +139,14 @@ def test_an_unknown_application_is_told_where_it_was_looked_for(poll: Installati
     assert "No application 'hw-9' in the watch applications of the store" in unknown.stderr
     assert str(poll.store) in unknown.stderr
     assert "known applications, pending, held and dead entries, and rows that cannot be reported" in unknown.stderr
+
+
+def test_a_url_that_is_none_is_no_reason_to_stumble(poll: Installation) -> None:
+    poll.configure_watch(columns={"status_url": "status_api_url"})
+    poll.grant()
+    with poll.daemon() as daemon:
+        poll.add("hw-1", status_api_url="not a url")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "the dead letter")
+        told = poll.run("explain", "hw-1")
+
+    assert (told.code, "dead letter: NEW" in told.stdout) == (0, True), told.output
