@@ -19,10 +19,9 @@ from typing import Any
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.reasons import coded
 from cdc_sync.source.changelog import Lookout
 from cdc_sync.source.connection import Connection, Pool, asking, pooled
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
@@ -171,16 +170,8 @@ class Database:
         if not lease.mine and lease.session and await session.is_over(Process.from_text(lease.session)):
             lease = await store.take(watch, process, instead_of=lease)
         if not lease.mine:
-            raise StandbyError(
-                coded(
-                    "standby/lease",
-                    "Another cdc-sync works the watch %(watch)s (process %(process)s on %(host)s holds its lease in "
-                    "the store). Waiting for it to end; if it should not run, stop it.",
-                    watch=watch,
-                    process=lease.process,
-                    host=lease.host,
-                )
-            )
+            held = source_error("standby/lease", watch=watch, process=lease.process, host=lease.host)
+            raise StandbyError(held.message)
         try:
             before = Process.from_text(lease.session) if lease.session else None
             await session.lock(watch, *(each for each in (*self._earlier, before) if each != session.process))

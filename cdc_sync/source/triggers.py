@@ -30,11 +30,19 @@ from cdc_sync.source.scripts import verify_watches
 
 _SQL = sections("changelog.sql")
 
-# What is wrong with a function and its triggers, by the worst state that one of them is in.
+_STATES = ("missing", "disabled", "different")
+"""What is wrong with a function and its triggers: the worst state first."""
+
 _PROBLEMS = {
-    "missing": "the triggers of cdc_sync.%(function)s are not installed on %(table)s",
-    "disabled": "triggers of cdc_sync.%(function)s are disabled",
-    "different": "cdc_sync.%(function)s was installed by another version or configuration, or edited since",
+    "triggers-missing": "the triggers of cdc_sync.%(function)s are not installed on %(table)s",
+    "triggers-disabled": "triggers of cdc_sync.%(function)s are disabled",
+    "triggers-different": "cdc_sync.%(function)s was installed by another version or configuration, or edited since",
+    "object-not-there": "the %(kind)s %(name)s does not exist",
+    "object-foreign": "%(table)s, which only keeps rows, has a %(kind)s of somebody else: %(name)s",
+    "heir-unseen": "%(heir)s inherits from %(table)s, whose triggers do not fire for it; list it under related, as "
+    "%(entry)s",
+    "replicated-unseen": "%(table)s is fed by logical replication, for which ordinary triggers do not fire; set "
+    "capture.replicated: true",
 }
 
 _RIGHTS = {
@@ -128,25 +136,23 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     return bool(was_set or (alone and was_taken))
 
 
+def _problem(code: str, **values: object) -> str:
+    return coded(code, _PROBLEMS[code], **values)
+
+
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
     for function in dict.fromkeys(each.function for each in found if each.function is not None):
         own = [each for each in found if each.function == function]
         states = {each.state for each in own}
-        if state := next((state for state in _PROBLEMS if state in states), None):
-            yield coded(f"triggers-{state}", _PROBLEMS[state], function=function, table=own[0].table)
+        if state := next((state for state in _STATES if state in states), None):
+            yield _problem(f"triggers-{state}", function=function, table=own[0].table)
     # Without any function nothing was ever installed, and that has been said.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:
         if is_installed and each.function is None and each.state == "missing":
-            yield coded("object-not-there", "the %(kind)s %(name)s does not exist", kind=each.kind, name=each.name)
+            yield _problem("object-not-there", kind=each.kind, name=each.name)
         if each.state == "not ours":
-            yield coded(
-                "object-foreign",
-                "%(table)s, which only keeps rows, has a %(kind)s of somebody else: %(name)s",
-                table=each.table,
-                kind=each.kind,
-                name=each.name,
-            )
+            yield _problem("object-foreign", table=each.table, kind=each.kind, name=each.name)
     for state, what in _RIGHTS.items():
         if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
             yield f"{what} ({'; '.join(of_state)})"
@@ -154,19 +160,9 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
 
 def _unseen(why: str, table: str, watch: Watch) -> str:
     if why == "heir":
-        return coded(
-            "heir-unseen",
-            "%(heir)s inherits from %(table)s, whose triggers do not fire for it; list it under related, as %(entry)s",
-            heir=table,
-            table=watch.table,
-            entry=f"{{table: {table}, key: [{', '.join(watch.key)}]}}",
-        )
-    return coded(
-        "replicated-unseen",
-        "%(table)s is fed by logical replication, for which ordinary triggers do not fire; set "
-        "capture.replicated: true",
-        table=table,
-    )
+        entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"
+        return _problem("heir-unseen", heir=table, table=watch.table, entry=entry)
+    return _problem("replicated-unseen", table=table)
 
 
 async def stored_in(pool: Pool, tables: Sequence[QualifiedName]) -> Storage:

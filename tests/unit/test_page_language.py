@@ -71,7 +71,7 @@ def _given() -> set[tuple[str, str]]:
     found = extract_from_dir(package, [("**.py", "python")], keywords=keywords)
     given = {(str(code), str(text)) for _, _, text, _, code in found}
     given |= {(code, text) for _, _, code, text in conditions._RULES.values() if code}
-    given |= {*watermark._TEXTS.items(), *((f"triggers-{state}", text) for state, text in triggers._PROBLEMS.items())}
+    given |= {*watermark._TEXTS.items(), *triggers._PROBLEMS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {**{each["code"]: each["says"] for each in errors.texts()["meanings"]}, **errors.texts()["messages"]}
     return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text)) for name, text in texts.items()}
