@@ -31,6 +31,8 @@ _SCHEME = re.compile(r"postgres(?:ql)?://")
 _CREDENTIALS = re.compile(r"[^@/]*@")
 _CONTROL = re.compile(r"[\t-\r]")
 _LIBPQ: Mapping[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath("libpq.yaml").read_text("utf-8"))
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
 _LAST_PORT = 65535
 
 
@@ -51,16 +53,38 @@ def check(dsn: str) -> None:
         raise Mistake("has bytes that are no UTF-8 text", escapes) from None
     except psycopg.ProgrammingError as error:
         raise _refused(str(error)) from None
-    if not all(_is_port(port.strip()) for port in given.get("port", "").split(",")):
+    _check_hosts(given, escapes)
+    _check_values(given)
+
+
+def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
+    texts = (given.get(name) for name in ("host", "hostaddr", "port"))
+    hosts, addresses, ports = (text.split(",") if text else [] for text in texts)
+    if not all(_is_port(port.strip()) for port in ports):
         raise Mistake(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
     # At the beginning it is Linux's sign for an abstract socket.
-    if any("@" in host[1:] for host in given.get("host", "").split(",")):
+    if any("@" in host[1:] for host in hosts):
         raise Mistake("has an @ in its host", escapes)
+    if hosts and addresses and len(hosts) != len(addresses):
+        raise Mistake("has not as many hosts (host) as addresses (hostaddr)")
+    reached = addresses or hosts
+    if reached and len(ports) not in {0, 1, len(reached)}:
+        raise Mistake("has not as many ports as hosts, nor one for all of them")
+
+
+def _check_values(given: Mapping[str, str]) -> None:
+    """Look at what libpq looks at later; the case of letters counts, but for the versions of TLS."""
+    if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
+        raise Mistake("has a connect_timeout that is no number of seconds")
+    for name in _LIBPQ["numbers"]:
+        if not _NUMBER.fullmatch(given.get(name, "0")):
+            raise Mistake(f"has a {name} that is no whole number")
     for name, choices in _LIBPQ["choices"].items():
-        value = given.get(name, "").lower()
-        if value and value not in choices:
+        value = given.get(name, choices[0])
+        lower = value.lower()
+        if value not in choices and not (name in _LIBPQ["any_case"] and lower in {"", *choices}):
             message = f"has a value of {name} that libpq does not take: expected {', '.join(choices)}"
-            raise Mistake(message, did_you_mean(value, choices))
+            raise Mistake(message, did_you_mean(lower, choices))
 
 
 def _check_uri(uri: str) -> None:

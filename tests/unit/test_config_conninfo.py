@@ -28,7 +28,8 @@ FORM = "expected postgresql://USER@HOST:PORT/DATABASE or pairs"
         "host=h connect_timeout=2.5 port=+05432",
         "host=a,b port=1, hostaddr=127.0.0.1,127.0.0.2",
         r"host='a' user='x y'password='it\'s \\'",
-        "port=' 5432 ' connect_timeout=0 keepalives_idle=-1 ssl_min_protocol_version=tlsv1.2",
+        "port=' 5432 ' connect_timeout=0 keepalives_idle=-1 ssl_min_protocol_version=TLSv1.2",
+        "ssl_min_protocol_version=tlsv1.2 ssl_max_protocol_version=''",
         "service=ats options='-c geqo=off' client_encoding=WIN1252",
     ],
 )
@@ -71,6 +72,20 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
         ("host=h@i", "has an @ in its host", None),
         ("port=0", "has a port that is no number from 1 to 65535", None),
         ("port=65536", "has a port that is no number from 1 to 65535", None),
+        ("host=a,b port=1,2,3", "has not as many ports as hosts", None),
+        ("host=a,b hostaddr=::1", "has not as many hosts (host) as addresses (hostaddr)", None),
+        ("host=a hostaddr=x,y", "has not as many hosts (host) as addresses (hostaddr)", None),
+        ("connect_timeout=10s", "has a connect_timeout that is no number of seconds", None),
+        ("connect_timeout=hunter2", "has a connect_timeout that is no number of seconds", None),
+        ("keepalives=yes", "has a keepalives that is no whole number", None),
+        ("tcp_user_timeout=9999999999", "has a tcp_user_timeout that is no whole number", None),
+        ("sslmode=", "has a value of sslmode that libpq does not take: ", None),
+        ("sslmode=Require", "has a value of sslmode that libpq does not take: ", 'did you mean "require"?'),
+        ("gssencmode=Disable", "has a value of gssencmode that libpq does not take: ", 'did you mean "disable"?'),
+        ("target_session_attrs=Any", "has a value of target_session_attrs that libpq", 'did you mean "any"?'),
+        ("channel_binding=Require", "has a value of channel_binding that libpq", 'did you mean "require"?'),
+        ("sslcertmode=Allow", "has a value of sslcertmode that libpq does not take: ", 'did you mean "allow"?'),
+        ("sslnegotiation=Direct", "has a value of sslnegotiation that libpq does not take: ", 'did you mean "direct"?'),
         ("sslmode=verify_full", "has a value of sslmode that libpq does not take: ", 'did you mean "verify-full"?'),
         ("target_session_attrs=rw", "has a value of target_session_attrs that libpq does not take: ", None),
         ("ssl_min_protocol_version=TLS1", "has a value of ssl_min_protocol_version that", 'did you mean "tlsv1"?'),
@@ -130,3 +145,12 @@ def test_both_are_checked_when_the_configuration_is_loaded() -> None:
     assert [problem.path for problem in raised.value.problems] == ["database.dsn", "state.dsn"]
     assert "hun" not in str(raised.value)
     assert f"; {ESCAPES}" in str(raised.value)
+
+
+@pytest.mark.parametrize("setting", ["connect_timeout=hunter2", "sslmode=Hunter2", "host=a,b port=1,2,3"])
+def test_a_setting_that_libpq_cannot_use_is_refused_when_loading_and_hidden(setting: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse(f"{LEAST}\ndatabase: {{dsn: '{setting}'}}\n", name="c.yaml", environ={})
+
+    assert [problem.found for problem in raised.value.problems] == ["(hidden)"]
+    assert "unter2" not in str(raised.value)
