@@ -134,7 +134,7 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
     except (OSError, Mistake):
         return  # it has changed since it was loaded, and is judged when it is loaded again
     for where, part in parts.items():
-        if part.text and at(where).is_secret and _is_secret(where, part.text):
+        if isinstance(part.value, str) and at(where).is_secret and _is_secret(where, part.value):
             message = f"is a secret, and every user of this host may {may} {path}"
             remedy = f"chmod o-rwx {path}, or write ${{NAME}} or ${{file:PATH}} in its place"
             yield Problem(path_text(where, parts), *part.place, None, message, remedy)

@@ -82,6 +82,7 @@ def test_a_folder_that_others_may_not_enter_keeps_its_files(folder: Path) -> Non
         ("hellowork.headers", {"Authorization": "Bearer ${SECRET}", "X-Version": "1.0"}),
         ("hellowork.headers", {"User-Agent": "our-software/1.0", "accept-language": "fr-FR,fr;q=0.9"}),
         ("admin.token", "${SECRET}"),
+        ("admin.token", None),
     ],
     ids=str,
 )
