@@ -103,7 +103,7 @@ class Document:
 
     def _entries(self, node: yaml.Node, path: Path, deep: int = 0) -> Iterator[tuple[str, Place, yaml.Node]]:
         """A section's keys with their places and values; after its own those that are merged, `deep` in each other."""
-        self._check_extent(len(path) + deep)
+        _check_extent(self._count, len(path) + deep, self._furthest)
         own: dict[str, Place] = {}
         merged: dict[str, tuple[Place, yaml.Node]] = {}
         for key, value in node.value:
@@ -131,24 +131,40 @@ class Document:
         place = _place(node)
         self._furthest = max(self._furthest, place)
         self._count += 1
-        self._check_extent(len(path))
+        _check_extent(self._count, len(path), self._furthest)
         if node.tag not in _TAGS:
             raise self._refusal("tags are not used here", "quote text that begins with !", path)
         if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
             raise self._refusal("has a character that cannot be used: NUL, or half of a surrogate pair", None, path)
         return place
 
-    def _check_extent(self, depth: int) -> None:
-        if self._count > _MOST_PARTS or depth > _DEEPEST:
-            raise Mistake(_TOO_MANY if self._count > _MOST_PARTS else _TOO_DEEP, about_key=True, place=self._furthest)
-
     def _refusal(self, message: str, suggestion: str | None, path: Path) -> Mistake:
         return Mistake(message, suggestion, path=path, about_key=True, place=self._furthest)
 
 
+def _check_extent(count: int, depth: int, place: Place) -> None:
+    if count > _MOST_PARTS or depth > _DEEPEST:
+        raise Mistake(_TOO_MANY if count > _MOST_PARTS else _TOO_DEEP, about_key=True, place=place)
+
+
+class _Loader(yaml.BaseLoader):
+    """Composes nodes, and refuses what takes long to read as soon as it has taken long."""
+
+    _count = _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        self._count += 1
+        _check_extent(self._count, self._depth, _place(event))
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def _compose(text: str) -> yaml.Node | None:
     try:
-        loader = yaml.BaseLoader(text)
+        loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
@@ -158,10 +174,10 @@ def _compose(text: str) -> yaml.Node | None:
         raise Mistake(message, "remove it", place=place) from None
     try:
         return loader.get_single_node()
-    except RecursionError:
-        raise Mistake(_TOO_DEEP) from None
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error, text) from None
+    except Mistake:
+        raise
     except (ValueError, OverflowError):
         # An escape such as "\Uffffffff" is no character, and PyYAML does not say so in its own way.
         message = "not YAML: an escape or a number here cannot be read"
