@@ -148,14 +148,16 @@ def _check_extent(count: int, depth: int, place: Place) -> None:
 
 
 class _Loader(yaml.BaseLoader):
-    """Composes nodes, and refuses what takes long to read as soon as it has taken long."""
+    """Composes nodes; refuses what takes long to read as soon as it has taken long, and takes an anchor again."""
 
     _count = _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
         _check_extent(self._count, self._depth, _place(event))
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(event.anchor, None)
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
