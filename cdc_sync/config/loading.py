@@ -282,8 +282,9 @@ def _name(key: str, spot: Spot, part: Part | None) -> str:
         return HIDDEN
     if not spot.names_are_free or not (below.may_be_shown or below.keys):
         # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys as well, without a value.
-        known = [] if part is None or part.value is not None else [name for _, keys in all_sections() for name in keys]
-        if not _LIKE_A_KEY.fullmatch(key) or (known and not get_close_matches(key, [*spot.keys, *known], n=1)):
+        has_value = part is None or part.value is not None
+        known = [] if spot.names_are_free else [*spot.keys, *(name for _, keys in all_sections() for name in keys)]
+        if not _LIKE_A_KEY.fullmatch(key) or not (has_value or get_close_matches(key, known, n=1)):
             return HIDDEN
     return key if _SIMPLE.fullmatch(key) else dumps(printable(key), ensure_ascii=False)
 

@@ -346,3 +346,8 @@ def test_headers_that_are_text_come_with_the_right_form() -> None:
         "hellowork.headers: expected a section: `key: value` lines beneath this key (found: text); "
         "for example headers: {X-Api-Key: '${HELLOWORK_API_KEY}'}"
     )
+
+
+def test_the_rest_of_a_header_that_looks_like_a_key_is_hidden() -> None:
+    (problem,) = problems_of(f"{LEAST}hellowork: {{headers: {{Authorization: Bearer abc,watches9}}}}\n")
+    assert str(problem).startswith("hellowork.headers.(hidden): ")
