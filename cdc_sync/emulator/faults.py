@@ -15,7 +15,16 @@ from http.client import responses
 from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+)
 
 from cdc_sync.core.failures import OperationError
 
@@ -24,8 +33,15 @@ MAX_FAULTS = 100_000
 
 _SPACES = b" " * 65_536
 
+
+def _no_framing(header: str) -> str:
+    if header.lower() in {"content-length", "transfer-encoding"}:
+        raise ValueError(f"{header} would break the framing; half_answer and huge_body do that on purpose")
+    return header
+
+
 Seconds = Annotated[float, Field(ge=0, le=3_600)]
-_HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+_HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(_no_framing)]
 _HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -189,7 +205,7 @@ def take(faults: list[Fault], application_id: str) -> Fault | None:
 def explain(error: ValidationError, of: str = "") -> str:
     """Everything that is wrong with a request: where, what, and what was found."""
     return "; ".join(
-        f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: {each['msg']}, not {each['input']!r}"
+        f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: {each['msg'].removeprefix('Value error, ')}, not {each['input']!r}"
         for each in error.errors()
     )
 

@@ -83,6 +83,14 @@ def test_numbers_are_taken_for_header_values() -> None:
         ({"kind": "status", "status": 101}, "fault.0.status.status: Input should be greater than or equal to 200"),
         ({"kind": "status", "status": 500, "headers": {"a b": "x"}}, "String should match pattern"),
         ({"kind": "status", "status": 500, "headers": {"X": "a\r\nY: b"}}, "fault.0.status.headers.X: String should"),
+        (
+            {"kind": "status", "status": 500, "headers": {"content-length": "1"}},
+            "content-length would break the framing",
+        ),
+        (
+            {"kind": "status", "status": 500, "headers": {"Transfer-Encoding": "chunked"}},
+            ": Transfer-Encoding would break the framing; half_answer and huge_body do that on purpose",
+        ),
         ({"kind": "redirect", "location": "a b"}, "fault.0.redirect.location: String should match pattern"),
         ({"kind": "random", "seed": 1, "rate": 0.1, "kinds": []}, "fault.0.random.kinds: List should have at least 1"),
         (
