@@ -11,6 +11,7 @@ another site, and on loopback what names another host (DNS rebinding).
 import asyncio
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -170,7 +171,12 @@ class Emulator:
         options = self.options
         if options.journal is not None:
             try:
-                self._journal = FileIO(options.journal, "a")
+                self._journal = FileIO(options.journal, "a+")
+                # The half line of a killed run must not swallow the first line of this one.
+                if self._journal.tell() > 0:
+                    self._journal.seek(-1, os.SEEK_END)
+                    if self._journal.read(1) != b"\n":
+                        self._journal.write(b"\n")
             except OSError as error:
                 raise JournalError(
                     f"cannot open the journal {options.journal}: {error.strerror}; name a file in a folder that exists "
@@ -267,8 +273,10 @@ class Emulator:
     def _write(self, call: Call) -> None:
         """Append a call that is over to the journal; to the page cache, so that no thread is worth its round trip."""
         if self._journal is not None and self._journal_error is None:
+            line = memoryview(json.dumps(call.as_json()).encode() + b"\n")
             try:
-                self._journal.write(json.dumps(call.as_json()).encode() + b"\n")
+                while line:
+                    line = line[self._journal.write(line) :]
             except OSError as error:
                 self._journal_error = JournalError(f"cannot write the journal {self._journal.name}: {error.strerror}")
                 self.over.set()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import psutil
 import pytest
 from support.eventually import in_time
 
-from cdc_sync.emulator import Call, Emulator, EmulatorOptions, serve
+from cdc_sync.emulator import Call, Emulator, EmulatorOptions, serve, server
 from cdc_sync.emulator.faults import (
     Delay,
     FaultError,
@@ -397,6 +398,31 @@ async def test_the_journal_has_a_line_for_each_call_that_is_over(client: aiohttp
         (1, None, False),
         (2, "hang", True),
     ]
+
+
+async def test_the_journal_is_appended_to_behind_a_torn_line(client: aiohttp.ClientSession, tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.write_text('{"number": 1}\n{"numb')
+    for _ in range(2):
+        async with Emulator(EmulatorOptions(journal=path)) as emulator:
+            await send(client, emulator)
+    first, torn, *last = path.read_text().splitlines()
+    assert (first, torn) == ('{"number": 1}', '{"numb')
+    assert [json.loads(line)["number"] for line in last] == [1, 1]
+
+
+async def test_a_short_write_of_the_journal_is_continued(
+    client: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(FileIO):
+        def write(self, data: Any, /) -> int:
+            return super().write(data[:100])
+
+    monkeypatch.setattr(server, "FileIO", Short)
+    path = tmp_path / "calls.jsonl"
+    async with Emulator(EmulatorOptions(journal=path)) as emulator:
+        await send(client, emulator)
+    assert [line["number"] for line in journalled(path)] == [1]
 
 
 async def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
