@@ -5,7 +5,9 @@ would find every mistake of theirs correct.
 """
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -22,7 +24,10 @@ OWN_SIDE_STATUSES = frozenset({"sending", "sent", "error", "not_found", "unknown
 
 _PATH = re.compile(r"/v1/applications/([^/?]+)/status(?:\?.*)?", re.DOTALL)
 _ENCODED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
-_JSON_TYPE = re.compile(r'application/json\s*(?:;\s*charset="?utf-?8"?\s*)?', re.IGNORECASE)
+# Other parameters mean nothing; the charset may be named once.
+_JSON_TYPE = re.compile(
+    r'application/json\s*(?:;\s*charset="?utf-?8"?(?!.*;\s*charset)\s*|;(?!\s*charset)[^;]*)*', re.IGNORECASE
+)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _SHOWN_CHARACTERS = 60
 
@@ -117,11 +122,26 @@ def _body_violations(body: object) -> Iterator[str]:
         yield "applicationId must not be in the body: it travels in the URL only"
 
 
-def _parsed(raw: bytes) -> object:
-    def no_number(name: str) -> None:
-        raise ValueError(f"{name} is no number")
+def _unique_members(members: list[tuple[str, object]]) -> dict[str, object]:
+    unique = dict(members)
+    if len(unique) != len(members):
+        [(twice, _)] = Counter(name for name, _ in members).most_common(1)
+        raise ValueError(f"{_shown(twice)} occurs more than once in an object")
+    return unique
 
-    body: object = json.loads(raw.decode(), parse_constant=no_number)
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _parsed(raw: bytes) -> object:
+    # Python's parser takes more than JSON.
+    body: object = json.loads(
+        raw.decode(), object_pairs_hook=_unique_members, parse_constant=_finite, parse_float=_finite
+    )
     levels, here = 0, [body]
     while here := [item for item in here if isinstance(item, dict | list)]:
         levels += 1

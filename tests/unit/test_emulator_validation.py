@@ -153,7 +153,14 @@ def test_only_a_string_or_an_object_passes_as_source(source: object) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json ;charset="UTF-8"'],
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        'application/json ;charset="UTF-8"',
+        "application/json; charset=utf-8; x=y",
+        "application/json; x=y; charset=utf-8 ; z",
+    ],
 )
 def test_json_content_types_are_accepted(content_type: str) -> None:
     assert read_body(json.dumps(GOOD).encode(), content_type).violations == ()
@@ -166,6 +173,7 @@ def test_json_content_types_are_accepted(content_type: str) -> None:
         ("text/plain", '"text/plain"'),
         ("application/jsonp", '"application/jsonp"'),
         ("application/json; charset=latin-1", '"application/json; charset=latin-1"'),
+        ("application/json; x=y; charset=latin-1", '"application/json; x=y; charset=latin-1"'),
         ("application/json; charset=utf-8; Charset=latin-1", '"application/json; charset=utf-8; Charset=latin-1"'),
     ],
 )
@@ -180,7 +188,12 @@ def test_other_content_types_are_refused(content_type: str | None, shown: str) -
         (b"", "the body must be JSON: Expecting value"),
         (b'{"status": "x",}', "the body must be JSON: "),
         (b"{'status': 'x'}", "the body must be JSON: "),
-        (b'{"status": NaN}', "the body must be JSON: NaN is no number"),
+        (b'{"status": NaN}', "the body must be JSON: NaN is no finite number"),
+        (b'{"status": 1e999}', "the body must be JSON: 1e999 is no finite number"),
+        (
+            b'{"a": 1, "status": "x", "status": "y"}',
+            'the body must be JSON: "status" occurs more than once in an object',
+        ),
         (b"\xef\xbb\xbf{}", "the body must be JSON: "),
         (b'"text"', 'the body must be a JSON object, not "text"'),
         (b"[]", "the body must be a JSON object, not []"),
