@@ -205,7 +205,8 @@ def take(faults: list[Fault], application_id: str) -> Fault | None:
 def explain(error: ValidationError, of: str = "") -> str:
     """Everything that is wrong with a request: where, what, and what was found."""
     return "; ".join(
-        f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: {each['msg'].removeprefix('Value error, ')}, not {each['input']!r}"
+        f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: "
+        f"{each['msg'].removeprefix('Value error, ')}, not {each['input']!r}"
         for each in error.errors()
     )
 

@@ -50,6 +50,8 @@ MAX_CONTROL_BYTES = 8 * 1024 * 1024
 _OUR_SITES = frozenset({"same-origin", "none"})
 """`none`: a person has typed the address, or clicked it in a terminal."""
 
+_METHODS = {"calls": "GET, DELETE", "state": "GET, DELETE", "faults": "GET, POST, DELETE", "applications": "GET, PUT"}
+
 _KNOWN = TypeAdapter[frozenset[str] | None](frozenset[Annotated[str, Field(min_length=1)]] | None)
 
 _logger = logging.getLogger(__name__)
@@ -301,7 +303,7 @@ class Emulator:
         if call.application_id is None:
             return refusal(404, _NO_SUCH_PATH)
         if call.method != "POST":
-            return refusal(405, f"Method {call.method} is not allowed here; expected POST", {"Allow": "POST"})
+            return _wrong_method(call.method, "POST")
         for name, value in self.options.required_headers.items():
             if headers.get(name) != value:
                 # Its value, wanted or found, is nobody's business.
@@ -312,6 +314,11 @@ class Emulator:
             of = f"id {call.application_id} for ATS {self.options.ats_name}"
             return refusal(404, f"Could not find applicationInfo with {of}")
         return None
+
+
+def _wrong_method(method: str, allow: str) -> web.Response:
+    """A 405 with its mandatory Allow."""
+    return refusal(405, f"Method {method} is not allowed here; expected {allow}", {"Allow": allow})
 
 
 class _Wanted(BaseModel, extra="forbid"):
@@ -365,11 +372,16 @@ async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  
             return faults.answer(None if emulator.known is None else sorted(emulator.known))
         case "PUT", "applications":
             emulator.known = _KNOWN.validate_json(await _body(request))
-        case _:
-            return refusal(
-                404, "No such request; GET and DELETE calls, state, faults; POST faults; GET, PUT applications"
-            )
+        case method, name:
+            return _not_done(method, name)
     return web.Response(status=204)
+
+
+def _not_done(method: str, name: str) -> web.Response:
+    """The answer to what the control API does not do."""
+    if allow := _METHODS.get(name):
+        return _wrong_method(method, allow)
+    return refusal(404, f"No such path; expected {', '.join(PREFIX + each for each in _METHODS)}")
 
 
 async def _body(request: web.BaseRequest) -> bytes:

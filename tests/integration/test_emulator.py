@@ -744,11 +744,23 @@ async def test_known_applications_can_be_replaced(emulator: Emulator, client: ai
         assert reply.status == 400
 
 
+@pytest.mark.parametrize("path", ["calls", "state", "faults", "applications"])
+async def test_each_method_is_done_or_not_among_those_allowed(
+    emulator: Emulator, client: aiohttp.ClientSession, path: str
+) -> None:
+    replies = {method: await control(client, emulator, method, path, []) for method in ("GET", "POST", "PUT", "DELETE")}
+    done = [method for method, reply in replies.items() if reply.status < 300]
+    refused = [reply for reply in replies.values() if reply.status == 405]
+    assert len(done) + len(refused) == len(replies)
+    assert {reply.headers["Allow"] for reply in refused} == {", ".join(done)}
+
+
 async def test_wrong_control_requests(emulator: Emulator, client: aiohttp.ClientSession) -> None:
-    for method, path in (("GET", "call"), ("POST", "calls")):
-        reply = await control(client, emulator, method, path)
-        assert reply.status == 404
-        assert "GET and DELETE calls, state, faults" in reply.json()["message"]
+    reply = await control(client, emulator, "GET", "call")
+    assert reply.status == 404
+    assert "/_emulator/calls, /_emulator/state, /_emulator/faults" in reply.json()["message"]
+    reply = await control(client, emulator, "POST", "calls")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, DELETE")
     assert emulator.calls == []
 
 
