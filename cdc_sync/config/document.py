@@ -36,8 +36,6 @@ _TOO_DEEP = f"expected at most {_DEEPEST} levels of nesting, with aliases writte
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
-"""Those that PyYAML gives what has none."""
 _SAYS = re.compile(r"\s*[^\s#]")
 _HAS_A_COLON = re.compile(r":(\s|$)")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
@@ -132,7 +130,7 @@ class Document:
         self._furthest = max(self._furthest, place)
         self._count += 1
         _check_extent(self._count, len(path), self._furthest)
-        if node.tag not in _TAGS:
+        if node.tag:
             raise self._refusal("tags are not used here", "quote text that begins with !", path)
         if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
             raise self._refusal("has a character that cannot be used: NUL, or half of a surrogate pair", None, path)
@@ -156,12 +154,15 @@ class _Loader(yaml.BaseLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
         _check_extent(self._count, self._depth, _place(event))
-        if not isinstance(event, yaml.AliasEvent):
-            self.anchors.pop(event.anchor, None)
+        if isinstance(event, yaml.AliasEvent):
+            return super().compose_node(parent, index)
+        self.anchors.pop(event.anchor, None)
         self._depth += 1
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._depth -= 1
-        return node
+        # As it is written: PyYAML gives one to what has none.
+        node.tag = event.tag or ""
+        return node  # type: ignore[no-any-return]
 
 
 def _compose(text: str) -> yaml.Node | None:
