@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
 from ipaddress import IPv6Address
 from typing import Annotated, Any
 
@@ -109,18 +110,36 @@ TableName = Annotated[
 
 # Numbers.
 
+# Bounded, because Python refuses to convert more than some thousand digits; 18 fit 64 bits.
+_WHOLE = r"\s*-?[0-9]{1,18}\s*"
+_DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+
+
+def _number(pattern: str, kind: Callable[[str], Any], expected: str) -> BeforeValidator:
+    """Read a number that is written as an editor accepts it too; Python takes more. `true` is none."""
+
+    def read(value: Any) -> Any:
+        if not re.fullmatch(pattern, str(value)):
+            raise Mistake(expected)
+        return kind(str(value))
+
+    return BeforeValidator(read)
+
+
 WholeNumber = Annotated[
     int,
-    BeforeValidator(str),  # `true` is no number, though Python says so
+    _number(_WHOLE, int, "expected a whole number"),
     # No WithJsonSchema: it would hide a field's own bounds.
-    Field(json_schema_extra=_or_reference("integer", "-?[0-9]+")),
+    Field(json_schema_extra=_or_reference("integer", _WHOLE)),
 ]
+
+_A_POSITIVE = "expected a number above zero, such as 0.5 or 20"
 
 PositiveNumber = Annotated[
     float,
-    BeforeValidator(str),
-    Field(gt=0, allow_inf_nan=False),
-    WithJsonSchema(_or_reference("number", r"[0-9]{1,15}(?:\.[0-9]{1,15})?", exclusiveMinimum=0)),
+    _number(_DECIMAL, float, _A_POSITIVE),
+    must(bool, _A_POSITIVE),
+    WithJsonSchema(_or_reference("number", _DECIMAL, exclusiveMinimum=0)),
 ]
 
 # Lengths of time and sizes.
@@ -128,9 +147,22 @@ PositiveNumber = Annotated[
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
 _MILLISECOND = timedelta(milliseconds=1)
 _UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": _MILLISECOND}
+_MILLISECONDS = {name: unit // _MILLISECOND for name, unit in _UNITS.items()}
+_BYTES = {f"{prefix}B": 1000**power for power, prefix in enumerate(["", *"kMGT"])} | {"": 1, "KB": 1000}
+_BYTES |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 
 LONGEST = timedelta(days=3650)
 """No duration is longer: every sum with a date must stay within what Python and PostgreSQL can write."""
+
+
+def _quantity(value: Any, units: Mapping[str, int], expected: str, known: str) -> Fraction:
+    """Read a number and one of the units, of which `known` tells people."""
+    match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
+    if match is None:
+        raise Mistake(expected, f"the units are {known}" if re.match(_NUMBER, str(value)) else None)
+    if match[1]:
+        raise Mistake("must not be negative")
+    return Fraction(match[2]) * units[match[3]]
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -141,22 +173,19 @@ def parse_duration(value: Any) -> timedelta:
     Raises:
         Mistake: it is not one, it is negative, finer than a millisecond, or longer than ten years.
     """
-    match = re.fullmatch(rf"(-?{_NUMBER})({'|'.join(_UNITS)})", "0s" if str(value) == "0" else str(value))
-    if match is None and not isinstance(value, timedelta):
-        is_number = re.match(_NUMBER, str(value))
-        units = "the units are ms, s, m, h and d, written without a blank" if is_number else None
-        raise Mistake("expected a duration such as 500ms, 30s, 5m, 2h or 7d", units)
-    try:
-        length: timedelta = value if match is None else float(match[1]) * _UNITS[match[2]]
-    except OverflowError:
-        length = timedelta.max
-    if length < timedelta(0):
-        raise Mistake("must not be negative")
-    if length > LONGEST:
+    if isinstance(value, timedelta):
+        value = f"{value / _MILLISECOND:.3f}ms"
+    length = _quantity(
+        "0s" if str(value) == "0" else value,
+        _MILLISECONDS,
+        "expected a duration such as 500ms, 30s, 5m, 2h or 7d",
+        "ms, s, m, h and d, written without a blank",
+    )
+    if length > LONGEST // _MILLISECOND:
         raise Mistake(f"must not be longer than {format_duration(LONGEST)}")
-    if length % _MILLISECOND:
+    if length.denominator > 1:
         raise Mistake("expected a whole number of milliseconds: nothing here is finer than 1ms")
-    return length
+    return timedelta(milliseconds=int(length))
 
 
 def format_duration(length: timedelta) -> str:
@@ -180,10 +209,21 @@ def at_least(least: Any, written: str) -> AfterValidator:
 
 PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
 
+
+def _size(value: Any) -> int:
+    expected = "expected a size such as 256MB, 64KiB or a plain number of bytes"
+    size = _quantity(value, _BYTES, expected, "B, kB, MB, GB, TB, KiB, MiB, GiB and TiB, written without a blank")
+    if size.denominator > 1:
+        raise Mistake("expected a whole number of bytes")
+    if size > 2**50:
+        raise Mistake("must not be larger than 1024TiB")  # it must fit PostgreSQL's bigint
+    return int(size)
+
+
 Size = Annotated[
-    pydantic.ByteSize,
-    must(lambda size: size <= 2**50, "must not be larger than 1024TiB"),  # it must fit PostgreSQL's bigint
-    WithJsonSchema(_or_reference("integer", f"{_NUMBER}(B|[kKMGT]B|[KMGT]iB)?", minimum=0)),
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema(_or_reference("integer", f"{_NUMBER}({'|'.join(_BYTES)})", minimum=0)),
 ]
 """A size in bytes; written `256MB`, `64KiB` or as a plain number."""
 
@@ -198,7 +238,8 @@ _LAST_PORT = 65535
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, "token"
 _FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, "field-value": controls but the tab
 _HOST = re.compile(
-    r"(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[(?P<six>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+    r"(?P<host>(?!.*\.\.)[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[(?P<six>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII | re.IGNORECASE,
 )
 _OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 

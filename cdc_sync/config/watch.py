@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.problems import Mistake, did_you_mean
@@ -249,7 +249,7 @@ class Capture(Section):
     sweep: values.PositiveDuration = timedelta(minutes=15)
     replicated: bool = False
     max_backlog: Annotated[values.Size, values.at_least(64 * 2**10, "64KiB")] = Field(
-        default=ByteSize(256 * 10**6), json_schema_extra={"default": "256MB"}
+        default=256 * 10**6, json_schema_extra={"default": "256MB"}
     )
 
     @property

@@ -255,6 +255,9 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
             f"{HOST} (found: https://a.b/c)",
         ),
         ("hellowork.allowed_hosts", ["a.b:0"], f"{HOST} (found: a.b:0)"),
+        ("hellowork.allowed_hosts", ["-a"], f"{HOST} (found: -a)"),
+        ("hellowork.allowed_hosts", ["a-"], f"{HOST} (found: a-)"),
+        ("hellowork.allowed_hosts", ["\u017fa"], f"{HOST} (found: \u017fa)"),
         ("hellowork.allowed_hosts", ["a..b"], f"{HOST} (found: a..b)"),
         ("hellowork.allowed_hosts", ["[1:2]"], f"{HOST} (found: [1:2])"),
         ("hellowork.timeout", "0s", "must be at least 1ms (found: 0s)"),
@@ -263,8 +266,11 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         ("hellowork.concurrency", 1001, "must be at most 1000 (found: 1001)"),
         ("hellowork.concurrency", True, "expected a whole number (found: true)"),
         ("hellowork.concurrency", "1.5", "expected a whole number (found: 1.5)"),
+        ("hellowork.concurrency", "1_0", "expected a whole number (found: 1_0)"),
         ("hellowork.concurrency", "9" * 5000, f"expected a whole number (found: {'9' * 100}…)"),
         ("hellowork.rate_limit", 0, "expected a number above zero, such as 0.5 or 20 (found: 0)"),
+        ("hellowork.rate_limit", "1e-320", "expected a number above zero, such as 0.5 or 20 (found: 1e-320)"),
+        ("hellowork.rate_limit", "1_0", "expected a number above zero, such as 0.5 or 20 (found: 1_0)"),
         ("hellowork.rate_limit", "1e999", "expected a number above zero, such as 0.5 or 20 (found: 1e999)"),
         ("hellowork.rate_limit", ".nan", "expected a number above zero, such as 0.5 or 20 (found: .nan)"),
         ("hellowork.rate_limit", True, "expected a number above zero, such as 0.5 or 20 (found: true)"),
@@ -530,8 +536,8 @@ def test_nothing_can_be_changed_afterwards() -> None:
 
 
 def test_a_section_can_be_made_in_code() -> None:
-    capture = Capture(mode="poll", watermark="updated_at", poll_interval=timedelta(milliseconds=50))
-    assert (capture.watermark, capture.max_backlog) == ("updated_at", 256_000_000)
+    capture = Capture(mode="poll", watermark="updated_at", poll_interval=timedelta(milliseconds=50), max_backlog=70_000)
+    assert (capture.watermark, capture.max_backlog) == ("updated_at", 70_000)
     status = SqlColumn(sql="t.a", depends_on=('"A"',))
     columns = Columns(application_id=PlainColumn("A"), status=status, job_id=PlainColumn("B"), created=PlainColumn("C"))
     watch = Watch(table=QualifiedName(None, "T"), key=("id",), columns=columns, extra={"delay": ExtraField(sql="t.a")})

@@ -42,6 +42,12 @@ def test_a_duration_is_a_number_and_a_unit(text: str, length: timedelta) -> None
         ("-5s", "must not be negative"),
         (timedelta(seconds=-1), "must not be negative"),
         ("1.5ms", "expected a whole number of milliseconds: nothing here is finer than 1ms"),
+        ("0.0004ms", "expected a whole number of milliseconds: nothing here is finer than 1ms"),
+        ("0.0000001s", "expected a whole number of milliseconds: nothing here is finer than 1ms"),
+        ("1.0000001s", "expected a whole number of milliseconds: nothing here is finer than 1ms"),
+        (timedelta(microseconds=1), "expected a whole number of milliseconds: nothing here is finer than 1ms"),
+        ("-0s", "must not be negative"),
+        (timedelta.max, "must not be longer than 3650d"),
         ("3651d", "must not be longer than 3650d"),
         ("999999999999999d", "must not be longer than 3650d"),
         *[
@@ -102,10 +108,14 @@ def test_a_size_counts_by_1000_or_with_an_i_by_1024(value: Any, size: int) -> No
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
+        ("-1MB", "must not be negative"),
+        (-1, "must not be negative"),
+        ("100000.5B", "expected a whole number of bytes"),
+        ("100.0000001kB", "expected a whole number of bytes"),
         ("1025TiB", "must not be larger than 1024TiB"),
         *[
             (value, "expected a size such as 256MB, 64KiB or a plain number of bytes")
-            for value in ("-1MB", -1, "MB", "", "many", "64 sheets", None, ["1"])
+            for value in ("256 MB", "256mb", "256M", "5Mbit", "256MB sheets", "MB", "", "many", None, True, ["1"])
         ],
     ],
 )
