@@ -42,7 +42,8 @@ def _no_framing(header: str) -> str:
 
 Seconds = Annotated[float, Field(ge=0, le=3_600)]
 _HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(_no_framing)]
-_HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+# `{"Retry-After": 2}` is what people write.
+_HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", strict=False, coerce_numbers_to_str=True)]
 
 
 class FaultError(OperationError):
@@ -57,7 +58,7 @@ class Fault(BaseModel):
         application_id: The only application to whose calls it happens; None: to any.
     """
 
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: str
     times: PositiveInt | None = 1

@@ -372,8 +372,8 @@ async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  
             return faults.answer(None if emulator.known is None else sorted(emulator.known))
         case "PUT", "applications":
             emulator.known = _KNOWN.validate_json(await _body(request))
-        case method, name:
-            return _not_done(method, name)
+        case _:
+            return _not_done(request.method, request.path.removeprefix(PREFIX))
     return web.Response(status=204)
 
 
