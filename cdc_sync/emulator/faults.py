@@ -147,6 +147,13 @@ class Redirect(Fault):
 _Single = Status | Delay | Hang | Reset | LostAnswer | SlowBody | HugeBody | HalfAnswer | Html | Redirect
 
 
+def _belong_to_the_draw(kinds: list[_Single]) -> list[_Single]:
+    for fault in kinds:
+        if misplaced := fault.model_fields_set & {"times", "application_id"}:
+            raise ValueError(f"{' and '.join(sorted(misplaced))} cannot be set here; set it for the whole draw")
+    return kinds
+
+
 class Random(Fault):
     """One of several faults, for a share of the calls; the other calls go on to the next fault in the script.
 
@@ -157,14 +164,16 @@ class Random(Fault):
         times: How many calls are hit in all; None, the default: until it is removed.
         seed: Makes one run differ from another.
         rate: The share of the calls that are hit, 0 to 1.
-        kinds: The faults to draw from, equally likely; their own `times` and `application_id` do not count.
+        kinds: The faults to draw from, equally likely, without `times` and `application_id` of their own.
     """
 
     kind: Literal["random"] = "random"
     times: PositiveInt | None = None
     seed: int
     rate: Annotated[float, Field(ge=0, le=1)]
-    kinds: Annotated[list[Annotated[_Single, Field(discriminator="kind")]], Field(min_length=1)]
+    kinds: Annotated[
+        list[Annotated[_Single, Field(discriminator="kind")]], Field(min_length=1), AfterValidator(_belong_to_the_draw)
+    ]
     _calls: Counter[str] = PrivateAttr(default_factory=Counter)
 
     def drawn(self, application_id: str) -> Fault | None:
@@ -189,6 +198,11 @@ def parse_faults(faults: Sequence[object]) -> list[Fault]:
         return [fault.model_copy() for fault in _FAULTS.validate_python(list(faults))]
     except ValidationError as error:
         raise FaultError(explain(error, "fault")) from None
+
+
+def describe(fault: Fault) -> dict[str, object]:
+    """The fault as the JSON that requests it."""
+    return fault.model_dump(mode="json", exclude={"kinds": {"__all__": {"times", "application_id"}}})
 
 
 def take(faults: list[Fault], application_id: str) -> Fault | None:

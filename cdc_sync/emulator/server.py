@@ -363,9 +363,9 @@ async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  
         case "POST", "faults":
             wanted = from_json(await _body(request))
             emulator.inject(*(wanted if isinstance(wanted, list) else [wanted]))
-            return faults.answer([fault.model_dump(mode="json") for fault in emulator.faults])
+            return faults.answer([faults.describe(fault) for fault in emulator.faults])
         case "GET", "faults":
-            return faults.answer([fault.model_dump(mode="json") for fault in emulator.faults])
+            return faults.answer([faults.describe(fault) for fault in emulator.faults])
         case "DELETE", "faults":
             emulator.faults.clear()
         case "GET", "applications":

@@ -16,6 +16,7 @@ from cdc_sync.emulator.faults import (
     Reset,
     SlowBody,
     Status,
+    describe,
     lets_through,
     parse_faults,
     take,
@@ -41,7 +42,7 @@ EVERY_FAULT: list[Fault] = [
 
 @pytest.mark.parametrize("fault", EVERY_FAULT, ids=lambda fault: fault.kind)
 def test_a_fault_is_read_from_the_json_that_describes_it(fault: Fault) -> None:
-    assert parse_faults([fault.model_dump(mode="json")]) == [fault]
+    assert parse_faults([describe(fault)]) == [fault]
 
 
 def test_every_kind_is_covered_above() -> None:
@@ -95,6 +96,14 @@ def test_numbers_are_taken_for_header_values() -> None:
             ": Transfer-Encoding would break the framing; half_answer and huge_body do that on purpose",
         ),
         ({"kind": "redirect", "location": "a b"}, "fault.0.redirect.location: String should match pattern"),
+        (
+            {"kind": "random", "seed": 1, "rate": 0.1, "kinds": [{"kind": "reset", "times": 2}]},
+            "fault.0.random.kinds: times cannot be set here; set it for the whole draw",
+        ),
+        (
+            {"kind": "random", "seed": 1, "rate": 0.1, "kinds": [{"kind": "hang", "times": 1, "application_id": "a"}]},
+            "application_id and times cannot be set here",
+        ),
         ({"kind": "random", "seed": 1, "rate": 0.1, "kinds": []}, "fault.0.random.kinds: List should have at least 1"),
         (
             {"kind": "random", "seed": 1, "rate": 2, "kinds": [{"kind": "random"}]},
@@ -146,9 +155,7 @@ def test_a_fault_for_one_application_leaves_the_others_alone() -> None:
 def test_what_is_left_of_times_is_known() -> None:
     script: list[Fault] = [Reset(times=3)]
     take(script, "a")
-    assert [fault.model_dump(mode="json") for fault in script] == [
-        {"kind": "reset", "times": 2, "application_id": None}
-    ]
+    assert [describe(fault) for fault in script] == [{"kind": "reset", "times": 2, "application_id": None}]
 
 
 def test_a_draw_does_not_depend_on_how_calls_interleave() -> None:
