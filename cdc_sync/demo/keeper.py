@@ -5,7 +5,8 @@ user. It makes the folder itself and is the processes' parent, so there is no in
 nobody is charged with its end. The end of its standard input means that its parent is done, or gone, by kill -9 too:
 then it ends what runs, and removes the folder.
 
-Usage: keeper.py TEMPORARY_FOLDER. It answers with the folder; then to each request, one JSON value a line:
+Usage: keeper.py TEMPORARY_FOLDER. It answers with the folder, or `{"failed": REASON}`; then to each request, one JSON
+value a line:
 
 - `{"last": SIGNAL, "log": PATH, …}` starts a process with the arguments of `subprocess.Popen` that follow, its output
   appended to the log, and answers its id, or why it cannot be started. The signal is what ends it at last.
@@ -32,7 +33,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Who ends the rest must not be ended first. A handler, since SIG_IGN would be the processes' too.
         signal.signal(number, lambda *_: None)
-    folder = Path(tempfile.mkdtemp(prefix="cdc-sync-", dir=sys.argv[1]))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="cdc-sync-", dir=sys.argv[1]))
+    except OSError as error:
+        _answer({"failed": str(error)})
+        return
     # Every process holds an end of this pipe, and so do its children: at its end none is left.
     lifeline, held = os.pipe()
     kept: dict[int, tuple[subprocess.Popen[bytes], int]] = {}

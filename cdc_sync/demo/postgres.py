@@ -67,7 +67,12 @@ class Kept:
         self._keeper = keeper
         self._temporary = temporary
         self._lock = threading.Lock()
-        self.folder = Path(self._answer())
+        folder = self._answer()
+        if isinstance(folder, dict):
+            raise PostgresFailedError(
+                f"no folder for PostgreSQL can be made in {temporary}: {folder['failed']}. TMPDIR chooses another one."
+            )
+        self.folder = Path(folder)
 
     def start(self, arguments: Sequence[str], *, log: Path, last: signal.Signals, **options: Any) -> int:
         """Start a process and return its id.
@@ -119,7 +124,7 @@ class Kept:
         line = self._keeper.readline()
         if not line:
             raise PostgresFailedError(
-                f"no folder for PostgreSQL can be made, or kept, in {self._temporary}. TMPDIR chooses another place."
+                f"the keeper of PostgreSQL's folder in {self._temporary} has ended: was it killed? Start again."
             )
         return json.loads(line)
 

@@ -27,7 +27,7 @@ import cdc_sync
 from cdc_sync.demo import binaries as binaries_module
 from cdc_sync.demo import keeper
 from cdc_sync.demo.binaries import Binaries, PostgresMissingError, find_binaries
-from cdc_sync.demo.postgres import PostgresFailedError, Server, StopMode, server
+from cdc_sync.demo.postgres import PostgresFailedError, Server, StopMode, kept, server
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root's server must do to run as nobody")
 
@@ -437,6 +437,12 @@ class TestFailing:
         with pytest.raises(PostgresFailedError, match="must be a program for this machine"), server(Binaries(broken)):
             pytest.fail("it cannot start")
         assert nothing_left(temporary)
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        reason = "no folder for PostgreSQL can be made in .*missing: .*No such file or directory.* TMPDIR"
+        with pytest.raises(PostgresFailedError, match=reason), kept(tmp_path / "missing"):
+            pytest.fail("there is no folder")
+        assert capfd.readouterr().err == ""
 
     @as_root
     def test_an_installation_that_cannot_be_copied(self, temporary: Path, tmp_path: Path) -> None:
