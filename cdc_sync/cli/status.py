@@ -126,7 +126,10 @@ def _show_remarks(watch: dict[str, Any]) -> None:
         )
         console.print(text, style="yellow", soft_wrap=True)
     if watch["over_earlier_work"]:
-        text = f"{name} was worked before, with another store: what was pending there was not sent. Lost? Restore it"
+        text = (
+            f"{name} was worked before, with another store: this one took the rows that it found as acknowledged, "
+            "so what was pending in the other was not sent. Was it lost? Put it back, or restore a backup"
+        )
         console.print(text, style="yellow", soft_wrap=True)
     if watch["sweep_repairs"]:
         causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
@@ -154,7 +157,9 @@ def explain(
     context: typer.Context,
     application_id: Annotated[
         str,
-        typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how it begins.", callback=decodable),
+        typer.Argument(
+            help="Or its row's key (several columns as a,b or JSON), or how its id begins.", callback=decodable
+        ),
     ],
     watch: WatchOption = None,
     as_json: JsonOption = False,

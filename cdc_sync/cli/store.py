@@ -78,7 +78,10 @@ async def _adopt(config: Config, *, sure: bool) -> None:
             sent = f"{counts.pending} pending, which would be sent"
             say(f"{watch}: {counts.known} applications known; {sent}; {counts.held} held, {counts.dead} dead letters")
         for watch in behind:
-            say(f"{watch}: this server is behind what was read before; what it shows now is taken as the present state")
+            say(
+                f"{watch}: this server is behind what was read before; that is forgotten, and what the server shows "
+                "now is taken as the present state"
+            )
         say("The next start compares every row with what HelloWork acknowledged: see `cdc-sync plan` right after this.")
         say("A copy for tests must not take over the real store: give it a store of its own.")
         if not sure:
