@@ -47,6 +47,9 @@ EXCERPT = 2_000
 """Characters of a reply that are kept for people."""
 
 
+_BUFFERED = 16 * 1024
+"""Bytes of a request that a new connection's kernel takes at once."""
+
 _KEY = istr("Idempotency-Key")
 
 
@@ -106,10 +109,10 @@ class Client:
                 else:
                     read, whole = await _read(response)
                 # An answer may come before all of the request is written, a refusal before the kernel at the other end
-                # has taken it.
-                refused = not 200 <= status < 300  # noqa: PLR2004 - HTTP's classes are numbers
+                # has taken it. What a large request has left in the buffers below TLS only the kernel's queue shows.
+                in_doubt = len(body) > _BUFFERED or not 200 <= status < 300  # noqa: PLR2004 - HTTP's classes are numbers
                 answered = whole and not any(
-                    transport.get_write_buffer_size() or (refused and _unsent(transport)) for transport in used
+                    transport.get_write_buffer_size() or (in_doubt and _unsent(transport)) for transport in used
                 )
             finally:
                 if not response.closed:
