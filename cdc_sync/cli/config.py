@@ -24,8 +24,12 @@ def validate(
     """Check the file, and show every mistake at once."""
     file = path or context.obj
     config = load(file, os.environ)
-    for warning in suspicious(config, file):
-        say(f"warning: {warning}", err=True)
+    found = suspicious(config, file)
+    wrong = [each for each in found if each.code == "status-number"]
+    for each in found:
+        say(f"{'error' if each in wrong else 'warning'}: {each}", err=True)
+    if wrong:  # the daemon runs all the same: a name is no proof
+        raise typer.Exit(78)
     say(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
     shares_store = config.state.backend == "postgres" and config.state.dsn is None
     say(f"The daemon takes {sessions_needed(config.database.pool, shares_store=shares_store)}.")

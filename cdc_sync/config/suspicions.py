@@ -74,7 +74,7 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
     status, translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
     if status is not None and words(status) & known().numbers and not (translated and watch.status.unmapped != "send"):
-        yield _suspicion("status-number/in-part" if translated else "status-number", (*path, "status"), status)
+        yield _suspicion("status-number-in-part" if translated else "status-number", (*path, "status"), status)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
         if mapped is not None and (found := _personal(mapped)):

@@ -166,3 +166,13 @@ def test_a_secret_may_come_from_a_file_and_suspicions_are_warnings(notify: Insta
     gone = notify.run("config", "validate")
     assert gone.code == 78
     assert "hellowork.headers.X-Api-Key" in gone.stderr
+
+
+def test_a_status_that_is_a_number_by_its_name_is_an_error_of_validate(poll: Installation) -> None:
+    assert poll.run("config", "validate").code == 0
+    poll.configure_watch(columns={"status": "stage_id"})
+
+    found = poll.run("config", "validate")
+
+    assert found.code == 78
+    assert "error: watches.applications.columns.status: is a number by its name" in found.output

@@ -59,6 +59,11 @@ watches:
     table: public.others
     key: [id]
     columns: {application_id: phone, status: stage_id, job_id: job_id, created: created_at}
+  some_numbers:
+    table: public.others
+    key: [id]
+    columns: {application_id: hellowork_id, status: stage_id, job_id: job_id, created: created_at}
+    status: {map: {1: HIRED}}
 undecided: ["status: something else may decide it too"]
 """
 
