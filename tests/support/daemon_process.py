@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,13 +34,27 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **extra}
 
 
+_RESERVED_AT_ONCE = 200
+
+_reserved = deque[socket.socket]()
+"""Abstract sockets, one for each port that was given out last: a name that only one process of the machine can hold."""
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens, below those that Linux gives to connections, ours among them."""
+    """A port of 127.0.0.1 on which nobody listens, below those that Linux gives to connections, ours among them.
+
+    No other test gets it, of another process either, before its server has begun to listen.
+    """
     while True:
-        port = 16_000 + secrets.randbelow(16_000)
+        port, reserved = 16_000 + secrets.randbelow(16_000), socket.socket(socket.AF_UNIX)
         with socket.socket() as probe, suppress(OSError):
+            reserved.bind(f"\0cdc-sync-tests-{port}")
             probe.bind(("127.0.0.1", port))
+            _reserved.append(reserved)
+            if len(_reserved) > _RESERVED_AT_ONCE:
+                _reserved.popleft().close()
             return port
+        reserved.close()
 
 
 def is_listened_on(port: int) -> bool:
