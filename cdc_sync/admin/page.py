@@ -28,8 +28,7 @@ from cdc_sync import __version__
 from cdc_sync.admin.charts import BAR, HOURS
 from cdc_sync.admin.report import HELD, local_time
 from cdc_sync.core.conditions import kind_of
-from cdc_sync.core.instants import from_datetime
-from cdc_sync.core.payload import iso
+from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
 
 _BEFORE_A_MARK = re.compile(r" (?=[:;?!»])|(?<=«) ")

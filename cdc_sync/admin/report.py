@@ -11,11 +11,10 @@ from cdc_sync.admin.charts import Trends, chart, since
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
 from cdc_sync.core.conditions import is_standby, wrong
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.payload import iso, request
 from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.store.protocol import MOST_HITS, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store

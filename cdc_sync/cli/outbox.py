@@ -26,10 +26,10 @@ from cdc_sync.cli.context import (
     print_json,
     say,
 )
+from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
 from cdc_sync.store.protocol import Groups, HeldGroup, Only
 from cdc_sync.store.store import Store

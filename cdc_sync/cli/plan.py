@@ -11,10 +11,10 @@ from rich.table import Table
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, facts, print_json, words
 from cdc_sync.config import Config
+from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.running import make_database, make_parts, opened_store
 from cdc_sync.pipeline.baseline import is_adopted

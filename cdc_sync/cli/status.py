@@ -14,10 +14,9 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, configured, decodable, facts, in_store, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import Content, iso
 from cdc_sync.core.delivery import HEALTHY, is_paused
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.payload import iso
 from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted

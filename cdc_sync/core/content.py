@@ -1,16 +1,23 @@
-"""What HelloWork knows, or should know, of one application; and JSON text of which fields are cut out.
+"""What HelloWork knows, or should know, of one application, and the call that says it.
 
-Cut out without touching what stays: to read a number and write it could change it.
+The call's body and key are functions of the content alone, so every retry of a delivery, also after a crash, is the
+same request to the byte. Instants are whole milliseconds since the epoch, as far as HelloWork's dates can be written.
 """
 
+import hashlib
 import json
 import re
+import struct
 from collections.abc import Collection
-from json.encoder import encode_basestring
+from datetime import UTC, datetime, timedelta
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Literal, NamedTuple, Self
+
+from cdc_sync.core.reasons import coded
 
 quoted = encode_basestring
 
+_as_length = struct.Struct(">Q").pack
 _decode = json.JSONDecoder().raw_decode
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[^\s",:\[\]{}]+', re.DOTALL)
@@ -67,6 +74,30 @@ class Content(NamedTuple):
         return self._replace(status=status, deleted=True, event_date=at, extra=extra)
 
 
+# The call.
+
+
+def request(application_id: str, content: Content) -> tuple[bytes, str]:
+    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it, and the call's idempotency key.
+
+    The key is the same for every retry of the same content, another for any other content or application.
+    """
+    text = (
+        f'{{"status": {encode_basestring_ascii(content.status)}, "eventDate": "{iso(content.event_date)}", '
+        f'"created": "{iso(content.created)}", "jobId": {encode_basestring_ascii(content.job_id)}'
+    )
+    if content.source is not None:
+        # PostgreSQL wrote this JSON. It goes out as it is: reading it here could only change its numbers.
+        text += f', "source": {content.source}'
+    if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
+        text += f", {further}"
+    data = f"{text}}}".encode()
+    whose, url = application_id.encode(), content.url.encode()
+    # The lengths too: otherwise ("a", "bc") and ("ab", "c") would be one key.
+    parts = (_as_length(len(whose)), whose, _as_length(len(url)), url, _as_length(len(data)), data)
+    return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
+
+
 def only_fields(text: str, names: Collection[str]) -> str | None:
     """The object with only these fields, each as it was written; None if none is left.
 
@@ -94,3 +125,49 @@ def _end_of_value(text: str, start: int) -> int:
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(part[0], 0)
         if depth == 0:
             return part.end()
+
+
+# Instants.
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
+_MILLISECOND = timedelta(milliseconds=1)
+# HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
+FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+
+
+class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
+    """A date that exists in PostgreSQL but cannot be written in HelloWork's format."""
+
+
+def milliseconds(length: timedelta) -> int:
+    """A length of time in whole milliseconds, rounded down."""
+    return length // _MILLISECOND
+
+
+def from_datetime(moment: datetime) -> int:
+    """An aware datetime in milliseconds since the epoch, rounded down.
+
+    Raises:
+        NotAnInstant: when the conversion to UTC leaves the years 1 to 9999.
+    """
+    return within_range((moment - _EPOCH) // _MILLISECOND)
+
+
+def within_range(instant: int) -> int:
+    """The instant, if it can be written.
+
+    Raises:
+        NotAnInstant: its year is outside 1 to 9999.
+    """
+    if not FIRST <= instant <= LATEST:
+        raise NotAnInstant(
+            coded("year-out-of-range", "its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write")
+        )
+    return instant
+
+
+def iso(instant: int) -> str:
+    """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
+    return f"{(_NAIVE_EPOCH + timedelta(milliseconds=instant)).isoformat(timespec='milliseconds')}Z"

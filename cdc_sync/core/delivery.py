@@ -24,7 +24,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
-from cdc_sync.core.instants import NotAnInstant, from_datetime
+from cdc_sync.core.content import NotAnInstant, from_datetime
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 

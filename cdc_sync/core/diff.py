@@ -26,8 +26,7 @@ other changes, so it neither blows the fuse nor counts.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.instants import LATEST
+from cdc_sync.core.content import LATEST, Content, Kind
 from cdc_sync.core.reasons import Reason, coded
 
 Unseen = Literal["send", "adopt"]

@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from cdc_sync.core import status_url
-from cdc_sync.core.content import Content
-from cdc_sync.core.instants import FIRST, LATEST, NotAnInstant, within_range
+from cdc_sync.core.content import FIRST, LATEST, Content, NotAnInstant, within_range
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts

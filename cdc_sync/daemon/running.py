@@ -24,12 +24,12 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
-from cdc_sync.core import conditions, payload
+from cdc_sync.core import conditions
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import starting
+from cdc_sync.core.content import milliseconds, request
 from cdc_sync.core.delivery import Reply, longest_on_its_way
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.visible import visible, visible_json
@@ -69,7 +69,7 @@ class Rehearsal:
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `delivery.client.Caller`."""
         kinds = ", ".join(sorted(entry.kinds)) or "resend"
-        body = visible_json(payload.body(entry.content).decode())
+        body = visible_json(request(entry.application_id, entry.content)[0].decode())
         self._show(f"would POST {visible(entry.content.url)}\n           {body}\n           because: {kinds}")
         return Reply(status=200), ""
 

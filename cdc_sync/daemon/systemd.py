@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from cdc_sync.core import observations as events
+from cdc_sync.core.content import iso
 from cdc_sync.core.observations import Handlers
-from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
 from cdc_sync.wall_clock import wall_clock
 

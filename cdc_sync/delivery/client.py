@@ -34,7 +34,7 @@ from multidict import CIMultiDict, istr
 from yarl import URL
 
 from cdc_sync import __version__
-from cdc_sync.core import payload
+from cdc_sync.core.content import request
 from cdc_sync.core.delivery import Reply, kernel_gives_up_after
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import Reason, coded
@@ -88,7 +88,7 @@ class Client:
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
-        body, key = payload.request(entry.application_id, entry.content)
+        body, key = request(entry.application_id, entry.content)
         opened = self._opened
         opened.under_way += 1
         made = _Made(body)

@@ -23,8 +23,8 @@ from yarl import URL
 from cdc_sync import __version__
 from cdc_sync.config import HelloWork
 from cdc_sync.core import clock_skew
+from cdc_sync.core.content import from_datetime
 from cdc_sync.core.findings import Finding, Tell
-from cdc_sync.core.instants import from_datetime
 from cdc_sync.core.status_url import is_loopback
 
 _PATIENCE = 10.0

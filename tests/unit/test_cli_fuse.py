@@ -14,7 +14,7 @@ from cdc_sync.cli import app, outbox
 from cdc_sync.cli.context import in_store
 from cdc_sync.cli.outbox import _held
 from cdc_sync.config import parse
-from cdc_sync.core.instants import from_datetime
+from cdc_sync.core.content import from_datetime
 from cdc_sync.store.clock import boot_id, uptime
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.sqlite import SqliteStore

@@ -19,8 +19,7 @@ import psycopg
 from yarl import URL
 
 from bench.agreed import CONCURRENCY, id_of
-from cdc_sync.core.content import Content
-from cdc_sync.core.payload import body, idempotency_key
+from cdc_sync.core.content import Content, request
 
 _CREATED = 1_700_000_000_000
 
@@ -70,8 +69,9 @@ def _call(base_url: str, application_id: str) -> tuple[URL, bytes, dict[str, str
     url = f"{base_url}/v1/applications/{application_id}/status"
     content = Content("STATUS 1", "job-123", deleted=False, created=_CREATED, event_date=_CREATED, source='"hellowork"',
                       extra=None, url=url)  # fmt: skip
-    headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key(application_id, content)}
-    return URL(url, encoded=True), body(content), headers
+    body, key = request(application_id, content)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    return URL(url, encoded=True), body, headers
 
 
 def _keep(file: int, application_id: str) -> None:

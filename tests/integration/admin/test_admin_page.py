@@ -12,9 +12,9 @@ from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.admin.charts import BAR, BARS, Trends, since
 from cdc_sync.admin.report import Grouped, overview
+from cdc_sync.core.content import iso, request
 from cdc_sync.core.delivery import Health
 from cdc_sync.core.observations import CallEnded, CaughtUp
-from cdc_sync.core.payload import iso, request
 from cdc_sync.core.rows import Unreportable
 
 HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"

@@ -6,9 +6,8 @@ from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
 
 from cdc_sync import __version__
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import Content, request
 from cdc_sync.core.delivery import Reply
-from cdc_sync.core.payload import idempotency_key
 from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Client
 from cdc_sync.emulator import Emulator
@@ -59,7 +58,7 @@ async def test_the_documented_calls(client: Client, source: str, body: bytes) ->
             "user-agent": f"cdc-sync/{__version__}",
             "content-type": "application/json",
             "content-length": str(len(body)),
-            "idempotency-key": idempotency_key("a1", content),
+            "idempotency-key": request("a1", content)[1],
             "x-api-key": "planted-secret",
         },
         body,

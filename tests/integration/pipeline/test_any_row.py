@@ -13,7 +13,7 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.core import payload
+from cdc_sync.core.content import request
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT
 from cdc_sync.core.status_url import id_refusal
@@ -96,8 +96,7 @@ def by_application(entries: Iterable[Entry]) -> Mapping[str, Entry]:
 
 def is_taken(entry: Entry) -> tuple[str, str]:
     """HelloWork can read the call, and finds the application's id in it; returns the status and the job in it."""
-    body = payload.body(entry.content)
-    assert payload.idempotency_key(entry.application_id, entry.content)
+    body, _ = request(entry.application_id, entry.content)
     reading = _read(entry, body)
     if "nested" in "".join(reading.violations) or "recursion" in "".join(reading.violations):
         # Correct JSON, but deeper than the emulator's parser goes.

@@ -5,10 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import CREATED, NOW, SECOND, a_content
 
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import LATEST, Content, iso
 from cdc_sync.core.diff import Waiting, in_order
-from cdc_sync.core.instants import LATEST
-from cdc_sync.core.payload import iso
 
 ACKNOWLEDGED = a_content("rejected", event_date=NOW)
 CHANGED_AT = NOW + 5 * SECOND

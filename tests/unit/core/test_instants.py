@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.instants import NotAnInstant, from_datetime, milliseconds
-from cdc_sync.core.payload import iso
+from cdc_sync.core.content import NotAnInstant, from_datetime, iso, milliseconds
 from cdc_sync.core.rows import from_microseconds
 
 FIRST = -62_135_596_800_000

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.content import Content
-from cdc_sync.core.payload import body, idempotency_key
+from cdc_sync.core.content import Content, request
 
 CONTENT = Content(
     status="NEW_STATUS",
@@ -21,6 +20,15 @@ CONTENT = Content(
     url="https://ats-partner.hellowork.com/v1/applications/1/status",
 )
 SOURCE_OBJECT = '{"sourceTypeId": "DIRECT_SOURCING", "sourceSubTypeId": "ClientId", "sourceId": "CVCatcherWebsite"}'
+
+
+def body(content: Content) -> bytes:
+    return request("", content)[0]
+
+
+def idempotency_key(application_id: str, content: Content) -> str:
+    return request(application_id, content)[1]
+
 
 WITH_SOURCE_TEXT = """
     {"status": "NEW_STATUS", "eventDate": "2023-01-10T09:00:00.000Z", "created": "2023-01-01T09:00:00.000Z",
