@@ -17,10 +17,9 @@ from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, pr
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.rules import watch_rules
-from cdc_sync.core import database_identity
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, State, Tell
+from cdc_sync.core.findings import Finding, State, Tell, check_identity
 from cdc_sync.core.hellowork_statuses import MEANINGS, is_bare_number, meant
 from cdc_sync.core.rows import map_status
 from cdc_sync.core.rules import StatusRules
@@ -116,7 +115,7 @@ async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, 
     bound = await check_store(config, tell)
     found = await check_database(config, wall_clock, tell, await stored_positions(config, POSITION))
     if found is not None:
-        tell(database_identity.judged(bound, found, await _elsewhere(config, found) if bound == found else None))
+        tell(check_identity(bound, found, await _elsewhere(config, found) if bound == found else None))
         for watch in config.watches if labels else ():
             try:
                 own = await labels_of(dsn, config, [watch])

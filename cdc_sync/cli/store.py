@@ -11,8 +11,8 @@ import typer
 
 from cdc_sync.cli.context import YesOption, acting, configured, say
 from cdc_sync.config import Config
-from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.findings import Whereabouts
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.watch import positions_elsewhere
 from cdc_sync.source.connection import asking, connected

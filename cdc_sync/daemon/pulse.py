@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 
 from cdc_sync.config import Capture, Config
 from cdc_sync.core import observations as events
-from cdc_sync.core.clock_skew import WORTH_SAYING
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.findings import WORTH_SAYING
 from cdc_sync.core.observations import Handlers, Observe
 from cdc_sync.pipeline.watch import KINDS
 from cdc_sync.store.store import Store

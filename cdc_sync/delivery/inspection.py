@@ -22,9 +22,8 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.config import HelloWork
-from cdc_sync.core import clock_skew
 from cdc_sync.core.content import from_datetime
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.status_url import is_loopback
 
 _PATIENCE = 10.0
@@ -149,8 +148,8 @@ async def _check_answer(place: _Place, patience: float, clock: Callable[[], int]
         theirs = from_datetime(parsedate_to_datetime(date or ""))
     except (TypeError, ValueError):
         return [answered]  # without a date there is nothing to compare
-    skew = clock_skew.skew(theirs, before, after, resolution=_SECOND)
-    return [answered, clock_skew.judged("endpoint-clock", f"the clock of {place.host}", skew)]
+    skew = clock_skew(theirs, before, after, resolution=_SECOND)
+    return [answered, check_clock("endpoint-clock", f"the clock of {place.host}", skew)]
 
 
 def _check_headers(settings: HelloWork) -> Finding:

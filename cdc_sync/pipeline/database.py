@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cdc_sync.config.sessions import POOL_SIZE
-from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.findings import Whereabouts, elsewhere
 from cdc_sync.source.changelog import Lookout
 from cdc_sync.source.connection import Connection, Pool, asking, pooled
 from cdc_sync.source.errors import SourceError, source_error

@@ -17,8 +17,7 @@ import psycopg
 
 from cdc_sync.config import Config
 from cdc_sync.config.sessions import sessions_needed
-from cdc_sync.core import clock_skew
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.source.check_watch import check_left_over, check_watch, found
 from cdc_sync.source.connection import Connection, connected
@@ -137,7 +136,7 @@ async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
     async with asking_shortly(connection, "asking for the time"):
         before = clock()
         ((theirs,),) = await rows_of(connection, _CLOCK)
-        return clock_skew.judged("clock", "the database's clock", clock_skew.skew(theirs, before, clock()))
+        return check_clock("clock", "the database's clock", clock_skew(theirs, before, clock()))
 
 
 def _standby(config: Config, facts: ServerFacts) -> Iterator[Finding]:

@@ -19,11 +19,9 @@ from psycopg import errors, sql
 from cdc_sync.config import Config, PlainColumn, Watch, first
 from cdc_sync.config.guessing import Column, propose
 from cdc_sync.config.watch import Related, bare_column
-from cdc_sync.core import query_plan
-from cdc_sync.core.findings import Finding, State, Tell
+from cdc_sync.core.findings import Finding, Plan, State, Tell, plan_indexes, plan_is_in_order, plan_seeks
 from cdc_sync.core.hellowork_statuses import is_bare_number
 from cdc_sync.core.identifiers import written
-from cdc_sync.core.query_plan import Plan
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
@@ -359,9 +357,9 @@ class _Watch:
         explain = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
         (((explained,),),) = await rows_of(self._connection, explain, [value])
         plan: Plan = explained["Plan"]
-        leading = await rows_of(self._connection, catalog("leading_columns"), [list(query_plan.indexes(plan))])
+        leading = await rows_of(self._connection, catalog("leading_columns"), [list(plan_indexes(plan))])
         is_page = isinstance(value, int)
-        if query_plan.is_in_order(plan) if is_page else query_plan.seeks(plan, dict(leading)):
+        if plan_is_in_order(plan) if is_page else plan_seeks(plan, dict(leading)):
             return self._found(f"{check}/there", **about)
         rows = self.facts.estimate
         what = "burden" if check == "watermark-index" and rows >= _BIG else "missing"

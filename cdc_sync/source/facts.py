@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc_sync.core.database_identity import Whereabouts
+from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, source_error

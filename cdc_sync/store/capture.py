@@ -60,7 +60,7 @@ class Capture(Driver):
         return await self.note("database")
 
     async def hosts(self) -> str | None:
-        """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
+        """Where the database was reached last (`core.findings.Whereabouts`), as text; None if that is not known."""
         return await self.note("hosts")
 
     async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:

@@ -20,7 +20,7 @@ which several hosts agree.
 import time
 from pathlib import Path
 
-from cdc_sync.core.clock_skew import WORTH_SAYING
+from cdc_sync.core.findings import WORTH_SAYING
 
 TOLERATED = 2_000
 """Milliseconds by which the store's clock may be behind what we expect: a slow answer, clocks that run unevenly. Such a

@@ -21,7 +21,7 @@ from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
 from cdc_sync.core import failures
-from cdc_sync.core.database_identity import Whereabouts, elsewhere
+from cdc_sync.core.findings import Whereabouts, elsewhere
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
 from cdc_sync.source import errors

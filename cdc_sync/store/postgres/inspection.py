@@ -6,9 +6,8 @@ from typing import Any
 import psycopg
 
 from cdc_sync.config.dsn import shown
-from cdc_sync.core import clock_skew
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.driver import about
 from cdc_sync.store.errors import failed, usable
@@ -75,8 +74,8 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell, tables: I
     tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
     before = wall_clock()
     ((theirs, *_),) = await transaction.rows("clock")
-    found = clock_skew.skew(theirs, before, wall_clock())
-    tell(clock_skew.judged("store-clock", "the clock of the store's server", found))
+    found = clock_skew(theirs, before, wall_clock())
+    tell(check_clock("store-clock", "the clock of the store's server", found))
     return await about(transaction, "database")
 
 

@@ -4,7 +4,7 @@ import pytest
 from support.proxy import proxy_to
 from support.store_backends import PostgresBackend
 
-from cdc_sync.core.database_identity import Whereabouts
+from cdc_sync.core.findings import Whereabouts
 from cdc_sync.pipeline.database import recognise
 from cdc_sync.source.connection import connected
 from cdc_sync.source.facts import hosts_of, server_facts

@@ -14,7 +14,7 @@ from support.source import Source, opened
 from support.versions import needs
 from support.watched import a_config, install_triggers
 
-from cdc_sync.core.query_plan import Plan
+from cdc_sync.core.findings import Plan
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.connection import Pool
 from cdc_sync.source.errors import SourceError

@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 from support.proxy import proxy_to
 from support.standby import standby_of
 
-from cdc_sync.core.database_identity import Whereabouts
+from cdc_sync.core.findings import Whereabouts
 from cdc_sync.demo.postgres import Server
 from cdc_sync.source.connection import connected
 from cdc_sync.source.facts import hosts_of, is_same_cluster, server_facts, whereabouts

@@ -1,6 +1,6 @@
 import pytest
 
-from cdc_sync.core.clock_skew import judged, skew
+from cdc_sync.core.findings import check_clock, clock_skew
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,16 @@ from cdc_sync.core.clock_skew import judged, skew
 def test_only_what_lies_outside_the_exchange_is_skew(
     theirs: int, before: int, after: int, resolution: int, expected: int
 ) -> None:
-    assert skew(theirs, before, after, resolution) == expected
+    assert clock_skew(theirs, before, after, resolution) == expected
 
 
 @pytest.mark.parametrize("found", [0, 2_000, -2_000])
 def test_a_little_is_not_worth_a_word(found: int) -> None:
-    assert judged("clock", "its clock", found).state == "ok"
+    assert check_clock("clock", "its clock", found).state == "ok"
 
 
 def test_much_is_told_with_its_side() -> None:
-    ahead, behind = judged("clock", "its clock", 2_001), judged("clock", "its clock", -90_000)
+    ahead, behind = check_clock("clock", "its clock", 2_001), check_clock("clock", "its clock", -90_000)
 
     assert (ahead.check, ahead.state) == ("clock", "warning")
     assert ahead.message.startswith("its clock is 2 s ahead of this machine's")

@@ -1,25 +1,25 @@
-from cdc_sync.core.database_identity import Whereabouts, elsewhere, judged
+from cdc_sync.core.findings import Whereabouts, check_identity, elsewhere
 
 
 def test_a_store_of_its_own_database() -> None:
-    assert judged("ats of cluster 1", "ats of cluster 1").state == "ok"
+    assert check_identity("ats of cluster 1", "ats of cluster 1").state == "ok"
 
 
 def test_a_store_that_belongs_to_none_yet() -> None:
-    found = judged(None, "ats of cluster 1")
+    found = check_identity(None, "ats of cluster 1")
     assert found.state == "ok"
     assert "ats of cluster 1" in found.message
 
 
 def test_a_copy() -> None:
-    found = judged("ats of cluster 1", "ats of cluster 2")
+    found = check_identity("ats of cluster 1", "ats of cluster 2")
     assert (found.check, found.state) == ("identity", "failed")
     assert "ats of cluster 1" in found.message
     assert "a store of its own" in (found.remedy or "")
 
 
 def test_a_physical_copy_fails_though_it_has_the_same_identity() -> None:
-    found = judged("ats of cluster 1", "ats of cluster 1", "it is on another host")
+    found = check_identity("ats of cluster 1", "ats of cluster 1", "it is on another host")
     assert (found.state, found.message) == ("failed", "it is on another host")
     assert "adopt-database" in str(found.remedy)
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.core.query_plan import indexes, is_in_order, seeks
+from cdc_sync.core.findings import plan_indexes, plan_is_in_order, plan_seeks
 
 
 def a_scan(condition: str | None, index: str = "by_id", kind: str = "Index Scan") -> dict[str, Any]:
@@ -38,11 +38,11 @@ BITMAP = {
 def test_a_condition_on_the_indexs_beginning_is_what_counts(
     plan: dict[str, Any], leading: dict[str, str | None], *, expected: bool
 ) -> None:
-    assert seeks(plan, leading) is expected
+    assert plan_seeks(plan, leading) is expected
 
 
 def test_a_plan_names_its_indexes() -> None:
-    assert indexes({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}) == {"one", "by_id"}
+    assert plan_indexes({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}) == {"one", "by_id"}
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_a_plan_names_its_indexes() -> None:
     ],
 )
 def test_order_comes_from_an_index_or_from_a_sort(plan: dict[str, Any], *, expected: bool) -> None:
-    assert is_in_order(plan) is expected
+    assert plan_is_in_order(plan) is expected
