@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cdc_sync.core.diff import Queue
-from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key, Observation
+from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.reading import Page
 from cdc_sync.store.store import Store

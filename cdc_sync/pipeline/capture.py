@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
+from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.database import Sessions
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.parts import WatchParts, nothing

@@ -1,6 +1,6 @@
 """Capture by poll: read what is at or behind the watermark, then move the watermark up to where the fence allows.
 
-The watermark follows the database's clock and its transactions (`core.fence`), never the rows: a row dated in the
+The watermark follows the database's clock and its transactions (`core.watermark`), never the rows: a row dated in the
 future does not carry it away, and many rows with one date are all read each time. Reading a row again costs a diff.
 
 A transaction that writes and is forgotten (idle, or prepared and orphaned) holds the fence, and each poll then reads
@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.fence import Fence, SnapshotReading, look
 from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
 from cdc_sync.core.rows import Key
+from cdc_sync.core.watermark import Fence, SnapshotReading, look
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs
 from cdc_sync.pipeline.parts import nothing
 from cdc_sync.source.polling import WatermarkReader

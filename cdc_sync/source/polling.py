@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from psycopg import sql
 
-from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Key
+from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import with_position
 from cdc_sync.source.errors import source_error, unless_a_row_fails

@@ -15,7 +15,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, rows
 from support.transactions import Event, interleavings
 
-from cdc_sync.core.fence import SnapshotReading
+from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.poll import PollCapture
 

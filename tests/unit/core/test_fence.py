@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from support.transactions import Event, ServerModel, interleavings
 
-from cdc_sync.core.fence import REMEMBERED, Fence, SnapshotReading, look
+from cdc_sync.core.watermark import REMEMBERED, Fence, SnapshotReading, look
 
 HorizonOf = Literal["every id handed out", "the snapshot's xmax"]
 
