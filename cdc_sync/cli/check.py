@@ -21,8 +21,7 @@ from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_identity
 from cdc_sync.core.hellowork_statuses import MEANINGS, is_bare_number, meant
-from cdc_sync.core.rows import map_status
-from cdc_sync.core.rules import StatusRules
+from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.source.check import check_database

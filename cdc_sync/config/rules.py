@@ -6,7 +6,7 @@ from cdc_sync.config.models import Config
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.delivery import RetryPolicy
 from cdc_sync.core.diff import FusePolicy
-from cdc_sync.core.rules import ExtraField, StatusRules, WatchRules
+from cdc_sync.core.rows import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 _DEFAULT = "default"

@@ -29,8 +29,17 @@ from cdc_sync.core.diff import (
 )
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.reasons import in_json
-from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable
-from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.rows import (
+    Foreign,
+    Ignored,
+    Key,
+    Observation,
+    Origin,
+    OutOfScope,
+    Reportable,
+    Unreportable,
+    WatchRules,
+)
 from cdc_sync.core.status_url import build, endpoint_of
 
 NOWHERE = "nowhere"

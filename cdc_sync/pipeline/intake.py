@@ -22,8 +22,17 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, Skip
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
-from cdc_sync.core.rows import Key, Observation, Origin, Row, Unreportable, by_application, current, interpret
-from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.rows import (
+    Key,
+    Observation,
+    Origin,
+    Row,
+    Unreportable,
+    WatchRules,
+    by_application,
+    current,
+    interpret,
+)
 from cdc_sync.pipeline.parts import WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest

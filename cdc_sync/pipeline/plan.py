@@ -20,8 +20,7 @@ from cdc_sync.core.observations import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import Batch, Before, Resolved, is_nameless, plan_batch
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Key, by_application, interpret, map_status
-from cdc_sync.core.rules import StatusRules
+from cdc_sync.core.rows import Key, StatusRules, by_application, interpret, map_status
 from cdc_sync.pipeline.intake import Intake, resolved
 from cdc_sync.pipeline.parts import nothing
 from cdc_sync.pipeline.sweep import mark, size_of

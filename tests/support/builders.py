@@ -10,8 +10,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.plan import Batch, Resolved
-from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, Unreportable
-from cdc_sync.core.rules import StatusRules, WatchRules
+from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, StatusRules, Unreportable, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, build
 
 SECOND = 1000

@@ -3,8 +3,7 @@
 from cdc_sync.core.delivery import Again, Done, Finished, GiveUp
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.plan import ApplyResult, Batch, HistoryEntry, Resolved
-from cdc_sync.core.rows import Reportable
-from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store.store import Store
 from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 

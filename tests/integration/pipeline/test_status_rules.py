@@ -9,7 +9,7 @@ from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats
 
 from cdc_sync.core.observations import StatusRulesChanged
-from cdc_sync.core.rules import StatusRules
+from cdc_sync.core.rows import StatusRules
 from cdc_sync.pipeline.plan import STATUS_RULES, before_edit, measure_edit, plan, to_text
 
 BEFORE = {"map": {"applied": "sent", "hired": "hired"}}

@@ -9,9 +9,8 @@ from support.rig import Nothing, OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.core.observations import SweepDone
-from cdc_sync.core.rows import Observation, Row
+from cdc_sync.core.rows import Observation, Row, WatchRules
 from cdc_sync.core.rows import interpret as interpret_row
-from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline import intake as intake_module
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.pipeline.parts import Steps

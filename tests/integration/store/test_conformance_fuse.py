@@ -20,8 +20,7 @@ from support.store_steps import (
 
 from cdc_sync.core.diff import Cancel, Fuse, Queue
 from cdc_sync.core.plan import ApplyResult
-from cdc_sync.core.rows import Reportable
-from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store.store import Store
 
 TWO_CHANGES = some_rules(max_changes=2)

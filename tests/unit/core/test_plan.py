@@ -24,8 +24,17 @@ from cdc_sync.core.plan import (
     is_nameless,
     plan_batch,
 )
-from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable
-from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.rows import (
+    Foreign,
+    Ignored,
+    Key,
+    Observation,
+    Origin,
+    OutOfScope,
+    Reportable,
+    Unreportable,
+    WatchRules,
+)
 
 RULES = some_rules()
 STATUS = Queue(frozenset({"status"}))

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.rows import (
+    ExtraField,
     Foreign,
     Ignored,
     OutOfScope,
     Reportable,
     Row,
+    StatusRules,
     Unreportable,
+    WatchRules,
     by_application,
     current,
     interpret,
 )
-from cdc_sync.core.rules import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts
 
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cdc_sync.core.diff import FusePolicy
-from cdc_sync.core.rules import ExtraField, StatusRules, WatchRules
+from cdc_sync.core.rows import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts
 
 RULES = WatchRules(

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cdc_sync.core.rows import Mapped, map_status
-from cdc_sync.core.rules import StatusRules, Unmapped
+from cdc_sync.core.rows import Mapped, StatusRules, Unmapped, map_status
 
 REJECTED = Mapped("Refusé", refused="the label 'Refusé' is not in status.map, and status.unmapped is reject")
 
