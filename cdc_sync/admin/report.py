@@ -9,7 +9,7 @@ from typing import Any
 
 from cdc_sync.admin.charts import Trends, chart, since
 from cdc_sync.config import Config
-from cdc_sync.config.rules import built_urls
+from cdc_sync.config.models import built_urls
 from cdc_sync.core.conditions import is_standby, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.delivery import is_paused

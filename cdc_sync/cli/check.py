@@ -16,7 +16,7 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
-from cdc_sync.config.rules import watch_rules
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_identity

@@ -13,7 +13,7 @@ from cdc_sync.admin.report import EVENTS, acknowledged_request, local_time, requ
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, configured, decodable, facts, in_store, print_json, say, words
 from cdc_sync.config import Config
-from cdc_sync.config.rules import built_urls
+from cdc_sync.config.models import built_urls
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.delivery import HEALTHY, is_paused
 from cdc_sync.core.outbox import Entry

@@ -2,7 +2,7 @@
 
 document      YAML as plain values whose places are known; ${NAME} and ${file:PATH}
 values        how single values are read
-models, watch what the keys are, and what each must be
+models        what the keys are, what each must be, and what the core makes of them
 dsn           what is wrong with a connection string, and what may be shown of it
 loading       from a file to the values, the validator's errors in our words, and what of the file may be shown in them
 suspicions    what is allowed and hardly ever meant, and what other users of this host may do with secrets
@@ -10,9 +10,19 @@ schema        the JSON Schema and the annotated example
 """
 
 from cdc_sync.config.loading import load, parse
-from cdc_sync.config.models import Admin, Config, Database, HelloWork, Log
+from cdc_sync.config.models import (
+    Admin,
+    Capture,
+    Column,
+    Config,
+    Database,
+    HelloWork,
+    Log,
+    PlainColumn,
+    SqlColumn,
+    Watch,
+)
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.schema import example, json_schema
 from cdc_sync.config.suspicions import exposures, warnings
 from cdc_sync.config.values import HostPort, format_duration, parse_duration
-from cdc_sync.config.watch import Capture, Column, PlainColumn, SqlColumn, Watch

@@ -14,9 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.config.document import Document, read_text, substitute
 from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import is_personal, known, words
-from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
+from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config, PlainColumn, SqlColumn, Watch, bare_column
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
-from cdc_sync.config.watch import PlainColumn, SqlColumn, Watch, bare_column
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})

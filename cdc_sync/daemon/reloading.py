@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
-from cdc_sync.config.rules import watch_rules
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core.observations import Observe, Reloaded, WatchEnded
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchWorker

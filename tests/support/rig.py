@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from cdc_sync.config import Config
-from cdc_sync.config.rules import watch_rules
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core.content import Content
 from cdc_sync.core.observations import Observation, Observe, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState

@@ -21,8 +21,7 @@ from cdc_sync.config import (
     Watch,
     format_duration,
 )
-from cdc_sync.config.models import State
-from cdc_sync.config.watch import Columns, ExtraField, Fuse, Status
+from cdc_sync.config.models import Columns, ExtraField, Fuse, State, Status
 from cdc_sync.core.identifiers import QualifiedName
 
 TOKEN = "0123456789abcdef"

@@ -18,7 +18,7 @@ from bench.calls import SLOW, drained
 from bench.figures import Figure, at_most, beside, ratio_at_least
 from bench.options import Options
 from bench.site import Rig, Site, new_store, site, store_server
-from cdc_sync.config.rules import sender_horizon
+from cdc_sync.config.models import sender_horizon
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.opening import opened_by_daemon, store_dsn

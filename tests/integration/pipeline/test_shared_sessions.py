@@ -14,7 +14,7 @@ from support.rig import Clock, parts_of
 from support.sessions import Ats, one, run
 from support.watched import COLUMNS, a_config, install_triggers, some_config
 
-from cdc_sync.config.rules import watch_rules
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core.observations import CaptureStarted, Observation, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.together import end

@@ -12,7 +12,7 @@ from support.source import opened
 from support.watched import a_config
 
 from cdc_sync.config import ConfigurationError
-from cdc_sync.config.rules import watch_rules
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable, interpret
 from cdc_sync.source.errors import SourceError
 
