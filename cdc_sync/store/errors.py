@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import yaml
 
-from cdc_sync.core.failures import StoreCode, StoreError
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 
 
@@ -19,7 +19,7 @@ def texts() -> dict[str, dict[str, Any]]:
 
 def store_error(name: str, **facts: object) -> StoreError:
     """The error with one of the messages."""
-    return StoreError(cast("StoreCode", name.partition("/")[0]), texts()["messages"][name].format(**facts).rstrip())
+    return StoreError(name.partition("/")[0], texts()["messages"][name].format(**facts).rstrip())
 
 
 def failed(name: str, **facts: object) -> Finding:

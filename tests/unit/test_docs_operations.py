@@ -6,7 +6,7 @@ import re
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,7 +20,6 @@ from cdc_sync.admin.server import AdminError
 from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
-from cdc_sync.core import failures
 from cdc_sync.core.findings import Whereabouts, elsewhere
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
@@ -109,7 +108,7 @@ class TestCodes:
         expected = {("warning" if code in errors.UNREACHABLE else "error", code) for code in of_source}
 
         assert {(level, code) for level, code, _ in CODED} == expected | {
-            ("error", code) for code in get_args(failures.StoreCode)
+            ("error", name.partition("/")[0]) for name in store_errors.texts()["messages"]
         }
 
     def test_what_an_error_is_of_are_classes_of_the_driver(self) -> None:
