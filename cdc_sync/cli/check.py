@@ -16,11 +16,11 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
+from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_identity
-from cdc_sync.core.hellowork_statuses import MEANINGS, is_bare_number, meant
 from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
@@ -197,7 +197,7 @@ def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, An
         "action": action,
         "sent": sent,
         "mapped": label in rules.map,
-        "hellowork_status": sent in MEANINGS,
+        "hellowork_status": sent in known().hellowork,
     }
 
 
@@ -208,7 +208,7 @@ def show_labels(found: list[dict[str, Any]]) -> None:
         remarks = [] if item["rows"] else ["no row has it"]
         if item["hellowork_status"]:
             remarks.append("HelloWork's own")
-        elif item["sent"] and (code := meant(item["sent"])):
+        elif item["sent"] and (code := code_meant(item["sent"])):
             remarks.append(f"HelloWork writes {code}")
         label, sent = item["label"] or "(NULL or blank)", item["sent"] or _NOTHING[item["action"]]
         mapped = "yes" if item["mapped"] else ""

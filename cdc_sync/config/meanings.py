@@ -1,4 +1,6 @@
-"""How a name is read, and the words by which a column is taken for something: they are in `meanings.yaml`.
+"""How a name is read, the words by which a column is taken for something, and HelloWork's own statuses.
+
+The words and the statuses are in `meanings.yaml`.
 
 A name is taken apart into words: `date_création`, `DateCreation`, `DATECREATION` and `x_hellowork_id`.
 """
@@ -6,6 +8,7 @@ A name is taken apart into words: `date_création`, `DateCreation`, `DATECREATIO
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Literal, TypeAlias
@@ -28,6 +31,9 @@ Weights: TypeAlias = Annotated[dict[str, int], BeforeValidator(_pairs)]
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SHORTEST_GLUED = 4
 """Letters of a word that is recognised inside another one; shorter ones are everywhere."""
+
+_CLOSE = 0.85
+"""How like a code a status is that misspells it."""
 
 _GLUED = 1
 """What a word weighs less if it is only part of another."""
@@ -63,6 +69,8 @@ class Vocabulary(BaseModel):
     of_people: Words
     decisions: Annotated[dict[str, str], BeforeValidator(_pairs)]
     undecided: Words
+    hellowork: dict[str, str]
+    own_side: Words
 
 
 @cache
@@ -114,3 +122,18 @@ def says(name: frozenset[str], forbidden: Iterable[str]) -> bool:
 
 def _is_glued(part: str, word: str) -> bool:
     return len(part) >= _SHORTEST_GLUED and part != word and (word.startswith(part) or word.endswith(part))
+
+
+def code_meant(status: str) -> str | None:
+    """HelloWork's code that a status misspells, as HelloWork spells it; None if it is a code, or like none."""
+    codes = known().hellowork
+    if status in codes:
+        return None
+    simplified = "_".join(status.casefold().replace("-", " ").replace("_", " ").split())
+    for_an_ats = [code for code in codes if code not in known().own_side]
+    return next(iter(get_close_matches(simplified, for_an_ats, n=1, cutoff=_CLOSE)), None)
+
+
+def is_bare_number(label: str) -> bool:
+    """Whether a label is a mere number, which means nothing to HelloWork."""
+    return label.strip().lstrip("-").replace(".", "", 1).isdecimal()

@@ -13,10 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config.document import Document, read_text, substitute
 from cdc_sync.config.loading import at, path_text
-from cdc_sync.config.meanings import is_personal, known, words
+from cdc_sync.config.meanings import code_meant, is_personal, known, words
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config, PlainColumn, SqlColumn, Watch, bare_column
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
-from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
@@ -58,9 +57,9 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
     sent: dict[Path, str] = {(*path, "status", "map", label): status for label, status in watch.status.map.items()}
     sent[*path, "status", "deleted"] = watch.status.deleted
     for place, status in sent.items():
-        if status in OWN_SIDE:
-            yield _suspicion("status-of-hellowork", place, status, meaning=MEANINGS[status])
-        elif (code := meant(status)) is not None:
+        if status in known().own_side:
+            yield _suspicion("status-of-hellowork", place, status, meaning=known().hellowork[status])
+        elif (code := code_meant(status)) is not None:
             yield _suspicion("status-nearly-a-code", place, status, code=code)
     named: dict[Path, str] = {(*path, "settle", status): status for status in watch.settle if status != "default"}
     for field, extra in watch.extra.items():

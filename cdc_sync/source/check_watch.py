@@ -18,9 +18,9 @@ from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch, first
 from cdc_sync.config.guessing import Column, propose
+from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.models import Related, bare_column
 from cdc_sync.core.findings import Finding, Plan, State, Tell, plan_indexes, plan_is_in_order, plan_seeks
-from cdc_sync.core.hellowork_statuses import is_bare_number
 from cdc_sync.core.identifiers import written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection

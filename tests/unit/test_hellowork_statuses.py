@@ -2,7 +2,9 @@
 
 import pytest
 
-from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, is_bare_number, meant
+from cdc_sync.config.meanings import code_meant, is_bare_number, known
+
+MEANINGS = known().hellowork
 
 
 def test_the_codes_are_those_that_hellowork_lists() -> None:
@@ -24,7 +26,7 @@ def test_the_codes_are_those_that_hellowork_lists() -> None:
         "rejected_candidate",
         "unknown",
     }
-    assert set(MEANINGS) > OWN_SIDE
+    assert set(MEANINGS) > known().own_side
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,12 @@ def test_the_codes_are_those_that_hellowork_lists() -> None:
     ],
 )
 def test_a_misspelt_code_is_recognised(status: str, code: str) -> None:
-    assert meant(status) == code
+    assert code_meant(status) == code
 
 
 @pytest.mark.parametrize("status", [*MEANINGS, "deleted", "Entretien RH", "Refusé", "send", "", "en cours"])
 def test_a_code_and_a_label_of_ones_own_are_no_misspelling(status: str) -> None:
-    assert meant(status) is None
+    assert code_meant(status) is None
 
 
 @pytest.mark.parametrize(("label", "number"), [("3", True), ("-2.5", True), ("3 ", True), ("", False), ("N3", False)])
