@@ -79,11 +79,12 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
                     loops=", ".join(loops),
                 ),
             )
-    if type(event) not in _RULES:
+    kind = _KIND_OF.get(type(event))
+    if kind is None:
         return conditions
-    kind, subject, code, text = _RULES[type(event)]
+    code, text = _REASONS.get(type(event), ("", ""))
     message = coded(code, text, **{name: getattr(event, name) for name in _FIELD.findall(text)})
-    whose = getattr(event, subject) if subject else None
+    whose = next((getattr(event, name) for name in _WHOSE if hasattr(event, name)), None)
     return _with(conditions, f"{kind} {whose}" if whose else kind, message or getattr(event, "message", ""))
 
 
@@ -112,45 +113,44 @@ def _with(conditions: Conditions, name: str, message: str) -> Conditions:
     return {**others, name: message} if message else others
 
 
-_RULES: Mapping[type[Event], tuple[str, str, str, str]] = {
-    seen.WatchConnected: ("watch", "watch", "preparing", "connected, and getting ready"),
-    seen.WatchLost: ("watch", "watch", "", ""),
-    seen.CaptureStarted: ("watch", "watch", "", ""),
-    seen.TriggersMissing: ("triggers", "watch", "", ""),
-    seen.TriggersFound: ("triggers", "watch", "", ""),
-    seen.RowsHidden: ("row security", "watch", "", ""),
-    seen.RowsVisible: ("row security", "watch", "", ""),
-    seen.WatermarkDoubted: (WATERMARK, "watch", "watermark", f"%(reason)s. Remedy: {REMEDY}"),
-    seen.WatermarkTrusted: (WATERMARK, "watch", "", ""),
-    seen.BaselineDone: ("baseline", "watch", "", ""),
-    seen.SendingPaused: (
-        "sending",
-        "endpoint",
-        "sending-paused",
-        "paused by an operator: `cdc-sync resume` lets calls go out again",
-    ),
-    seen.SendingResumed: ("sending", "endpoint", "", ""),
-    seen.CaptureLate: ("lag", "watch", "lag", "changes were last read completely more than %(limit)s s ago"),
-    seen.CaptureInTime: ("lag", "watch", "", ""),
-    seen.DeliveryLate: ("lag", "endpoint", "call-late", "a call has been due for more than %(limit)s s"),
-    seen.DeliveryInTime: ("lag", "endpoint", "", ""),
+_BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
+    "watch": (seen.WatchConnected, seen.WatchLost, seen.CaptureStarted),
+    "triggers": (seen.TriggersMissing, seen.TriggersFound),
+    "row security": (seen.RowsHidden, seen.RowsVisible),
+    WATERMARK: (seen.WatermarkDoubted, seen.WatermarkTrusted),
+    "baseline": (seen.BaselineDone,),
+    "sending": (seen.SendingPaused, seen.SendingResumed),
+    "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # One for each whom it fails: that the sender can write again says nothing of what a watch could not record.
-    seen.StoreFailed: ("store", "by", "", ""),
-    seen.StoreRecovered: ("store", "by", "", ""),
-    seen.LoopsMove: ("loops", "", "", ""),
+    "store": (seen.StoreFailed, seen.StoreRecovered),
+    "loops": (seen.LoopsMove,),
 }
-"""Which condition each type of event begins or ends: its kind, the field that says whose, and the code and text of why.
+"""Which kind of condition each type of event begins or ends: it begins with a reason below, or the event's `message`.
 
-A place of the text is a field. Without a text it begins with the event's `message`, and ends if it has none.
+Without either it ends.
 """
+
+_KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
+
+_WHOSE = ("watch", "endpoint", "by")
+"""The field of an event that says whose condition it is."""
+
+_REASONS: Mapping[type[Event], tuple[str, str]] = {
+    seen.WatchConnected: ("preparing", "connected, and getting ready"),
+    seen.WatermarkDoubted: ("watermark", f"%(reason)s. Remedy: {REMEDY}"),
+    seen.SendingPaused: ("sending-paused", "paused by an operator: `cdc-sync resume` lets calls go out again"),
+    seen.CaptureLate: ("lag", "changes were last read completely more than %(limit)s s ago"),
+    seen.DeliveryLate: ("call-late", "a call has been due for more than %(limit)s s"),
+}
+"""The code and the text of why; a place of the text is a field of the event."""
 
 # fmt: off
 EVENTS = frozenset({
     seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.EndpointChanged, seen.LoopsHang,
-    *_RULES,
+    *_KIND_OF,
 })
 # fmt: on
 """The types of the events that can change a condition."""
 
-KINDS = (*dict.fromkeys(kind for kind, *_ in _RULES.values()), "endpoint", STANDBY, "fuse", "held")
+KINDS = (*_BY_KIND, "endpoint", STANDBY, "fuse", "held")
 """What the names of conditions begin with; the rest says which watch or which host."""

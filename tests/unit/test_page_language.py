@@ -70,8 +70,7 @@ def _given() -> set[tuple[str, str]]:
     keywords = {"coded": ((1, "c"), 2), "refuse": ((2, "c"), 3), "_refuse": ((1, "c"), 2)}
     found = extract_from_dir(package, [("**.py", "python")], keywords=keywords)
     given = {(str(code), str(text)) for _, _, text, _, code in found}
-    given |= {(code, text) for _, _, code, text in conditions._RULES.values() if code}
-    given |= {*watermark._TEXTS.items(), *triggers._PROBLEMS.items()}
+    given |= {*conditions._REASONS.values(), *watermark._TEXTS.items(), *triggers._PROBLEMS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {**{each["code"]: each["says"] for each in errors.texts()["meanings"]}, **errors.texts()["messages"]}
     return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text)) for name, text in texts.items()}
