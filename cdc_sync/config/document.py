@@ -25,14 +25,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cdc_sync.config.problems import Mistake, Path, Place, messages, printable
+from cdc_sync.config.problems import Mistake, Path, Place, messages, mistake, printable
 
 _LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
 _MOST_PARTS = 20_000
-_TOO_MANY = f"expected at most {_MOST_PARTS} keys and values, with aliases written out"
 _DEEPEST = 32
-_TOO_DEEP = f"expected at most {_DEEPEST} levels of nesting, with aliases written out"
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -107,17 +105,15 @@ class Document:
         for key, value in node.value:
             place = self._reach(key, path)
             if not isinstance(key, yaml.ScalarNode):
-                raise self._refusal(
-                    "a key must be text", "write `key: value`; quote text that begins with [ or {", path
-                )
+                raise self._refusal("key-no-text", path)
             if key.value == "<<" and not key.style:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
                     if not isinstance(source, yaml.MappingNode):
-                        raise self._refusal("`<<` takes a section, or a list of them", "write `<<: *name`", path)
+                        raise self._refusal("merged-no-section", path)
                     merged = {name: (at, below) for name, at, below in self._entries(source, path, deep + 1)} | merged
             elif key.value in own:
-                message = f"stands twice, first on line {own[key.value].line}"
-                twice = Mistake(message, "remove one", path=(*path, key.value), about_key=True, place=place)
+                line, at = own[key.value].line, (*path, key.value)
+                twice = mistake("key-twice", path=at, about_key=True, place=place, line=line)
                 self.mistakes.setdefault(place, twice)
             else:
                 own[key.value] = place
@@ -131,18 +127,19 @@ class Document:
         self._count += 1
         _check_extent(self._count, len(path), self._furthest)
         if node.tag:
-            raise self._refusal("tags are not used here", "quote text that begins with !", path)
+            raise self._refusal("tag", path)
         if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
-            raise self._refusal("has a character that cannot be used: NUL, or half of a surrogate pair", None, path)
+            raise self._refusal("unusable", path)
         return place
 
-    def _refusal(self, message: str, suggestion: str | None, path: Path) -> Mistake:
-        return Mistake(message, suggestion, path=path, about_key=True, place=self._furthest)
+    def _refusal(self, name: str, path: Path) -> Mistake:
+        return mistake(name, path=path, about_key=True, place=self._furthest)
 
 
 def _check_extent(count: int, depth: int, place: Place) -> None:
-    if count > _MOST_PARTS or depth > _DEEPEST:
-        raise Mistake(_TOO_MANY if count > _MOST_PARTS else _TOO_DEEP, about_key=True, place=place)
+    for name, reached, most in (("too-many", count, _MOST_PARTS), ("too-deep", depth, _DEEPEST)):
+        if reached > most:
+            raise mistake(name, about_key=True, place=place, most=most)
 
 
 class _Loader(yaml.BaseLoader):
@@ -172,9 +169,8 @@ def _compose(text: str) -> yaml.Node | None:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
         if _UNUSABLE.match(text, error.position):
-            raise Mistake("expected UTF-8 text without NUL characters", "save the file as UTF-8", place=place) from None
-        message = f"not YAML: the character U+{ord(text[error.position]):04X} cannot stand in it"
-        raise Mistake(message, "remove it", place=place) from None
+            raise mistake("no-text", place=place) from None
+        raise mistake("character", place=place, code=ord(text[error.position])) from None
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
@@ -183,8 +179,7 @@ def _compose(text: str) -> yaml.Node | None:
         raise
     except (ValueError, OverflowError):
         # An escape such as "\Uffffffff" is no character, and PyYAML does not say so in its own way.
-        message = "not YAML: an escape or a number here cannot be read"
-        raise Mistake(message, place=Place(loader.line + 1, loader.column + 1)) from None
+        raise mistake("escape", place=Place(loader.line + 1, loader.column + 1)) from None
 
 
 def _place(part: Any) -> Place:
@@ -238,27 +233,23 @@ def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
     try:
         # A pipe without a writer would keep the daemon from ever starting.
         if stat.S_ISFIFO(file.stat().st_mode):
-            raise Mistake(f"cannot read {shown}: it is a pipe")
+            raise mistake("pipe", file=shown)
         text = read_text(file)
     except OSError as error:
-        remedy = "it must be readable by the user that cdc-sync runs as"
-        raise Mistake(f"cannot read {shown}: {error.strerror}", remedy) from None
+        raise mistake("file-unreadable", file=shown, said=error.strerror) from None
     if _UNUSABLE.search(text):
-        raise Mistake(f"{shown} is not UTF-8 text without NUL characters")
+        raise mistake("file-no-text", file=shown)
     # One newline, which editors and `echo` put there; a second one is content.
     return re.sub(r"\r?\n\Z", "", text)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name):
-        raise Mistake("expected ${NAME} or ${file:PATH}, complete and without a default", "for a literal ${ write $${")
+        raise mistake("reference")
     if name not in environ:
-        remedy = "set it for the daemon (systemd: Environment= or EnvironmentFile=)"
-        if name == "CREDENTIALS_DIRECTORY":
-            remedy = "systemd sets it for a service with LoadCredential=; outside the service set it yourself"
-        raise Mistake(f"the environment variable {printable(name)} is not set", remedy)
+        raise mistake("credentials" if name == "CREDENTIALS_DIRECTORY" else "variable", name=printable(name))
     if _UNUSABLE.search(environ[name]):
-        raise Mistake(f"the environment variable {printable(name)} is not UTF-8 text")
+        raise mistake("variable-no-text", name=printable(name))
     return environ[name]
 
 

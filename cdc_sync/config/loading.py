@@ -23,11 +23,9 @@ from pydantic_core import ErrorDetails
 from cdc_sync.config.document import UNRESOLVED, Document, Part, is_reference_alone, read_text, resolve, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Problem, did_you_mean, messages, printable
+from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Problem, did_you_mean, mistake, printable
 from cdc_sync.config.schema import Schema, flow, written_out
 from cdc_sync.core.visible import HIDDEN
-
-_WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
 
 _ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
 
@@ -38,9 +36,6 @@ _CREDENTIALS = re.compile(r":.*@", re.DOTALL)
 
 ANY_NAME = "*"
 """In a path of `all_sections`: a key that people choose, such as a watch's name."""
-
-OTHERWISE = "is not what is expected here"
-"""For a type that a later version of the validator may bring: vague, and better than none."""
 
 
 def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | None = None) -> Config:
@@ -57,10 +52,8 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
     try:
         text = read_text(path)
     except OSError as error:
-        message, remedy = f"cannot be read: {error.strerror}", "cdc-sync's user must be able to read it"
-        if isinstance(error, FileNotFoundError):
-            message, remedy = "there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}"
-        raise ConfigurationError(str(path), [disclose(Mistake(message, remedy), {})]) from None
+        what = "not-there" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise ConfigurationError(str(path), [disclose(mistake(what, said=error.strerror), {})]) from None
     return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
 
@@ -105,8 +98,8 @@ def _read(
         def resolved(body: str) -> str:
             try:
                 return resolve(body, environ, folder)
-            except Mistake as mistake:
-                wrong.append(replace(mistake, path=path))
+            except Mistake as error:
+                wrong.append(replace(error, path=path))
                 return UNRESOLVED if may_lack else ""
 
         value = substitute(text, resolved)
@@ -122,10 +115,10 @@ def _read(
 
     try:
         document = Document(text, replaced)
-    except Mistake as mistake:
-        return [disclose(mistake, {})]
+    except Mistake as error:
+        return [disclose(error, {})]
     if document.values is None:
-        return [disclose(Mistake("there is nothing in it", _WHERE_TO_BEGIN), {})]
+        return [disclose(mistake("nothing"), {})]
     mistakes = [*document.mistakes.values(), *unreplaced]
     try:
         config = Config.model_validate(document.values)
@@ -146,27 +139,25 @@ def _mistake(details: ErrorDetails) -> Mistake:
     """Say what a validation found wrong. The value that was validated is only compared, never shown."""
     path: Path = details["loc"]
     context: dict[str, Any] = details.get("ctx", {})
-    about_key = path[-1:] == ("[key]",)
-    if about_key:
-        path = path[:-1]
-    wrong = context.get("error")
+    path, about_key = (path[:-1], True) if path[-1:] == ("[key]",) else (path, False)
+    wrong, kind = context.get("error"), details["type"]
     if isinstance(wrong, Mistake):
         return replace(wrong, path=path, about_key=about_key)
-    kind = details["type"]
-    message, suggestion = messages()["models"].get(kind, OTHERWISE).format_map(context), None
-    if kind == "missing":
-        message += _meaning(path)
-    elif kind == "extra_forbidden":
-        suggestion = _likely(path)
-    elif kind == "literal_error":
-        message = message.replace("'", "")
-        suggestion = did_you_mean(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]))
-    elif kind in {"dict_type", "mapping_type"}:
-        examples = [example for spot in at(path).kinds for example in spot.get("examples", ())]
-        suggestion = f"for example {path[-1]}: {flow(examples[0])}" if examples else None
-    elif kind == "string_type" and isinstance(details["input"], bool):
-        suggestion = "put it in quotes to make it text"
-    return Mistake(message, suggestion, path=path, about_key=kind in _ABOUT_KEY)
+    found = mistake(kind, path=path, about_key=kind in _ABOUT_KEY, **context)
+    match kind:
+        case "missing":
+            found.message += _meaning(path)
+        case "extra_forbidden":
+            found.suggestion = _likely(path)
+        case "literal_error":
+            found.message = found.message.replace("'", "")
+            found.suggestion = did_you_mean(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]))
+        case "dict_type" | "mapping_type":
+            examples = [example for spot in at(path).kinds for example in spot.get("examples", ())]
+            found.suggestion = f"for example {path[-1]}: {flow(examples[0])}" if examples else None
+        case "string_type" if isinstance(details["input"], bool):
+            found.suggestion = "put it in quotes to make it text"
+    return found
 
 
 def _meaning(path: Path) -> str:

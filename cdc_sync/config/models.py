@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonS
 
 from cdc_sync.config import values
 from cdc_sync.config.dsn import check, place, shown
-from cdc_sync.config.problems import Mistake, did_you_mean
+from cdc_sync.config.problems import Mistake, did_you_mean, mistake
 from cdc_sync.config.values import HostPort, Section
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.delivery import RetryPolicy
@@ -36,16 +36,12 @@ _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/
 
 def _time_zone(name: str) -> str:
     if name in _ABBREVIATIONS:
-        raise Mistake(
-            f"expected the time zone of a place: to PostgreSQL {name} is a fixed offset without summer time",
-            f'write "{_ABBREVIATIONS[name]}", say, or the zone of the ATS\'s own city',
-        )
+        raise mistake("zone-abbreviation", name=name, city=_ABBREVIATIONS[name])
     try:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        message = "expected a time zone of the IANA database, such as UTC or Europe/Paris"
-        raise Mistake(message, did_you_mean(name, zoneinfo.available_timezones())) from None
+        raise Mistake(str(mistake("zone")), did_you_mean(name, zoneinfo.available_timezones())) from None
     return name
 
 
@@ -55,12 +51,8 @@ Interval = Annotated[values.Duration, values.at_least(timedelta(milliseconds=10)
 
 ExtraName = Annotated[
     str,
-    values.must(str.strip, "a field's name must not be empty"),
-    values.must(
-        lambda name: name not in OUR_FIELDS,
-        "is a field that cdc-sync sends itself",
-        "map it in columns, or choose another name",
-    ),
+    values.must(str.strip, "extra-name-empty"),
+    values.must(lambda name: name not in OUR_FIELDS, "extra-name-ours"),
 ]
 
 
@@ -119,7 +111,7 @@ class ExtraField(Section):
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
-            raise Mistake("expected one of column and sql, and depends_on with sql alone")
+            raise mistake("extra-source")
         return self
 
     @property
@@ -133,7 +125,7 @@ class ExtraField(Section):
 Column: TypeAlias = Annotated[
     PlainColumn | SqlColumn,
     values.reads(
-        "a column's name or {sql: EXPRESSION, depends_on: [columns]}",
+        "mapped-column",
         {str: lambda name: PlainColumn(parse_column(name)), dict: SqlColumn.model_validate},
         made=(PlainColumn, SqlColumn),
         written=values.ColumnName | SqlColumn,
@@ -144,7 +136,7 @@ Column: TypeAlias = Annotated[
 Extra: TypeAlias = Annotated[
     ExtraField,
     values.reads(
-        "a column's name or {column: NAME, only_for: [statuses]}",
+        "extra-column",
         {str: lambda name: ExtraField(column=name), dict: ExtraField.model_validate},
         made=ExtraField,
         written=values.ColumnName | ExtraField,
@@ -190,7 +182,7 @@ class Columns(Section):
     @classmethod
     def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
         if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
-            raise Mistake("expected application_id or status_url: one of them is required")
+            raise mistake("no-id")
         return status_url
 
 
@@ -273,7 +265,7 @@ class Capture(Section):
     @classmethod
     def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
         if watermark is None and info.data.get("mode") == "poll":
-            raise Mistake("capture.mode poll needs a watermark", "name a timestamp that the ATS sets at every change")
+            raise mistake("no-watermark")
         return watermark
 
 
@@ -378,7 +370,7 @@ class Watch(Section):
     def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
         key = info.data.get("key")
         if key is not None and any(other.key and len(other.key) != len(key) for other in related):
-            raise Mistake(f"each key needs as many columns as the watch's key has, {len(key)}, or none at all")
+            raise mistake("related-key", columns=len(key))
         return related
 
 
@@ -401,34 +393,24 @@ _WATCH_NAME = "^[a-z][a-z0-9_]{0,39}$"
 # PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
 WatchName = Annotated[
     str,
-    values.must(
-        lambda name: re.fullmatch(_WATCH_NAME, name),
-        "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them",
-    ),
+    values.must(lambda name: re.fullmatch(_WATCH_NAME, name), "watch-name"),
     WithJsonSchema({"type": "string", "pattern": _WATCH_NAME}),
 ]
 
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 
-FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "expected a file's path"), values.NOT_EMPTY]
+FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "path"), values.NOT_EMPTY]
 
 Token = Annotated[
     SecretStr,
-    values.must(lambda token: token.get_secret_value(), "must not be empty", HOW_TO_MAKE_ONE),
-    values.must(
-        lambda token: re.fullmatch("[!-~]*", token.get_secret_value()),
-        "expected letters, digits and signs without blanks and accents: it travels in a header",
-    ),
+    values.must(lambda token: token.get_secret_value(), "token-empty", how_to_make_one=HOW_TO_MAKE_ONE),
+    values.must(lambda token: re.fullmatch("[!-~]*", token.get_secret_value()), "token-signs"),
 ]
 
 
 Prefix = Annotated[
     str,
-    values.must(
-        lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")),
-        "expected a path that begins with / and does not end with it, of letters, digits, - . _ and ~",
-        "prefix: /cdc-sync",
-    ),
+    values.must(lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")), "prefix"),
     WithJsonSchema({"type": "string", "pattern": f"^{_PREFIX}$"}),
 ]
 
@@ -481,7 +463,7 @@ class Retry(Section):
     def _is_not_below_first(cls, longest: timedelta, info: ValidationInfo) -> timedelta:
         first = info.data.get("first")
         if first is not None and longest < first:
-            raise Mistake(f"must not be below first, which is {values.format_duration(first)}")
+            raise mistake("retry-max", first=values.format_duration(first))
         return longest
 
 
@@ -527,7 +509,7 @@ class HelloWork(Section):
     @classmethod
     def _names_differ(cls, headers: Mapping[str, values.HeaderValue]) -> Mapping[str, values.HeaderValue]:
         if len({name.lower() for name in headers}) < len(headers):
-            raise Mistake("two headers have the same name: HTTP does not tell upper case from lower case")
+            raise mistake("headers-alike")
         return headers
 
 
@@ -581,11 +563,7 @@ class Admin(Section):
     def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
         if listen is not None and not listen.is_loopback and len(text) < SHORTEST_TOKEN:
-            raise Mistake(
-                f"listen on another than a loopback address needs a token of at least {SHORTEST_TOKEN} characters: a "
-                f"shorter one could be guessed",
-                f"set it ({HOW_TO_MAKE_ONE}), or listen on 127.0.0.1",
-            )
+            raise mistake("token-short", shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
         return token
 
 

@@ -96,6 +96,16 @@ class ConfigurationError(Exception):
         )
 
 
+def mistake(
+    name: str, /, *, path: Path = (), about_key: bool = False, place: Place | None = None, **facts: object
+) -> Mistake:
+    """One of the mistakes in `messages.yaml`, `otherwise` if it is none; facts are what its texts have in braces."""
+    known = messages()["mistakes"]
+    said = known.get(name, known["otherwise"])
+    texts = [text.format_map(facts) for text in ([said] if isinstance(said, str) else said)]
+    return Mistake(*texts, path=path, about_key=about_key, place=place)
+
+
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
     """What was meant most likely; None if nothing is like it."""
     close = get_close_matches(text, known, n=1)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema, model_validator
 
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import Mistake, mistake
 from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
@@ -47,24 +47,24 @@ class Section(pydantic.BaseModel):
         return {} if value is None else value
 
 
-def must(hold: Callable[[Any], object], message: str, suggestion: str | None = None) -> AfterValidator:
-    """Refuse a value for which something does not hold."""
+def must(hold: Callable[[Any], object], message: str, **facts: Any) -> AfterValidator:
+    """Refuse a value for which something does not hold, with one of `messages.yaml`."""
 
     def check(value: Any) -> Any:
         if not hold(value):
-            raise Mistake(message, suggestion)
+            raise mistake(message, **facts)
         return value
 
     return AfterValidator(check)
 
 
 def reads(
-    expected: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...] = (), written: Any = str
+    message: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...] = (), written: Any = str
 ) -> PlainValidator:
     """Read a value by the type that it has in the file.
 
     Args:
-        expected: what people are told.
+        message: what is said of another one, by its name in `messages.yaml`.
         readers: by type; they raise `IdentifierError` for what is no name.
         made: of which type a value is that was made in code, and is taken as it is.
         written: what an editor accepts.
@@ -76,34 +76,28 @@ def reads(
         try:
             return readers[type(value)](value)
         except KeyError:
-            raise Mistake(f"expected {expected}") from None
+            raise mistake(message) from None
         except IdentifierError as error:
-            raise Mistake(f"expected {expected}: {error}") from None
+            raise Mistake(f"{mistake(message)}: {error}") from None
 
     return PlainValidator(read, json_schema_input_type=written)
 
 
 # Text and names.
 
-Text = Annotated[str, must(str.strip, "must not be empty"), NOT_EMPTY]
+Text = Annotated[str, must(str.strip, "empty"), NOT_EMPTY]
 
-Sql = Annotated[
-    Text,
-    must(
-        lambda sql: not sql.rstrip().endswith(";"),
-        "must not end with a semicolon: it becomes part of a longer statement",
-    ),
-]
+Sql = Annotated[Text, must(lambda sql: not sql.rstrip().endswith(";"), "semicolon")]
 """A piece of SQL, put into a statement as it is."""
 
-ColumnName = Annotated[str, reads("a column's name", {str: parse_column}), NOT_EMPTY]
+ColumnName = Annotated[str, reads("column", {str: parse_column}), NOT_EMPTY]
 """A column's name as the catalog has it; written as in SQL: folded to lower case unless in double quotes."""
 
-DISTINCT = must(lambda names: len(set(names)) == len(names), "names a column twice")
+DISTINCT = must(lambda names: len(set(names)) == len(names), "column-twice")
 
 TableName = Annotated[
     QualifiedName,
-    reads("a table's name, such as public.applications", {str: parse_qualified}, made=QualifiedName),
+    reads("table", {str: parse_qualified}, made=QualifiedName),
     NOT_EMPTY,
 ]
 """A table's name; written as in SQL: each part folded to lower case unless in double quotes."""
@@ -115,12 +109,12 @@ _WHOLE = r"\s*-?[0-9]{1,18}\s*"
 _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
 
 
-def _number(pattern: str, kind: Callable[[str], Any], expected: str) -> BeforeValidator:
+def _number(pattern: str, kind: Callable[[str], Any], message: str) -> BeforeValidator:
     """Read a number that is written as an editor accepts it too; Python takes more. `true` is none."""
 
     def read(value: Any) -> Any:
         if not re.fullmatch(pattern, str(value)):
-            raise Mistake(expected)
+            raise mistake(message)
         return kind(str(value))
 
     return BeforeValidator(read)
@@ -128,17 +122,15 @@ def _number(pattern: str, kind: Callable[[str], Any], expected: str) -> BeforeVa
 
 WholeNumber = Annotated[
     int,
-    _number(_WHOLE, int, "expected a whole number"),
+    _number(_WHOLE, int, "whole-number"),
     # No WithJsonSchema: it would hide a field's own bounds.
     Field(json_schema_extra=_or_reference("integer", _WHOLE)),
 ]
 
-_A_POSITIVE = "expected a number above zero, such as 0.5 or 20"
-
 PositiveNumber = Annotated[
     float,
-    _number(_DECIMAL, float, _A_POSITIVE),
-    must(bool, _A_POSITIVE),
+    _number(_DECIMAL, float, "positive-number"),
+    must(bool, "positive-number"),
     WithJsonSchema(_or_reference("number", _DECIMAL, exclusiveMinimum=0)),
 ]
 
@@ -155,13 +147,15 @@ LONGEST = timedelta(days=3650)
 """No duration is longer: every sum with a date must stay within what Python and PostgreSQL can write."""
 
 
-def _quantity(value: Any, units: Mapping[str, int], expected: str, known: str) -> Fraction:
-    """Read a number and one of the units, of which `known` tells people."""
+def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
+    """Read a number and one of the units."""
     match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
     if match is None:
-        raise Mistake(expected, f"the units are {known}" if re.match(_NUMBER, str(value)) else None)
+        wrong = mistake(message)
+        # Which units there are helps only whoever has written a number.
+        raise wrong if re.match(_NUMBER, str(value)) else Mistake(wrong.message)
     if match[1]:
-        raise Mistake("must not be negative")
+        raise mistake("negative")
     return Fraction(match[2]) * units[match[3]]
 
 
@@ -175,16 +169,11 @@ def parse_duration(value: Any) -> timedelta:
     """
     if isinstance(value, timedelta):
         value = f"{value / _MILLISECOND:.3f}ms"
-    length = _quantity(
-        "0s" if str(value) == "0" else value,
-        _MILLISECONDS,
-        "expected a duration such as 500ms, 30s, 5m, 2h or 7d",
-        "ms, s, m, h and d, written without a blank",
-    )
+    length = _quantity("0s" if str(value) == "0" else value, _MILLISECONDS, "duration")
     if length > LONGEST // _MILLISECOND:
-        raise Mistake(f"must not be longer than {format_duration(LONGEST)}")
+        raise mistake("duration-long", longest=format_duration(LONGEST))
     if length.denominator > 1:
-        raise Mistake("expected a whole number of milliseconds: nothing here is finer than 1ms")
+        raise mistake("duration-fine")
     return timedelta(milliseconds=int(length))
 
 
@@ -204,19 +193,18 @@ Duration = Annotated[
 
 def at_least(least: Any, written: str) -> AfterValidator:
     """Refuse less."""
-    return must(lambda quantity: quantity >= least, f"must be at least {written}")
+    return must(lambda quantity: quantity >= least, "at-least", least=written)
 
 
 PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
 
 
 def _size(value: Any) -> int:
-    expected = "expected a size such as 256MB, 64KiB or a plain number of bytes"
-    size = _quantity(value, _BYTES, expected, "B, kB, MB, GB, TB, KiB, MiB, GiB and TiB, written without a blank")
+    size = _quantity(value, _BYTES, "size")
     if size.denominator > 1:
-        raise Mistake("expected a whole number of bytes")
+        raise mistake("size-fine")
     if size > 2**50:
-        raise Mistake("must not be larger than 1024TiB")  # it must fit PostgreSQL's bigint
+        raise mistake("size-large")  # it must fit PostgreSQL's bigint
     return int(size)
 
 
@@ -263,45 +251,36 @@ class HostPort:
 def _base_url(value: str) -> str:
     url = value.rstrip("/")
     if set("?#@") & set(url):
-        message = "expected a URL without a user name, a query and a fragment: the calls' paths are put behind it"
-        raise Mistake(message, "credentials belong in hellowork.headers")
+        raise mistake("url-credentials")
     if _OUR_PATH.search(url):
-        raise Mistake(
-            "expected a URL without HelloWork's own path: /v1/applications/… is put behind it",
-            "remove that part; HelloWork's production API is https://ats-partner.hellowork.com",
-        )
+        raise mistake("url-path")
     # The same judge as for every call: a base URL that loads is one that can be called.
     try:
         refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
     except ValueError as error:
         refusal = str(error)
     if refusal is not None:
-        raise Mistake(f"expected a URL such as https://ats-partner.hellowork.com: {refusal}")
+        raise mistake("url", refusal=refusal)
     return url
 
 
-def _host_and_port(text: str, least: int, expected: str) -> re.Match[str]:
+def _host_and_port(text: str, least: int, message: str) -> re.Match[str]:
     match = _HOST.fullmatch(text.strip())
     with suppress(ValueError):
         if match and least <= int(match["port"] or least) <= _LAST_PORT and IPv6Address(match["six"] or "::").packed:
             return match
-    raise Mistake(expected)
+    raise mistake(message)
 
 
 def _allowed_host(value: str) -> str:
-    match = _host_and_port(
-        value, 1, "expected a host or host:port, such as ats-partner.hellowork.com: no scheme, no path, no wildcards"
-    )
+    match = _host_and_port(value, 1, "allowed-host")
     return match["host"].lower() + (f":{int(match['port'])}" if match["port"] else "")
 
 
-_AN_ADDRESS = "host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
-
-
 def _listen(value: str) -> HostPort:
-    match = _host_and_port(value, 0, f"expected {_AN_ADDRESS}")
+    match = _host_and_port(value, 0, "listen")
     if match["port"] is None:
-        raise Mistake(f"expected {_AN_ADDRESS}")
+        raise mistake("listen")
     return HostPort((match["six"] or match["host"]).lower(), int(match["port"]))
 
 
@@ -311,22 +290,16 @@ BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
 AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
 """`host` or `host:port`, lower case, the port without leading zeros."""
 
-Listen = Annotated[HostPort, reads(_AN_ADDRESS, {str: _listen}, made=HostPort)]
+Listen = Annotated[HostPort, reads("listen", {str: _listen}, made=HostPort)]
 
 HeaderName = Annotated[
     str,
-    must(
-        _TOKEN.fullmatch, "expected a header's name: letters, digits and hyphens", "write `Name: value`, with a blank"
-    ),
-    must(lambda name: name.lower() not in OUR_HEADERS, "cdc-sync sets this header itself", "remove it"),
+    must(_TOKEN.fullmatch, "header-name"),
+    must(lambda name: name.lower() not in OUR_HEADERS, "header-ours"),
 ]
 
 HeaderValue = Annotated[
     SecretStr,
-    must(lambda value: value.get_secret_value().strip(), "must not be empty"),
-    must(
-        lambda value: not _FORBIDDEN_IN_A_VALUE.search(value.get_secret_value()),
-        "must be one line without control characters",
-        "a line break at the end of a secret is usual",
-    ),
+    must(lambda value: value.get_secret_value().strip(), "empty"),
+    must(lambda value: not _FORBIDDEN_IN_A_VALUE.search(value.get_secret_value()), "header-lines"),
 ]

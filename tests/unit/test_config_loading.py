@@ -1,6 +1,7 @@
 """From a file to a configuration, or to everything that is wrong with it."""
 
 import os
+import re
 import traceback
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.configurations import LEAST, problems_of
 
-from cdc_sync.config import Config, ConfigurationError, PlainColumn, Problem, example, load, parse
-from cdc_sync.config.loading import OTHERWISE
+from cdc_sync.config import Config, ConfigurationError, PlainColumn, Problem, example, load, parse, problems
+from cdc_sync.config.problems import messages
 
 SECRET = "hunter2hunter2hunter2"
 
@@ -255,7 +256,7 @@ def test_any_text_is_a_configuration_or_a_configuration_error(text: str) -> None
     result = outcome(text, {"HELLOWORK_API_KEY": "key", "A": "b"})
     if isinstance(result, ConfigurationError):
         assert result.problems
-        assert OTHERWISE not in str(result)
+        assert messages()["mistakes"]["otherwise"] not in str(result)
         assert result.__context__ is None, "an exception that hangs on to this one has values of the file in it"
 
 
@@ -351,3 +352,13 @@ def test_headers_that_are_text_come_with_the_right_form() -> None:
 def test_the_rest_of_a_header_that_looks_like_a_key_is_hidden() -> None:
     (problem,) = problems_of(f"{LEAST}hellowork: {{headers: {{Authorization: Bearer abc,watches9}}}}\n")
     assert str(problem).startswith("hellowork.headers.(hidden): ")
+
+
+def test_every_mistake_has_its_text_and_every_text_its_mistake() -> None:
+    folder = Path(problems.__file__).parent
+    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    # The others are types of pydantic's errors, which have no hyphen.
+    ours = {name for name in messages()["mistakes"] if f'"{name}"' in code}
+    assert {name for name in messages()["mistakes"] if "-" in name} <= ours
+    assert set(re.findall(r'(?:\bmistake|_refusal)\("([a-z-]+)"', code)) <= ours
+    assert set(re.findall(r'\bmust\(.+, "([a-z-]+)"', code)) <= ours
