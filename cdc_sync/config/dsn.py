@@ -20,8 +20,8 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.problems import Mistake, did_you_mean
-from cdc_sync.core.findings import Finding
+from cdc_sync.config.problems import Mistake, did_you_mean, mistake
+from cdc_sync.core.findings import Finding, State
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
 
@@ -83,8 +83,8 @@ def _check_values(given: Mapping[str, str]) -> None:
         value = given.get(name, choices[0])
         lower = value.lower()
         if value not in choices and not (name in _LIBPQ["any_case"] and lower in {"", *choices}):
-            message = f"has a value of {name} that libpq does not take: expected {', '.join(choices)}"
-            raise Mistake(message, did_you_mean(lower, choices))
+            wrong = mistake("dsn-choice", name=name, choices=", ".join(choices))
+            raise Mistake(wrong.message, did_you_mean(lower, choices))
 
 
 def _check_uri(uri: str) -> None:
@@ -92,11 +92,9 @@ def _check_uri(uri: str) -> None:
     # What libpq takes for them; the hosts and the database's name follow.
     credentials = _CREDENTIALS.match(rest)
     if "@" in rest[credentials.end() if credentials else 0 :].partition("?")[0]:
-        what = "one @ too many: what follows the first" if credentials else "a / before its @: what precedes it"
-        raise Mistake(f"has {what} is taken for the host", ESCAPES)
+        raise mistake("dsn-two-ats" if credentials else "dsn-slash", escapes=ESCAPES)
     if _CONTROL.search(uri):
-        remedy = "a URI is one line; `>-` and `|-` in YAML leave no line break at the end"
-        raise Mistake("has a line break or a tab", remedy)
+        raise mistake("dsn-lines")
 
 
 def _refused(libpq: str) -> Mistake:
@@ -178,24 +176,16 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
     far = [host for host in hosts if not _is_here(host)]
     mode = settings.get("sslmode") or ("verify-full" if settings.get("sslrootcert") == "system" else "prefer")
     if "service" in given and "sslmode" not in given:
-        good = f"{name} names a service, whose file says whether the connection is encrypted"
+        found = "service"
     elif not far:
-        good = f"{name} leads nowhere beyond this machine"
+        found = "near"
     elif mode == "verify-full" or settings.get("gssencmode") == "require":
-        good = f"{name}: the connection is encrypted, and the server is verified"
-    elif mode in {"require", "verify-ca"}:
-        good = f"{name}: the connection is encrypted (sslmode={mode}); verify-full would also verify the server"
+        found = "verified"
     else:
-        return Finding(
-            check,
-            "warning",
-            f"{name} lets the connection to {', '.join(far)} go unencrypted (sslmode={mode}): who is on the way may "
-            f"read along, or stand in for the server and be given the password",
-            f"Add this to {name}: sslmode=verify-full sslrootcert=system (libpq 16 or newer), or with the certificate "
-            f"of your own authority sslmode=verify-full sslrootcert=/etc/cdc-sync/ca.pem; sslmode=require at least.\n"
-            f"And require_auth=scram-sha-256, so that no server is given the password in clear text.",
-        )
-    return Finding(check, "ok", good)
+        found = "unverified" if mode in {"require", "verify-ca"} else "open"
+    state: State = "warning" if found == "open" else "ok"
+    message, *remedy = (text.format(name=name, hosts=", ".join(far), mode=mode) for text in _LIBPQ["encryption"][found])
+    return Finding(check, state, message, "".join(remedy).rstrip() or None)
 
 
 def _is_here(host: str) -> bool:
