@@ -10,18 +10,7 @@ schema        the JSON Schema and the annotated example
 """
 
 from cdc_sync.config.loading import load, parse
-from cdc_sync.config.models import (
-    Admin,
-    Capture,
-    Column,
-    Config,
-    Database,
-    HelloWork,
-    Log,
-    PlainColumn,
-    SqlColumn,
-    Watch,
-)
+from cdc_sync.config.models import Admin, Capture, Column, Config, Database, Log, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.schema import example, json_schema
 from cdc_sync.config.suspicions import exposures, warnings

@@ -15,31 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content, quoted
-from cdc_sync.core.diff import (
-    Adopt,
-    Decision,
-    Fuse,
-    Nothing,
-    Queue,
-    Unseen,
-    count,
-    decide,
-    has_counted,
-    in_order,
-)
+from cdc_sync.core.diff import Adopt, Decision, Fuse, Nothing, Queue, Unseen, count, decide, has_counted, in_order
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.reasons import in_json
-from cdc_sync.core.rows import (
-    Foreign,
-    Ignored,
-    Key,
-    Observation,
-    Origin,
-    OutOfScope,
-    Reportable,
-    Unreportable,
-    WatchRules,
-)
+from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
 
 NOWHERE = "nowhere"
@@ -280,11 +259,6 @@ def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at:
     content = latest.as_deleted(status, at, rules.extra_fields_of(status))
     # What was acknowledged last may have gone to an earlier base_url.
     return content if rules.own_urls else content._replace(url=build(rules.base_url, application_id))
-
-
-def is_nameless(observation: Observation) -> bool:
-    """Whether a row carries no usable id: nothing can be said of it, so that it has none is no deletion."""
-    return isinstance(observation, Foreign | Unreportable)
 
 
 def described(content: Content) -> str:

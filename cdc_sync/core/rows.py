@@ -188,6 +188,11 @@ made when the row was read; a row that is adopted is verified with it.
 """
 
 
+def has_no_id(observation: Observation) -> bool:
+    """Whether a row carries no usable id: nothing can be said of it, so that it has none is no deletion."""
+    return isinstance(observation, Foreign | Unreportable)
+
+
 class Mapped(NamedTuple):
     """The status to send; `refused` tells why it must not be sent, None if it may."""
 

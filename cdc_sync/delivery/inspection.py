@@ -21,7 +21,7 @@ import aiohttp
 from yarl import URL
 
 from cdc_sync import __version__
-from cdc_sync.config import HelloWork
+from cdc_sync.config.models import HelloWork
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.status_url import is_loopback

@@ -21,7 +21,7 @@ from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, Skip
-from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
+from cdc_sync.core.plan import ApplyResult, Batch, Resolved
 from cdc_sync.core.rows import (
     Key,
     Observation,
@@ -31,6 +31,7 @@ from cdc_sync.core.rows import (
     WatchRules,
     by_application,
     current,
+    has_no_id,
     interpret,
 )
 from cdc_sync.pipeline.parts import WatchParts
@@ -304,7 +305,7 @@ class Intake:
                 None if row.unreadable is None else Unreportable(None, row.key, row.unreadable, unreadable=True)
             )
             observation = unreadable or interpret(row, self.rules, 0)
-            if is_nameless(observation):
+            if has_no_id(observation):
                 rows[row.key] = observation
         return {id_: rows[before.key] for id_, before in known.items() if before.key in rows}
 

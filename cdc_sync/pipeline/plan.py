@@ -18,9 +18,9 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
 from cdc_sync.core.observations import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.plan import Batch, Before, Resolved, is_nameless, plan_batch
+from cdc_sync.core.plan import Batch, Before, Resolved, plan_batch
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Key, StatusRules, by_application, interpret, map_status
+from cdc_sync.core.rows import Key, StatusRules, by_application, has_no_id, interpret, map_status
 from cdc_sync.pipeline.intake import Intake, resolved
 from cdc_sync.pipeline.parts import nothing
 from cdc_sync.pipeline.sweep import mark, size_of
@@ -140,7 +140,7 @@ class _Preview:
     async def of_gone(self, before: Mapping[str, Before]) -> list[Planned]:
         """What follows for applications of which no row was met; a fresh read after the grace decides about each."""
         read = await self.intake.reader.by_key({each.known.key for each in before.values()}, doubting=True)
-        still_there = {row.key for row in read.rows if is_nameless(interpret(row, self.intake.rules, 0))}
+        still_there = {row.key for row in read.rows if has_no_id(interpret(row, self.intake.rules, 0))}
         now = self.intake.store.clock.for_people()
         gone = [Resolved(id_, now, None) for id_, each in before.items() if each.known.key not in still_there]
         doubt = row_security.described(read.hidden_by) if read.hidden_by else None

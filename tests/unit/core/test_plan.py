@@ -21,7 +21,6 @@ from cdc_sync.core.plan import (
     Before,
     Resolved,
     different,
-    is_nameless,
     plan_batch,
 )
 from cdc_sync.core.rows import (
@@ -34,6 +33,7 @@ from cdc_sync.core.rows import (
     Reportable,
     Unreportable,
     WatchRules,
+    has_no_id,
 )
 
 RULES = some_rules()
@@ -551,10 +551,10 @@ class TestDifferent:
         assert self.found(*rows, known={}) == {("1",), ("2",)}
 
 
-def test_a_row_without_a_usable_id_is_nameless() -> None:
-    assert is_nameless(Foreign(("1",)))
-    assert is_nameless(Unreportable(None, ("1",), "no id"))
-    assert not is_nameless(OutOfScope("a1", ("1",)))
+def test_a_row_without_a_usable_id_has_no_id() -> None:
+    assert has_no_id(Foreign(("1",)))
+    assert has_no_id(Unreportable(None, ("1",), "no id"))
+    assert not has_no_id(OutOfScope("a1", ("1",)))
 
 
 def test_a_batch_names_its_applications() -> None:
