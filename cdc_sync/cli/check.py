@@ -20,7 +20,7 @@ from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, State, Tell, check_identity
+from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
@@ -30,6 +30,7 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import POSITION
+from cdc_sync.store.errors import check_identity
 from cdc_sync.store.opening import check_store, opened_beside, stored_positions
 from cdc_sync.wall_clock import wall_clock
 

@@ -1,15 +1,13 @@
 """What `cdc-sync check` finds: one finding for each precondition, with the remedy if it does not hold.
 
-And how what is looked at is judged: the disk, clocks, whose database it is, a query's plan.
+And how what is looked at is judged: clocks, where a database is, a query's plan.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
-
-from cdc_sync.core.observations import WatchUnconfigured
 
 State = Literal["ok", "warning", "failed"]
 """`warning`: it works, but slower or with less certainty than it could. `failed`: it does not work, or not right."""
@@ -36,56 +34,6 @@ class Finding:
 
 Tell: TypeAlias = Callable[[Finding], None]
 """Takes each finding as soon as there is one: a check that waits for a timeout must not hide those before it."""
-
-LITTLE_SPACE = 2**30
-"""Bytes. The store of a million applications takes some hundred MB, and its log what is written in a burst."""
-
-TOO_LITTLE_SPACE = 64 * 2**20
-"""Bytes with which the next mass change would fill the disk."""
-
-_UNCONFIGURED = (
-    "the store knows a watch that the configuration does not have: was it removed, or renamed? What waits of it is "
-    "still sent, but its changes are watched no more. A renamed watch begins anew: its baseline takes the rows as "
-    "told, so what had changed before and was not read yet is told to nobody"
-)
-
-_IF_RENAMED = (
-    "If it was renamed, give it its name back and reload: a sweep finds what was missed. If it was removed for good, "
-    "only what is held or dead is to be decided about"
-)
-
-UNCONFIGURED = f"{_UNCONFIGURED}. {_IF_RENAMED}"
-"""The line of the log about a watch that the store knows and the configuration does not have."""
-
-
-def check_disk_space(free: int, folder: str) -> Finding:
-    """The finding about `free` bytes on the disk of a folder."""
-    state: State = "failed" if free < TOO_LITTLE_SPACE else "warning" if free < LITTLE_SPACE else "ok"
-    remedy = None if state == "ok" else f"df -h {folder}   # free some space there"
-    return Finding("store-space", state, f"{free // 2**20:,} MiB free on the disk of {folder}", remedy)
-
-
-def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
-    """The findings about the watches that a store knows and the configuration does not have.
-
-    Such a watch was removed, which is harmless, or renamed, which is not: under its new name it is another watch, whose
-    baseline takes rows as told that had changed by then and were not read yet. Only a person can tell which.
-    """
-    if not found:
-        return [Finding("store-watches", "ok", "the store knows no watch that the configuration does not have")]
-    findings = []
-    for one in found:
-        message = (
-            f"{_UNCONFIGURED}. The store holds of it: applications known {one.known}, pending {one.pending}, "
-            f"held {one.held}, dead letters {one.dead}, suspected deletions {one.suspected}"
-        )
-        remedy = f"{_IF_RENAMED}."
-        if one.held:
-            remedy += f"\ncdc-sync fuse show --watch {one.watch}   # then release or discard"
-        if one.dead:
-            remedy += f"\ncdc-sync dead-letters list --watch {one.watch}   # then retry or discard"
-        findings.append(Finding("store-watches", "warning", message, remedy, one.watch))
-    return findings
 
 
 # How far another clock is from ours, by one exchange. The other clock was read at some moment between two readings of
@@ -131,9 +79,9 @@ def check_clock(check: str, whose: str, found: int) -> Finding:
     )
 
 
-# Whether the store belongs to the database that the configuration names. Its identity is its name, the cluster's
-# system identifier, and where it is: a physical copy (a standby of its own, a restored snapshot of a disk) has the
-# other two. So the store remembers under which hosts the database was reached.
+# Where a database is. Its identity is its name, the cluster's system identifier, and where it is: a physical copy (a
+# standby of its own, a restored snapshot of a disk) has the other two. So the store remembers under which hosts the
+# database was reached.
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,39 +118,6 @@ class Whereabouts:
     def __str__(self) -> str:
         """The hosts, for people."""
         return ", ".join(self.hosts)
-
-
-def elsewhere(identity: str, before: Whereabouts, now: Whereabouts) -> str:
-    """Why a database of the store's identity is taken for another one."""
-    return (
-        f"The store belongs to the database {identity} on {before}, but database.dsn leads to {now}: a physical copy "
-        f"(a standby, a restored backup, a disk snapshot), or the same by another name. Nothing is sent, since "
-        f"HelloWork would get a copy's states. Correct database.dsn; or, if this database has taken over, stop the "
-        f"daemon and run `cdc-sync adopt-database`. Give a copy for tests a store of its own (state.path, state.dsn)."
-    )
-
-
-def check_identity(bound: str | None, found: str, why_not: str | None = None) -> Finding:
-    """The finding about whose database the store belongs to.
-
-    Args:
-        bound: the identity that the store remembers; None if it remembers none yet.
-        found: the database's.
-        why_not: why it is another database though the identity is the same; None if it is not.
-    """
-    if bound is None:
-        return Finding("identity", "ok", f"the store belongs to no database yet; the first start binds it to {found}")
-    if bound == found and why_not is None:
-        return Finding("identity", "ok", f"the store belongs to this database, {found}")
-    another = (
-        f"the store belongs to the database {bound}, and database.dsn leads to {found}: a restored copy, a renamed "
-        f"clone or another cluster. The daemon refuses to send from it."
-    )
-    remedy = (
-        "Correct database.dsn; or, if this database is meant, give it a store of its own, or let it take this one "
-        "over: cdc-sync adopt-database"
-    )
-    return Finding("identity", "failed", why_not or another, remedy)
 
 
 # Whether a query's plan, as `EXPLAIN (FORMAT JSON)` gives it, makes use of an index. The plan is asked for with

@@ -41,7 +41,6 @@ from cdc_sync.config import Log
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.content import iso
-from cdc_sync.core.findings import UNCONFIGURED
 from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 
@@ -347,7 +346,6 @@ class EventLogger:
                 handlers[event] = self._line(event, **line)
         handlers |= {
             Event: self._unknown if level <= INFO else None,
-            events.WatchUnconfigured: self._line(events.WatchUnconfigured, "warning", UNCONFIGURED),
             events.WatermarkDoubted: self._line(
                 events.WatermarkDoubted, "warning", f"the watermark cannot be relied on: {REMEDY}"
             ),

@@ -18,14 +18,14 @@ from typing import Any
 
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Whereabouts, elsewhere
+from cdc_sync.core.findings import Whereabouts
 from cdc_sync.source.changelog import Lookout
 from cdc_sync.source.connection import Connection, Pool, asking, pooled
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.errors import AnotherDatabaseError, elsewhere
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5

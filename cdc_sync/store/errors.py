@@ -1,5 +1,7 @@
 """What can be wrong with the store, said once, with the remedy: the texts are in `errors.yaml`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -7,7 +9,14 @@ from typing import Any, cast
 import yaml
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding
+from cdc_sync.core.findings import Finding, State, Whereabouts
+from cdc_sync.core.observations import WatchUnconfigured
+
+LITTLE_SPACE = 2**30
+"""Bytes. The store of a million applications takes some hundred MB, and its log what is written in a burst."""
+
+TOO_LITTLE_SPACE = 64 * 2**20
+"""Bytes with which the next mass change would fill the disk."""
 
 
 @cache
@@ -24,8 +33,55 @@ def store_error(name: str, **facts: object) -> StoreError:
 
 def failed(name: str, **facts: object) -> Finding:
     """One of the findings of `cdc-sync check` about a store that cannot be used, or not by everybody who must."""
-    found = texts()["findings"][name]
-    return Finding("store", "failed", found["message"].format(**facts), found["remedy"].format(**facts))
+    return _finding("store", "failed", name, **facts)
+
+
+def _finding(check: str, state: State, name: str, **facts: object) -> Finding:
+    message, remedy = (texts()["findings"][name].get(part, "").format(**facts) for part in ("message", "remedy"))
+    return Finding(check, state, message, remedy or None)
+
+
+def check_disk_space(free: int, folder: str) -> Finding:
+    """The finding about `free` bytes on the disk of a folder."""
+    state: State = "failed" if free < TOO_LITTLE_SPACE else "warning" if free < LITTLE_SPACE else "ok"
+    return _finding("store-space", state, "space" if state == "ok" else "no-space", free=free // 2**20, folder=folder)
+
+
+def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
+    """The findings about the watches that a store knows and the configuration does not have.
+
+    Such a watch was removed, which is harmless, or renamed, which is not: under its new name it is another watch, whose
+    baseline takes rows as told that had changed by then and were not read yet. Only a person can tell which.
+    """
+    findings = []
+    for one in found:
+        finding = _finding("store-watches", "warning", "unconfigured", **vars(one))
+        commands = [texts()["findings"][state]["remedy"] for state in ("held", "dead") if getattr(one, state)]
+        remedy = "\n".join([finding.remedy or "", *commands]).replace("WATCH", one.watch)
+        findings.append(replace(finding, remedy=remedy, watch=one.watch))
+    return findings or [_finding("store-watches", "ok", "all-configured")]
+
+
+def check_identity(bound: str | None, found: str, why_not: str | None = None) -> Finding:
+    """The finding about whose database the store belongs to.
+
+    Args:
+        bound: the identity that the store remembers; None if it remembers none yet.
+        found: the database's.
+        why_not: why it is another database though the identity is the same; None if it is not.
+    """
+    if bound is None:
+        return _finding("identity", "ok", "unbound", found=found)
+    if bound == found and why_not is None:
+        return _finding("identity", "ok", "bound", found=found)
+    another = _finding("identity", "failed", "another", bound=bound, found=found)
+    return another if why_not is None else replace(another, message=why_not)
+
+
+def elsewhere(identity: str, before: Whereabouts, now: Whereabouts) -> str:
+    """Why a database of the store's identity is taken for another one."""
+    text: str = texts()["messages"]["store-another-database/elsewhere"]
+    return text.format(identity=identity, before=before, now=now)
 
 
 def usable(store: str, version: int, newest: int) -> Finding:

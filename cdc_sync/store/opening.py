@@ -16,9 +16,9 @@ from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Tell, check_unconfigured
+from cdc_sync.core.findings import Tell
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store.errors import store_error
+from cdc_sync.store.errors import check_unconfigured, store_error
 from cdc_sync.store.lock import locked
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore

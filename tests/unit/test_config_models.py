@@ -13,7 +13,6 @@ from cdc_sync.config import (
     Capture,
     ConfigurationError,
     Database,
-    HelloWork,
     HostPort,
     Log,
     PlainColumn,
@@ -21,7 +20,7 @@ from cdc_sync.config import (
     Watch,
     format_duration,
 )
-from cdc_sync.config.models import Columns, ExtraField, Fuse, State, Status
+from cdc_sync.config.models import Columns, ExtraField, Fuse, HelloWork, State, Status
 from cdc_sync.core.identifiers import QualifiedName
 
 TOKEN = "0123456789abcdef"

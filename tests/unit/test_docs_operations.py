@@ -20,7 +20,6 @@ from cdc_sync.admin.server import AdminError
 from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
-from cdc_sync.core.findings import Whereabouts, elsewhere
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
 from cdc_sync.source import errors
@@ -123,7 +122,6 @@ class TestCodes:
             *((name.partition("/")[0], message) for name, message in store_errors.texts()["messages"].items()),
             ("store-unusable", str(schema.translate(Path("state.db"), sqlite3.Error("disk full")))),
             ("store-unusable", str(connecting.translate("postgresql://host/ats", psycopg.Error("disk full")))),
-            ("store-another-database", elsewhere("one", Whereabouts(("a:1",), "1"), Whereabouts(("b:1",), "2"))),
         ],
     )
     def test_a_row_has_the_message_of_its_code(self, code: str, message: str) -> None:

@@ -15,7 +15,6 @@ from support.builders import ENDPOINT, WATCH
 from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
-from cdc_sync.core.findings import UNCONFIGURED
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineOverEarlierWork,
@@ -59,6 +58,7 @@ from cdc_sync.core.observations import (
     WatchUnconfigured,
 )
 from cdc_sync.daemon.logs import EventLogger, Fields, Libraries, Lines, configure
+from cdc_sync.store.errors import texts
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
@@ -346,8 +346,11 @@ class TestJson:
         }
 
     def test_a_watch_that_is_configured_no_more(self, written: Written) -> None:
-        assert written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0)) == {
-            "event": UNCONFIGURED,
+        record = written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0))
+        finding = texts()["findings"]["unconfigured"]
+        assert record["event"] == f"{finding['message'].partition(' The store holds')[0]} {finding['remedy'][:-1]}"
+        assert record == {
+            "event": record["event"],
             "level": "warning",
             "watch": "former",
             "known": 120,

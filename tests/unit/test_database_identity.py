@@ -1,4 +1,5 @@
-from cdc_sync.core.findings import Whereabouts, check_identity, elsewhere
+from cdc_sync.core.findings import Whereabouts
+from cdc_sync.store.errors import check_identity, elsewhere
 
 
 def test_a_store_of_its_own_database() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cdc_sync.core.findings import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 from cdc_sync.core.observations import WatchUnconfigured
+from cdc_sync.store.errors import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 
 
 def test_without_any_all_is_well() -> None:
