@@ -11,16 +11,13 @@ password. Only names and values are written that libpq has itself.
 
 import re
 from collections.abc import Mapping
-from importlib.resources import files
-from typing import Any
 
 import psycopg
-import yaml
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.problems import Mistake, did_you_mean, mistake
+from cdc_sync.config.problems import Mistake, data, did_you_mean, mistake
 from cdc_sync.core.findings import Finding, State
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
@@ -30,7 +27,7 @@ ESCAPES = "in a URI's user name and password write @ as %40, / as %2F, : as %3A 
 _SCHEME = re.compile(r"postgres(?:ql)?://")
 _CREDENTIALS = re.compile(r"[^@/]*@")
 _CONTROL = re.compile(r"[\t-\r]")
-_LIBPQ: Mapping[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath("libpq.yaml").read_text("utf-8"))
+_LIBPQ = data("libpq.yaml")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
 _LAST_PORT = 65535

@@ -302,12 +302,7 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Gu
         guesses["deleted"] = _archived(table)
     # One of the two is required; where both are found, the id's own column is doubted less.
     if guesses["application_id"] is None and guesses["status_url"] is None:
-        guesses["application_id"] = Guess(
-            None,
-            "the id that HelloWork gave the application",
-            "no column looks like it, and nothing can be sent without: whatever receives the applications must keep "
-            "the applicationId, or the statusApiUrl, that HelloWork sends along. Put its column here.",
-        )
+        guesses["application_id"] = Guess(None, *known().no_id)
     found = {field: guess for field, guess in guesses.items() if guess is not None}
     watermark = _guess(table, "watermark", said.get("watermark"), others)
     key, doubt = table.key, None

@@ -209,11 +209,10 @@ class Spot:
 
     def below(self, key: str | int) -> "Spot":
         """What may stand at a key, or at a position in a list."""
-        found = [kind["items"] for kind in self.kinds if "items" in kind]
+        found = [*filter(None, [self.keys.get(str(key))])]
         for kind in self.kinds:
-            found += kind.get("patternProperties", {}).values()
-            found += [further] if (further := kind.get("additionalProperties")) else []
-        found += [below for name, below in self.keys.items() if name == key]
+            further = (kind.get("items"), kind.get("additionalProperties"), *kind.get("patternProperties", {}).values())
+            found += filter(None, further)
         return Spot(kind for schema in found for kind in schema.get("anyOf", [schema]))
 
 

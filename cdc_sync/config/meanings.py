@@ -10,11 +10,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
 from typing import Annotated, Literal, TypeAlias
 
-import yaml
 from pydantic import BaseModel, BeforeValidator
+
+from cdc_sync.config.problems import data
 
 Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz", "timestamp", "date", "other"]
 """What sort of value a column has."""
@@ -56,6 +56,7 @@ class Vocabulary(BaseModel):
 
     types: dict[str, Kind]
     columns: dict[str, Meaning]
+    no_id: tuple[str, str]
     labels: Weights
     applications: Weights
     about_them: Words
@@ -76,8 +77,7 @@ class Vocabulary(BaseModel):
 @cache
 def known() -> Vocabulary:
     """Read when it is needed first."""
-    text = files("cdc_sync.config").joinpath("meanings.yaml").read_text("utf-8")
-    return Vocabulary.model_validate(yaml.safe_load(text))
+    return Vocabulary.model_validate(data("meanings.yaml"))
 
 
 def decision(name: str) -> str | None:

@@ -119,7 +119,12 @@ def printable(text: str) -> str:
 
 
 @cache
+def data(name: str) -> dict[str, Any]:
+    """What stands in one of the YAML files beside this module."""
+    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath(name).read_text("utf-8"))
+    return found
+
+
 def messages() -> dict[str, Any]:
     """What stands in `messages.yaml`."""
-    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath("messages.yaml").read_text("utf-8"))
-    return found
+    return data("messages.yaml")
