@@ -75,6 +75,9 @@ class Known(NamedTuple):
         told: the snapshot: what HelloWork acknowledged last or what was adopted; None if nothing was told yet.
         waiting: its outbox entry, if there is one.
         is_acknowledged: whether the snapshot was sent and acknowledged, or discarded by a person, and not adopted.
+        state: its entry's, if it has one; what follows is the entry's too.
+        reason: why it is held or dead, or how the last attempt failed.
+        queued_at: when its content was queued.
     """
 
     number: int
@@ -83,6 +86,9 @@ class Known(NamedTuple):
     told: Content | None
     waiting: Waiting | None
     is_acknowledged: bool = False
+    state: EntryState | None = None
+    reason: str | None = None
+    queued_at: int | None = None
 
     @property
     def latest(self) -> Content | None:

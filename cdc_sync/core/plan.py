@@ -83,16 +83,7 @@ class Batch:
         return sorted([id_ for id_ in ids if id_ is not None])
 
 
-class Before(NamedTuple):
-    """An application when a batch arrives; `state` and what follows are its outbox entry's, if it has one."""
-
-    known: Known
-    state: EntryState | None = None
-    reason: str | None = None
-    queued_at: int | None = None
-
-
-_NEVER_SEEN = Before(Known(0, (), in_scope=False, told=None, waiting=None))
+_NEVER_SEEN = Known(0, (), in_scope=False, told=None, waiting=None)
 
 
 class ApplyResult(NamedTuple):
@@ -209,7 +200,7 @@ class BatchPlan:
             yield each.application_id
 
 
-def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> BatchPlan:
+def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse) -> BatchPlan:
     """Decide what a batch changes.
 
     Args:
@@ -242,7 +233,7 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
 
     Of two rows of one application the canonical one is not among them for the other one's sake.
     """
-    plan = plan_batch(rules, batch, {id_: Before(each) for id_, each in known.items()}, Fuse())
+    plan = plan_batch(rules, batch, known, Fuse())
     concerned, skips = set(plan.concerned()), {skip.key for skip in plan.skips}
     found: set[Key] = set()
     for each in batch.observations:
@@ -273,13 +264,13 @@ class _Planner:
 
     rules: WatchRules
     batch: Batch
-    before: Mapping[str, Before]
+    before: Mapping[str, Known]
     fuse: Fuse
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
         """Rows, those whose id cannot be read as of the applications that they represented last."""
-        owners = {before.known.key: id_ for id_, before in reversed(list(self.before.items()))}
+        owners = {known.key: id_ for id_, known in reversed(list(self.before.items()))}
         return [
             replace(each, application_id=owners.get(each.key))
             if isinstance(each, Unreportable) and each.unreadable and not each.application_id
@@ -291,13 +282,12 @@ class _Planner:
         """Applications whose row is gone or carries another id, and those that have another row than before, or two."""
         unresolved: dict[str, int] = {}
         rows = {each.key: each for each in observations}
-        for id_, before in self.before.items():
-            key = before.known.key
-            row = rows.get(key)
+        for id_, known in self.before.items():
+            row = rows.get(known.key)
             if row is not None and row.application_id == id_:
                 continue
-            at = self.batch.gone.get(key) if row is None else row.changed_at
-            if at is not None and _is_alive(before.known):
+            at = self.batch.gone.get(known.key) if row is None else row.changed_at
+            if at is not None and _is_alive(known):
                 unresolved[id_] = at
         seen: set[str] = set()
         for each in observations:
@@ -305,7 +295,7 @@ class _Planner:
             if id_or_none is None:
                 continue
             found = self.before.get(id_or_none)
-            if id_or_none in seen or (found is not None and found.known.key != each.key):
+            if id_or_none in seen or (found is not None and found.key != each.key):
                 unresolved[id_or_none] = each.changed_at
             seen.add(id_or_none)
         return unresolved
@@ -314,13 +304,13 @@ class _Planner:
         """Put what all rows of an application say where it belongs."""
         id_, row = resolved.application_id, resolved.canonical
         before = self.before.get(id_, _NEVER_SEEN)
-        latest = before.known.latest
+        latest = before.latest
         is_answer = self.batch.origin == "deletion"
         if is_answer:
             self.changes.answered.append(id_)
         if row is not None and row.application_id == id_:
-            self.observe(row, is_move=before.known.key not in resolved.keys)
-        elif latest is None or not before.known.in_scope:
+            self.observe(row, is_move=before.key not in resolved.keys)
+        elif latest is None or not before.in_scope:
             return
         elif not is_answer:
             if not latest.deleted:
@@ -328,7 +318,7 @@ class _Planner:
         elif row is None:
             content = content_of_gone(id_, latest, self.rules, resolved.changed_at)
             refused = self.rules.allowed.refusal(content.url)
-            gone = Reportable(id_, before.known.key, content, refused, changed_at=resolved.changed_at)
+            gone = Reportable(id_, before.key, content, refused, changed_at=resolved.changed_at)
             self._decide(gone, before, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # The row is there and has lost its id. One that cannot be read may well have its id, and stays as it is.
@@ -336,13 +326,12 @@ class _Planner:
 
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
         """Put one observation where it belongs."""
-        before = self.before.get(observation.application_id or "", _NEVER_SEEN)
-        known = before.known
+        known = self.before.get(observation.application_id or "", _NEVER_SEEN)
         if isinstance(observation, Unreportable):
             observation = with_last_job(observation, known)
         match observation:
             case Reportable() as row:
-                self._decide(row, before, is_move=is_move)
+                self._decide(row, known, is_move=is_move)
             case Unreportable(application_id, key, reason):
                 if self.batch.skipped.get(key) != reason:
                     self.changes.skips.append(Skip(key, application_id, reason))
@@ -361,15 +350,15 @@ class _Planner:
         due_at = self.batch.now + self.rules.deletion_grace
         self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
-    def _decide(self, row: Reportable, before: Before, *, is_move: bool) -> None:
+    def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
         """Do what a row asks for. The common one is of a known application, and the row that it had before."""
-        batch, changes, content, known = self.batch, self.changes, row.content, before.known
+        batch, changes, content = self.batch, self.changes, row.content
         is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
             self._suspect(row.application_id, row.changed_at)
             return
         decision = decide(content, known.told, known.waiting, batch.unseen)
-        if before is _NEVER_SEEN:
+        if known is _NEVER_SEEN:
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
             if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Queue):
@@ -379,11 +368,11 @@ class _Planner:
                 changes.moved.append(row)
         match decision:
             case Queue():
-                changes.results.append(self._enqueue(row, before, decision))
+                changes.results.append(self._enqueue(row, known, decision))
             case Nothing():
-                self._refresh(row, before)
+                self._refresh(row, known)
             case Adopt():
-                if before is not _NEVER_SEEN:
+                if known is not _NEVER_SEEN:
                     changes.acknowledged.append(row)
                 changes.results.append(ApplyResult(row.application_id, decision))
             case _:
@@ -394,9 +383,8 @@ class _Planner:
                 changes.history.append(line)
                 changes.results.append(ApplyResult(row.application_id, decision))
 
-    def _enqueue(self, row: Reportable, before: Before, decision: Queue) -> ApplyResult:
+    def _enqueue(self, row: Reportable, known: Known, decision: Queue) -> ApplyResult:
         batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
-        known = before.known
         if rules.ordered_dates:
             # The date of an adopted state was never sent.
             content = in_order(content, row.changed_at, known.told if known.is_acknowledged else None, known.waiting)
@@ -407,14 +395,14 @@ class _Planner:
         else:
             endpoint = endpoint_of(content.url)
             due_at += rules.settle.get(content.status, rules.default_settle)
-            reason = self._hold(content, before)
+            reason = self._hold(content, known)
             if reason is None:
                 changes.endpoints.add(endpoint)
             else:
                 state = event = "held"
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
-        listed, replaced = '","'.join(kinds), "false" if before.state is None else "true"
+        listed, replaced = '","'.join(kinds), "false" if known.state is None else "true"
         was = described(known.told) if known.told else "null"
         detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}'
         detail += f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
@@ -425,29 +413,29 @@ class _Planner:
         changes.history.append(HistoryLine(batch.now + batch.shift, rules.watch, id_, event, detail + "}"))
         return ApplyResult(id_, decision, state, reason)
 
-    def _hold(self, content: Content, before: Before) -> str | None:
+    def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person has to decide about an entry; None if it is to be sent."""
-        batch, pending = self.batch, before.known.waiting
+        batch, pending = self.batch, known.waiting
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
         if deletion and batch.doubt is not None:
             return batch.doubt
         # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
-        if before.state == "held" and (content.deleted or self.fuse.blown_at is not None):
-            return before.reason or ""
-        is_pending = before.state == "pending" and not deletion and not self.fuse.holds_all
-        if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, before.queued_at):
+        if known.state == "held" and (content.deleted or self.fuse.blown_at is not None):
+            return known.reason or ""
+        is_pending = known.state == "pending" and not deletion and not self.fuse.holds_all
+        if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, known.queued_at):
             return None
         self.fuse, reason = count(self.fuse, self.rules.fuse, batch.now, deletion=deletion)
         self.changes.fuse = self.fuse
         return reason
 
-    def _refresh(self, row: Reportable, before: Before) -> None:
+    def _refresh(self, row: Reportable, known: Known) -> None:
         """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""
-        if not corrects(row.content, row.refused, before.known.waiting):
+        if not corrects(row.content, row.refused, known.waiting):
             return
         endpoint = endpoint_of(row.content.url)
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
-        if before.state == "pending":
+        if known.state == "pending":
             self.changes.endpoints.add(endpoint)
 
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
 from cdc_sync.core.observations import StatusRulesChanged
-from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.plan import Batch, Before, Resolved, plan_batch
+from cdc_sync.core.outbox import EntryState, Known
+from cdc_sync.core.plan import Batch, Resolved, plan_batch
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, StatusRules, by_application, has_no_id, interpret, map_status
 from cdc_sync.pipeline.intake import Intake, resolved
@@ -94,7 +94,7 @@ async def plan(
         after = page.last
     for first in range(1, last + 1, _WINDOW):
         unmet = await store.unseen(watch, bytes(preview.marks), first, min(first + _WINDOW - 1, last))
-        before = await store.before(watch, unmet)
+        before = await store.known(watch, unmet)
         progressed()
         if before:
             for planned in await preview.of_gone(before):
@@ -117,8 +117,8 @@ class _Preview:
         rows = {row.key: row for row in page.rows}
         observations = [interpret(row, rules, page.at) for row in page.rows]
         ids = {each.application_id for each in observations if each.application_id is not None}
-        before = await self.intake.store.before(rules.watch, list(ids))
-        mark(self.marks, (each.known.number for each in before.values()))
+        before = await self.intake.store.known(rules.watch, list(ids))
+        mark(self.marks, (each.number for each in before.values()))
         planned, unresolved = self._follows(before, observations=observations)
         if unresolved:
             found = by_application((await reader.by_application(unresolved)).rows, unresolved)
@@ -137,12 +137,12 @@ class _Preview:
                 remapped.add(each.application_id)
         return [replace(each, remapped=each.application_id in remapped) for each in planned]
 
-    async def of_gone(self, before: Mapping[str, Before]) -> list[Planned]:
+    async def of_gone(self, before: Mapping[str, Known]) -> list[Planned]:
         """What follows for applications of which no row was met; a fresh read after the grace decides about each."""
-        read = await self.intake.reader.by_key({each.known.key for each in before.values()}, doubting=True)
+        read = await self.intake.reader.by_key({each.key for each in before.values()}, doubting=True)
         still_there = {row.key for row in read.rows if has_no_id(interpret(row, self.intake.rules, 0))}
         now = self.intake.store.clock.for_people()
-        gone = [Resolved(id_, now, None) for id_, each in before.items() if each.known.key not in still_there]
+        gone = [Resolved(id_, now, None) for id_, each in before.items() if each.key not in still_there]
         doubt = row_security.described(read.hidden_by) if read.hidden_by else None
         planned, _ = self._follows(before, resolved=gone, doubt=doubt)
         reason = "its row is gone; a fresh read confirms it first"
@@ -151,7 +151,7 @@ class _Preview:
             for each in planned
         ]
 
-    def _follows(self, before: Mapping[str, Before], **found: Any) -> tuple[list[Planned], Mapping[str, int]]:
+    def _follows(self, before: Mapping[str, Known], **found: Any) -> tuple[list[Planned], Mapping[str, int]]:
         """What follows from what a batch would have found, and the applications whose rows are to be read together."""
         # As after the grace, which a preview has not.
         clock = self.intake.store.clock
@@ -163,7 +163,7 @@ class _Preview:
         adopted = {each.application_id: each.content for each in (*plan.adopted, *plan.acknowledged)}
         for result in plan.results:
             id_, reason = result.application_id, result.reason
-            told = before[id_].known.told if id_ in before else None
+            told = before[id_].told if id_ in before else None
             match result.decision:
                 case Queue(kinds):
                     entry, action = entries[id_], _ACTIONS[result.state or "pending"]

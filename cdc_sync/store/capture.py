@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
-from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
-from cdc_sync.core.reasons import as_text, from_text
+from cdc_sync.core.plan import Batch, BatchPlan, Enqueued, HistoryLine, plan_batch
+from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
@@ -121,12 +121,8 @@ class Capture(Driver):
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these applications; the unknown are left out."""
-        return {id_: before.known for id_, before in (await self.before(watch, application_ids)).items()}
-
-    async def before(self, watch: str, application_ids: Sequence[str]) -> dict[str, Before]:
-        """The same, with what a decision needs of their outbox entries."""
         rows = await self.ask("known", watch=watch, ids=list(application_ids))
-        return {row[1]: Before(known_from(row), row[-3], row[-2] and from_text(row[-2]), row[-1]) for row in rows}
+        return {row[1]: known_from(row) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """What is to be done about each row of a page of digests (`source.mapping`), in the page's order.
@@ -311,9 +307,9 @@ async def _apply(
 
 async def _before(
     transaction: Transaction, watch: str, batch: Batch, unstarted: Mapping[str, int | None]
-) -> tuple[dict[str, Before], dict[str, int]]:
+) -> tuple[dict[str, Known], dict[str, int]]:
     """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
-    ids, before, ours = batch.application_ids, dict[str, Before](), dict[str, int]()
+    ids, before, ours = batch.application_ids, dict[str, Known](), dict[str, int]()
     # Each row with its id: whom else one of them represented last is to be known too.
     rows = [(key_text(each.key), each.application_id or "") for each in batch.observations]
     keys = {text: each.key for (text, _), each in zip(rows, batch.observations, strict=True)}
@@ -330,8 +326,7 @@ async def _before(
         # Unless another daemon has taken it for its own meanwhile.
         if claimed_by is not None and unstarted.get(application_id) == claimed_by:
             ours[application_id] = claimed_by
-        known = known_from(row, keys, unstarted=application_id in ours)
-        before[application_id] = Before(known, row[-3], row[-2] and from_text(row[-2]), row[-1])
+        before[application_id] = known_from(row, keys, unstarted=application_id in ours)
     return before, ours
 
 

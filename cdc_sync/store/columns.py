@@ -64,7 +64,9 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
         is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
         pending = Waiting(_content(*columns[10:14]), is_attempted)
     key, told = keys.get(row_key) or key_from(row_key), content_from(status, job_id, deleted, metadata)
-    return Known(number, key, bool(in_scope), told, pending, acknowledged_at is not None and not adopted)
+    is_acknowledged = acknowledged_at is not None and not adopted
+    state, reason, queued_at = columns[-3:]
+    return Known(number, key, bool(in_scope), told, pending, is_acknowledged, state, from_text(reason), queued_at)
 
 
 def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:

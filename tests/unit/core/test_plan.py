@@ -18,7 +18,6 @@ from cdc_sync.core.plan import (
     ApplyResult,
     Batch,
     BatchPlan,
-    Before,
     Resolved,
     different,
     plan_batch,
@@ -61,22 +60,22 @@ def before(
     reason: str | None = None,
     queued_at: int = NOW,
     **others: object,
-) -> Before:
+) -> Known:
     """An application that HelloWork knows, and its entry if there is one."""
     if pending is None:
-        return Before(known(acknowledged, **others))  # type: ignore[arg-type] # passed on as they come
-    waiting = Waiting(pending, attempted)
-    return Before(known(acknowledged, waiting, **others), state, reason, queued_at)  # type: ignore[arg-type] # as above
+        return known(acknowledged, **others)  # type: ignore[arg-type] # passed on as they come
+    found = known(acknowledged, Waiting(pending, attempted), **others)  # type: ignore[arg-type] # as above
+    return found._replace(state=state, reason=reason, queued_at=queued_at)
 
 
 def plan(
     *observations: Observation,
-    a1: Before | None = None,
+    a1: Known | None = None,
     rules: WatchRules = RULES,
     fuse: Fuse | None = None,
     origin: Origin = "notify",
     unseen: Unseen = "send",
-    others: Mapping[str, Before] | None = None,
+    others: Mapping[str, Known] | None = None,
     **batch: object,
 ) -> BatchPlan:
     """What a batch changes where `a1` is known so."""
@@ -284,7 +283,7 @@ class TestUnresolved:
         [before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
         ids=["known to be gone", "out of scope", "nothing known"],
     )
-    def test_what_is_no_loss_needs_no_second_look(self, a1: Before) -> None:
+    def test_what_is_no_loss_needs_no_second_look(self, a1: Known) -> None:
         assert plan(a1=a1, gone={("a1",): 5}).is_empty
         assert plan(Foreign(("a1",)), a1=a1).unresolved == {}
 
@@ -335,7 +334,7 @@ class TestResolved:
         [None, before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
         ids=["never seen", "known to be gone", "out of scope", "nothing known"],
     )
-    def test_what_is_no_loss_is_not_suspected(self, a1: Before | None) -> None:
+    def test_what_is_no_loss_is_not_suspected(self, a1: Known | None) -> None:
         assert plan(a1=a1, resolved=[resolved(None)]).is_empty
 
     def test_a_soft_deletion_is_a_suspicion(self) -> None:
@@ -352,7 +351,7 @@ class TestResolved:
 class TestAnsweredSuspicions:
     """After the grace, by a fresh read."""
 
-    def answered(self, a1: Before | None, canonical: Observation | None, **others: object) -> BatchPlan:
+    def answered(self, a1: Known | None, canonical: Observation | None, **others: object) -> BatchPlan:
         keys = () if canonical is None or canonical.application_id is None else ("a1",)
         batch = {"resolved": [resolved(canonical, *keys)], **others}
         found = plan(a1=a1, origin="deletion", **batch)  # type: ignore[arg-type] # passed on as they come
@@ -400,7 +399,7 @@ class TestAnsweredSuspicions:
         assert (found.out_of_scope, found.results) == ([], [])
 
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
-    def test_nothing_is_sent_of_what_was_never_reported(self, a1: Before | None) -> None:
+    def test_nothing_is_sent_of_what_was_never_reported(self, a1: Known | None) -> None:
         assert self.answered(a1, None).results == []
 
     def test_a_doubted_deletion_is_held_and_does_not_count(self) -> None:
@@ -593,8 +592,8 @@ def rows(draw: st.DrawFn, key: Key) -> Observation:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> dict[str, Before]:
-    world: dict[str, Before] = {}
+def worlds(draw: st.DrawFn) -> dict[str, Known]:
+    world: dict[str, Known] = {}
     states: tuple[EntryState, ...] = ("pending", "held", "dead")
     for id_ in draw(st.sets(ids)):
         pending = draw(st.none() | contents(id_))
@@ -622,32 +621,34 @@ def batches(draw: st.DrawFn) -> Batch:
     return Batch(origin, NOW, draw(st.sampled_from(["send", "adopt"])), observations, gone)
 
 
-def applied(world: Mapping[str, Before], found: BatchPlan) -> dict[str, Before]:
+def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
     """The world as a store has it that wrote the plan."""
     after = dict(world)
     for row in (*found.new, *found.adopted):
         acknowledged = row.content if row in found.adopted else None
-        after[row.application_id] = Before(known(acknowledged, key=row.key))
+        after[row.application_id] = known(acknowledged, key=row.key)
     for moved in found.moved:
         one = after[moved.application_id]
-        after[moved.application_id] = one._replace(known=one.known._replace(key=moved.key, in_scope=True))
+        after[moved.application_id] = one._replace(key=moved.key, in_scope=True)
     for row in found.acknowledged:
         one = after[row.application_id]
-        after[row.application_id] = one._replace(known=one.known._replace(told=row.content))
+        after[row.application_id] = one._replace(told=row.content)
     for id_ in found.cancelled:
-        after[id_] = Before(after[id_].known._replace(waiting=None))
+        after[id_] = after[id_]._replace(waiting=None, state=None, reason=None, queued_at=None)
     for entry in found.enqueued:
         one = after[entry.application_id]
-        attempted = one.known.waiting is not None and one.known.waiting.attempted
+        attempted = one.waiting is not None and one.waiting.attempted
         waiting = Waiting(entry.content, attempted)
-        after[entry.application_id] = Before(one.known._replace(waiting=waiting), entry.state, entry.reason, entry.at)
+        after[entry.application_id] = one._replace(
+            waiting=waiting, state=entry.state, reason=entry.reason, queued_at=entry.at
+        )
     for id_ in found.out_of_scope:
-        after[id_] = after[id_]._replace(known=after[id_].known._replace(in_scope=False))
+        after[id_] = after[id_]._replace(in_scope=False)
     return after
 
 
 @given(world=worlds(), batch=batches())
-def test_what_was_applied_is_no_news_any_more(world: dict[str, Before], batch: Batch) -> None:
+def test_what_was_applied_is_no_news_any_more(world: dict[str, Known], batch: Batch) -> None:
     first = plan_batch(RULES, batch, world, Fuse())
     skipped = {skip.key: skip.reason for skip in first.skips if skip.reason is not None}
 
@@ -660,7 +661,7 @@ def test_what_was_applied_is_no_news_any_more(world: dict[str, Before], batch: B
 
 @given(world=worlds(), batch=batches())
 def test_nothing_is_written_of_what_is_unresolved_and_one_step_of_what_is_not(
-    world: dict[str, Before], batch: Batch
+    world: dict[str, Known], batch: Batch
 ) -> None:
     found = plan_batch(RULES, batch, world, Fuse())
 
@@ -674,10 +675,10 @@ def test_nothing_is_written_of_what_is_unresolved_and_one_step_of_what_is_not(
 
 
 @given(world=worlds(), batch=batches())
-def test_only_a_baseline_believes_a_deletion_at_once(world: dict[str, Before], batch: Batch) -> None:
+def test_only_a_baseline_believes_a_deletion_at_once(world: dict[str, Known], batch: Batch) -> None:
     found = plan_batch(RULES, batch, world, Fuse())
 
     for entry in found.enqueued:
-        latest = world[entry.application_id].known.latest if entry.application_id in world else None
+        latest = world[entry.application_id].latest if entry.application_id in world else None
         was_gone = latest is not None and latest.deleted
         assert batch.origin == "baseline" or was_gone or not entry.content.deleted
