@@ -5,14 +5,13 @@ temporary folder, listens on a unix socket there, trusts whoever can reach it, a
 leaving the `with`, an exception, Ctrl-C and kill -9 all end in the keeper (see `cdc_sync.demo.keeper`), which stops
 what is left and removes the folder.
 
-PostgreSQL refuses to run as root, so for root the server's processes run as `nobody`. Every one of them has a session
-of its own, hence is not hit by the Ctrl-C of the terminal's foreground group.
+PostgreSQL refuses to run as root, so for root the server's processes run as `nobody`. All are in the keeper's process
+group, hence are not hit by the Ctrl-C of the terminal's foreground group.
 
 The launcher needs nothing but the standard library, and waits for the server by the state in `postmaster.pid`, as
 pg_ctl does, so no refused connection is left in the server's log.
 """
 
-import json
 import os
 import pwd
 import shutil
@@ -22,11 +21,9 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BufferedRWPair
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -46,6 +43,7 @@ _LOCALES = ("C.UTF-8", "C")  # the first folds the case of accented letters, but
 _PATIENCE = 120.0
 _PAUSE = 0.01
 _TAIL = 50
+_LONGEST_ANSWER = 65_536
 
 # A socket's path is limited to 103 bytes by macOS, 107 by Linux; this leaves room for the folder's and the file's name.
 _LONGEST_TEMPORARY_FOLDER = 70
@@ -63,84 +61,71 @@ class PostgresFailedError(OperationError):
 class Kept:
     """A temporary folder, and processes that are gone with it; made by `kept()`."""
 
-    def __init__(self, keeper: BufferedRWPair, temporary: Path) -> None:
-        self._keeper = keeper
-        self._temporary = temporary
-        self._lock = threading.Lock()
-        folder = self._answer()
-        if isinstance(folder, dict):
-            raise PostgresFailedError(
-                f"no folder for PostgreSQL can be made in {temporary}: {folder['failed']}. TMPDIR chooses another one."
-            )
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, group: int, lifeline: int, started: list[subprocess.Popen[bytes]]) -> None:
+        self.folder = folder
+        self._group = group
+        self._lifeline = lifeline
+        self._started = started
 
-    def start(self, arguments: Sequence[str], *, log: Path, last: signal.Signals, **options: Any) -> int:
-        """Start a process and return its id.
+    def start(self, arguments: Sequence[str], *, log: Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a process in the folder.
 
         Args:
             arguments: the command line.
             log: where its output is appended.
-            last: the signal that ends it in the end.
             options: further ones of `subprocess.Popen`.
 
         Raises:
             PostgresFailedError: it cannot be started.
         """
-        answer = self._ask(
-            {
-                "args": arguments,
-                "log": str(log),
-                "last": last,
-                "stdin": subprocess.DEVNULL,
-                "start_new_session": True,
-                **options,
-            }
-        )
-        if isinstance(answer, str):
+        try:
+            with log.open("ab") as output:
+                process = subprocess.Popen(  # noqa: S603 - ours
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.folder,
+                    process_group=self._group,
+                    pass_fds=(self._lifeline,),
+                    **options,
+                )
+        except (OSError, subprocess.SubprocessError) as error:
             raise PostgresFailedError(
-                f"{arguments[0]} could not be run: {answer}. It must be a program for this machine, which its user can "
+                f"{arguments[0]} could not be run: {error}. It must be a program for this machine, which its user can "
                 "reach, in a folder that is not mounted noexec. TMPDIR chooses another temporary folder."
-            )
-        return int(answer)
-
-    def exit_code(self, pid: int) -> int | None:
-        """The exit code of a process, negative for the signal that it died of; None while it runs."""
-        code: int | None = self._ask(pid)
-        return code
-
-    def signal(self, pid: int, number: signal.Signals) -> None:
-        """Send a signal to a process, if it runs."""
-        # Its id is its own until its exit code has been asked for.
-        if self.exit_code(pid) is None:
-            os.kill(pid, number)
-
-    def _ask(self, request: object) -> Any:
-        with self._lock:
-            self._keeper.write(json.dumps(request).encode() + b"\n")
-            self._keeper.flush()
-            return self._answer()
-
-    def _answer(self) -> Any:
-        line = self._keeper.readline()
-        if not line:
-            raise PostgresFailedError(
-                f"the keeper of PostgreSQL's folder in {self._temporary} has ended: was it killed? Start again."
-            )
-        return json.loads(line)
+            ) from error
+        self._started.append(process)
+        return process
 
 
 @contextmanager
 def kept(temporary: Path) -> Iterator[Kept]:
-    """Make a folder in the temporary one; it is gone with its processes when the `with` is left."""
-    command = [sys.executable, "-I", "-S", keeper.__file__, str(temporary)]
+    """Make a folder in the temporary one; it is gone with its processes when the `with` is left.
+
+    Raises:
+        PostgresFailedError: it cannot be made.
+    """
     ours, its = socket.socketpair()
+    lifeline, held = os.pipe()
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(temporary), str(lifeline)]
     with its:
-        process = subprocess.Popen(command, stdin=its.fileno(), stdout=its.fileno(), cwd="/", start_new_session=True)  # noqa: S603 - ours
+        talk = its.fileno()
+        process = subprocess.Popen(command, stdin=talk, stdout=talk, pass_fds=(lifeline,), cwd="/", process_group=0)  # noqa: S603 - ours
+    os.close(lifeline)
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        with ours, ours.makefile("rwb") as talk:
-            yield Kept(talk, temporary)
+        with ours:
+            answer = os.fsdecode(ours.recv(_LONGEST_ANSWER))
+            if not answer.startswith("/"):
+                raise PostgresFailedError(
+                    f"no folder for PostgreSQL can be made in {temporary}: {answer}. TMPDIR chooses another one."
+                )
+            yield Kept(Path(answer), process.pid, held, started)
     finally:
-        process.wait()
+        os.close(held)
+        for each in (process, *started):
+            each.wait()
 
 
 class Server:
@@ -152,7 +137,6 @@ class Server:
         folder: that folder, with its data and its socket.
         port: its TCP port on 127.0.0.1, or None if it only listens on the socket.
         dsn: a URI of the database `postgres` for the superuser: by TCP if that was asked for, else by the socket.
-        pid: the process id of the postmaster; of the last one while the server is stopped.
     """
 
     def __init__(
@@ -178,7 +162,12 @@ class Server:
         self._settings = {**_SETTINGS, **settings, **where}
         self._account = account
         self.dsn = self.dsn_for("postgres")
-        self.pid = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster; of the last one while the server is stopped."""
+        return self._process.pid if self._process is not None else 0
 
     def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
         """A URI of another database, or for another user; neither needs a password."""
@@ -198,10 +187,10 @@ class Server:
             PostgresFailedError: it did not start, or not in time.
             RuntimeError: it runs already.
         """
-        if self.pid and self.kept.exit_code(self.pid) is None:
+        if self._process is not None and self._process.poll() is None:
             raise RuntimeError("the server runs already")
-        self.pid = self.spawn("postgres", self._data, self._settings)
-        code = self.wait_for(self.pid, "postgres was not ready", self._accepts_connections)
+        self._process = self.spawn("postgres", self._data, self._settings)
+        code = self.wait_for(self._process, "postgres was not ready", self._accepts_connections)
         if code is not None:
             raise self._failure(
                 f"postgres ended with exit code {code} instead of starting",
@@ -218,9 +207,9 @@ class Server:
         Raises:
             PostgresFailedError: it did not stop in time.
         """
-        if self.pid:
-            self.kept.signal(self.pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-            self.wait_for(self.pid, f"postgres (process {self.pid}) did not stop")
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            self.wait_for(self._process, f"postgres (process {self.pid}) did not stop")
 
     def create(self) -> None:
         """Make its data."""
@@ -235,29 +224,29 @@ class Server:
             f"Repair what its log names: often no space left in {self.folder.parent}; TMPDIR chooses another folder.",
         )
 
-    def spawn(self, program: str, data: Path, settings: Mapping[str, str], *arguments: str) -> int:
-        """Start one of the server's programs, as its user, on a folder of data; returns its process id."""
+    def spawn(self, program: str, data: Path, settings: Mapping[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+        """Start one of the server's programs, as its user, on a folder of data."""
         account = self._account
         whom = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": ()} if account else {}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return self.kept.start(
             [str(self.binaries.folder / program), "-D", str(data), *options, *arguments],
             log=self._log,
-            last=signal.SIGQUIT,  # an immediate shutdown: the data is of no worth
-            cwd=str(self.folder),
             # Not the present one, which may hold PG* variables, and secrets that the server's user may not see.
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(self.binaries.libraries)},
             **whom,
         )
 
-    def wait_for(self, pid: int, failed: str, ready: Callable[[], bool] = lambda: False) -> int | None:
+    def wait_for(
+        self, process: subprocess.Popen[bytes], failed: str, ready: Callable[[], bool] = lambda: False
+    ) -> int | None:
         """Wait until a process has ended, and return its exit code; None if it is ready before.
 
         Raises:
             PostgresFailedError: neither happened in time; the message says what has `failed`.
         """
         deadline = time.monotonic() + _PATIENCE
-        while (code := self.kept.exit_code(pid)) is None and not ready():
+        while (code := process.poll()) is None and not ready():
             if time.monotonic() > deadline:
                 raise self._failure(f"{failed} within {_PATIENCE:.0f} seconds", "Is the machine too busy?")
             time.sleep(_PAUSE)
@@ -294,7 +283,7 @@ def server(
         PostgresFailedError: it could not be started.
     """
     binaries = binaries or find_binaries()
-    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    account = _nobody() if os.geteuid() == 0 else None
     with kept(_temporary_folder(shared=account is not None)) as folder:
         if account is not None:
             binaries = _handed_over(folder.folder, binaries, account)
@@ -302,6 +291,15 @@ def server(
         running.create()
         running.start()
         yield running
+
+
+def _nobody() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("nobody")
+    except KeyError:
+        raise PostgresFailedError(
+            "PostgreSQL refuses to run as root, and there is no user nobody to run it: run this as an ordinary user."
+        ) from None
 
 
 def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -> Binaries:
@@ -322,11 +320,12 @@ def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -
 
 
 def _temporary_folder(*, shared: bool) -> Path:
-    """The usual one, unless the socket's path gets too long there, or another user could not work in it."""
+    """The usual one, unless it cannot hold the socket, or another user could not work in it."""
     usual = Path(tempfile.gettempdir()).resolve()
-    short = len(os.fsencode(usual)) <= _LONGEST_TEMPORARY_FOLDER
+    # For libpq and the server, a comma parts one socket's folder from the next one's.
+    suits = len(os.fsencode(usual)) <= _LONGEST_TEMPORARY_FOLDER and "," not in str(usual)
     usable = not shared or (_open_to_all(usual) and usual.stat().st_mode & stat.S_IWOTH)
-    return usual if short and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there
+    return usual if suits and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there
 
 
 def _open_to_all(path: Path) -> bool:

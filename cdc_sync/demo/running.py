@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import aiohttp
 import psycopg
@@ -37,7 +37,6 @@ PATIENCE = 20.0
 
 _POLL = 0.02
 
-_Found = TypeVar("_Found")
 Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -114,28 +113,16 @@ def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
     return found
 
 
-async def until(probe: Callable[[], Awaitable[_Found | None]], what: str) -> _Found:
-    """Wait for something that nobody announces; returns the first that the probe gives, other than None.
-
-    Raises:
-        DemoError: it did not happen in time.
-    """
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while (found := await probe()) is None:  # noqa: ASYNC110 - it happens in another process
-                await asyncio.sleep(_POLL)
-    except TimeoutError:
-        raise DemoError(f"waited in vain for {what}, for {PATIENCE:.0f} seconds") from None
-    return found
-
-
 class Daemon:
     """The demo's daemon, in a folder of the server's own.
 
     Attributes:
         config: its configuration.
         admin_url: the page of its admin server.
+        process: itself, once it has been started.
     """
+
+    process: subprocess.Popen[bytes]
 
     def __init__(self, postgres: Server, http: aiohttp.ClientSession, mode: Mode, base_url: str) -> None:
         folder = postgres.folder / "demo"
@@ -146,7 +133,6 @@ class Daemon:
         self._kept = postgres.kept
         self._http = http
         self._log = folder / "daemon.log"
-        self._pid = 0
         capture = f"mode: {mode}" + (", watermark: updated_at, poll_interval: 200ms" if mode == "poll" else "")
         dsn, state = postgres.dsn_for(_DATABASE, _ROLE), folder / "state.db"
         settings = {"dsn": dsn, "base_url": base_url, "state": state, "capture": capture, "admin_port": port}
@@ -158,8 +144,12 @@ class Daemon:
 
     def start(self) -> int:
         """Start it and return its process id; it is not ready yet."""
-        self._pid = self._kept.start(self.command("run"), log=self._log, last=signal.SIGKILL, env=_environment())
-        return self._pid
+        self.process = self._kept.start(self.command("run"), log=self._log, env=_environment())
+        return self.process.pid
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
 
     async def end(self, number: signal.Signals) -> int:
         """Send a signal that ends it; returns its exit code, negative for the signal that it died of.
@@ -167,12 +157,11 @@ class Daemon:
         Raises:
             DemoError: it does not end.
         """
-
-        async def ended() -> int | None:
-            return self._kept.exit_code(self._pid)
-
-        self._kept.signal(self._pid, number)
-        return await until(ended, f"the daemon to end after {number.name}")
+        self.process.send_signal(number)
+        try:
+            return await asyncio.to_thread(self.process.wait, PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise DemoError(f"waited in vain for the daemon to end after {number.name}") from None
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         """Wait until a condition holds of the report of its watch (see `GET /api/status`); returns the report.
@@ -180,21 +169,26 @@ class Daemon:
         Raises:
             DemoError: it does not, or the daemon has ended.
         """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                # Nobody announces it.
+                while (report := await self._report()) is None or not condition(report):  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL)
+        except TimeoutError:
+            raise DemoError(f"waited in vain for {what}, for {PATIENCE:.0f} seconds") from None
+        return report
 
-        async def satisfying() -> dict[str, Any] | None:
-            code = self._kept.exit_code(self._pid)
-            if code is not None:
-                raise DemoError(f"the daemon has ended, with exit code {code}; its log says why")
-            try:
-                async with self._http.get(f"{self.admin_url}/api/status", raise_for_status=True) as answer:
-                    everything = await answer.json()
-            except aiohttp.ClientError:
-                return None
-            report: dict[str, Any] = everything["watches"][0]
-            conditions = {each["name"]: each["message"] for each in everything["conditions"]}
-            return report if not wrong(conditions) and condition(report) else None
-
-        return await until(satisfying, what)
+    async def _report(self) -> dict[str, Any] | None:
+        """The report of its watch; None while anything is wrong."""
+        if (code := self.process.poll()) is not None:
+            raise DemoError(f"the daemon has ended, with exit code {code}; its log says why")
+        try:
+            async with self._http.get(f"{self.admin_url}/api/status", raise_for_status=True) as answer:
+                everything = await answer.json()
+        except aiohttp.ClientError:
+            return None
+        report: dict[str, Any] = everything["watches"][0]
+        return None if wrong({each["name"]: each["message"] for each in everything["conditions"]}) else report
 
     async def until_at_rest(self) -> dict[str, Any]:
         """Wait until nothing is left to send; returns the report."""
@@ -252,9 +246,10 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
             await ats.execute(text("ats.sql").encode())
             show.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {emulator.url}.")
             await show.set_up(mode, ats, daemon)
+            stack.callback(daemon.kill)
             result = await show.perform(ats, daemon)
             if keep:
-                await show.stay(_invitation(postgres, daemon, emulator.url))
+                await show.stay(postgres, daemon, emulator.url)
             code = await daemon.end(signal.SIGTERM) if result == 0 else 0  # as systemd would
         except (DemoError, psycopg.Error) as error:
             return show.fail(str(error), daemon)
@@ -352,9 +347,18 @@ class _Show:
             calls = [f"{said(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
             self._console.print(_row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim")))
 
-    async def stay(self, invitation: Text) -> None:
-        """Leave everything running, and show what HelloWork receives, until a signal comes."""
-        self._console.print(invitation, soft_wrap=True)
+    async def stay(self, postgres: Server, daemon: Daemon, emulator_url: str) -> None:
+        """Leave everything running, say what to try, and show what HelloWork receives, until a signal comes."""
+        psql = postgres.binaries.folder / "psql"
+        places = {
+            "dsn": postgres.dsn_for(_DATABASE),
+            "admin_url": daemon.admin_url,
+            "emulator_url": emulator_url,
+            "client": str(psql) if psql.exists() else "psql",
+            "command": " ".join(daemon.command()),
+        }
+        invitation = text("invitation.txt", **{name: escape(place) for name, place in places.items()})
+        self._console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
         self._stays = True
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -415,17 +419,3 @@ def after_sweeps(repairs: Mapping[str, int]) -> str:
         return "Sweeps compared the whole table again and again, and found nothing that capture had missed."
     found = ", ".join(f"{cause} ({number})" for cause, number in sorted(repairs.items()))
     return f"Found by nothing but sweeps, which compare the whole table: {found}."
-
-
-def _invitation(postgres: Server, daemon: Daemon, emulator_url: str) -> Text:
-    """Where everything is in a demo that was left running, and ready-made things to try."""
-    psql = postgres.binaries.folder / "psql"
-    told = {
-        "dsn": postgres.dsn_for(_DATABASE),
-        "admin_url": daemon.admin_url,
-        "emulator_url": emulator_url,
-        "client": str(psql) if psql.exists() else "psql",
-        "command": " ".join(daemon.command()),
-    }
-    escaped = {name: escape(value) for name, value in told.items()}
-    return Text.from_markup(text("invitation.txt", **escaped).removesuffix("\n"), emoji=False)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -360,10 +361,20 @@ class TestWhoRunsIt:
             assert one(running.dsn, "SELECT 1") == 1
         assert not running.folder.exists()
 
-    def test_a_temporary_folder_too_long_for_a_socket_is_not_used(
-        self, binaries: Binaries, temporary: Path, monkeypatch: pytest.MonkeyPatch
+    @as_root
+    def test_root_is_told_that_nobody_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(name: str) -> None:
+            raise KeyError(name)
+
+        monkeypatch.setattr(pwd, "getpwnam", missing)
+        with pytest.raises(PostgresFailedError, match="no user nobody"), server(Binaries(Path("/"))):
+            pytest.fail("it cannot start")
+
+    @pytest.mark.parametrize("name", ["d" * 80, "with,comma"], ids=["long", "comma"])
+    def test_a_temporary_folder_that_cannot_hold_the_socket_is_not_used(
+        self, binaries: Binaries, temporary: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        deep = temporary / ("d" * 80)
+        deep = temporary / name
         deep.mkdir()
         deep.chmod(0o1777)
         monkeypatch.setattr(tempfile, "tempdir", str(deep))

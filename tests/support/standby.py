@@ -48,8 +48,8 @@ class Standby:
             wait_until(lambda: not one(connection, "SELECT pg_is_in_recovery()"), "the standby is promoted")
 
     def _run(self, *arguments: str) -> None:
-        pid = self._primary.spawn("pg_ctl", self._data, {}, *arguments)
-        assert self._primary.wait_for(pid, "pg_ctl did not end") == 0, self._primary.log()
+        process = self._primary.spawn("pg_ctl", self._data, {}, *arguments)
+        assert self._primary.wait_for(process, "pg_ctl did not end") == 0, self._primary.log()
 
 
 @contextmanager
@@ -66,14 +66,14 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
         "fsync": "off",
     }
     # The server knows whom to run it as; its keeper ends the standby with the server if we cannot.
-    pid = server.spawn("postgres", data, options)
+    process = server.spawn("postgres", data, options)
     dsn = make_conninfo(server.dsn, port=port)
     try:
         wait_until(lambda: _answers(dsn), "the standby answers")
         yield Standby(dsn, server, data)
     finally:
-        server.kept.signal(pid, signal.SIGINT)
-        server.wait_for(pid, "the standby did not stop")
+        process.send_signal(signal.SIGINT)
+        server.wait_for(process, "the standby did not stop")
 
 
 def follow(dsn: str, data: Path, primary: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,19 +44,19 @@ class Node:
         self.dsn = make_conninfo(host=address, user=postgres.SUPERUSER, dbname="postgres", connect_timeout=5)
         self.data = data
         self.server = server
-        self._pid: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; returns when it answers."""
         options = {**_SETTINGS, "listen_addresses": self.address}
-        self._pid = self.server.spawn("postgres", self.data, options)
+        self._process = self.server.spawn("postgres", self.data, options)
         wait_until(self._answers, f"the server at {self.address} answers")
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it, as a crash unless told otherwise."""
-        if self._pid is not None:
-            self.server.kept.signal(self._pid, number)
-            self.server.wait_for(self._pid, f"the server at {self.address} did not stop")
+        if self._process is not None:
+            self._process.send_signal(number)
+            self.server.wait_for(self._process, f"the server at {self.address} did not stop")
 
     def set(self, name: str, value: str) -> None:
         """Change a setting that is read again while the server runs."""
