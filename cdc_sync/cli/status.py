@@ -20,9 +20,9 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
-from cdc_sync.store.lock import holder_of
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, Hit, Record, meant
+from cdc_sync.store.sqlite.schema import holder_of
 from cdc_sync.store.store import Store
 
 _LISTS = (

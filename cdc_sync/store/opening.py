@@ -19,11 +19,10 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Tell
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.errors import check_unconfigured, store_error
-from cdc_sync.store.lock import locked
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
-from cdc_sync.store.sqlite.schema import connect_copy
+from cdc_sync.store.sqlite.schema import connect_copy, locked
 from cdc_sync.store.store import Store
 
 

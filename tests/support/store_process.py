@@ -20,8 +20,8 @@ from itertools import count
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.store.lock import holder_of, locked
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite.schema import holder_of, locked
 from cdc_sync.store.store import Store
 from support.builders import a_baseline, an_observation, some_rules
 

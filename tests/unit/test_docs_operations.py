@@ -25,7 +25,7 @@ from cdc_sync.daemon.logs import EventLogger, Fields, Lines
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store import errors as store_errors
-from cdc_sync.store.postgres import connecting
+from cdc_sync.store.postgres import schema as postgres_schema
 from cdc_sync.store.sqlite import schema
 
 PACKAGE = Path(errors.__file__).parents[1]
@@ -121,7 +121,7 @@ class TestCodes:
             *((name.partition("/")[0], message) for name, message in errors.texts()["messages"].items()),
             *((name.partition("/")[0], message) for name, message in store_errors.texts()["messages"].items()),
             ("store-unusable", str(schema.translate(Path("state.db"), sqlite3.Error("disk full")))),
-            ("store-unusable", str(connecting.translate("postgresql://host/ats", psycopg.Error("disk full")))),
+            ("store-unusable", str(postgres_schema.translate("postgresql://host/ats", psycopg.Error("disk full")))),
         ],
     )
     def test_a_row_has_the_message_of_its_code(self, code: str, message: str) -> None:
@@ -137,7 +137,7 @@ class TestCodes:
         if database == "sqlite":
             assert all(str(schema.translate(Path("x"), error)).endswith(remedy) for error, remedy in of_sqlite)
         else:
-            assert all(str(connecting.translate("x=y", error)).endswith(remedy) for error, remedy in of_postgres)
+            assert all(str(postgres_schema.translate("x=y", error)).endswith(remedy) for error, remedy in of_postgres)
 
     def test_a_line_of_the_log_has_the_code(self) -> None:
         written: list[Fields] = []

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.store.postgres import living as module
-from cdc_sync.store.postgres.living import Living
+from cdc_sync.store.postgres import claims as module
+from cdc_sync.store.postgres.claims import Living
 
 
 async def test_a_suspended_machine_has_used_up_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from cdc_sync.config.models import sender_horizon
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.opening import opened_by_daemon, store_dsn
-from cdc_sync.store.postgres.living import BEAT
+from cdc_sync.store.postgres.claims import BEAT
 
 _ROWS = 10_000
 

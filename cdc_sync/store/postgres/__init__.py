@@ -12,7 +12,7 @@ Claiming waits for nobody else: it skips what is locked. What a decision is take
 Should PostgreSQL find a deadlock all the same, the whole step is done again.
 """
 
-from cdc_sync.store.postgres.copying import copy_to_sqlite
 from cdc_sync.store.postgres.driver import PostgresStore
+from cdc_sync.store.postgres.schema import copy_to_sqlite
 
 __all__ = ["PostgresStore", "copy_to_sqlite"]

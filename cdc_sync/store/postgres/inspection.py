@@ -11,9 +11,9 @@ from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.driver import about
 from cdc_sync.store.errors import failed, usable
-from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
+from cdc_sync.store.postgres.driver import PostgresTransaction
+from cdc_sync.store.postgres.schema import Connection, check_server, connected, translate, version_of
 from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
-from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction
 from cdc_sync.store.statements import migrations
 from cdc_sync.wall_clock import wall_clock
 

@@ -30,9 +30,8 @@ from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lock import holder_of
 from cdc_sync.store.protocol import Upgrading, not_reported
-from cdc_sync.store.sqlite.schema import connect, guarded, translate
+from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, translate
 from cdc_sync.store.statements import statements
 from cdc_sync.store.store import Store
 from cdc_sync.wall_clock import wall_clock

@@ -9,9 +9,8 @@ from pathlib import Path
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.store.errors import check_disk_space, failed, usable
-from cdc_sync.store.lock import holder_of
 from cdc_sync.store.sqlite.driver import run
-from cdc_sync.store.sqlite.schema import guarded, open_file, version_of
+from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
 from cdc_sync.store.statements import migrations
 
 

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 from cdc_sync.config import sessions
 from cdc_sync.demo.postgres import server
 from cdc_sync.source.connection import connected, pooled
-from cdc_sync.store.postgres.connecting import connected as store_connected
+from cdc_sync.store.postgres.schema import connected as store_connected
 
 _READER = """
 import asyncio, sys

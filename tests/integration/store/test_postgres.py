@@ -37,8 +37,8 @@ from cdc_sync.core.outbox import Verified
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
+from cdc_sync.store.postgres.claims import _bury
 from cdc_sync.store.postgres.inspection import check_store
-from cdc_sync.store.postgres.living import _bury
 from cdc_sync.store.protocol import Lease
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cdc_sync.core.findings import Finding
-from cdc_sync.store.lock import locked
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.inspection import check_store
+from cdc_sync.store.sqlite.schema import locked
 
 
 def found(path: Path) -> tuple[str | None, dict[str, Finding]]:

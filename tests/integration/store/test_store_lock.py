@@ -8,7 +8,7 @@ import pytest
 from support.store_process import store_process
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.store.lock import holder_of, locked
+from cdc_sync.store.sqlite.schema import holder_of, locked
 
 
 @pytest.fixture
