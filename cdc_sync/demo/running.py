@@ -201,6 +201,10 @@ class Daemon:
         """The lines of its log."""
         return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
 
+    def sweeps(self) -> int:
+        """How many it has ended, by its log."""
+        return sum('"event": "swept"' in line for line in self.log())
+
 
 def _environment() -> dict[str, str]:
     """The present environment, without what would lead a connection or a log elsewhere."""
@@ -233,49 +237,43 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
 async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     loop.add_signal_handler(signal.SIGTERM, lambda: task and task.cancel())
-    show = _Show(console)
     async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator(on_call=show.hear))
+        emulator = await stack.enter_async_context(Emulator())
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         daemon = Daemon(postgres, http, mode, emulator.url)
+        show = _Show(console, emulator, daemon)
         try:
             async with await Ats.connect(postgres.dsn, autocommit=True) as connection:
                 await connection.execute(f"CREATE DATABASE {_DATABASE}".encode())
             ats = await stack.enter_async_context(await Ats.connect(postgres.dsn_for(_DATABASE), autocommit=True))
             await ats.execute(text("ats.sql").encode())
             show.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {emulator.url}.")
-            await show.set_up(mode, ats, daemon)
+            await show.set_up(mode, ats)
             stack.callback(daemon.kill)
-            result = await show.perform(ats, daemon)
+            result = await show.perform(ats)
             if keep:
-                await show.stay(postgres, daemon, emulator.url)
+                await show.stay(postgres)
             code = await daemon.end(signal.SIGTERM) if result == 0 else 0  # as systemd would
         except (DemoError, psycopg.Error) as error:
-            return show.fail(str(error), daemon)
-        return result if code == 0 else show.fail(f"on SIGTERM the daemon ended with exit code {code}, not 0", daemon)
+            return show.fail(str(error))
+        return result if code == 0 else show.fail(f"on SIGTERM the daemon ended with exit code {code}, not 0")
 
 
 class _Show:
-    """What is shown, and what HelloWork has received so far."""
+    """What is shown of what HelloWork receives."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, emulator: Emulator, daemon: Daemon) -> None:
         self._console = console
-        self._received: list[Call] = []
+        self._emulator = emulator
+        self._daemon = daemon
         self._expected: list[str] = []
-        self._stays = False
 
-    def hear(self, call: Call) -> None:
-        """A call is over."""
-        self._received.append(call)
-        if self._stays:
-            self.say(f"  {said(call)}")
-
-    async def set_up(self, mode: Mode, ats: Ats, daemon: Daemon) -> None:
+    async def set_up(self, mode: Mode, ats: Ats) -> None:
         """Install as a DBA would, start the daemon, and wait for its baseline."""
         scripts = ("install", "grants") if mode == "notify" else ("grants",)
         for script in scripts:
-            command, environment = daemon.command("sql", script), _environment()
+            command, environment = self._daemon.command("sql", script), _environment()
             ended = await asyncio.to_thread(
                 subprocess.run, command, capture_output=True, encoding="utf-8", env=environment, check=False
             )
@@ -284,101 +282,103 @@ class _Show:
             await ats.execute(ended.stdout.encode())
         commands = " and ".join(f"`cdc-sync sql {script}`" for script in scripts)
         self.say(f"The DBA has run what {commands} printed.")
-        process = daemon.start()
-        report = await daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
+        process = self._daemon.start()
+        report = await self._daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
         self.say(
             f"The daemon runs (process {process}, capture.mode {mode}): {report['known']} applications known, "
-            f"{len(self._received)} calls.\n"
+            f"{len(self._emulator.calls)} calls.\n"
         )
 
-    async def perform(self, ats: Ats, daemon: Daemon) -> int:
+    async def perform(self, ats: Ats) -> int:
         """Play the scenario, wait until nothing more can come, and give the verdict; returns the exit code."""
-        self._console.print(
-            _row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
-        )
-        played = steps()
-        failure = []
+        self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
+        played, reasons = steps(), list[str]()
         with self._console.status("") as status:
             try:
                 for step in played:
                     status.update(Text(step.done))
-                    await self._play(step, ats, daemon)
+                    await self._play(step, ats)
                 status.update("Waiting to see whether anything more comes")
                 # Of two more sweeps the first may have begun before.
-                await daemon.until_at_rest()
-                sweeps = _sweeps(daemon)
-                await daemon.until(lambda _: _sweeps(daemon) >= sweeps + 2, "a sweep")
-                repairs = (await daemon.until_at_rest())["sweep_repairs"]
+                await self._daemon.until_at_rest()
+                sweeps = self._daemon.sweeps()
+                await self._daemon.until(lambda _: self._daemon.sweeps() >= sweeps + 2, "a sweep")
+                repairs = (await self._daemon.until_at_rest())["sweep_repairs"]
             except DemoError as error:
-                failure = [str(error)]
+                reasons.append(str(error))
             else:
                 silent = sum(bool(step.silent) for step in played)
-                totals = (f"{len(played)} done", f"{len(self._received)} sent", f"{silent} correctly not sent")
-                self._console.print(_row("", *totals))
+                sent = len(self._emulator.calls)
+                self._row("", f"{len(played)} done", f"{sent} sent", f"{silent} correctly not sent")
                 self.say(after_sweeps(repairs))
-        reasons = [*failure, *differences(self._expected, map(said, self._received))]
+        received = list(map(said, self._emulator.calls))
+        reasons += differences(self._expected, received)
         if reasons:
-            return self.fail("\n  ".join(["", *reasons]), daemon)
-        self.say(f"PASSED: HelloWork received {len(self._received)} calls, exactly the expected ones.", "bold green")
+            return self.fail("\n  ".join(["", *reasons]))
+        self.say(f"PASSED: HelloWork received {len(received)} calls, exactly the expected ones.", "bold green")
         return 0
 
-    async def _play(self, step: Step, ats: Ats, daemon: Daemon) -> None:
+    async def _play(self, step: Step, ats: Ats) -> None:
         """Play a step; it ends when its calls have arrived: for every application as many as are expected."""
         if self._console.is_interactive:
             await asyncio.sleep(_PAUSE)
-        before = len(self._received)
+        before = len(self._emulator.calls)
         self._expected += step.expected
         expected = Counter(map(application_of, self._expected))
         since, completed = 0.0, False
         try:
             for act in step.acts:
                 since = time.time()
-                await _do(act, ats, daemon)
-            await daemon.until(
-                lambda _: not expected - Counter(application_of(said(call)) for call in self._received),
+                await _do(act, ats, self._daemon)
+            await self._daemon.until(
+                lambda _: not expected - Counter(application_of(said(call)) for call in self._emulator.calls),
                 f"the calls after {step.done!r}",
             )
             completed = True
         finally:
-            received = self._received[before:]
+            received = self._emulator.calls[before:]
             completed = completed and not differences(step.expected, map(said, received))
             mark = Text("✓", "green") if completed else Text("✗", "bold red")
             # The two clocks are one, but it may be set; and a call can arrive before the statement's end is known here.
             calls = [f"{said(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
-            self._console.print(_row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim")))
+            self._row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim"))
 
-    async def stay(self, postgres: Server, daemon: Daemon, emulator_url: str) -> None:
+    async def stay(self, postgres: Server) -> None:
         """Leave everything running, say what to try, and show what HelloWork receives, until a signal comes."""
         psql = postgres.binaries.folder / "psql"
         places = {
             "dsn": postgres.dsn_for(_DATABASE),
-            "admin_url": daemon.admin_url,
-            "emulator_url": emulator_url,
+            "admin_url": self._daemon.admin_url,
+            "emulator_url": self._emulator.url,
             "client": str(psql) if psql.exists() else "psql",
-            "command": " ".join(daemon.command()),
+            "command": " ".join(self._daemon.command()),
         }
         invitation = text("invitation.txt", **{name: escape(place) for name, place in places.items()})
         self._console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
-        self._stays = True
+        self._emulator.on_call = lambda call: self.say(f"  {said(call)}")
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await stop.wait()
 
-    def fail(self, message: str, daemon: Daemon) -> int:
+    def fail(self, message: str) -> int:
         """Say what went wrong, with the end of the daemon's log; returns the exit code."""
         self.say(f"FAILED: {message}", "bold red")
-        self.say("\n".join(["The end of the daemon's log:", *(daemon.log()[-_TAIL:] or ["  (empty)"])]))
+        self.say("\n".join(["The end of the daemon's log:", *(self._daemon.log()[-_TAIL:] or ["  (empty)"])]))
         return 1
 
     def say(self, text: str, style: str = "") -> None:
         """Show a text."""
         self._console.print(Text(visible_lines(text), style), soft_wrap=True)
 
-
-def _sweeps(daemon: Daemon) -> int:
-    """How many sweeps it has ended, by its log."""
-    return sum('"event": "swept"' in line for line in daemon.log())
+    def _row(self, *cells: RenderableType) -> None:
+        """A line of the table: whether all is well, what was done, what was sent, what rightly not."""
+        row = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        row.add_column(width=1)
+        for share in (4, 5, 3):
+            row.add_column(ratio=share)
+        row.add_row(*cells)
+        self._console.print(row)
 
 
 async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
@@ -401,16 +401,6 @@ def console() -> Console:
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)
-
-
-def _row(*cells: RenderableType) -> Table:
-    """A line of the table: whether all is well, what was done, what was sent, what rightly not."""
-    row = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    row.add_column(width=1)
-    for share in (4, 5, 3):
-        row.add_column(ratio=share)
-    row.add_row(*cells)
-    return row
 
 
 def after_sweeps(repairs: Mapping[str, int]) -> str:

@@ -329,7 +329,7 @@ class _Wanted(BaseModel, extra="forbid"):
     count: Annotated[int, Field(ge=1)] = 1
 
 
-async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response:
+async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response:  # noqa: PLR0911 - each refusal
     """Do what a request requires, if it is allowed to."""
     host = request.headers.get("Host")
     # No browser leaves Host out.
@@ -337,16 +337,21 @@ async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response
         return refusal(421, f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1 or localhost")
     if not comes_from_ourselves(request, _OUR_SITES):
         return refusal(403, "this was requested by a page of another site")
+    name = request.path.removeprefix(PREFIX)
+    if (allow := _METHODS.get(name)) is None:
+        return refusal(404, f"No such path; expected {', '.join(PREFIX + each for each in _METHODS)}")
+    if request.method not in allow.split(", "):
+        return _wrong_method(request.method, allow)
     try:
-        return await _obey(emulator, request)
+        return await _obey(emulator, request.method, name, request.clone(client_max_size=MAX_CONTROL_BYTES))
     except ValidationError as error:
         return refusal(400, faults.explain(error))
     except (ValueError, faults.FaultError) as error:
         return refusal(400, str(error))
 
 
-async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  # noqa: PLR0911 - a table
-    match request.method, request.path.removeprefix(PREFIX):
+async def _obey(emulator: Emulator, method: str, name: str, request: web.BaseRequest) -> web.Response:
+    match method, name:
         case "GET", "calls":
             poll = _Wanted.model_validate(dict(request.query))
             # Fewer calls than hoped for are an answer, too.
@@ -361,7 +366,7 @@ async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  
         case "DELETE", "state":
             emulator.state = {}
         case "POST", "faults":
-            wanted = from_json(await _body(request))
+            wanted = from_json(await request.read())
             emulator.inject(*(wanted if isinstance(wanted, list) else [wanted]))
             return faults.answer([faults.describe(fault) for fault in emulator.faults])
         case "GET", "faults":
@@ -371,27 +376,8 @@ async def _obey(emulator: Emulator, request: web.BaseRequest) -> web.Response:  
         case "GET", "applications":
             return faults.answer(None if emulator.known is None else sorted(emulator.known))
         case "PUT", "applications":
-            emulator.known = _KNOWN.validate_json(await _body(request))
-        case _:
-            return _not_done(request.method, request.path.removeprefix(PREFIX))
+            emulator.known = _KNOWN.validate_json(await request.read())
     return web.Response(status=204)
-
-
-def _not_done(method: str, name: str) -> web.Response:
-    """The answer to what the control API does not do."""
-    if allow := _METHODS.get(name):
-        return _wrong_method(method, allow)
-    return refusal(404, f"No such path; expected {', '.join(PREFIX + each for each in _METHODS)}")
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    """The body, whatever its type: `curl -d` names a form."""
-    raw = bytearray()
-    while piece := await request.content.readany():
-        raw += piece
-        if len(raw) > MAX_CONTROL_BYTES:
-            raise web.HTTPRequestEntityTooLarge(MAX_CONTROL_BYTES, len(raw))
-    return bytes(raw)
 
 
 async def serve(
