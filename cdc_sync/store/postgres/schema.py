@@ -23,15 +23,9 @@ from cdc_sync.store.postgres.scripts import install, owners
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import copying
-from cdc_sync.store.statements import migrations
+from cdc_sync.store.statements import migrations, text
 
 Connection = AsyncConnection[tuple[Any, ...]]
-
-# Whatever the role or the database sets: a commit is on disk when it returns.
-_SETTINGS = b"""
-SELECT set_config('default_transaction_read_only', 'off', false),
-       CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
-"""
 
 _VERSION = b"SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'"
 
@@ -75,7 +69,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 async def configure(connection: Connection, *, statements_end: bool = True) -> None:
     """Set a new connection up; `statements_end` tells whether a statement may be ended that takes minutes."""
     await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
-    await connection.execute(_SETTINGS)
+    await connection.execute(text("postgres/session.sql").encode())
 
 
 async def prepare(

@@ -20,13 +20,6 @@ def _sql(name: str) -> str:
     return text(f"postgres/{name}.sql").rstrip("\n").replace("(TABLES)", f"({_NAMES})")
 
 
-_MIGRATION = """\
-    IF version < {number} THEN
-{statements}
-        {remember}
-    END IF;
-"""
-
 # With the sequences of identity columns.
 _RELATIONS = _sql("relations")
 
@@ -39,9 +32,6 @@ _OWNER = "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.
 _OURS = _sql("ours").replace("(RELATIONS)", _RELATIONS)
 
 _NOT_OURS = "\n" + _sql("not_ours")
-
-_FIRST = "INSERT INTO cdc_sync.about (name, value) VALUES ('schema', '1');"
-_NEXT = "UPDATE cdc_sync.about SET value = '{number}' WHERE name = 'schema';"
 
 
 def owners(tables: Iterable[QualifiedName]) -> str:
@@ -60,9 +50,8 @@ def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
     # An older daemon would go on with tables that it does not know: nobody registers between that look and the commit.
     parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), newest=len(scripts))]
     for number, script in enumerate(scripts, start=1):
-        remember = _FIRST if number == 1 else _NEXT.format(number=number)
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
-        parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
+        parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
     parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n"]
     name, readable = sql.Literal(daemon).as_string(), rights.readable(tables_owners, _RELATIONS)
     put_in = {"{daemon}": name, "{readable}": readable}
