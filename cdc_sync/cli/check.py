@@ -31,7 +31,8 @@ from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import POSITION
 from cdc_sync.store.errors import check_identity
-from cdc_sync.store.opening import check_store, opened_beside, stored_positions
+from cdc_sync.store.inspection import check_store, stored_positions
+from cdc_sync.store.opening import opened_beside
 from cdc_sync.wall_clock import wall_clock
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}

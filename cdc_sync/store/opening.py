@@ -5,7 +5,7 @@ The shared store is loaded where it is used: a daemon with a store of SQLite kee
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +15,10 @@ from cdc_sync.config import Config
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.delivery import longest_on_its_way
-from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Tell
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store.errors import check_unconfigured, store_error
+from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.sqlite import inspection as sqlite_inspection
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 from cdc_sync.store.store import Store
 
@@ -133,32 +130,3 @@ def tables_beside(config: Config) -> list[QualifiedName]:
 def place_of(config: Config) -> str:
     """Where the store is, for people."""
     return shown(store_dsn(config)) if config.state.backend == "postgres" else str(config.state.path)
-
-
-async def check_store(config: Config, tell: Tell) -> str | None:
-    """Tell what `cdc-sync check` finds of the store, and of watches in it that are no longer configured.
-
-    Returns the identity of the database that it belongs to; None if it belongs to none yet.
-    """
-    if config.state.backend == "postgres":
-        from cdc_sync.store.postgres import inspection as postgres_inspection  # noqa: PLC0415 - as the header says
-
-        bound = await postgres_inspection.check_store(store_dsn(config), tell, tables_beside(config))
-    else:
-        bound = await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
-    with suppress(StoreError):  # it does not exist yet, or what is wrong with it was told
-        async with opened_beside(config, read_only=True) as store:
-            for finding in check_unconfigured(await store.unconfigured(config.watches)):
-                tell(finding)
-    return bound
-
-
-async def stored_positions(config: Config, name: str) -> dict[str, str]:
-    """One of the capture positions, of each configured watch that has it; none if the store cannot be read."""
-    found: dict[str, str] = {}
-    with suppress(StoreError):  # as above
-        async with opened_beside(config, read_only=True) as store:
-            for watch in config.watches:
-                if value := (await store.positions(watch)).get(name):
-                    found[watch] = value
-    return found

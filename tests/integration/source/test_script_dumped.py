@@ -15,9 +15,9 @@ from cdc_sync.core.findings import Finding
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, uninstall, verify
+from cdc_sync.store.inspection import check_shared
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.postgres import scripts as store_scripts
-from cdc_sync.store.postgres.inspection import check_store
 
 TABLE = QualifiedName("public", "applications")
 
@@ -210,6 +210,6 @@ def copy_name(dsn: str) -> str:
 
 async def _checked(dsn: str) -> Finding:
     found: list[Finding] = []
-    await check_store(dsn, found.append, [TABLE])
+    await check_shared(dsn, found.append, [TABLE])
     (store,) = [each for each in found if each.check == "store"]
     return store

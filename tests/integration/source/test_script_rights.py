@@ -12,8 +12,8 @@ from support.watched import a_config, grant, install_triggers, run_script, some_
 from cdc_sync.core.findings import Finding
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, verify
+from cdc_sync.store.inspection import check_shared
 from cdc_sync.store.postgres import scripts as store_scripts
-from cdc_sync.store.postgres.inspection import check_store
 
 CHECK = """
 SELECT object, privilege FROM (
@@ -333,6 +333,6 @@ class TestStore:
     @staticmethod
     async def store_of(database: str, who: Roles) -> Finding:
         found: list[Finding] = []
-        await check_store(dsn_of(database, who.daemon), found.append)
+        await check_shared(dsn_of(database, who.daemon), found.append)
         (store,) = [each for each in found if each.check == "store"]
         return store

@@ -36,9 +36,9 @@ from cdc_sync.core.findings import Finding
 from cdc_sync.core.outbox import Verified
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
+from cdc_sync.store.inspection import check_shared
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.claims import _bury
-from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.protocol import Lease
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy
@@ -563,7 +563,7 @@ class TestUpgrading:
         with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
             connection.execute(scripts.install().encode())
         findings: list[Finding] = []
-        assert await check_store(database, findings.append) is None
+        assert await check_shared(database, findings.append) is None
         assert [(each.state, "process 4711 on older-host" in each.message) for each in findings] == [("failed", True)]
         let_leases_lapse(database)
 
@@ -607,7 +607,7 @@ class TestTheRole:
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
             await PostgresStore.open(own)
         findings: list[Finding] = []
-        assert await check_store(own, findings.append) is None
+        assert await check_shared(own, findings.append) is None
         assert [each.state for each in findings] == ["failed"]
         assert "cdc-sync sql install --store" in (findings[0].remedy or "")
         with dba(database) as connection:
@@ -672,7 +672,7 @@ class TestTheRole:
 class TestWhatCheckFinds:
     async def found(self, dsn: str) -> tuple[str | None, list[tuple[str, str]], str]:
         findings: list[Finding] = []
-        bound = await check_store(dsn, findings.append)
+        bound = await check_shared(dsn, findings.append)
         return bound, [(each.check, each.state) for each in findings], " ".join(map(str, findings))
 
     async def test_a_store_at_work(self, dsn: str, store: PostgresStore) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from cdc_sync.core.findings import Finding
+from cdc_sync.store.inspection import check_file
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.sqlite.inspection import check_store
 from cdc_sync.store.sqlite.schema import locked
 
 
 def found(path: Path) -> tuple[str | None, dict[str, Finding]]:
     findings: list[Finding] = []
-    bound = check_store(path, findings.append)
+    bound = check_file(path, findings.append)
     return bound, {finding.check: finding for finding in findings}
 
 

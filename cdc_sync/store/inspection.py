@@ -1,0 +1,177 @@
+"""The store as `cdc-sync check` finds it: looked at and left as it is, beside daemons that may be writing to it."""
+
+import asyncio
+import os
+import pwd
+import shutil
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from cdc_sync.config import Config
+from cdc_sync.config.dsn import shown
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.store.driver import about
+from cdc_sync.store.errors import check_disk_space, check_unconfigured, failed, usable
+from cdc_sync.store.opening import opened_beside, store_dsn, tables_beside
+from cdc_sync.store.postgres import schema
+from cdc_sync.store.postgres.driver import PostgresTransaction
+from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
+from cdc_sync.store.sqlite.driver import run
+from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
+from cdc_sync.store.statements import migrations
+from cdc_sync.wall_clock import wall_clock
+
+
+async def check_store(config: Config, tell: Tell) -> str | None:
+    """Tell what is found of the store, and of watches in it that are no longer configured.
+
+    Returns the identity of the database that it belongs to; None if it belongs to none yet.
+    """
+    if config.state.backend == "postgres":
+        bound = await check_shared(store_dsn(config), tell, tables_beside(config))
+    else:
+        bound = await asyncio.to_thread(check_file, config.state.path, tell)
+    with suppress(StoreError):  # it does not exist yet, or what is wrong with it was told
+        async with opened_beside(config, read_only=True) as store:
+            for finding in check_unconfigured(await store.unconfigured(config.watches)):
+                tell(finding)
+    return bound
+
+
+async def stored_positions(config: Config, name: str) -> dict[str, str]:
+    """One of the capture positions, of each configured watch that has it; none if the store cannot be read."""
+    with suppress(StoreError):  # as above
+        async with opened_beside(config, read_only=True) as store:
+            return {watch: at for watch in config.watches if (at := (await store.positions(watch)).get(name))}
+    return {}
+
+
+def check_file(path: Path, tell: Tell) -> str | None:
+    """Tell of the file, its folder, its disk and its lock.
+
+    Returns the identity of the database that the store belongs to; None if it belongs to none yet.
+    """
+    folder, user = path.absolute().parent, _user()
+    if not _is_folder(folder):
+        tell(failed("folder-missing", folder=folder, user=user))
+        return None
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        tell(failed("folder-unwritable", folder=folder, user=user))
+        return None
+    tell(check_disk_space(shutil.disk_usage(folder).free, str(folder)))
+    holder = holder_of(path)
+    by = "nobody: no daemon runs" if holder is None else f"the daemon (process {holder or 'unknown'})"
+    tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
+    if not path.exists():
+        tell(Finding("store", "ok", f"{path} does not exist yet: the daemon makes it at its first start"))
+        return None
+    files = [file for suffix in ("", "-wal", "-shm", ".lock") if (file := Path(f"{path}{suffix}")).exists()]
+    if unusable := [str(file) for file in files if not os.access(file, os.R_OK | os.W_OK, effective_ids=True)]:
+        tell(failed("files-unusable", user=user, files=", ".join(unusable), arguments=" ".join(unusable)))
+        return None
+    return _check_content(path, tell)
+
+
+def _check_content(path: Path, tell: Tell) -> str | None:
+    try:
+        store = open_file(path, read_only=True)
+        with guarded(path, store), closing(store):
+            version = version_of(store, path)
+            bound = run(store, "about", name="database") if version else []
+    except StoreError as error:
+        message, _, remedy = str(error).rpartition(". ")
+        if error.code == "store-unusable":
+            message, remedy = str(error), f"sqlite3 {path} 'PRAGMA integrity_check'"
+        tell(Finding("store", "failed", message, remedy))
+        return None
+    tell(usable(str(path), version, len(migrations("sqlite"))))
+    return str(bound[0][0]) if bound else None
+
+
+def _is_folder(folder: Path) -> bool:
+    """Whether it is there, or hidden from us by the folder above."""
+    try:
+        return folder.is_dir()
+    except PermissionError:
+        return True
+
+
+def _user() -> str:
+    """The user that this process runs as, by name if it has one."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+async def check_shared(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()) -> str | None:
+    """Tell of the database, the tables and the daemons.
+
+    Args:
+        dsn: where the store is.
+        tell: takes each finding.
+        tables: those that are watched in the store's database.
+
+    Returns the identity of the database that the store belongs to; None if it belongs to none yet.
+    """
+    try:
+        async with schema.connected(dsn) as connection:
+            schema.check_server(connection, dsn)
+            return await _check_schema(connection, dsn, tell, tables)
+    except (psycopg.Error, StoreError) as error:
+        said = schema.translate(dsn, error) if isinstance(error, psycopg.Error) else error
+        is_refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
+        tell(failed("refused" if is_refused else "unreachable", said=said))
+    return None
+
+
+async def _check_schema(
+    connection: schema.Connection, dsn: str, tell: Tell, tables: Iterable[QualifiedName]
+) -> str | None:
+    transaction, newest = PostgresTransaction(connection), len(migrations("postgres"))
+    store, version = f"the store in {shown(dsn)}", await schema.version_of(connection)
+    facts = {"store": store, "version": version, "newest": newest}
+
+    async def ask(query: str) -> list[tuple[Any, ...]]:
+        return await (await connection.execute(query.encode())).fetchall()
+
+    if version > newest:
+        tell(failed("newer", **facts))
+        return None
+    if version < newest and not (await transaction.rows("may_create"))[0][0]:
+        tell(failed("not-set-up", **facts))
+        return None
+    if version == 0:
+        tell(Finding("store", "ok", f"{store} does not exist yet: the daemon makes it at its first start"))
+        return None
+    if refused := [name for (name,) in await transaction.rows("refused", tables=list(TABLES))]:
+        tell(failed("tables-refused", tables=", ".join(refused), store=store))
+        return None
+    daemons = await transaction.rows("living")
+    by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
+    if version < newest and daemons:
+        tell(failed("older-daemon", by=by, **facts))
+        return None
+    undumped = await ask(unreadable(owners(tables)))
+    if others := await ask(exposed()):
+        tell(failed("rights-of-others", store=store, said=_listed(others)))
+    elif undumped:
+        tell(failed("not-dumped", store=store, said=_listed(undumped)))
+    else:
+        tell(usable(store, version, newest))
+    tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
+    before = wall_clock()
+    ((theirs, *_),) = await transaction.rows("clock")
+    found = clock_skew(theirs, before, wall_clock())
+    tell(check_clock("store-clock", "the clock of the store's server", found))
+    return await about(transaction, "database")
+
+
+def _listed(found: list[tuple[Any, ...]]) -> str:
+    return "; ".join(f"{name}: {what}" for _, name, what in found)
