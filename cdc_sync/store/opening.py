@@ -5,7 +5,7 @@ The shared store is loaded where it is used: a daemon with a store of SQLite kee
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -59,8 +59,7 @@ async def opened_copy(config: Config) -> AsyncIterator[Store]:
         await store.close()
 
 
-@asynccontextmanager
-async def opened_beside(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
+def opened_beside(config: Config, *, read_only: bool) -> AbstractAsyncContextManager[Store]:
     """The store, beside daemons that may be running.
 
     Raises:
@@ -69,8 +68,7 @@ async def opened_beside(config: Config, *, read_only: bool) -> AsyncIterator[Sto
     path = config.state.path
     if config.state.backend == "sqlite" and not path.exists():
         raise store_error("store-missing", store=path)
-    async with _opened(config, read_only=read_only) as store:
-        yield store
+    return _opened(config, read_only=read_only)
 
 
 @asynccontextmanager

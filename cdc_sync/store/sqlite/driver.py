@@ -222,7 +222,7 @@ class SqliteStore(Store):
     """The store in the file at `path`, which is made if it is missing.
 
     It may be opened several times (operator commands work beside the daemon); that only one daemon sends is
-    `lock.locked`'s business. A dry run has a store of its own, which `connected` makes.
+    `schema.locked`'s business. A dry run has a store of its own, which `connected` makes.
 
     Raises:
         StoreError: the file cannot be used; the message says why.
