@@ -29,7 +29,7 @@ from cdc_sync.source.expressions import SideTable, catalog, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
 from cdc_sync.source.grants import missing_grants, whole_table
 from cdc_sync.source.mapping import Mapping, check_time_zone
-from cdc_sync.source.polling import watermark_type
+from cdc_sync.source.reading import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked

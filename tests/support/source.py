@@ -11,8 +11,7 @@ from cdc_sync.core.rows import Row
 from cdc_sync.source.connection import Connection, Pool, connected, pooled
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.polling import WatermarkReader
-from cdc_sync.source.reading import Reader
+from cdc_sync.source.reading import Reader, WatermarkReader
 from cdc_sync.source.replica_guard import ReplicaGuard
 
 

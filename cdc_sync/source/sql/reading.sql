@@ -1,5 +1,5 @@
--- Parts of what reads a watch's table, and where its server stands: see `mapping.py`, `statements.py`, `reading.py`,
--- `polling.py` and `replica_guard.py`.
+-- Parts of what reads a watch's table, and where its server stands: see `mapping.py`, `statements.py`, `reading.py` and
+-- `replica_guard.py`.
 
 -- name: position
 -- A standby's snapshots have an xmin and an xmax of the same meaning. inet_server_addr() is NULL on a unix socket.

@@ -11,8 +11,7 @@ from support.source import Source, opened
 from support.watched import a_config
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.polling import WatermarkReader
-from cdc_sync.source.reading import Reader
+from cdc_sync.source.reading import Reader, WatermarkReader
 
 
 def microseconds(moment: datetime) -> int:
