@@ -29,8 +29,7 @@ from typing import NamedTuple
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.parts import nothing
-from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, all_ended
-from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.changelog import LEASE, Bell, ChangeLog, QueueFillsUpError, all_ended
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
 
@@ -149,7 +148,7 @@ class NotifyCapture(SweepOnlyCapture):
             return SweepOnlyCapture(connected, installed)
         capture = cls(connected, installed)
         if not connected.parts.dry_run:
-            # Now, since the baseline may take hours: see `source.bell`.
+            # Now, since the baseline may take hours: see `source.changelog`.
             await capture.bell.worked(begins=False)
         return capture
 

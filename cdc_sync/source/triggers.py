@@ -10,7 +10,7 @@
 - The log was full, or writing to it failed: the triggers count that in a sequence (`missed_changes`), since it is
   counted up in the ATS's own transaction and not rolled back with it. So it may count what was never committed, which
   costs one sweep in vain, and it counts before the commit, so whoever sweeps must first wait until the transactions
-  have ended that were writing when it was read (`bell.all_ended`).
+  have ended that were writing when it was read (`changelog.all_ended`).
 """
 
 from collections.abc import Iterator, Sequence

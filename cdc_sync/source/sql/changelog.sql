@@ -1,5 +1,5 @@
 -- What the daemon does with the change log, with the doorbell, and with the count of what was not recorded: see
--- `changelog.py`, `bell.py` and `triggers.py`.
+-- `changelog.py` and `triggers.py`.
 
 -- name: batch
 -- What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives

@@ -15,8 +15,7 @@ from support.sessions import Ats, OpenSession, end_sessions, one, run
 
 from cdc_sync.daemon.together import end
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.source.bell import LEASE
-from cdc_sync.source.changelog import Look, Lookout
+from cdc_sync.source.changelog import LEASE, Look, Lookout
 from cdc_sync.source.errors import SourceError
 
 NEVER = {"drain_interval": "1h"}

@@ -1,4 +1,4 @@
-"""The proof of `source.bell`, tried over every interleaving on a real server: a change is drained, or it rings.
+"""The proof of `source.changelog`, tried over every interleaving on a real server: a change is drained, or it rings.
 
 A writer's steps (begin with a snapshot, write, commit) are put between the daemon's statements in every order, from
 every state in which a daemon may find the bell. The daemon is the real one, stopped before each of its statements.
@@ -16,9 +16,8 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, run
 
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.source import bell
-from cdc_sync.source.bell import LEASE, Bell
-from cdc_sync.source.changelog import Look, Lookout
+from cdc_sync.source import changelog
+from cdc_sync.source.changelog import LEASE, Bell, Look, Lookout
 from cdc_sync.source.connection import Pool
 
 BEGIN = "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM public.applications"
@@ -182,7 +181,7 @@ async def stage(
     insert(ats, 1, "a1")
     listener = open_session()
     listener.execute("LISTEN cdc_sync")
-    take_id = bell.take_id
+    take_id = changelog.take_id
     async with open_rig() as rig:
         await rig.adopt()
         stage = Stage(rig, ats, open_session(), listener)
@@ -191,7 +190,7 @@ async def stage(
             await stage.gate.before_a_statement()
             return await take_id(pool)
 
-        monkeypatch.setattr(bell, "take_id", stepped_take_id)
+        monkeypatch.setattr(changelog, "take_id", stepped_take_id)
         yield stage
 
 

@@ -13,7 +13,7 @@ from support.sessions import Ats
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.config import Config
-from cdc_sync.source.bell import Bell, have_ended
+from cdc_sync.source.changelog import Bell, have_ended
 from cdc_sync.source.triggers import Installation
 
 RELATED = {

@@ -15,7 +15,7 @@ from support.rig import OpenRig
 from support.sessions import Ats, one, run
 from support.versions import major
 
-from cdc_sync.source.bell import Bell
+from cdc_sync.source.changelog import Bell
 
 
 class TestFedByLogicalReplication:

@@ -11,7 +11,7 @@ from support.versions import needs
 from support.watched import a_config, install_triggers
 
 from cdc_sync.demo.postgres import server as embedded_server
-from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, have_ended
+from cdc_sync.source.changelog import LEASE, Bell, QueueFillsUpError, have_ended
 from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
 

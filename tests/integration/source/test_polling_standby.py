@@ -11,8 +11,7 @@ from support.standby import standby_of
 from support.watched import a_config
 
 from cdc_sync.demo.postgres import Server
-from cdc_sync.source.bell import Bell
-from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.changelog import Bell, ChangeLog
 from cdc_sync.source.connection import pooled
 from cdc_sync.source.errors import SourceError
 

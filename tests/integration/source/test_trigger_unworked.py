@@ -7,7 +7,7 @@ from support.builders import WATCH
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers
 
-from cdc_sync.source.bell import Bell
+from cdc_sync.source.changelog import Bell
 from cdc_sync.source.connection import Pool, pooled
 
 DAY = 86_400

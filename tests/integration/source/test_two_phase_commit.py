@@ -12,7 +12,7 @@ from support.watched import a_config, install_triggers
 
 from cdc_sync.core.findings import Finding
 from cdc_sync.demo.postgres import server as embedded_server
-from cdc_sync.source.bell import Bell, have_ended
+from cdc_sync.source.changelog import Bell, have_ended
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import pooled
 
