@@ -90,7 +90,12 @@ def granted(
 
 def all_granted(grants: Grants) -> str:
     """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
-    return _part("all_granted", **grants)
+    return _part("all_granted", lacks=_part("lacks", **grants), **grants)
+
+
+def missing(grants: Grants) -> str:
+    """A query of what a role lacks, each as the GRANT that gives it."""
+    return _part("missing", lacks=_part("lacks", **grants), **grants)
 
 
 def take_back(grants: Grants) -> str:

@@ -24,8 +24,6 @@ from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate, unwritable
-from cdc_sync.source.grants import grants as grants_script
-from cdc_sync.source.grants import revokes
 from cdc_sync.source.side_table import IdTable, Link, told
 from cdc_sync.source.side_table import link as put_in
 from cdc_sync.source.triggers import verified
@@ -243,7 +241,7 @@ def grants(  # noqa: PLR0917 - typer's options
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
-        script = (revokes if revoke else grants_script)(target.config, user)
+        script = (scripts.revokes if revoke else scripts.grants)(target.config, user)
     _put_out(script, target.connection, apply=apply, store=store)
 
 

@@ -27,11 +27,10 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import SideTable, catalog, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
-from cdc_sync.source.grants import missing_grants, whole_table
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
-from cdc_sync.source.scripts import verify, verify_watches
+from cdc_sync.source.scripts import granting, missing_grants, verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.source.survey import survey
@@ -278,7 +277,7 @@ class _Watch:
 
     async def privileges(self) -> Finding:
         """Whether we may read the table and its schema: what the daemon has of its own is another matter."""
-        missing = await missing_grants(self._connection, self._name, self._watch, self.facts)
+        missing = [line for (line,) in await rows_of(self._connection, missing_grants(self._name, self._watch))]
         ours = ("cdc_sync.", "GRANT USAGE ON SCHEMA cdc_sync ")
         self.may_read = all(any(part in line for part in ours) for line in missing)
         if missing:
@@ -293,7 +292,7 @@ class _Watch:
             if not isinstance(error.__cause__, errors.InsufficientPrivilege):
                 raise
             user = sql.Identifier(self._connection.info.user)
-            grant = whole_table(self.facts.qualified, user)
+            grant = granting(self.facts.qualified, "SELECT", (), user)[-1]
             if self.facts.readable == self.facts.columns.keys():
                 # Then it is a function or a table that an expression names, and the server says which.
                 grant = render("GRANT USAGE ON SCHEMA … TO {};   -- or SELECT, or EXECUTE, on what is named", user)

@@ -1,11 +1,11 @@
-"""The DBA's scripts: rendered from the .sql files beside this module, without a connection.
+"""The DBA's scripts, grants included: rendered from the .sql files beside this module, without a connection.
 
 All SQL works on PostgreSQL 10 to 18 as it stands (triggers say EXECUTE PROCEDURE, which every version understands), so
 nothing is chosen by version. Identifiers and literals are put in with `psycopg.sql`.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from psycopg import sql
@@ -13,8 +13,18 @@ from psycopg import sql
 from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
-from cdc_sync.source.expressions import literals, sections, template
+from cdc_sync.source.expressions import (
+    Dependencies,
+    columns_of_related,
+    literals,
+    names,
+    sections,
+    template,
+    watched,
+)
+from cdc_sync.source.expressions import table as quoted
 from cdc_sync.source.recorders import (
     TRIGGERS,
     bell_of,
@@ -34,6 +44,18 @@ LONGEST_PATIENCE = timedelta(minutes=1)
 
 
 _PARTS = sections("parts.sql")
+
+_UNTOLD = """\
+-- An expression of this watch uses columns that cannot be told from its text: give it depends_on, or
+-- write t.column throughout, to get column-level privileges here."""
+
+_UNTOLD_OF_RELATED = """\
+-- Which columns of {table} the watch's expressions read cannot be told from their text: give it an alias
+-- (FROM table alias) and write alias.column throughout, to get column-level privileges here."""
+
+_IF_ROWS_ARE_HIDDEN = """\
+-- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every
+-- deletion waits for a person. Then also:"""
 
 
 def install(config: Config, patience: timedelta = PATIENCE) -> str:
@@ -156,6 +178,89 @@ def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str
         exposed=sql.SQL(exposed),
         unreadable=sql.SQL(unreadable),
     )
+
+
+def grants(config: Config, role: str) -> str:
+    """Column-level SELECT, and in notify mode the right to take the log and to arm the bell; nothing more."""
+    script = render(template("grants.sql").rstrip(), role=sql.Literal(role))
+    for name, watch in config.watches.items():
+        lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
+        script += "\n".join(["", "", f"-- Watch {name}", *lines])
+    granted = _block(rights.all_granted(_granted(config.watches, sql.Literal(role).as_string())))
+    return f"{script}\n\n-- GRANT only warns of what it leaves out.\n{granted}\n"
+
+
+def _grants(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
+    for number, (table, needed) in enumerate(_tables(watch)):
+        if not needed.complete:
+            yield _UNTOLD_OF_RELATED.format(table=visible(str(table))) if number else _UNTOLD
+        yield from granting(table, "SELECT", needed.columns if needed.complete else (), to)
+    yield _IF_ROWS_ARE_HIDDEN
+    policy = render("CREATE POLICY cdc_sync ON {} FOR SELECT TO {} USING (true);", quoted(watch.table), to)
+    yield f"-- {visible(policy)}"
+    for one, privileges in _log_rights(name, watch).items():
+        yield render("GRANT USAGE ON SCHEMA cdc_sync TO {};", to)
+        kind = "" if one == "changes" else "SEQUENCE "
+        yield render(f"GRANT {privileges} ON {kind}cdc_sync.{{}} TO {{}};", sql.Identifier(one), to)
+
+
+def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
+    """The GRANTs of privileges on a table, or on some of its columns."""
+    schema = (
+        [] if table.schema is None else [render("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(table.schema), to)]
+    )
+    which = sql.SQL(" ({})").format(names(columns)) if columns else sql.SQL("")
+    return [*schema, render(f"GRANT {privileges}{{}} ON {{}} TO {{}};", which, quoted(table), to)]
+
+
+def revokes(config: Config, role: str) -> str:
+    """What takes back all that `grants` gives, so that the role can be dropped."""
+    granted = _granted(config.watches, sql.Literal(role).as_string())
+    head = template("revokes.sql").replace("{revoked}", _block(rights.take_back(granted)))
+    policies = (render("DROP POLICY cdc_sync ON {};", quoted(each.table)) for each in config.watches.values())
+    return head + "".join(f"-- {visible(policy)}\n" for policy in policies)
+
+
+def missing_grants(name: str, watch: Watch) -> str:
+    """The query of the GRANTs that our role lacks for a watch."""
+    return rights.missing(_granted({name: watch}, "current_user"))
+
+
+def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
+    """The columns that are read of tables for a watch: of its own first."""
+    needed, watermark = watched(watch), watch.capture.needs.watermark
+    if watermark is not None:
+        needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
+    related = [(each.table, columns_of_related(watch, each.table)) for each in watch.related]
+    return [(watch.table, needed), *related]
+
+
+def _log_rights(name: str, watch: Watch) -> dict[str, str]:
+    """What a watch needs of the schema cdc_sync, as it stands in GRANT."""
+    if not watch.capture.needs.log:
+        return {}
+    return {"changes": "SELECT, DELETE, TRUNCATE", bell_of(name): "SELECT, UPDATE", missed_of(name): "SELECT"}
+
+
+def _block(body: str) -> str:
+    return render("DO $cdc_sync$\n{body}\n$cdc_sync$;", body=sql.SQL(body))
+
+
+def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
+    """What `grants` gives, as data; the role is given as SQL."""
+    read = [each for watch in watches.values() for each in _tables(watch)]
+    ours = {one: each for name, watch in watches.items() for one, each in _log_rights(name, watch).items()}
+    schemas = [table.schema for table, _ in read if table.schema is not None] + (["cdc_sync"] if ours else [])
+    tables = [
+        (_literal(table.schema), _literal(table.name), _literal(list(needed.columns)) if needed.complete else "NULL")
+        for table, needed in read
+    ]
+    privileges = [(_literal(one), _literal(each)) for one, each in ours.items()]
+    return rights.granted(role, list(dict.fromkeys(tables)), privileges, list(map(_literal, dict.fromkeys(schemas))))
+
+
+def _literal(value: object) -> str:
+    return sql.Literal(value).as_string()
 
 
 def for_psql(script: str) -> str:

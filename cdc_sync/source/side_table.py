@@ -21,8 +21,8 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate
 from cdc_sync.source.expressions import SideTable, sections, side_table, template
 from cdc_sync.source.facts import TableFacts, look_up, rows_of
-from cdc_sync.source.grants import granting
 from cdc_sync.source.recorders import render
+from cdc_sync.source.scripts import granting
 from cdc_sync.source.statements import id_in_url
 from cdc_sync.source.unreadable import columns_of, halved
 

@@ -236,6 +236,52 @@ BEGIN
     END IF;
 END;
 
+-- What a role lacks, as GRANT has it; `is_some`: of a whole table it may read some columns, maybe all that are used.
+-- name: lacks
+SELECT pg_catalog.format('CONNECT ON DATABASE %I', d.datname) AS what, d.datdba AS owner, false AS is_some
+          FROM pg_catalog.pg_database d
+         WHERE d.datname = pg_catalog.current_database()
+           AND NOT pg_catalog.has_database_privilege({role}::pg_catalog.name, d.oid, 'CONNECT')
+         UNION ALL
+        SELECT pg_catalog.format('USAGE ON SCHEMA %I', n.nspname), n.nspowner, false
+          FROM pg_catalog.pg_namespace n
+         WHERE n.nspname IN ({schemas})
+           AND NOT pg_catalog.has_schema_privilege({role}::pg_catalog.name, n.oid, 'USAGE')
+         UNION ALL
+        SELECT pg_catalog.format('SELECT%s ON %I.%I', CASE WHEN watched.columns IS NOT NULL THEN
+                   ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')' END,
+                   n.nspname, c.relname),
+               c.relowner,
+               watched.columns IS NULL
+                   AND pg_catalog.has_any_column_privilege({role}::pg_catalog.name, c.oid, 'SELECT')
+          FROM (VALUES {tables}) AS watched (schema, name, columns)
+          JOIN pg_catalog.pg_class c ON c.relname = watched.name
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+                    ELSE n.nspname = watched.schema END
+           AND (watched.columns IS NULL OR a.attname = ANY (watched.columns))
+           AND NOT pg_catalog.has_column_privilege({role}::pg_catalog.name, c.oid, a.attnum, 'SELECT')
+         GROUP BY n.nspname, c.relname, c.relowner, c.oid, watched.columns
+         UNION ALL
+        SELECT pg_catalog.format('%s ON %scdc_sync.%I', ours.privileges,
+                   CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END, c.relname),
+               c.relowner, false
+          FROM (VALUES {ours}) AS ours (name, privileges)
+          JOIN pg_catalog.pg_class c ON c.relname = ours.name
+         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+           AND EXISTS (SELECT FROM pg_catalog.unnest(pg_catalog.string_to_array(ours.privileges, ', ')) AS privilege
+                        WHERE NOT CASE c.relkind
+                            WHEN 'S' THEN pg_catalog.has_sequence_privilege({role}::pg_catalog.name, c.oid, privilege)
+                            ELSE pg_catalog.has_table_privilege({role}::pg_catalog.name, c.oid, privilege) END)
+
+-- name: missing
+SELECT pg_catalog.format('GRANT %s TO %I;', lacks.what, {role})
+  FROM (
+        {lacks}
+       ) AS lacks
+ WHERE NOT lacks.is_some
+
 -- name: all_granted
 DECLARE
     role CONSTANT pg_catalog.name := {role};
@@ -245,36 +291,7 @@ BEGIN
                pg_catalog.format('%s, which %I may grant', lacks.what, pg_catalog.pg_get_userbyid(lacks.owner)), '; ')
       INTO lacking
       FROM (
-        SELECT pg_catalog.format('CONNECT ON DATABASE %I', d.datname) AS what, d.datdba AS owner
-          FROM pg_catalog.pg_database d
-         WHERE d.datname = pg_catalog.current_database()
-           AND NOT pg_catalog.has_database_privilege(role, d.oid, 'CONNECT')
-         UNION ALL
-        SELECT pg_catalog.format('USAGE ON SCHEMA %I', n.nspname), n.nspowner
-          FROM pg_catalog.pg_namespace n
-         WHERE n.nspname IN ({schemas}) AND NOT pg_catalog.has_schema_privilege(role, n.oid, 'USAGE')
-         UNION ALL
-        SELECT pg_catalog.format('SELECT%s ON %I.%I',
-                   ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')',
-                   n.nspname, c.relname),
-               c.relowner
-          FROM (VALUES {tables}) AS watched (schema, name, columns)
-          JOIN pg_catalog.pg_class c ON c.relname = watched.name
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
-                    ELSE n.nspname = watched.schema END
-           AND (watched.columns IS NULL OR a.attname = ANY (watched.columns))
-           AND NOT pg_catalog.has_column_privilege(role, c.oid, a.attnum, 'SELECT')
-         GROUP BY n.nspname, c.relname, c.relowner
-         UNION ALL
-        SELECT pg_catalog.format('%s ON cdc_sync.%I', privilege, c.relname), c.relowner
-          FROM (VALUES {ours}) AS ours (name, privileges)
-          JOIN pg_catalog.pg_class c ON c.relname = ours.name
-         CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(ours.privileges, ', ')) AS privilege
-         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
-           AND NOT CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(role, c.oid, privilege)
-                                  ELSE pg_catalog.has_table_privilege(role, c.oid, privilege) END
+        {lacks}
            ) AS lacks;
     IF lacking IS NOT NULL THEN
         RAISE EXCEPTION USING

@@ -23,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from cdc_sync.config import load
 from cdc_sync.source import scripts
-from cdc_sync.source.grants import grants
+from cdc_sync.source.scripts import grants
 from cdc_sync.store.postgres import scripts as store_scripts
 from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
 from support.hellowork_server import HelloWork

@@ -7,8 +7,7 @@ from typing import Any
 import psycopg
 
 from cdc_sync.config import Config, Watch, parse
-from cdc_sync.source.grants import grants
-from cdc_sync.source.scripts import install, uninstall
+from cdc_sync.source.scripts import grants, install, uninstall
 from support.builders import WATCH
 
 COLUMNS: Mapping[str, Any] = {

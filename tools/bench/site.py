@@ -21,7 +21,7 @@ from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.config import Config, load
 from cdc_sync.demo.binaries import Binaries
 from cdc_sync.demo.postgres import Server, server
-from cdc_sync.source import grants, scripts
+from cdc_sync.source import scripts
 
 PATIENCE = 600.0
 """Seconds within which whatever is waited for must happen, on a slow machine too."""
@@ -265,7 +265,7 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
         )
         made.config.write_text(yaml.safe_dump(document))
         ats.execute(scripts.install(made.loaded).encode())
-        ats.execute(grants.grants(made.loaded, _DAEMON).encode())
+        ats.execute(scripts.grants(made.loaded, _DAEMON).encode())
         for table in _TABLES:
             ats.execute(sql.SQL("VACUUM ANALYZE {}").format(_named(table)))
         ats.execute("CHECKPOINT")

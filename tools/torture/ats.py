@@ -9,7 +9,7 @@ from support.postgres import create_ats
 
 from cdc_sync.config import Config
 from cdc_sync.source import scripts
-from cdc_sync.source.grants import grants
+from cdc_sync.source.scripts import grants
 from cdc_sync.store.postgres import scripts as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
 

@@ -23,7 +23,7 @@ from cdc_sync.demo.binaries import Binaries
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import EmulatorOptions
-from cdc_sync.source import grants, scripts
+from cdc_sync.source import scripts
 from trigger_cost.workloads import VARIANTS
 
 UNIT = Path(__file__).parents[2] / "systemd" / "cdc-sync.service"
@@ -144,7 +144,7 @@ def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
             dba.execute(template.format(table=table, name=sql.Literal(variant), rows=sql.Literal(rows)))
         loaded = load(config, {})
         dba.execute(scripts.install(loaded).encode())
-        dba.execute(grants.grants(loaded, _DAEMON).encode())
+        dba.execute(scripts.grants(loaded, _DAEMON).encode())
         port = int(document["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(config), "run"]
         daemon = DaemonProcess(arguments, {}, Path(folder) / "daemon", port, admin_token="")

@@ -166,17 +166,6 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
  WHERE c.relname::text = ANY (%s)
 
--- name: privileges_held
--- Whatever is not there yet is no matter of privileges.
-SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
-       ARRAY(SELECT privilege FROM unnest(CASE c.relkind WHEN 'S' THEN '{SELECT, UPDATE}'::text[]
-                                                         ELSE '{SELECT, DELETE, TRUNCATE}' END) AS privilege
-              WHERE CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, privilege)
-                                   ELSE pg_catalog.has_table_privilege(c.oid, privilege) END)
-  FROM pg_catalog.pg_namespace n
-  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = ANY (%s)
- WHERE n.nspname = 'cdc_sync'
-
 -- name: unseen
 -- Tables for whose rows the triggers of a watch's tables do not fire, though they are read with these.
 -- As above, not by to_regclass.

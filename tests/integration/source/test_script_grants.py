@@ -10,7 +10,7 @@ from support.sessions import Ats, OpenSession, rows, run
 from support.watched import a_config, grant, install_triggers, some_config
 
 from cdc_sync.config import Config
-from cdc_sync.source.grants import grants
+from cdc_sync.source.scripts import grants
 
 MAY_READ = """
 SELECT attname::text FROM pg_attribute
