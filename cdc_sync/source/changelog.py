@@ -28,7 +28,7 @@ from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection, Pool, Rows, fetched, own_row, with_position
+from cdc_sync.source.connection import Connection, Pool, Rows, own_row, rows_of, with_position
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import sections
 from cdc_sync.source.reading import Read, Reader
@@ -112,7 +112,7 @@ class Lookout:
         await asyncio.sleep(self._pause)
         self._next = None  # whoever asks from here on is answered by another
         begun = time.monotonic()
-        look = partial(self._pool.read, _DOING, partial(fetched, query=_LOOK))
+        look = partial(self._pool.read, _DOING, partial(rows_of, query=_LOOK))
         try:
             ((oldest, watches, _),) = await look()
         except SourceError as error:
@@ -260,7 +260,7 @@ class ChangeLog:
 
         async def shorten(connection: Connection) -> None:
             try:
-                if (True,) not in await fetched(connection, query):
+                if (True,) not in await rows_of(connection, query):
                     return
             except errors.LockNotAvailable:
                 return  # somebody rewrites it

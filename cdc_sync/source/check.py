@@ -20,10 +20,10 @@ from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.source.check_watch import check_left_over, check_watch, found
-from cdc_sync.source.connection import Connection, connected
+from cdc_sync.source.connection import Connection, connected, rows_of
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.expressions import catalog
-from cdc_sync.source.facts import ServerFacts, asking_shortly, rows_of, server_facts
+from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.source.replica_guard import ReplicaGuard, ask
 from cdc_sync.source.session import primary_session
 

@@ -23,10 +23,10 @@ from cdc_sync.config.models import Related, bare_column
 from cdc_sync.core.findings import Finding, Plan, State, Tell, plan_indexes, plan_is_in_order, plan_seeks
 from cdc_sync.core.identifiers import written
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection
+from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import SideTable, catalog, sections
-from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
+from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
@@ -184,7 +184,7 @@ class _Watch:
         if missing := self._missing("related", named, seen):
             return missing
         shown, watched = seen.qualified, self.facts.qualified
-        if not any(unique <= set(side.key) for unique in seen.unique):
+        if not any(set(unique) <= set(side.key) for unique in seen.unique):
             return self._found("related/several-ids", table=shown, names=_listed(side.key), how=_how(seen))
         if self.facts.kind not in _TABLES or (self.facts.kind == _PARTITIONED and self._version < _REFERRED_SINCE):
             return None  # no foreign key can lead to it
@@ -268,7 +268,7 @@ class _Watch:
             return self._found("key/not-of-a-table", **about)
         if table.kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
             return self._found("key/of-partitions", **about)
-        if not any(unique <= set(key) for unique in table.unique):
+        if not any(set(unique) <= set(key) for unique in table.unique):
             return self._found("key/not-unique", **about)
         if nullable := [written(name) for name in key if name not in table.not_null]:
             set_ = (f"ALTER TABLE {table.qualified} ALTER COLUMN {name} SET NOT NULL;" for name in nullable)
@@ -293,7 +293,7 @@ class _Watch:
                 raise
             user = sql.Identifier(self._connection.info.user)
             grant = granting(self.facts.qualified, "SELECT", (), user)[-1]
-            if self.facts.readable == self.facts.columns.keys():
+            if set(self.facts.readable) == self.facts.columns.keys():
                 # Then it is a function or a table that an expression names, and the server says which.
                 grant = render("GRANT USAGE ON SCHEMA … TO {};   -- or SELECT, or EXECUTE, on what is named", user)
             return self._found("columns/not-granted", grant, reason=error.message)

@@ -209,7 +209,7 @@ class Pool(AsyncConnectionPool[Connection]):
         Raises:
             SourceError: as `ask` does.
         """
-        return await self.ask(doing, lambda connection: fetched(connection, query, parameters))
+        return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
         """What a statement `with_position` gives; again for moments while it meets a server that is behind.
@@ -246,7 +246,7 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                     # The same other one twice: that is where the address leads now.
                     if left == 0 or server == before or pool.guard.is_on(server):
                         await pool.guard.meet(connection)
-                        ((process, _),) = await fetched(connection, sections("sessions.sql")["configure"])
+                        ((process, _),) = await rows_of(connection, sections("sessions.sql")["configure"])
                         if process == connection.info.backend_pid:
                             connection.prepare_threshold = sys.maxsize  # never by itself: see `Pool`
                         pool.refused = None
@@ -284,7 +284,7 @@ async def pooled(
         await pool.close(timeout=2)
 
 
-async def fetched(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+async def rows_of(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
     """The rows that a statement gives on a connection.
 
     Raises:

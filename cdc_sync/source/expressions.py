@@ -66,8 +66,9 @@ def sections(file: str) -> dict[str, str]:
 
 
 def catalog(name: str) -> str:
-    """A statement of `sql/catalog.sql`."""
-    return sections("catalog.sql")[name]
+    """A statement of `sql/catalog.sql`, with those that it names in braces put in."""
+    found = sections("catalog.sql")
+    return re.sub(r"\{(\w+)\}", lambda other: found.get(other[1], other[0]), found[name])
 
 
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")

@@ -1,12 +1,12 @@
 """What the server is, where it is reached, and which tables it has: the catalog's answers. No row is read."""
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.connection import Connection, asking, connected
+from cdc_sync.source.connection import Connection, asking, connected, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.replica_guard import IDENTITY, ReplicaPosition, ask
@@ -69,7 +69,6 @@ class TableFacts:
         name: its name in it.
         kind: `pg_class.relkind`.
         estimate: the planner's row count; 0 if it knows none.
-        usable: whether we have USAGE on its schema.
         columns: its columns in order, each with its type as SQL writes it.
         not_null: those that are never NULL.
         readable: those that we may read.
@@ -80,11 +79,10 @@ class TableFacts:
     name: str
     kind: str
     estimate: int
-    usable: bool
     columns: Mapping[str, str]
-    not_null: frozenset[str]
-    readable: frozenset[str]
-    unique: tuple[frozenset[str], ...]
+    not_null: Sequence[str]
+    readable: Sequence[str]
+    unique: Sequence[Sequence[str]]
 
     @property
     def qualified(self) -> QualifiedName:
@@ -102,15 +100,6 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
     async with asking(doing), connection.transaction():
         await connection.execute(sections("sessions.sql")["bounds"])
         yield
-
-
-async def rows_of(connection: Connection, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
-    """The rows that a statement gives on a connection.
-
-    Raises:
-        psycopg.Error: it fails.
-    """
-    return await (await connection.execute(query, parameters)).fetchall()
 
 
 async def server_facts(connection: Connection) -> ServerFacts:
@@ -133,14 +122,9 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
     found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
     if not found:
         return None
-    ((oid, schema, name, kind, estimate, is_usable),) = found
-    columns = await rows_of(connection, catalog("columns"), {"tables": [oid]})
-    indexes = await rows_of(connection, catalog("indexes"), {"tables": [oid]})
-    types = {column: type_ for _, column, type_, *_ in columns}
-    not_null = frozenset(column for _, column, _, _, mandatory, *_ in columns if mandatory)
-    readable = frozenset(column for _, column, *_, may_read in columns if may_read)
-    unique = tuple(frozenset(names) for *_, is_unique, names in indexes if is_unique)
-    return TableFacts(schema, name, kind, estimate, is_usable, types, not_null, readable, unique)
+    ((oid, *facts),) = found
+    ((described,),) = await rows_of(connection, catalog("table"), {"tables": [oid]})
+    return TableFacts(*facts, *json.loads(described))
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
@@ -153,7 +137,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         found = await look_up(connection, table)
         others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list("rpvmf")})
     if found is None:
-        names = [str(QualifiedName(*names)) for _, *names, _, _, _ in others]
+        names = [str(QualifiedName(*names)) for _, *names, _, _ in others]
         alike = [name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]]
         close = get_close_matches(str(table), names, n=3) or alike
         hint = f" Did you mean {' or '.join(close)}?" if close else ""

@@ -20,7 +20,7 @@ from psycopg import sql
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection, Pool, Rows, fetched, with_position
+from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
 from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.row_security import Hiding
@@ -262,7 +262,7 @@ class Reader:
 
     async def fetch(self, query: str, parameters: Sequence[Any]) -> Rows:
         """What a statement `with_position` gives."""
-        return await self.pool.read(self._doing, lambda connection: fetched(connection, query, parameters))
+        return await self.pool.read(self._doing, lambda connection: rows_of(connection, query, parameters))
 
     async def _read(self, query: str, parameters: Sequence[Any], *, doubting: bool = False) -> tuple[Read, bool]:
         """Run a statement that gives rows; and whether it was ended, since they became too large together.
@@ -274,10 +274,10 @@ class Reader:
         async def read(connection: Connection) -> Rows:
             nonlocal hidden_by
             if not doubting:
-                return await fetched(connection, query, parameters)
+                return await rows_of(connection, query, parameters)
             # Leaving the pool's block commits, or rolls back if there is an exception.
             await connection.execute(self._begin_doubting)
-            found = await fetched(connection, query, parameters)
+            found = await rows_of(connection, query, parameters)
             hidden_by = frozenset(await row_security.hiding(connection))
             return found
 

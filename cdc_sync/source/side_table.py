@@ -17,10 +17,10 @@ from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.rows import Key
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection
+from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import translate
 from cdc_sync.source.expressions import SideTable, sections, side_table, template
-from cdc_sync.source.facts import TableFacts, look_up, rows_of
+from cdc_sync.source.facts import TableFacts, look_up
 from cdc_sync.source.recorders import render
 from cdc_sync.source.scripts import granting
 from cdc_sync.source.statements import id_in_url

@@ -21,10 +21,9 @@ from psycopg import sql
 from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.reasons import coded
-from cdc_sync.source.connection import Connection, Pool, asking
+from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import unwritable
 from cdc_sync.source.expressions import catalog, sections
-from cdc_sync.source.facts import rows_of
 from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
 

@@ -10,8 +10,7 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identit
 
 -- name: relation
 -- `to_regclass` would refuse to look into a schema that the role may not use.
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relname = %(name)s
@@ -21,8 +20,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.relt
 -- A table that was never analysed has -1 rows, and before PostgreSQL 14 as many as an empty one.
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
        CASE WHEN c.reltuples > 0 OR (c.reltuples = 0 AND current_setting('server_version_num')::int >= 140000)
-            THEN c.reltuples::bigint END,
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+            THEN c.reltuples::bigint END
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
@@ -45,11 +43,10 @@ WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS 
       FROM base
      ORDER BY relation, number, depth DESC
 )
-SELECT d.relation, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
+SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
        pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT')
   FROM described d
   JOIN pg_catalog.pg_type t ON t.oid = d.type
- ORDER BY d.relation, d.number
 
 -- Of the planner's statistics only the number of different values: `most_common_vals` and the histograms are values of
 -- rows. Above zero it is a number, below zero a share of the rows.
@@ -63,7 +60,8 @@ SELECT c.oid, s.attname::text,
 
 -- name: indexes
 -- The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
-SELECT i.indrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.names
+-- Before PostgreSQL 12 a table WITH OIDS may have one of a system column.
+SELECT i.indrelid, i.indexrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.names
   FROM pg_catalog.pg_index i
  CROSS JOIN LATERAL (
     SELECT array_agg(a.attname::text ORDER BY part.position) AS names
@@ -71,8 +69,8 @@ SELECT i.indrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.na
       JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
      WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
  ) parts
- WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND i.indexprs IS NULL AND parts.names IS NOT NULL
- ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
+ WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND parts.names IS NOT NULL
+   AND 0 < ALL (i.indkey::int2[])
 
 -- name: references
 SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.attname::text
@@ -82,6 +80,46 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
   JOIN pg_catalog.pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
   JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
+
+-- name: table
+-- One table's columns with their types, those that are never NULL, those that we may read, and what its unique indexes
+-- are on.
+WITH columns (relation, number, name, type, is_enum, not_null, is_readable) AS ({columns}),
+     indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
+SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
+           coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
+           coalesce(json_agg(name) FILTER (WHERE is_readable), '[]'),
+           coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'))::text
+  FROM columns
+
+-- name: tables
+-- What `cdc-sync init` is to know of tables: the key's columns, of the primary one or else of the first other one
+-- without NULLs; and each column.
+WITH columns (relation, number, name, type, is_enum, not_null, is_readable) AS ({columns}),
+     indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
+     starts (relation, name, is_unique) AS (
+    SELECT relation, names[1], bool_or(is_unique AND cardinality(names) = 1) FROM indexes GROUP BY 1, 2
+), keys (relation, names) AS (
+    SELECT DISTINCT ON (relation) relation, names
+      FROM indexes i
+     WHERE is_primary OR (is_unique AND NOT EXISTS (
+           SELECT FROM columns c WHERE c.relation = i.relation AND c.name = ANY (i.names) AND NOT c.not_null))
+     ORDER BY relation, NOT is_primary, index
+), leads (relation, name, schema, "table", key) AS ({references}),
+     referring (relation, name, reference) AS (
+    SELECT DISTINCT ON (relation, name) relation, name, json_build_array(schema, "table", key) FROM leads
+), different (relation, name, number) AS ({different_values})
+SELECT relation, json_build_array(
+           coalesce(array_to_json(keys.names), '[]'),
+           json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum, 'not_null', not_null,
+               'indexed', starts.name IS NOT NULL, 'unique', coalesce(starts.is_unique, false),
+               'reference', reference, 'distinct', different.number) ORDER BY columns.number))::text
+  FROM columns
+  LEFT JOIN keys USING (relation)
+  LEFT JOIN starts USING (relation, name)
+  LEFT JOIN referring USING (relation, name)
+  LEFT JOIN different USING (relation, name)
+ GROUP BY relation, keys.names
 
 -- name: foreign_keys
 -- From one table to another: the name, what a deletion there does here, and the columns here.
