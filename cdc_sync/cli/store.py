@@ -15,10 +15,10 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.watch import positions_elsewhere
-from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
-from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.sqlite import copy_store
 
@@ -62,9 +62,9 @@ async def _adopt(config: Config, *, sure: bool) -> None:
     async with opened_alone(config) as store:
         bound, hosts = await store.identity(), await store.hosts()
         async with connected(dsn) as connection:
-            async with asking("reading the server's identity"):
-                identity, position = (await server_facts(connection)).identity, await ask(connection)
-                here = await whereabouts(dsn, connection)
+            server = await server_facts(connection)
+            identity, position = server.identity, server.position
+            here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection)
         stored = {watch: await store.positions(watch) for watch in config.watches}
         behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]

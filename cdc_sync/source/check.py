@@ -24,7 +24,7 @@ from cdc_sync.source.connection import Connection, connected, rows_of
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.expressions import catalog
 from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
-from cdc_sync.source.replica_guard import ReplicaGuard, ask
+from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.session import primary_session
 
 _OLDEST, _NEWEST = 10, 18
@@ -69,7 +69,7 @@ async def check_database(
             for finding in _standby(config, facts):
                 tell(finding)
             for name, position in (read or {}).items():
-                tell(await _replica_position(connection, name, position))
+                tell(_replica_position(facts, name, position))
             # Which daemons do the watches' locks keep away? A standby's own are known to nobody else. A shared store
             # decides who captures, wherever its daemons read.
             if facts.in_recovery and config.state.backend != "postgres":
@@ -147,14 +147,12 @@ def _standby(config: Config, facts: ServerFacts) -> Iterator[Finding]:
         yield found("standby/polled" if facts.in_recovery else "standby/primary")
 
 
-async def _replica_position(connection: Connection, watch: str, read: str) -> Finding:
+def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
     """Whether the server shows all that was read of a watch; `read` is what the store has of that."""
-    async with asking_shortly(connection, "asking how far the server is"):
-        now = await ask(connection)
     guard = ReplicaGuard()
     guard.load(read)
     try:
-        guard.check(now)
+        guard.check(facts.position)
     except SourceError as error:
         return found("replica-position/behind", watch=watch, reason=error.message)
     return found("replica-position/reached", watch=watch)

@@ -30,7 +30,7 @@ from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
 from cdc_sync.source.errors import SourceError, source_error, translate
 from cdc_sync.source.expressions import sections
-from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ReplicaPosition, ask
+from cdc_sync.source.replica_guard import NOW, NOW_AND_IDENTITY, ReplicaGuard, ReplicaPosition
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -242,7 +242,8 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                     connection = await super().connect(*args, autocommit=True, prepare_threshold=None, **kwargs)
                     unless_kept.push_async_callback(connection.close)
                     await connection.execute(session_settings(connection.info.server_version))
-                    server = ReplicaPosition.from_text(await ask(connection)).server
+                    ((position, _),) = await rows_of(connection, NOW_AND_IDENTITY)
+                    server = ReplicaPosition.from_text(position).server
                     # The same other one twice: that is where the address leads now.
                     if left == 0 or server == before or pool.guard.is_on(server):
                         await pool.guard.meet(connection)

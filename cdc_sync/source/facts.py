@@ -17,7 +17,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking, connected, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import catalog, sections
-from cdc_sync.source.replica_guard import IDENTITY, ReplicaPosition, ask
+from cdc_sync.source.replica_guard import IDENTITY, NOW, ReplicaPosition
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names for one address; with one port they lead to one server."""
@@ -30,7 +30,7 @@ _MOST_ASKED = 4
 
 _PORT = "5432"
 
-_SERVER = sql.SQL(catalog("server")).format(identity=IDENTITY)
+_SERVER = sql.SQL(catalog("server")).format(identity=IDENTITY, position=NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class ServerFacts:
         version: as `server_version_num`: 150004 for 15.4.
         in_recovery: whether it is a standby.
         identity: names the database so that a copy elsewhere has another one.
+        position: how far it is: see `replica_guard`.
         prepares_transactions: whether transactions may be committed in two phases.
         waits_for_standbys: whether commits may wait for a synchronous standby.
         user: whom we are logged in as.
@@ -52,6 +53,7 @@ class ServerFacts:
     version: int
     in_recovery: bool
     identity: str
+    position: str = field(compare=False)
     prepares_transactions: bool
     waits_for_standbys: bool
     user: str = field(compare=False)
@@ -151,8 +153,7 @@ async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
     Raises:
         SourceError: the server cannot be asked.
     """
-    async with asking("asking which server this is"):
-        server = ReplicaPosition.from_text(await ask(connection)).server
+    server = ReplicaPosition.from_text((await server_facts(connection)).position).server
     # When it was started: no two servers that run have this in common.
     return Whereabouts(hosts_of(dsn, connection), server.partition(" ")[0])
 

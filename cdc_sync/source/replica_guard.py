@@ -32,9 +32,7 @@ POSITION = "replica"
 
 NOW, IDENTITY = (sql.SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
 
-_NOW = sql.SQL("SELECT {}").format(NOW)
-
-_NOW_AND_IDENTITY = sql.SQL("SELECT {}, {}").format(NOW, IDENTITY)
+NOW_AND_IDENTITY = sql.SQL("SELECT {}, {}").format(NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
@@ -155,7 +153,7 @@ class ReplicaGuard:
             SourceError: it is behind what was read before, or it is of another database.
             psycopg.Error: it cannot be asked.
         """
-        ((text, identity),) = await (await connection.execute(_NOW_AND_IDENTITY)).fetchall()
+        ((text, identity),) = await (await connection.execute(NOW_AND_IDENTITY)).fetchall()
         if self.identity not in ("", identity):
             raise source_error("two-databases", one=identity, another=self.identity)
         self.check(text)
@@ -165,13 +163,3 @@ class ReplicaGuard:
     def is_on(self, server: str) -> bool:
         """Whether a server is the one that was read last; any is, if none was."""
         return self.position is None or server == self.position.server
-
-
-async def ask(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> str:
-    """A connection's position, as the server writes it.
-
-    Raises:
-        psycopg.Error: it cannot be asked.
-    """
-    ((text,),) = await (await connection.execute(_NOW)).fetchall()
-    return str(text)

@@ -2,7 +2,7 @@
 -- Each statement stands below its name; parameters are as psycopg has them.
 
 -- name: server
-SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity},
+SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity}, {position},
        current_setting('max_prepared_transactions')::int > 0,
        btrim(current_setting('synchronous_standby_names')) <> '',
        current_user::text, current_database()::text, current_setting('TimeZone'),
