@@ -11,7 +11,7 @@ import yaml
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.reasons import coded
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ Not in the file, which cannot be opened where the system refuses files.
 
 @cache
 def texts() -> dict[str, Any]:
-    """What `errors.yaml` has: what errors of the driver are about (`meanings`), and the `messages` of our own."""
+    """What `errors.yaml` has: what errors of the driver are about (`meanings`), our own `messages`, and `reasons`."""
     found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath("errors.yaml").read_text("utf-8"))
     return found
 
@@ -77,8 +77,17 @@ def source_error(name: str, **facts: object) -> SourceError:
     return _error(name, texts()["messages"][name], **facts)
 
 
+def reason(name: str, /, **facts: object) -> Reason:
+    """One of the reasons, by its code."""
+    return _coded(name, texts()["reasons"][name], **facts)
+
+
 def _error(name: str, text: str, /, **facts: object) -> SourceError:
-    return SourceError(name.partition("/")[0], coded(name, _FACT.sub(r"%(\1)s", text), **facts))
+    return SourceError(name.partition("/")[0], _coded(name, text, **facts))
+
+
+def _coded(code: str, text: str, /, **facts: object) -> Reason:
+    return coded(code, _FACT.sub(r"%(\1)s", text), **facts)
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:

@@ -23,8 +23,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.reasons import Reason
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import reason
 from cdc_sync.source.expressions import catalog
 
 
@@ -72,22 +73,12 @@ async def hiding(connection: Connection) -> tuple[Hiding, ...]:
 
 def described(found: Iterable[Hiding]) -> Reason:
     """Who may not see what, in words."""
-    said = (
-        coded(
-            "rows-hidden", "row-level security of %(table)s may hide rows from %(role)s", table=one.table, role=one.role
-        )
-        for one in sorted(found)
-    )
-    return reduce(lambda a, b: coded("both", "%(reason)s and %(reason_other)s", reason=a, reason_other=b), said)
+    said = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
+    return reduce(lambda a, b: reason("both", reason=a, reason_other=b), said)
 
 
 def warning(found: Iterable[Hiding]) -> Reason:
     """Who may not see what, what follows from it, and how it is repaired."""
     said = described(found)
-    return coded(
-        "row-security",
-        "%(reason)s. A hidden row looks like a deleted one, so every deletion is held for a person (`cdc-sync fuse "
-        "show`). To end that, %(remedies)s.",
-        reason=Reason(f"{said[0].upper()}{said[1:]}", said.code, said.values),
-        remedies="; and ".join(one.remedy for one in sorted(found)),
-    )
+    sentence = Reason(f"{said[0].upper()}{said[1:]}", said.code, said.values)
+    return reason("row-security", reason=sentence, remedies="; and ".join(one.remedy for one in sorted(found)))

@@ -20,9 +20,8 @@ from psycopg import sql
 
 from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.reasons import coded
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
-from cdc_sync.source.errors import unwritable
+from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
@@ -31,18 +30,6 @@ _SQL = sections("changelog.sql")
 
 _STATES = ("missing", "disabled", "different")
 """What is wrong with a function and its triggers: the worst state first."""
-
-_PROBLEMS = {
-    "triggers-missing": "the triggers of cdc_sync.%(function)s are not installed on %(table)s",
-    "triggers-disabled": "triggers of cdc_sync.%(function)s are disabled",
-    "triggers-different": "cdc_sync.%(function)s was installed by another version or configuration, or edited since",
-    "object-not-there": "the %(kind)s %(name)s does not exist",
-    "object-foreign": "%(table)s, which only keeps rows, has a %(kind)s of somebody else: %(name)s",
-    "heir-unseen": "%(heir)s inherits from %(table)s, whose triggers do not fire for it; list it under related, as "
-    "%(entry)s",
-    "replicated-unseen": "%(table)s is fed by logical replication, for which ordinary triggers do not fire; set "
-    "capture.replicated: true",
-}
 
 _RIGHTS = {
     "exposed": "another role has rights by which it could act as their owner",
@@ -135,23 +122,19 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     return bool(was_set or (alone and was_taken))
 
 
-def _problem(code: str, **values: object) -> str:
-    return coded(code, _PROBLEMS[code], **values)
-
-
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
     for function in dict.fromkeys(each.function for each in found if each.function is not None):
         own = [each for each in found if each.function == function]
         states = {each.state for each in own}
         if state := next((state for state in _STATES if state in states), None):
-            yield _problem(f"triggers-{state}", function=function, table=own[0].table)
+            yield reason(f"triggers-{state}", function=function, table=own[0].table)
     # Without any function nothing was ever installed, and that has been said.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:
         if is_installed and each.function is None and each.state == "missing":
-            yield _problem("object-not-there", kind=each.kind, name=each.name)
+            yield reason("object-not-there", kind=each.kind, name=each.name)
         if each.state == "not ours":
-            yield _problem("object-foreign", table=each.table, kind=each.kind, name=each.name)
+            yield reason("object-foreign", table=each.table, kind=each.kind, name=each.name)
     for state, what in _RIGHTS.items():
         if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
             yield f"{what} ({'; '.join(of_state)})"
@@ -160,8 +143,8 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
 def _unseen(why: str, table: str, watch: Watch) -> str:
     if why == "heir":
         entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"
-        return _problem("heir-unseen", heir=table, table=watch.table, entry=entry)
-    return _problem("replicated-unseen", table=table)
+        return reason("heir-unseen", heir=table, table=watch.table, entry=entry)
+    return reason("replicated-unseen", table=table)
 
 
 async def stored_in(pool: Pool, tables: Sequence[QualifiedName]) -> Storage:
