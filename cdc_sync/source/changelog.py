@@ -30,7 +30,7 @@ from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, Pool, Rows, own_row, rows_of, with_position
 from cdc_sync.source.errors import SourceError, source_error
-from cdc_sync.source.expressions import sections
+from cdc_sync.source.expressions import composed, sections
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.recorders import bell_of
 from cdc_sync.source.replica_guard import NOW
@@ -234,7 +234,7 @@ class ChangeLog:
         if not changes.number or not self.consumes:
             return
         places, writers, file = changes.places
-        query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
+        query = composed(_SQL["delete"], places=places, writers=writers, watch=self._watch, file=file)
 
         async def delete(connection: Connection) -> bool:
             # Without parameters: only so may several statements be one message.
@@ -256,7 +256,7 @@ class ChangeLog:
         Raises:
             SourceError: the database cannot answer.
         """
-        query = sql.SQL(_SQL["may_give_back"]).format(nearly_full=nearly_full)
+        query = composed(_SQL["may_give_back"], nearly_full=nearly_full)
 
         async def shorten(connection: Connection) -> None:
             try:
@@ -279,7 +279,7 @@ class ChangeLog:
 
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""
-        query = sql.SQL(_SQL["older"]).format(watch=self._watch, than=sql.Literal(than))
+        query = composed(_SQL["older"], watch=self._watch, than=than)
         ((has,),) = await self._pool.fetch(query, (), _DOING)
         return bool(has)
 
@@ -287,7 +287,7 @@ class ChangeLog:
 def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> sql.Composed:
     """The statement that reads a batch, beside rows of so many columns."""
     nulls = sql.SQL("NULL, " * width)
-    return sql.SQL(_SQL["batch"]).format(nulls=nulls, watch=watch, now=NOW, table_size=table_size)
+    return composed(_SQL["batch"], nulls=nulls, watch=watch, now=NOW, table_size=table_size)
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:
@@ -300,10 +300,10 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     if reader.statements.as_read is not None or facts.kind not in {"r", "m"}:
         return None
     parts = range(1, len(reader.mapping.key_columns) + 1)
-    rows, width = reader.statements.by_key_in([sql.SQL(_SQL["part_of_keys"]).format(part=part) for part in parts])
+    rows, width = reader.statements.by_key_in([composed(_SQL["part_of_keys"], part=part) for part in parts])
     table = sql.Literal(expressions.name(facts.schema, facts.name).as_string())
-    batch = _batch(watch, width, sql.SQL("pg_relation_size({})").format(table))
-    return sql.SQL(_SQL["batch_and_rows"]).format(batch=batch, rows=rows).as_string()
+    batch = _batch(watch, width, composed("pg_relation_size({})", table))
+    return composed(_SQL["batch_and_rows"], batch=batch, rows=rows).as_string()
 
 
 class QueueFillsUpError(Exception):
@@ -372,7 +372,7 @@ class Bell:
 
     async def _ask(self, statement: str, doing: str, *parameters: float) -> Rows:
         names = {"name": sql.Literal(self._name), "sequence": sql.SQL(self._name)}
-        return await self._pool.fetch(sql.SQL(_SQL[statement]).format(**names), parameters, doing)
+        return await self._pool.fetch(composed(_SQL[statement], **names), parameters, doing)
 
 
 async def take_id(pool: Pool) -> int:

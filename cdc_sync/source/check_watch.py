@@ -25,7 +25,7 @@ from cdc_sync.core.identifiers import written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import SideTable, catalog, sections
+from cdc_sync.source.expressions import SideTable, catalog, composed, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
@@ -324,20 +324,20 @@ class _Watch:
             table = self.facts if side is None else await table_facts(self._connection, side.table)
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
             # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
-            query = sql.SQL("SELECT {}").format(in_side_table(side, condition)) if side else self._where(given)
+            query = composed("SELECT {}", in_side_table(side, condition)) if side else self._where(given)
             on = None if column is None else indexed(column)
             finding = await self._index("application-id-index", on, query, [None], table, by=by)
         return finding
 
     async def watermark_index(self, watermark: str) -> Finding:
         mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
-        since = self._where(sql.SQL("{} >= %s::{}").format(mark, sql.SQL(type_)))
+        since = self._where(composed("{} >= %s::{}", mark, sql.SQL(type_)))
         pause, on = self._watch.capture.poll_interval.total_seconds(), sql.Identifier(watermark)
         return await self._index("watermark-index", on, since, "infinity", column=written(watermark), pause=pause)
 
-    def _where(self, condition: sql.Composable | None) -> sql.Composed:
+    def _where(self, condition: sql.Composable) -> sql.Composed:
         # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
-        return sql.SQL("SELECT FROM {} WHERE {}").format(self.mapping.table, condition)
+        return composed("SELECT FROM {} WHERE {}", self.mapping.table, condition)
 
     async def _index(
         self,
@@ -353,7 +353,7 @@ class _Watch:
         The index would be on this table, else the watch's.
         """
         await self._connection.execute(catalog("only_by_index"))
-        explain = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
+        explain = composed("EXPLAIN (FORMAT JSON) {}", query)
         (((explained,),),) = await rows_of(self._connection, explain, [value])
         plan: Plan = explained["Plan"]
         leading = await rows_of(self._connection, catalog("leading_columns"), [list(plan_indexes(plan))])
@@ -372,10 +372,10 @@ class _Watch:
         if on is None:
             return None
         if kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
-            columns = sql.SQL(" ({})").format(on).as_string()
+            columns = composed(" ({})", on).as_string()
             each = sql.SQL(sections("parts.sql")["index_on_each_partition"])
             return each.format(table=table.as_string(), columns=columns).as_string()
-        return sql.SQL("CREATE INDEX{} ON {} ({});").format(sql.SQL(_how(facts)), table, on).as_string()
+        return composed("CREATE INDEX{} ON {} ({});", sql.SQL(_how(facts)), table, on).as_string()
 
     async def triggers(self) -> Finding:
         never = untriggered(self.facts.kind, self._version)

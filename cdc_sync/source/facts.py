@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking, connected, rows_of
 from cdc_sync.source.errors import SourceError, source_error
-from cdc_sync.source.expressions import catalog, sections
+from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.replica_guard import IDENTITY, NOW, ReplicaPosition
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -30,7 +29,7 @@ _MOST_ASKED = 4
 
 _PORT = "5432"
 
-_SERVER = sql.SQL(catalog("server")).format(identity=IDENTITY, position=NOW)
+_SERVER = composed(catalog("server"), identity=IDENTITY, position=NOW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import source_error
+from cdc_sync.source.expressions import composed
 from cdc_sync.source.facts import TableFacts
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
@@ -88,14 +89,14 @@ class Mapping:
         self.key_columns = [expressions.column(name) for name in watch.key]
         # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
         # that is not on the search_path (citext, say) `>` is found for text only.
-        self.key_order = [sql.SQL("{} USING <").format(key) for key in self.key_columns]
-        self.has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in self.key_columns)
+        self.key_order = [composed("{} USING <", key) for key in self.key_columns]
+        self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
         self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
-        self.scope = sql.SQL("({} IS TRUE)").format(_where(watch)) if watch.where else sql.SQL("true")
+        self.scope = composed("({} IS TRUE)", _where(watch)) if watch.where else sql.SQL("true")
         self.expressions = (
-            {WHERE: sql.SQL("{}::int").format(self.scope)}
+            {WHERE: composed("{}::int", self.scope)}
             | {f"columns.{name}": self._read(name) for name in _FIELDS}
             | {f"extra.{name}": self._read(f"extra.{name}") for name in watch.extra}
         )
@@ -107,7 +108,7 @@ class Mapping:
         fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
         decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
         made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
-        self.digest = sql.SQL(made).format(sql.SQL(", ").join(decisive))
+        self.digest = composed(made, decisive)
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -124,11 +125,9 @@ class Mapping:
             raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))
         await check_time_zone(connection, watch.timezone)
         mapped = expressions.mapped(watch)
-        query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
-            sql.SQL(", ").join(map(expressions.expression, mapped.values())),
-            _table(facts),
-            _where(watch) if watch.where else sql.SQL("true"),
-        )
+        where = _where(watch) if watch.where else sql.SQL("true")
+        values = map(expressions.expression, mapped.values())
+        query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), where)
         async with asking(f"preparing to read {name}"):
             cursor = await connection.execute(query, ())
         types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
@@ -145,41 +144,40 @@ class Mapping:
             return _NULL
         value = expressions.expression(mapped)
         if name in _TEXT_FIELDS:
-            return _cut(sql.SQL("{}::text").format(value), LONGEST_TEXT)
+            return _cut(composed("{}::text", value), LONGEST_TEXT)
         if name in {"created", "event_date"}:
             return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
             # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
-            value = sql.SQL("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""").format(value)
+            value = composed("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
         elif oid == _TEXT:
             # A bare literal is text in a SELECT list, but of no type yet inside a call.
-            value = sql.SQL("{}::text").format(value)
-        return _cut(sql.SQL("to_json({})::text").format(value), LONGEST_JSON)
+            value = composed("{}::text", value)
+        return _cut(composed("to_json({})::text", value), LONGEST_JSON)
 
     def _raw(self, name: str) -> sql.Composable:
         """What a digest is made of for a field."""
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if mapped is not None and name == "created":
             send = sql.SQL(f"{_DATES[oid or 0]}_send")
-            return sql.SQL("encode({}({}), 'hex')").format(send, expressions.expression(mapped))
+            return composed("encode({}({}), 'hex')", send, expressions.expression(mapped))
         # What is too long as it is is too long as JSON.
         is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
         if not (is_text and isinstance(mapped, PlainColumn)):
             return self._read(name)
         # Cut as late as may be: to count characters costs more than to digest some too many.
         longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
-        text = sql.SQL("{}::text").format(expressions.expression(mapped))
-        return sql.SQL("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END").format(
-            text, sql.Literal(_BYTES_OF_A_CHARACTER * longest), _cut(text, longest)
-        )
+        text = composed("{}::text", expressions.expression(mapped))
+        most, cut = _BYTES_OF_A_CHARACTER * longest, _cut(text, longest)
+        return composed("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END", text, most, cut)
 
     def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
         """A date as microseconds since the epoch, as text; of a date or a timestamp in the watch's time zone."""
         # PostgreSQL's last years cannot be converted: one such row would make the reading of all others fail.
-        instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(value, sql.SQL(type_))
+        instant = composed("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", value, sql.SQL(type_))
         if type_ != "timestamptz":
-            instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
-        return sql.SQL(_SQL["instant"]).format(value, instant)
+            instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
+        return composed(_SQL["instant"], value, instant)
 
     def type_of(self, field: str) -> str | None:
         """The type of a mapped field as SQL writes it; None if it is none of PostgreSQL's own."""
@@ -192,8 +190,8 @@ class Mapping:
             return sql.SQL("true")
         value = expressions.expression(mapped)
         if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NUMBERS:
-            return sql.SQL("({} IS NULL)").format(value)
-        return sql.SQL("(coalesce(btrim({}::text, {}), '') = '')").format(value, sql.Literal(BLANKS))
+            return composed("({} IS NULL)", value)
+        return composed("(coalesce(btrim({}::text, {}), '') = '')", value, BLANKS)
 
     def digests_element(self) -> sql.Composed:
         """A row's element of a page of digests; the parameter is the shape."""
@@ -202,16 +200,15 @@ class Mapping:
             sql.SQL("""\"' || {} || '\"""" if type_ in _NUMBERS else "' || to_json({})::text || '").format(text)
             for text, type_ in zip(self.key_texts, self.key_type_names, strict=True)
         ]
-        key = sql.SQL("('[{}]')").format(sql.SQL(",").join(parts))
+        key = composed("('[{}]')", sql.SQL(",").join(parts))
         has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))
-        digest = sql.SQL("{} || {}").format(self.digest, key)
+        digest = composed("{} || {}", self.digest, key)
         if self.watch.where:
-            out_of_scope = sql.SQL("CASE WHEN {} THEN '?' ELSE 'o' || json_build_array({}, {})::text END").format(
-                has_no_id, key, self.expressions[APPLICATION_ID]
-            )
-            digest = sql.SQL("CASE WHEN NOT {} THEN {} ELSE {} END").format(self.scope, out_of_scope, digest)
+            named = composed("json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
+            out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' || {} END", has_no_id, named)
+            digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
         # The key of a type that has a value with no text is no key of ours.
-        return sql.SQL("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')").format(has_no_id, has_no_url, digest)
+        return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
 
     def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
         """Turn a fetched row into the core's."""
@@ -239,16 +236,16 @@ def keys_of(digests: str, places: list[int]) -> list[Key] | None:
 
 
 def _table(facts: TableFacts) -> sql.Composed:
-    return sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
+    return composed("{} AS t", expressions.name(facts.schema, facts.name))
 
 
 def _where(watch: Watch) -> sql.Composed:
-    return sql.SQL("({}\n)").format(expressions.fragment(watch.where or ""))
+    return composed("({}\n)", expressions.fragment(watch.where or ""))
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
     """Bound what one row can bring: a page is of thousands. One character more tells that it was longer."""
-    return sql.SQL("left({}, {})").format(text, sql.Literal(longest + 1))
+    return composed("left({}, {})", text, longest + 1)
 
 
 async def check_time_zone(connection: Connection, name: str) -> None:

@@ -22,6 +22,7 @@ from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
 from cdc_sync.source.errors import source_error, unless_a_row_fails
+from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import CLOCK, LARGEST, TEXT, Statements, bounded, walk
@@ -122,7 +123,7 @@ class Reader:
         self.fit = _UNKNOWN
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
-        self._begin_doubting = sql.SQL(_SQL["begin_doubting"]).format(idle=sql.Literal(round(idle * 1000)))
+        self._begin_doubting = composed(_SQL["begin_doubting"], idle=round(idle * 1000))
         self.unreadable = UnreadableRows(self, clock)
 
     def at_once(self, wanted: int) -> int:
@@ -323,13 +324,13 @@ class WatermarkReader:
         date = mapping.instant(mark, self._type)
         # A date may be any time of its day.
         self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
-        select, ends = reader.statements.select, (date, sql.SQL("to_json({}) #>> '{{}}'").format(mark), CLOCK)
+        select, ends = reader.statements.select, (date, composed("to_json({}) #>> '{{}}'", mark), CLOCK)
         keys, width = mapping.key_texts, len(mapping.key_texts)
         pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
         # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
-        dates = sql.SQL("{} WHERE {}").format(select(*keys, date, CLOCK), reader.statements.key_is_given)
+        dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 
     async def look(self) -> SnapshotReading:
@@ -347,8 +348,8 @@ class WatermarkReader:
         instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
         if self._type != "timestamptz":
             zone = sql.Literal(self._mapping.watch.timezone)
-            instant = sql.SQL(_SQL["local_watermark"]).format(instant, zone)
-        query = sql.SQL("SELECT to_json({}::{}) #>> '{{}}'").format(instant, sql.SQL(self._type))
+            instant = composed(_SQL["local_watermark"], instant, zone)
+        query = composed("SELECT to_json({}::{}) #>> '{{}}'", instant, sql.SQL(self._type))
         parameters = {"fence": fence, "lookback": self._lookback, "jump": _LARGEST_BACKWARD_JUMP}
         ((watermark,),) = await self._reader.pool.fetch(query, parameters, "computing the watermark")
         return str(watermark)

@@ -25,14 +25,14 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.source.errors import source_error
-from cdc_sync.source.expressions import sections
+from cdc_sync.source.expressions import composed, sections
 
 POSITION = "replica"
 """The name of the position in the store."""
 
 NOW, IDENTITY = (sql.SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
 
-NOW_AND_IDENTITY = sql.SQL("SELECT {}, {}").format(NOW, IDENTITY)
+NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000

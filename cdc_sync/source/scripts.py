@@ -18,6 +18,7 @@ from cdc_sync.core.visible import visible
 from cdc_sync.source.expressions import (
     Dependencies,
     columns_of_related,
+    composed,
     literals,
     names,
     sections,
@@ -74,7 +75,7 @@ def _install(config: Config, patience: timedelta) -> Iterator[str]:
     head = template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")
     yield head.replace("{patience}", _setting(patience))
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
-    functions = sql.SQL("IN ({})").format(literals([*map(function_of, watches)] or [None]))
+    functions = composed("IN ({})", literals([*map(function_of, watches)] or [None]))
     yield render(
         template("refused.sql"),
         sequences=literals([each for name in watches for each in (bell_of(name), missed_of(name))] or [None]),
@@ -115,10 +116,10 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     functions, sequences = r"LIKE 'record\_%'", r"~ '^(bell|missed)_'"
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
     if watch is not None:
-        functions = sql.SQL("= {}").format(function_of(watch)).as_string()
-        sequences = sql.SQL("IN ({})").format(literals((bell_of(watch), missed_of(watch)))).as_string()
+        functions = composed("= {}", function_of(watch)).as_string()
+        sequences = composed("IN ({})", literals((bell_of(watch), missed_of(watch)))).as_string()
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
-        rest = sql.SQL(_PARTS["uninstall_pending"]).format(watch=watch).as_string()
+        rest = composed(_PARTS["uninstall_pending"], watch=watch).as_string()
     # The locks have dollar quotes of their own.
     head, tail = template("uninstall.sql").split("{locks}")
     put_in = {"functions": sql.SQL(functions), "sequences": sql.SQL(sequences), "rest": sql.SQL(f"\n{rest}")}
@@ -133,11 +134,11 @@ def verify(config: Config) -> str:
 
 def absent(watch: str | None = None) -> str:
     """The query of what is there of cdc-sync: of everything, or of what belongs to one watch, configured or not."""
-    functions = relations = schema = sql.SQL("true").format()
+    functions = relations = schema = composed("true")
     if watch is not None:
-        functions = sql.SQL("pg_catalog.split_part(p.proname, '$', 1) = {}").format(function_of(watch))
-        relations = sql.SQL("c.relname IN ({})").format(literals((bell_of(watch), missed_of(watch))))
-        schema = sql.SQL("false").format()
+        functions = composed("pg_catalog.split_part(p.proname, '$', 1) = {}", function_of(watch))
+        relations = composed("c.relname IN ({})", literals((bell_of(watch), missed_of(watch))))
+        schema = composed("false")
     what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
     return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
 
@@ -209,7 +210,7 @@ def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: 
     schema = (
         [] if table.schema is None else [render("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(table.schema), to)]
     )
-    which = sql.SQL(" ({})").format(names(columns)) if columns else sql.SQL("")
+    which = composed(" ({})", names(columns)) if columns else sql.SQL("")
     return [*schema, render(f"GRANT {privileges}{{}} ON {{}} TO {{}};", which, quoted(table), to)]
 
 
@@ -310,9 +311,7 @@ def _md5(body: str) -> str:
 
 def _values(width: int, lines: Sequence[tuple[str | None, ...]]) -> sql.Composable:
     """Lines of VALUES; PostgreSQL wants at least one, and the type of each column from the first."""
-    typed = (sql.SQL("({})").format(_typed(line)) for line in lines or [(None,) * width])
-    return sql.SQL(",\n    ").join(typed)
-
-
-def _typed(line: Iterable[str | None]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("{}::pg_catalog.text").format(value) for value in line)
+    values = [
+        [composed("{}::pg_catalog.text", sql.Literal(value)) for value in line] for line in lines or [(None,) * width]
+    ]
+    return sql.SQL(",\n    ").join(composed("({})", line) for line in values)

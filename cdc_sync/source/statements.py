@@ -17,7 +17,7 @@ from psycopg import sql
 from cdc_sync.config import Column, PlainColumn
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import with_position
-from cdc_sync.source.expressions import SideTable
+from cdc_sync.source.expressions import SideTable, composed
 from cdc_sync.source.mapping import Mapping
 
 TEXT = sql.SQL("text")
@@ -75,20 +75,19 @@ class Statements:
         self.first_page, following = walk(mapping, self.select(mapping.select, CLOCK))
         self.shape = following.as_string()
         rows = self.select(mapping.select, mapping.digest, CLOCK)
-        self.by_key = bounded(sql.SQL("{} WHERE {}").format(rows, self.key_is_given), self._width)
+        self.by_key = bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
         self.pages = [bounded(page, self._width) for page in walk(mapping, rows)]
         keys = self.select(*mapping.key_texts, CLOCK)
         self.keys = [with_position(page, parts + 1) for page in walk(mapping, keys)]
-        backwards = sql.SQL(", ").join(sql.SQL("{} USING >").format(key) for key in mapping.key_columns)
-        last = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, mapping.has_key, backwards)
+        backwards = [composed("{} USING >", key) for key in mapping.key_columns]
+        last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, backwards)
         self.last_keys = with_position(last, parts + 1)
         self.digests = [with_position(page, 3 + parts) for page in self._digests()]
 
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large they are together."""
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
-        order = sql.SQL(", ").join(self._mapping.key_order)
-        query = sql.SQL("{} WHERE {} ORDER BY {}").format(rows, condition, order)
+        query = composed("{} WHERE {} ORDER BY {}", rows, condition, self._mapping.key_order)
         return with_position(query, self._width + 1)
 
     def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
@@ -97,30 +96,28 @@ class Statements:
         The keys are given by SQL: arrays of text, one for each part of the key.
         """
         rows = self.select(self._mapping.select, sql.SQL("NULL::text"), CLOCK)
-        query = sql.SQL("{} WHERE {}").format(rows, self._key_is_in(lists))
+        query = composed("{} WHERE {}", rows, self._key_is_in(lists))
         return _ended(query, self._width), self._width + 1
 
     def select(self, *items: sql.Composable) -> sql.Composed:
         """Items of all rows."""
-        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(items), self._mapping.table)
+        return composed("SELECT {} FROM {}", items, self._mapping.table)
 
     def _digests(self) -> list[sql.Composed]:
         keys = zip(self._mapping.key_texts, self._names, strict=True)
-        element = sql.SQL("{} AS element").format(self._mapping.digests_element())
-        elements = self.select(element, *(sql.SQL("{} AS {}").format(text, name) for text, name in keys))
+        element = composed("{} AS element", self._mapping.digests_element())
+        elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
         # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
         # "Aggregate Functions").
-        last = sql.SQL(", ").join(sql.SQL("(array_agg(page.{}))[%s]").format(name) for name in self._names)
+        last = [composed("(array_agg(page.{}))[%s]", name) for name in self._names]
         page = sql.SQL("SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page")
         return [page.format(CLOCK, last, each) for each in walk(self._mapping, elements)]
 
     def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types
         if len(keys) == 1:
-            return sql.SQL("{} = ANY ({}::{}[])").format(keys[0], lists[0], types[0])
-        return sql.SQL("({}) IN (SELECT {} FROM {})").format(
-            sql.SQL(", ").join(keys), sql.SQL(", ").join(self._given_values()), self._given(lists)
-        )
+            return composed("{} = ANY ({}::{}[])", keys[0], lists[0], types[0])
+        return composed("({}) IN (SELECT {} FROM {})", keys, self._given_values(), self._given(lists))
 
     def _as_read(self) -> sql.Composed | None:
         types = self._mapping.key_type_names
@@ -128,21 +125,20 @@ class Statements:
             return None
         read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
         given = self._given([sql.SQL("%s::text[]")] * len(types))
-        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join([*self._names, *read]), given)
+        return composed("SELECT {} FROM {}", [*self._names, *read], given)
 
     def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
         """Keys as a table of texts."""
-        names = sql.SQL(", ").join(self._names)
-        return sql.SQL("unnest({}) AS given ({})").format(sql.SQL(", ").join(lists), names)
+        return composed("unnest({}) AS given ({})", lists, self._names)
 
     def _given_values(self) -> list[sql.Composed]:
         types = self._mapping.key_types
-        return [sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(self._names, types, strict=True)]
+        return [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """The condition that a value is one of the given ids; compared in its own type, so that its index serves."""
         compared = sql.SQL("{}::text" if self.id_type == TEXT else "{}").format(value)
-        return sql.SQL("{} = ANY (%s::{}[])").format(compared, self.id_type)
+        return composed("{} = ANY (%s::{}[])", compared, self.id_type)
 
     def _id_type(self) -> sql.Composable:
         mapped = self._mapping.watch.columns.application_id
@@ -160,29 +156,27 @@ class Statements:
         given = self._where_value(columns.status_url, is_given_url)
         if columns.application_id is None:
             return given
-        return sql.SQL("{} AND {}").format(self._mapping.is_none(columns.application_id), given)
+        return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
 
     def _where_value(self, mapped: Column, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
         """A condition on a mapped value. One of a side table is looked for there, where an index can serve it."""
         side = expressions.side_table(self._mapping.watch, mapped)
         if side is None:
             return condition(expressions.expression(mapped))
-        keys = sql.SQL(", ").join(sql.SQL("s.{}").format(expressions.name(column)) for column in side.key)
-        return sql.SQL("({}) IN (SELECT {} {})").format(
-            sql.SQL(", ").join(self._mapping.key_columns), keys, in_side_table(side, condition)
-        )
+        keys = [composed("s.{}", expressions.name(column)) for column in side.key]
+        return composed("({}) IN (SELECT {} {})", self._mapping.key_columns, keys, in_side_table(side, condition))
 
 
 def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
     """The rows of a side table for whose value a condition holds, as what follows a SELECT list over `s`."""
     names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
-    value = sql.SQL("s.{}").format(expressions.name(side.column))
-    return sql.SQL("FROM {} AS s WHERE {}").format(expressions.name(*names), condition(value))
+    value = composed("s.{}", expressions.name(side.column))
+    return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
 
 
 def is_given_url(url: sql.Composable) -> sql.Composed:
     """The condition that a status URL has one of the given ids."""
-    return sql.SQL("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""").format(id_in_url(url))
+    return composed("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""", id_in_url(url))
 
 
 def id_in_url(url: sql.Composable) -> sql.Composed:
@@ -198,12 +192,12 @@ def walk(
     By a `mark` of such a type, which goes before the key: the rows from a mark on, and those behind a place.
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
-    given = sql.SQL(", ").join(sql.SQL("%s::{}").format(each) for each in (*types, *mapping.key_types))
-    place = sql.SQL(", ").join([*marks, *mapping.key_columns])
-    behind = sql.SQL("({}) > ({}) AND {}").format(place, given, mapping.has_key)
-    from_mark = [sql.SQL("{} >= %s::{}").format(mark, each) for each in types]
+    given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
+    place = [*marks, *mapping.key_columns]
+    behind = composed("({}) > ({}) AND {}", place, given, mapping.has_key)
+    from_mark = [composed("{} >= %s::{}", one, each) for one, each in zip(marks, types, strict=True)]
     first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
-    sorting = sql.SQL(", ").join([*marks, *mapping.key_order])
+    sorting = [*marks, *mapping.key_order]
     page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s")
     return page.format(select, first, sorting), page.format(select, behind, sorting)
 
@@ -217,5 +211,5 @@ def bounded(query: sql.Composable, width: int) -> str:
 
 
 def _ended(query: sql.Composable, width: int) -> sql.Composed:
-    columns = sql.SQL(", ").join(sql.Identifier(f"c{number}") for number in range(width))
-    return sql.SQL(_SQL["bounded"]).format(columns=columns, query=query, largest=sql.Literal(LARGEST))
+    columns = [sql.Identifier(f"c{number}") for number in range(width)]
+    return composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST)

@@ -22,7 +22,7 @@ from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
-from cdc_sync.source.expressions import catalog, sections
+from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
 
@@ -116,7 +116,7 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     Raises:
         SourceError: they cannot be read.
     """
-    query = sql.SQL(_SQL["worked_before"]).format(sql.Identifier("cdc_sync", bell_of(name)))
+    query = composed(_SQL["worked_before"], sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
     return bool(was_set or (alone and was_taken))
@@ -165,7 +165,7 @@ async def missed_changes(pool: Pool, watch: str) -> int:
     Raises:
         SourceError: it cannot be read.
     """
-    query = sql.SQL(_SQL["missed"]).format(sql.Identifier("cdc_sync", missed_of(watch)))
+    query = composed(_SQL["missed"], sql.Identifier("cdc_sync", missed_of(watch)))
     ((count,),) = await pool.fetch(query, (), f"reading cdc_sync.{missed_of(watch)}")
     return int(count)
 

@@ -22,6 +22,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source.connection import Pool, Rows, with_position
 from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
+from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE
 from cdc_sync.source.statements import CLOCK
 
@@ -143,10 +144,10 @@ class UnreadableRows:
         # CASE: nothing else keeps the planner from evaluating the condition first. A copy: others look at rows, too.
         without_id = set(self._without_id)
         if without_id:
-            but = sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition)
+            but = composed("CASE WHEN {} THEN false ELSE {} END", given, condition)
             found = await self._keys_if(but, [*columns_of(list(without_id)), *parameters])
         if found is None:
-            only = sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition)
+            only = composed("{0} AND CASE WHEN {0} THEN {1} END", given, condition)
 
             async def matching(some: Sequence[Key]) -> list[Key] | None:
                 return await self._keys_if(only, [*columns_of(some) * 2, *parameters])
@@ -165,7 +166,7 @@ class UnreadableRows:
     async def _keys_if(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key] | None:
         """The keys of the rows for which a condition holds; None if it fails on one."""
         keys = self._statements.select(*self._mapping.key_texts)
-        query = with_position(sql.SQL("{} WHERE {}").format(keys, condition), len(self._mapping.key_texts))
+        query = with_position(composed("{} WHERE {}", keys, condition), len(self._mapping.key_texts))
         found = await unless_a_row_fails(self._fetch(query, parameters))
         return None if found is None else list(map(self._mapping.key, found))
 
@@ -221,7 +222,7 @@ class UnreadableRows:
             for place, expression in self._mapping.expressions.items()
         ]
         row = self._statements.select(*self._mapping.key_texts, *items, CLOCK)
-        query = sql.SQL("{} WHERE {} LIMIT 1").format(row, self._statements.key_is_given)
+        query = composed("{} WHERE {} LIMIT 1", row, self._statements.key_is_given)
         return await unless_a_row_fails(self._fetch(with_position(query, self._mapping.width + 1), columns_of([key])))
 
 
@@ -260,8 +261,8 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
     Raises:
         SourceError: the database cannot be asked.
     """
-    given = sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in types)
-    query = sql.SQL("SELECT {}").format(given)
+    given = [composed("%s::text[]::{}[]", type_) for type_ in types]
+    query = composed("SELECT {}", given)
 
     async def ask(some: Sequence[Key]) -> Sequence[Key] | None:
         asked = pool.ask("asking which keys can exist", lambda connection: connection.execute(query, columns_of(some)))
