@@ -25,6 +25,7 @@ from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.expressions import catalog
 from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.source.replica_guard import ReplicaGuard
+from cdc_sync.source.scripts import noticed
 from cdc_sync.source.session import primary_session
 
 _OLDEST, _NEWEST = 10, 18
@@ -66,8 +67,11 @@ async def check_database(
             tell(await _session(connection, other))
             tell(await _connections(connection, config))
             tell(await _clock(connection, clock))
-            for finding in _standby(config, facts):
-                tell(finding)
+            stuck = noticed(config) if facts.in_recovery else {}
+            for name in stuck:
+                tell(found("standby/notified", watch=name))
+            if not stuck:
+                tell(found("standby/polled" if facts.in_recovery else "standby/primary"))
             for name, position in (read or {}).items():
                 tell(_replica_position(facts, name, position))
             # Which daemons do the watches' locks keep away? A standby's own are known to nobody else. A shared store
@@ -112,23 +116,16 @@ async def _session(connection: Connection, other: Connection) -> Finding:
 
 async def _connections(connection: Connection, config: Config) -> Finding:
     """Whether the limits of the role, the database and the server leave the daemon what it needs."""
-    async with asking_shortly(connection, "asking how many connections there are"):
-        ((role, *limits),) = await rows_of(connection, catalog("limits"))
     shares_store = config.state.backend == "postgres" and config.state.dsn is None
     needed = sessions_needed(config.database.pool, shares_store=shares_store)
-    names = (
-        (f"the CONNECTION LIMIT of the role {role}", f"ALTER ROLE {role} CONNECTION LIMIT {needed.most};"),
-        ("the CONNECTION LIMIT of the database", "ALTER DATABASE … CONNECTION LIMIT …;"),
-        ("max_connections without the reserved ones", "ALTER SYSTEM SET max_connections = …;"),
-    )
-    counted = zip(limits[::2], limits[1::2], names, strict=True)
-    left, limit, has, (name, more) = min(
-        (limit - has, limit, has, name) for limit, has, name in counted if limit is not None
-    )
+    async with asking_shortly(connection, "asking how many connections there are"):
+        ((name, more, limit, has, role, is_servers),) = await rows_of(
+            connection, catalog("limits"), {"most": needed.most}
+        )
     taken = f"the daemon takes {needed}; {name} is {limit}, of which others have {has}"
-    if left < needed.least:
+    if limit - has < needed.least:
         return found("connections/few", more, taken=taken)
-    what = "last" if limit == limits[-2] and left < needed.most else "enough"
+    what = "last" if is_servers and limit - has < needed.most else "enough"
     return found(f"connections/{what}", taken=taken, role=role, least=needed.least)
 
 
@@ -137,14 +134,6 @@ async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
         before = clock()
         ((theirs,),) = await rows_of(connection, _CLOCK)
         return check_clock("clock", "the database's clock", clock_skew(theirs, before, clock()))
-
-
-def _standby(config: Config, facts: ServerFacts) -> Iterator[Finding]:
-    notified = [name for name, watch in config.watches.items() if watch.capture.needs.log]
-    if facts.in_recovery and notified:
-        yield from (found("standby/notified", watch=name) for name in notified)
-    else:
-        yield found("standby/polled" if facts.in_recovery else "standby/primary")
 
 
 def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
@@ -160,16 +149,13 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
 
 def _rung(config: Config) -> list[str]:
     """The watches that wait for notifications."""
-    captures = {name: watch.capture for name, watch in config.watches.items()}
-    return [name for name, capture in captures.items() if capture.needs.log and capture.wakeup == "notify"]
+    return [name for name, watch in noticed(config).items() if watch.capture.wakeup == "notify"]
 
 
 def _neighbours(config: Config, facts: ServerFacts) -> Iterator[Finding]:
     """Whether a NOTIFY could keep the ATS's transactions from being prepared or committed."""
-    for check, harms in (
-        ("prepared-transactions", facts.prepares_transactions),
-        ("synchronous-standbys", facts.waits_for_standbys),
-    ):
+    harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
+    for check, harms in harmed.items():
         rung = _rung(config) if harms else []
         for name in rung:
             pause = config.watches[name].capture.poll_interval.total_seconds()

@@ -373,8 +373,8 @@ class _Watch:
             return None
         if kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
             columns = composed(" ({})", on).as_string()
-            each = sql.SQL(sections("parts.sql")["index_on_each_partition"])
-            return each.format(table=table.as_string(), columns=columns).as_string()
+            each = sections("parts.sql")["index_on_each_partition"]
+            return composed(each, table=table.as_string(), columns=columns).as_string()
         return composed("CREATE INDEX{} ON {} ({});", sql.SQL(_how(facts)), table, on).as_string()
 
     async def triggers(self) -> Finding:

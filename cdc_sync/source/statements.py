@@ -110,8 +110,8 @@ class Statements:
         # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
         # "Aggregate Functions").
         last = [composed("(array_agg(page.{}))[%s]", name) for name in self._names]
-        page = sql.SQL("SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page")
-        return [page.format(CLOCK, last, each) for each in walk(self._mapping, elements)]
+        page = "SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page"
+        return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
 
     def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types
@@ -137,7 +137,7 @@ class Statements:
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """The condition that a value is one of the given ids; compared in its own type, so that its index serves."""
-        compared = sql.SQL("{}::text" if self.id_type == TEXT else "{}").format(value)
+        compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
         return composed("{} = ANY (%s::{}[])", compared, self.id_type)
 
     def _id_type(self) -> sql.Composable:
@@ -198,8 +198,8 @@ def walk(
     from_mark = [composed("{} >= %s::{}", one, each) for one, each in zip(marks, types, strict=True)]
     first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
     sorting = [*marks, *mapping.key_order]
-    page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s")
-    return page.format(select, first, sorting), page.format(select, behind, sorting)
+    page = "{} WHERE {} ORDER BY {} LIMIT %s"
+    return composed(page, select, first, sorting), composed(page, select, behind, sorting)
 
 
 def bounded(query: sql.Composable, width: int) -> str:

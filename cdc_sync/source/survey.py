@@ -11,7 +11,7 @@ from cdc_sync.config.guessing import MOST_VALUES, Column, Reference, Table, flag
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import catalog, sections
+from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.expressions import table as quoted
 from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 
@@ -63,9 +63,9 @@ def _column(name: str, *, reference: list[str] | None, **about: Any) -> Column:
 async def with_values(connection: Connection, table: Table) -> Table:
     """Look at the different values of what may be a flag, among the first rows, as far as we may read it."""
     seen: dict[str, tuple[str, ...]] = {}
-    values = sql.SQL(sections("reading.sql")["values"])
+    values = sections("reading.sql")["values"]
     for name in flags(table):
-        query = values.format(column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
+        query = composed(values, column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
         # Often it may not: `init` comes before the grants.
         with suppress(SourceError):
             async with asking_shortly(connection, f"looking at the values of {written(name)}"):

@@ -176,14 +176,11 @@ SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(
  ORDER BY 1, 2
 
 -- name: limits
+-- The tightest limit of connections: what it is of, how it is raised so that %(most)s more fit, the limit, how many
+-- others have of it, the role, and whether it is the server's.
 -- Every role sees of all sessions which role and database they belong to, and their application_name. Our own are not
 -- counted: the daemon may be running. -1 is no limit; a superuser has none of his own, and may take the reserved ones.
-SELECT quote_ident(r.rolname),
-       CASE WHEN r.rolsuper OR r.rolconnlimit < 0 THEN NULL ELSE r.rolconnlimit END, others.of_role,
-       CASE WHEN r.rolsuper OR d.datconnlimit < 0 THEN NULL ELSE d.datconnlimit END, others.of_database,
-       current_setting('max_connections')::int
-           - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-                       + coalesce(current_setting('reserved_connections', true), '0')::int END, others.of_server
+SELECT limits.name, limits.more, limits.most, limits.has, quote_ident(r.rolname), limits.place = 3
   FROM pg_catalog.pg_roles r, pg_catalog.pg_database d,
        (SELECT count(*) FILTER (WHERE usename = current_user)::int AS of_role,
                count(*) FILTER (WHERE datname = current_database())::int AS of_database,
@@ -191,8 +188,23 @@ SELECT quote_ident(r.rolname),
           FROM pg_catalog.pg_stat_activity
          WHERE datname IS NOT NULL
            AND NOT (usename = current_user
-                    AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others
- WHERE r.rolname = current_user AND d.datname = current_database()
+                    AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others,
+       LATERAL (VALUES
+         (1, 'the CONNECTION LIMIT of the role ' || quote_ident(r.rolname),
+          format('ALTER ROLE %%I CONNECTION LIMIT %%s;', r.rolname, others.of_role + %(most)s::int),
+          CASE WHEN NOT r.rolsuper THEN nullif(r.rolconnlimit, -1) END, others.of_role),
+         (2, 'the CONNECTION LIMIT of the database',
+          format('ALTER DATABASE %%I CONNECTION LIMIT %%s;', d.datname, others.of_database + %(most)s::int),
+          CASE WHEN NOT r.rolsuper THEN nullif(d.datconnlimit, -1) END, others.of_database),
+         (3, 'max_connections without the reserved ones',
+          format('ALTER SYSTEM SET max_connections = %%s;', current_setting('max_connections')::int + %(most)s::int),
+          current_setting('max_connections')::int
+              - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+                         + coalesce(current_setting('reserved_connections', true), '0')::int END, others.of_server)
+       ) AS limits (place, name, more, most, has)
+ WHERE r.rolname = current_user AND d.datname = current_database() AND limits.most IS NOT NULL
+ ORDER BY limits.most - limits.has, limits.most, limits.place
+ LIMIT 1
 
 -- name: only_by_index
 -- For a plan that is about the indexes that there are, and not about the table's size.
