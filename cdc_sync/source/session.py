@@ -26,7 +26,6 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, source_error
@@ -303,11 +302,8 @@ class Session:
 
     async def _end(self, process: Process, number: int) -> bool:
         """End a process if it holds a lock; returns whether it was told to."""
-        holders = await (await self.connection.execute(_SQL["holders"], _halves(number))).fetchall()
-        if process.pid not in {holder for holder, *_ in holders}:
-            return False
         try:
-            return await self._ask("end", asdict(process)) is not None
+            return await self._ask("end", {**asdict(process), "number": number}) is not None
         except psycopg.errors.InsufficientPrivilege:
             return False  # another role's
 
@@ -361,17 +357,11 @@ async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
     """Who holds the watch's lock, and what to do. Any role may take it: its number is no secret."""
-    row = await _row(connection, "holders", _halves(_lock_number(watch)))
+    row = await _row(connection, "holders", {"number": _lock_number(watch)})
     if row is None:
         return source_error("lock-taken", watch=watch)
-    process, role, is_ours, application, since, client = row
-    facts = [
-        f"application_name {visible(application)!r}" if application else "",
-        f"since {since}" if since else "since when is not visible to this role",
-        f"from {client}" if client else "",
-    ]
-    who = f"process {process} of the role {written(role or '?')}, {', '.join(filter(None, facts))}"
-    end = f"SELECT pg_terminate_backend({process});"
+    process, is_ours, description = row
+    who, end = visible(description), f"SELECT pg_terminate_backend({process});"
     if is_ours:
         return StandbyError(source_error("standby", watch=watch, who=who, end=end).message)
     return source_error("lock-foreign", watch=watch, who=who, end=end)
@@ -383,15 +373,10 @@ async def is_worked(connection: Connection, watch: str) -> bool:
     Raises:
         psycopg.Error: the server cannot be asked.
     """
-    return await _row(connection, "holders", _halves(_lock_number(watch))) is not None
+    return await _row(connection, "holders", {"number": _lock_number(watch)}) is not None
 
 
 def _lock_number(watch: str) -> int:
     """The same for every daemon, and unlike any number that an application would choose."""
     digest = hashlib.sha256(f"cdc-sync watch {watch}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
-
-
-def _halves(number: int) -> dict[str, int]:
-    number &= 0xFFFF_FFFF_FFFF_FFFF
-    return {"high": number >> 32, "low": number & 0xFFFF_FFFF}

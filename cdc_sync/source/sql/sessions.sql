@@ -45,18 +45,28 @@ SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sy
 -- name: holders
 -- A lock by one number of 64 bits is shown as its halves. Of another role's session one sees the process, the role and
 -- the name alone, unless one may read all statistics.
-SELECT l.pid, a.usename::text, a.usename = current_user, a.application_name, to_json(a.backend_start) #>> '{}',
-       CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
-            WHEN a.client_port = -1 THEN 'the server''s own host' END
+SELECT l.pid, a.usename = current_user,
+       concat_ws(', ', format('process %%s of the role %%s', l.pid, coalesce(quote_ident(a.usename), '"?"')),
+           'application_name ' || quote_literal(nullif(a.application_name, '')),
+           coalesce('since ' || (to_json(a.backend_start) #>> '{}'), 'since when is not visible to this role'),
+           'from ' || CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
+                           WHEN a.client_port = -1 THEN 'the server''s own host' END)
   FROM pg_catalog.pg_locks l
   JOIN pg_catalog.pg_database d ON d.oid = l.database
   LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
-   AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
+   AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid AND l.objid = (%(number)s::bigint & 4294967295)::oid
+   AND l.objsubid = 1
 
 -- name: end
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
- WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND pid <> pg_backend_pid()
+-- A process that holds a lock; the lock's condition is that of `holders`.
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_stat_activity a
+ WHERE a.pid = %(pid)s AND a.backend_start = %(started)s::timestamptz AND a.pid <> pg_backend_pid()
+   AND EXISTS (SELECT FROM pg_locks l
+                WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.database = a.datid AND l.granted
+                  AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid
+                  AND l.objid = (%(number)s::bigint & 4294967295)::oid AND l.objsubid = 1)
 
 -- name: over
 -- Of another role's session only the number is shown.
