@@ -16,7 +16,7 @@ database, and fails as a whole where it may not.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -44,8 +44,7 @@ def exposed(objects: str, installers: str) -> str:
 
 def owners(tables: Iterable[QualifiedName]) -> str:
     """The query of the roles that own these tables."""
-    rows = ((sql.Literal(each.schema).as_string(), sql.Literal(each.name).as_string()) for each in tables)
-    return _part("owners", tables=_values(("text", "text"), rows))
+    return _part("owners", tables=_values(("text", "text"), ((each.schema, each.name) for each in tables)))
 
 
 def readable(tables_owners: str, relations: str) -> str:
@@ -70,13 +69,16 @@ Grants = Mapping[str, str]
 
 
 def granted(
-    role: str, tables: Sequence[tuple[str, str, str]], ours: Sequence[tuple[str, str]], schemas: Sequence[str]
+    role: str,
+    tables: Iterable[tuple[str | None, str, list[str] | None]],
+    ours: Iterable[tuple[str, str]],
+    schemas: Iterable[str],
 ) -> Grants:
-    """What a daemon's role is granted; every name is an SQL literal, and so is each list of privileges or columns.
+    """What a daemon's role is granted.
 
     Args:
-        role: the role.
-        tables: schema, table, and an array of columns; NULL for a schema that is not named and for a whole table.
+        role: the role, as SQL.
+        tables: schema, table, and columns; None for a schema that is not named and for a whole table.
         ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
         schemas: those on which USAGE is granted.
     """
@@ -84,7 +86,7 @@ def granted(
         "role": role,
         "tables": _values(("text", "text", "name[]"), tables),
         "ours": _values(("text", "text"), ours),
-        "schemas": ", ".join(("NULL", *schemas)),
+        "schemas": ", ".join(dict.fromkeys(map(_literal, (None, *schemas)))),
     }
 
 
@@ -103,10 +105,15 @@ def take_back(grants: Grants) -> str:
     return _part("take_back", acls=_part("acls"), **grants)
 
 
-def _values(types: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
-    """The rows of VALUES; the first one, of NULLs, gives the types and keeps the list from being empty."""
+def _values(types: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
+    """The rows of VALUES, each once; the first one, of NULLs, gives the types and keeps the list from being empty."""
     nulls = tuple(f"NULL::pg_catalog.{each}" for each in types)
-    return ", ".join(f"({', '.join(row)})" for row in (nulls, *rows))
+    lines = (nulls, *(map(_literal, row) for row in rows))
+    return ", ".join(dict.fromkeys(f"({', '.join(line)})" for line in lines))
+
+
+def _literal(value: object) -> str:
+    return sql.Literal(value).as_string()
 
 
 def _part(name: str, **put_in: str) -> str:

@@ -252,16 +252,8 @@ def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
     read = [each for watch in watches.values() for each in _tables(watch)]
     ours = {one: each for name, watch in watches.items() for one, each in _log_rights(name, watch).items()}
     schemas = [table.schema for table, _ in read if table.schema is not None] + (["cdc_sync"] if ours else [])
-    tables = [
-        (_literal(table.schema), _literal(table.name), _literal(list(needed.columns)) if needed.complete else "NULL")
-        for table, needed in read
-    ]
-    privileges = [(_literal(one), _literal(each)) for one, each in ours.items()]
-    return rights.granted(role, list(dict.fromkeys(tables)), privileges, list(map(_literal, dict.fromkeys(schemas))))
-
-
-def _literal(value: object) -> str:
-    return sql.Literal(value).as_string()
+    tables = [(table.schema, table.name, list(needed.columns) if needed.complete else None) for table, needed in read]
+    return rights.granted(role, tables, ours.items(), schemas)
 
 
 def for_psql(script: str) -> str:

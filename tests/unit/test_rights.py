@@ -19,14 +19,14 @@ def test_the_daemon_keeps_what_it_needs_and_where_it_is_not_known_everybody_does
     assert "= daemon, true)" in rights.revoke(OBJECTS, INSTALLERS, "NULL")
 
 
-GRANTS = rights.granted("'{ours}'", [("'public'", "'t'", "ARRAY['{acls}']")], [("'changes'", "'SELECT'")], ["'public'"])
+GRANTS = rights.granted("'{ours}'", [("public", "t", ["{acls}"])], [("changes", "SELECT")], ["public"])
 
 
 def test_what_is_granted_is_put_in_once_whatever_its_names_are() -> None:
     for block in (rights.all_granted(GRANTS), rights.take_back(GRANTS)):
         assert "role CONSTANT pg_catalog." in block
         assert ":= '{ours}';" in block
-        assert "('public', 't', ARRAY['{acls}'])" in block
+        assert """('public', 't', '{"{acls}"}')""" in block
         assert "('changes', 'SELECT')" in block
         assert "IN (NULL, 'public')" in block
 

@@ -84,8 +84,8 @@ def revokes(role: str) -> str:
 
 def _granted(role: str) -> rights.Grants:
     """The same as data."""
-    ours = [(sql.Literal(name).as_string(), "'SELECT, INSERT, UPDATE, DELETE'") for name in TABLES]
-    return rights.granted(sql.Literal(role).as_string(), [], ours, ["'cdc_sync'"])
+    ours = [(name, "SELECT, INSERT, UPDATE, DELETE") for name in TABLES]
+    return rights.granted(sql.Literal(role).as_string(), [], ours, ["cdc_sync"])
 
 
 def uninstall() -> str:
