@@ -96,10 +96,15 @@ def _parts(text: str, most: int, expected: str) -> list[str]:
         raise IdentifierError(
             f"it has {len(parts)} parts, but {expected}; a dot that belongs to a name needs double quotes around it"
         )
-    return [_checked(_unwritten(part)) for part in parts]
+    return [_checked(unwritten(part)) for part in parts]
 
 
-def _unwritten(part: str) -> str:
+def unwritten(part: str) -> str:
+    """A name as the catalog has it.
+
+    Raises:
+        IdentifierError: it is no identifier.
+    """
     if quoted := _QUOTED.fullmatch(part):
         return quoted[1].replace('""', '"')
     if part and not _UNQUOTED.fullmatch(part):

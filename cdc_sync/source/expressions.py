@@ -18,7 +18,7 @@ from urllib.parse import quote
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, unwritten
 
 Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
 
@@ -185,21 +185,21 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
     None if it is anything else, or more than that.
     """
     match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
-    if match is None or (alias := _plain(match["alias"])) == "t" or _plain(match["owner"]) != alias:
+    if match is None or (alias := unwritten(match["alias"])) == "t" or unwritten(match["owner"]) != alias:
         return None
     if match["table"].lower() in ("only", "lateral"):  # what is taken for the alias is the table then
         return None
     key: dict[str, str] = {}
     for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
         equal = _EQUAL.fullmatch(pair)
-        owner, column, other, of_other = map(_plain, equal.groups()) if equal else [""] * 4
+        owner, column, other, of_other = map(unwritten, equal.groups()) if equal else [""] * 4
         sides = {owner: column, other: of_other}
         if sides.keys() != {alias, "t"}:
             return None
         key[sides["t"]] = sides[alias]
     if key.keys() != set(watch.key):
         return None
-    return SideTable(_table(match), _plain(match["column"]), tuple(key[column] for column in watch.key))
+    return SideTable(_table(match), unwritten(match["column"]), tuple(key[column] for column in watch.key))
 
 
 def mapped(watch: Watch) -> dict[str, Column]:
@@ -255,7 +255,7 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
     parts: list[Dependencies] = []
     texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]
     for text in (*texts, watch.where or ""):
-        aliases = {_plain(found["alias"]) for found in _FROM.finditer(text) if same(related, _table(found))}
+        aliases = {unwritten(found["alias"]) for found in _FROM.finditer(text) if same(related, _table(found))}
         if aliases:
             named = _columns(_TOKEN.finditer(_FROM.sub(" ", text)), aliases, _WORDS_OF_SELECT)
             has_alias = not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: none at all
@@ -269,9 +269,9 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
 def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Collection[str]) -> Dependencies:
     """The columns that are named with these owners before them."""
     tokens = list(tokens)
-    own = [each["column"] for each in tokens if each["owner"] and _plain(each["owner"]) in owners]
+    own = [each["column"] for each in tokens if each["owner"] and unwritten(each["owner"]) in owners]
     others = any(each["name"] and each["name"].lower() not in words for each in tokens)
-    names = dict.fromkeys(_plain(name) for name in own if name != "*")
+    names = dict.fromkeys(unwritten(name) for name in own if name != "*")
     return Dependencies(tuple(names), not others and "*" not in own)
 
 
@@ -281,11 +281,4 @@ def _together(parts: list[Dependencies]) -> Dependencies:
 
 
 def _table(found: re.Match[str]) -> QualifiedName:
-    return QualifiedName(_plain(found["schema"]) if found["schema"] else None, _plain(found["table"]))
-
-
-def _plain(written: str) -> str:
-    """A name as the catalog has it: in a UTF-8 database PostgreSQL folds ASCII letters alone."""
-    if written.startswith('"'):
-        return written[1:-1].replace('""', '"')
-    return "".join(letter.lower() if letter.isascii() else letter for letter in written)
+    return QualifiedName(unwritten(found["schema"]) if found["schema"] else None, unwritten(found["table"]))
