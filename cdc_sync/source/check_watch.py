@@ -308,7 +308,8 @@ class _Watch:
 
     async def key_index(self) -> Finding:
         page = Statements(self.mapping).first_page
-        return await self._index("key-index", expressions.names(self._watch.key), page, 1000)
+        making = self._making_index(expressions.names(self._watch.key), self.facts)
+        return await self._index("key-index", page, 1000, making)
 
     async def id_index(self) -> Finding | None:
         statements, columns = Statements(self.mapping), self._watch.columns
@@ -324,33 +325,23 @@ class _Watch:
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
             # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
             query = composed("SELECT {}", in_side_table(side, condition)) if side else self._where(given)
-            on = None if column is None else indexed(column)
-            finding = await self._index("application-id-index", on, query, [None], table, by=by)
+            making = self._making_index(None if column is None else indexed(column), table)
+            finding = await self._index("application-id-index", query, [None], making, by=by)
         return finding
 
     async def watermark_index(self, watermark: str) -> Finding:
         mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
         since = self._where(composed("{} >= %s::{}", mark, sql.SQL(type_)))
-        pause, on = self._watch.capture.poll_interval.total_seconds(), sql.Identifier(watermark)
-        return await self._index("watermark-index", on, since, "infinity", column=written(watermark), pause=pause)
+        about = {"column": written(watermark), "pause": self._watch.capture.poll_interval.total_seconds()}
+        making = self._making_index(sql.Identifier(watermark), self.facts)
+        return await self._index("watermark-index", since, "infinity", making, **about)
 
     def _where(self, condition: sql.Composable) -> sql.Composed:
         # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
         return composed("SELECT FROM {} WHERE {}", self.mapping.table, condition)
 
-    async def _index(
-        self,
-        check: str,
-        on: sql.Composable | None,
-        query: sql.Composable,
-        value: Any,
-        table: TableFacts | None = None,
-        **about: Any,
-    ) -> Finding:
-        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order.
-
-        The index would be on this table, else the watch's.
-        """
+    async def _index(self, check: str, query: sql.Composable, value: Any, making: str | None, **about: Any) -> Finding:
+        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order."""
         await self._connection.execute(catalog("only_by_index"))
         explain = composed("EXPLAIN (FORMAT JSON) {}", query)
         (((explained,),),) = await rows_of(self._connection, explain, [value])
@@ -362,7 +353,7 @@ class _Watch:
         rows = self.facts.estimate
         what = "burden" if check == "watermark-index" and rows >= _BIG else "missing"
         about["size"] = f"about {rows} rows now" if rows else "an unknown number of rows"
-        return self._found(f"{check}/{what}", self._making_index(on, table or self.facts), **about)
+        return self._found(f"{check}/{what}", making, **about)
 
     def _making_index(self, on: sql.Composable | None, facts: TableFacts) -> str | None:
         kind, table = facts.kind, sql.Identifier(facts.schema, facts.name)
