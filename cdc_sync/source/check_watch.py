@@ -9,11 +9,9 @@ and not about the size that the table has today.
 
 from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from typing import Any, get_args
 
-import yaml
 from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch, first
@@ -24,7 +22,7 @@ from cdc_sync.core.findings import Finding, Plan, State, Tell, plan_indexes, pla
 from cdc_sync.core.identifiers import written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import SourceError, texts
 from cdc_sync.source.expressions import SideTable, catalog, composed, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, survey, table_facts
 from cdc_sync.source.mapping import Mapping, check_time_zone
@@ -35,6 +33,8 @@ from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.source.triggers import problems, verified
 
+_FINDINGS = "findings.yaml"
+
 _PARTITIONED, _TABLES = "p", "rp"
 
 _REFERRED_SINCE = 120000
@@ -42,14 +42,6 @@ _REFERRED_SINCE = 120000
 
 _BIG = 10_000
 """Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
-
-
-@cache
-def _texts() -> dict[str, dict[str, dict[str, str]]]:
-    read: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(
-        files("cdc_sync.source").joinpath("findings.yaml").read_text("utf-8")
-    )
-    return read
 
 
 def found(name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
@@ -62,7 +54,7 @@ def found(name: str, remedy: str | None = None, *, watch: str | None = None, **f
         facts: what the text is about.
     """
     check, _, what = name.partition("/")
-    text = {key: each.format(watch=watch, **facts) for key, each in _texts()[check][what].items()}
+    text = {key: each.format(watch=watch, **facts) for key, each in texts(_FINDINGS)[check][what].items()}
     state = next(state for state in get_args(State) if state in text)
     return Finding(check, state, text[state], remedy or text.get("remedy"), watch)
 
@@ -87,8 +79,8 @@ async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tel
             async with asking_shortly(connection, doing):
                 finding = await question()
         except SourceError as error:
-            texts = _texts()["unanswered"]
-            remedy = (texts.get(error.code) or texts.get(check) or texts["else"])["remedy"].format(**known)
+            helps = texts(_FINDINGS)["unanswered"]
+            remedy = (helps.get(error.code) or helps.get(check) or helps["else"])["remedy"].format(**known)
             finding = Finding(check, "failed", error.message, remedy, name)
         if finding is not None:
             tell(finding)

@@ -29,9 +29,9 @@ Not in the file, which cannot be opened where the system refuses files.
 
 
 @cache
-def texts() -> dict[str, Any]:
-    """What `errors.yaml` has: what errors of the driver are about (`meanings`), our own `messages`, and `reasons`."""
-    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath("errors.yaml").read_text("utf-8"))
+def texts(file: str = "errors.yaml") -> dict[str, Any]:
+    """What a file of texts has: what errors of the driver are about (`meanings`), our own `messages`, and `reasons`."""
+    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath(file).read_text("utf-8"))
     return found
 
 
