@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName
@@ -172,19 +173,12 @@ async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
     """The hosts that a DSN, its service or the environment names, each with its port, in one spelling."""
     given = conninfo_to_dict(dsn)
-    in_effect = {option.keyword: option.val for option in connection.pgconn.info if option.val}
-
-    def setting(name: str, variable: str) -> str:
-        if given.get(name):
-            return str(given[name])
-        # psycopg tries the hosts of the environment one by one; those of a service file libpq does.
-        by_service = "service" in given or "PGSERVICE" in os.environ
-        return (not by_service and os.environ.get(variable)) or in_effect.get(name.encode(), b"").decode()
-
-    written = str(given.get("host") or given.get("hostaddr") or "")
-    found = written or setting("host", "PGHOST") or setting("hostaddr", "PGHOSTADDR") or connection.info.host
-    hosts = found.split(",")
-    ports = (setting("port", "PGPORT") or _PORT).split(",")
+    # Of the environment the connection has one host alone, since psycopg tries them one by one; of a service all.
+    options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
+    others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
+    named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
+    hosts = str(next(filter(None, named), connection.info.host)).split(",")
+    ports = str(given.get("port") or others.get("port") or _PORT).split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return tuple(dict.fromkeys(_spelled(host, port) for host, port in zip(hosts, ports, strict=False)))
 
