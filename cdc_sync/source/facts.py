@@ -17,8 +17,6 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
-from cdc_sync.core.findings import Whereabouts
-from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.config.guessing import MOST_VALUES, Column, Reference, Table, flags
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName, usable, written
