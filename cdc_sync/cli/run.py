@@ -12,8 +12,6 @@ from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.observations import CallEnded
 from cdc_sync.daemon import running
 from cdc_sync.daemon.logs import EventLogger, Lines, configure
-from cdc_sync.daemon.once import run_once
-from cdc_sync.daemon.reloading import Reread
 from cdc_sync.daemon.systemd import SystemdNotifier
 
 
@@ -49,7 +47,7 @@ def run(
     # after each 700, as is the default, takes 6 of 155 µs a change.
     gc.set_threshold(20_000)
     if once:
-        result = event_loop.run(run_once(config, consumers, say_lines, dry_run=dry_run))
+        result = event_loop.run(running.run_once(config, consumers, say_lines, dry_run=dry_run))
         verb = "would be sent" if dry_run else "sent"
         say(
             f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, {result.calls['dead']} "
@@ -57,6 +55,6 @@ def run(
         )
         raise typer.Exit(1 if result.failed else 0)
     # Who only looks is at a terminal: closing it ends the look.
-    reread = None if dry_run else Reread(read, lambda config: log.use(logging(config)))
+    reread = None if dry_run else running.Reread(read, lambda config: log.use(logging(config)))
     beat_every = systemd.wants_to_hear_every
     event_loop.run(running.run(config, consumers, say_lines, reread, dry_run=dry_run, beat_every=beat_every))

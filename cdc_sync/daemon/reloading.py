@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.observations import Observe, Reloaded, WatchEnded
-from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.event_loop import end, raise_failures
 from cdc_sync.pipeline.database import Database
 
 

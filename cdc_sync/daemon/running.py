@@ -4,11 +4,25 @@ The end, on SIGTERM or SIGINT: capture stops where it is (what it has not record
 calls that are under way, for at most the grace period, and writes down what came of them. What is still under way then
 is given up: it is marked as attempted, and is sent again at the next start. A second signal ends the process at once;
 that costs no more than kill -9, which nothing is lost by.
+
+**A reload.** The file is read and judged as at a start. Unless it is valid, and changes nothing that only a restart can
+change, the one in use stays, whole: what runs is always one file as somebody wrote it, never a mixture of two.
+
+What goes on without noticing: the store and its lock, the admin server, the calls under way, what is known of the
+endpoints, and every watch whose settings are as before. A watch with other settings ends and begins again, which is
+what a restart does to all of them: what it had not recorded is in the change log or behind the watermark, and comes
+again.
+
+Dying in between costs no more than dying at any other moment: nothing of this is kept, and the next start reads the
+file. Signals that come meanwhile ask for one more reload after this one.
+
+`run --once` catches up, delivers what is due, and returns: for a cron job, a test, a first careful try.
 """
 
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -28,33 +42,38 @@ from cdc_sync.core import conditions
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import starting
 from cdc_sync.core.content import milliseconds, request
-from cdc_sync.core.delivery import Reply, longest_on_its_way
+from cdc_sync.core.delivery import Reply, is_paused, longest_on_its_way
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
-from cdc_sync.daemon.together import end, raise_failures
-from cdc_sync.daemon.watching import WatchWorker, bind, most_telling
+from cdc_sync.daemon.watching import RunningWatches, WatchWorker, bind, most_telling, refused_by_system
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
+from cdc_sync.event_loop import end, raise_failures
 from cdc_sync.listening import allow_all_descriptors
-from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.parts import Delivery, WatchParts
+from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nothing
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.sweep import Sweep
+from cdc_sync.pipeline.watch import begin, connect
+from cdc_sync.source.errors import SourceError
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.store import Store
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
 
-
 LOOK = 1.0
 """Seconds between looks whether the store is where it was opened, and at the pauses in it."""
 
 MOST_EVENTS = 1_000_000
 """Events kept at most, whatever their age: about 300 MB, for 300,000 deliveries. A flood must not fill the disk."""
+
+LONGEST_GRACE = 30_000
+"""A deletion whose grace ends within so many milliseconds is waited for; a longer one is the next run's business."""
 
 _PRUNED_AT_ONCE = 5_000
 """Events forgotten in one transaction: 20 to 40 ms."""
@@ -167,6 +186,35 @@ async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
     with suppress(StoreError):
         while await store.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
             pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """Where the configuration comes from: `read` reads it again, `used` is told when what it read is in use."""
+
+    read: Callable[[], Config]
+    used: Callable[[Config], None]
+
+
+def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
+    """What stands in the way of using a configuration in place of the present one, a line for each key."""
+    before, after = _of_the_process(now), _of_the_process(then)
+    return tuple(
+        f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"
+        for key in before
+        if before[key] != after[key]
+    )
+
+
+def _of_the_process(config: Config) -> dict[str, object]:
+    """What only a restart can change: the store and the address belong to the process."""
+    state = config.state
+    shares_database = state.backend == "postgres" and state.dsn is None
+    return {
+        **{f"state.{key}": getattr(state, key) for key in ("backend", "path", "dsn")},
+        "database.dsn": config.database.dsn if shares_database else None,
+        "admin.listen": config.admin.listen,
+    }
 
 
 @dataclass(eq=False)
@@ -422,3 +470,102 @@ async def run(
         failure = most_telling(group)
     if failure is not None:
         raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class OnceResult:
+    """What one run did, and what waits for the next.
+
+    Attributes:
+        calls: how many, by outcome (acknowledged, retry, dead); dead letters that were never called count as dead.
+        lost: how many watches could not be caught up with.
+        refused: whether something is due that its endpoint takes no calls for now.
+        pending: entries that wait.
+        held: entries that the fuse holds.
+        dead: dead letters.
+    """
+
+    calls: Counter[str]
+    lost: int
+    refused: bool
+    pending: int
+    held: int
+    dead: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether a watch could not be caught up with, or something that was due could not be delivered."""
+        return bool(self.lost or self.refused or self.calls["retry"] or self.calls["dead"])
+
+
+async def run_once(
+    config: Config, consumers: Sequence[Consumer], show: Callable[[str], None], *, dry_run: bool
+) -> OnceResult:
+    """Catch up with every watch, deliver what is due now, and return. A watch that cannot work keeps no other one back.
+
+    Raises:
+        SourceError: no watch's database can be used; nothing is waited for.
+        StoreError: the store cannot be used.
+    """
+    calls: Counter[str] = Counter()
+
+    def count(event: events.CallEnded | events.Decided) -> None:
+        if isinstance(event, events.CallEnded) or event.outcome == "dead":
+            calls[event.outcome] += 1
+
+    emit = Dispatch(*consumers, lambda: {events.CallEnded: count, events.Decided: count}).emit
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
+        caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
+        await tell_of_unconfigured(config, store, emit)
+        for acted in [] if dry_run else await store.take_actions():
+            emit(acted)
+        database = make_database(config, store)
+        lost: list[SourceError] = []
+        for name in config.watches:
+            try:
+                await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
+            except (SourceError, OSError) as failure:
+                error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
+                lost.append(error)
+                if len(lost) == len(config.watches):
+                    raise error from None
+                emit(events.WatchLost(name, str(error), error.kind == "misconfigured", error.code))
+        sender = make_sender(config, store, caller, emit)
+        sender.pause(await store.paused())
+        following = asyncio.create_task(regularly(lambda: follow_pauses(sender, store), LOOK))
+        try:
+            await sender.run_once()
+        finally:
+            await end([following])
+        now, paused = store.clock(), await store.paused()
+        refused = any(
+            (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
+            for endpoint, (health, due_at) in (await store.endpoints()).items()
+        )
+        counts = (await store.counts()).values()
+        pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
+        return OnceResult(calls, len(lost), refused, pending, held, dead)
+
+
+async def _catch_up(parts: WatchParts) -> None:
+    async with connect(parts) as connected:
+        # No failure: the sweep of each run compares every row, triggers or not.
+        meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
+        capture = await begin(connected, meanwhile, nothing)
+        await capture.catch_up()
+        if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:
+            await Sweep(capture, capture.catch_up, nothing).run()
+        await _confirm(connected.intake)
+
+
+async def _confirm(intake: Intake) -> None:
+    """Answer the suspicions whose grace ends soon."""
+    until = intake.clock() + LONGEST_GRACE
+    while True:
+        await intake.confirm_due()
+        due_at = await intake.store.next_suspicion(intake.rules.watch)
+        if due_at is None or due_at > until:
+            return
+        await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

@@ -1,20 +1,20 @@
-"""One watch's life: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
+"""The life of watches: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from cdc_sync.config import format_duration
+from cdc_sync.config import Config, format_duration
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
-from cdc_sync.daemon.together import live_together
+from cdc_sync.event_loop import end, raise_failures, supervise
 from cdc_sync.pipeline.capture import Capture, ChangedError
-from cdc_sync.pipeline.database import Sessions, recognise, wait_after
+from cdc_sync.pipeline.database import Database, Sessions, WatchParts, recognise, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
-from cdc_sync.pipeline.parts import WatchParts
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.connection import READS, Reads, asking, connected, reading_as
@@ -168,7 +168,7 @@ class WatchWorker:
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
             try:
-                await live_together({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
+                await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
             finally:
                 self._pulse.rest(parts.name)
                 self._beat(_CONNECTING)
@@ -231,6 +231,61 @@ class WatchWorker:
         """Capture in the middle of a sweep: it waits for no sweep's turn."""
         with reading_as(self._reads):
             await capture.catch_up(progressed)
+
+
+@dataclass(slots=True)
+class RunningWatches:
+    """The watches that run, a task for each.
+
+    Attributes:
+        worker: makes a watch's worker.
+        database: makes the database that all of them share, anew only if it is another one.
+        observe: told of watches that end.
+    """
+
+    worker: Callable[[Config, str, Database], WatchWorker]
+    database: Callable[[Config], Database]
+    observe: events.Observe
+    _used: tuple[object, Database] | None = field(default=None, init=False)
+    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, object]] = field(default_factory=dict, init=False)
+    """Of each watch its task, its worker, and everything that it depends on."""
+
+    def want_sweeps(self) -> None:
+        """Sweep every watch as soon as the spacing of sweeps allows."""
+        for _, worker, _ in self._running.values():
+            worker.want_sweep()
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The watches' tasks."""
+        return [task for task, _, _ in self._running.values()]
+
+    async def use(self, config: Config) -> events.Reloaded:
+        """Begin, end and renew watches, so that those of a configuration run, as it says; returns which.
+
+        Raises:
+            BaseExceptionGroup: what a watch failed with while it was ended.
+        """
+        wanted = {name: (config.database, watch, watch_rules(config, name)) for name, watch in config.watches.items()}
+        before = {name: task for name, (task, _, used) in self._running.items() if wanted.get(name) != used}
+        await end(before.values())
+        raise_failures(before.values())
+        for name in before:
+            del self._running[name]
+            self.observe(events.WatchEnded(name, for_good=name not in wanted))
+        if self._used is None or self._used[0] != config.database:
+            self._used = config.database, self.database(config)
+        fresh = [name for name in wanted if name not in self._running]
+        for name in fresh:
+            worker = self.worker(config, name, self._used[1])
+            task = asyncio.create_task(worker.run(), name=f"watch {name}")
+            self._running[name] = task, worker, wanted[name]
+        return events.Reloaded(
+            tuple(wanted),
+            begun=tuple(name for name in fresh if name not in before),
+            renewed=tuple(name for name in fresh if name in before),
+            ended=tuple(name for name in before if name not in wanted),
+        )
 
 
 def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:

@@ -1,24 +1,30 @@
-"""The sessions of the ATS's database, which all its watches share: one that lasts, and a pool.
+"""The ATS's database and what a watch works with: sessions that all watches share, the store, how large its steps are.
 
-They begin with the first watch that needs them and end with the last one. When the lasting session is lost, so is every
-watch's lock: each ends what it does and comes back, the first to come connects anew, and the others get what it has
-got, be it sessions or a reason why there are none. The pool ends with the lasting session, so that nobody reads on for
-hours without his lock. A database that is down is tried once, however many watches it has; each then takes its own lock
-again, or says why not.
+Of sessions there is one that lasts, and a pool. They begin with the first watch that needs them and end with the last
+one. When the lasting session is lost, so is every watch's lock: each ends what it does and comes back, the first to
+come connects anew, and the others get what it has got, be it sessions or a reason why there are none. The pool ends
+with the lasting session, so that nobody reads on for hours without his lock. A database that is down is tried once,
+however many watches it has; each then takes its own lock again, or says why not.
 
 Nothing of one watch waits for another's: see `source.connection` for the turns at the pool.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Whereabouts
+from cdc_sync.core.observations import Observe
+from cdc_sync.core.outbox import Offer
+from cdc_sync.core.rows import WatchRules
+from cdc_sync.core.watermark import Evidence
+from cdc_sync.event_loop import end
 from cdc_sync.source.changelog import Lookout
 from cdc_sync.source.connection import Connection, Pool, asking, pooled
 from cdc_sync.source.errors import SourceError, source_error
@@ -26,6 +32,7 @@ from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, wh
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere
+from cdc_sync.store.protocol import Applied
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
@@ -227,7 +234,7 @@ class Database:
                 primary = await stack.enter_async_context(primary_session(self.dsn))
                 locked = lasting if primary is None else primary
             held = asyncio.create_task(self._hold({lasting, locked}), name="holding the watches' locks")
-            stack.push_async_callback(_end, {held})
+            stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
             lookout = Lookout(pool)
@@ -247,18 +254,7 @@ class Database:
             for task in done:
                 await task
         finally:
-            await _end(holding)
-
-
-async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: before Python 3.12 one may miss its cancellation."""
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=_GIVES_BACK_WITHIN)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # retrieved, or Python complains
+            await end(holding)
 
 
 async def recognise(store: Store, identity: str, dsn: str, connection: Connection) -> None:
@@ -306,3 +302,96 @@ async def found_elsewhere(
     if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
     return elsewhere(identity, remembered, now)
+
+
+def nothing() -> None:
+    """Whom progress, or a wish, does not interest."""
+
+
+class Delivery(Protocol):
+    """The sender's part in an apply; see `delivery.sender.Sender`."""
+
+    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
+        """Withdraw the entries of these applications that have not begun, and say what may be claimed."""
+
+    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
+        """Take what the apply has claimed, and what it has left as it was; None if it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How large a watch's steps are, and how often they come. Intervals are in seconds.
+
+    Attributes:
+        adopted: rows that the baseline reads and adopts at once.
+        drained: changes taken from the change log at once.
+        give_back_every: between tries to shorten the change log's file, at least: each takes a lock for a moment,
+            which a standby replays.
+        polled: rows that a poll reads at once.
+        look_every: between looks at the server's transactions, and so between moves of a poll's watermark: each look
+            takes one of the server's transaction ids.
+        compared: rows that a sweep compares at once: a statement of the store's of some 10 ms, for which the capture
+            may have to wait.
+        read: rows that a sweep reads at once, at most: what they take of memory Python gives little back.
+        searched: record numbers looked at at once when a sweep searches for what it has not met.
+        confirmed: suspected deletions that are answered at once.
+        save_every: between savings of a sweep's position, at least: a sweep that is quicker than this is cheaper to
+            repeat.
+        save_share: saving never takes more than one part in this many of the time: a bitmap of many millions of
+            records is large. 0 for no such limit.
+    """
+
+    adopted: int = 500
+    drained: int = 1_000
+    give_back_every: float = 60.0
+    polled: int = 2_000
+    look_every: float = 15.0
+    compared: int = 5_000
+    read: int = 500
+    searched: int = 20_000
+    confirmed: int = 500
+    save_every: float = 5.0
+    save_share: int = 20
+
+
+STEPS = Steps()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchParts:
+    """What a watch works with over its connections, apart from its database's sessions.
+
+    Attributes:
+        name: the watch's.
+        watch: its configuration.
+        rules: the same as the core has it.
+        database: the ATS's.
+        observe: gets what was news.
+        clock: our clock, milliseconds since the epoch.
+        delivery: the sender; None if nothing is sent while this process captures.
+        unwritten: names of what the store would not write, and has not written since.
+        all_written: called when the last of it is written.
+        evidence: what a poll has learnt of its watermark.
+        want_sweep: called when a sweep should come.
+        dry_run: whether nothing is changed.
+        steps: how large its steps are.
+    """
+
+    name: str
+    watch: Watch
+    rules: WatchRules
+    database: Database
+    observe: Observe
+    clock: Callable[[], int]
+    delivery: Delivery | None = None
+    unwritten: set[str] = field(default_factory=set)
+    all_written: Callable[[], None] = nothing
+    evidence: Evidence = field(default_factory=Evidence)
+    want_sweep: Callable[[], None] = nothing
+    dry_run: bool = False
+    steps: Steps = STEPS
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        return self.database.store

@@ -34,6 +34,7 @@ from cdc_sync.core.rows import (
     has_no_id,
     interpret,
 )
+from cdc_sync.pipeline.database import WatchParts
 from cdc_sync.pipeline.parts import WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest

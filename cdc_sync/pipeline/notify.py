@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers
+from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.parts import nothing
 from cdc_sync.source.changelog import LEASE, Bell, ChangeLog, QueueFillsUpError, all_ended
 from cdc_sync.source.errors import SourceError

@@ -21,8 +21,8 @@ from cdc_sync.core.outbox import EntryState, Known
 from cdc_sync.core.plan import Batch, Resolved, plan_batch
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, StatusRules, by_application, has_no_id, interpret, map_status
+from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake, resolved
-from cdc_sync.pipeline.parts import nothing
 from cdc_sync.pipeline.sweep import mark, size_of
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page

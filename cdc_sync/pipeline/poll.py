@@ -18,7 +18,9 @@ from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, Wa
 from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, look
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs
+from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.parts import nothing
+from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import WatermarkReader
 
 POSITION = "watermark"

@@ -7,9 +7,9 @@ from dataclasses import replace
 from cdc_sync.core.observations import BaselineOverEarlierWork, WatchConnected
 from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.capture import Capture, Connected
+from cdc_sync.pipeline.database import WatchParts
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.pipeline.parts import WatchParts
 from cdc_sync.pipeline.plan import measure_edit
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.sweep import FINISHED

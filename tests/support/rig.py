@@ -16,10 +16,9 @@ from cdc_sync.core.observations import Observation, Observe, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.pipeline.capture import Capture, Connected, SweepOnlyCapture
-from cdc_sync.pipeline.database import Database
+from cdc_sync.pipeline.database import STEPS, Database, Steps, WatchParts
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.pipeline.parts import STEPS, Steps, WatchParts
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import adopt, connect, open_capture

@@ -9,7 +9,7 @@ from support.builders import WATCH
 
 from cdc_sync.core.observations import ChangesRead, Dispatch, HeartBeat, LoopsHang, LoopsMove, Observation
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse, beat_for_ever
-from cdc_sync.daemon.together import end
+from cdc_sync.event_loop import end
 from cdc_sync.store.sqlite import SqliteStore
 
 

@@ -11,7 +11,7 @@ from support.roles import NewRole, roles
 from support.sessions import Ats, OpenSession, sessions
 from support.watched import a_config, install_triggers
 
-from cdc_sync.pipeline.parts import STEPS, Steps
+from cdc_sync.pipeline.database import STEPS, Steps
 
 
 @pytest.fixture(scope="session")

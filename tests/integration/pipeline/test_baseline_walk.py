@@ -14,7 +14,7 @@ from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Observation
 from cdc_sync.pipeline.baseline import BaselinePosition
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.watch import adopt
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read

@@ -13,7 +13,7 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, OpenSession, end_sessions, one, run
 
-from cdc_sync.daemon.together import end
+from cdc_sync.event_loop import end
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source.changelog import LEASE, Look, Lookout
 from cdc_sync.source.errors import SourceError

@@ -20,8 +20,8 @@ from cdc_sync.core.observations import CaughtUp, ChangesRead
 from cdc_sync.core.outbox import Offer
 from cdc_sync.core.plan import Batch
 from cdc_sync.core.rows import WatchRules
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.pipeline.parts import Steps
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.triggers import Installation

@@ -13,7 +13,7 @@ from support.sessions import Ats, end_sessions, one, run
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.core.rows import Key
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Digests
 

@@ -12,7 +12,7 @@ from support.versions import needs
 from support.watched import a_config, install_triggers
 
 from cdc_sync.demo.postgres import Server
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 
 BACKLOG = 1024 * 1024
 BOUND = {"max_backlog": BACKLOG}

@@ -13,7 +13,7 @@ from support.rig import Call, OpenRig, Rig
 from support.sessions import Ats, OpenSession, one, rows, run
 
 from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.poll import BEGAN, POSITION, PollCapture
 
 

@@ -16,6 +16,7 @@ from support.sessions import Ats, OpenSession, rows
 from support.transactions import Event, interleavings
 
 from cdc_sync.core.watermark import SnapshotReading
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.poll import PollCapture
 

@@ -17,8 +17,8 @@ from support.watched import COLUMNS, a_config, install_triggers, some_config
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.observations import CaptureStarted, Observation, WatchLost
 from cdc_sync.daemon.pulse import Pulse
-from cdc_sync.daemon.together import end
 from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.event_loop import end
 from cdc_sync.pipeline.database import Database
 from cdc_sync.source.connection import Reads, pooled, reading_as
 from cdc_sync.source.errors import SourceError

@@ -13,7 +13,7 @@ from support.sessions import Ats
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline import intake as intake_module
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.source.reading import Page, Read
 
 ROWS = 12

@@ -13,7 +13,7 @@ from cdc_sync.core.rows import Observation, Row, WatchRules
 from cdc_sync.core.rows import interpret as interpret_row
 from cdc_sync.pipeline import intake as intake_module
 from cdc_sync.pipeline import sweep as sweep_module
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 
 
 @pytest.fixture

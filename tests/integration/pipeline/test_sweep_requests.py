@@ -7,7 +7,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, run
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.source.errors import SourceError
 
 LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)"}

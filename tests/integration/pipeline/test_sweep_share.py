@@ -14,7 +14,7 @@ from cdc_sync.core.rows import Key
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.source.reading import Digests
 from cdc_sync.source.triggers import Installation
 

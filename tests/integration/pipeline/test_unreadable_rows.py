@@ -10,7 +10,7 @@ from support.sessions import Ats
 
 from cdc_sync.core.observations import RowSkipped
 from cdc_sync.pipeline import plan as plan_module
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 
 FAILS = "columns.status cannot be read: division by zero"
 FRAGILE: dict[str, Any] = {

@@ -9,7 +9,7 @@ from support.rig import Nothing, rig
 from support.sessions import Ats
 from support.watched import a_config
 
-from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.database import Steps
 
 FEW = 2_000
 MANY = 12_000

@@ -21,8 +21,7 @@ from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, W
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
-from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.parts import Steps, nothing
+from cdc_sync.pipeline.database import Database, Steps, nothing
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 
