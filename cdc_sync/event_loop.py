@@ -9,7 +9,8 @@ its cancellation would go on for ever, and with it everybody who waits for its e
 """
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -70,3 +71,17 @@ def raise_failures(tasks: Collection[asyncio.Task[Any]]) -> None:
     failures = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
     if failures:
         raise BaseExceptionGroup("tasks that live together failed", failures)
+
+
+@contextmanager
+def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise one exception in place of a group, if all in it are of these kinds: of the first kind that it has."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split(kinds)[1] is not None:
+            raise
+        found: BaseException = next(part for kind in kinds if (part := group.subgroup(kind)) is not None)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found from None

@@ -124,10 +124,10 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     before = None if first else before_edit(positions, rules.status)
     unseen = rules.baseline if first else rules.first_status
     fuse = (await store.fuses()).get(name, Fuse())
-    async with connect(parts) as connected:
+    async with connect(parts) as intake:
 
         async def look(fuse: Fuse) -> list[Planned]:
-            return [each async for each in make_plan(connected.intake, unseen, fuse=fuse, old=before)]
+            return [each async for each in make_plan(intake, unseen, fuse=fuse, old=before)]
 
         planned = await look(fuse)
         touched = sum(map(is_told_otherwise, planned))

@@ -49,17 +49,18 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.watching import RunningWatches, WatchWorker, bind, most_telling, refused_by_system
+from cdc_sync.daemon.watching import RunningWatches, WatchWorker, bind, refused_by_system
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.event_loop import end, raise_failures
+from cdc_sync.event_loop import end, raise_failures, ungrouped
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nothing
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.store import Store
 
@@ -463,13 +464,8 @@ async def run(
         StoreError: the store cannot be used, belongs to another database, or another daemon has it.
         AdminError: the admin address cannot be listened on.
     """
-    failure: Exception | None = None
-    try:
+    with ungrouped(AnotherDatabaseError, StoreError):
         await _Daemon(config, consumers, show, reread, dry_run, beat_every).run()
-    except* StoreError as group:
-        failure = most_telling(group)
-    if failure is not None:
-        raise failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,14 +546,14 @@ async def run_once(
 
 
 async def _catch_up(parts: WatchParts) -> None:
-    async with connect(parts) as connected:
+    async with connect(parts) as intake:
         # No failure: the sweep of each run compares every row, triggers or not.
         meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
-        capture = await begin(connected, meanwhile, nothing)
+        capture = await begin(intake, meanwhile, nothing)
         await capture.catch_up()
         if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:
             await Sweep(capture, capture.catch_up, nothing).run()
-        await _confirm(connected.intake)
+        await _confirm(intake)
 
 
 async def _confirm(intake: Intake) -> None:

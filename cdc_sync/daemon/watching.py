@@ -11,7 +11,7 @@ from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
-from cdc_sync.event_loop import end, raise_failures, supervise
+from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.pipeline.capture import Capture, ChangedError
 from cdc_sync.pipeline.database import Database, Sessions, WatchParts, recognise, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
@@ -99,14 +99,16 @@ class WatchWorker:
         failures = 0
         while True:
             self._beat(_CONNECTING)
-            failure: Exception | None = None
             try:
-                await self._work()
-            except* (SourceError, StoreError, ChangedError, OSError) as group:
-                failure = most_telling(group)
-            if isinstance(failure, AnotherDatabaseError):
-                raise failure
-            if failure is None or isinstance(failure, ChangedError):
+                # A store's error tells more than a source's.
+                with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
+                    await self._work()
+                continue
+            except (SourceError, StoreError, OSError) as error:
+                if isinstance(error, AnotherDatabaseError):
+                    raise
+                failure: Exception = error
+            except ChangedError:
                 continue
             # While it is the store that fails, to be connected is no success.
             failures = 1 if self._sessions is not None and not self._store_failed else failures + 1
@@ -149,21 +151,21 @@ class WatchWorker:
     async def _work(self) -> None:
         self._sessions = None
         parts, watch = self._parts, self._parts.watch
-        async with connect(parts) as connected:
-            self._sessions = connected.sessions
+        async with connect(parts) as intake:
+            self._sessions = intake.sessions
             self._lost = None
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             with reading_as(Reads(always=True)):
-                capture = await begin(connected, meanwhile, partial(self._beat, _CONNECTING))
+                capture = await begin(intake, meanwhile, partial(self._beat, _CONNECTING))
             await capture.look_at_tables()
             within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
             progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
             # From here on nothing may fail before the jobs are begun: Python complains of those that never are.
             jobs = await capture.jobs(progressed)
-            jobs["sessions"] = connected.sessions.until_lost()
+            jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
-            jobs["deletions"] = connected.intake.confirm(self._deletions_progressed)
+            jobs["deletions"] = intake.confirm(self._deletions_progressed)
             self._pulse.rest(parts.name)
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
@@ -286,13 +288,3 @@ class RunningWatches:
             renewed=tuple(name for name in fresh if name in before),
             ended=tuple(name for name in before if name not in wanted),
         )
-
-
-def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:
-    """The exception that tells most: another database before all, a store before a source, else the first."""
-    kinds = (AnotherDatabaseError, StoreError, Exception)
-    error: BaseException = next(found for kind in kinds if (found := group.subgroup(kind)) is not None)
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exception)  # noqa: S101 - as `kinds` says; this tells the type checker
-    return error

@@ -73,6 +73,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.status_url import build, refused
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
+from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
@@ -270,13 +271,8 @@ class Sender:
         self._once = True
         self._endpoints.until = self._clock()
         await asyncio.sleep(0.001)  # so that what a call leaves to be tried again is due later
-        failure: StoreError | None = None
-        try:
+        with ungrouped(StoreError):
             await self.run()
-        except* StoreError as group:
-            failure = _first(group)
-        if failure is not None:
-            raise failure
 
     def _employ(self, tasks: asyncio.TaskGroup) -> None:
         """Have a worker for each call that may be under way. Those that are too many after a reload stay idle."""
@@ -601,11 +597,6 @@ def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
     """
     built = {watch: build(base_url, "1") for watch, base_url in settings.built.items()}
     return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
-
-
-def _first(error: StoreError | BaseExceptionGroup[StoreError]) -> StoreError:
-    """One of the errors in a group, which may be nested."""
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def describe(reply: Reply, excerpt: str) -> str:

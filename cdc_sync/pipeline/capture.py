@@ -9,7 +9,6 @@ it, how long a look may take to come, and what it says when the database lacks s
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,29 +18,13 @@ from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.database import Sessions, WatchParts, nothing
+from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.source.connection import Pool
 from cdc_sync.source.facts import server_facts
-from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.recorders import tables_of, untriggered
 from cdc_sync.source.triggers import Installation, Storage, installation, stored_in
 
 Jobs = dict[str, Coroutine[Any, Any, None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A watch that is connected and fitted to its table."""
-
-    parts: WatchParts
-    sessions: Sessions
-    mapping: TableMapping
-    intake: Intake
-
-    @property
-    def pool(self) -> Pool:
-        """Its database's connections."""
-        return self.sessions.pool
 
 
 class Capture(ABC):
@@ -57,16 +40,14 @@ class Capture(ABC):
     void_elsewhere: ClassVar[Mapping[str, str]] = {}
     sees_deletions: ClassVar[bool] = True
 
-    def __init__(self, connected: Connected) -> None:
-        self.connected = connected
-        self.parts = connected.parts
-        self.intake = connected.intake
-        self.tables: Sequence[QualifiedName] = [connected.parts.watch.table]
+    def __init__(self, intake: Intake) -> None:
+        self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
+        self.tables: Sequence[QualifiedName] = [intake.parts.watch.table]
         self._storage: Storage | None = None
 
     @classmethod
     @abstractmethod
-    async def open(cls, connected: Connected) -> "Capture":
+    async def open(cls, intake: Intake) -> "Capture":
         """Make what captures the watch, as its database is now.
 
         Raises:
@@ -112,7 +93,7 @@ class Capture(ABC):
             SourceError: the catalog cannot be read.
             StoreError: the request cannot be kept.
         """
-        storage, before = await stored_in(self.connected.pool, self.tables), self._storage
+        storage, before = await stored_in(self.pool, self.tables), self._storage
         # Rows that were hidden were suspected, and their deletion held: seeing them again takes that back.
         if before is not None and (await self.intake.look_for_policies() or storage != before):
             await self.intake.request_sweeps(1)
@@ -159,17 +140,17 @@ class SweepOnlyCapture(Capture):
     It notices when that changes.
     """
 
-    def __init__(self, connected: Connected, installed: Installation) -> None:
-        super().__init__(connected)
+    def __init__(self, intake: Intake, installed: Installation) -> None:
+        super().__init__(intake)
         self.installed = installed
         # What it began with: another watch may have found out meanwhile that it is not so any more.
-        self.server = connected.sessions.server
-        self.tables = tables_of(connected.parts.watch)
+        self.server = intake.sessions.server
+        self.tables = tables_of(intake.parts.watch)
 
     @classmethod
-    async def open(cls, connected: Connected) -> Capture:
+    async def open(cls, intake: Intake) -> Capture:
         """See `Capture`."""
-        return cls(connected, await look_for_triggers(connected))
+        return cls(intake, await look_for_triggers(intake))
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:
@@ -186,7 +167,7 @@ class SweepOnlyCapture(Capture):
             return
         reason = joined(self.installed.problems)
         remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
-        never = untriggered(self.connected.mapping.facts.kind, self.server.version)
+        never = untriggered(self.intake.reader.mapping.facts.kind, self.server.version)
         if never is not None:
             reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
         message = coded(
@@ -200,18 +181,18 @@ class SweepOnlyCapture(Capture):
 
     async def look_at_setup(self) -> None:
         """See `Capture`: other triggers, or settings by which the bell may be armed or not."""
-        found = await look_for_triggers(self.connected)
-        server = await self.connected.pool.ask("asking how the server is set up", server_facts)
+        found = await look_for_triggers(self.intake)
+        server = await self.pool.ask("asking how the server is set up", server_facts)
         if found != self.installed or server != self.server:
-            self.connected.sessions.server = server
+            self.intake.sessions.server = server
             raise ChangedError
 
 
-async def look_for_triggers(connected: Connected) -> Installation:
+async def look_for_triggers(intake: Intake) -> Installation:
     """What the watch's triggers are now.
 
     Raises:
         SourceError: the catalog cannot be read.
     """
-    looking = partial(installation, name=connected.parts.name, watch=connected.parts.watch)
-    return await connected.pool.ask("looking for the triggers", looking)
+    looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
+    return await intake.sessions.pool.ask("looking for the triggers", looking)

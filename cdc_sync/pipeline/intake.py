@@ -36,8 +36,13 @@ from cdc_sync.core.rows import (
 )
 from cdc_sync.pipeline.database import WatchParts
 from cdc_sync.pipeline.parts import WatchParts
+from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
+from cdc_sync.core.rows import Key, Observation, Origin, Row, Unreportable, by_application, current, interpret
+from cdc_sync.core.rows import WatchRules
+from cdc_sync.pipeline.database import Sessions, WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
+from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
@@ -63,13 +68,15 @@ _OUTCOMES: Mapping[type, Outcome] = {Cancel: "cancelled", Adopt: "adopted"}
 
 
 class Intake:
-    """One watch's way into the store.
+    """One watch's way from its database into the store.
 
     Args:
         parts: what the watch works with.
-        reader: reads its table.
+        sessions: its database's.
+        mapping: fits it to its table.
 
     Attributes:
+        reader: reads its table.
         lock: held from the reading of rows until they are applied; every method but `changes` takes it.
         requests: how many sweeps were asked for since the last one began that has compared everything. A TRUNCATE, a
             partition that comes or goes, a row of a table on which any application may depend: each changes rows that
@@ -78,10 +85,10 @@ class Intake:
         skipped: rows that cannot be reported, as recorded: said once, not at each reading.
     """
 
-    def __init__(self, parts: WatchParts, reader: Reader) -> None:
-        self.parts = parts
+    def __init__(self, parts: WatchParts, sessions: Sessions, mapping: TableMapping) -> None:
+        self.parts, self.sessions = parts, sessions
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
-        self.reader = reader
+        self.reader = Reader(sessions.pool, mapping)
         self.suspected = asyncio.Event()
         self.requests = 0
         self.skipped: dict[Key, str] = {}

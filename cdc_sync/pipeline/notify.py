@@ -27,10 +27,13 @@ from functools import partial
 from typing import NamedTuple
 
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
-from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers
+from cdc_sync.pipeline.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.parts import nothing
 from cdc_sync.source.changelog import LEASE, Bell, ChangeLog, QueueFillsUpError, all_ended
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, all_ended
+from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
 
@@ -99,7 +102,7 @@ class NotifyCapture(SweepOnlyCapture):
     """Consumes one watch's part of the change log.
 
     Args:
-        connected: the watch.
+        intake: the watch's.
         installed: its triggers; there is a log.
         clock: seconds that do not go back.
 
@@ -108,11 +111,9 @@ class NotifyCapture(SweepOnlyCapture):
         rung: set when there may be something in the log, until it is read.
     """
 
-    def __init__(
-        self, connected: Connected, installed: Installation, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__(connected, installed)
-        parts, server = connected.parts, self.server
+    def __init__(self, intake: Intake, installed: Installation, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(intake, installed)
+        parts, server = intake.parts, self.server
         configured = parts.watch.capture
         self._poll_interval = configured.poll_interval.total_seconds()
         self._drain_interval = configured.drain_interval.total_seconds()
@@ -121,9 +122,9 @@ class NotifyCapture(SweepOnlyCapture):
         self._may_ring = configured.wakeup == "notify" and not harms
         self._arms = self._may_ring and not parts.dry_run
         self._clock = clock
-        self.log = ChangeLog(connected.pool, parts.name, connected.intake.reader, consume=not parts.dry_run)
-        self.bell = Bell(connected.pool, parts.name)
-        self.lookout = connected.sessions.lookout
+        self.log = ChangeLog(intake.sessions.pool, parts.name, intake.reader, consume=not parts.dry_run)
+        self.bell = Bell(intake.sessions.pool, parts.name)
+        self.lookout = intake.sessions.lookout
         self.rung = asyncio.Event()
         self.is_asleep = False
         self._pace = Pace(clock())
@@ -142,13 +143,13 @@ class NotifyCapture(SweepOnlyCapture):
         self._gave_back_at = -math.inf
 
     @classmethod
-    async def open(cls, connected: Connected) -> Capture:
+    async def open(cls, intake: Intake) -> Capture:
         """See `Capture`; without a log there is nothing to capture from."""
-        installed = await look_for_triggers(connected)
+        installed = await look_for_triggers(intake)
         if not installed.has_log:
-            return SweepOnlyCapture(connected, installed)
-        capture = cls(connected, installed)
-        if not connected.parts.dry_run:
+            return SweepOnlyCapture(intake, installed)
+        capture = cls(intake, installed)
+        if not intake.parts.dry_run:
             # Now, since the baseline may take hours: see `source.changelog`.
             await capture.bell.worked(begins=False)
         return capture
@@ -156,14 +157,14 @@ class NotifyCapture(SweepOnlyCapture):
     async def was_worked_before(self, *, alone: bool) -> bool:
         """See `Capture`."""
         looking = partial(worked_before, name=self.parts.name, alone=alone)
-        return await self.connected.pool.ask("looking for an earlier daemon's work", looking)
+        return await self.pool.ask("looking for an earlier daemon's work", looking)
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """See `Capture`."""
         name = self.parts.name
         if self._may_ring:
             proved = lambda usage: self.parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            await self.connected.sessions.lasting.listen(name, self.rung.set, proved)
+            await self.intake.sessions.lasting.listen(name, self.rung.set, proved)
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._poll_interval))
             if not self.parts.dry_run:
@@ -205,7 +206,7 @@ class NotifyCapture(SweepOnlyCapture):
                 except TimeoutError:
                     self._overdue = True
         finally:
-            self.connected.sessions.lasting.stop_listening(self.parts.name)
+            self.intake.sessions.lasting.stop_listening(self.parts.name)
             if self._may_be_armed:
                 with suppress(SourceError, TimeoutError):
                     async with asyncio.timeout(_DISARMS_WITHIN):
@@ -314,7 +315,7 @@ class NotifyCapture(SweepOnlyCapture):
             SourceError: the database cannot answer.
             StoreError: the number cannot be kept.
         """
-        name, pool = self.parts.name, self.connected.pool
+        name, pool = self.parts.name, self.pool
         answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))
         while True:
             await self.bell.worked()
@@ -331,7 +332,7 @@ class NotifyCapture(SweepOnlyCapture):
             await asyncio.sleep(self._drain_interval)
 
     async def _why_missed(self, *, was_full: bool) -> str:
-        filled_by = await log_filled_by(self.connected.pool, self._max_backlog)
+        filled_by = await log_filled_by(self.pool, self._max_backlog)
         bound = f"full (max_backlog is {self._max_backlog:,} bytes)"
         if filled_by:
             numbers = ", ".join(f"{number:,} of the watch {watch}" for watch, number in filled_by.items())

@@ -20,6 +20,9 @@ from cdc_sync.core.watermark import Fence, SnapshotReading, look
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.parts import nothing
+from cdc_sync.pipeline.capture import Capture, Jobs
+from cdc_sync.pipeline.database import nothing
+from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import WatermarkReader
 
@@ -59,8 +62,8 @@ class PollCapture(Capture):
     void_elsewhere: ClassVar[Mapping[str, str]] = {BEGAN: ""}
     sees_deletions: ClassVar[bool] = False
 
-    def __init__(self, connected: Connected, reader: WatermarkReader) -> None:
-        super().__init__(connected)
+    def __init__(self, intake: Intake, reader: WatermarkReader) -> None:
+        super().__init__(intake)
         self.reader = reader
         self.watermark = ""
         # The transaction id at the first watermark, as long as transactions from before it may be open.
@@ -69,17 +72,17 @@ class PollCapture(Capture):
         self._next_look = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
-        self._evidence = connected.parts.evidence
-        self._evidence.column = connected.parts.watch.capture.watermark or ""
+        self._evidence = intake.parts.evidence
+        self._evidence.column = intake.parts.watch.capture.watermark or ""
         self._evidence.resolution = reader.resolution
         self._swept_at: float | None = None
 
     @classmethod
-    async def open(cls, connected: Connected) -> Self:
+    async def open(cls, intake: Intake) -> Self:
         """See `Capture`."""
-        configured = connected.parts.watch.capture
+        configured = intake.parts.watch.capture
         watermark = configured.watermark or ""  # which poll mode requires
-        return cls(connected, WatermarkReader(connected.intake.reader, watermark, configured.lookback))
+        return cls(intake, WatermarkReader(intake.reader, watermark, configured.lookback))
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cdc_sync.core.observations import BaselineOverEarlierWork, WatchConnected
 from cdc_sync.pipeline import baseline
-from cdc_sync.pipeline.capture import Capture, Connected
+from cdc_sync.pipeline.capture import Capture
 from cdc_sync.pipeline.database import WatchParts
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
@@ -17,7 +17,6 @@ from cdc_sync.pipeline.sweep import POSITION as SWEEP
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
-from cdc_sync.source.reading import Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
@@ -25,7 +24,7 @@ KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCaptu
 
 
 @asynccontextmanager
-async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
+async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
     """Connect a watch to its database, check that its configuration fits, and take its turn, unless it is a dry run.
 
     Raises:
@@ -44,22 +43,22 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         # A dry run takes no turn: it works beside the daemon that does.
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
-        intake = Intake(parts, Reader(sessions.pool, mapping))
+        intake = Intake(parts, sessions, mapping)
         await intake.load()
         await intake.look_for_policies(first=True)
-        yield Connected(parts, sessions, mapping, intake)
+        yield intake
 
 
-async def open_capture(connected: Connected) -> Capture:
+async def open_capture(intake: Intake) -> Capture:
     """What captures a watch, by its configuration and as its database is now."""
-    return await KINDS[connected.parts.watch.capture.mode].open(connected)
+    return await KINDS[intake.parts.watch.capture.mode].open(intake)
 
 
-async def begin(connected: Connected, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
     """Say how the watch is, adopt what is there, and make ready what captures from now on.
 
     Args:
-        connected: the watch.
+        intake: the watch's.
         meanwhile: what finds changes where the triggers lack something.
         progressed: told of each step.
 
@@ -67,12 +66,12 @@ async def begin(connected: Connected, meanwhile: str, progressed: Callable[[], N
         SourceError: the database cannot be read.
         StoreError: what was read cannot be recorded.
     """
-    parts = connected.parts
-    parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, connected.sessions.server.version))
-    capture = await open_capture(connected)
+    parts = intake.parts
+    parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, intake.sessions.server.version))
+    capture = await open_capture(intake)
     capture.tell_problems(meanwhile)
     position = await adopt(capture, progressed)
-    await measure_edit(connected.intake, progressed)
+    await measure_edit(intake, progressed)
     await capture.begin(position.look)
     return capture
 

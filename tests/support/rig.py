@@ -15,7 +15,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.observations import Observation, Observe, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.pipeline.baseline import BaselinePosition
-from cdc_sync.pipeline.capture import Capture, Connected, SweepOnlyCapture
+from cdc_sync.pipeline.capture import Capture, SweepOnlyCapture
 from cdc_sync.pipeline.database import STEPS, Database, Steps, WatchParts
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
@@ -71,14 +71,14 @@ class Rig:
     """A watch that is connected.
 
     Attributes:
-        connected: its parts, as the daemon makes them.
+        intake: the watch's, as the daemon makes it.
         capture: what captures its changes.
         clock: our clock.
         said: everything that was observed.
         wishes: how often a sweep was wanted.
     """
 
-    connected: Connected
+    intake: Intake
     capture: Capture
     clock: Clock
     said: list[Observation]
@@ -96,19 +96,14 @@ class Rig:
         return self.capture
 
     @property
-    def intake(self) -> Intake:
-        """The watch's intake."""
-        return self.connected.intake
-
-    @property
     def steps(self) -> Steps:
         """How large its steps are."""
-        return self.connected.parts.steps
+        return self.intake.parts.steps
 
     @property
     def store(self) -> Store:
         """The watch's store."""
-        return self.connected.parts.store
+        return self.intake.parts.store
 
     @property
     def trigger_problems(self) -> tuple[str, ...]:
@@ -185,13 +180,13 @@ async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterat
     parts = replace(parts, want_sweep=lambda: wishes.update(sweep=1))
     try:
         async with AsyncExitStack() as stack:
-            connected = await _connected(stack, parts)
-            yield Rig(connected, await open_capture(connected), clock, said, wishes)
+            intake = await _connected(stack, parts)
+            yield Rig(intake, await open_capture(intake), clock, said, wishes)
     finally:
         await store.close()
 
 
-async def _connected(stack: AsyncExitStack, parts: WatchParts) -> Connected:
+async def _connected(stack: AsyncExitStack, parts: WatchParts) -> Intake:
     """Connect as the daemon does after a restart: the server may take a moment to see that the last session ended."""
     deadline = time.monotonic() + 60
     while True:

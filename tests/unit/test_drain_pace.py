@@ -2,7 +2,9 @@
 
 import pytest
 
-from cdc_sync.pipeline.notify import BUSY, CALM, WINDOW, Pace, count, pause
+from cdc_sync.pipeline.notify import BUSY, CALM, WINDOW, pause
+from cdc_sync.delivery.endpoints import Pace
+from cdc_sync.core.diff import count
 
 
 def test_a_window_that_is_not_over_counts_on() -> None:

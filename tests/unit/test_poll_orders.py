@@ -96,19 +96,15 @@ class Intake:
         """Whoever listens learns nothing about rows."""
 
     rules = types.SimpleNamespace(watch="applications")
-
-
-CONNECTED = types.SimpleNamespace(
-    parts=types.SimpleNamespace(
+    sessions = types.SimpleNamespace(pool=None)
+    parts = types.SimpleNamespace(
         name="applications",
         evidence=Evidence(),
         steps=Steps(look_every=0.0),
         watch=types.SimpleNamespace(
             table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2), watermark="stamp")
         ),
-    ),
-    intake=Intake(),
-)
+    )
 
 
 def missed(
@@ -117,7 +113,7 @@ def missed(
     """The committed rows that nobody has seen when all is over."""
     server = ServerModel(START)
     reader = reader_of(server)
-    poll = poll_of(cast("Any", CONNECTED), cast("Any", reader))
+    poll = poll_of(cast("Any", Intake()), cast("Any", reader))
     poll.watermark = str(START - LOOKBACK)
     starts: dict[str, int] = {}
     polling: Any = None

@@ -65,8 +65,8 @@ async def _polled(site: Site, options: Options) -> list[float]:
     store = SqliteStore(site.folder / "poll.db")
     parts = make_parts(config, "applications", make_database(config, store), lambda _: None, dry_run=False)
     medians: list[float] = []
-    async with connect(parts) as connected:
-        poll = await open_capture(connected)
+    async with connect(parts) as intake:
+        poll = await open_capture(intake)
         await poll.begin(None)
         for _ in range(options.rounds):
             took: list[float] = []

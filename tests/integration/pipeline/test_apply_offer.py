@@ -44,7 +44,7 @@ class Deliveries:
 
 
 def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
-    return Intake(replace(rig.connected.parts, delivery=deliveries), rig.intake.reader)
+    return Intake(replace(rig.intake.parts, delivery=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
 
 
 async def test_a_change_is_one_apply(ats: Ats, open_rig: OpenRig) -> None:

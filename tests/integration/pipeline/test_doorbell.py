@@ -77,7 +77,7 @@ class LateLookout(Lookout):
 async def test_a_ring_does_not_wait_for_a_look(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture={"drain_interval": "1s"}) as rig, notify_mode(rig) as doorbell:
         await eventually(lambda: doorbell.is_asleep, "it sleeps")
-        doorbell.lookout = late = LateLookout(rig.connected.pool, every=3600.0)
+        doorbell.lookout = late = LateLookout(rig.intake.sessions.pool, every=3600.0)
         await eventually(lambda: late.is_asked, "it waits for a look")
         for number in range(1, 4):
             insert(ats, number, f"a{number}")
@@ -180,7 +180,7 @@ class TestLease:
         """A doorbell whose clock the test sets, asleep."""
         await rig.adopt()
         now = [0.0]
-        doorbell = NotifyCapture(rig.connected, rig.drain.installed, lambda: now[0])
+        doorbell = NotifyCapture(rig.intake, rig.drain.installed, lambda: now[0])
         await asleep(doorbell)
         return doorbell, now
 
@@ -237,7 +237,7 @@ class TestWritersThatDoNotRing:
         async with open_rig(capture={"drain_interval": "1s", "poll_interval": "250ms"}) as rig:
             await rig.adopt()
             now = [0.0]
-            doorbell = NotifyCapture(rig.connected, rig.drain.installed, lambda: now[0])
+            doorbell = NotifyCapture(rig.intake, rig.drain.installed, lambda: now[0])
             async with running(doorbell.run(nothing)):
                 await eventually(lambda: doorbell.is_asleep, "it sleeps")
                 update(other, 1, status="silent")
@@ -312,7 +312,7 @@ class TestDrainLoop:
 
 async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture=NEVER) as rig:
-        async with rig.connected.pool.connection() as connection:
+        async with rig.intake.sessions.pool.connection() as connection:
             idle = connection.info.backend_pid
         end_sessions(ats, "pid = %s", [idle])
 
@@ -323,7 +323,7 @@ async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: At
 
 async def test_a_pool_that_has_no_connection_is_an_error_of_the_watch_alone(open_rig: OpenRig) -> None:
     async with open_rig(capture=NEVER) as rig:
-        await rig.connected.pool.close()
+        await rig.intake.sessions.pool.close()
 
         with pytest.raises(SourceError):
             await rig.drain.was_worked_before(alone=True)

@@ -139,9 +139,9 @@ class Stage:
         return any(entry.content.status == status for entry in await self.rig.entries())
 
     def _daemon(self, clock: list[float]) -> NotifyCapture:
-        capture = SteppedCapture(self.rig.connected, self.rig.drain.installed, lambda: clock[0])
-        capture.bell = bell = SteppedBell(self.rig.connected.pool, WATCH)
-        capture.lookout = lookout = SteppedLookout(self.rig.connected.pool, 0.0)
+        capture = SteppedCapture(self.rig.intake, self.rig.drain.installed, lambda: clock[0])
+        capture.bell = bell = SteppedBell(self.rig.intake.sessions.pool, WATCH)
+        capture.lookout = lookout = SteppedLookout(self.rig.intake.sessions.pool, 0.0)
         capture.steps = bell.steps = lookout.steps = self.gate
         bell.fenced = self.fenced
         return capture

@@ -438,7 +438,7 @@ class TestLog:
             await rig.adopt()
             for number in range(1, 4):
                 insert(ats, number, f"a{number}")
-            log = ChangeLog(rig.connected.pool, WATCH, consume=False)
+            log = ChangeLog(rig.intake.sessions.pool, WATCH, consume=False)
 
             async with batch(log, 2) as changes:
                 assert len(changes.times) == 2
@@ -447,7 +447,7 @@ class TestLog:
 
     async def test_that_is_missing_says_how_to_repair_it(self, open_rig: OpenRig) -> None:
         async with open_rig(install=False) as rig:
-            capture = NotifyCapture(rig.connected, Installation((), has_log=True))
+            capture = NotifyCapture(rig.intake, Installation((), has_log=True))
             with pytest.raises(SourceError, match="the triggers are not installed") as raised:
                 await capture.catch_up()
 

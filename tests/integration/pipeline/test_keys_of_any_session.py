@@ -112,7 +112,7 @@ async def test_of_a_type_that_every_session_writes_alike_nothing_is_asked(
     create(ats, type_, key)
     async with open_rig(**KEYED) as rig:
         await rig.adopt()
-        assert Statements(rig.connected.mapping).as_read is None
+        assert Statements(rig.intake.reader.mapping).as_read is None
         for setting in ("datestyle = 'SQL, DMY'", "bytea_output = 'escape'", "extra_float_digits = 0", INDIA):
             run(ats, "SET {setting}", setting=setting)
         ats.execute("DELETE FROM public.keyed")

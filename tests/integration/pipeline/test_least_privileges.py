@@ -51,11 +51,11 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
     async with rig(config, tmp_path) as watch:
         assert watch.drain.installed == Installation((), has_log=True)
         await watch.adopt()
-        bell = Bell(watch.connected.pool, WATCH)
+        bell = Bell(watch.intake.sessions.pool, WATCH)
         fence = await bell.arm()
         assert fence is not None
-        await eventually(lambda: have_ended(watch.connected.pool, fence), "earlier transactions have ended")
-        await watch.connected.sessions.lasting.listen(WATCH, watch.drain.rung.set)
+        await eventually(lambda: have_ended(watch.intake.sessions.pool, fence), "earlier transactions have ended")
+        await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
         watch.drain.rung.clear()
         update(ats, 1, status="hired")
         delete(ats, 2)

@@ -15,8 +15,9 @@ from support.watched import a_config
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.pipeline import capture
-from cdc_sync.pipeline.capture import ChangedError, Connected, SweepOnlyCapture
+from cdc_sync.pipeline.capture import ChangedError, SweepOnlyCapture
 from cdc_sync.pipeline.database import Database, Sessions
+from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.watch import connect
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
@@ -193,8 +194,8 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
     async def otherwise(connection: Connection) -> ServerFacts:
         return replace(await server_facts(connection), waits_for_standbys=True)
 
-    async def looks(connected: Connected) -> None:
-        found = await SweepOnlyCapture.open(connected)
+    async def looks(intake: Intake) -> None:
+        found = await SweepOnlyCapture.open(intake)
         monkeypatch.setattr(capture, "server_facts", otherwise)
         for job in (await found.jobs(lambda: None)).values():
             with pytest.raises(ChangedError):

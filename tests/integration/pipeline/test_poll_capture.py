@@ -375,7 +375,7 @@ class TestWatermark:
             await self.swept(rig, poll)
             assert len(rig.heard(WatermarkDoubted)) == 1
 
-            again = await PollCapture.open(rig.connected)
+            again = await PollCapture.open(rig.intake)
             await again.begin(None)
             await self.swept(rig, again)
             update(ats, 1, status="forgotten again", touch=False)

@@ -78,7 +78,7 @@ class Course:
     async def play(self, events: tuple[Event, ...], number: int) -> PollCapture:
         """Let it happen, and poll once more."""
         watermark = await self._reader.watermark_at(self._clock.instant)
-        poll = PollCapture(self.rig.connected, self._reader)
+        poll = PollCapture(self.rig.intake, self._reader)
         poll.watermark = watermark
         starts: dict[str, int] = {}
         for what, name in events:

@@ -28,9 +28,9 @@ class TestFedByLogicalReplication:
         async with open_rig(capture={"replicated": True}) as watch:
             assert watch.trigger_problems == ()
             await watch.adopt()
-            bell = Bell(watch.connected.pool, WATCH)
+            bell = Bell(watch.intake.sessions.pool, WATCH)
             await bell.arm()
-            await watch.connected.sessions.lasting.listen(WATCH, watch.drain.rung.set)
+            await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
             watch.drain.rung.clear()
 
             insert(publisher, 1, "a1")

@@ -50,7 +50,7 @@ class Paged:
 @asynccontextmanager
 async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
     """The worker's sweeps, as long as it is connected."""
-    task = asyncio.create_task(worker._sweeps(SweepOnlyCapture(rig.connected, Installation((), has_log=False))))
+    task = asyncio.create_task(worker._sweeps(SweepOnlyCapture(rig.intake, Installation((), has_log=False))))
     try:
         yield
     finally:
@@ -77,7 +77,7 @@ async def test_between_sweeps(
     async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch)
-        worker = WatchWorker(rig.connected.parts, Pulse())
+        worker = WatchWorker(rig.intake.parts, Pulse())
         async with sweeping(worker, rig):
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
             if wanted:
@@ -93,7 +93,7 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
     async with open_rig(install=False, capture={"sweep": "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES // 2)
-        worker = WatchWorker(rig.connected.parts, Pulse())
+        worker = WatchWorker(rig.intake.parts, Pulse())
         async with sweeping(worker, rig):
             await eventually(lambda: len(paged.asked) > PAGES // 2, "half of a sweep")
         before = len(paged.asked)
@@ -112,9 +112,9 @@ async def test_one_that_was_resumed_is_followed_by_a_whole_one(
     async with open_rig(install=False, steps=Steps(compared=10, save_every=0.0), capture={"sweep": "1h"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES - 5)
-        async with sweeping(WatchWorker(rig.connected.parts, Pulse()), rig):
+        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
             await eventually(lambda: len(paged.asked) > PAGES - 5, "most of a sweep")
-        async with sweeping(WatchWorker(rig.connected.parts, Pulse()), rig):
+        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
             await eventually(lambda: len(rig.heard(SweepDone)) == 2, "two sweeps")
 
         assert [(done.rows, done.resumed) for done in rig.heard(SweepDone)] == [

@@ -91,12 +91,12 @@ async def test_in_the_middle_of_a_sweeps_page(
 async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: OpenRig) -> None:
     """While the others hang: whoever only looks at the triggers must not end the daemon."""
     async with open_rig(capture={"drain_interval": "10ms"}) as rig:
-        pool = rig.connected.pool
+        pool = rig.intake.sessions.pool
         taken = [await pool.getconn() for _ in range(POOL_SIZE)]
         pool.timeout = 0.1
 
         with pytest.raises(SourceError, match="a connection after") as raised:
-            await (await SweepOnlyCapture(rig.connected, rig.drain.installed).jobs(nothing))["tables"]
+            await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs(nothing))["tables"]
 
         assert raised.value.kind == "unreachable"
         for connection in taken:
@@ -120,7 +120,7 @@ async def test_a_store_that_takes_no_more_is_waited_for_ever_longer(
         with closing(sqlite3.connect(tmp_path / "state.db")) as store:
             store.execute("CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(FAIL, 'full'); END")
         update(ats, 1, status="hired")
-        working = asyncio.create_task(WatchWorker(rig.connected.parts, Pulse()).run())
+        working = asyncio.create_task(WatchWorker(rig.intake.parts, Pulse()).run())
         try:
             await eventually(lambda: len(waits) >= 6, "some tries")
             assert waits[:6] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
