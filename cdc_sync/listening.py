@@ -19,9 +19,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at who has waited too long."""
-
 _AT_ONCE = 50
 """Connections taken in one turn of the event loop, at most: they have files open beyond the places that there are."""
 
@@ -85,9 +82,8 @@ class Listener:
     idle: float
     displaced: Callable[[], None] = lambda: None
     _open: set["_Connection"] = field(default_factory=set)
-    _waiting: dict["_Connection", float] = field(default_factory=dict)
-    """In the order in which they began to wait: until when."""
-    _timer: asyncio.TimerHandle | None = None
+    _waiting: dict["_Connection", asyncio.TimerHandle] = field(default_factory=dict)
+    """In the order in which they began to wait: what ends the waiting."""
     _listening: asyncio.Server = field(init=False)
 
     async def open(self, host: str, port: int) -> Self:
@@ -111,10 +107,8 @@ class Listener:
 
     def abort(self) -> None:
         """Cut every connection off."""
-        if self._timer is not None:
-            self._timer.cancel()
         for connection in list(self._open):
-            connection.transport.abort()
+            self._cut_off(connection)
 
     @contextmanager
     def answering(self, request: web.BaseRequest) -> Iterator[None]:
@@ -127,7 +121,7 @@ class Listener:
 
         def complete() -> None:
             if not is_answered:
-                self._waiting.pop(connection, None)
+                self._wait_no_more(connection)
 
         request.content.on_eof(complete)
         try:
@@ -140,8 +134,8 @@ class Listener:
 
     def wait(self, connection: "_Connection", seconds: float) -> None:
         """A connection waits from now on, for so many seconds at most."""
-        self._waiting.pop(connection, None)
-        self._waiting[connection] = self._loop.time() + seconds
+        self._wait_no_more(connection)
+        self._waiting[connection] = self._loop.call_later(seconds, self._waited, connection)
 
     def begin(self, connection: "_Connection") -> None:
         """A connection was made: give it a place, or cut it off."""
@@ -153,29 +147,26 @@ class Listener:
             self._cut_off(next(iter(self._waiting)))
         self._open.add(connection)
         self.wait(connection, self.request_within)
-        if self._timer is None:
-            self._timer = self._loop.call_later(_LOOK_EVERY, self._look)
 
     def forget(self, connection: "_Connection") -> None:
         """A connection has ended."""
         self._open.discard(connection)
-        self._waiting.pop(connection, None)
+        self._wait_no_more(connection)
 
     def _cut_off(self, connection: "_Connection") -> None:
         # At once: its place is given away before the loop tells it of its end.
         self.forget(connection)
         connection.transport.abort()
 
-    def _look(self) -> None:
-        now = self._loop.time()
-        for connection, until in list(self._waiting.items()):
-            if until > now:
-                continue
-            if connection.is_taking_its_answer():
-                self.wait(connection, self.idle)
-            else:
-                self._cut_off(connection)
-        self._timer = self._loop.call_later(_LOOK_EVERY, self._look) if self._open else None
+    def _waited(self, connection: "_Connection") -> None:
+        if connection.is_taking_its_answer():
+            self.wait(connection, self.idle)
+        else:
+            self._cut_off(connection)
+
+    def _wait_no_more(self, connection: "_Connection") -> None:
+        if (timer := self._waiting.pop(connection, None)) is not None:
+            timer.cancel()
 
 
 class _Connection(asyncio.Protocol):
