@@ -39,9 +39,6 @@ _MEMORY = 16
 _LATENESS = 0.05
 """Seconds by which a call may be late and still count as made in its time, where there is a rate limit."""
 
-_ORIGINS = 256
-"""Beginnings of URLs whose endpoints are remembered: of very few hosts, but rows may spell them in many ways."""
-
 Whose = tuple[str, str]
 """A watch and an application's id."""
 
@@ -186,8 +183,6 @@ class Endpoints:
     until: int = sys.maxsize
     # When something may be due, by endpoint, that a look which has begun may not show.
     _hints: dict[str, int] = field(default_factory=dict)
-    # By what a URL has up to its path, the slash with it.
-    _by_origin: dict[str, Endpoint] = field(default_factory=dict)
     # Seconds that a call is expected to take.
     _call_takes: float = math.inf
 
@@ -287,8 +282,7 @@ class Endpoints:
             if of in self.returning:
                 self.returning[of] = entry  # the unclaim may be written after this claim
                 continue
-            url = entry.content.url
-            endpoint = self._by_origin.get(url[: url.find("/", len("https://")) + 1]) or self.of(url)
+            endpoint = self.of(entry.content.url)
             if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
@@ -434,11 +428,7 @@ class Endpoints:
     def of(self, url: str) -> Endpoint:
         """The endpoint of a URL, which may be new."""
         name = endpoint_of(url)
-        endpoint = self.all.setdefault(name, Endpoint(name))
-        origin = url[: url.find("/", len("https://")) + 1]
-        if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
-            self._by_origin[origin] = endpoint
-        return endpoint
+        return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""
@@ -476,11 +466,7 @@ class Endpoints:
             endpoint = self.all[name]
             return endpoint.under_way + len(endpoint.ready) + self.coming[name] + dealt[name], endpoint.last_start
 
-        for _ in range(room):
-            if not allowed:
-                break
-            name = min(allowed, key=burden)
+        for _ in range(min(room, sum(allowed.values()))):
+            name = min((name for name, most in allowed.items() if dealt[name] < most), key=burden)
             dealt[name] += 1
-            if dealt[name] == allowed[name]:
-                del allowed[name]
         return dict(dealt)

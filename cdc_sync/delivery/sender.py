@@ -599,6 +599,15 @@ def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
     return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
 
 
+_REDIRECT = "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)"
+_REPLIES = {
+    "http": "HTTP %(status)s",
+    "http-saying": "HTTP %(status)s: %(said)s",
+    "redirect": _REDIRECT,
+    "redirect-saying": f"{_REDIRECT}: %(said)s",
+}
+
+
 def describe(reply: Reply, excerpt: str) -> str:
     """A reply in words, for people."""
     if reply.status is None:
@@ -609,20 +618,7 @@ def describe(reply: Reply, excerpt: str) -> str:
     line = " ".join(excerpt.split())[:200]
     if 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP's classes are numbers
         return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # most are, and none is why something failed
-    is_redirect = 300 <= reply.status < 400  # noqa: PLR2004 - HTTP's classes are numbers
-    if is_redirect and line:
-        return coded(
-            "redirect-saying",
-            "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?): %(said)s",
-            status=status,
-            said=line,
-        )
-    if is_redirect:
-        return coded(
-            "redirect",
-            "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)",
-            status=status,
-        )
-    if line:
-        return coded("http-saying", "HTTP %(status)s: %(said)s", status=status, said=line)
-    return coded("http", "HTTP %(status)s", status=status)
+    code = "redirect" if 300 <= reply.status < 400 else "http"  # noqa: PLR2004 - as above
+    if not line:
+        return coded(code, _REPLIES[code], status=status)
+    return coded(f"{code}-saying", _REPLIES[f"{code}-saying"], status=status, said=line)

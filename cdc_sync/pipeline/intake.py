@@ -35,11 +35,7 @@ from cdc_sync.core.rows import (
     interpret,
 )
 from cdc_sync.pipeline.database import WatchParts
-from cdc_sync.pipeline.parts import WatchParts
-from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
-from cdc_sync.core.rows import Key, Observation, Origin, Row, Unreportable, by_application, current, interpret
-from cdc_sync.core.rows import WatchRules
-from cdc_sync.pipeline.database import Sessions, WatchParts
+from cdc_sync.pipeline.database import Sessions
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
 from cdc_sync.source.mapping import Mapping as TableMapping

@@ -17,14 +17,10 @@ from cdc_sync.config import Capture as Configured
 from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
 from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, look
-from cdc_sync.pipeline.capture import Capture, Connected, Jobs
-from cdc_sync.pipeline.database import nothing
-from cdc_sync.pipeline.parts import nothing
 from cdc_sync.pipeline.capture import Capture, Jobs
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.polling import WatermarkReader
-from cdc_sync.source.reading import WatermarkReader
 
 POSITION = "watermark"
 BEGAN = "watermark-began"

@@ -22,6 +22,8 @@ from cdc_sync.core.delivery import Mode, Reply
 from cdc_sync.core.reasons import Reason, coded, joined
 from cdc_sync.delivery.sender import describe
 from cdc_sync.source import errors
+from cdc_sync.delivery.sender import _REPLIES, describe
+from cdc_sync.source import errors
 
 ENGLISH_PAGE, FRENCH_PAGE = LANGUAGES["en"], LANGUAGES["fr"]
 _PLACE = re.compile(r"%\((\w+)\)s")
@@ -70,7 +72,7 @@ def _given() -> set[tuple[str, str]]:
     keywords = {"coded": ((1, "c"), 2), "refuse": ((2, "c"), 3), "_refuse": ((1, "c"), 2)}
     found = extract_from_dir(package, [("**.py", "python")], keywords=keywords)
     given = {(str(code), str(text)) for _, _, text, _, code in found}
-    given |= {*conditions._REASONS.values(), *watermark._TEXTS.items()}
+    given |= {*conditions._REASONS.values(), *watermark._TEXTS.items(), *_REPLIES.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {each["code"]: each["says"] for each in errors.texts()["meanings"]}
     texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}

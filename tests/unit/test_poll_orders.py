@@ -16,7 +16,6 @@ from support.transactions import Event, ServerModel
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import Evidence, SnapshotReading
 from cdc_sync.pipeline.database import Steps
-from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.source.reading import Page
 

@@ -17,7 +17,6 @@ from support.transactions import Event, interleavings
 
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.database import Steps
-from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.poll import PollCapture
 
 LOOKBACK = 2
