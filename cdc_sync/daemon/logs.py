@@ -304,8 +304,8 @@ class EventLogger:
         # What is many times a second, or nothing but a number, has no line either.
         self._silent = (*shown_elsewhere, events.CaughtUp, events.ListenerProved)
         self._repeats = Repeats(clock)
-        self._peer: str | None = None
-        """Who brought a wrong token last."""
+        # What strangers did last at the admin server's door, by its kind.
+        self._at_door: dict[str, events.TokenRefused | events.ConnectionDisplaced] = {}
         # Endpoints that were reported as unwell; and of each application the reply that was reported last.
         self._unwell: set[str] = set()
         self._refused: dict[tuple[str, str], str] = {}
@@ -316,18 +316,6 @@ class EventLogger:
         # may get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
         self._lines = lines
-        self._levels: dict[str, Callable[[Any], int]] = {
-            "end": self._level_of_end,
-            "milestone": self._level_of_milestone,
-            "loss": self._level_of_loss,
-            "hiding": self._level_of_hiding,
-            "visibility": self._level_of_visibility,
-            "progress": self._level_of_progress,
-            "remapping": lambda event: WARNING if event.held else INFO,
-            "sweep": self._level_of_sweep,
-            "endpoint": self._level_of_endpoint,
-            "decision": self._level_of_decision,
-        }
 
     def use(self, lines: Lines) -> None:
         """Write to other lines: the logging was configured anew, and the handlers are others now."""
@@ -362,15 +350,14 @@ class EventLogger:
     ) -> Handler | None:
         """A type's line, as `logs.yaml` has it; its level may depend on what was reported before."""
         least, write = self._lines.level, self._lines.write
-        always, level_of = LEVELS.get(level, _NEVER), self._levels.get(level)
-        if level_of is None and always < least:
+        if LEVELS.get(level, least) < least:
             return None
+        level_of = getattr(self, f"_level_of_{level}", lambda _: LEVELS[level])
         said = {"message", by, *without, *re.findall(r"{(\w+)}", str(message))}
         shown = [(name, *_field(name)) for field in fields_of(of) if (name := field.name) not in said]
 
         def handle(event: Any) -> None:
-            its_level = always if level_of is None else level_of(event)
-            if its_level >= least:
+            if (its_level := level_of(event)) >= least:
                 text = message if by is None else message.get(getattr(event, by), message.get("others"))
                 facts: Fields = {called: show(getattr(event, name)) for name, called, show in shown}
                 write(its_level, text.format_map(vars(event)) if "{" in text else text, facts)
@@ -389,18 +376,15 @@ class EventLogger:
         if self._lines.level <= DEBUG:
             self._lines.write(DEBUG, "every loop gets round", {"pending": event.pending})
         # What happened at the door since its last line, though nothing more does.
-        for kind in (events.TokenRefused, events.ConnectionDisplaced):
-            self._door(kind.__name__, happened=False)
+        for last in self._at_door.values():
+            self._at_the_door(last, happened=False)
 
-    def _at_the_door(self, event: events.TokenRefused | events.ConnectionDisplaced) -> None:
-        self._peer = event.peer if isinstance(event, events.TokenRefused) else self._peer
-        self._door(type(event).__name__, happened=True)
-
-    def _door(self, name: str, *, happened: bool) -> None:
+    def _at_the_door(self, event: events.TokenRefused | events.ConnectionDisplaced, *, happened: bool = True) -> None:
         """What strangers do at the admin server's door: a line a minute at most."""
+        name = type(event).__name__
+        self._at_door[name] = event
         if times := self._repeats.times(name, happened=happened):
-            peer = self._peer if name == "TokenRefused" else None
-            self._lines.write(WARNING, _message(name), {"peer": peer, "times": times})
+            self._lines.write(WARNING, _message(name), {"peer": getattr(event, "peer", None), "times": times})
 
     def _level_of_end(self, event: events.WatchEnded) -> int:
         self._mistakes.pop(event.watch, None)
@@ -445,6 +429,9 @@ class EventLogger:
         elif event.outcome == "held" and self._is_news("fuse", event.watch, "blown"):
             return WARNING
         return ERROR if event.outcome == "dead" else DEBUG
+
+    def _level_of_remapping(self, event: events.StatusRulesChanged) -> int:
+        return WARNING if event.held else INFO
 
     def _level_of_sweep(self, event: events.SweepDone) -> int:
         if self._mistakes.pop(event.watch, None) and self._lines.level <= INFO:

@@ -136,32 +136,35 @@ class Lateness:
     lags: Callable[[], Mapping[str, float]]
     observe: Observe
     clock: Callable[[], int]
-    _late: set[str] = field(default_factory=set, init=False)
-    _watches: set[str] = field(default_factory=set, init=False)
+    _late_watches: set[str] = field(default_factory=set, init=False)
+    _late_endpoints: set[str] = field(default_factory=set, init=False)
     _skew: int = field(default=0, init=False)
 
     async def look(self) -> None:
         """Look once."""
         self._look_at_clock()
-        lags, watches = self.lags(), self.config().watches
+        lags = self.lags()
+        limits = {name: limit_of(watch.capture) for name, watch in self.config().watches.items()}
+        late = {watch for watch, limit in limits.items() if lags.get(watch, 0.0) > limit}
         # What is no longer watched is not late, and not in time again either.
-        self._late -= {f"watch {watch}" for watch in self._watches - watches.keys()}
-        self._watches = set(watches)
-        for watch, limit in ((name, limit_of(each.capture)) for name, each in watches.items()):
-            if self._turned(f"watch {watch}", late=lags.get(watch, 0.0) > limit):
-                late = f"watch {watch}" in self._late
-                self.observe(events.CaptureLate(watch, limit) if late else events.CaptureInTime(watch))
+        for watch in sorted((late ^ self._late_watches) & limits.keys()):
+            self.observe(events.CaptureLate(watch, limits[watch]) if watch in late else events.CaptureInTime(watch))
+        self._late_watches = late
         try:
             endpoints, paused = await self.store.endpoints(), await self.store.paused()
         except StoreError:
             return  # whoever sends says it
-        now = self.clock()
-        for endpoint, (health, due_at) in endpoints.items():
+        due = self.clock() - _PATIENCE * 1000
+        late = {
+            endpoint
+            for endpoint, (health, due_at) in endpoints.items()
             # An endpoint that is not healthy is wrong already, and says why.
-            late = health.mode == "healthy" and due_at is not None and (now - due_at) / 1000 > _PATIENCE
-            late = late and not is_paused(paused, endpoint)
-            if self._turned(f"endpoint {endpoint}", late=late):
-                self.observe(events.DeliveryLate(endpoint, _PATIENCE) if late else events.DeliveryInTime(endpoint))
+            if health.mode == "healthy" and due_at is not None and due_at < due and not is_paused(paused, endpoint)
+        }
+        for endpoint in sorted(late ^ self._late_endpoints):
+            turned = events.DeliveryLate(endpoint, _PATIENCE) if endpoint in late else events.DeliveryInTime(endpoint)
+            self.observe(turned)
+        self._late_endpoints = late
 
     def _look_at_clock(self) -> None:
         """Tell by how much this machine's clock differs, if that is news: nothing waits longer for it."""
@@ -170,10 +173,3 @@ class Lateness:
         if abs(skew - self._skew) > WORTH_SAYING:
             self._skew = skew
             self.observe(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
-
-    def _turned(self, what: str, *, late: bool) -> bool:
-        """Note whether something is late; returns whether that is news."""
-        if late == (what in self._late):
-            return False
-        self._late ^= {what}
-        return True
