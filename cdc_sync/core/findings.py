@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 State = Literal["ok", "warning", "failed"]
 """`warning`: it works, but slower or with less certainty than it could. `failed`: it does not work, or not right."""
@@ -30,6 +30,26 @@ class Finding:
     message: str
     remedy: str | None = None
     watch: str | None = None
+
+
+Texts: TypeAlias = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""By check and by what was found: the state with its message, and the remedy; `{name}` stands for a fact."""
+
+
+def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
+    """A finding with one of the texts.
+
+    Args:
+        texts: the texts.
+        name: the check, and behind a `/` what was found.
+        remedy: the remedy, where it is made for the case.
+        watch: the watch that it is about.
+        facts: what the text is about.
+    """
+    check, _, what = name.partition("/")
+    text = {key: each.format(watch=watch, **facts) for key, each in texts[check][what].items()}
+    state = next(state for state in get_args(State) if state in text)
+    return Finding(check, state, text[state], remedy or text.get("remedy"), watch)
 
 
 Tell: TypeAlias = Callable[[Finding], None]

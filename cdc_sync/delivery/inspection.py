@@ -5,25 +5,29 @@ for is `HEAD` of base_url, without the configured headers: no application's path
 no secret. Whatever the answer's status is, it shows that HTTP is spoken there; whether the credentials are right, only
 a real call could tell. Its `Date` gives the other side's clock.
 
-Hosts that a row's status URL may name (`allowed_hosts`) are looked at as far as the certificate.
+Hosts that a row's status URL may name (`allowed_hosts`) are looked at as far as the certificate. What is found has its
+texts in `findings.yaml`.
 """
 
 import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import aiohttp
+import yaml
 from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.config.models import HelloWork
 from cdc_sync.core.content import from_datetime
-from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
+from cdc_sync.core.findings import Finding, Tell, Texts, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
 
 _PATIENCE = 10.0
@@ -36,7 +40,6 @@ _DAY = 86_400
 _SECOND = 1_000
 _SERVER_ERROR = 500
 _PROXY_WANTED = 407
-_CURL = "curl -v --noproxy '*' --head"
 
 
 class _Place(NamedTuple):
@@ -50,6 +53,21 @@ class _Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    @property
+    def scheme(self) -> str:
+        """What is spoken there."""
+        return "https" if self.tls else "http"
+
+    @property
+    def hint(self) -> str:
+        """What may keep a connection from being made."""
+        return "let the firewall pass it: cdc-sync uses no proxy" if self.tls else "is it running?"
+
+
+@cache
+def _texts() -> Texts:
+    return cast("Texts", yaml.safe_load(files("cdc_sync.delivery").joinpath("findings.yaml").read_text("utf-8")))
+
 
 async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Tell) -> None:
     """Tell whether calls could get through.
@@ -61,12 +79,16 @@ async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Te
     """
     patience = min(_PATIENCE, settings.timeout.total_seconds())
     for place in _places(settings):
-        for check in (_check_name, _check_connection, _check_certificate, _check_answer):
-            findings = await check(place, patience, clock)
+        for check, ask in _STEPS.items():
+            try:
+                async with asyncio.timeout(patience):
+                    findings = await ask(place, clock)
+            except (OSError, UnicodeError, aiohttp.ClientError) as error:
+                what = "untrusted" if isinstance(error, ssl.SSLCertVerificationError) else "failed"
+                tell(found(_texts(), f"{check}/{what}", place=place, why=_reason(error, patience)))
+                break  # what comes next needs it
             for finding in findings:
                 tell(finding)
-            if findings and findings[0].state == "failed":
-                break  # what comes next needs it
     tell(_check_headers(settings))
 
 
@@ -82,68 +104,35 @@ def _places(settings: HelloWork) -> list[_Place]:
     return list({str(place): place for place in reversed(places)}.values())[::-1]
 
 
-async def _check_name(place: _Place, patience: float, _: Callable[[], int]) -> list[Finding]:
-    try:
-        async with asyncio.timeout(patience):
-            found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError) as error:
-        message = f"the host name {place.host} cannot be resolved ({_reason(error, patience)})"
-        return [Finding("endpoint-dns", "failed", message, f"getent ahosts {place.host}   # and see /etc/resolv.conf")]
-    addresses = ", ".join(dict.fromkeys(str(entry[4][0]) for entry in found))
-    return [Finding("endpoint-dns", "ok", f"{place.host} is {addresses}")]
+async def _check_name(place: _Place, _: Callable[[], int]) -> list[Finding]:
+    answer = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    addresses = ", ".join(dict.fromkeys(str(entry[4][0]) for entry in answer))
+    return [found(_texts(), "endpoint-dns/known", place=place, addresses=addresses)]
 
 
-async def _check_connection(place: _Place, patience: float, _: Callable[[], int]) -> list[Finding]:
-    try:
-        await _open(place, patience)
-    except (OSError, TimeoutError) as error:
-        scheme = "https" if place.tls else "http"
-        hint = "let the firewall pass it: cdc-sync uses no proxy" if place.tls else "is it running?"
-        message = f"no connection to {place} ({_reason(error, patience)})"
-        return [Finding("endpoint-tcp", "failed", message, f"{_CURL} {scheme}://{place}/   # {hint}")]
-    return [Finding("endpoint-tcp", "ok", f"{place} takes connections")]
+async def _check_connection(place: _Place, _: Callable[[], int]) -> list[Finding]:
+    await _open(place)
+    return [found(_texts(), "endpoint-tcp/made", place=place)]
 
 
-async def _check_certificate(place: _Place, patience: float, clock: Callable[[], int]) -> list[Finding]:
+async def _check_certificate(place: _Place, clock: Callable[[], int]) -> list[Finding]:
     if not place.tls:
         return []
-    shown = f"openssl s_client -connect {place} -servername {place.host} -brief </dev/null"
-    try:
-        certificate = await _open(place, patience, ssl.create_default_context())
-    except ssl.SSLCertVerificationError as error:
-        message = f"the certificate of {place} is not trusted ({error.verify_message})"
-        trust = (
-            "apt-get install ca-certificates   # or SSL_CERT_FILE=/path/to/ca.pem if a proxy of your own signs; and "
-        )
-        return [Finding("endpoint-tls", "failed", message, f"{trust}is this machine's date right?\n{shown}")]
-    except (OSError, TimeoutError) as error:
-        return [Finding("endpoint-tls", "failed", f"no TLS with {place} ({_reason(error, patience)})", shown)]
+    certificate = await _open(place, ssl.create_default_context())
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) * _SECOND - clock()) // (_DAY * _SECOND)
-    if days < _SOON:
-        message = f"the certificate of {place} ends in {days} days"
-        return [Finding("endpoint-tls", "warning", message, f"{shown}   # tell whoever runs it")]
-    return [Finding("endpoint-tls", "ok", f"the certificate of {place} is trusted, for {days} more days")]
+    return [found(_texts(), f"endpoint-tls/{'soon' if days < _SOON else 'trusted'}", place=place, days=days)]
 
 
-async def _check_answer(place: _Place, patience: float, clock: Callable[[], int]) -> list[Finding]:
+async def _check_answer(place: _Place, clock: Callable[[], int]) -> list[Finding]:
     if place.url is None:
         return []
-    before, remedy, tls = clock(), f"{_CURL} {place.url}", ssl.create_default_context()
-    try:
-        headers, timeout = {"User-Agent": f"cdc-sync/{__version__}"}, aiohttp.ClientTimeout(total=patience)
-        async with aiohttp.request(
-            "HEAD", URL(place.url, encoded=True), headers=headers, timeout=timeout, allow_redirects=False, ssl=tls
-        ) as response:
-            status, date = response.status, response.headers.get("Date")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        why = _reason(error, patience) if isinstance(error, TimeoutError) else type(error).__name__
-        return [Finding("endpoint-http", "failed", f"{place} does not answer as HTTP does ({why})", remedy)]
+    before, headers, tls = clock(), {"User-Agent": f"cdc-sync/{__version__}"}, ssl.create_default_context()
+    url = URL(place.url, encoded=True)
+    async with aiohttp.request("HEAD", url, headers=headers, allow_redirects=False, ssl=tls) as response:
+        status, date = response.status, response.headers.get("Date")
     after = clock()
-    answered = Finding("endpoint-http", "ok", f"{place} answers ({status} to HEAD, which tells no more than that)")
-    if status >= _SERVER_ERROR or status == _PROXY_WANTED:
-        message = f"{place} answers {status} to HEAD: it is not well, or something stands in between"
-        remedy += "   # calls are retried for hellowork.retry.for"
-        answered = Finding("endpoint-http", "warning", message, remedy)
+    what = "unwell" if status >= _SERVER_ERROR or status == _PROXY_WANTED else "answered"
+    answered = found(_texts(), f"endpoint-http/{what}", place=place, status=status)
     try:
         theirs = from_datetime(parsedate_to_datetime(date or ""))
     except (TypeError, ValueError):
@@ -152,32 +141,39 @@ async def _check_answer(place: _Place, patience: float, clock: Callable[[], int]
     return [answered, check_clock("endpoint-clock", f"the clock of {place.host}", skew)]
 
 
+_STEPS: Mapping[str, Callable[[_Place, Callable[[], int]], Awaitable[list[Finding]]]] = {
+    "endpoint-dns": _check_name,
+    "endpoint-tcp": _check_connection,
+    "endpoint-tls": _check_certificate,
+    "endpoint-http": _check_answer,
+}
+"""What is asked, by the check's name; it may raise what the network does."""
+
+
 def _check_headers(settings: HelloWork) -> Finding:
-    if settings.headers:
-        return Finding("headers", "ok", f"each call carries {', '.join(settings.headers)}")
-    if is_loopback(urlsplit(settings.base_url).hostname or ""):
-        return Finding("headers", "ok", "no headers are configured, and calls go to this machine only")
-    message = "no headers are configured: HelloWork most likely wants to see credentials"
-    remedy = 'hellowork:\n  headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}   # whatever HelloWork agreed with you'
-    return Finding("headers", "warning", message, remedy)
+    is_local = is_loopback(urlsplit(settings.base_url).hostname or "")
+    what = "configured" if settings.headers else "unneeded" if is_local else "missing"
+    return found(_texts(), f"headers/{what}", names=", ".join(settings.headers))
 
 
-async def _open(place: _Place, patience: float, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
+async def _open(place: _Place, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
     """Connect, and let go: nothing was said that would have to arrive. Returns the certificate, if there is one."""
     name = place.host if tls is not None else None
-    async with asyncio.timeout(patience):
-        _, writer = await asyncio.open_connection(place.host, place.port, ssl=tls, server_hostname=name)
+    _, writer = await asyncio.open_connection(place.host, place.port, ssl=tls, server_hostname=name)
     certificate = writer.get_extra_info("peercert") or {}
     writer.transport.abort()
     return certificate
 
 
 def _reason(error: Exception, patience: float) -> str:
-    if isinstance(error, TimeoutError) and not getattr(error, "errno", None):
+    if isinstance(error, TimeoutError) and not error.errno:
         return f"no answer within {patience:g} s"
+    if isinstance(error, aiohttp.ClientError):
+        return type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return str(error.verify_message)
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
-    number = getattr(error, "errno", None)
-    if isinstance(number, int) and number > 0:
-        return os.strerror(number)
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     return str(getattr(error, "strerror", None) or error)

@@ -17,7 +17,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.watermark import SnapshotReading
-from cdc_sync.pipeline.database import Sessions, WatchParts, nothing
+from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.facts import server_facts
 from cdc_sync.source.recorders import tables_of, untriggered

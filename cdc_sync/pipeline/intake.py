@@ -34,8 +34,7 @@ from cdc_sync.core.rows import (
     has_no_id,
     interpret,
 )
-from cdc_sync.pipeline.database import WatchParts
-from cdc_sync.pipeline.database import Sessions
+from cdc_sync.pipeline.database import Sessions, WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
 from cdc_sync.source.mapping import Mapping as TableMapping

@@ -29,8 +29,8 @@ from typing import NamedTuple
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
 from cdc_sync.pipeline.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.database import nothing
-from cdc_sync.source.changelog import LEASE, Bell, ChangeLog, QueueFillsUpError, all_ended
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.source.changelog import LEASE, Bell, ChangeLog, QueueFillsUpError, all_ended
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
 

@@ -10,7 +10,7 @@ and not about the size that the table has today.
 from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from psycopg import errors, sql
 
@@ -18,7 +18,8 @@ from cdc_sync.config import Config, PlainColumn, Watch, first
 from cdc_sync.config.guessing import Column, propose
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.models import Related, bare_column
-from cdc_sync.core.findings import Finding, Plan, State, Tell, plan_indexes, plan_is_in_order, plan_seeks
+from cdc_sync.core import findings
+from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_seeks
 from cdc_sync.core.identifiers import written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
@@ -53,10 +54,7 @@ def found(name: str, remedy: str | None = None, *, watch: str | None = None, **f
         watch: the watch that it is about.
         facts: what the text is about.
     """
-    check, _, what = name.partition("/")
-    text = {key: each.format(watch=watch, **facts) for key, each in texts(_FINDINGS)[check][what].items()}
-    state = next(state for state in get_args(State) if state in text)
-    return Finding(check, state, text[state], remedy or text.get("remedy"), watch)
+    return findings.found(texts(_FINDINGS), name, remedy, watch=watch, **facts)
 
 
 Question = Callable[[], Awaitable[Finding | None]]

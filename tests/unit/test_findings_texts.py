@@ -1,42 +1,54 @@
-"""The texts of what `cdc-sync check` finds in the ATS's database: each is used, and what is used is there."""
+"""The texts of what `cdc-sync check` finds in the ATS's database and at HelloWork: each is used, and there."""
 
 import ast
 import re
+from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import get_args
 
+import pytest
 import yaml
 
 from cdc_sync.core.findings import State
+from cdc_sync.delivery import inspection
 from cdc_sync.source import check, check_watch
 
-_FOLDER = Path(check_watch.__file__).parent
-_TEXTS = yaml.safe_load((_FOLDER / "findings.yaml").read_text(encoding="utf-8"))
-_NAMES = {f"{one}/{what}" for one, texts in _TEXTS.items() if one != "unanswered" for what in texts}
+_MODULES = {"source": (check, check_watch), "delivery": (inspection,)}
 
 
-def _used() -> set[str]:
+def _texts(of: str) -> dict[str, dict[str, str]]:
+    """The texts by `check/what was found`."""
+    text = files(f"cdc_sync.{of}").joinpath("findings.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(text)
+    return {
+        f"{one}/{what}": each for one, texts in found.items() if one != "unanswered" for what, each in texts.items()
+    }
+
+
+def _used(modules: tuple[ModuleType, ...]) -> set[str]:
     """Patterns of the names that the modules have, of which a part may be put in."""
     found = set[str]()
-    for module in (check, check_watch):
+    for module in modules:
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 parts = (str(each.value) if isinstance(each, ast.Constant) else "[a-z-]+" for each in node.values)
                 found.add("".join(parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
+    found.discard("cdc-sync/[a-z-]+")  # the user agent
     return {name for name in found if re.fullmatch(r"[a-z-]+/[a-z-]+|\[a-z-\]\+/\S+|[a-z-]+/\[a-z-\]\+", name)}
 
 
-def test_every_text_is_used_and_every_used_one_is_there() -> None:
-    used = _used()
-    assert {name for name in _NAMES if not any(re.fullmatch(pattern, name) for pattern in used)} == set()
-    assert {pattern for pattern in used if not any(re.fullmatch(pattern, name) for name in _NAMES)} == set()
+@pytest.mark.parametrize("of", _MODULES)
+def test_every_text_is_used_and_every_used_one_is_there(of: str) -> None:
+    used, names = _used(_MODULES[of]), _texts(of)
+    assert {name for name in names if not any(re.fullmatch(pattern, name) for pattern in used)} == set()
+    assert {pattern for pattern in used if not any(re.fullmatch(pattern, name) for name in names)} == set()
 
 
-def test_every_text_has_one_state_and_what_is_well_has_no_remedy() -> None:
-    for name in _NAMES:
-        one, _, what = name.partition("/")
-        text = _TEXTS[one][what]
+@pytest.mark.parametrize("of", _MODULES)
+def test_every_text_has_one_state_and_what_is_well_has_no_remedy(of: str) -> None:
+    for name, text in _texts(of).items():
         (state,) = set(get_args(State)) & set(text)
         assert set(text) <= ({state} if state == "ok" else {state, "remedy"}), name

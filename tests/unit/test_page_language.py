@@ -20,8 +20,6 @@ from cdc_sync.core import observations as seen
 from cdc_sync.core.conditions import KINDS, NONE, fold
 from cdc_sync.core.delivery import Mode, Reply
 from cdc_sync.core.reasons import Reason, coded, joined
-from cdc_sync.delivery.sender import describe
-from cdc_sync.source import errors
 from cdc_sync.delivery.sender import _REPLIES, describe
 from cdc_sync.source import errors
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cdc_sync.core.findings import found
 from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.store.errors import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 
@@ -52,3 +53,12 @@ def test_space(free: int, state: str) -> None:
     assert found.state == state
     assert f"{free // 2**20:,} MiB free" in found.message
     assert (found.remedy is None) == (state == "ok")
+
+
+def test_a_text_has_the_facts_put_in_and_a_remedy_made_for_the_case_wins() -> None:
+    texts = {"disk": {"full": {"failed": "{watch}: no space on {disk}", "remedy": "df {disk}"}}}
+
+    finding = found(texts, "disk/full", watch="w", disk="/srv")
+    assert (finding.check, finding.state, finding.message) == ("disk", "failed", "w: no space on /srv")
+    assert (finding.remedy, finding.watch) == ("df /srv", "w")
+    assert found(texts, "disk/full", "buy one", disk="/srv").remedy == "buy one"
