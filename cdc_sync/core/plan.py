@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.diff import Adopt, Decision, Fuse, Nothing, Queue, Unseen, count, decide, has_counted, in_order
-from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
+from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.reasons import in_json
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
@@ -93,6 +93,30 @@ class ApplyResult(NamedTuple):
     decision: Decision
     state: EntryState | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch came to.
+
+    Attributes:
+        results: what was news.
+        touched: of the offer's entries that have not begun, those that are replaced, corrected or cancelled now.
+        claimed: entries that were claimed for the sender in the same transaction, by its offer.
+        unresolved: applications of which nothing was written before all their rows are read, and when each seems to
+            have changed.
+        suspected: applications that were not suspected before.
+        skips: rows that cannot be reported, or can be again, which is news.
+        written: whether anything was written.
+    """
+
+    results: Sequence[ApplyResult] = ()
+    touched: frozenset[str] = frozenset()
+    claimed: Sequence[Entry] = ()
+    unresolved: Mapping[str, int] = field(default_factory=dict)
+    suspected: frozenset[str] = frozenset()
+    skips: Sequence[Skip] = ()
+    written: bool = False
 
 
 class HistoryEntry(NamedTuple):

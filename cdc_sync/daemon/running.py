@@ -49,7 +49,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.watching import RunningWatches, WatchWorker, bind, refused_by_system
+from cdc_sync.daemon.watching import RunningWatches, WatchWorker, refused_by_system
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -157,9 +157,9 @@ async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -
             observe(one)
 
 
-def make_database(config: Config, store: Store) -> Database:
+def make_database(config: Config, store: Store, recognised: Callable[[], None] = nothing) -> Database:
     """The ATS's database as configured; nothing is connected yet."""
-    return Database(config.database.dsn.get_secret_value(), store, config.database.pool)
+    return Database(config.database.dsn.get_secret_value(), store, config.database.pool, recognised=recognised)
 
 
 def make_parts(
@@ -286,7 +286,10 @@ class _Daemon:
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
             self._sender = make_sender(config, store, self._caller, self._emit, progressed)
             store.wake = self._sender.look
-            self._watches = RunningWatches(self._worker, lambda config: make_database(config, store), self._emit)
+            # Where several daemons share a store, each delivers, also one that waits for its turn to capture.
+            recognised = self._bound.set if config.state.backend == "postgres" else nothing
+            database = partial(make_database, store=store, recognised=recognised)
+            self._watches = RunningWatches(self._worker, database, self._emit)
             self._admin = AdminServer(
                 config,
                 store,
@@ -388,13 +391,7 @@ class _Daemon:
             await self._caller.use(*client_settings(config))
 
     async def _send(self) -> None:
-        """Send, once it is known that the database is the one that the store belongs to.
-
-        Where several daemons share a store, each delivers, also one that waits for its turn to capture.
-        """
-        if self._config.state.backend == "postgres" and not self._dry_run:
-            await bind(self._config.database.dsn.get_secret_value(), self._store)
-            self._bound.set()
+        """Send, once it is known that the database is the one that the store belongs to."""
         await self._bound.wait()
         while not await follow_pauses(self._sender, self._store):  # noqa: ASYNC110 - what is read is elsewhere
             await asyncio.sleep(LOOK)

@@ -13,16 +13,14 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.pipeline.capture import Capture, ChangedError
-from cdc_sync.pipeline.database import Database, Sessions, WatchParts, recognise, wait_after
+from cdc_sync.pipeline.database import Database, Sessions, WatchParts, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
-from cdc_sync.source.connection import READS, Reads, asking, connected, reading_as
+from cdc_sync.source.connection import READS, Reads, reading_as
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import server_facts
 from cdc_sync.source.session import StandbyError
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.store import Store
 
 _CONNECTING, _DELETING = "connecting", "deletions"
 """The names of a watch's loops beside capture."""
@@ -37,28 +35,6 @@ def refused_by_system(error: OSError) -> SourceError:
         "system-refused",
         coded("system-refused", "The operating system refuses what the watch needs: %(said)s.", said=error),
     )
-
-
-async def bind(dsn: str, store: Store, wait: float = 5.0) -> None:
-    """Make sure that the database is the one that the store belongs to, however long that takes.
-
-    It tries again after `wait` seconds.
-
-    Raises:
-        AnotherDatabaseError: it is not.
-    """
-    while True:
-        try:
-            async with connected(dsn) as connection, asking("reading the server's identity"):
-                identity = (await server_facts(connection)).identity
-                await recognise(store, identity, dsn, connection)
-        except AnotherDatabaseError:
-            raise
-        except (SourceError, StoreError, OSError):
-            # The watches meet the same, and say it.
-            await asyncio.sleep(wait)
-        else:
-            return
 
 
 class WatchWorker:

@@ -38,6 +38,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+from cdc_sync.core import observations as events
 from cdc_sync.core.delivery import (
     ACKNOWLEDGED,
     DONE,
@@ -58,17 +59,8 @@ from cdc_sync.core.delivery import (
     meaning_of,
 )
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import (
-    CallEnded,
-    EndpointChanged,
-    Observe,
-    SendingPaused,
-    SendingResumed,
-    StoreFailed,
-    StoreRecovered,
-)
 from cdc_sync.core.outbox import Entry, Offer
-from cdc_sync.core.plan import ApplyResult
+from cdc_sync.core.plan import Applied
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.status_url import build, refused
 from cdc_sync.delivery.client import Caller
@@ -103,22 +95,6 @@ class Outbox(Protocol):
         """Every endpoint's health and next due time."""
 
 
-class Applied(Protocol):
-    """What an apply has done; see `store.protocol`."""
-
-    @property
-    def results(self) -> Sequence[ApplyResult]:
-        """What was news."""
-
-    @property
-    def touched(self) -> Collection[str]:
-        """Those of the offer's unstarted applications whose entry is no longer claimed as it was."""
-
-    @property
-    def claimed(self) -> Sequence[Entry]:
-        """What it claimed for the sender."""
-
-
 class Sender:
     """Delivers what is due. `run` works until `stop` is called.
 
@@ -141,7 +117,7 @@ class Sender:
         outbox: Outbox,
         caller: Caller,
         settings: SenderSettings,
-        observe: Observe,
+        observe: events.Observe,
         clock: Callable[[], int] = wall_clock,
         *,
         progressed: Callable[[], None] = lambda: None,
@@ -241,7 +217,7 @@ class Sender:
         """Begin no calls to these endpoints (see `ALL_ENDPOINTS`) from now on, and to others again."""
         before, self._endpoints.paused = self._endpoints.paused, frozenset(paused)
         for name in sorted(self._endpoints.paused ^ before):
-            self._observe(SendingResumed(name or None) if name in before else SendingPaused(name or None))
+            self._observe(events.SendingResumed(name or None) if name in before else events.SendingPaused(name or None))
             self._woken.set()
 
     def stop(self) -> None:
@@ -492,7 +468,9 @@ class Sender:
         waited = (now - entry.queued_at) / 1000 - seconds
         if waited < 0:
             waited = 0.0  # the clock of due times is another than that of lengths
-        self._observe(CallEnded(entry.watch, application_id, became.outcome, said, entry.attempts, seconds, waited))
+        self._observe(
+            events.CallEnded(entry.watch, application_id, became.outcome, said, entry.attempts, seconds, waited)
+        )
 
     def _lapse(self, entry: Entry, endpoint: Endpoint) -> None:
         """A claim does not hold: this process was stopped, or cut off from the store, and another daemon may call."""
@@ -505,7 +483,7 @@ class Sender:
         self._ended.set()
         said = coded("claim-lapsed", "not sent: the claim on it may have lapsed before the call was over")
         waited = (self._clock() - entry.queued_at) / 1000
-        self._observe(CallEnded(*of, "retry", said, entry.attempts, 0.0, waited))
+        self._observe(events.CallEnded(*of, "retry", said, entry.attempts, 0.0, waited))
 
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
@@ -523,7 +501,7 @@ class Sender:
 
     def _tell(self, name: str, health: Health) -> None:
         wait = max(health.until - self._clock(), 0) / 1000
-        self._observe(EndpointChanged(name, health.mode, health.reason, wait))
+        self._observe(events.EndpointChanged(name, health.mode, health.reason, wait))
 
     # The recorder.
 
@@ -579,7 +557,7 @@ class Sender:
             yield
         except StoreError as error:
             if not self._failing:
-                self._observe(StoreFailed(str(error), code=error.code))
+                self._observe(events.StoreFailed(str(error), code=error.code))
             self._failing.add(step)
             raise
 
@@ -587,7 +565,7 @@ class Sender:
         if step in self._failing:
             self._failing.remove(step)
             if not self._failing:
-                self._observe(StoreRecovered())
+                self._observe(events.StoreRecovered())
 
 
 def checked_beginnings(settings: SenderSettings) -> dict[str, str]:

@@ -22,6 +22,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.observations import Observe
 from cdc_sync.core.outbox import Offer
+from cdc_sync.core.plan import Applied
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
@@ -32,7 +33,6 @@ from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, wh
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere
-from cdc_sync.store.protocol import Applied
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
@@ -44,6 +44,10 @@ _GIVES_BACK_WITHIN = 2.0
 
 _REMEMBERED = 3
 """Earlier sessions of this daemon, one of which may hold a lock still."""
+
+
+def nothing() -> None:
+    """Whom progress, or a wish, does not interest."""
 
 
 def wait_after(error: Exception, failures: int, longest: float) -> float:
@@ -106,6 +110,7 @@ class Database:
         longest_wait: seconds between tries to connect, at most, if the trouble may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that the answer to such a proof may take.
+        recognised: called when it is known to be the one that the store belongs to.
         guard: which server was read, and how far it was.
         failure: why there are no sessions, which concerns all watches; None if there is no reason.
         try_at: when all of them try again then, by the event loop's clock.
@@ -118,6 +123,7 @@ class Database:
     longest_wait: float = 5.0
     prove_every: float = 15.0
     answers_within: float = ECHO_WITHIN
+    recognised: Callable[[], None] = nothing
     guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
@@ -224,6 +230,7 @@ class Database:
                 server = await server_facts(lasting.connection)
                 # Before how far it is: the numbers of another database mean nothing.
                 await recognise(self.store, server.identity, self.dsn, lasting.connection)
+            self.recognised()
             # What was read without news binds nobody: a standby may never get it, when its primary is gone.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
@@ -302,10 +309,6 @@ async def found_elsewhere(
     if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
     return elsewhere(identity, remembered, now)
-
-
-def nothing() -> None:
-    """Whom progress, or a wish, does not interest."""
 
 
 class Delivery(Protocol):

@@ -21,7 +21,7 @@ from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, Skip
-from cdc_sync.core.plan import ApplyResult, Batch, Resolved
+from cdc_sync.core.plan import Applied, ApplyResult, Batch, Resolved
 from cdc_sync.core.rows import (
     Key,
     Observation,
@@ -41,7 +41,6 @@ from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.store.protocol import Applied
 
 T = TypeVar("T")
 Found = TypeVar("Found", bound=Read)

@@ -7,10 +7,10 @@ from typing import Protocol
 from cdc_sync.config import Watch
 from cdc_sync.core.observations import Observe
 from cdc_sync.core.outbox import Offer
+from cdc_sync.core.plan import Applied
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.database import Database
-from cdc_sync.store.protocol import Applied
 from cdc_sync.store.store import Store
 
 

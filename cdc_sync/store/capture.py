@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
-from cdc_sync.core.plan import Batch, BatchPlan, Enqueued, HistoryLine, plan_batch
+from cdc_sync.core.plan import Applied, Batch, BatchPlan, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
 from cdc_sync.store.errors import AnotherDatabaseError, store_error, texts
-from cdc_sync.store.protocol import Applied, Lease
+from cdc_sync.store.protocol import Lease
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims

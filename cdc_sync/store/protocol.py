@@ -1,12 +1,11 @@
 """What goes into the store and what comes out of it, beside the core's own values; and how it fails."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Entry, Skip, Suspicion
-from cdc_sync.core.plan import ApplyResult
+from cdc_sync.core.outbox import Entry, Suspicion
 from cdc_sync.core.rows import Key
 
 Upgrading = Callable[[float], None]
@@ -18,30 +17,6 @@ UPGRADING_EVERY = 10.0
 
 def not_reported(_: float) -> None:
     """Nobody needs to hear of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a batch came to.
-
-    Attributes:
-        results: what was news.
-        touched: of the offer's entries that have not begun, those that are replaced, corrected or cancelled now.
-        claimed: entries that were claimed for the sender in the same transaction, by its offer.
-        unresolved: applications of which nothing was written before all their rows are read, and when each seems to
-            have changed.
-        suspected: applications that were not suspected before.
-        skips: rows that cannot be reported, or can be again, which is news.
-        written: whether anything was written.
-    """
-
-    results: Sequence[ApplyResult] = ()
-    touched: frozenset[str] = frozenset()
-    claimed: Sequence[Entry] = ()
-    unresolved: Mapping[str, int] = field(default_factory=dict)
-    suspected: frozenset[str] = frozenset()
-    skips: Sequence[Skip] = ()
-    written: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,9 @@ from cdc_sync.core.delivery import Again, Done, Finished, Health
 from cdc_sync.core.diff import Nothing
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, Offer
-from cdc_sync.core.plan import ApplyResult
+from cdc_sync.core.plan import Applied, ApplyResult
 from cdc_sync.core.status_url import endpoint_of
 from support.builders import WATCH, a_content
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryApplied:
-    """What an apply has done."""
-
-    results: Sequence[ApplyResult] = ()
-    touched: frozenset[str] = frozenset()
-    claimed: Sequence[Entry] = ()
 
 
 @dataclass
@@ -74,7 +65,7 @@ class MemoryOutbox:
         self.seen.add(endpoint_of(base_url))
         self.wanted[application_id] = status
 
-    def apply_now(self, changes: Mapping[str, tuple[str, str]], offer: Offer = NOTHING) -> MemoryApplied:
+    def apply_now(self, changes: Mapping[str, tuple[str, str]], offer: Offer = NOTHING) -> Applied:
         """Apply statuses (each with its base URL) by application, as the store's `apply` does with observations."""
         results: list[ApplyResult] = []
         touched: set[str] = set()
@@ -109,7 +100,7 @@ class MemoryOutbox:
         claimed_now: list[Entry] = []
         for endpoint, limit in offer.wanted.items():
             claimed_now += self.claim_of(endpoint, limit, enqueued)
-        return MemoryApplied(tuple(results), frozenset(touched), tuple(claimed_now))
+        return Applied(tuple(results), frozenset(touched), tuple(claimed_now))
 
     def claim_now(self, wanted: Mapping[str, int]) -> list[Entry]:
         """See `Outbox.claim`."""

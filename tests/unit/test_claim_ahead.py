@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.builders import HOUR, WATCH
-from support.memory_outbox import FULL, MemoryApplied, MemoryOutbox
+from support.memory_outbox import FULL, MemoryOutbox
 from support.sending import LOOPBACK, SETTINGS
 
 from cdc_sync.core.delivery import (
@@ -32,6 +32,7 @@ from cdc_sync.core.delivery import (
 )
 from cdc_sync.core.observations import CallEnded, Observation
 from cdc_sync.core.outbox import Entry, Offer
+from cdc_sync.core.plan import Applied
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.delivery.sender import Sender
 
@@ -270,7 +271,7 @@ class ClaimAhead(RuleBasedStateMachine):
         offer = sender.offer(WATCH, list(changes))
         before = {each: self.memory.rows[each].revision for each in offer.unstarted}
         self.withdrawn.append((offer, set(before.items())))
-        applied: MemoryApplied | None = None
+        applied: Applied | None = None
         try:
             applied = await self.outbox.ask(
                 lambda: self.memory.apply_now(
@@ -577,10 +578,10 @@ class TestWhatIsWithdrawn:
 
         assert one.unstarted == {first}
         assert other.unstarted == frozenset()
-        stage.sender.settle(other, WATCH, MemoryApplied())
+        stage.sender.settle(other, WATCH, Applied())
         end_a_call(stage)
         assert first not in stage.calls.under_way
-        stage.sender.settle(one, WATCH, MemoryApplied())
+        stage.sender.settle(one, WATCH, Applied())
         end_a_call(stage)
         assert first in stage.calls.under_way
 
@@ -626,7 +627,7 @@ class TestWhatIsGivenBack:
         stage.loop.settle()
         stage.the_store_works()
 
-        stage.sender.settle(offer, WATCH, MemoryApplied())
+        stage.sender.settle(offer, WATCH, Applied())
         stage.stop_now()
 
         assert stage.memory.claimed == set()
@@ -743,7 +744,7 @@ class TestTheRateLimit:
         stage.time_passes(0.04)
         assert not stage.calls.under_way
 
-        stage.sender.settle(offer, WATCH, MemoryApplied())
+        stage.sender.settle(offer, WATCH, Applied())
         stage.loop.settle()
 
         assert list(stage.calls.under_way) == [IDS[2]]

@@ -16,12 +16,12 @@ from functools import partial, wraps
 from typing import Any
 
 from cdc_sync.cli import main
+from cdc_sync.core.plan import Applied
 from cdc_sync.daemon import running
 from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline.database import Steps, WatchParts
 from cdc_sync.source.changelog import ChangeLog, Changes
 from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.protocol import Applied
 from cdc_sync.store.sqlite import SqliteStore
 
 Strike = Callable[[], None]

@@ -13,10 +13,9 @@ from support.sessions import Ats
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Offer
-from cdc_sync.core.plan import Batch
+from cdc_sync.core.plan import Applied, Batch
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.store.protocol import Applied
 
 
 class Deliveries:

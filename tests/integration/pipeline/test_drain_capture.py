@@ -18,14 +18,13 @@ from support.watched import COLUMNS, install_triggers, some_config
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CaughtUp, ChangesRead
 from cdc_sync.core.outbox import Offer
-from cdc_sync.core.plan import Batch
+from cdc_sync.core.plan import Applied, Batch
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.triggers import Installation
-from cdc_sync.store.protocol import Applied
 
 LOG = "SELECT count(*) FROM cdc_sync.changes"
 
