@@ -384,7 +384,8 @@ class EventLogger:
         name = type(event).__name__
         self._at_door[name] = event
         if times := self._repeats.times(name, happened=happened):
-            self._lines.write(WARNING, _message(name), {"peer": getattr(event, "peer", None), "times": times})
+            fields: Fields = {"peer": getattr(event, "peer", None), "times": times}
+            self._lines.write(WARNING, _read()["lines"][name]["message"], fields)
 
     def _level_of_end(self, event: events.WatchEnded) -> int:
         self._mistakes.pop(event.watch, None)
@@ -464,7 +465,7 @@ class EventLogger:
             fields["application_id"] = event.application_id
             fields["attempt"] = event.attempt
             fields["ms"] = round(event.seconds * 1000)
-            self._lines.write(level, _message("CallEnded")[event.outcome], fields)
+            self._lines.write(level, _read()["lines"]["CallEnded"]["message"][event.outcome], fields)
 
 
 _NEVER = -1
@@ -475,11 +476,6 @@ _NEVER = -1
 def _read() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = yaml.safe_load(files("cdc_sync.daemon").joinpath("logs.yaml").read_text("utf-8"))
     return found
-
-
-def _message(event: str) -> Any:
-    """The message of an event, or its messages."""
-    return _read()["lines"][event]["message"]
 
 
 def _field(name: str) -> tuple[str, Callable[[Any], object]]:
