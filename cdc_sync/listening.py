@@ -169,12 +169,16 @@ class Listener:
             timer.cancel()
 
 
+_NOBODY = asyncio.Protocol()
+"""Whom a connection speaks to as long as nothing has been sent."""
+
+
 class _Connection(asyncio.Protocol):
     """One connection. What speaks HTTP is made when something has been sent: silence costs little."""
 
     transport: asyncio.Transport
     is_idle = False
-    _inner: asyncio.Protocol | None = None
+    _inner = _NOBODY
     _left_to_send = 0
 
     def __init__(self, listener: Listener) -> None:
@@ -187,7 +191,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._inner is None:
+        if self._inner is _NOBODY:
             self._inner = self._listener.server()
             self._inner.connection_made(self.transport)
         elif self.is_idle:
@@ -197,20 +201,17 @@ class _Connection(asyncio.Protocol):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        return None if self._inner is None else self._inner.eof_received()
+        return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
-        if self._inner is not None:
-            self._inner.connection_lost(exc)
+        self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        if self._inner is not None:
-            self._inner.pause_writing()
+        self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._inner is not None:
-            self._inner.resume_writing()
+        self._inner.resume_writing()
 
     def is_taking_its_answer(self) -> bool:
         """Whether the other side has taken some of a long answer since this was asked last."""

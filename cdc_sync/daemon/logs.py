@@ -223,19 +223,20 @@ def _write_all(lines: deque[str]) -> None:
         sys.stderr.write(text)  # nothing of it stays there: standard error is buffered by the line
 
 
+_MINUTE = 60.0
+_MOST_MESSAGES = 1_000
+"""Messages whose last line is remembered."""
+
+
 class Repeats:
     """Lets a message that repeats itself have a line a minute, with the number of times since the last one.
 
     Args:
         clock: seconds that do not go back.
-        pause: seconds between two lines of the same message.
-        remembered: messages whose last line is remembered.
     """
 
-    def __init__(self, clock: Callable[[], float], pause: float = 60.0, remembered: int = 1_000) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._pause = pause
-        self._remembered = remembered
         # Of each message: when its next line may come, and how many times it has happened without one.
         self._seen: dict[str, tuple[float, int]] = {}
 
@@ -247,9 +248,9 @@ class Repeats:
         if now < free_at or not times:
             self._seen[message] = (free_at, times)
             return 0
-        if len(self._seen) >= self._remembered:
+        if len(self._seen) >= _MOST_MESSAGES:
             self._seen.clear()
-        self._seen[message] = (now + self._pause, 0)
+        self._seen[message] = (now + _MINUTE, 0)
         return times
 
 

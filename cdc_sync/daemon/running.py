@@ -471,24 +471,17 @@ class OnceResult:
 
     Attributes:
         calls: how many, by outcome (acknowledged, retry, dead); dead letters that were never called count as dead.
-        lost: how many watches could not be caught up with.
-        refused: whether something is due that its endpoint takes no calls for now.
+        failed: whether a watch could not be caught up with, or something that was due could not be delivered.
         pending: entries that wait.
         held: entries that the fuse holds.
         dead: dead letters.
     """
 
     calls: Counter[str]
-    lost: int
-    refused: bool
+    failed: bool
     pending: int
     held: int
     dead: int
-
-    @property
-    def failed(self) -> bool:
-        """Whether a watch could not be caught up with, or something that was due could not be delivered."""
-        return bool(self.lost or self.refused or self.calls["retry"] or self.calls["dead"])
 
 
 async def run_once(
@@ -515,14 +508,14 @@ async def run_once(
         for acted in [] if dry_run else await store.take_actions():
             emit(acted)
         database = make_database(config, store)
-        lost: list[SourceError] = []
+        lost = 0
         for name in config.watches:
             try:
                 await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
             except (SourceError, OSError) as failure:
                 error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
-                lost.append(error)
-                if len(lost) == len(config.watches):
+                lost += 1
+                if lost == len(config.watches):
                     raise error from None
                 emit(events.WatchLost(name, str(error), error.kind == "misconfigured", error.code))
         sender = make_sender(config, store, caller, emit)
@@ -539,7 +532,8 @@ async def run_once(
         )
         counts = (await store.counts()).values()
         pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
-        return OnceResult(calls, len(lost), refused, pending, held, dead)
+        failed = bool(lost or refused or calls["retry"] or calls["dead"])
+        return OnceResult(calls, failed, pending, held, dead)
 
 
 async def _catch_up(parts: WatchParts) -> None:
