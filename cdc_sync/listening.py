@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+_TAKES_SOME_WITHIN = 1.0
+"""Seconds within which it shows that a long answer is being taken: the kernel tells in steps of its buffers."""
+
 _AT_ONCE = 50
 """Connections taken in one turn of the event loop, at most: they have files open beyond the places that there are."""
 
@@ -160,7 +163,7 @@ class Listener:
 
     def _waited(self, connection: "_Connection") -> None:
         if connection.is_taking_its_answer():
-            self.wait(connection, self.idle)
+            self.wait(connection, max(self.idle, _TAKES_SOME_WITHIN))
         else:
             self._cut_off(connection)
 

@@ -2,9 +2,7 @@
 
 import pytest
 
-from cdc_sync.core.diff import count
-from cdc_sync.delivery.endpoints import Pace
-from cdc_sync.pipeline.notify import BUSY, CALM, WINDOW, pause
+from cdc_sync.pipeline.notify import BUSY, CALM, WINDOW, Pace, count, pause
 
 
 def test_a_window_that_is_not_over_counts_on() -> None:
