@@ -17,6 +17,7 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.registry import Collector
 
 from cdc_sync import __version__
+from cdc_sync.admin.report import BAR, since
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import STANDBY, Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
@@ -294,3 +295,43 @@ class EventMetrics(Collector):
             of["cdc_sync_watch_standby"].set(f"{STANDBY} {watch}" in conditions, watch)
             of["cdc_sync_rows_may_be_hidden"].set(f"row security {watch}" in conditions, watch)
         return generate_latest(self)
+
+
+@dataclass(slots=True)
+class Bar:
+    """What was sampled in the time of one bar of the page's charts."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    lag: float = 0.0
+    pending: int = 0
+
+
+class Trends:
+    """Latency, lag and pending entries of the last hours: a sample a minute, of which each bar keeps the largest.
+
+    Of latency it is the mean. They are this process's: no change waits for it, and memory stays the same.
+
+    Attributes:
+        bars: by when each begins, the latest last.
+    """
+
+    def __init__(self, metrics: EventMetrics, store: Store) -> None:
+        self._metrics, self._store = metrics, store
+        self.bars: dict[int, Bar] = {}
+        self._counted = metrics.latency()
+
+    async def sample(self, now: int) -> None:
+        """Look once, at `now` (milliseconds since the epoch); to be repeated every minute.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        pending = sum(counts.pending for counts in (await self._store.counts()).values())
+        bar = self.bars.setdefault(now - now % BAR, Bar())
+        (calls, seconds), before = self._metrics.latency(), self._counted
+        self._counted = calls, seconds
+        bar.calls, bar.seconds = bar.calls + calls - before[0], bar.seconds + seconds - before[1]
+        bar.lag = max(bar.lag, *self._metrics.lag.capture().values(), 0.0)
+        bar.pending = max(bar.pending, pending)
+        self.bars = {at: bar for at, bar in self.bars.items() if since(now) <= at <= now}

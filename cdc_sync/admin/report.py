@@ -1,13 +1,11 @@
 """The status report, the same for `cdc-sync status`, `GET /api/status` and the page; and what only the page shows."""
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from cdc_sync.admin.charts import Trends, chart, since
 from cdc_sync.config import Config
 from cdc_sync.config.models import built_urls
 from cdc_sync.core.conditions import is_standby, wrong
@@ -16,7 +14,7 @@ from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryEntry
-from cdc_sync.store.protocol import MOST_HITS, HeldGroup, Record, WatchCounts, meant
+from cdc_sync.store.protocol import MOST_HITS, CallCounts, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
@@ -36,6 +34,14 @@ EVENTS = 500
 
 _LOOKED_THROUGH = 20
 """In so many of a dead letter's newest events its reply is looked for."""
+
+HOURS = 12
+BAR = 10 * 60 * 1000
+"""Each bar of a chart stands for this many milliseconds."""
+BARS = HOURS * 60 * 60 * 1000 // BAR
+
+DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
+"""What an event may say of other times than its own, in milliseconds since the epoch."""
 
 
 async def status_report(config: Config, store: Store, now: int) -> dict[str, Any]:
@@ -123,12 +129,13 @@ Grouped = dict[str, tuple[int, tuple[Any, ...], list[HeldGroup]]]
 
 
 async def overview(
-    config: Config, store: Store, trends: Trends, lags: Mapping[str, float], now: int, *, grouped: Grouped
+    config: Config, store: Store, trends: Mapping[int, Any], lags: Mapping[str, float], now: int, *, grouped: Grouped
 ) -> dict[str, Any]:
     """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
 
-    `lags` are seconds that watches are behind; `totals` count entries by state. The verdict is bad if changes do not
-    arrive, and attention if a person should decide something. `grouped` is kept from one page to the next.
+    `trends` are `Trends.bars`; `lags` are seconds that watches are behind; `totals` count entries by state. The verdict
+    is bad if changes do not arrive, and attention if a person should decide something. `grouped` is kept from one page
+    to the next.
 
     Raises:
         StoreError: the store cannot be read.
@@ -157,7 +164,11 @@ async def overview(
         "endpoints": {f"endpoint {one['endpoint']}": one for one in report["endpoints"] if one["mode"] != "healthy"},
         "lags": lags,
         "chart": chart(await store.call_counts(since(now)), now),
-        "trends": trends.charts(),
+        "trends": {
+            "latency": {at: bar.seconds / bar.calls for at, bar in trends.items() if bar.calls},
+            "lag": {at: bar.lag for at, bar in trends.items()},
+            "pending": {at: bar.pending for at, bar in trends.items()},
+        },
         "calls": sorted(calls.values(), key=lambda event: -event.at),
         "pending": await store.entries("pending", None, ENTRIES),
         "held": {watch["watch"]: grouped[watch["watch"]][2] for watch in watches if watch["held"]},
@@ -176,18 +187,36 @@ async def _reply_to(store: Store, entry: Entry) -> str | None:
     return None
 
 
-def request_of(application_id: str, content: Content) -> dict[str, str]:
-    """The call that tells HelloWork of a state, to the byte; without the configured headers."""
-    body, key = request(application_id, content)
-    return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
+def since(now: int) -> int:
+    """When the charts begin."""
+    return now - now % BAR - (BARS - 1) * BAR
 
 
-def acknowledged_request(record: Record, events: Iterable[HistoryEntry]) -> dict[str, str] | None:
-    """The call that HelloWork acknowledged last; None if what it is taken to know was adopted, or discarded."""
-    ends = {event.event for event in events if event.at == record.told_at}
-    if record.told is None or record.adopted or ("discarded" in ends and "acknowledged" not in ends):
-        return None
-    return request_of(record.application_id, record.told)
+def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
+    """The chart of the calls that were counted since `since(now)`, in bars of ten minutes.
+
+    What HelloWork acknowledged rises above the axis, what it did not goes down below it: the difference must not be one
+    of colours alone. Both share one scale. The SVG has the units of what it shows: a bar is 1 wide, and a call 1 high.
+    """
+    first, parts = since(now), ("acknowledged", "retry", "dead")
+    bars = {first + place * BAR: dict.fromkeys(parts, 0) for place in range(BARS)}
+    for count in counts:
+        if (bar := bars.get(count.step - count.step % BAR)) is not None:
+            for part in parts:
+                bar[part] += getattr(count, part)
+    return {
+        "first": first,
+        "bars": [{"at": at, **bar} for at, bar in bars.items()],
+        "up": max(bar["acknowledged"] for bar in bars.values()),
+        "down": max(bar["retry"] + bar["dead"] for bar in bars.values()),
+        "hours": [first + BARS * BAR * third // 3 for third in range(4)],
+        **{part: sum(bar[part] for bar in bars.values()) for part in parts},
+    }
+
+
+def facts(content: Content) -> dict[str, Any]:
+    """A state, for programs."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
 
 
 def local_time(instant: str) -> str:
@@ -199,29 +228,78 @@ def local_time(instant: str) -> str:
     return f" ({here:%H:%M:%S %Z})" if here.date() == utc.date() else f" ({here:%Y-%m-%d %H:%M:%S %Z})"
 
 
-async def story(config: Config, store: Store, text: str, now: int) -> dict[str, Any]:
-    """All that is known of the application that a text means: a chapter for each watch that knows it.
+async def stories(
+    config: Config, store: Store, application_id: str, watch: str | None
+) -> list[tuple[Record, dict[str, Any]]]:
+    """All that is known of an application, by watch: the record, and its story for people and programs.
 
-    If it may mean several, or a row of none, these are the `hits`, and there is no chapter.
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    events, built, found = await store.story(application_id, watch, EVENTS), built_urls(config), []
+    for record in await store.records(application_id, watch):
+        own, told = [event for event in events if event.watch == record.watch], record.told
+        when_told = [event.event for event in own if event.at == record.told_at]
+        discarded = "discarded" in when_told and "acknowledged" not in when_told
+        story = {
+            "watch": record.watch,
+            "application_id": application_id,
+            "key": list(record.key),
+            "in_scope": record.in_scope,
+            "told": told and _content(told),
+            "told_at": record.told_at and iso(record.told_at),
+            # It was never sent, but found so when the application was first seen.
+            "adopted": told is not None and record.adopted,
+            # It was never sent, but discarded by a person.
+            "discarded": discarded,
+            "told_request": None if told is None or record.adopted or discarded else _request(application_id, told),
+            "entry": record.entry and _entry(record.entry.addressed(built)),
+            "suspected_deletion_due_at": record.suspicion and iso(record.suspicion.due_at),
+            "skipped": record.skipped,
+            "events": list(map(_event, own)),
+        }
+        found.append((record, story))
+    return found
+
+
+def _request(application_id: str, content: Content) -> dict[str, str]:
+    """The call that informs HelloWork of a state, to the byte; without the configured headers."""
+    body, key = request(application_id, content)
+    return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "state": entry.state,
+        "kinds": sorted(entry.kinds),
+        "content": _content(entry.content),
+        "request": _request(entry.application_id, entry.content),
+        "due_at": iso(entry.due_at),
+        "queued_at": iso(entry.queued_at),
+        "attempts": entry.attempts,
+        "reason": entry.reason,
+    }
+
+
+def _content(content: Content) -> dict[str, Any]:
+    dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
+    return {**facts(content), **dates, "url": content.url}
+
+
+def _event(event: HistoryEntry) -> dict[str, Any]:
+    dates = {name: iso(event.detail[name]) for name in DATES if event.detail.get(name) is not None}
+    return {"at": iso(event.at), "event": event.event, **event.detail, **dates}
+
+
+async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
+    """The stories of the application that a text means; if it may mean several, or a row of none, the `hits`.
 
     Raises:
         StoreError: the store cannot be read.
     """
     hits = await store.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:
-        return {"application_id": text, "now": now, "chapters": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
-    records, events = await asyncio.gather(
-        store.records(application_id, None), store.story(application_id, None, EVENTS)
-    )
-    built, chapters = built_urls(config), []
-    for record in records:
-        own, entry = [event for event in events if event.watch == record.watch], record.entry
-        calls = {
-            "acknowledged": acknowledged_request(record, own),
-            "entry": None if entry is None else request_of(application_id, entry.addressed(built).content),
-        }
-        # Of a watch that is no longer configured nobody knows the present state.
-        is_told = record.watch in config.watches and record.told is not None and entry is None
-        may_resend = is_told and record.in_scope and record.suspicion is None
-        chapters.append((record, own, calls, may_resend))
-    return {"application_id": application_id, "now": now, "chapters": chapters, "hits": [], "by": hits[0].by}
+        return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
+    found = [story for _, story in await stories(config, store, application_id, None)]
+    # Of a watch that is no longer configured nobody knows the present state.
+    return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": [], "by": hits[0].by}

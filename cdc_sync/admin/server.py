@@ -17,9 +17,8 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
-from cdc_sync.admin.charts import Trends
-from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.report import Grouped, overview, status_report, story
+from cdc_sync.admin.metrics import EventMetrics, Trends
+from cdc_sync.admin.report import Grouped, lookup, overview, status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -275,7 +274,7 @@ class AdminServer:
         now = self._clock()
         await self._trends.sample(now)
         lags = self._metrics.lag.capture()
-        seen = await overview(self._config, self._store, self._trends, lags, now, grouped=self._grouped)
+        seen = await overview(self._config, self._store, self._trends.bars, lags, now, grouped=self._grouped)
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
             # It is for this page alone.
@@ -285,10 +284,10 @@ class AdminServer:
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
-        found = await story(self._config, self._store, searched, self._clock())
-        status = 200 if found["chapters"] or found["hits"] else 404
+        found = await lookup(self._config, self._store, searched)
+        status = 200 if found["stories"] or found["hits"] else 404
         visitor = _visitor.get()
-        return self._html(request, "application.html", status=status, visitor=visitor, story=found, searched=searched)
+        return self._html(request, "application.html", status=status, visitor=visitor, found=found, searched=searched)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)

@@ -1,11 +1,18 @@
-"""Where commands print tables and texts. Apart, because it loads rich, of which a daemon at rest needs nothing."""
+"""Where commands print tables and texts. Apart: a daemon at rest needs neither rich nor Jinja."""
 
+import shlex
 import sys
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from typing import Any
 
+import typer
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from cdc_sync.admin.report import DATES, local_time
 from cdc_sync.core.visible import visible
 
 
@@ -19,3 +26,54 @@ class _Visible(Console):
 # Into a file or a pipe nothing is wrapped or cut: who reads it there searches it. Ids, labels and replies come from
 # outside, so nothing in a text is taken for markup.
 console = _Visible(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], caption: str | None = None) -> None:
+    """Print a table; None is an empty cell."""
+    table = Table(*columns, caption=caption)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def words(facts: Mapping[str, Any]) -> str:
+    """A state for people."""
+    return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"
+
+
+def _detail(event: Mapping[str, Any]) -> str:
+    """What an event of a story says beside its name."""
+    to, before, kinds = (event.get(name) for name in ("to", "from", "kinds"))
+    parts = [f"{words(before)} → {words(to)}" if before else words(to)] if to else []
+    parts += [f"because: {', '.join(kinds)}"] if kinds else []
+    shown = ("by", "who", "attempt", "reason", "seconds", *DATES)
+    return "; ".join([*parts, *(f"{name} {event[name]}" for name in shown if event.get(name) is not None)])
+
+
+def _painted(line: str, *, colour: str) -> str:
+    return f"{typer.style(line.rstrip(), fg=colour)}\n"
+
+
+@cache
+def _texts() -> Any:
+    environment = Environment(  # noqa: S701 - what it makes is no page
+        loader=PackageLoader("cdc_sync.cli", "."),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(str(value)),
+    )
+    environment.filters |= {"detail": _detail, "local": local_time, "repr": repr, "shell": shlex.join, "words": words}
+    environment.filters |= {colour: partial(_painted, colour=colour) for colour in ("red", "yellow")}
+    return environment.get_template("texts.j2").module
+
+
+def text(name: str, /, **values: object) -> str:
+    """A text of `texts.j2`, in which no value steers the terminal or forges a line."""
+    return str(getattr(_texts(), name)(**values)).rstrip("\n")
+
+
+def print_text(name: str, /, **values: object) -> None:
+    """Print a text of `texts.j2`, if there is anything in it."""
+    if found := text(name, **values):
+        console.print(Text.from_ansi(found), soft_wrap=True)

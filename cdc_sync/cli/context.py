@@ -7,14 +7,13 @@ import asyncio
 import json
 import os
 import pwd
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from cdc_sync.config import Config, Problem, exposures, load, warnings
-from cdc_sync.core.content import Content
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
 from cdc_sync.source.connection import Connection, connected
@@ -142,13 +141,3 @@ def put_out(document: str) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     typer.echo(visible_json(json.dumps(value, ensure_ascii=False, indent=2)))
-
-
-def facts(content: Content) -> dict[str, Any]:
-    """A state, for programs."""
-    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
-
-
-def words(facts: Mapping[str, Any]) -> str:
-    """The same for people."""
-    return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"

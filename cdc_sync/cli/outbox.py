@@ -11,9 +11,9 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from cdc_sync.cli.console import console
+from cdc_sync.admin.report import facts
+from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
@@ -21,7 +21,6 @@ from cdc_sync.cli.context import (
     acting,
     configured,
     decodable,
-    facts,
     in_store,
     print_json,
     say,
@@ -50,8 +49,6 @@ _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
 _NAMED = 10
 """How many groups, of transitions or of reasons, a question names."""
 
-_WITHOUT_A_CALL = "taken as acknowledged, without a call"
-
 
 @fuse.command()
 def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
@@ -63,22 +60,16 @@ def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
         shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
         print_json({"fuses": blown, "groups": shown, "entries": list(map(_entry, entries))})
         return
-    for each in blown:
-        console.print(f"{each['watch']}: blown at {each['blown_at']}: {each['reason']}")
-    if not groups:
-        console.print("Nothing is held.")
-        return
-    console.print(f"{sum(group.number for group in groups)} held")
-    table = Table("watch", "number", "transition", "since", "held for", "for example")
-    for group in groups[:_SHOWN]:
-        examples = ", ".join(group.examples) + ", …" * (group.number > len(group.examples))
-        table.add_row(group.watch, str(group.number), group.transition, iso(group.since), group.reason, examples)
-    console.print(table)
-    if len(groups) > _SHOWN:
-        console.print(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
-    console.print(
-        "cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids, --transition, --limit."
-    )
+    print_text("held", blown=blown, groups=groups)
+    if groups:
+        columns = ("watch", "number", "transition", "since", "held for", "for example")
+        print_table(columns, map(_cells, groups[:_SHOWN]))
+        print_text("held_more", more=len(groups) - _SHOWN)
+
+
+def _cells(group: HeldGroup) -> tuple[object, ...]:
+    examples = ", ".join(group.examples) + ", …" * (group.number > len(group.examples))
+    return group.watch, group.number, group.transition, iso(group.since), group.reason, examples
 
 
 async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
@@ -117,10 +108,7 @@ def decide_held(
             raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
     agreed: Groups | None = None
     if groups and not yes:
-        named = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
-        named += [f"{len(groups) - _NAMED} more transitions"] * (len(groups) > _NAMED)
-        what = _WITHOUT_A_CALL if action == "discard" else "sent to HelloWork"
-        _confirm(f"{', '.join(named)} will be {what}.")
+        _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
         # What means something else by the time of the answer stays: nobody has agreed to it.
         agreed = {(each.watch, each.transition): each.number for each in groups}
 
@@ -160,13 +148,10 @@ def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption
         print_json([{**_entry(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
         return
     if not letters:
-        console.print("No dead letters.")
+        say("No dead letters.")
         return
-    table = Table("watch", "application", "status", "since", "attempts", "reason")
-    for letter in letters:
-        cells = (letter.content.status, iso(letter.queued_at), str(letter.attempts), letter.reason or "")
-        table.add_row(letter.watch, letter.application_id, *cells)
-    console.print(table)
+    rows = ((x.watch, x.application_id, x.content.status, iso(x.queued_at), x.attempts, x.reason) for x in letters)
+    print_table(("watch", "application", "status", "since", "attempts", "reason"), rows)
 
 
 @dead_letters.command(
@@ -187,18 +172,13 @@ def decide_dead(
     if every and not yes:
         letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
         if letters:
-            what = _WITHOUT_A_CALL if action == "discard" else "sent again"
             reasons = Counter(letter.reason or "" for letter in letters).most_common()
             examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
-            named = [f"{number} × {reason} (for example {examples[reason]})" for reason, number in reasons[:_NAMED]]
-            named += [f"{len(reasons) - _NAMED} more reasons"] * (len(reasons) > _NAMED)
-            _confirm(f"{len(letters)} dead letters will be {what}. By reason: {'; '.join(named)}.")
+            _confirm(text("decide_dead", reasons=reasons, examples=examples, most=_NAMED, action=action))
 
     async def act(store: Store) -> list[tuple[str, str]]:
-        decide, by = (
-            partial(store.discard, "dead") if action == "discard" else store.retry_dead,
-            acting(store, action, watch),
-        )
+        by = acting(store, action, watch)
+        decide = partial(store.discard, "dead") if action == "discard" else store.retry_dead
         return await decide(watch, by.at, by=by, ids=wanted)
 
     found = in_store(config, watch, act, writes=True)
@@ -219,10 +199,7 @@ def resend(
 
     async def check(_: Store) -> None:
         if watch is not None and watch not in config.watches:
-            raise typer.BadParameter(
-                f"the watch {watch!r} is no longer configured: what HelloWork acknowledged of it may not be the "
-                f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
-            )
+            raise typer.BadParameter(text("unconfigured", watch=watch, watches=config.watches))
 
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
@@ -232,8 +209,7 @@ def resend(
 
     in_store(config, watch, check)
     if not yes:
-        number = f"{len(ids)} applications" if len(ids) > 1 else "1 application"
-        _confirm(f"The present state of {number} will be sent to HelloWork once more: {', '.join(ids)}.")
+        _confirm(text("resend", ids=ids))
     missing = "cannot be resent: it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
     _report("to be sent", in_store(config, watch, resent, writes=True), ids, missing)
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, facts, print_json, words
+from cdc_sync.admin.report import facts
+from cdc_sync.cli.console import print_table, print_text, words
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import is_paused
@@ -48,45 +48,38 @@ def plan(
         # What makes no call comes last: a limit is for what would be sent.
         print_json(sorted(found, key=lambda item: item["action"] == "adopt")[:limit])
         return
-    for note in notes:
-        console.print(note)
     news = [item for item in found if item["action"] != "adopt"]
-    if not news:
-        console.print("Nothing would be sent.")
-        return
-    totals = Counter(item["when"] for item in news)
-    what = "1 application" if len(news) == 1 else f"{len(news)} applications"
-    console.print(f"{what}: {', '.join(f'{number} {when}' for when, number in totals.most_common())}")
-    console.print(_one_by_one(news[:limit]) if every or limit else _grouped(news))
-    if limit and limit < len(news):
-        console.print(f"… and {len(news) - limit} more (--all shows them)")
+    print_text("plan", notes=notes, news=news, totals=Counter(item["when"] for item in news).most_common())
+    if news and (every or limit):
+        columns = ("watch", "application", "action", "because", "HelloWork knows", "would be told", "due")
+        print_table(columns, map(_cells, news[:limit]))
+        print_text("plan_more", more=len(news) - len(news[:limit]))
+    elif news:
+        _show_groups(news)
 
 
-def _grouped(news: Sequence[dict[str, Any]]) -> Table:
+def _show_groups(news: Sequence[dict[str, Any]]) -> None:
     """What happens alike is one line, the largest group first."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for item in news:
         alike = (item["watch"], item["when"], item["transition"] or "", item["reason"] or "")
         groups.setdefault(alike, []).append(item)
-    largest = sorted(groups.items(), key=lambda group: -len(group[1]))
-    more = f"… and {len(largest) - _SHOWN} more groups (--all lists every application)"
-    caption = more if len(largest) > _SHOWN else None
-    table = Table("watch", "number", "action", "transition", "because", "for example", caption=caption)
-    for (watch, when, what, reason), items in largest[:_SHOWN]:
+    rows = []
+    for (watch, when, what, reason), items in sorted(groups.items(), key=lambda group: -len(group[1]))[:_SHOWN]:
         due = min((item["due_at"] for item in items if item["due_at"]), default="")
         because = reason or (f"the first at {due}" if when == _LATER else "")
         ids = ", ".join(item["application_id"] or "?" for item in items[:EXAMPLES]) + ", …" * (len(items) > EXAMPLES)
-        table.add_row(watch, str(len(items)), when, what, because, ids)
-    return table
+        rows.append((watch, len(items), when, what, because, ids))
+    more = f"… and {len(groups) - _SHOWN} more groups (--all lists every application)"
+    columns = ("watch", "number", "action", "transition", "because", "for example")
+    print_table(columns, rows, caption=more if len(groups) > _SHOWN else None)
 
 
-def _one_by_one(news: Sequence[dict[str, Any]]) -> Table:
-    table = Table("watch", "application", "action", "because", "HelloWork knows", "would be told", "due")
-    for item in news:
-        because = item["reason"] or ", ".join(item["kinds"])
-        states = (words(item[name]) if item[name] else "" for name in ("told", "observed"))
-        table.add_row(item["watch"], item["application_id"] or "", item["when"], because, *states, item["due_at"] or "")
-    return table
+def _cells(item: dict[str, Any]) -> tuple[object, ...]:
+    """An application's line."""
+    because = item["reason"] or ", ".join(item["kinds"])
+    states = (item[name] and words(item[name]) for name in ("told", "observed"))
+    return item["watch"], item["application_id"], item["when"], because, *states, item["due_at"]
 
 
 async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -10,8 +10,8 @@ from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, som
 from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, claim, claim_one
 
-from cdc_sync.admin.charts import BAR, BARS, Trends, since
-from cdc_sync.admin.report import Grouped, overview
+from cdc_sync.admin.metrics import Trends
+from cdc_sync.admin.report import BAR, BARS, Grouped, overview, since
 from cdc_sync.core.content import iso, request
 from cdc_sync.core.delivery import Health
 from cdc_sync.core.observations import CallEnded, CaughtUp
@@ -213,11 +213,10 @@ async def test_held_entries_are_grouped_again_once_their_number_changes(
 async def test_held_entries_are_grouped_again_after_a_while(admin: Admin) -> None:
     await fill(admin.store)
     grouped = Grouped()
-    trends = Trends(admin.metrics, admin.store)
-    (groups,) = (await overview(admin.config, admin.store, trends, {}, NOW, grouped=grouped))["held"].values()
+    (groups,) = (await overview(admin.config, admin.store, {}, {}, NOW, grouped=grouped))["held"].values()
 
     for later, same in ((14, True), (16, False)):
-        seen = await overview(admin.config, admin.store, trends, {}, NOW + later * SECOND, grouped=grouped)
+        seen = await overview(admin.config, admin.store, {}, {}, NOW + later * SECOND, grouped=grouped)
         assert [held is groups for held in seen["held"].values()] == [same]
 
 
@@ -356,7 +355,7 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
         now += BAR // 2
         await trends.sample(now)
 
-    assert list(trends.charts()["lag"]) == [since(now) + at * BAR for at in range(BARS)]
+    assert list(trends.bars) == [since(now) + at * BAR for at in range(BARS)]
 
 
 @pytest.mark.parametrize(
