@@ -1,4 +1,4 @@
-"""`cdc-sync init`: a first configuration, from what the database's catalog says."""
+"""`cdc-sync init`: a first configuration, from what the database's catalog says; and `config`: whether one is valid."""
 
 import asyncio
 import os
@@ -14,10 +14,13 @@ import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.cli.check import labels_of, show_labels
-from cdc_sync.cli.context import in_database, put_out, say
-from cdc_sync.config import Config, ConfigurationError, parse
+from cdc_sync.cli.console import text
+from cdc_sync.cli.context import in_database, print_json, put_out, say, say_lines, suspicious
+from cdc_sync.config import Config, ConfigurationError, json_schema, load, parse
+from cdc_sync.config import example as example_text
 from cdc_sync.config.first import Answers, first_configuration, undecided
 from cdc_sync.config.guessing import FIELDS, Guess, Proposal, Table, propose, rank
+from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
@@ -70,29 +73,23 @@ def init(  # noqa: PLR0917 - options, which are given by name
         say(f"timezone: {doubt}", err=True)
         zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
     answers = Answers(shown, comments, mode_, why, zone, doubt, state, others)
-    text = first_configuration(proposal, answers)
-    config = _check(text, timezone)
+    document = first_configuration(proposal, answers)
+    checked = _check(document, timezone)
     if output is None:
-        put_out(text)
+        put_out(document)
         return
     try:
         # `x`: a file that came into being meanwhile is not overwritten either.
         with output.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(document)
     except OSError as error:
         raise OperationError(f"{output} cannot be written: {error.strerror}") from None
-    left = sum("# DOUBT" in line for line in text.splitlines())
+    left = sum("# DOUBT" in line for line in document.splitlines())
     say(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
-    if open_ := undecided(proposal, answers):
-        say(
-            f"{len(open_)} could send wrong things: `cdc-sync run` refuses until the list `undecided` in it is empty; "
-            f"run --dry-run, check and plan work",
-            err=True,
-        )
-    say(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
+    say_lines(text("after_init", output=output, undecided=undecided(proposal, answers)), err=True)
     if asks and typer.confirm("Show the status's labels, and what is sent for each? It reads that column.", err=True):
         try:
-            show_labels(asyncio.run(labels_of(dsn, config, config.watches)))
+            show_labels(asyncio.run(labels_of(dsn, checked, checked.watches)))
         except SourceError as error:
             say(f"{error.message} Later: cdc-sync --config {output} labels", err=True)
 
@@ -107,23 +104,23 @@ def _wrong(message: str, option: str = "--column") -> typer.BadParameter:
     return typer.BadParameter(visible(message), param_hint=option)
 
 
-def _named(text: str) -> tuple[str, str]:
-    field, equals, name = text.partition("=")
+def _named(given: str) -> tuple[str, str]:
+    field, equals, name = given.partition("=")
     if not equals or field not in _NAMED:
         raise _wrong(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}")
     return field, name
 
 
-def _column(table: Table, field: str, text: str) -> str | Guess:
+def _column(table: Table, field: str, given: str) -> str | Guess:
     """A column's name, as the catalog has it, or an SQL expression over the row."""
-    sql, doubt = text.strip().rstrip("; "), "if it reads other tables, write each under related"
+    sql, doubt = given.strip().rstrip("; "), "if it reads other tables, write each under related"
     try:
-        used, is_name = Dependencies((parse_column(text),), complete=True), True
+        used, is_name = Dependencies((parse_column(given),), complete=True), True
     except IdentifierError as error:
-        used, is_name = columns_in(text), False
+        used, is_name = columns_in(given), False
         if not used.columns or field == "watermark":
             hint = "" if field == "watermark" else ", and no expression over the row, which is called t (t.column)"
-            raise _wrong(f"{text!r} is no column's name: {error}{hint}") from None
+            raise _wrong(f"{given!r} is no column's name: {error}{hint}") from None
     if missing := next((name for name in used.columns if table.column(name) is None), None):
         known = ", ".join(written(column.name) for column in table.columns)
         raise _wrong(f"{field}: {table.name} has no column {written(missing)}; it has {known}")
@@ -138,11 +135,7 @@ def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
     """The table that looks most like one of applications, and others that could have been meant."""
     near = rank(seen.tables)
     if not near:
-        raise OperationError(
-            f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
-            f"are: {_some(table.name for table in seen.tables) or 'none at all'}. (A table of which {seen.user} may "
-            f"see nothing is among them too.)"
-        )
+        raise OperationError(text("no_table", seen=seen, tables=_some(table.name for table in seen.tables)))
     if not asks or len(near) == 1:
         return near[0], tuple(str(table.name) for table in near[1:])
 
@@ -156,11 +149,11 @@ def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
     return typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True), ()
 
 
-def _table_named(seen: Survey, text: str) -> Table:
+def _table_named(seen: Survey, given: str) -> Table:
     try:
-        name = parse_qualified(text)
+        name = parse_qualified(given)
     except IdentifierError as error:
-        raise _wrong(f"{text!r} is no table's name: {error}", "--table") from None
+        raise _wrong(f"{given!r} is no table's name: {error}", "--table") from None
     found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
     if len(found) > 1:
         names = ", ".join(str(table.name) for table in found)
@@ -194,31 +187,14 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Gu
 def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
-    comments = []
-    if kept != given:
-        host, port = kept.get("host", "*"), kept.get("port", "5432")
-        comments.append(
-            f"The password is not written here. Best it stands in ~/.pgpass of the daemon's user (mode 0600), in the "
-            f"line {host}:{port}:{seen.database}:{seen.user}:PASSWORD; or in PGPASSWORD; or add "
-            f"password=${{file:/etc/cdc-sync/database-password}} to the DSN."
-        )
-    if seen.is_superuser:
-        comments.append(
-            f"DOUBT: {seen.user} is a superuser. Let the daemon have a role of its own (CREATE ROLE cdc_sync LOGIN), "
-            f"with what `cdc-sync sql grants --role cdc_sync` prints and nothing more."
-        )
+    comments = text("dsn_comments", kept=kept, is_hidden=kept != given, seen=seen).splitlines()
     return make_conninfo("", **kept), tuple(comments)
 
 
 def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
-    if proposal.watermark is not None and seen.in_recovery:
-        return "poll", "The server is a standby, on which there are no triggers."
-    if proposal.watermark is not None and not proposal.table.is_table:
-        return "poll", "It is a view, which has no triggers."
-    return "notify", (
-        "By triggers, which a DBA installs: nothing is missed, whatever the ATS does. `poll` needs to read only, but "
-        "depends on a timestamp that the ATS sets at every change."
-    )
+    has_triggers = proposal.table.is_table and not seen.in_recovery
+    mode = "notify" if has_triggers or proposal.watermark is None else "poll"
+    return mode, text("mode", mode=mode, in_recovery=seen.in_recovery)
 
 
 def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
@@ -229,11 +205,47 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
     return zone, f"the server's own zone is {seen.timezone}, {doubt}"
 
 
-def _check(text: str, timezone: str | None) -> Config:
+def _check(document: str, timezone: str | None) -> Config:
     """What we write is valid; but for what we were given, nothing could be wrong with it."""
     try:
-        return parse(text, name="the configuration", environ=os.environ)
+        return parse(document, name="the configuration", environ=os.environ)
     except ConfigurationError as error:
         if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
             raise typer.BadParameter(str(error.problems[0]), param_hint="--timezone") from None
         raise
+
+
+config = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
+
+
+@config.command()
+def validate(
+    context: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(help="The file. Else as for every command.", show_default=False, readable=False)
+    ] = None,
+) -> None:
+    """Check the file, and show every mistake at once."""
+    file = path or context.obj
+    read = load(file, os.environ)
+    found = suspicious(read, file)
+    wrong = [each for each in found if each.code == "status-number"]
+    for each in found:
+        say(f"{'error' if each in wrong else 'warning'}: {each}", err=True)
+    if wrong:  # the daemon runs all the same: a name is no proof
+        raise typer.Exit(78)
+    say(f"{file} is valid: {len(read.watches)} watch(es), {', '.join(read.watches)}")
+    shares_store = read.state.backend == "postgres" and read.state.dsn is None
+    say(f"The daemon takes {sessions_needed(read.database.pool, shares_store=shares_store)}.")
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema, for editors."""
+    print_json(json_schema())
+
+
+@config.command()
+def example() -> None:
+    """Print the annotated example."""
+    put_out(example_text())

@@ -13,6 +13,7 @@ import psycopg
 import typer
 from psycopg import errors
 
+from cdc_sync.cli.console import text
 from cdc_sync.cli.context import WatchOption, chosen, decodable, in_database, put_out, say
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
@@ -20,7 +21,6 @@ from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import LONGEST_TEXT
 from cdc_sync.core.status_url import id_in, id_refusal
-from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate, unwritable
@@ -39,9 +39,9 @@ def _watch(name: str | None) -> str | None:
     return name
 
 
-def _patience(text: str) -> timedelta:
+def _patience(given: str) -> timedelta:
     try:
-        patience = parse_duration(text)
+        patience = parse_duration(given)
     except Mistake as mistake:
         raise typer.BadParameter(mistake.message) from None
     if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
@@ -76,23 +76,6 @@ _NOT_GRANTED = {"01007", "01006"}
 _ID, _URL = "hellowork_id", "status_url"
 """The columns of a CSV file of links."""
 
-_NO_TABLE = "Correct the watch's table, or let the connection lead to the database that has it."
-_REMEDIES: dict[type[psycopg.Error], str] = {
-    errors.LockNotAvailable: "Something holds a table's lock: a long transaction, a backup, a migration. Run the "
-    "command again in a quieter moment.",
-    errors.InsufficientPrivilege: "{hint}Name the login of the tables' owner with --dsn, if it may create in this "
-    "database too; or a superuser's.",
-    # The scripts name nothing else of this kind that may be missing.
-    errors.UndefinedObject: "Create the role first (CREATE ROLE … LOGIN), or name the daemon's with --role.",
-    errors.UndefinedTable: _NO_TABLE,
-    errors.InvalidSchemaName: _NO_TABLE,
-    # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
-    errors.WrongObjectType: "{detail}{hint}",
-    errors.FeatureNotSupported: "{detail}{hint}",
-    errors.ObjectNotInPrerequisiteState: "{detail}{hint}",
-}
-"""What the runner of a script can do about what it met with."""
-
 
 class Target:
     """The configuration, of which the secrets may be missing, and where a script is run.
@@ -125,10 +108,7 @@ class Target:
             OperationError: the configuration has it by a reference that has no value here.
         """
         if self._missing is not None:
-            raise OperationError(
-                f"{self._section}.dsn is not known: {self._missing}. Name the installer's connection with --dsn, or "
-                f"print the script without --apply."
-            )
+            raise OperationError(text("no_dsn", section=self._section, missing=self._missing))
         return self._connection
 
 
@@ -280,10 +260,10 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
 
     def hear(said: errors.Diagnostic) -> None:
         # What may not be granted or revoked is reported by the script's last step, if it is missing then.
-        text = f"{said.severity}: {said.message_primary}"
-        of_course = "does not exist, skipping" in text or "already exists" in text
+        notice = f"{said.severity}: {said.message_primary}"
+        of_course = "does not exist, skipping" in notice or "already exists" in notice
         if said.sqlstate not in _NOT_GRANTED and not of_course:
-            notices.append(text)
+            notices.append(notice)
 
     connection.add_notice_handler(hear)
     try:
@@ -298,16 +278,10 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
     """What a script met with, and what its runner can do; all of it is rolled back then."""
-    if (remedy := _REMEDIES.get(type(error))) is None:
-        return translate(error, "running the script; nothing was changed")
-    said = (error.diag.message_primary or str(error)).rstrip(".")
-    if remedy == _NO_TABLE and "cdc_sync" in said:
-        remedy = f"Run `cdc-sync sql install{' --store' if store else ''}` first."
-    detail, hint = (
-        f"{each.rstrip('.')}. " if each else "" for each in (error.diag.message_detail, error.diag.message_hint)
-    )
-    remedy = remedy.format(detail=detail, hint=hint)
-    return OperationError(visible(f"Nothing was changed: {said}. {remedy}".rstrip()))
+    diag = error.diag
+    said = {"said": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
+    message = text("refused", kind=type(error).__name__, store=store, **said)
+    return OperationError(message) if message else translate(error, "running the script; nothing was changed")
 
 
 def link(  # noqa: PLR0917 - typer's options
@@ -352,10 +326,7 @@ def link(  # noqa: PLR0917 - typer's options
             raise typer.BadParameter(message, param_hint="--row")
         links = [Link("--row", tuple(row), application_id.strip(), status_url)]
     if not ids.is_configured:
-        raise OperationError(
-            "The watch does not read HelloWork's id from a side table, so there is nothing to fill. If it should, its "
-            f"configuration is, with the table that `cdc-sync sql id-table` prints:\n{ids.configuration(configured)}"
-        )
+        raise OperationError(f"{text('no_side_table')}\n{ids.configuration(configured)}")
     if problems := _problems(links, has_url=ids.url is not None):
         raise OperationError(told(problems))
     linked = in_database(target.connection(), partial(put_in, watch=configured, links=links, replace=replace))
@@ -365,23 +336,20 @@ def link(  # noqa: PLR0917 - typer's options
 def _read_links(file: Path, watch: Watch) -> list[Link]:
     """The links of a CSV file, with commas or semicolons."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        content = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise OperationError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise OperationError(f"{file}, line {line}: it is not UTF-8. Save it as CSV UTF-8.") from None
-    header, _, _ = text.partition("\n")
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in header else ",", strict=True)
+    header, _, _ = content.partition("\n")
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=";" if ";" in header else ",", strict=True)
     wanted = [_ID, *watch.key]
     links, problems = [], []
     try:
         names = [name.strip() for name in reader.fieldnames or ()]
         if sorted(names) not in (sorted(wanted), sorted([*wanted, _URL])):
-            raise OperationError(
-                f"{file}, line 1: expected the columns {', '.join(wanted)} and, if it has status URLs, {_URL}; there "
-                f"is {', '.join(names) or 'nothing'}"
-            )
+            raise OperationError(text("wrong_columns", file=file, wanted=wanted, url=_URL, names=names))
         reader.fieldnames = names
         for values in reader:
             place = f"line {reader.line_num}"

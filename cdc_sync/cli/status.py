@@ -156,6 +156,8 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
 
     found = []
     for record, story in await stories(config, store, application_id, watch):
-        lines = text("next", story=story, when=record.entry and when(record, record.entry)).splitlines()
+        entry = record.entry
+        sent = when(record, entry) if entry and entry.state == "pending" else None
+        lines = text("next", story=story, when=sent).splitlines()
         found.append({**story, "next": lines or ["nothing is pending"]})
     return found

@@ -1,13 +1,17 @@
-"""What a person decides about what is sent: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`.
+"""What a person decides: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`, with the daemon up or down.
 
-All of it with the daemon up or down.
+And about the store itself: `backup`, a consistent copy; and `adopt-database`, to which database it belongs.
 """
 
+import asyncio
+import os
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,12 +29,22 @@ from cdc_sync.cli.context import (
     print_json,
     say,
 )
+from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.visible import visible
+from cdc_sync.pipeline.database import found_elsewhere
+from cdc_sync.pipeline.watch import positions_elsewhere
+from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.facts import server_facts, whereabouts
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
+from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import Groups, HeldGroup, Only
+from cdc_sync.store.sqlite import copy_store
 from cdc_sync.store.store import Store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
@@ -267,3 +281,66 @@ def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collecti
     left = in_store(configured(context), None, work, writes=True)
     say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
     return left
+
+
+def backup(
+    context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; it must not exist.")]
+) -> None:
+    """Copy the store into a new file, whole and consistent. Works with the daemon up or down; for a store of SQLite."""
+    config = configured(context)
+    if config.state.backend == "postgres":
+        raise OperationError(text("in_postgres", place=place_of(config)))
+    try:
+        # O_EXCL: a file that came into being meanwhile is not overwritten either.
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise OperationError(f"{file} exists, and is left as it is. Name another file.") from None
+    except OSError as error:
+        raise OperationError(f"{file} cannot be written: {error.strerror}. Name one in a folder that can be.") from None
+    try:
+        copy_store(config.state.path, file)
+    except BaseException:
+        file.unlink()  # half a store is none
+        raise
+    say(f"{file} has the store {config.state.path}")
+
+
+def adopt_database(context: typer.Context, yes: YesOption = False) -> None:
+    """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
+    asyncio.run(_adopt(configured(context), sure=yes))
+
+
+async def _adopt(config: Config, *, sure: bool) -> None:
+    dsn = config.database.dsn.get_secret_value()
+    async with opened_alone(config) as store:
+        bound, hosts = await store.identity(), await store.hosts()
+        async with connected(dsn) as connection:
+            async with asking("reading the server's identity"):
+                identity, position = (await server_facts(connection)).identity, await ask(connection)
+                here = await whereabouts(dsn, connection)
+            why_not = await found_elsewhere(hosts, identity, dsn, here, connection)
+        stored = {watch: await store.positions(watch) for watch in config.watches}
+        behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]
+        if bound is None or (bound == identity and not behind and why_not is None):
+            belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
+            say(f"Nothing to do: the store {belongs}. ({identity})")
+            return
+        whose = {"bound": bound, "hosts": hosts and Whereabouts.from_text(hosts), "identity": identity, "here": here}
+        counts, shown = await store.counts(), config.database.shown()
+        print_text("adopting", **whose, shown=shown, counts=counts, behind=behind)
+        if not sure:
+            typer.confirm("Let the store belong to this database?", abort=True)
+        positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
+        await store.rebind(identity, here.to_text(), positions)
+        await store.record_action(acting(store, "adopt-database"))
+    say("done")
+
+
+def _is_behind(positions: Mapping[str, str], now: str) -> bool:
+    """Whether a server is behind what the store has read of a watch."""
+    guard = ReplicaGuard()
+    guard.load(positions.get(POSITION))
+    with suppress(SourceError):
+        guard.check(now)
+        return False
+    return True
