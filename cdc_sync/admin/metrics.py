@@ -8,8 +8,9 @@ long. It writes the text at each scrape.
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate
 from typing import Literal, get_args
 
 import yaml
@@ -39,60 +40,45 @@ ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-da
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 
-@dataclass(slots=True)
-class Sample:
-    """A number, and since when it is counted, as seconds since the epoch.
+class Numbers(dict[tuple[str, ...], list[float]]):
+    """A metric's numbers by the values of its labels: one, or of a histogram the sum, and the number in each bucket.
 
-    Of a histogram it is the sum, and `buckets` has the number of those in each; the last bucket has no upper end.
+    One that is missing begins at 0. The last bucket has no upper end.
     """
-
-    value: float = 0
-    created: float = field(default_factory=time.time)
-    buckets: list[int] = field(default_factory=list)
-
-
-class Numbers(dict[tuple[str, ...], Sample]):
-    """A metric's samples by the values of its labels. One that is missing begins at 0."""
 
     def __init__(self, kind: MetricKind, name: str, text: str, *labels: str) -> None:
         super().__init__()
         self.kind, self.name, self.text, self.labels = kind, name, text, labels
+        self._created = time.time()
         if not labels:
             self.add(0)
 
-    def __missing__(self, values: tuple[str, ...]) -> Sample:
-        sample = self[values] = Sample()
-        if self.kind == "histogram":
-            sample.buckets = [0] * (len(BUCKETS) + 1)
-        return sample
+    def __missing__(self, values: tuple[str, ...]) -> list[float]:
+        buckets = len(BUCKETS) + 1 if self.kind == "histogram" else 0
+        self[values] = numbers = [0.0] * (1 + buckets)
+        return numbers
 
     def add(self, number: float, *values: str) -> None:
         """Count; by adding 0, have a sample though nothing has happened."""
-        self[values].value += number
+        self[values][0] += number
 
     def set(self, number: float, *values: str) -> None:
         """Set a gauge, or a counter that is kept elsewhere."""
-        self[values].value = number
+        self[values][0] = number
 
     def metric(self) -> Metric:
         """The metric as prometheus_client writes it."""
         metric = Metric(self.name, self.text, self.kind)
-        for values, sample in self.items():
+        for values, (number, *buckets) in self.items():
             labels = dict(zip(self.labels, values, strict=True))
-            match self.kind:
-                case "gauge":
-                    metric.add_sample(self.name, labels, sample.value)
-                    continue
-                case "counter":
-                    metric.add_sample(f"{self.name}_total", labels, sample.value)
-                case "histogram":
-                    number = 0
-                    for end, of_bucket in zip((*BUCKETS, "+Inf"), sample.buckets, strict=True):
-                        number += of_bucket
-                        metric.add_sample(f"{self.name}_bucket", {**labels, "le": str(end)}, number)
-                    metric.add_sample(f"{self.name}_count", labels, number)
-                    metric.add_sample(f"{self.name}_sum", labels, sample.value)
-            metric.add_sample(f"{self.name}_created", labels, sample.created)
+            for end, until in zip((*BUCKETS, "+Inf"), accumulate(buckets), strict=False):
+                metric.add_sample(f"{self.name}_bucket", {**labels, "le": str(end)}, until)
+            if buckets:
+                metric.add_sample(f"{self.name}_count", labels, sum(buckets))
+            suffix = {"gauge": "", "counter": "_total", "histogram": "_sum"}[self.kind]
+            metric.add_sample(f"{self.name}{suffix}", labels, number)
+            if self.kind != "gauge":
+                metric.add_sample(f"{self.name}_created", labels, self._created)
         return metric
 
 
@@ -172,8 +158,8 @@ class EventMetrics(Collector):
 
     def latency(self) -> tuple[int, float]:
         """How many calls have ended, and the sum of the seconds from queueing to their ends."""
-        calls = sum(sum(sample.buckets) for sample in self._seconds.values())
-        return calls, sum(sample.value for numbers in (self._seconds, self._waited) for sample in numbers.values())
+        calls = sum(sum(buckets) for _, *buckets in self._seconds.values())
+        return int(calls), sum(seconds for of in (self._seconds, self._waited) for seconds, *_ in of.values())
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
@@ -190,8 +176,8 @@ class EventMetrics(Collector):
             events.WatchConnected: lambda e: of["cdc_sync_watch_connected"].set(1, e.watch),
             events.WatchLost: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
             events.WatchStandsBy: self._stands_by,
-            events.ChangesRead: self._changes_read,
-            events.Decided: self._decided,
+            events.ChangesRead: lambda e: self._keys.add(e.keys, e.watch, e.origin),
+            events.Decided: lambda e: self._decisions.add(1, e.watch, e.outcome),
             events.CallEnded: self._call_ended,
             events.ChangesMissed: lambda e: of["cdc_sync_missed_changes"].add(e.number, e.watch),
             events.SweepDone: self._sweep_done,
@@ -237,18 +223,12 @@ class EventMetrics(Collector):
         self._of["cdc_sync_watch_connected"].set(0, event.watch)
         self._forget(event.watch, "capture_lag_seconds", "listener_age_seconds")
 
-    def _changes_read(self, event: events.ChangesRead) -> None:
-        self._keys[event.watch, event.origin].value += event.keys
-
-    def _decided(self, event: events.Decided) -> None:
-        self._decisions[event.watch, event.outcome].value += 1
-
     def _call_ended(self, event: events.CallEnded) -> None:
-        self._calls[event.watch, event.outcome].value += 1
+        self._calls.add(1, event.watch, event.outcome)
         for numbers, seconds in ((self._seconds, event.seconds), (self._waited, event.waited)):
-            sample = numbers[event.watch,]
-            sample.value += seconds
-            sample.buckets[bisect_left(BUCKETS, seconds)] += 1
+            of_watch = numbers[event.watch,]
+            of_watch[0] += seconds
+            of_watch[1 + bisect_left(BUCKETS, seconds)] += 1
 
     def _sweep_done(self, event: events.SweepDone) -> None:
         self._of["cdc_sync_sweep_seconds"].set(event.seconds, event.watch)

@@ -46,8 +46,8 @@ def test_the_text_is_that_of_instruments() -> None:
         emit(CallEnded("w", "a1", "acknowledged", "HTTP 200", 1, seconds, 2 * seconds))
 
     registry, made = instruments(metrics)
-    for values, sample in next(metric for metric in metrics.metrics if metric.name == "cdc_sync_build_info").items():
-        made["cdc_sync_build_info"].labels(*values).set(sample.value)
+    for values, (one,) in next(metric for metric in metrics.metrics if metric.name == "cdc_sync_build_info").items():
+        made["cdc_sync_build_info"].labels(*values).set(one)
     for outcome, number in (("applied", 1), ("refused", 0)):
         made["cdc_sync_reloads"].labels(outcome).inc(number)
     made["cdc_sync_decisions"].labels("w", "queued").inc(2)
