@@ -29,7 +29,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -153,14 +153,10 @@ def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
 class _Limit:
     """How many tokens were wrong lately, the last of them when, and when the next turn is."""
 
-    apart: float
+    apart: float = _APART
     wrong: int = 0
-    last: float = 0.0
+    last: float = -_FORGOTTEN_AFTER
     next_turn: float = 0.0
-
-    def counts(self, now: float) -> bool:
-        """Whether the last wrong one is not forgotten yet."""
-        return now - self.last < _FORGOTTEN_AFTER
 
 
 class Guesses:
@@ -184,36 +180,35 @@ class Guesses:
         self.longest_wait = longest_wait
         self._peers: dict[str, _Limit] = {}
         self._all = _Limit(_APART_OVERALL)
+        # By itself: whoever guesses from a thousand addresses must not push it out.
         self._right: dict[str, float] = {}
 
     def wait(self, address: str | None) -> float | None:
         """Take a turn; returns in how many seconds it is, or None if it is too far away and was not taken."""
         now, peer = self._clock(), _peer(address)
-        limits = [self._peers[peer]] if peer in self._peers else []
-        if now - self._right.get(peer, -_FORGOTTEN_AFTER) >= _FORGOTTEN_AFTER:
-            limits.append(self._all)
-        limits = [limit for limit in limits if limit.wrong >= FREE and limit.counts(now)]
-        turn = max((now, *(limit.next_turn for limit in limits)))
+        is_known = now - self._right.get(peer, -_FORGOTTEN_AFTER) < _FORGOTTEN_AFTER
+        limits = [self._peers.get(peer, _Limit()), *([] if is_known else [self._all])]
+        limits = [each for each in limits if each.wrong >= FREE and now - each.last < _FORGOTTEN_AFTER]
+        turn = max((now, *(each.next_turn for each in limits)))
         if turn - now > self.longest_wait:
             return None
-        for limit in limits:
-            limit.next_turn = turn + limit.apart
+        for each in limits:
+            each.next_turn = turn + each.apart
         return turn - now
 
     def wrong(self, address: str | None) -> None:
         """A token was wrong."""
         now, peer = self._clock(), _peer(address)
-        limit = self._peers.get(peer) or _Limit(_APART)
+        limit = self._peers.get(peer) or _Limit()
         _keep(self._peers, peer, limit, _REMEMBERED)
         for each in (limit, self._all):
-            each.wrong = each.wrong + 1 if each.counts(now) else 1
+            each.wrong = each.wrong + 1 if now - each.last < _FORGOTTEN_AFTER else 1
             each.last = now
 
     def right(self, address: str | None) -> None:
         """A token was right."""
-        peer = _peer(address)
-        self._peers.pop(peer, None)
-        _keep(self._right, peer, self._clock(), _REMEMBERED)
+        self._peers.pop(_peer(address), None)
+        _keep(self._right, _peer(address), self._clock(), _REMEMBERED)
 
 
 def _peer(address: str | None) -> str:
@@ -223,9 +218,8 @@ def _peer(address: str | None) -> str:
         found = ip_address((address or "").partition("%")[0])
     except ValueError:
         return address or ""
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        return str(int(found) >> (128 - _NEIGHBOUR))
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    found = getattr(found, "ipv4_mapped", None) or found
+    return str(int(found) >> (128 - _NEIGHBOUR) if found.version == 6 else found)  # noqa: PLR2004 - IPv6
 
 
 class Visitor(NamedTuple):

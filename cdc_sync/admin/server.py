@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import KW_ONLY, dataclass
 from functools import cache, partial
 from importlib.resources import files
 from itertools import repeat
@@ -77,19 +78,18 @@ class Done(NamedTuple):
 class AdminError(OperationError):
     """The admin address cannot be listened on."""
 
-    @classmethod
-    def at(cls, address: object, reason: str | None) -> Self:
-        """The system refuses the address for a reason."""
-        return cls(
+    def __init__(self, address: object, reason: str | None) -> None:
+        super().__init__(
             f"admin.listen {address} cannot be listened on: {reason}. Is another cdc-sync or another program on that "
             f"port? Choose another one, or null for none."
         )
 
 
+@dataclass(eq=False)
 class AdminServer:
     """Serves within `serving`.
 
-    Args:
+    Attributes:
         config: the configuration.
         store: what is reported, and acted upon.
         metrics: what is counted.
@@ -100,40 +100,31 @@ class AdminServer:
         places: connections at once: a scraper, health checks and a few browsers take a dozen.
         patience: seconds that a connection may take for a complete request, at its beginning and after each answer.
         longest_wait: seconds that a guess of the token waits for its turn, at most.
+        url: where it listens, once it does.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        metrics: EventMetrics,
-        conditions: Callable[[], Conditions],
-        clock: Callable[[], int],
-        *,
-        hung: Callable[[], Sequence[str]] = lambda: (),
-        observe: Observe = lambda _: None,
-        places: int = 128,
-        patience: float = 10.0,
-        longest_wait: float = 10.0,
-    ) -> None:
-        self._config = config
-        self._places = places
-        self._patience = patience
-        self._hung = hung
-        self._store = store
-        self._metrics = metrics
-        self._conditions = conditions
-        self._clock = clock
-        self._trends = Trends(metrics, store)
+    config: Config
+    store: Store
+    metrics: EventMetrics
+    conditions: Callable[[], Conditions]
+    clock: Callable[[], int]
+    _: KW_ONLY
+    hung: Callable[[], Sequence[str]] = lambda: ()
+    observe: Observe = lambda _: None
+    places: int = 128
+    patience: float = 10.0
+    longest_wait: float = 10.0
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        self._trends = Trends(self.metrics, self.store)
         self._grouped: Grouped = {}
-        self._access = Access(config.admin, time.monotonic, longest_wait, observe)
-        self._observe = observe
+        self._access = Access(self.config.admin, time.monotonic, self.longest_wait, self.observe)
         self._listener: Listener
-        self.url: str | None = None
 
     def use(self, config: Config) -> None:
         """Report on another configuration, and require its token, from now on; the address stays."""
-        self._config = config
+        self.config = config
         self._access.use(config.admin)
 
     @asynccontextmanager
@@ -143,7 +134,7 @@ class AdminServer:
         Raises:
             AdminError: the address cannot be listened on.
         """
-        listen = self._config.admin.listen
+        listen = self.config.admin.listen
         if listen is None:
             yield self
             return
@@ -157,13 +148,13 @@ class AdminServer:
         await runner.setup()
         if runner.server is None:
             raise AssertionError("it was set up")
-        wait, displaced = self._patience, lambda: self._observe(ConnectionDisplaced())
-        self._listener = Listener(runner.server, most=self._places, request_within=wait, idle=wait, displaced=displaced)
+        wait, displaced = self.patience, lambda: self.observe(ConnectionDisplaced())
+        self._listener = Listener(runner.server, most=self.places, request_within=wait, idle=wait, displaced=displaced)
         try:
             await self._listener.open(listen.host, listen.port)
         except OSError as error:
             await runner.cleanup()
-            raise AdminError.at(listen, error.strerror) from error
+            raise AdminError(listen, error.strerror) from error
         self._access.listens_on(self._listener.port)
         self.url = f"http://{HostPort(listen.host, self._listener.port)}/"
         sampling = asyncio.create_task(self._sample())
@@ -179,24 +170,26 @@ class AdminServer:
     async def _sample(self) -> None:
         while True:
             with suppress(StoreError):
-                await self._trends.sample(self._clock())
+                await self._trends.sample(self.clock())
             await asyncio.sleep(_SAMPLED_EVERY)
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=_LARGEST_FORM)
         app.on_response_prepare.append(_make_safe)
-        gets: dict[str, Handler] = {
-            "/healthz": self._health,
-            "/readyz": self._ready,
-            "/metrics": self._metrics_page,
-            "/api/status": self._status,
-            "/": self._page,
-            "/application": self._story,
-            **{f"/static/{name}": _static for name in _STATIC},
-        }
-        posts = {**dict.fromkeys(ACTIONS, self._act), "/login": self._log_in, "/logout": self._log_out}
-        app.add_routes([web.get(path, handler) for path, handler in gets.items()])
-        app.add_routes([web.post(path, handler) for path, handler in posts.items()])
+        app.add_routes(
+            [
+                web.get("/healthz", self._health),
+                web.get("/readyz", self._ready),
+                web.get("/metrics", self._metrics_page),
+                web.get("/api/status", self._status),
+                web.get("/", self._page),
+                web.get("/application", self._story),
+                *(web.get(f"/static/{name}", _static) for name in _STATIC),
+                *(web.post(path, self._act) for path in ACTIONS),
+                web.post("/login", self._log_in),
+                web.post("/logout", self._log_out),
+            ]
+        )
         return app
 
     @web.middleware
@@ -224,7 +217,7 @@ class AdminServer:
 
     async def _health(self, _: web.Request) -> web.Response:
         """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
-        if hung := self._hung():
+        if hung := self.hung():
             return web.Response(status=503, text=f"these loops are stalled: {', '.join(hung)}\n")
         return web.Response(text="ok\n")
 
@@ -239,7 +232,7 @@ class AdminServer:
         except StoreError as error:
             held = {"store": str(error)}
         # Afterwards: a store that is locked takes its time to say so.
-        conditions = self._conditions()
+        conditions = self.conditions()
         reasons = {**wrong(conditions), **held}
         shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
         if self._access.is_stranger(_visitor.get()):
@@ -252,29 +245,29 @@ class AdminServer:
     async def _held(self) -> dict[str, str]:
         """What waits for a person, and why."""
         more = "; `cdc-sync fuse show` tells more"
-        fuses = await self._store.fuses()
+        fuses = await self.store.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
         reasons = {f"fuse {watch}": f"blown, {fuse.reason}{more}" for watch, fuse in blown.items()}
         # None: of all watches the oldest, in case one that is no longer configured holds something.
-        for watch in (*sorted(self._config.watches.keys() | fuses.keys()), None):
-            for entry in await self._store.entries("held", watch, 1):
+        for watch in (*sorted(self.config.watches.keys() | fuses.keys()), None):
+            for entry in await self.store.entries("held", watch, 1):
                 if entry.watch not in blown:
                     reasons[f"held {entry.watch}"] = f"{entry.reason}{more}"
         return reasons
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
-        body = await self._metrics.render(self._store, self._conditions(), self._clock())
+        body = await self.metrics.render(self.store, self.conditions(), self.clock())
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, _: web.Request) -> web.Response:
-        report = await status_report(self._config, self._store, self._clock())
+        report = await status_report(self.config, self.store, self.clock())
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
-        now = self._clock()
+        now = self.clock()
         await self._trends.sample(now)
-        lags = self._metrics.lag.capture()
-        seen = await overview(self._config, self._store, self._trends.bars, lags, now, grouped=self._grouped)
+        lags = self.metrics.lag.capture()
+        seen = await overview(self.config, self.store, self._trends.bars, lags, now, grouped=self._grouped)
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
             # It is for this page alone.
@@ -284,7 +277,7 @@ class AdminServer:
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
-        found = await lookup(self._config, self._store, searched)
+        found = await lookup(self.config, self.store, searched)
         status = 200 if found["stories"] or found["hits"] else 404
         visitor = _visitor.get()
         return self._html(request, "application.html", status=status, visitor=visitor, found=found, searched=searched)
@@ -293,27 +286,27 @@ class AdminServer:
         fields = await _fields(request)
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
-        watches = set(self._config.watches)
+        watches = set(self.config.watches)
         if request.path != "/resend":  # of the others nobody knows whether it is the present state
-            watches |= (await self._store.counts()).keys()
+            watches |= (await self.store.counts()).keys()
         who = coded("by-token", "the token from %(address)s", address=request.remote)
         if visitor.session is not None:
             name, address = visitor.session.name, request.remote
             who = coded("by-session", "the page's session %(name)s from %(address)s", name=name, address=address)
-        now, (on, *_) = self._clock(), fields.get("endpoint") or fields.get("watch") or [""]
+        now, (on, *_) = self.clock(), fields.get("endpoint") or fields.get("watch") or [""]
         by = PersonActed(now, request.path.rpartition("/")[2], who, 1, on or None)
-        done = await act(self._store, request.path, watches, fields, by)
+        done = await act(self.store, request.path, watches, fields, by)
         if visitor.session is None:
             return web.json_response(done.answer)
         visitor.session.done.append((done.what, done.number))
-        raise web.HTTPSeeOther(f"{self._config.admin.prefix}/")
+        raise web.HTTPSeeOther(f"{self.config.admin.prefix}/")
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
         self._access.insist_on_ourselves(request)
         fields = await _fields(request)
         if not await self._access.is_token(request, fields.get("token", [""])[0]):
             return self._log_in_form(request, refused=True)
-        response = web.Response(status=303, headers={"Location": f"{self._config.admin.prefix}/"})
+        response = web.Response(status=303, headers={"Location": f"{self.config.admin.prefix}/"})
         self._access.log_in(request, response)
         return response
 
@@ -322,7 +315,7 @@ class AdminServer:
         # Brings Jinja along, which a daemon whose page nobody looks at does not need.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
-        asked, admin = request.query.get("language"), self._config.admin
+        asked, admin = request.query.get("language"), self.config.admin
         language = chosen((asked, request.cookies.get(_LANGUAGE_COOKIE)), request.headers.get("Accept-Language", ""))
         headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
         other = "en" if language.code == "fr" else "fr"
@@ -330,8 +323,8 @@ class AdminServer:
         switch = f"?{urlencode([*((k, v) for k, v in request.query.items() if k != 'language'), ('language', other)])}"
         values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
         # A name is for who was let in.
-        values["title"] = (admin.title or self._config.database.place()) if "visitor" in values else None
-        text = render(template, language, self._clock(), **values)
+        values["title"] = (admin.title or self.config.database.place()) if "visitor" in values else None
+        text = render(template, language, self.clock(), **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
         if asked == language.code:
             path = self._access.cookies_path
@@ -346,7 +339,7 @@ class AdminServer:
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
         form_token = (await _fields(request)).get("form_token", [""])[0]
         self._access.insist_on_actor(request, _visitor.get(), form_token)
-        response = web.Response(status=303, headers={"Location": f"{self._config.admin.prefix}/"})
+        response = web.Response(status=303, headers={"Location": f"{self.config.admin.prefix}/"})
         self._access.log_out(request, response)
         return response
 

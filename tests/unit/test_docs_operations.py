@@ -166,7 +166,7 @@ def messages() -> list[tuple[str, str]]:
         *(("warning", str(problem)) for problem in _suspicions()),
         *(("warning", text) for text in _exposures()),
         ("error", "capture.mode is notify, but …"),
-        ("error", str(AdminError.at("…", "…"))),
+        ("error", str(AdminError("…", "…"))),
         ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
     ]
 
