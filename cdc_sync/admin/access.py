@@ -27,12 +27,14 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import yaml
 from aiohttp import web
 
 from cdc_sync.config import Admin
@@ -42,22 +44,10 @@ from cdc_sync.listening import comes_from_ourselves, names_loopback
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
-SAFE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    # Not no-referrer: with that, browsers say `Origin: null` of our own forms.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cache-Control": "no-store",
-}
-"""What every answer is wrapped in, also a 404 that no handler of ours makes."""
+_ANSWERS = yaml.safe_load(files("cdc_sync.admin").joinpath("answers.yaml").read_text("utf-8"))
 
+SAFE_HEADERS: Mapping[str, str] = _ANSWERS["headers"]
+REFUSALS: Mapping[str, str] = _ANSWERS["refusals"]
 
 LIFETIME = 12 * 60 * 60
 """Seconds that a log-in lasts."""
@@ -82,9 +72,9 @@ _NEIGHBOUR = 64
 """Bits of an IPv6 address that belong to one neighbour: of the rest he has as many as he likes."""
 
 
-def refuse(kind: type[web.HTTPException], code: str, text: str, /, **values: object) -> web.HTTPException:
-    """A refusal, whose argument is the reason that it gives; see `coded`."""
-    why = coded(code, text, **values)
+def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
+    """A refusal, whose argument is the reason that it gives."""
+    why = coded(code, REFUSALS[code], **values)
     made = kind(text=f"{why}\n")
     made.args = (why,)
     return made
@@ -314,15 +304,10 @@ class Access:
             HTTPForbidden: it may not.
         """
         if not visitor.has_token:
-            raise refuse(
-                web.HTTPForbidden,
-                "token-unconfigured",
-                "admin.token is not configured, and actions need it. Configure one, or use the command line: "
-                "`cdc-sync fuse`, `cdc-sync dead-letters`.",
-            )
+            raise refuse(web.HTTPForbidden, "token-unconfigured")
         self.insist_on_ourselves(request)
         if visitor.session is not None and not _equal(form_token, visitor.session.form_token):
-            raise refuse(web.HTTPForbidden, "form-foreign", "The form is not this log-in's. Load the page again.")
+            raise refuse(web.HTTPForbidden, "form-foreign")
 
     def insist_on_ourselves(self, request: web.Request) -> None:
         """Refuse what a browser sends for a page of another origin.
@@ -331,12 +316,7 @@ class Access:
             HTTPForbidden: it comes from elsewhere.
         """
         if not comes_from_ourselves(request):
-            raise refuse(
-                web.HTTPForbidden,
-                "origin-foreign",
-                "This was requested by a page of another site. If there is a proxy in between, let it pass the Host "
-                "header on.",
-            )
+            raise refuse(web.HTTPForbidden, "origin-foreign")
 
     async def is_token(self, request: web.Request, given: str) -> bool:
         """Whether it is the token; takes as long for a wrong one, however much of it is right.
@@ -349,12 +329,7 @@ class Access:
         wait = self._guesses.wait(request.remote)
         if wait is None:
             again = f"{self._guesses.longest_wait:.0f}"
-            refusal = refuse(
-                web.HTTPTooManyRequests,
-                "guesses",
-                "Too many wrong tokens were given. Try again in %(seconds)s s.",
-                seconds=again,
-            )
+            refusal = refuse(web.HTTPTooManyRequests, "guesses", seconds=again)
             refusal.headers["Retry-After"] = again
             raise refusal
         await asyncio.sleep(wait)

@@ -406,9 +406,7 @@ async def act(
     """
     # It would else count as no restriction.
     if empty := [name for name in ("watch", "application_id", "transition", "endpoint") if "" in fields.get(name, ())]:
-        raise _refuse(
-            "field-empty", "The field %(field)s is empty or no text: fill it, or leave it out.", field=empty[0]
-        )
+        raise _refuse("field-empty", field=empty[0])
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         done = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
@@ -416,18 +414,16 @@ async def act(
         return done
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
-        raise _refuse("no-watch", "There is no watch %(watch)s.", watch=repr(watch))
+        raise _refuse("no-watch", watch=repr(watch))
     if watch is None and not ids and not one.get("all"):
-        raise _refuse("unnamed", "Name applications (application_id), a watch, or say all=1.")
+        raise _refuse("unnamed")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, by.at, by=by, ids=ids)
     elif action == "/resend":
         what, found = "resent", await store.resend(watch, ids or (), by.at, by=by) if watch else []
         if not found:
-            raise _refuse(
-                "not-resent", "Nothing is resent: name a watch and applications that are neither held nor dead."
-            )
+            raise _refuse("not-resent")
     else:
         what, found = "released" if action == "/fuse/release" else "discarded", []
         state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
@@ -445,17 +441,17 @@ def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tup
     """How many a person has seen of each transition, or of all (None); None: nobody says."""
     # int() is slow for thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
-        raise _refuse("no-number", "The field number takes a number.")
+        raise _refuse("no-number")
     if numbers and len(numbers) != len(transitions):
-        raise _refuse("numbers", "Say number once, or once for each transition, in their order.")
+        raise _refuse("numbers")
     return list(zip(transitions, map(int, numbers) if numbers else repeat(None), strict=False))
 
 
 async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Done:
     if not endpoint and not is_for_all:
-        raise _refuse("no-endpoint-named", "Name an endpoint, or say all=1.")
+        raise _refuse("no-endpoint-named")
     if endpoint and endpoint not in await store.endpoints():
-        raise _refuse("no-endpoint", "There is no endpoint %(endpoint)s.", endpoint=repr(endpoint))
+        raise _refuse("no-endpoint", endpoint=repr(endpoint))
     if action == "/sending/resume":
         return Done("resumed", 1, {"paused": sorted(await store.resume(endpoint or ALL_ENDPOINTS))})
     await store.pause(endpoint or ALL_ENDPOINTS)
@@ -483,7 +479,6 @@ async def _insist_on_seen(
             what = there[transition] if transition is None else f"{there[transition]} {transition}"
             raise _refuse(
                 "changed-meanwhile",
-                "There are %(now)s now, and there were %(before)s: look again before you discard them.",
                 now=what,
                 before=number,
             )

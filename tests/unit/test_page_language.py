@@ -14,6 +14,7 @@ from babel.messages.pofile import read_po
 from markupsafe import escape
 
 from cdc_sync.admin import page
+from cdc_sync.admin.access import REFUSALS
 from cdc_sync.admin.page import LANGUAGES
 from cdc_sync.core import conditions, status_url, watermark
 from cdc_sync.core import observations as seen
@@ -67,10 +68,10 @@ def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark() -> N
 def _given() -> set[tuple[str, str]]:
     """The code and the text of every reason that the package gives."""
     package = Path(page.__file__).parents[1]
-    keywords = {"coded": ((1, "c"), 2), "refuse": ((2, "c"), 3), "_refuse": ((1, "c"), 2)}
+    keywords = {"coded": ((1, "c"), 2)}
     found = extract_from_dir(package, [("**.py", "python")], keywords=keywords)
     given = {(str(code), str(text)) for _, _, text, _, code in found}
-    given |= {*conditions._REASONS.values(), *watermark._TEXTS.items(), *_REPLIES.items()}
+    given |= {*conditions._REASONS.values(), *watermark._TEXTS.items(), *_REPLIES.items(), *REFUSALS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {each["code"]: each["says"] for each in errors.texts()["meanings"]}
     texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}
