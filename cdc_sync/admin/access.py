@@ -237,7 +237,7 @@ class Access:
         self._guesses = Guesses(clock, longest_wait)
         self._observe = observe
         self.cookie = "cdc_sync"
-        self.cookies_path = "/"
+        self.home = "/"
         self.use(admin)
 
     @property
@@ -247,7 +247,7 @@ class Access:
 
     def use(self, admin: Admin) -> None:
         """Require another token from now on; whoever logged in with the one before has to log in again."""
-        self.cookies_path = f"{admin.prefix}/"
+        self.home = f"{admin.prefix}/"
         token = None if admin.token is None else admin.token.get_secret_value()
         if token != self._token:
             self._token, self._sessions = token, Sessions(self._clock)
@@ -342,23 +342,27 @@ class Access:
         self._observe(TokenRefused(request.remote or "unknown"))
         return False
 
-    def log_in(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Give the browser a cookie."""
+    def log_in(self, request: web.Request) -> web.Response:
+        """Give the browser a cookie, and lead it to the overview."""
+        response = web.Response(status=303, headers={"Location": self.home})
         response.set_cookie(
             self.cookie,
             self._sessions.open(),
             max_age=LIFETIME,
-            path=self.cookies_path,
+            path=self.home,
             httponly=True,
             samesite="Strict",
             # Behind a proxy that speaks TLS the browser knows better than we do what it spoke.
             secure=urlsplit(request.headers.get("Origin", "")).scheme == "https",
         )
+        return response
 
-    def log_out(self, request: web.Request, response: web.StreamResponse) -> None:
+    def log_out(self, request: web.Request) -> web.Response:
         """Forget the browser's log-in, here and there."""
+        response = web.Response(status=303, headers={"Location": self.home})
         self._sessions.close(request.cookies.get(self.cookie, ""))
-        response.del_cookie(self.cookie, path=self.cookies_path, httponly=True, samesite="Strict")
+        response.del_cookie(self.cookie, path=self.home, httponly=True, samesite="Strict")
+        return response
 
 
 def _equal(given: str, expected: str) -> bool:

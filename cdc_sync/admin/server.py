@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache, partial
 from importlib.resources import files
 from itertools import repeat
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -65,14 +65,6 @@ _REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
-
-
-class Done(NamedTuple):
-    """What was done, to how many entries, and the answer's JSON."""
-
-    what: str
-    number: int
-    answer: Mapping[str, Any]
 
 
 class AdminError(OperationError):
@@ -295,20 +287,18 @@ class AdminServer:
             who = coded("by-session", "the page's session %(name)s from %(address)s", name=name, address=address)
         now, (on, *_) = self.clock(), fields.get("endpoint") or fields.get("watch") or [""]
         by = PersonActed(now, request.path.rpartition("/")[2], who, 1, on or None)
-        done = await act(self.store, request.path, watches, fields, by)
+        what, number, answer = await act(self.store, request.path, watches, fields, by)
         if visitor.session is None:
-            return web.json_response(done.answer)
-        visitor.session.done.append((done.what, done.number))
-        raise web.HTTPSeeOther(f"{self.config.admin.prefix}/")
+            return web.json_response(answer)
+        visitor.session.done.append((what, number))
+        raise web.HTTPSeeOther(self._access.home)
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
         self._access.insist_on_ourselves(request)
         fields = await _fields(request)
         if not await self._access.is_token(request, fields.get("token", [""])[0]):
             return self._log_in_form(request, refused=True)
-        response = web.Response(status=303, headers={"Location": f"{self.config.admin.prefix}/"})
-        self._access.log_in(request, response)
-        return response
+        return self._access.log_in(request)
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page in the visitor's language, which is kept if it was asked for."""
@@ -327,7 +317,7 @@ class AdminServer:
         text = render(template, language, self.clock(), **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
         if asked == language.code:
-            path = self._access.cookies_path
+            path = self._access.home
             response.set_cookie(_LANGUAGE_COOKIE, asked, max_age=_YEAR, path=path, httponly=True, samesite="Strict")
         return response
 
@@ -339,9 +329,7 @@ class AdminServer:
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
         form_token = (await _fields(request)).get("form_token", [""])[0]
         self._access.insist_on_actor(request, _visitor.get(), form_token)
-        response = web.Response(status=303, headers={"Location": f"{self.config.admin.prefix}/"})
-        self._access.log_out(request, response)
-        return response
+        return self._access.log_out(request)
 
 
 async def _static(request: web.Request) -> web.Response:
@@ -386,8 +374,10 @@ _refuse = partial(refuse, web.HTTPConflict)
 
 async def act(
     store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
-) -> Done:
+) -> tuple[str, int, Mapping[str, Any]]:
     """Do what a form says: release, discard, retry, resend, pause, resume.
+
+    Returns what was done, to how many entries, and the answer's JSON.
 
     A page is older than the press of its button. Whoever discards everything says how much there was on the page, and
     is refused if it has become more or less meanwhile; a release sends no more than was seen, of each transition that
@@ -409,9 +399,9 @@ async def act(
         raise _refuse("field-empty", field=empty[0])
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
-        done = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
+        paused = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
         await store.record_action(by)
-        return done
+        return "resumed" if action == "/sending/resume" else "paused", 1, {"paused": sorted(paused)}
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
         raise _refuse("no-watch", watch=repr(watch))
@@ -434,7 +424,7 @@ async def act(
             # No more than were seen: what comes to be held from now on, nobody has seen.
             found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
-    return Done(what, len(found), {what: len(found) if what == "released" else each})
+    return what, len(found), {what: len(found) if what == "released" else each}
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
@@ -447,15 +437,15 @@ def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tup
     return list(zip(transitions, map(int, numbers) if numbers else repeat(None), strict=False))
 
 
-async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Done:
+async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Collection[str]:
     if not endpoint and not is_for_all:
         raise _refuse("no-endpoint-named")
     if endpoint and endpoint not in await store.endpoints():
         raise _refuse("no-endpoint", endpoint=repr(endpoint))
     if action == "/sending/resume":
-        return Done("resumed", 1, {"paused": sorted(await store.resume(endpoint or ALL_ENDPOINTS))})
+        return await store.resume(endpoint or ALL_ENDPOINTS)
     await store.pause(endpoint or ALL_ENDPOINTS)
-    return Done("paused", 1, {"paused": sorted(await store.paused())})
+    return await store.paused()
 
 
 async def _insist_on_seen(
@@ -477,8 +467,4 @@ async def _insist_on_seen(
     for transition, number in seen:
         if number not in {None, there[transition]}:
             what = there[transition] if transition is None else f"{there[transition]} {transition}"
-            raise _refuse(
-                "changed-meanwhile",
-                now=what,
-                before=number,
-            )
+            raise _refuse("changed-meanwhile", now=what, before=number)

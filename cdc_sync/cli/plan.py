@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.report import facts
-from cdc_sync.cli.console import print_table, print_text, words
+from cdc_sync.cli.console import print_table, print_text, text, words
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
@@ -128,11 +128,7 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
             # As the daemon does at its start.
             planned = await look(blow(fuse, store.clock(), why_held(touched))._replace(holds_all=True))
     if before is not None:
-        held = f" More than fuse.max_changes ({most}): all of them would be held for a person."
-        notes.append(
-            f"{name}: the section status has changed since the daemon worked last: {touched} applications would be "
-            f"told another status for that reason alone.{held if touched > most else ''}"
-        )
+        notes.append(text("edited", watch=name, touched=touched, most=most))
     if first and unseen == "adopt":
         adopted = sum(each.action == "adopt" for each in planned)
         notes.append(f"{name}: the baseline is not done; it would adopt {adopted} applications without a call.")
