@@ -160,8 +160,6 @@ async def overview(
     return {
         "now": now,
         "report": report,
-        # The ailing ones, by the name of their condition.
-        "endpoints": {f"endpoint {one['endpoint']}": one for one in report["endpoints"] if one["mode"] != "healthy"},
         "lags": lags,
         "chart": chart(await store.call_counts(since(now)), now),
         "trends": {

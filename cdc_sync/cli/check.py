@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 from psycopg import sql
-from rich.table import Table
 
-from cdc_sync.cli.console import console
+from cdc_sync.cli.console import console, print_table
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
@@ -205,7 +204,7 @@ def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, An
 
 def show_labels(found: list[dict[str, Any]]) -> None:
     """Print labels as a table."""
-    table = Table("watch", "label", "rows", "sent", "in status.map", "remark")
+    rows = []
     for item in found:
         remarks = [] if item["rows"] else ["no row has it"]
         if item["hellowork_status"]:
@@ -214,8 +213,8 @@ def show_labels(found: list[dict[str, Any]]) -> None:
             remarks.append(f"HelloWork writes {code}")
         label, sent = item["label"] or "(NULL or blank)", item["sent"] or _NOTHING[item["action"]]
         mapped = "yes" if item["mapped"] else ""
-        table.add_row(item["watch"], label, str(item["rows"]), sent, mapped, "; ".join(remarks))
-    console.print(table)
+        rows.append((item["watch"], label, item["rows"], sent, mapped, "; ".join(remarks)))
+    print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), rows)
 
 
 def judged(watch: str, found: list[dict[str, Any]]) -> Finding:

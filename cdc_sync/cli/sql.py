@@ -13,7 +13,7 @@ import psycopg
 import typer
 from psycopg import errors
 
-from cdc_sync.cli.console import text
+from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import WatchOption, chosen, decodable, in_database, put_out, say
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
@@ -67,8 +67,6 @@ AnyWatchOption = Annotated[
 ]
 _FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Else 3s."
 LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
-
-_ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
 
 _NOT_GRANTED = {"01007", "01006"}
 """SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
@@ -194,11 +192,7 @@ def verify(  # noqa: PLR0917 - typer's options
         put_out(scripts.for_psql(query))
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
-    for each in seen:
-        where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
-        say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
-    if expect == "absent" and not seen:
-        say(f"absent      nothing of {'cdc-sync' if watch is None else f'the watch {watch}'} is in this database")
+    print_text("verified", seen=seen, expect=expect, watch=watch)
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
 
