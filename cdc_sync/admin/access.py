@@ -237,7 +237,6 @@ class Access:
         self._guesses = Guesses(clock, longest_wait)
         self._observe = observe
         self.cookie = "cdc_sync"
-        self.home = "/"
         self.use(admin)
 
     @property

@@ -4,7 +4,6 @@ And about the store itself: `backup`, a consistent copy; and `adopt-database`, t
 """
 
 import asyncio
-import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -38,10 +37,10 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.visible import visible
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.watch import positions_elsewhere
-from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
-from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import Groups, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
@@ -292,7 +291,7 @@ def backup(
         raise OperationError(text("in_postgres", place=place_of(config)))
     try:
         # O_EXCL: a file that came into being meanwhile is not overwritten either.
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        file.touch(0o600, exist_ok=False)
     except FileExistsError:
         raise OperationError(f"{file} exists, and is left as it is. Name another file.") from None
     except OSError as error:
@@ -315,9 +314,9 @@ async def _adopt(config: Config, *, sure: bool) -> None:
     async with opened_alone(config) as store:
         bound, hosts = await store.identity(), await store.hosts()
         async with connected(dsn) as connection:
-            async with asking("reading the server's identity"):
-                identity, position = (await server_facts(connection)).identity, await ask(connection)
-                here = await whereabouts(dsn, connection)
+            server = await server_facts(connection)
+            identity, position = server.identity, server.position
+            here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection)
         stored = {watch: await store.positions(watch) for watch in config.watches}
         behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]

@@ -13,11 +13,10 @@ from cdc_sync.cli.context import JsonOption, WatchOption, configured, decodable,
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import HEALTHY, is_paused
-from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import place_of
-from cdc_sync.store.protocol import MOST_HITS, Hit, Record, meant
+from cdc_sync.store.protocol import MOST_HITS, Hit, meant
 from cdc_sync.store.sqlite.schema import holder_of
 from cdc_sync.store.store import Store
 
@@ -137,27 +136,13 @@ def explain(
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
     """The application's story in each watch, and what follows from it."""
     paused, endpoints, runs = await store.paused(), await store.endpoints(), bool(await store.daemons())
-    clock, now = store.clock, store.clock.for_people()
-
-    def when(record: Record, entry: Entry) -> str:
-        """When a pending entry is sent, as far as anybody can know."""
-        if not runs:
-            return f"due {iso(entry.due_at)}, to be sent when the daemon runs: it does not"
-        if record.under_way:
-            return "a call is under way, or about to be; what comes after it is decided by its answer"
-        endpoint = endpoint_of(entry.content.url)
-        if is_paused(paused, endpoint):
-            return f"waits for `cdc-sync resume`: an operator has paused sending to {endpoint}"
-        health, _ = endpoints.get(endpoint, (HEALTHY, None))
-        until = clock.for_people(health.until)
-        if health.mode in ("open", "paused") or (health.mode == "throttled" and until > now):
-            return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(until)}"
-        return f"to be sent at {iso(entry.due_at)}" if entry.due_at > now else f"due since {iso(entry.due_at)}"
-
-    found = []
+    clock, found = store.clock, []
     for record, story in await stories(config, store, application_id, watch):
         entry = record.entry
-        sent = when(record, entry) if entry and entry.state == "pending" else None
-        lines = text("next", story=story, when=sent).splitlines()
-        found.append({**story, "next": lines or ["nothing is pending"]})
+        endpoint = endpoint_of(entry.content.url) if entry and entry.state == "pending" else ""
+        health, _ = endpoints.get(endpoint, (HEALTHY, None))
+        until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
+        sending = {"runs": runs, "under_way": record.under_way, "is_paused": is_held_up, "endpoint": endpoint}
+        lines = text("next", story=story, **sending, health=health, until=until, now=iso(clock.for_people()))
+        found.append({**story, "next": lines.splitlines() or ["nothing is pending"]})
     return found
