@@ -7,7 +7,7 @@ long. It writes the text at each scrape.
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import accumulate
@@ -65,6 +65,12 @@ class Numbers(dict[tuple[str, ...], list[float]]):
     def set(self, number: float, *values: str) -> None:
         """Set a gauge, or a counter that is kept elsewhere."""
         self[values][0] = number
+
+    def replace(self, numbers: Mapping[str, float]) -> None:
+        """Set a gauge that has one label anew: what is missing has no sample any more."""
+        self.clear()
+        for value, number in numbers.items():
+            self.set(number, value)
 
     def metric(self) -> Metric:
         """The metric as prometheus_client writes it."""
@@ -175,7 +181,7 @@ class EventMetrics(Collector):
             events.WatchEnded: self._watch_ended,
             events.WatchConnected: lambda e: of["cdc_sync_watch_connected"].set(1, e.watch),
             events.WatchLost: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
-            events.WatchStandsBy: self._stands_by,
+            events.WatchStandsBy: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
             events.ChangesRead: lambda e: self._keys.add(e.keys, e.watch, e.origin),
             events.Decided: lambda e: self._decisions.add(1, e.watch, e.outcome),
             events.CallEnded: self._call_ended,
@@ -209,19 +215,10 @@ class EventMetrics(Collector):
         self._of["cdc_sync_reloads"].add(1, "applied")
         self._begin(event.begun)
 
-    def _forget(self, watch: str, *names: str) -> None:
-        for name in names:
-            self._of[f"cdc_sync_{name}"].pop((watch,), None)
-
     def _watch_ended(self, event: events.WatchEnded) -> None:
         self._of["cdc_sync_watch_connected"].set(0, event.watch)
-        self._forget(event.watch, "listener_age_seconds")
         if event.for_good:
-            self._forget(event.watch, "watch_connected", "watch_standby", "rows_may_be_hidden", "capture_lag_seconds")
-
-    def _stands_by(self, event: events.WatchStandsBy) -> None:
-        self._of["cdc_sync_watch_connected"].set(0, event.watch)
-        self._forget(event.watch, "capture_lag_seconds", "listener_age_seconds")
+            del self._of["cdc_sync_watch_connected"][event.watch,]
 
     def _call_ended(self, event: events.CallEnded) -> None:
         self._calls.add(1, event.watch, event.outcome)
@@ -254,10 +251,8 @@ class EventMetrics(Collector):
             of["cdc_sync_last_change_timestamp_seconds"].set((counts.changed_at or 0) / 1000, watch)
         for watch, fuse in (await store.fuses()).items():
             of["cdc_sync_fuse_blown"].set(fuse.blown_at is not None, watch)
-        for watch, seconds in self.lag.capture().items():
-            of["cdc_sync_capture_lag_seconds"].set(seconds, watch)
-        for watch, seconds in self.lag.listeners().items():
-            of["cdc_sync_listener_age_seconds"].set(seconds, watch)
+        of["cdc_sync_capture_lag_seconds"].replace(self.lag.capture())
+        of["cdc_sync_listener_age_seconds"].replace(self.lag.listeners())
         of["cdc_sync_clock_skew_seconds"].set(store.clock.skew / 1000 if store.clock.shared else 0)
         due_now, paused = now - store.clock.shift, await store.paused()
         for endpoint, (health, due_at) in (await store.endpoints()).items():
@@ -271,9 +266,9 @@ class EventMetrics(Collector):
             of["cdc_sync_human_actions"].set(number, action)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
-        for (watch,) in of["cdc_sync_watch_connected"]:
-            of["cdc_sync_watch_standby"].set(f"{STANDBY} {watch}" in conditions, watch)
-            of["cdc_sync_rows_may_be_hidden"].set(f"row security {watch}" in conditions, watch)
+        watches = [watch for (watch,) in of["cdc_sync_watch_connected"]]
+        of["cdc_sync_watch_standby"].replace({each: f"{STANDBY} {each}" in conditions for each in watches})
+        of["cdc_sync_rows_may_be_hidden"].replace({each: f"row security {each}" in conditions for each in watches})
         return generate_latest(self)
 
 
