@@ -60,6 +60,7 @@ class Batch:
             over then.
         replica: the replica position to save, if anything else is written.
         doubt: why no deletion is believed now; None if they are. A new one is held then, whatever the fuse says.
+        rows_are_new: none of its rows was recorded before, so none of them represented another application.
         shift: what is added to `now` for people; the store's own business.
     """
 
@@ -73,6 +74,7 @@ class Batch:
     positions: Mapping[str, str] = field(default_factory=dict)
     replica: Mapping[str, str] = field(default_factory=dict)
     doubt: str | None = None
+    rows_are_new: bool = False
     shift: int = 0
 
     @property

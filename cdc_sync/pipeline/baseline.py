@@ -8,7 +8,7 @@ the change log, or at or behind the poll's first watermark.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -71,8 +71,8 @@ Interpreted = tuple[Page, list[Observation]]
 
 
 async def _and_meanwhile(
-    adopted: Coroutine[Any, Any, list[ApplyResult]], reading: Coroutine[Any, Any, Interpreted] | None
-) -> tuple[list[ApplyResult], Interpreted | None]:
+    adopted: Coroutine[Any, Any, Sequence[ApplyResult]], reading: Coroutine[Any, Any, Interpreted] | None
+) -> tuple[Sequence[ApplyResult], Interpreted | None]:
     """Have the next page read and interpreted while one is recorded.
 
     The recording is waited for whatever becomes of the reading: one that ended later, after a new start from an older
@@ -100,6 +100,9 @@ async def adopt_everything(
         StoreError: a page cannot be recorded.
     """
     watch, started = intake.rules.watch, time.monotonic()
+    # The walk comes to each key once. After a restart rows behind the position may be recorded, by another walk.
+    counts = (await intake.store.counts()).get(watch)
+    rows_are_new = position.after is None and (counts is None or not counts.known)
     estimate, digests = intake.reader.estimate, intake.shape_of_digests
 
     async def read(after: Key | None) -> Interpreted:
@@ -110,7 +113,7 @@ async def adopt_everything(
     while found is not None:
         page, observations = found
         reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
-        adopted = intake.adopt(observations, {POSITION: reached.to_text()})
+        adopted = intake.adopt(observations, {POSITION: reached.to_text()}, rows_are_new=rows_are_new)
         results, found = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
         queued = sum(isinstance(result.decision, Queue) for result in results)
         position = replace(reached, queued=position.queued + queued)

@@ -179,13 +179,14 @@ class Intake:
                 self.observe(ChangesRead(self.rules.watch, origin, len(found.rows)))
             return found
 
-    async def adopt(self, observations: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
+    async def adopt(
+        self, observations: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+    ) -> Sequence[ApplyResult]:
         """Apply a page of the baseline together with the position that it reaches."""
         async with self.lock:
             self.observe(ChangesRead(self.rules.watch, "baseline", len(observations)))
-            unseen = self.rules.baseline
-            applied = await self._apply(self._batch("baseline", observations, unseen=unseen, positions=positions))
-            return list(applied.results)
+            batch = self._batch("baseline", observations, unseen=self.rules.baseline, positions=positions)
+            return (await self._apply(replace(batch, rows_are_new=rows_are_new))).results
 
     async def forget_skips(self, keys: Iterable[Key], at: int) -> None:
         """Rows that could not be reported and that a sweep did not meet any more."""

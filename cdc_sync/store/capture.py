@@ -311,8 +311,9 @@ async def _before(
     """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
     ids, before, ours = batch.application_ids, dict[str, Known](), dict[str, int]()
     # Each row with its id: whom else one of them represented last is to be known too.
-    rows = [(key_text(each.key), each.application_id or "") for each in batch.observations]
-    keys = {text: each.key for (text, _), each in zip(rows, batch.observations, strict=True)}
+    old = () if batch.rows_are_new else batch.observations
+    rows = [(key_text(each.key), each.application_id or "") for each in old]
+    keys = {text: each.key for (text, _), each in zip(rows, old, strict=True)}
     rows += [(key_text(key), "") for key in batch.gone]
     if not ids and not rows:
         return before, ours

@@ -13,7 +13,7 @@ from support.store_steps import events_of
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Observation
-from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.watch import adopt
 from cdc_sync.source.errors import SourceError
@@ -102,10 +102,12 @@ async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
         fail_after(1, rig, monkeypatch, "reading")
         adopt = rig.intake.adopt
 
-        async def adopt_late(page: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
+        async def adopt_late(
+            page: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+        ) -> Sequence[ApplyResult]:
             for _ in range(100):
                 await asyncio.sleep(0)  # whatever could run before it has run
-            return await adopt(page, positions)
+            return await adopt(page, positions, rows_are_new=rows_are_new)
 
         monkeypatch.setattr(rig.intake, "adopt", adopt_late)
         with pytest.raises(SourceError, match="lost"):
@@ -124,10 +126,12 @@ def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) 
             raise SourceError("unreachable", "lost")
         return await page(after, size, shape)
 
-    async def adopt_or_fail(rows: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
+    async def adopt_or_fail(
+        rows: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+    ) -> Sequence[ApplyResult]:
         if failing == "recording" and next(count) == pages:
             raise SourceError("unreachable", "lost")
-        return await adopt(rows, positions)
+        return await adopt(rows, positions, rows_are_new=rows_are_new)
 
     patched.setattr(rig.intake.reader, "page", page_or_fail)
     patched.setattr(rig.intake, "adopt", adopt_or_fail)
@@ -141,12 +145,14 @@ async def test_what_changes_behind_its_back_is_in_the_log(
     async with open_rig() as rig:
         adopt, turns = rig.intake.adopt, iter(range(10))
 
-        async def eventful(rows: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
+        async def eventful(
+            rows: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+        ) -> Sequence[ApplyResult]:
             if next(turns) == 1:
                 update(ats, 1, 9, status="hired")
                 delete(ats, 2, 8)
                 insert(ats, 0, "a0")
-            return await adopt(rows, positions)
+            return await adopt(rows, positions, rows_are_new=rows_are_new)
 
         monkeypatch.setattr(rig.intake, "adopt", eventful)
         await rig.adopt()
@@ -264,6 +270,23 @@ def test_its_position_survives_as_text() -> None:
 
 class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
     pass
+
+
+async def test_a_row_that_has_another_id_after_an_interruption_leaves_its_first_application(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store lost the position, and not the records: the rows are walked again, and are not new."""
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, hellowork_id="a2")
+        await rig.intake.place({POSITION: BaselinePosition().to_text()})
+
+        await rig.adopt()
+        await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert set(await rig.told("a1", "a2")) == {"a1", "a2"}
 
 
 async def adopt_a_page(rig: Rig) -> None:
