@@ -1,5 +1,6 @@
 """A run from its start to its figures."""
 
+import compileall
 import os
 import platform
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from trigger_cost.pgbench import find_pgbench
 
+import cdc_sync
 from bench import calls, crash, memory, stores, walks, writers
 from bench.figures import Figure, at_most, ratio_at_most
 from bench.options import Options
@@ -117,6 +119,7 @@ def bench(
         PostgresFailedError: the server could not be started.
     """
     find_pgbench(binaries)  # at once, and not after minutes
+    compileall.compile_dir(Path(cdc_sync.__file__).parent, quiet=1)  # as what is installed is
     load_before = os.getloadavg()[0]
     with server(binaries, settings=DURABLE) as postgres, sink() as takes_calls:
         figures: list[Figure] = []
