@@ -18,7 +18,6 @@ from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key, Observation
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.source.reading import Page
 from cdc_sync.store.store import Store
 
 POSITION = "baseline"
@@ -66,8 +65,8 @@ async def is_adopted(store: Store, watch: str) -> bool:
     return position is not None and position.done
 
 
-Interpreted = tuple[Page, list[Observation]]
-"""A page, and what its rows say."""
+Interpreted = tuple[list[Observation], Key | None]
+"""What the rows of a page say, and where the next page begins. The rows are not kept while the next ones are read."""
 
 
 async def _and_meanwhile(
@@ -107,14 +106,14 @@ async def adopt_everything(
 
     async def read(after: Key | None) -> Interpreted:
         page = await intake.reader.page(after, intake.parts.steps.adopted, digests)
-        return page, intake.interpreted(page)
+        return intake.interpreted(page), page.last
 
     found = None if position.done else await read(position.after)
     while found is not None:
-        page, observations = found
-        reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
+        observations, last = found
+        reached = replace(position, done=last is None, after=last, known=position.known + len(observations))
         adopted = intake.adopt(observations, {POSITION: reached.to_text()}, rows_are_new=rows_are_new)
-        results, found = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
+        results, found = await _and_meanwhile(adopted, None if last is None else read(last))
         queued = sum(isinstance(result.decision, Queue) for result in results)
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))
