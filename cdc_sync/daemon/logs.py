@@ -41,6 +41,7 @@ from cdc_sync.config import Log
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.content import iso
+from cdc_sync.core.content import quoted
 from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 
@@ -121,7 +122,7 @@ def _json(put: Put) -> Write:
             if type(value) is int:
                 members.append(f'"{name}": {value}')
             elif value is not None:
-                text = _encode(value)
+                text = quoted(value) if type(value) is str else _encode(value)
                 members.append(f'"{name}": {text if text.isprintable() else visible_json(text)}')
         put(level, f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{_now()}"}}')
 
@@ -317,6 +318,8 @@ class EventLogger:
         # may get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
         self._lines = lines
+        # Looked up once: each change has one of them.
+        self._ended: Mapping[str, str] = _read()["lines"]["CallEnded"]["message"]
 
     def use(self, lines: Lines) -> None:
         """Write to other lines: the logging was configured anew, and the handlers are others now."""
@@ -466,7 +469,7 @@ class EventLogger:
             fields["application_id"] = event.application_id
             fields["attempt"] = event.attempt
             fields["ms"] = round(event.seconds * 1000)
-            self._lines.write(level, _read()["lines"]["CallEnded"]["message"][event.outcome], fields)
+            self._lines.write(level, self._ended[event.outcome], fields)
 
 
 _NEVER = -1
