@@ -40,8 +40,7 @@ import yaml
 from cdc_sync.config import Log
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
-from cdc_sync.core.content import iso
-from cdc_sync.core.content import quoted
+from cdc_sync.core.content import iso, quoted
 from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 

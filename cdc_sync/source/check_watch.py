@@ -8,6 +8,7 @@ and not about the size that the table has today.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -15,12 +16,13 @@ from typing import Any
 from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch, first
-from cdc_sync.config.guessing import Column, propose
+from cdc_sync.config.guessing import Column, Reference, propose
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.models import Related, bare_column
 from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_seeks
-from cdc_sync.core.identifiers import written
+from cdc_sync.core.hellowork_statuses import MEANINGS
+from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import SourceError, texts
@@ -41,6 +43,7 @@ _PARTITIONED, _TABLES = "p", "rp"
 _REFERRED_SINCE = 120000
 """The first version in which a foreign key may lead to a partitioned table."""
 
+_MOST_CODES = 1000
 _BIG = 10_000
 """Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
 
@@ -219,26 +222,23 @@ class _Watch:
 
     async def status(self) -> Finding | None:
         """Whether HelloWork would receive a label: a number, or another table's key, means nothing to it."""
-        column, table = bare_column(self._watch.columns.status), self.facts
+        rules, column, table = self._watch.status, bare_column(self._watch.columns.status), self.facts
         if column is None or column not in table.columns:
             return None
-        labels = filter(str.strip, self._watch.status.map)
         type_ = table.columns[column]
         kind, about = Column(column, type_).kind, {"column": written(column), "type": type_}
         is_number = kind in {"number", "uuid"}
-        if any(kind != "number" or is_bare_number(label) for label in labels):
-            what = "unmapped" if self._watch.status.unmapped == "send" else "mapped"
-            return self._found(f"status/{what}", **about) if is_number else None
-        if not is_number:
-            found_table = {"name": table.name, "schema": table.schema}
-            oids = [oid for oid, *_ in await rows_of(self._connection, catalog("relation"), found_table)]
-            references = await rows_of(self._connection, catalog("references"), {"tables": oids})
-            if column not in {name for _, name, *_ in references}:
-                return None
+        mapped = {label for label in rules.map if label.strip() and (kind != "number" or is_bare_number(label))}
+        if mapped and rules.unmapped != "send":
+            return self._found("status/mapped", **about) if is_number else None
+        reference = None if is_number else await self._reference(column)
+        codes = None if reference is None else await self._codes(reference)
+        if not is_number and (reference is None or (codes and codes <= mapped | MEANINGS.keys())):
+            return None
         seen = await survey(self._connection)
         own = next((one for one in seen.tables if one.name == table.qualified), None)
         guess = propose(own, seen.tables, {"status": column}).guesses["status"] if own is not None else None
-        by_map = 'map each value in status.map, such as {"1": "Reçue"}'
+        by_map = 'map each value in status.map, such as {"1": "Reçue"}, and write status.unmapped: reject'
         if guess is not None and guess.related is not None:
             entry = first.related(str(guess.related))
             remedy = f"columns:\n  {first.mapped('status', guess)}\nrelated:\n  - {entry}\n# or {by_map}"
@@ -246,7 +246,31 @@ class _Watch:
             remedy = f"Read the label from its table by an expression (columns.status.sql), or {by_map}."
         else:
             return None  # its values are all that there is to read
-        return self._found(f"status/{'number' if is_number else 'key'}", remedy, **about)
+        if reference is not None and codes is None:
+            user = sql.Identifier(self._connection.info.user)
+            lines = granting(reference.table, "SELECT", [reference.key], user)
+            remedy += "\n# or, if each is mapped, or one of HelloWork's own statuses, let `check` see that:\n"
+            remedy += "\n".join(lines)
+        what = "key" if not is_number else "in-part" if mapped else "number"
+        return self._found(f"status/{what}", remedy, **about)
+
+    async def _reference(self, column: str) -> Reference | None:
+        """Where a foreign key of one column leads."""
+        table = {"name": self.facts.name, "schema": self.facts.schema}
+        oids = [oid for oid, *_ in await rows_of(self._connection, catalog("relation"), table)]
+        references = await rows_of(self._connection, catalog("references"), {"tables": oids})
+        found = (Reference(QualifiedName(*to), key) for _, name, *to, key in references if name == column)
+        return next(found, None)
+
+    async def _codes(self, reference: Reference) -> set[str] | None:
+        """The values that a foreign key may have; None if we may not read them, or they are too many to be codes."""
+        column, table = sql.Identifier(reference.key), expressions.table(reference.table)
+        query = sql.SQL(sections("reading.sql")["values"]).format(column=column, table=table, most=_MOST_CODES)
+        with suppress(SourceError):
+            async with asking_shortly(self._connection, f"reading the codes of {reference.table}"):
+                codes = {code for (code,) in await rows_of(self._connection, query)}
+                return codes if len(codes) < _MOST_CODES else None
+        return None
 
     async def key(self) -> Finding | None:
         key, table = self._watch.key, self.facts

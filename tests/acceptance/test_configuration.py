@@ -176,3 +176,7 @@ def test_a_status_that_is_a_number_by_its_name_is_an_error_of_validate(poll: Ins
 
     assert found.code == 78
     assert "error: watches.applications.columns.status: is a number by its name" in found.output
+    poll.configure_watch(status={"map": {"1": "Nouveau"}})
+    assert poll.run("config", "validate").code == 78, "another number would be sent as it is"
+    poll.configure_watch(status={"unmapped": "reject"})
+    assert poll.run("config", "validate").code == 0

@@ -94,7 +94,7 @@ def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
     assert "status.unmapped: reject" in line
     mapped[f"{WATCH}.status"] = {"map": {"1": "Nouveau"}, "unmapped": "ignore"}
     assert warned(mapped) == []
-    for sql in ("t.stage_id::text", 't."stage_id" :: varchar'):
+    for sql in ("t.stage_id", "t.stage_id::text", 't."stage_id" :: varchar', "stage_id", "cast( t.stage_id AS text )"):
         assert "(found: stage_id)" in warned({f"{WATCH}.columns.status": {"sql": sql}})[0]
     assert warned({f"{WATCH}.columns.status": {"sql": "label_of(t.stage_id)"}}) == []
 

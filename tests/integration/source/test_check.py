@@ -541,12 +541,14 @@ async def test_a_bare_number_is_no_status(installed: Installed, leads: str) -> N
 @pytest.mark.parametrize(
     ("status", "map_", "state"),
     [
-        ("stage_id", {"1": "Reçue"}, "warning"),
+        ("stage_id", {"1": "Reçue"}, "failed"),
+        ({"sql": "t.stage_id"}, {}, "failed"),
         ({"sql": "t.stage_id::text"}, {}, "failed"),
-        ({"sql": "t.stage_id :: varchar(9)"}, {"1": "Reçue"}, "warning"),
+        ({"sql": "CAST(stage_id AS text)", "depends_on": ["stage_id"]}, {}, "failed"),
+        ({"sql": "t.stage_id :: varchar(9)"}, {"1": "Reçue"}, "failed"),
         ("stage_id", {"Reçue": "seen_by_recruiter", "": "none"}, "failed"),
-        ("code", {}, "warning"),
-        ("code", {"NEW": "Nouveau"}, None),
+        ("code", {}, "failed"),
+        ("code", {"NEW": "Nouveau"}, "failed"),
         ("status", {}, None),
         ({"sql": JOIN, "depends_on": ["stage_id"]}, {}, None),
     ],
@@ -570,6 +572,23 @@ async def test_a_number_that_is_translated_or_not_sent_is_a_status(installed: In
     config = installed.install(**POLL, columns={**COLUMNS, "status": "stage_id"}, status=mapped)
 
     assert (await found(config))["status"].state == "ok"
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "code"}, status=mapped)
+    assert "status" not in await found(config)
+
+
+async def test_a_key_is_a_status_where_each_code_of_its_table_is_one(installed: Installed) -> None:
+    run(installed.ats, CODES + STAGES.format(leads="") + "; INSERT INTO public.codes VALUES ('hired'), ('NEW')")
+    mapped = {"map": {"NEW": "Nouveau"}}
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "code"}, status=mapped)
+    finding = (await found(config))["status"]
+    assert finding.state == "failed"
+    assert "s.libelle FROM public.codes s WHERE s.code = t.code" in str(finding.remedy)
+    for line in str(finding.remedy).splitlines():
+        if line.startswith("GRANT"):
+            run(installed.ats, line)
+    assert "status" not in await found(config)
+    run(installed.ats, "INSERT INTO public.codes VALUES ('STEP2')")
+    assert (await found(config))["status"].state == "failed"
 
 
 async def test_a_number_without_a_table_of_labels_is_for_the_map(installed: Installed) -> None:

@@ -1,0 +1,372 @@
+"""The section `watches`: which rows are applications, how their changes are noticed, and what is told of them."""
+
+import re
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from cdc_sync.config import values
+from cdc_sync.config.problems import Mistake, did_you_mean
+from cdc_sync.config.values import Section
+from cdc_sync.core.identifiers import parse_column
+
+OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
+"""Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
+
+
+_ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
+"""Zones with a summer time whose names PostgreSQL takes for abbreviations of one fixed offset (documentation,
+"Date/Time Types", "Time Zones"), and a place for each. All other names mean the same to it as to the IANA database."""
+
+
+def _time_zone(name: str) -> str:
+    if name in _ABBREVIATIONS:
+        raise Mistake(
+            f"expected the time zone of a place: to PostgreSQL {name} is a fixed offset without summer time",
+            f'write "{_ABBREVIATIONS[name]}", say, or the zone of the ATS\'s own city',
+        )
+    try:
+        zoneinfo.ZoneInfo(name)
+    # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        message = "expected a time zone of the IANA database, such as UTC or Europe/Paris"
+        raise Mistake(message, did_you_mean(name, zoneinfo.available_timezones())) from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone), values.NOT_EMPTY]
+
+Interval = Annotated[values.Duration, values.at_least(timedelta(milliseconds=10), "10ms")]
+
+ExtraName = Annotated[
+    str,
+    values.must(str.strip, "a field's name must not be empty"),
+    values.must(
+        lambda name: name not in OUR_FIELDS,
+        "is a field that cdc-sync sends itself",
+        "map it in columns, or choose another name",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainColumn:
+    """A column; `name` is as the catalog has it."""
+
+    name: str
+
+
+class SqlColumn(Section):
+    """An SQL expression over the row.
+
+    Attributes:
+        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It
+            becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.
+        depends_on: The columns of the table that the expression uses: what the triggers compare, and what the daemon's
+            role may read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if
+            nothing else in it could be a column, else every column of the table.
+    """
+
+    sql: values.Sql
+    depends_on: tuple[values.ColumnName, ...] | None = None
+
+
+_COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_TEXT = r"(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)"
+_AS_IT_IS = re.compile(
+    rf"\s*(?:{_COLUMN}(?:\s*::\s*{_TEXT})?|cast\s*\(\s*{_COLUMN}\s+as\s+{_TEXT}\s*\))\s*", re.IGNORECASE
+)
+
+
+def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
+    """The column whose value is taken as it is, be it by `t.column::text`; None if an expression makes another one."""
+    if isinstance(mapped, PlainColumn):
+        return mapped.name
+    as_it_is = _AS_IT_IS.fullmatch(mapped.sql)
+    return None if as_it_is is None else parse_column(as_it_is[1] or as_it_is[2])
+
+
+class ExtraField(Section):
+    """A further field of the payload.
+
+    Attributes:
+        column: The column that has the value; this or `sql`. Null, the default: `sql` gives it.
+        sql: An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, the
+            default: `column` gives it.
+        depends_on: The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown.
+        only_for: The statuses, as they are sent, with which the field goes. Empty, the default: with every status.
+    """
+
+    column: values.ColumnName | None = None
+    sql: values.Sql | None = None
+    depends_on: tuple[values.ColumnName, ...] | None = None
+    only_for: tuple[values.Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
+            raise Mistake("expected one of column and sql, and depends_on with sql alone")
+        return self
+
+    @property
+    def mapped(self) -> PlainColumn | SqlColumn:
+        """Where its value comes from."""
+        if self.column is not None:
+            return PlainColumn(self.column)
+        return SqlColumn.model_construct(sql=self.sql, depends_on=self.depends_on)
+
+
+Column: TypeAlias = Annotated[
+    PlainColumn | SqlColumn,
+    values.reads(
+        "a column's name or {sql: EXPRESSION, depends_on: [columns]}",
+        {str: lambda name: PlainColumn(parse_column(name)), dict: SqlColumn.model_validate},
+        made=(PlainColumn, SqlColumn),
+        written=values.ColumnName | SqlColumn,
+    ),
+]
+"""Where a value comes from; in the file a column's name or `{sql: …, depends_on: […]}`."""
+
+Extra: TypeAlias = Annotated[
+    ExtraField,
+    values.reads(
+        "a column's name or {column: NAME, only_for: [statuses]}",
+        {str: lambda name: ExtraField(column=name), dict: ExtraField.model_validate},
+        made=ExtraField,
+        written=values.ColumnName | ExtraField,
+    ),
+]
+"""In the file a column's name, `{column: …, only_for: […]}` or `{sql: …, depends_on: […], only_for: […]}`."""
+
+
+class Columns(Section):
+    """Where each thing that HelloWork is told comes from.
+
+    Attributes:
+        application_id: HelloWork's id of the application (`applicationId` of the application as it was received). This
+            or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row that has
+            neither is not HelloWork's and is left alone, without a warning. Null by default.
+        status_url: The application's status URL (`statusApiUrl` of the application as it was received). Where it is
+            there, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is
+            not mapped. Null, the default: the URL is built from the id.
+        status: The application's status in the ATS: the label that `status.map` translates. Required. A status that
+            lives in another table, or in several booleans, takes an SQL expression.
+        job_id: The job's id in the ATS. Required: from it HelloWork learns that an application moved to another job.
+            Blank is as NULL; of a row that has none any more, see `last_known_job`.
+        created: When the application was created in the ATS: a date or a timestamp, with or without time zone (see
+            `timezone`). Required: every call has it.
+        event_date: When the event that caused the call happened: a date or a timestamp. Null, the default: the time at
+            which the change was recorded (notify) or seen (poll). One that is not later than the last one sent is
+            replaced: see `ordered_dates`.
+        source: Where the application came from: text, or a JSON object. Null, the default: not sent.
+        deleted: Whether the row is deleted although it is still there: a boolean, or a timestamp that is NULL as long
+            as the row lives. Null, the default: only a row that is gone is deleted.
+    """
+
+    application_id: Column | None = Field(default=None, validate_default=True, examples=["hellowork_id"])
+    status_url: Column | None = Field(default=None, validate_default=True, examples=["status_api_url"])
+    status: Column = Field(examples=["status"])
+    job_id: Column = Field(examples=["job_id"])
+    created: Column = Field(examples=["created_at"])
+    event_date: Column | None = Field(default=None, examples=["updated_at"])
+    source: Column | None = Field(default=None, examples=["source"])
+    deleted: Column | None = Field(default=None, examples=["deleted_at"])
+
+    @field_validator("status_url")
+    @classmethod
+    def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
+        if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
+            raise Mistake("expected application_id or status_url: one of them is required")
+        return status_url
+
+
+class Related(Section):
+    """Another table whose changes matter to the watched one.
+
+    Attributes:
+        table: The other table: `table` or `schema.table`; parts in double quotes keep their case.
+        key: Its columns that hold the watched table's key, in the same order. Empty if there are none (a table of
+            stages, say): any change of it then has the whole watch swept.
+    """
+
+    table: values.TableName
+    key: Annotated[tuple[values.ColumnName, ...], values.DISTINCT]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a kind of capture needs of the ATS's database, beside the mapped columns.
+
+    Attributes:
+        log: whether triggers record changes, and the daemon consumes their log.
+        watermark: the column of the table by which changed rows are found, if one is; best indexed.
+    """
+
+    log: bool = False
+    watermark: str | None = None
+
+
+class Capture(Section):
+    """How changes are noticed.
+
+    Attributes:
+        mode: `notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed and latency
+            is milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS maintains. The
+            default is notify, since it depends on nothing that the ATS does right.
+        wakeup: In notify mode, how the daemon learns that something was recorded: `notify`, by PostgreSQL's NOTIFY;
+            `none`, by looking every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of
+            latency; `none` is for an ATS whose commits must not take NOTIFY's lock.
+        watermark: In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at
+            every change. Required then, and best indexed. Null by default, as notify mode needs none.
+        poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by
+            default: quick for people, and next to nothing for a database with an index on the watermark. After a poll
+            that took long it is nine times that, up to a minute.
+        lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
+            earlier than its commit by as much as its transaction lasted before its first write, and as application
+            servers' clocks are behind. Reading again costs only a comparison. 5m by default.
+        drain_interval: In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s
+            by default: a notification is lost at most with a connection.
+        sweep: How often every row is compared with what HelloWork was told. It finds what nothing else can: deletions
+            in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a big table
+            sweeps space themselves out, so as not to take more than a tenth of the time.
+        replicated: In notify mode, whether the triggers fire for changes that come by logical replication too (ENABLE
+            ALWAYS), and for sessions with session_replication_role = replica. False by default, as triggers usually
+            are: such changes are then found by sweeps.
+        max_backlog: In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop
+            recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by
+            default: millions of changes, and no danger to a disk.
+    """
+
+    mode: Literal["notify", "poll"] = "notify"
+    wakeup: Literal["notify", "none"] = "notify"
+    watermark: values.ColumnName | None = Field(default=None, validate_default=True, examples=["updated_at"])
+    poll_interval: Interval = timedelta(seconds=2)
+    lookback: values.Duration = timedelta(minutes=5)
+    drain_interval: Interval = timedelta(seconds=30)
+    sweep: values.PositiveDuration = timedelta(minutes=15)
+    replicated: bool = False
+    max_backlog: Annotated[values.Size, values.at_least(64 * 2**10, "64KiB")] = Field(
+        default=256 * 10**6, json_schema_extra={"default": "256MB"}
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of the ATS's database: for `check`, `sql install` and `sql grants`."""
+        by_mode = {"notify": Needs(log=True), "poll": Needs(watermark=self.watermark)}
+        return by_mode[self.mode]
+
+    @field_validator("watermark")
+    @classmethod
+    def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
+        if watermark is None and info.data.get("mode") == "poll":
+            raise Mistake("capture.mode poll needs a watermark", "name a timestamp that the ATS sets at every change")
+        return watermark
+
+
+class Status(Section):
+    """From the ATS's labels to what is sent.
+
+    Attributes:
+        map: From the ATS's label to the status to send. Labels are compared as text, to the letter. Where two labels
+            have the same status, moving between them is no change. The label "" stands for an application without a
+            status (NULL or blank), which else cannot be reported. Empty by default: HelloWork takes any label and maps
+            it on its own side.
+        unmapped: What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call, though a
+            deletion is still told), or `reject` it (a dead letter, for a person to look at). The default is send, as
+            HelloWork sets no list of labels.
+        deleted: The status of an application that was deleted: HelloWork knows no call of its own for that, a deletion
+            is a status like any other. Any label; `deleted` by default.
+    """
+
+    map: Mapping[str, values.Text] = Field(default_factory=dict)
+    unmapped: Literal["send", "ignore", "reject"] = "send"
+    deleted: values.Text = "deleted"
+
+
+class Fuse(Section):
+    """How many changes at once are believed.
+
+    Attributes:
+        max_changes: How many new calls of a watch within `window` are believed, 1 or more; those beyond are held until
+            a person releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.
+        max_deletions: As max_changes, for deletions alone. 100 by default: fewer, since they cannot be taken back.
+        window: The time over which the two are counted. 10m by default.
+    """
+
+    max_changes: values.WholeNumber = Field(default=1000, ge=1)
+    max_deletions: values.WholeNumber = Field(default=100, ge=1)
+    window: values.PositiveDuration = timedelta(minutes=10)
+
+
+class Watch(Section):
+    """A table whose rows are applications.
+
+    Attributes:
+        table: The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, a
+            name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the
+            whole. Without a schema, the connection's search_path decides. Required.
+        key: The columns that identify a row, at least one: the primary key or another unique one. Required.
+        columns: Where each thing that HelloWork is told comes from: the name of a column, or `{sql: EXPRESSION,
+            depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
+        where: An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of scope, and a
+            row that leaves the scope causes no call. Null, the default: every row.
+        timezone: The time zone of dates, and of timestamps without time zone, by its IANA name, such as Europe/Paris. A
+            date is midnight there. Where clocks are set back, the hour that comes twice is read as the second one, in
+            standard time; where they are set forward, a time in the hour that is left out is read as if they had not
+            been, so an hour later. UTC by default, as most servers keep their clocks.
+        related: Other tables whose changes matter, because a column mapping's SQL reads them: a table of rejections, of
+            stages. In notify mode they get triggers too. None by default.
+        capture: How changes of the table's rows are noticed: by triggers or by polling, and by sweeps in any case. May
+            be left out: by triggers.
+        status: How the ATS's labels become the statuses that are sent. May be left out: each is sent as it is.
+        baseline: What the rows get that exist when the watch first starts: `adopt`, they are taken as known to
+            HelloWork, without a call; `send`, each is reported. The default is adopt: what happened before is told
+            already, or is too late.
+        first_status: What an application gets that appears later, with the status it then has: `send`, the default,
+            reports it; `adopt` takes it as known and reports its next change.
+        settle: How long a status must stand before it is sent, so that a mis-click undone within it is never sent. Per
+            status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.
+        deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by
+            deleting its row and inserting another. 5s by default: longer than such a move takes.
+        last_known_job: Whether an application whose row has no job any more (NULL or blank: its job was deleted, ON
+            DELETE SET NULL) is sent with the job that it had last; that it has none is no change of job. True by
+            default. With false, and where no job was ever seen, such a row cannot be reported.
+        ordered_dates: Whether the eventDates of an application's calls rise. With true, the default, a date of
+            `columns.event_date` that is not later than the last one sent is replaced by the time of the change, a
+            millisecond after the last one at least: a receiver that orders by date would keep the older status. With
+            false the row's own date is sent as it is.
+        extra: Further fields of the payload: a field's name, and a column's name, `{column: NAME, only_for:
+            [statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is
+            NULL is left out. None by default.
+        fuse: How many changes at once are believed. More (an UPDATE without WHERE, a restored backup, an edited map)
+            blow the fuse: what is beyond is held until a person releases or discards it.
+    """
+
+    table: values.TableName = Field(examples=["public.applications"])
+    key: Annotated[tuple[values.ColumnName, ...], Field(min_length=1), values.DISTINCT] = Field(examples=[["id"]])
+    columns: Columns
+    where: values.Sql | None = None
+    timezone: TimeZone = "UTC"
+    related: tuple[Related, ...] = ()
+    capture: Capture = Field(default_factory=Capture)
+    status: Status = Field(default_factory=Status)
+    baseline: Literal["adopt", "send"] = "adopt"
+    first_status: Literal["send", "adopt"] = "send"
+    settle: Mapping[values.Text, values.Duration] = Field(default_factory=dict)
+    deletion_grace: values.Duration = timedelta(seconds=5)
+    last_known_job: bool = True
+    ordered_dates: bool = True
+    extra: Mapping[ExtraName, Extra] = Field(default_factory=dict)
+    fuse: Fuse = Field(default_factory=Fuse)
+
+    @field_validator("related")
+    @classmethod
+    def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
+        key = info.data.get("key")
+        if key is not None and any(other.key and len(other.key) != len(key) for other in related):
+            raise Mistake(f"each key needs as many columns as the watch's key has, {len(key)}, or none at all")
+        return related
