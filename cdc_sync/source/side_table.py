@@ -27,7 +27,6 @@ from cdc_sync.source.statements import id_in_url
 from cdc_sync.source.unreadable import columns_of, halved
 
 _SUFFIX = "_hellowork"
-_RIGHTS = "SELECT, INSERT, UPDATE"
 
 
 class IdTable(NamedTuple):
@@ -120,9 +119,9 @@ def script(watch: Watch, role: str) -> str:
     return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"
 
 
-def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier, rights: str = _RIGHTS) -> list[str]:
+def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
     """The GRANTs of a role that fills the table."""
-    grants = granting(ids.side.table, rights, (), to) + granting(watch.table, "SELECT", watch.key, to)
+    grants = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), to) + granting(watch.table, "SELECT", watch.key, to)
     return list(dict.fromkeys(grants))
 
 
@@ -162,7 +161,7 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
     Raises:
         OperationError: nothing was changed; each link that is wrong is named.
     """
-    ids, rights = IdTable.of(watch), _RIGHTS
+    ids = IdTable.of(watch)
     if not links:
         return Linked(0, 0, 0)
     try:
@@ -176,15 +175,12 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
             wrong = await rows_of(connection, _statement("wrong", parts), [*given, *given, replace])
             if problems := [_problem(links[place - 1], watch, *found) for place, *found in wrong]:
                 raise OperationError(told(problems))
-            ((exchanged,),) = await rows_of(connection, _statement("exchanging", parts), [*given, given[-2]])
-            if exchanged:
-                rights += ", DELETE"
-                await connection.execute(_statement("take_out", parts), [*given, given[-2]])
+            await connection.execute(_statement("set_aside", parts), [*given, given[-2]])
             statement = _statement("link" if ids.url is None else "link_with_url", parts)
             written_ = await rows_of(connection, statement, given)
     except psycopg.Error as error:
-        raise _refused(error, connection, ids, watch, rights) from error
-    new = sum(is_new for (is_new,) in written_) - exchanged
+        raise _refused(error, connection, ids, watch) from error
+    new = sum(is_new for (is_new,) in written_)
     return Linked(new, len(written_) - new, len(links) - len(written_))
 
 
@@ -290,9 +286,9 @@ _REFUSALS: dict[type[psycopg.Error], str] = {
 }
 
 
-def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: Watch, rights: str) -> OperationError:
+def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: Watch) -> OperationError:
     side, user = ids.side.table, connection.info.user
     if (text := _REFUSALS.get(type(error))) is None:
         return translate(error, f"filling {side}")
-    grants = "\n".join(_to_fill(ids, watch, sql.Identifier(user), rights))
+    grants = "\n".join(_to_fill(ids, watch, sql.Identifier(user)))
     return OperationError(text.format(user=user, side=side, said=error.diag.message_primary, grants=grants))

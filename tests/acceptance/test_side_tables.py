@@ -240,19 +240,40 @@ class TestLinking:
         file.write_text("id,hellowork_id\n1,hw-1\n")
         assert "the id 'hw-1' is that of the row 2" in linked(ats, "--csv", str(file), "--replace", code=1)
 
-    def test_the_right_to_exchange_ids_is_said(self, ats: Installation) -> None:
-        apply(ats, 1, 2)
+    @pytest.mark.parametrize(
+        ("type_", "ids"),
+        [
+            ("text", ["hw-1", "hw-2", "hw-3"]),
+            ("varchar(4)", ["hw-1", "hw-2", "hw-3"]),
+            ("bigint", ["1", "2", "3"]),
+            ("uuid", [f"{number}0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11" for number in (1, 2, 3)]),
+        ],
+    )
+    def test_exchanging_ids_takes_no_right_to_delete_and_keeps_further_columns(
+        self, ats: Installation, type_: str, ids: list[str]
+    ) -> None:
+        one_, two, three = ids
+        ats.ats.execute(
+            f"ALTER TABLE {TABLE} ADD note text, ALTER hellowork_id TYPE {type_} USING NULL;"
+            f" GRANT SELECT, INSERT, UPDATE ON {TABLE} TO {ats.role}".encode()
+        )
+        apply(ats, 1, 2, 3)
         file = ats.folder / "links.csv"
-        file.write_text("id,hellowork_id\n1,hw-1\n2,hw-2\n")
+        file.write_text(f"id,hellowork_id\n1,{one_}\n2,{two}\n3,{three}\n")
         linked(ats, "--csv", str(file))
-        ats.ats.execute(f"GRANT INSERT, UPDATE ON {TABLE} TO {ats.role}".encode())
-        file.write_text("id,hellowork_id\n1,hw-2\n2,hw-1\n")
-        refused = ats.run("link", "--csv", str(file), "--replace")
-        assert refused.code == 1
-        for grant in [line for line in refused.stderr.splitlines() if line.startswith("GRANT")]:
-            ats.ats.execute(grant.encode())
-        assert ats.run("link", "--csv", str(file), "--replace").code == 0
-        assert links(ats) == [(1, "hw-2", None), (2, "hw-1", None)]
+        ats.ats.execute(f"UPDATE {TABLE} SET note = 'of ' || id".encode())  # noqa: S608 - our own
+        file.write_text(f"id,hellowork_id\n1,{two}\n2,{three}\n3,{one_}\n")
+        exchanged = ats.run("link", "--csv", str(file), "--replace")
+        assert exchanged.output == "0 linked, 3 changed, 0 were so already\n"
+        kept = rows(ats.ats, f"SELECT id, hellowork_id::text, note FROM {TABLE} ORDER BY id")  # noqa: S608 - our own
+        assert kept == [(1, two, "of 1"), (2, three, "of 2"), (3, one_, "of 3")]
+
+    def test_a_row_whose_id_is_null_gets_one(self, ats: Installation) -> None:
+        apply(ats, 1)
+        ats.ats.execute(f"ALTER TABLE {TABLE} ALTER hellowork_id DROP NOT NULL".encode())
+        ats.ats.execute(f"INSERT INTO {TABLE} VALUES (1)".encode())  # noqa: S608 - our own
+        assert linked(ats, "hw-1", "--row", "1") == "0 linked, 1 changed, 0 were so already\n"
+        assert links(ats) == [(1, "hw-1", None)]
 
     @pytest.mark.parametrize(
         ("lines", "problems"),

@@ -21,23 +21,23 @@ SELECT given.place::int, t.{first} IS NOT NULL, other.key, own.{value}::text
  WHERE t.{first} IS NULL OR other.key IS NOT NULL OR own.{value} IS NOT NULL AND NOT %s
  ORDER BY given.place
 
--- How many rows get another id and have one that another row gets: a unique index would not let them exchange ids.
--- name: exchanging
-SELECT count(*)
-  FROM unnest({lists}) AS given ({names}, id, url)
-  JOIN {side} own ON ({own_key}) = ({values}) AND own.{value} <> given.id::{type}
- WHERE own.{value} = ANY (%s::text[]::{type}[])
-
--- name: take_out
-DELETE FROM {side} AS own
- USING unnest({lists}) AS given ({names}, id, url)
+-- A unique index would not let rows exchange their ids. So each row that gets another one, and has one that another row
+-- gets, has for a moment what no application's id is: a text with a control character, a negative number, a UUID of zeros.
+-- name: set_aside
+UPDATE {side} AS own
+   SET {value} = (CASE (SELECT typcategory FROM pg_catalog.pg_type WHERE oid = pg_typeof(own.{value}))
+                  WHEN 'N' THEN '-' || given.place
+                  WHEN 'U' THEN '00000000-0000-0000-0000-' || lpad(given.place::text, 12, '0')
+                  ELSE chr(1) || given.place END)::{type}
+  FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
  WHERE ({own_key}) = ({values}) AND own.{value} <> given.id::{type} AND own.{value} = ANY (%s::text[]::{type}[])
 
 -- A URL belongs to its id. Returns of each row that is written whether it is a new one.
 -- name: link
 INSERT INTO {side} AS s ({key}, {value})
 SELECT {values}, given.id::{type} FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
-ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value} WHERE s.{value} <> excluded.{value}
+ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}
+ WHERE s.{value} IS DISTINCT FROM excluded.{value}
 RETURNING (s.xmax = 0)
 
 -- name: link_with_url
@@ -46,5 +46,6 @@ SELECT {values}, given.id::{type}, given.url FROM unnest({lists}) WITH ORDINALIT
 ON CONFLICT ({key}) DO UPDATE
    SET {value} = excluded.{value},
        {url} = CASE WHEN s.{value} = excluded.{value} THEN coalesce(excluded.{url}, s.{url}) ELSE excluded.{url} END
- WHERE s.{value} <> excluded.{value} OR s.{url} IS DISTINCT FROM coalesce(excluded.{url}, s.{url})
+ WHERE s.{value} IS DISTINCT FROM excluded.{value}
+    OR s.{url} IS DISTINCT FROM coalesce(excluded.{url}, s.{url})
 RETURNING (s.xmax = 0)

@@ -577,7 +577,8 @@ async def test_a_number_that_is_translated_or_not_sent_is_a_status(installed: In
 
 
 async def test_a_key_is_a_status_where_each_code_of_its_table_is_one(installed: Installed) -> None:
-    run(installed.ats, CODES + STAGES.format(leads="") + "; INSERT INTO public.codes VALUES ('hired'), ('NEW')")
+    run(installed.ats, CODES + STAGES.format(leads=""))
+    run(installed.ats, "INSERT INTO public.codes VALUES ('hired'), ('NEW')")
     mapped = {"map": {"NEW": "Nouveau"}}
     config = installed.install(**POLL, columns={**COLUMNS, "status": "code"}, status=mapped)
     finding = (await found(config))["status"]
