@@ -14,7 +14,7 @@ from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryEntry
-from cdc_sync.store.protocol import MOST_HITS, CallCounts, HeldGroup, Record, WatchCounts, meant
+from cdc_sync.store.protocol import MOST_HITS, CallCounts, Condition, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
@@ -44,10 +44,11 @@ DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 """What an event may say of other times than its own, in milliseconds since the epoch."""
 
 
-async def status_report(config: Config, store: Store, now: int) -> dict[str, Any]:
+async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
     """Watches, lag, pending entries, what is wrong, the last errors; `now` is in milliseconds since the epoch.
 
     After the configured watches come those that only the store knows: their pending entries are sent all the same.
+    `here` is what is wrong in this process, which the store does not have while it cannot be written.
 
     Raises:
         StoreError: the store cannot be read.
@@ -82,7 +83,9 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             }
         )
     paused = await store.paused()
-    noted = [{**asdict(condition), "since": iso(condition.since)} for condition in await store.conditions()]
+    noted = {each.name: each for each in await store.conditions()}
+    noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
+    conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
     return {
         "at": iso(now),
         "watches": watches,
@@ -97,8 +100,8 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             }
             for endpoint, (health, _) in (await store.endpoints()).items()
         ],
-        "conditions": [each for each in noted if not is_standby(each["name"])],
-        "standby": [each for each in noted if is_standby(each["name"])],
+        "conditions": [each for each in conditions if not is_standby(each["name"])],
+        "standby": [each for each in conditions if is_standby(each["name"])],
         "last_failures": [
             {
                 "watch": event.watch,
@@ -129,19 +132,26 @@ Grouped = dict[str, tuple[int, tuple[Any, ...], list[HeldGroup]]]
 
 
 async def overview(
-    config: Config, store: Store, trends: Mapping[int, Any], lags: Mapping[str, float], now: int, *, grouped: Grouped
+    config: Config,
+    store: Store,
+    trends: Mapping[int, Any],
+    lags: Mapping[str, float],
+    now: int,
+    *,
+    grouped: Grouped,
+    here: Iterable[Condition] = (),
 ) -> dict[str, Any]:
     """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
 
     `trends` are `Trends.bars`; `lags` are seconds that watches are behind; `totals` count entries by state. The verdict
     is bad if changes do not arrive, and attention if a person should decide something. `grouped` is kept from one page
-    to the next.
+    to the next. `here` is as in the report.
 
     Raises:
         StoreError: the store cannot be read.
     """
     dead = await store.entries("dead", None, ENTRIES)
-    report = await status_report(config, store, now)
+    report = await status_report(config, store, now, here)
     watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})

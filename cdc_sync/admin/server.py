@@ -29,6 +29,7 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener, bugs_alone
+from cdc_sync.store.protocol import Condition
 from cdc_sync.store.store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -110,6 +111,7 @@ class AdminServer:
 
     def __post_init__(self) -> None:
         self._trends = Trends(self.metrics, self.store)
+        self._since: dict[str, int] = {}
         self._grouped: Grouped = {}
         self._access = Access(self.config.admin, time.monotonic, self.longest_wait, self.observe)
         self._listener: Listener
@@ -194,6 +196,8 @@ class AdminServer:
                     _visitor.set(await self._access.visitor(request))
                 return await handler(request)
             except StoreError as error:
+                if _is_browser(request):
+                    return self._html(request, "failure.html", status=503, message=error.message)
                 return web.Response(status=503, text=f"{error}\n")
             except web.HTTPUnauthorized:
                 if _is_browser(request):
@@ -224,7 +228,7 @@ class AdminServer:
         except StoreError as error:
             held = {"store": str(error)}
         # Afterwards: a store that is locked takes its time to say so.
-        conditions = self.conditions()
+        conditions = {each.name: each.message for each in self._wrong_here()}
         reasons = {**wrong(conditions), **held}
         shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
         if self._access.is_stranger(_visitor.get()):
@@ -233,6 +237,12 @@ class AdminServer:
             lines = [visible(f"{name}: {message}") for name, message in shown.items()]
         text = "\n".join([*lines, ""] if reasons else ["ready", *lines, ""])
         return web.Response(status=503 if reasons else 200, text=text)
+
+    def _wrong_here(self) -> list[Condition]:
+        """What is wrong in this process, each since it was looked at first."""
+        now, conditions = self.clock(), self.conditions()
+        self._since = {name: self._since.get(name, now) for name in conditions}
+        return [Condition(name, message, self._since[name]) for name, message in conditions.items()]
 
     async def _held(self) -> dict[str, str]:
         """What waits for a person, and why."""
@@ -252,14 +262,15 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, _: web.Request) -> web.Response:
-        report = await status_report(self.config, self.store, self.clock())
+        report = await status_report(self.config, self.store, self.clock(), self._wrong_here())
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
         now = self.clock()
         await self._trends.sample(now)
-        lags = self.metrics.lag.capture()
-        seen = await overview(self.config, self.store, self._trends.bars, lags, now, grouped=self._grouped)
+        lags, grouped = self.metrics.lag.capture(), self._grouped
+        here = self._wrong_here()
+        seen = await overview(self.config, self.store, self._trends.bars, lags, now, grouped=grouped, here=here)
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
             # It is for this page alone.

@@ -13,9 +13,11 @@ class StoreError(OperationError):
 
     Attributes:
         code: what is wrong, as a stable name, for programs and for whoever looks it up in docs/operations.md; one of
-            `store/errors.yaml`. The message says it, and what repairs it.
+            `store/errors.yaml`.
+        message: what is wrong, and what repairs it.
     """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.message = message

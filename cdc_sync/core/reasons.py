@@ -4,12 +4,14 @@ The store keeps all three. What an earlier version stored is a sentence alone, a
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _BEGINNING = '{"reason":'
 _NAMES = {"reason", "code", "values"}
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 class Reason(str):
@@ -40,6 +42,11 @@ def coded(code: str, text: str, /, **values: object) -> Reason:
     values = {name: round(value) if isinstance(value, float) else value for name, value in values.items()}
     kept = {name: value if isinstance(value, (int, Reason)) else str(value) for name, value in values.items()}
     return Reason(text % kept, code, kept)
+
+
+def filled(code: str, text: str, /, **values: object) -> Reason:
+    """As `coded`, with a text of a file, where `{name}` stands for the value of that name."""
+    return coded(code, _PLACE.sub(r"%(\1)s", text), **values)
 
 
 def _fields(reason: str) -> dict[str, Any]:

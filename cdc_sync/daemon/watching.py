@@ -106,7 +106,7 @@ class WatchWorker:
     def _say(self, failure: Exception) -> None:
         """Say what is wrong, if it is news."""
         name, observe = self._parts.name, self._parts.observe
-        message: str = failure.message if isinstance(failure, SourceError) else str(failure)
+        message: str = failure.message if isinstance(failure, SourceError | StoreError) else str(failure)
         if isinstance(failure, StandbyError):
             # What this daemon could not record is recorded by the one whose turn it is.
             self._store_works()

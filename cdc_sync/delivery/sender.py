@@ -557,7 +557,7 @@ class Sender:
             yield
         except StoreError as error:
             if not self._failing:
-                self._observe(events.StoreFailed(str(error), code=error.code))
+                self._observe(events.StoreFailed(error.message, code=error.code))
             self._failing.add(step)
             raise
 

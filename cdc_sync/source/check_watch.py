@@ -17,11 +17,10 @@ from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch, first
 from cdc_sync.config.guessing import Column, Reference, propose
-from cdc_sync.config.meanings import is_bare_number
+from cdc_sync.config.meanings import is_bare_number, known
 from cdc_sync.config.models import Related, bare_column
 from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_seeks
-from cdc_sync.core.hellowork_statuses import MEANINGS
 from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
@@ -233,7 +232,7 @@ class _Watch:
             return self._found("status/mapped", **about) if is_number else None
         reference = None if is_number else await self._reference(column)
         codes = None if reference is None else await self._codes(reference)
-        if not is_number and (reference is None or (codes and codes <= mapped | MEANINGS.keys())):
+        if not is_number and (reference is None or (codes and codes <= mapped | known().hellowork.keys())):
             return None
         seen = await survey(self._connection)
         own = next((one for one in seen.tables if one.name == table.qualified), None)

@@ -11,7 +11,7 @@ import yaml
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
@@ -63,9 +63,6 @@ _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
-_FACT = re.compile(r"\{(\w+)\}")
-"""What stands for a fact in a message."""
-
 _KNOWN_CLASSES = frozenset(
     each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
 )
@@ -79,15 +76,11 @@ def source_error(name: str, **facts: object) -> SourceError:
 
 def reason(name: str, /, **facts: object) -> Reason:
     """One of the reasons, by its code."""
-    return _coded(name, texts()["reasons"][name], **facts)
+    return filled(name, texts()["reasons"][name], **facts)
 
 
 def _error(name: str, text: str, /, **facts: object) -> SourceError:
-    return SourceError(name.partition("/")[0], _coded(name, text, **facts))
-
-
-def _coded(code: str, text: str, /, **facts: object) -> Reason:
-    return coded(code, _FACT.sub(r"%(\1)s", text), **facts)
+    return SourceError(name.partition("/")[0], filled(name, text, **facts))
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:

@@ -20,7 +20,7 @@ from cdc_sync.core.rows import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
-from cdc_sync.store.errors import AnotherDatabaseError, store_error, texts
+from cdc_sync.store.errors import AnotherDatabaseError, message, store_error
 from cdc_sync.store.protocol import Lease
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Capture(Driver):
             bound = await self.note("database")
         if bound != identity:
             facts = {"store": self.name, "bound": bound, "connected": identity}
-            raise AnotherDatabaseError(texts()["messages"]["store-another-database"].format(**facts))
+            raise AnotherDatabaseError(message("store-another-database", **facts))
 
     async def identity(self) -> str | None:
         """The database that the store belongs to; None if it never met one."""

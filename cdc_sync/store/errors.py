@@ -11,6 +11,7 @@ import yaml
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Whereabouts
 from cdc_sync.core.observations import WatchUnconfigured
+from cdc_sync.core.reasons import Reason, coded, filled
 
 LITTLE_SPACE = 2**30
 """Bytes. The store of a million applications takes some hundred MB, and its log what is written in a burst."""
@@ -21,14 +22,23 @@ TOO_LITTLE_SPACE = 64 * 2**20
 
 @cache
 def texts() -> dict[str, dict[str, Any]]:
-    """The messages by their codes, and names behind a `/`; the remedies by each database's errors; and the findings."""
+    """Messages by their codes, and names behind a `/`; remedies, and which follows which error; findings."""
     text = files("cdc_sync.store").joinpath("errors.yaml").read_text("utf-8")
     return cast("dict[str, dict[str, Any]]", yaml.safe_load(text))
 
 
-def store_error(name: str, **facts: object) -> StoreError:
-    """The error with one of the messages."""
-    return StoreError(name.partition("/")[0], texts()["messages"][name].format(**facts).rstrip())
+def message(name: str, **facts: object) -> Reason:
+    """One of the messages."""
+    return filled(name, texts()["messages"][name].rstrip(), **facts)
+
+
+def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreError:
+    """The error with one of the messages, and one of the remedies behind it."""
+    said = message(name, **facts)
+    if remedy is not None:
+        repaired = coded(remedy, texts()["remedies"][remedy].rstrip())
+        said = coded("followed", "%(reason)s %(reason_more)s", reason=said, reason_more=repaired)
+    return StoreError(name.partition("/")[0], said)
 
 
 def failed(name: str, **facts: object) -> Finding:

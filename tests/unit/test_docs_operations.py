@@ -129,15 +129,15 @@ class TestCodes:
 
     @pytest.mark.parametrize("database", ["sqlite", "postgres"])
     def test_each_remedy_of_the_store_follows_its_error(self, database: str) -> None:
-        of_sqlite = [(sqlite3.Error(f"a {mark} b"), remedy) for mark, remedy in store_errors.texts()["sqlite"].items()]
-        of_postgres = [
-            (getattr(psycopg.errors, name)("x"), remedy) for name, remedy in store_errors.texts()["postgres"].items()
-        ]
+        texts = store_errors.texts()
 
-        if database == "sqlite":
-            assert all(str(schema.translate(Path("x"), error)).endswith(remedy) for error, remedy in of_sqlite)
-        else:
-            assert all(str(postgres_schema.translate("x=y", error)).endswith(remedy) for error, remedy in of_postgres)
+        for mark, remedy in texts[database].items():
+            if database == "sqlite":
+                error = schema.translate(Path("x"), sqlite3.Error(f"a {mark} b"))
+            else:
+                error = postgres_schema.translate("x=y", getattr(psycopg.errors, mark)("x"))
+            assert str(error).endswith(texts["remedies"][remedy])
+        assert set(texts["remedies"]) == {*texts["sqlite"].values(), *texts["postgres"].values()}
 
     def test_a_line_of_the_log_has_the_code(self) -> None:
         written: list[Fields] = []

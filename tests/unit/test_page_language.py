@@ -1,6 +1,7 @@
 """The page's languages: each text has its French, known reasons too; numbers and times are said as people say them."""
 
 import re
+import sqlite3
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -23,6 +24,8 @@ from cdc_sync.core.delivery import Mode, Reply
 from cdc_sync.core.reasons import Reason, coded, joined
 from cdc_sync.delivery.sender import _REPLIES, describe
 from cdc_sync.source import errors
+from cdc_sync.store import errors as store_errors
+from cdc_sync.store.sqlite import schema
 
 ENGLISH_PAGE, FRENCH_PAGE = LANGUAGES["en"], LANGUAGES["fr"]
 _PLACE = re.compile(r"%\((\w+)\)s")
@@ -75,7 +78,8 @@ def _given() -> set[tuple[str, str]]:
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {each["code"]: each["says"] for each in errors.texts()["meanings"]}
     texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}
-    return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text)) for name, text in texts.items()}
+    texts |= {**store_errors.texts()["messages"], **store_errors.texts()["remedies"]}
+    return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text.rstrip())) for name, text in texts.items()}
 
 
 def test_every_reason_has_its_french_and_every_french_its_reason() -> None:
@@ -149,6 +153,13 @@ def _conditions(event: seen.Event) -> str:
                 "toutes les parties de l'ATS mettent à jour cette colonne, dans le fuseau horaire indiqué par "
                 "`timezone`, ou choisissez capture.mode notify ; en attendant, un capture.sweep plus court trouve ces "
                 "changements plus tôt"
+            ),
+        ),
+        (
+            _conditions(seen.StoreFailed(schema.translate(Path("s.db"), sqlite3.Error("disk is full")).message)),
+            (
+                'La base d\'état s.db ne peut pas être utilisée : <span lang="en">disk is full</span>. Libérez de la '
+                "place sur son disque ; rien n'est envoyé tant qu'elle ne peut pas être écrite."
             ),
         ),
         (

@@ -87,7 +87,7 @@ async def prepare(
         StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
             changed, by this role or because an older daemon works on it.
     """
-    store, newest = f"in {shown(dsn)}", len(migrations("postgres"))
+    place, newest = shown(dsn), len(migrations("postgres"))
     try:
         async with connected(dsn) as connection:
             check_server(connection, dsn)
@@ -101,13 +101,13 @@ async def prepare(
                 version = await version_of(connection)
     except errors.ObjectNotInPrerequisiteState as error:
         facts = {"said": error.diag.message_primary, "hint": error.diag.message_hint}
-        raise store_error("store-upgrade/postgres", store=store, **facts) from error
+        raise store_error("store-upgrade/postgres", place=place, **facts) from error
     except psycopg.Error as error:
         raise translate(dsn, error) from error
     if version > newest:
-        raise store_error("store-newer", store=store, version=version, newest=newest)
+        raise store_error("store-newer/postgres", place=place, version=version, newest=newest)
     if version < newest:
-        raise store_error("store-not-set-up/postgres", store=store)
+        raise store_error("store-not-set-up/postgres", place=place)
 
 
 async def _report(upgrading: Upgrading) -> None:
@@ -144,7 +144,7 @@ def translate(dsn: str, error: psycopg.Error) -> StoreError:
     lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
     said = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
     remedies = (remedy for name, remedy in texts()["postgres"].items() if isinstance(error, getattr(errors, name)))
-    return store_error("store-unusable", store=f"in {shown(dsn)}", said=visible(said), remedy=next(remedies, ""))
+    return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), said=visible(said))
 
 
 async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:

@@ -94,7 +94,8 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
             path.touch(mode=0o600, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
     except (OSError, sqlite3.Error) as error:
-        raise store_error("store-unopenable", store=path, said=error, do="read" if read_only else "write") from error
+        name = "store-unopenable/read-only" if read_only else "store-unopenable"
+        raise store_error(name, store=path, said=error) from error
     with guarded(path, connection):
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute(_SMALL_CACHE)
@@ -191,7 +192,7 @@ def _applied(connection: sqlite3.Connection) -> int:
 def translate(path: Path, error: sqlite3.Error) -> StoreError:
     """An SQLite error with a remedy."""
     remedies = (remedy for mark, remedy in texts()["sqlite"].items() if mark in str(error))
-    return store_error("store-unusable", store=path, said=error, remedy=next(remedies, ""))
+    return store_error("store-unusable", next(remedies, None), store=path, said=error)
 
 
 @contextmanager

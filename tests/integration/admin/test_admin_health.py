@@ -1,11 +1,13 @@
 """Health and readiness: is the process alive, and do changes arrive."""
 
+import json
 from pathlib import Path
 
 from support.builders import NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
+from cdc_sync.core.content import iso
 from cdc_sync.core.observations import (
     BaselineProgress,
     CaptureStarted,
@@ -129,11 +131,23 @@ async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
         answer = await admin.get(path)
         assert answer.status == 503
         assert answer.text.startswith(unreadable)
+    page = await admin.get("/", headers={"Accept": "text/html", "Accept-Language": "fr"})
+    assert page.status == 503
+    assert f"La base d'état {admin.folder / 'state.db'} ne peut pas être utilisée" in page.text
     readiness = await admin.get("/readyz")
     assert readiness.status == 503
     # That is not all that is wrong.
     assert readiness.text.startswith(f"watch others: no route to host\nstore: {unreadable}")
     assert (await admin.get("/healthz")).status == 200
+
+
+async def test_what_the_store_could_not_be_told_is_on_the_page_and_in_the_status(admin: Admin) -> None:
+    assert "All is well." in (await admin.get("/")).text
+    admin.conditions = {"store applications": "the disk is full"}
+
+    assert "the disk is full" in (await admin.get("/")).text
+    (condition,) = json.loads((await admin.get("/api/status")).text)["conditions"]
+    assert condition == {"name": "store applications", "message": "the disk is full", "since": iso(NOW)}
 
 
 SECRETIVE = {

@@ -3,7 +3,7 @@
 import copy
 import json
 
-from cdc_sync.core.reasons import Reason, as_text, coded, from_text, in_json, joined
+from cdc_sync.core.reasons import Reason, as_text, coded, filled, from_text, in_json, joined
 
 _INNER = coded("http-saying", "HTTP %(status)s: %(said)s", status=503, said='"100 %"')
 _OUTER = coded("given-up", "given up after %(attempts)s attempts: %(reason)s", attempts=3, reason=_INNER)
@@ -42,3 +42,8 @@ def test_a_value_that_is_no_number_is_kept_as_text_and_a_number_as_a_whole_one()
 def test_several_reasons_are_one() -> None:
     assert joined(["a"]) == "a"
     assert joined(["a", "b", "c"]) == "a; b; c"
+
+
+def test_a_text_of_a_file_has_its_places_in_braces() -> None:
+    made = filled("disk", "{said} on {place}", said="no room", place="/var")
+    assert (made, made.code, made.values) == ("no room on /var", "disk", {"said": "no room", "place": "/var"})
