@@ -70,8 +70,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
     mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
     zone, doubt = (timezone, None) if timezone is not None else _time_zone(seen, proposal)
     if asks and doubt is not None:
-        say(f"timezone: {doubt}", err=True)
-        zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
+        zone, doubt = _ask_for_time_zone(zone, doubt)
     answers = Answers(shown, comments, mode_, why, zone, doubt, state, others)
     document = first_configuration(proposal, answers)
     checked = _check(document, timezone)
@@ -203,6 +202,15 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
     doubt = "but which one the ATS writes is for it to say: look at a row that was changed just now"
     zone = seen.timezone if "/" in seen.timezone and not seen.timezone.startswith("Etc/") else "UTC"
     return zone, f"the server's own zone is {seen.timezone}, {doubt}"
+
+
+def _ask_for_time_zone(zone: str, doubt: str) -> tuple[str, str | None]:
+    """The answer, or the zone and the doubt as they are."""
+    say(f"timezone: {doubt}", err=True)
+    # That a server runs in UTC says nothing of the ATS: Enter decides nothing then.
+    likely = _NO_ANSWER if zone == "UTC" else zone
+    answer: str = typer.prompt(f"  which time zone? ({_NO_ANSWER}: leave it in doubt)", default=likely, err=True)
+    return (zone, doubt) if answer == _NO_ANSWER else (answer, None)
 
 
 def _check(document: str, timezone: str | None) -> Config:

@@ -221,6 +221,17 @@ def test_on_a_terminal_it_asks_for_what_is_in_doubt(french: Installation) -> Non
     assert watch["timezone"] == "America/Toronto"
 
 
+def test_enter_decides_no_time_zone_that_only_the_server_has(french: Installation) -> None:
+    name = french.ats.info.dbname
+    french.ats.execute(f"ALTER DATABASE \"{name}\" SET timezone = 'Etc/UTC'".encode())
+
+    text, asked = _on_a_terminal(french, [""] * 9)
+
+    assert "which time zone? (-: leave it in doubt) [-]" in asked
+    document = yaml.safe_load(text)
+    assert any(each.startswith("timezone: ") for each in document["undecided"])
+
+
 def test_on_a_terminal_it_offers_to_look_at_the_labels(french: Installation) -> None:
     first = french.folder / "first.yaml"
     options = ("--output", str(first), "--timezone", "Europe/Paris", "--force")

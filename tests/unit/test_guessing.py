@@ -135,6 +135,13 @@ def test_rails() -> None:
     assert "look whether it is" in (found.guesses["application_id"].doubt or "")
 
 
+def test_the_day_of_entry_is_a_creation_date_to_be_looked_at() -> None:
+    found = a_guess("id integer", "dt_naissance date", "dt_saisie date !")
+
+    assert columns(found)["created"] == "dt_saisie"
+    assert found.guesses["created"].doubt == "its name says little: look whether it is"
+
+
 def test_upper_case_without_separators_and_without_foreign_keys() -> None:
     found = proposed(LEGACY)
 
