@@ -12,6 +12,7 @@ from cdc_sync.demo.postgres import PostgresFailedError
 from trigger_cost.bystanders import Paid, measure_bystanders
 from trigger_cost.cancelled import measure_cancelled
 from trigger_cost.cpu import measure_cpu
+from trigger_cost.instructions import ValgrindMissingError, measure_instructions
 from trigger_cost.measuring import Figure
 from trigger_cost.options import QUICK, Options
 from trigger_cost.pgbench import PgbenchError
@@ -44,6 +45,9 @@ def main() -> int:
     parser.add_argument(
         "--cpu", action="store_true", help="instead: CPU time per statement, which a busy machine changes little"
     )
+    parser.add_argument(
+        "--instructions", action="store_true", help="instead: instructions per statement, which nothing else changes"
+    )
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
     parser.add_argument("--markdown", action="store_true", help="write the tables of docs/for-dbas.md, too")
@@ -53,11 +57,13 @@ def main() -> int:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         if given.cpu:
             return _write({}, [], measure_cpu(binaries, given.rounds, tell), given)
+        if given.instructions:
+            return _write({}, [], measure_instructions(binaries, tell), given)
         if given.standby:
             return _write({}, [], measure_cancelled(binaries, given.standby, tell), given)
         facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync, alone=given.alone), tell)
         paid = [] if given.alone else measure_bystanders(binaries, options, tell)
-    except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
+    except (PgbenchError, PostgresMissingError, PostgresFailedError, ValgrindMissingError, ValueError) as error:
         sys.stderr.write(f"trigger_cost: {error}\n")
         return 1
     return _write(facts, figures, paid, given)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from trigger_cost.bystanders import Paid
 from trigger_cost.measuring import Figure
 
-_HEAD_OF_PAID = ("what others pay", "bare", "rung", "rung ÷ bare")
-_PAID_IN_DOCUMENT = ("what is paid", "without triggers", "with", "ratio")
+_HEAD_OF_PAID = ("what others pay", "bare", "rung", "added", "rung ÷ bare")
+_PAID_IN_DOCUMENT = ("what is paid", "without triggers", "with", "added", "ratio")
 _HEAD_OF_DOCUMENT = (
     "the application's work",
     "clients",
@@ -88,8 +88,10 @@ def _line(figure: Figure) -> tuple[str, ...]:
 
 
 def _line_of_paid(paid: Paid) -> tuple[str, ...]:
-    ratio = f"{paid.watched / paid.bare:.2f}" if paid.bare and paid.watched is not None else ""
-    return (paid.what, _number(paid.bare), _number(paid.watched), ratio)
+    if paid.bare is None or paid.watched is None:
+        return (paid.what, _number(paid.bare), _number(paid.watched), "", "")
+    ratio = f"{paid.watched / paid.bare:.2f}" if paid.bare else ""
+    return (paid.what, _number(paid.bare), _number(paid.watched), _number(paid.watched - paid.bare), ratio)
 
 
 def _number(value: float | None) -> str:
