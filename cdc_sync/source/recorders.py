@@ -179,13 +179,14 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
         bell=bell,
         missed=sql.Identifier(missed_of(name)),
         watch=sql.Literal(name),
-        function=sql.SQL(function),
+        # A function of an earlier version does not take it for its own.
+        mark=sql.SQL(f"mark_{function}"),
         former_operation=sql.Literal("U" if number else "K"),
         operation=sql.SQL(operation),
         keys=sql.SQL(_keys(key) if key else ""),
         once=sql.SQL("" if key else parts["once"] + "\n"),
         declared=sql.SQL("    rings boolean;\n" if wakes else ""),
-        wake=sql.SQL("\n" + parts["wake"]).format(bell=bell) if wakes else sql.SQL(""),
+        wake=sql.SQL(parts["wake"] + "\n").format(bell=bell) if wakes else sql.SQL(""),
         ring=sql.SQL("\n" + parts["ring"]).format(watch=sql.Literal(name)) if wakes else sql.SQL(""),
     )
     script = render(
@@ -220,7 +221,10 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
 def _keys(columns: tuple[str, ...]) -> str:
     old_key, new_key = (sql.SQL(", ").join(map(expressions.key_text, _of_row(row, columns))) for row in ("OLD", "NEW"))
     keys, is_changed = sections("parts.sql")["keys"] + "\n", _changed(Dependencies(columns, complete=True))
-    return render(keys, old_key=old_key, new_key=new_key, key_changed=is_changed)
+    equal = sql.SQL('{}::pg_catalog.text OPERATOR(pg_catalog.=) {}::pg_catalog.text COLLATE pg_catalog."C"')
+    pairs = zip(*(_of_row(row, columns) for row in ("OLD", "NEW")), strict=True)
+    same_text = sql.SQL(" AND ").join(equal.format(old, new) for old, new in pairs)
+    return render(keys, old_key=old_key, new_key=new_key, key_changed=is_changed, same_text=same_text)
 
 
 def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:

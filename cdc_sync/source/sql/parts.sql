@@ -4,15 +4,17 @@
 -- the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
 -- The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
 -- name: wake
-                IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
-                    OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
-                THEN
-                    -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
-                    -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
-                    rings := patience OPERATOR(pg_catalog.=) '0'
-                        AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
-                        AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
-                END IF;
+            IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0 THEN
+                -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It waits for
+                -- its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
+                rings := pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
+                        OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                    AND patience OPERATOR(pg_catalog.=) '0'
+                    AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+                    AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
+                said := pg_catalog.set_config('lock_timeout', patience, true);
+                EXIT recording;
+            END IF;
 
 -- After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
 -- cannot fail: all words are constants.
@@ -22,19 +24,22 @@
     END IF;
 
 -- name: keys
-            row_key := ARRAY[{new_key}];
-            IF {key_changed} THEN
-                former_key := ARRAY[{old_key}];
-            END IF;
-        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-            row_key := ARRAY[{new_key}];
-        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-            row_key := ARRAY[{old_key}];
+                row_key := ARRAY[{new_key}];
+                -- The first comparison is the cheaper one, but NULL if a part of a key is.
+                IF ({same_text}) IS NOT TRUE THEN
+                    IF {key_changed} THEN
+                        former_key := ARRAY[{old_key}];
+                    END IF;
+                END IF;
+            ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+                row_key := ARRAY[{new_key}];
+            ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+                row_key := ARRAY[{old_key}];
 
 -- Of a related table without a key.
 -- name: once
-            -- A row of this table may concern any row of the watched one: once in a transaction is enough to say so.
-            RETURN NULL;
+                    -- A row of this table may concern any row of the watched one: once in a transaction is enough.
+                    RETURN NULL;
 
 -- name: uninstall_rest
     DROP TABLE IF EXISTS cdc_sync.changes;

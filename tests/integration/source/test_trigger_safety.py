@@ -94,6 +94,20 @@ class TestFailures:
         assert one(ats, MISSED) == 0
         assert len(warnings) == 1
 
+    def test_of_a_related_table_pause_the_watchs_own_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
+        ats.execute("CREATE TABLE public.rejections (application bigint)")
+        install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
+        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
+        ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
+        ats.execute("INSERT INTO public.rejections VALUES (1)")
+        ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
+
+        ats.execute("INSERT INTO public.applications (id) VALUES (2)")
+
+        assert rows(ats, RECORDED) == [("I", ["1"])]
+        assert one(ats, MISSED) == 2
+        assert len(warnings) == 1
+
     @pytest.mark.parametrize("value", ["", "x", "-1", "9" * 99, "é"])
     def test_whatever_a_session_sets_harms_its_own_changes_at_most(
         self, installed: Ats, warnings: list[str], value: str
