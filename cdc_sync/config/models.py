@@ -78,9 +78,10 @@ class SqlColumn(Section):
     depends_on: tuple[values.ColumnName, ...] | None = None
 
 
-_AS_TEXT = re.compile(
-    r'\s*t\.("(?:[^"]|"")+"|[^\W\d][\w$]*)\s*::\s*(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)\s*',
-    re.IGNORECASE,
+_COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_TEXT = r"(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)"
+_AS_IT_IS = re.compile(
+    rf"\s*(?:{_COLUMN}(?:\s*::\s*{_TEXT})?|cast\s*\(\s*{_COLUMN}\s+as\s+{_TEXT}\s*\))\s*", re.IGNORECASE
 )
 
 
@@ -88,8 +89,8 @@ def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
     """The column whose value is taken as it is, be it by `t.column::text`; None if an expression makes another one."""
     if isinstance(mapped, PlainColumn):
         return mapped.name
-    as_text = _AS_TEXT.fullmatch(mapped.sql)
-    return None if as_text is None else parse_column(as_text[1])
+    as_it_is = _AS_IT_IS.fullmatch(mapped.sql)
+    return None if as_it_is is None else parse_column(as_it_is[1] or as_it_is[2])
 
 
 class ExtraField(Section):

@@ -20,7 +20,7 @@ from cdc_sync.core.watermark import Fence, SnapshotReading, look
 from cdc_sync.pipeline.capture import Capture, Jobs
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.source.polling import WatermarkReader
+from cdc_sync.source.reading import WatermarkReader
 
 POSITION = "watermark"
 BEGAN = "watermark-began"
