@@ -34,7 +34,7 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """By what sweeps count their repairs (`pipeline.sweep`)."""
 
 
-ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database")
+ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
 """What people do (`PersonActed`)."""
 
 MetricKind = Literal["counter", "gauge", "histogram"]

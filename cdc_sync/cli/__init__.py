@@ -22,8 +22,8 @@ EX_CONFIG = 78
 
 _IN_ORDER = """
 run check init plan labels:check link:sql status explain:status resend:operation pause:operation resume:operation
-backup:operation adopt-database:operation emulator:rehearsing demo:rehearsing sql dead-letters:operation fuse:operation
-config:init
+backup:operation adopt-database:operation forget:operation emulator:rehearsing demo:rehearsing sql
+dead-letters:operation fuse:operation config:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
 """In the order of the help: each command, and the module in which a function or a group of commands has its name."""

@@ -1,6 +1,7 @@
 """What a person decides: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`, with the daemon up or down.
 
-And about the store itself: `backup`, a consistent copy; and `adopt-database`, to which database it belongs.
+And about the store itself: `backup`, a consistent copy; `forget`, a watch that is configured no longer; and
+`adopt-database`, to which database it belongs.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from cdc_sync.cli.context import (
     configured,
     decodable,
     in_store,
+    no_such_watch,
     print_json,
     say,
 )
@@ -302,6 +304,28 @@ def backup(
         file.unlink()  # half a store is none
         raise
     say(f"{file} has the store {config.state.path}")
+
+
+def forget(
+    context: typer.Context,
+    watch: Annotated[str, typer.Argument(metavar="WATCH", help="As `status` shows it.", callback=decodable)],
+    yes: YesOption = False,
+) -> None:
+    """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
+    config = configured(context)
+    if watch in config.watches:
+        raise typer.BadParameter(
+            visible(f"the watch {watch} is configured: take it out first, and have the daemon reload (SIGHUP)")
+        )
+    of = in_store(config, None, lambda store: store.counts()).get(watch)
+    if of is not None and not yes:
+        _confirm(
+            f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "
+            f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline."
+        )
+    if not in_store(config, None, lambda store: store.forget(watch, acting(store, "forget", watch)), writes=True):
+        raise no_such_watch(config, watch)
+    say(f"{watch} is forgotten")
 
 
 def adopt_database(context: typer.Context, yes: YesOption = False) -> None:

@@ -278,6 +278,8 @@ async def _apply(
     if not rows:
         if not wait:
             raise _WatchBusyError
+        if lease is not None:
+            raise store_error("store-lease-ended/watch", watch=watch)  # it was forgotten
         await transaction.run("add_watch", watch=watch)
         rows = await transaction.rows("lock_watch", watch=watch)
     leased_by, fuse = rows[0]

@@ -16,6 +16,7 @@ from typing import Any, TypedDict, Unpack
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
@@ -35,6 +36,10 @@ EXAMPLES = 5
 
 STEP = 5_000
 """Entries that are released or discarded in one transaction, at most."""
+
+
+_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
+"""What is forgotten of a watch, by the statements `forget_…`; its own row is the last."""
 
 
 class Selection(TypedDict, total=False):
@@ -187,6 +192,43 @@ class Operation(Driver):
             return found
 
         return await self.transact(work)
+
+    async def forget(self, watch: str, by: PersonActed) -> bool:
+        """Forget a watch: what is known of its applications, what waits to be sent, and its history.
+
+        Interrupted, it is done in part; asked again, the rest follows. A daemon that works the watch all the same finds
+        its lease ended with the first step, and begins with a baseline: to go on, it would take each row for a new
+        application.
+
+        Returns whether there was anything.
+
+        Raises:
+            OperationError: a daemon works the watch, or a call of it is under way.
+        """
+
+        async def step(transaction: Transaction, *, first: bool = False) -> tuple[bool, bool]:
+            is_known = bool(await transaction.rows("lock_watch", watch=watch))
+            # As long as the row is there nobody else can make it, and so take the watch.
+            await transaction.run("add_watch", watch=watch)
+            ((holder, *_),) = await transaction.rows("lease", watch=watch)
+            ((is_left, under_way),) = await transaction.rows("left_of_watch", watch=watch)
+            if holder is not None or (is_known and not first):
+                raise OperationError(
+                    f"a daemon works the watch {watch}: take it out of that daemon's configuration, and have it reload"
+                )
+            if under_way:
+                raise OperationError(f"calls of the watch {watch} are under way ({under_way}): try again when they end")
+            for what in _FORGOTTEN:
+                await transaction.run(f"forget_{what}", watch=watch, limit=STEP)
+            ((is_more, _),) = await transaction.rows("left_of_watch", watch=watch)
+            if first and (is_known or is_left):
+                await _record(transaction, by, 1)
+            return is_known or bool(is_left), bool(is_more)
+
+        found, is_more = await self.transact(partial(step, first=True))
+        while is_more:
+            _, is_more = await self.transact(step)
+        return found
 
     async def paused(self) -> frozenset[str]:
         """The endpoints to which an operator has paused sending; see `delivery.ALL_ENDPOINTS`."""

@@ -160,3 +160,51 @@ def test_its_triggers_stop_filling_the_log_and_its_return_finds_what_they_left_o
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)] * 2, "the call of the other watch")
         notify.settle(daemon)
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_baseline(
+    notify: Installation, backend: str
+) -> None:
+    if backend == "postgres":
+        notify.share_store()
+    notify.add("hw-1")
+    configured = notify.run("forget", "applications", "--yes")
+    assert (configured.code, "take it out first" in plainly(configured)) == (2, True)
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        rename(notify, "applications", "candidates")
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_event(SAID)
+        asked = notify.run("forget", "applications")
+        assert (asked.code, "2 applications of applications will be forgotten" in plainly(asked)) == (2, True)
+
+        done = notify.run("forget", "applications", "--yes")
+
+        assert (done.code, done.stdout) == (0, "applications is forgotten\n")
+        daemon.wait_for_event("forget")
+        assert notify.run("explain", "hw-1", "--watch", "applications").code == 2
+        assert notify.run("forget", "applications", "--yes").code == 2
+        assert daemon.stop() == 0
+    notify.change("hw-1", status="SEEN")
+    rename(notify, "candidates", "applications")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        notify.change("hw-1", status="HIRED")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("HIRED", JOB)], "the next change's call")
+        assert daemon.stop() == 0
+
+
+def test_a_daemon_that_still_works_it_begins_with_a_baseline_and_reports_no_row_as_new(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        rename(notify, "applications", "candidates")  # and nobody reloads
+
+        assert notify.run("forget", "applications", "--yes").code == 0
+
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_event("applications known", 2)
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-1") == []
+        assert daemon.stop() == 0

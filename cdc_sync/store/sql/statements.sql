@@ -344,3 +344,38 @@ SELECT watch, cause, count FROM @repair ORDER BY watch, cause;
 
 -- name: highest_number
 SELECT coalesce(max(number), 0) FROM @snapshot;
+
+-- name: forget_watch
+DELETE FROM @watch WHERE name = :watch;
+
+-- name: forget_positions
+DELETE FROM @position WHERE watch = :watch;
+
+-- name: forget_repairs
+DELETE FROM @repair WHERE watch = :watch;
+
+-- name: forget_suspicions
+DELETE FROM @suspicion WHERE watch = :watch;
+
+-- name: forget_outbox
+-- But for those of which a call is under way.
+DELETE FROM @outbox WHERE watch = :watch AND claimed_by IS NULL AND application_id IN
+    (SELECT application_id FROM @outbox WHERE watch = :watch AND claimed_by IS NULL LIMIT :limit);
+
+-- name: forget_snapshots
+DELETE FROM @snapshot WHERE watch = :watch AND application_id IN
+    (SELECT application_id FROM @snapshot WHERE watch = :watch LIMIT :limit);
+
+-- name: forget_skipped
+DELETE FROM @skipped WHERE watch = :watch AND row_key IN
+    (SELECT row_key FROM @skipped WHERE watch = :watch LIMIT :limit);
+
+-- name: forget_history
+DELETE FROM @history WHERE number IN (SELECT number FROM @history WHERE watch = :watch LIMIT :limit);
+
+-- name: left_of_watch
+SELECT EXISTS (SELECT 1 FROM @outbox WHERE watch = :watch AND claimed_by IS NULL)
+    OR EXISTS (SELECT 1 FROM @snapshot WHERE watch = :watch)
+    OR EXISTS (SELECT 1 FROM @skipped WHERE watch = :watch)
+    OR EXISTS (SELECT 1 FROM @history WHERE watch = :watch),
+       (SELECT count(*) FROM @outbox WHERE watch = :watch AND claimed_by IS NOT NULL);

@@ -36,6 +36,7 @@ from support.store_steps import (
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse, Queue, transition
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import ApplyResult
@@ -559,3 +560,59 @@ class TestWhatPeopleDid:
         await store.release_held("other", LATER, by=PersonActed(LATER, "release", "julia", 0))
 
         assert (await store.count_actions(), await store.take_actions()) == ({}, [])
+
+
+class TestForgetting:
+    """What the store knew of a watch that nobody configures any more."""
+
+    BY = PersonActed(NOW, "forget", "an operator", 1, WATCH)
+
+    async def test_nothing_of_it_is_left_and_all_of_the_others(self, store: Store) -> None:
+        await hold(store, "hw-1", "hw-2")
+        await hold(store, "hw-1", watch="other")
+        await store.rebind("a database", "a host", {WATCH: {"somewhere": "1"}})
+
+        assert await store.forget(WATCH, self.BY)
+
+        assert await left(store) == ["hw-1"]
+        assert list(await store.counts()) == ["other"]
+        assert not await store.positions(WATCH)
+        assert not await events_of(store, "hw-2")
+        assert [record.watch for record in await store.records("hw-1", None)] == ["other"]
+        assert (await store.count_actions())["forget"] == 1
+        assert not await store.forget(WATCH, self.BY), "there was nothing more"
+
+    async def test_it_goes_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(operation, "STEP", 2)
+        await hold(store, *(f"hw-{number}" for number in range(5)))
+
+        assert await store.forget(WATCH, self.BY)
+
+        assert await store.counts() == {}
+        assert (await store.count_actions())["forget"] == 1
+
+    async def test_a_call_under_way_is_waited_for(self, store: Store) -> None:
+        await adopt(store, "hw-1")
+        await observe(store, an_observation("hw-1", "hired"))
+        await claim_one(store)
+
+        with pytest.raises(OperationError, match="under way"):
+            await store.forget(WATCH, self.BY)
+
+        assert (await store.counts())[WATCH].known == 1
+
+    async def test_who_worked_it_must_begin_anew(self, store: Store) -> None:
+        lease = await store.take(WATCH)
+        assert lease.mine
+        await adopt(store, "hw-1")
+        if store.clock.shared:
+            with pytest.raises(OperationError, match="a daemon works the watch"):
+                await store.forget(WATCH, self.BY)
+            await store.give_back(WATCH)
+        assert await store.forget(WATCH, self.BY)
+
+        with pytest.raises(StoreError) as refused:
+            await observe(store, an_observation("hw-1", "hired"))
+
+        assert refused.value.code == "store-lease-ended"
+        assert (await store.take(WATCH)).mine
