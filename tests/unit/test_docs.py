@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ENGLISH, FRENCH = ROOT / "README.md", ROOT / "README.fr.md"
 GUIDE, FRENCH_GUIDE = DOCS / "getting-started.md", DOCS / "fr" / "premiers-pas.md"
 IDS, FRENCH_IDS = DOCS / "hellowork-id.md", DOCS / "fr" / "identifiant-hellowork.md"
+DBAS, FRENCH_DBAS = DOCS / "for-dbas.md", DOCS / "fr" / "pour-les-dba.md"
+OPERATIONS, FRENCH_OPERATIONS = DOCS / "operations.md", DOCS / "fr" / "exploitation.md"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
@@ -184,7 +187,13 @@ def test_there_are_pieces() -> None:
 class TestFrench:
     """The French pages say what the English ones say."""
 
-    PAIRS = ((ENGLISH, FRENCH), (GUIDE, FRENCH_GUIDE), (IDS, FRENCH_IDS))
+    PAIRS = (
+        (ENGLISH, FRENCH),
+        (GUIDE, FRENCH_GUIDE),
+        (IDS, FRENCH_IDS),
+        (DBAS, FRENCH_DBAS),
+        (OPERATIONS, FRENCH_OPERATIONS),
+    )
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
     def test_as_many_headings_of_each_level(self, english: Path, french: Path) -> None:
@@ -199,6 +208,12 @@ class TestFrench:
         assert calls(english) == calls(french)
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_the_same_figures(self, english: Path, french: Path) -> None:
+        """In each section; whole numbers and decimals, and no more: 1,5 is 1.5 and 2 000 is 2,000."""
+        for number, (ours, theirs) in enumerate(zip(figures(english), figures(french), strict=True)):
+            assert ours == theirs, f"section {number}"
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
     def test_the_same_configuration(self, english: Path, french: Path) -> None:
         assert pieces(english) == pieces(french)
 
@@ -208,10 +223,19 @@ class TestFrench:
         assert english in leads_to(french)
 
     def test_the_readmes_lead_to_the_same_pages(self) -> None:
-        translated = {FRENCH: ENGLISH, FRENCH_GUIDE: GUIDE, ENGLISH: FRENCH, FRENCH_IDS: IDS}
+        translated = {ENGLISH: FRENCH, **{french: english for english, french in self.PAIRS}}
         french = {translated.get(page, page) for page in leads_to(FRENCH)}
 
         assert pages(french) == pages(leads_to(ENGLISH))
+
+
+def figures(page: Path) -> list[Counter[str]]:
+    """The numbers of each section of a page, of its text alone."""
+    text = re.sub(r"\]\([^)]*\)", "]", _INLINE.sub("", prose(page.read_text(encoding="utf-8"))))
+    return [
+        Counter(re.sub(r"[,.  \xa0](?=\d)", "", found) for found in re.findall(r"\d+(?:[,.  \xa0]\d+)*", section))
+        for section in re.split(r"^#+ ", text, flags=re.MULTILINE)
+    ]
 
 
 def pages(files: set[Path]) -> set[Path]:
