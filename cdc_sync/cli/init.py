@@ -26,7 +26,7 @@ from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_quali
 from cdc_sync.core.visible import visible
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import Dependencies, columns_in
-from cdc_sync.source.facts import Survey, survey, with_values
+from cdc_sync.source.survey import Survey, survey, with_values
 
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."

@@ -26,13 +26,14 @@ from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import SourceError, texts
 from cdc_sync.source.expressions import SideTable, catalog, composed, sections
-from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, survey, table_facts
+from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
 from cdc_sync.source.scripts import granting, missing_grants, verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
+from cdc_sync.source.survey import survey
 from cdc_sync.source.triggers import problems, verified
 
 _FINDINGS = "findings.yaml"

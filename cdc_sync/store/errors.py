@@ -90,8 +90,7 @@ def check_identity(bound: str | None, found: str, why_not: str | None = None) ->
 
 def elsewhere(identity: str, before: Whereabouts, now: Whereabouts) -> str:
     """Why a database of the store's identity is taken for another one."""
-    text: str = texts()["messages"]["store-another-database/elsewhere"]
-    return text.format(identity=identity, before=before, now=now)
+    return message("store-another-database/elsewhere", identity=identity, before=before, now=now)
 
 
 def usable(store: str, version: int, newest: int) -> Finding:

@@ -1,5 +1,7 @@
 """What `cdc-sync check` says of a disk's space, and of watches that only the store knows."""
 
+import re
+
 import pytest
 
 from cdc_sync.core.findings import found
@@ -30,7 +32,7 @@ def test_the_remedy_names_only_what_there_is_to_do() -> None:
     )
 
     assert "give it its name back" in (nothing.remedy or "")
-    assert "cdc-sync" not in (nothing.remedy or "")
+    assert not re.search("cdc-sync (fuse|dead-letters)", nothing.remedy or "")
     assert "cdc-sync fuse show --watch b" in (held.remedy or "")
     assert "dead-letters" not in (held.remedy or "")
     assert "cdc-sync dead-letters list --watch c" in (dead.remedy or "")

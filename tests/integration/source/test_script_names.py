@@ -20,8 +20,8 @@ from cdc_sync.config import Config, ConfigurationError, PlainColumn, parse
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, usable, written
 from cdc_sync.core.visible import UNSAFE
 from cdc_sync.source.connection import connected
-from cdc_sync.source.facts import survey
 from cdc_sync.source.scripts import absent, for_psql, grants, install, revokes, uninstall, verify
+from cdc_sync.source.survey import survey
 from cdc_sync.store.postgres import scripts as store_scripts
 
 PSQL = shutil.which("psql")

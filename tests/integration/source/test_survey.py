@@ -6,7 +6,7 @@ from support.sessions import Ats, run
 from cdc_sync.config.guessing import Reference, Table, propose, rank
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import connected
-from cdc_sync.source.facts import Survey, survey, with_values
+from cdc_sync.source.survey import Survey, survey, with_values
 
 
 async def surveyed(dsn: str) -> Survey:
