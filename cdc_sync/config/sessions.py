@@ -21,7 +21,7 @@ ANSWERS_WITHIN = 300.0
 """Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
 
 _STATEMENT_ENDS_WITHIN = ANSWERS_WITHIN + 30
-_IDLE_ENDS_WITHIN = 60.0
+_IDLE_ENDS_WITHIN = 20.0
 
 _DEFAULTS: dict[str, str | int] = {
     "client_encoding": "utf8",

@@ -218,7 +218,7 @@ class TestGrants:
         assert refused.code == 1
         assert refused.stdout == ""
         assert f"{daemon} lacks: " in refused.stderr
-        for missing in ("USAGE ON SCHEMA cdc_sync", "DELETE ON cdc_sync.changes"):
+        for missing in ("USAGE ON SCHEMA cdc_sync", "SELECT, DELETE, TRUNCATE ON cdc_sync.changes"):
             assert f"{missing}, which {me} may grant" in refused.stderr
         assert "public.applications" not in refused.stderr
 

@@ -72,7 +72,7 @@ async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> 
         ats.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = 0").format(sql.Identifier(ats.info.dbname)))
         version = ats.info.server_version
     expected = {
-        "idle_in_transaction_session_timeout": "1min",
+        "idle_in_transaction_session_timeout": "20s",
         "statement_timeout": "330s",
         "default_transaction_isolation": "read committed",
     }
