@@ -282,7 +282,8 @@ class Endpoints:
             if of in self.returning:
                 self.returning[of] = entry  # the unclaim may be written after this claim
                 continue
-            endpoint = self.of(entry.content.url)
+            name = endpoint_of(entry.content.url)
+            endpoint = self.all.get(name) or self.all.setdefault(name, Endpoint(name))
             if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
@@ -424,11 +425,6 @@ class Endpoints:
         return False
 
     # Within.
-
-    def of(self, url: str) -> Endpoint:
-        """The endpoint of a URL, which may be new."""
-        name = endpoint_of(url)
-        return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""

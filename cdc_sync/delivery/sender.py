@@ -62,7 +62,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Offer
 from cdc_sync.core.plan import Applied
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.status_url import build, refused
+from cdc_sync.core.status_url import build, endpoint_of, refused
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
 from cdc_sync.event_loop import ungrouped
@@ -341,7 +341,7 @@ class Sender:
         for of, entry in entries.items():
             if endpoints.returning[of] is entry:
                 del endpoints.returning[of]
-                endpoints.hint(min(entry.due_at, endpoints.until), endpoints.of(entry.content.url))
+                endpoints.hint(min(entry.due_at, endpoints.until), endpoints.all.get(endpoint_of(entry.content.url)))
 
     async def _return_everything(self) -> None:
         """Give back what has not begun: nothing will begin any more."""

@@ -234,7 +234,7 @@ class ChangeLog:
         if not changes.number or not self.consumes:
             return
         places, writers, file = changes.places
-        query = composed(_SQL["delete"], places=places, writers=writers, watch=self._watch, file=file)
+        query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
 
         async def delete(connection: Connection) -> bool:
             # Without parameters: only so may several statements be one message.

@@ -66,7 +66,8 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
     key, told = keys.get(row_key) or key_from(row_key), content_from(status, job_id, deleted, metadata)
     is_acknowledged = acknowledged_at is not None and not adopted
     state, reason, queued_at = columns[-3:]
-    return Known(number, key, bool(in_scope), told, pending, is_acknowledged, state, from_text(reason), queued_at)
+    why = reason and from_text(reason)
+    return Known(number, key, bool(in_scope), told, pending, is_acknowledged, state, why, queued_at)
 
 
 def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
