@@ -52,7 +52,7 @@ def status(
         oldest = watch["oldest_pending_seconds"]
         cells = {**watch, "mode": watch["mode"] or "not configured", "baseline": watch["baseline"]["state"]}
         cells["oldest"] = None if oldest is None else f"{oldest:.0f} s"
-        rows.append(cells[column.replace(" ", "_")] for column in columns)
+        rows.append([cells[column.replace(" ", "_")] for column in columns])
     print_table(columns, rows)
     print_text("status", report=report)
 

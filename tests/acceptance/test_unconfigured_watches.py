@@ -81,7 +81,9 @@ def test_what_they_left_is_seen_sent_and_decided_about(notify: Installation, bac
     watches = {watch["watch"]: watch for watch in json.loads(notify.run("status", "--json").stdout)["watches"]}
     assert {name: watch["configured"] for name, watch in watches.items()} == {"candidates": True, "applications": False}
     assert (watches["applications"]["pending"], watches["applications"]["dead_letters"]) == (1, 1)
-    assert "applications is not configured: " in notify.run("status").stdout
+    shown = notify.run("status").stdout
+    assert [line.split("│")[1].strip() for line in shown.splitlines() if "│" in line] == ["candidates", "applications"]
+    assert "applications is not configured: " in shown
 
     (letter,) = json.loads(notify.run("dead-letters", "list", "--watch", "applications", "--json").stdout)
     assert letter["application_id"] == "hw-2"
