@@ -197,7 +197,9 @@ class AdminServer:
                 return await handler(request)
             except StoreError as error:
                 if _is_browser(request):
-                    return self._html(request, "failure.html", status=503, message=error.message)
+                    # Where a form was sent to there is no page.
+                    again = "" if request.method == "GET" else f"{self.config.admin.prefix}/"
+                    return self._html(request, "failure.html", status=503, message=error.message, again=again)
                 return web.Response(status=503, text=f"{error}\n")
             except web.HTTPUnauthorized:
                 if _is_browser(request):
