@@ -84,7 +84,8 @@ async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Te
                 async with asyncio.timeout(patience):
                     findings = await ask(place, clock)
             except (OSError, UnicodeError, aiohttp.ClientError) as error:
-                what = "untrusted" if isinstance(error, ssl.SSLCertVerificationError) else "failed"
+                is_untrusted = check == "endpoint-tls" and isinstance(error, ssl.SSLCertVerificationError)
+                what = "untrusted" if is_untrusted else "failed"
                 tell(found(_texts(), f"{check}/{what}", place=place, why=_reason(error, patience)))
                 break  # what comes next needs it
             for finding in findings:
