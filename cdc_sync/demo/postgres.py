@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -124,7 +124,11 @@ def kept(temporary: Path) -> Iterator[Kept]:
             yield Kept(Path(answer), process.pid, held, started)
     finally:
         os.close(held)
-        for each in (process, *started):
+        process.wait()
+        # Nothing is left to be killed, unless the keeper was.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for each in started:
             each.wait()
 
 
