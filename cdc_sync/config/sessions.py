@@ -62,10 +62,10 @@ def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
 
     Args:
         pool: connections of the pool, at most.
-        shares_store: whether the store is in the same database. It has a pool, one session asks whose it is, and
-            one listens while other daemons share it.
+        shares_store: whether the store is in the same database. It has a pool, and one session listens while
+            other daemons share it.
     """
-    others = (2, 2 + POOL_SIZE) if shares_store else (0, 0)
+    others = (1, 1 + POOL_SIZE) if shares_store else (0, 0)
     return Sessions(2 + others[0], 1 + pool + others[1])
 
 

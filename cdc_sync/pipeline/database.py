@@ -27,7 +27,7 @@ from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
 from cdc_sync.source.changelog import Lookout
-from cdc_sync.source.connection import Connection, Pool, asking, pooled
+from cdc_sync.source.connection import Connection, Pool, asking, connected, pooled
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
@@ -225,7 +225,12 @@ class Database:
 
     async def _connect(self, watch: str) -> Sessions:
         async with AsyncExitStack() as stack:
-            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
+            try:
+                lasting = locked = await stack.enter_async_context(own_session(self.dsn))
+            except SourceError as error:
+                if error.kind == "misconfigured":
+                    await self._recognise_alone()
+                raise
             async with asking("asking which server this is"):
                 server = await server_facts(lasting.connection)
                 # Before how far it is: the numbers of another database mean nothing.
@@ -246,6 +251,19 @@ class Database:
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
             lookout = Lookout(pool)
             return Sessions(lasting, locked, pool, server, held, lookout, stack.pop_all())
+
+    async def _recognise_alone(self) -> None:
+        """Where no session lasts, behind a pooler say, nothing is captured; what waits in the store is sent though.
+
+        Raises:
+            AnotherDatabaseError: nothing may be sent.
+            StoreError: the store cannot be used.
+        """
+        with suppress(SourceError):
+            async with connected(self.dsn) as connection, asking("asking which server this is"):
+                server = await server_facts(connection)
+                await recognise(self.store, server.identity, self.dsn, connection)
+            self.recognised()
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled meanwhile."""

@@ -58,3 +58,18 @@ def test_a_pool_in_session_mode_works(installation: Installation, binary: str) -
                 installation.settle(daemon)
                 assert daemon.stop() == 0
     assert installation.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+
+
+def test_what_waits_in_a_shared_store_is_sent_where_nothing_can_be_captured(notify: Installation, binary: str) -> None:
+    notify.share_store()
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.hellowork.will({"kind": "status", "status": 503, "times": None})
+    notify.change("hw-1", status="SEEN")
+    assert notify.run("run", "--once").code == 1
+    notify.hellowork.will_work()
+    with pgbouncer(binary, notify.variables["ATS_DSN"], "transaction") as dsn:
+        notify.variables["ATS_DSN"] = dsn
+        with notify.daemon(ready=False) as daemon:
+            daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call that waited")
+            assert daemon.stop() == 0
