@@ -100,8 +100,7 @@ async def adopt_everything(
     """
     watch, started = intake.rules.watch, time.monotonic()
     # The walk comes to each key once. After a restart rows behind the position may be recorded, by another walk.
-    counts = (await intake.store.counts()).get(watch)
-    rows_are_new = position.after is None and (counts is None or not counts.known)
+    rows_are_new = position.after is None and not await intake.store.knows_any(watch)
     estimate, digests = intake.reader.estimate, intake.shape_of_digests
 
     async def read(after: Key | None) -> Interpreted:

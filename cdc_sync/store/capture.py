@@ -119,6 +119,11 @@ class Capture(Driver):
         """The watch's capture positions by name."""
         return dict(await self.ask("positions", watch=watch))
 
+    async def knows_any(self, watch: str) -> bool:
+        """Whether any application of the watch was ever recorded."""
+        ((found,),) = await self.ask("knows_any", watch=watch)
+        return bool(found)
+
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these applications; the unknown are left out."""
         rows = await self.ask("known", watch=watch, ids=list(application_ids))

@@ -205,18 +205,20 @@ class Operation(Driver):
         Raises:
             OperationError: a daemon works the watch, or a call of it is under way.
         """
+        # What a killed daemon held or had claimed, nobody works any more.
+        living = await self.daemons()
 
         async def step(transaction: Transaction, *, first: bool = False) -> tuple[bool, bool]:
             is_known = bool(await transaction.rows("lock_watch", watch=watch))
             # As long as the row is there nobody else can make it, and so take the watch.
             await transaction.run("add_watch", watch=watch)
-            ((holder, *_),) = await transaction.rows("lease", watch=watch)
+            ((_, host, process, _),) = await transaction.rows("lease", watch=watch)
             ((is_left, under_way),) = await transaction.rows("left_of_watch", watch=watch)
-            if holder is not None or (is_known and not first):
+            if (host, process) in living or (is_known and not first):
                 raise OperationError(
                     f"a daemon works the watch {watch}: take it out of that daemon's configuration, and have it reload"
                 )
-            if under_way:
+            if under_way and living:
                 raise OperationError(f"calls of the watch {watch} are under way ({under_way}): try again when they end")
             for what in _FORGOTTEN:
                 await transaction.run(f"forget_{what}", watch=watch, limit=STEP)

@@ -358,9 +358,8 @@ DELETE FROM @repair WHERE watch = :watch;
 DELETE FROM @suspicion WHERE watch = :watch;
 
 -- name: forget_outbox
--- But for those of which a call is under way.
-DELETE FROM @outbox WHERE watch = :watch AND claimed_by IS NULL AND application_id IN
-    (SELECT application_id FROM @outbox WHERE watch = :watch AND claimed_by IS NULL LIMIT :limit);
+-- At once, so that nothing of it is sent between two steps. No call of it is under way.
+DELETE FROM @outbox WHERE watch = :watch;
 
 -- name: forget_snapshots
 DELETE FROM @snapshot WHERE watch = :watch AND application_id IN
@@ -373,8 +372,11 @@ DELETE FROM @skipped WHERE watch = :watch AND row_key IN
 -- name: forget_history
 DELETE FROM @history WHERE number IN (SELECT number FROM @history WHERE watch = :watch LIMIT :limit);
 
+-- name: knows_any
+SELECT EXISTS (SELECT 1 FROM @snapshot WHERE watch = :watch);
+
 -- name: left_of_watch
-SELECT EXISTS (SELECT 1 FROM @outbox WHERE watch = :watch AND claimed_by IS NULL)
+SELECT EXISTS (SELECT 1 FROM @outbox WHERE watch = :watch)
     OR EXISTS (SELECT 1 FROM @snapshot WHERE watch = :watch)
     OR EXISTS (SELECT 1 FROM @skipped WHERE watch = :watch)
     OR EXISTS (SELECT 1 FROM @history WHERE watch = :watch),
