@@ -4,7 +4,9 @@
 -- Who waits for rows that we hold must not wait long enough to be taken for a deadlock's victim.
 -- name: patience
 SELECT set_config('lock_timeout', (extract(epoch FROM least(current_setting('deadlock_timeout')::interval / 2,
-                                                            interval '500ms')) * 1000)::int || 'ms', true)
+                                                            interval '500ms')) * 1000)::int || 'ms', true),
+       -- A million links take long to be written down between two statements; a daemon that freezes does not do this.
+       set_config('idle_in_transaction_session_timeout', '10min', true)
 
 -- What is wrong with the links: of each its place, whether its row is there, the key of the row that has its id already
 -- and gets no other one, and the id that its row has already, where that is another one; which is right if ids are
