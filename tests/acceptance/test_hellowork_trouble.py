@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import partial
 
 import pytest
 from support.daemon_process import free_port
@@ -24,6 +25,8 @@ def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Ins
         assert len(daemon.events_named("the endpoint does not work")) == 1
         poll.change("hw-0", status="TWO")
         poll.change("hw-1", status="NEW")  # undone, but who knows what was heard
+        for application_id, status in (("hw-0", "TWO"), ("hw-1", "NEW")):
+            daemon.wait_until(partial(_is_pending, poll, application_id, status), f"{status} in the outbox")
         assert daemon.stop() == 0
     # Also a daemon that has just started knows, and says, that it is down.
     with poll.daemon(ready=False) as daemon:
@@ -38,6 +41,11 @@ def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Ins
             assert not any(call.concurrent or call.violations for call in back.calls)
             assert daemon.stop() == 0
     assert len(json.loads(poll.run("dead-letters", "list", "--json").stdout)) == 0
+
+
+def _is_pending(installation: Installation, application_id: str, status: str) -> bool:
+    (story,) = json.loads(installation.run("explain", application_id, "--json").stdout)
+    return bool(story["entry"] and story["entry"]["content"]["status"] == status)
 
 
 @pytest.mark.parametrize(
