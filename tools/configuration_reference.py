@@ -58,7 +58,9 @@ def _section(path: str, keys: Schema) -> Iterator[str]:
 def _below(key: Schema) -> tuple[str, Schema] | None:
     """The keys of the section at a key, and how its path goes on: by a name that people choose, or as one of a list."""
     forms = [("", key), ("[]", key.get("items", {}))]
+    forms += [("", form) for form in key.get("anyOf", [])]
     forms += [(".NAME", value) for value in key.get("patternProperties", {}).values()]
+    forms += [(".NAME", key.get("additionalProperties") or {})]
     return next(((ending, form["properties"]) for ending, form in forms if "properties" in form), None)
 
 

@@ -13,7 +13,8 @@ Anchors, aliases and the merge key `<<` work; what they expand to is bounded.
 
 `${NAME}` and `${file:PATH}` are replaced in values, not in keys; what is put in is not looked at again, so a secret may
 contain `${`. `$${` stands for `${` itself. A PATH may have `${NAME}` in it: systemd tells by `CREDENTIALS_DIRECTORY`
-where it has put credentials.
+where it has put credentials. It may have `{tenant}` in it, in a watch with `for_each`: such a value is replaced for
+each tenant.
 """
 
 import re
@@ -202,7 +203,7 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\})*|[^{}]*)\}|\$\{")
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\}|\{tenant\})*|[^{}]*)\}|\$\{")
 
 UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
 """What stands for a reference that cannot be replaced, where only names are wanted: long enough for any secret."""
@@ -211,6 +212,11 @@ UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
 def substitute(text: str, resolved: Callable[[str], str]) -> str:
     """Replace every reference in a value by what is made of the text in its braces (of no text, if they are open)."""
     return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else resolved(match["body"] or ""), text)
+
+
+def is_for_each_tenant(text: str) -> bool:
+    """Whether a value has a reference that is another one for each tenant: `{tenant}` is in it."""
+    return any("{tenant}" in (match["body"] or "") for match in _REFERENCE.finditer(text))
 
 
 def is_reference_alone(text: str) -> bool:

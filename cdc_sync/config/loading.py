@@ -20,11 +20,21 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cdc_sync.config.document import UNRESOLVED, Document, Part, is_reference_alone, read_text, resolve, substitute
+from cdc_sync.config.document import (
+    UNRESOLVED,
+    Document,
+    Part,
+    is_for_each_tenant,
+    is_reference_alone,
+    read_text,
+    resolve,
+    substitute,
+)
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Problem, did_you_mean, mistake, printable
 from cdc_sync.config.schema import Schema, flow, written_out
+from cdc_sync.config.tenants import expanded
 from cdc_sync.core.visible import HIDDEN
 
 _ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
@@ -102,7 +112,8 @@ def _read(
                 wrong.append(replace(error, path=path))
                 return UNRESOLVED if may_lack else ""
 
-        value = substitute(text, resolved)
+        # What is another one for each tenant is replaced when the tenant's watch is made.
+        value = text if path[:1] == ("watches",) and is_for_each_tenant(text) else substitute(text, resolved)
         if lacking is None or not may_lack:
             unreplaced.extend(wrong)
         elif wrong:
@@ -123,7 +134,7 @@ def _read(
     try:
         config = Config.model_validate(document.values)
         if not mistakes:
-            return config
+            return expanded(config, {}, str)[0]
     except ValidationError as error:
         # What could not be put in is not judged as well: it would be called wrong twice.
         missing = {mistake.path for mistake in unreplaced}
@@ -142,7 +153,7 @@ def _mistake(details: ErrorDetails) -> Mistake:
     path, about_key = (path[:-1], True) if path[-1:] == ("[key]",) else (path, False)
     wrong, kind = context.get("error"), details["type"]
     if isinstance(wrong, Mistake):
-        return replace(wrong, path=path, about_key=about_key)
+        return replace(wrong, path=(*path, *wrong.path), about_key=about_key)
     found = mistake(kind, path=path, about_key=kind in _ABOUT_KEY, **context)
     match kind:
         case "missing":

@@ -11,7 +11,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from cdc_sync.config import values
 from cdc_sync.config.dsn import check, place, shown
@@ -48,6 +57,11 @@ def _time_zone(name: str) -> str:
 TimeZone = Annotated[str, AfterValidator(_time_zone), values.NOT_EMPTY]
 
 Interval = Annotated[values.Duration, values.at_least(timedelta(milliseconds=10), "10ms")]
+
+Headers = Annotated[
+    Mapping[values.HeaderName, values.HeaderValue],
+    values.must(lambda headers: len({name.lower() for name in headers}) == len(headers), "headers-alike"),
+]
 
 ExtraName = Annotated[
     str,
@@ -305,13 +319,63 @@ class Fuse(Section):
     window: values.PositiveDuration = timedelta(minutes=10)
 
 
+class ForEach(Section):
+    """Of which customers a watch is a template: schemas, databases, or schemas of several databases.
+
+    Attributes:
+        schemas: The schemas, as a pattern of SQL's LIKE over their names: `%` stands for any text, `_` for any one
+            character, and a backslash takes either as it is. Those that have the watch's table are followed, also such
+            as appear while the daemon runs. This or `databases` is required. Null by default.
+        databases: Names of `databases`, each of which has the watch's table. Empty by default.
+    """
+
+    schemas: values.Text | None = Field(default=None, examples=["tenant_%"])
+    databases: Annotated[tuple[values.Text, ...], values.DISTINCT] = Field(default=(), validate_default=True)
+
+    @field_validator("databases")
+    @classmethod
+    def _names_customers(cls, databases: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not databases and "schemas" in info.data and info.data["schemas"] is None:
+            raise mistake("for-each-empty")
+        return databases
+
+
+class OwnHelloWork(Section):
+    """How HelloWork is called for one watch.
+
+    Attributes:
+        headers: Request headers of this watch's calls, beside those of the section `hellowork` and in place of those
+            with the same name: the credentials of one customer. One customer's refused credentials pause that one's
+            calls only. In a watch with `for_each`, `${file:/etc/cdc-sync/keys/{tenant}}` is a file for each tenant.
+            None by default.
+    """
+
+    headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${file:/etc/cdc-sync/keys/{tenant}}"}])
+
+
+class Override(Section):
+    """What is different for one tenant.
+
+    Attributes:
+        status: As the watch's section `status`: the keys that are given count for this tenant, `map` beside the watch's
+            own entries and in place of those with the same label. May be left out.
+        timezone: The time zone of this tenant's dates. Null, the default: the watch's.
+        hellowork: As the watch's section `hellowork`: this tenant's own headers. May be left out.
+    """
+
+    status: Status = Field(default_factory=Status)
+    timezone: TimeZone | None = None
+    hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+
 class Watch(Section):
     """A table whose rows are applications.
 
     Attributes:
         table: The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, a
             name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the
-            whole. Without a schema, the connection's search_path decides. Required.
+            whole. Without a schema, the connection's search_path decides, or with `for_each.schemas` the tenant's
+            schema. Required.
         key: The columns that identify a row, at least one: the primary key or another unique one. Required.
         columns: Where each thing that HelloWork is told comes from: the name of a column, or `{sql: EXPRESSION,
             depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
@@ -347,6 +411,13 @@ class Watch(Section):
             NULL is left out. None by default.
         fuse: How many changes at once are believed. More (an UPDATE without WHERE, a restored backup, an edited map)
             blow the fuse: what is beyond is held until a person releases or discards it.
+        database: Which of `databases` the table is in, by its name. Null, the default: the only one there is.
+        for_each: With this key the watch is a template: each customer that it names gets a watch of its own, called
+            `WATCH@TENANT` after the schema, after the database, or as `DATABASE.SCHEMA`. In `sql`, `where` and the like
+            `{schema}` then stands for the schema's name in double quotes, and `{tenant}` for the tenant's as a text in
+            single ones. Null, the default: a watch of one table.
+        overrides: What is different for single tenants of `for_each`, by the name that follows the @. None by default.
+        hellowork: How HelloWork is called for this watch: credentials of its own. May be left out.
     """
 
     table: values.TableName = Field(examples=["public.applications"])
@@ -365,6 +436,27 @@ class Watch(Section):
     ordered_dates: bool = True
     extra: Mapping[ExtraName, Extra] = Field(default_factory=dict)
     fuse: Fuse = Field(default_factory=Fuse)
+    database: values.Text | None = Field(default=None, examples=["main"])
+    for_each: ForEach | None = None
+    overrides: Mapping[values.Text, Override] = Field(default_factory=dict, validate_default=True)
+    hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+    @field_validator("overrides")
+    @classmethod
+    def _overrides_are_of_tenants(
+        cls, overrides: Mapping[str, Override], info: ValidationInfo
+    ) -> Mapping[str, Override]:
+        if overrides and "for_each" in info.data and info.data["for_each"] is None:
+            raise mistake("overrides-of-nothing")
+        return overrides
+
+    @field_validator("for_each")
+    @classmethod
+    def _tenants_have_schemas(cls, for_each: ForEach | None, info: ValidationInfo) -> ForEach | None:
+        table = info.data.get("table")
+        if for_each is not None and for_each.schemas is not None and table is not None and table.schema is not None:
+            raise mistake("for-each-table", table=table.name)
+        return for_each
 
     @field_validator("related")
     @classmethod
@@ -395,6 +487,12 @@ _WATCH_NAME = "^[a-z][a-z0-9_]{0,39}$"
 WatchName = Annotated[
     str,
     values.must(lambda name: re.fullmatch(_WATCH_NAME, name), "watch-name"),
+    WithJsonSchema({"type": "string", "pattern": _WATCH_NAME}),
+]
+
+DatabaseName = Annotated[
+    str,
+    values.must(lambda name: re.fullmatch(_WATCH_NAME, name), "database-name"),
     WithJsonSchema({"type": "string", "pattern": _WATCH_NAME}),
 ]
 
@@ -496,22 +594,13 @@ class HelloWork(Section):
     """
 
     base_url: values.BaseUrl = "https://ats-partner.hellowork.com"
-    headers: Mapping[values.HeaderName, values.HeaderValue] = Field(
-        default_factory=dict, examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}]
-    )
+    headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}])
     allowed_hosts: tuple[values.AllowedHost, ...] = ()
     timeout: values.PositiveDuration = timedelta(seconds=10)
     concurrency: values.WholeNumber = Field(default=16, ge=1, le=1000)
     rate_limit: values.PositiveNumber | None = None
     retry: Retry = Field(default_factory=Retry)
     not_found_retry: values.Duration = timedelta(minutes=15)
-
-    @field_validator("headers")
-    @classmethod
-    def _names_differ(cls, headers: Mapping[str, values.HeaderValue]) -> Mapping[str, values.HeaderValue]:
-        if len({name.lower() for name in headers}) < len(headers):
-            raise mistake("headers-alike")
-        return headers
 
 
 class State(Section):
@@ -587,6 +676,8 @@ class Config(Section):
 
     Attributes:
         database: Where the ATS's database is. May be left out: the PG* environment variables then say it all.
+        databases: Where the ATS's databases are, by name, if there are several; instead of `database`. A name has lower
+            case letters, digits and `_`, begins with a letter and has at most 40 of them. None by default.
         hellowork: How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see
             credentials in `headers`.
         state: Where the daemon keeps what it must remember, and for how long. May be left out.
@@ -600,6 +691,9 @@ class Config(Section):
     """
 
     database: Database = Field(default_factory=Database)
+    databases: Mapping[DatabaseName, Database] = Field(
+        default_factory=dict, json_schema_extra={"additionalProperties": False}
+    )
     hellowork: HelloWork = Field(default_factory=HelloWork)
     state: State = Field(default_factory=State)
     watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
@@ -608,6 +702,60 @@ class Config(Section):
     admin: Admin = Field(default_factory=Admin)
     log: Log = Field(default_factory=Log)
     undecided: tuple[values.Text, ...] = ()
+    _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
+
+    @field_validator("databases")
+    @classmethod
+    def _there_is_one_or_several(
+        cls, databases: Mapping[str, Database], info: ValidationInfo
+    ) -> Mapping[str, Database]:
+        if databases and info.data.get("database", Database()) != Database():
+            raise mistake("database-and-databases")
+        return databases
+
+    @field_validator("watches")
+    @classmethod
+    def _databases_are_known(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
+        if "databases" not in info.data:
+            return watches  # something in it is wrong, and said
+        known = info.data["databases"]
+        for name, watch in watches.items():
+            several = watch.for_each is not None and watch.for_each.databases
+            if several and watch.database is not None:
+                raise mistake("for-each-database", path=(name, "database"))
+            for database in several or ((watch.database,) if watch.database is not None else ()):
+                if database not in known:
+                    at = ("for_each", "databases") if several else ("database",)
+                    # Not by its name: it may be a secret in the wrong place.
+                    meant = did_you_mean(database, known) or f"known: {', '.join(known)}"
+                    raise Mistake(str(mistake("database-unknown")), meant, path=(name, *at))
+            if watch.database is None and not several and len(known) > 1:
+                raise mistake("database-of-watch", path=(name, "database"), known=", ".join(known))
+        return watches
+
+    @property
+    def templates(self) -> Mapping[str, Watch]:
+        """The watches with `for_each`, by name; the others, and what was made of these, are in `watches`."""
+        return self._templates
+
+    def database_of(self, watch: str) -> Database:
+        """The database of a watch, which must be configured."""
+        return self.all_databases[self.database_name(watch)]
+
+    def database_name(self, watch: str) -> str:
+        """The name of a watch's database; "" for the section `database`."""
+        return self.watches[watch].database or next(iter(self.databases), "")
+
+    @property
+    def all_databases(self) -> Mapping[str, Database]:
+        """Every database by its name; the section `database` is called ""."""
+        return self.databases or {"": self.database}
+
+    def with_watches(self, watches: Mapping[str, Watch], templates: Mapping[str, Watch]) -> "Config":
+        """The same configuration with other watches; see `config.tenants`."""
+        config = self.model_copy(update={"watches": watches})
+        config._templates = templates  # noqa: SLF001 - it is one of these
+        return config
 
 
 # For the core: the same without YAML's syntax, in milliseconds.

@@ -1,0 +1,164 @@
+"""From a template to watches: a watch with `for_each` becomes one for each tenant, a customer of the ATS's vendor.
+
+A template is checked with the file, and its tenants are found in the databases afterwards; what a tenant's watch shares
+with the template is the same object, so that a thousand of them take little memory.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from cdc_sync.config.document import is_for_each_tenant
+from cdc_sync.config.models import Config, ExtraField, OwnHelloWork, SqlColumn, Status, Watch
+from cdc_sync.config.problems import Mistake, mistake
+from cdc_sync.config.values import HeaderValue
+from cdc_sync.core.identifiers import QualifiedName
+
+SEPARATOR = "@"
+"""Between a template's name and a tenant's in a watch's name."""
+
+_HEADER_VALUE = TypeAdapter[SecretStr](HeaderValue)
+
+_PLACEHOLDER = re.compile(r"\{(schema|tenant)\}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tenant:
+    """A customer of the ATS's vendor: what a template's watch is made for.
+
+    Attributes:
+        database: the name of its database in `databases`; None if that is the template's own.
+        schema: its schema; None if the template names none.
+    """
+
+    database: str | None
+    schema: str | None
+
+    @property
+    def name(self) -> str:
+        """What follows the @ in a watch's name, and what `overrides` call it."""
+        return ".".join(part for part in (self.database, self.schema) if part is not None)
+
+
+def watch_name(template: str, tenant: Tenant) -> str:
+    """The name of a tenant's watch."""
+    return f"{template}{SEPARATOR}{tenant.name}"
+
+
+def expanded(
+    config: Config, found: Mapping[str, Iterable[Tenant]], reveal: Callable[[str], str]
+) -> tuple[Config, dict[str, Mistake]]:
+    """The configuration with a watch for each tenant of each template.
+
+    Args:
+        config: the configuration, as it was read or as an earlier call returned it.
+        found: the tenants, by template.
+        reveal: replaces the references in a text; raises `Mistake`.
+
+    Returns it, and why there is no watch for some tenants, by the watch's name.
+    """
+    from_file = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(
+        config.templates
+    )
+    templates = {name: watch for name, watch in from_file.items() if watch.for_each is not None}
+    watches = {name: watch for name, watch in from_file.items() if watch.for_each is None}
+    failed: dict[str, Mistake] = {}
+    for template, tenants in found.items():
+        for tenant in sorted(tenants, key=lambda tenant: tenant.name):
+            name = watch_name(template, tenant)
+            try:
+                watches[name] = watch_for(templates[template], tenant, reveal)
+            except Mistake as error:
+                failed[name] = error
+    return config.with_watches(watches, templates), failed
+
+
+def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> Watch:
+    """A template's watch for one tenant.
+
+    Args:
+        template: the template.
+        tenant: the tenant.
+        reveal: replaces the references in a text; raises `Mistake`.
+
+    Raises:
+        Mistake: a header's file is not there, or the tenant's name cannot be a part of its path.
+    """
+    changes: dict[str, Any] = {"for_each": None, "overrides": {}}
+    if tenant.database is not None:
+        changes["database"] = tenant.database
+    if tenant.schema is not None:
+        in_schema = partial(_in_schema, schema=tenant.schema)
+        changes["table"] = in_schema(template.table)
+        changes["related"] = tuple(
+            each.model_copy(update={"table": in_schema(each.table)}) for each in template.related
+        )
+    columns = {name: _mapped(getattr(template.columns, name), tenant) for name in type(template.columns).model_fields}
+    changes["columns"] = template.columns.model_copy(update=columns)
+    changes["extra"] = {name: _mapped(field, tenant) for name, field in template.extra.items()}
+    if template.where is not None:
+        changes["where"] = _filled_in(template.where, tenant)
+    own = template.overrides.get(tenant.name)
+    headers = dict(template.hellowork.headers)
+    if own is not None:
+        changes["timezone"] = own.timezone or template.timezone
+        changes["status"] = _overridden(template.status, own.status)
+        given = {name.lower() for name in own.hellowork.headers}
+        headers = {name: value for name, value in headers.items() if name.lower() not in given}
+        headers |= own.hellowork.headers
+    changes["hellowork"] = OwnHelloWork.model_construct(
+        headers={name: _revealed(value, tenant, reveal) for name, value in headers.items()}
+    )
+    return template.model_copy(update=changes)
+
+
+def _in_schema(table: QualifiedName, schema: str) -> QualifiedName:
+    return QualifiedName(schema, table.name) if table.schema is None else table
+
+
+def _mapped(mapped: Any, tenant: Tenant) -> Any:
+    """A column or a further field; the same object, unless it is an expression with a placeholder."""
+    if not isinstance(mapped, SqlColumn | ExtraField) or not mapped.sql:
+        return mapped
+    sql = _filled_in(mapped.sql, tenant)
+    return mapped if sql == mapped.sql else mapped.model_copy(update={"sql": sql})
+
+
+def _filled_in(sql: str, tenant: Tenant) -> str:
+    """An expression with the tenant's schema and name in it, as SQL writes a name and a text."""
+    schema, name = tenant.schema, tenant.name
+    identifier = None if schema is None else '"' + schema.replace('"', '""') + '"'
+    literal = "'" + name.replace("'", "''") + "'"
+    if "\\" in name:  # whatever standard_conforming_strings is
+        literal = "E" + literal.replace("\\", "\\\\")
+    values = {"schema": identifier, "tenant": literal}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]] or match[0], sql)
+
+
+def _overridden(status: Status, own: Status) -> Status:
+    """A template's labels with a tenant's own."""
+    given = {name: getattr(own, name) for name in own.model_fields_set}
+    if "map" in given:
+        given["map"] = {**status.map, **own.map}
+    return status.model_copy(update=given)
+
+
+def _revealed(value: SecretStr, tenant: Tenant, reveal: Callable[[str], str]) -> SecretStr:
+    """A header's value; one that differs by tenant is read now.
+
+    Raises:
+        Mistake: it cannot be.
+    """
+    text = value.get_secret_value()
+    if not is_for_each_tenant(text):
+        return value
+    if "/" in tenant.name or tenant.name in (".", ".."):
+        raise mistake("tenant-path")
+    try:
+        return _HEADER_VALUE.validate_python(reveal(text.replace("{tenant}", tenant.name)))
+    except ValidationError as error:
+        raise error.errors()[0]["ctx"]["error"] from None

@@ -1,0 +1,165 @@
+"""From a template to watches: names, schemas, expressions, credentials, and what is wrong with a template."""
+
+import pytest
+
+from cdc_sync.config import Config, ConfigurationError, parse
+from cdc_sync.config.problems import Mistake
+from cdc_sync.config.tenants import Tenant, expanded
+
+DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
+TEMPLATE = """
+watches:
+  applications:
+    for_each: {schemas: "tenant_%"}
+    overrides:
+      tenant_2:
+        timezone: Europe/Paris
+        status: {map: {Seen: READ}, unmapped: reject}
+        hellowork: {headers: {x-api-key: "${OTHER}"}}
+    hellowork: {headers: {X-Api-Key: "${file:/nowhere/{tenant}}", X-Vendor: "${KEY}"}}
+    table: applications
+    key: [id]
+    columns:
+      application_id: hellowork_id
+      status: {sql: "(SELECT s.label FROM {schema}.stages s WHERE s.id = t.stage AND {tenant} <> '{}')"}
+      job_id: job
+      created: created_at
+    where: "t.customer = {tenant}"
+    related: [{table: stages, key: []}, {table: shared.labels, key: []}]
+    status: {map: {New: NEW, Seen: SEEN}}
+    extra: {customer: {sql: "{tenant}"}}
+"""
+ENVIRON = {"KEY": "the vendor's", "OTHER": "the customer's"}
+
+
+def _config(text: str = TEMPLATE) -> Config:
+    return parse(text, name="a file", environ=ENVIRON)
+
+
+def test_a_template_is_no_watch_until_its_tenants_are_known() -> None:
+    config = _config()
+    assert (list(config.watches), list(config.templates)) == ([], ["applications"])
+
+
+def test_each_tenant_has_a_watch_of_its_own() -> None:
+    config, failed = expanded(_config(), {"applications": [Tenant(None, "tenant_2"), Tenant(None, "tenant_1")]}, str)
+    assert not failed
+    one, two = config.watches["applications@tenant_1"], config.watches["applications@tenant_2"]
+    assert str(one.table) == "tenant_1.applications"
+    assert [str(each.table) for each in one.related] == ["tenant_1.stages", "shared.labels"]
+    assert one.where == "t.customer = 'tenant_1'"
+    assert one.columns.status.sql == (  # type: ignore[union-attr]
+        """(SELECT s.label FROM "tenant_1".stages s WHERE s.id = t.stage AND 'tenant_1' <> '{}')"""
+    )
+    assert one.extra["customer"].sql == "'tenant_1'"
+    assert one.for_each is None
+    assert (one.timezone, dict(one.status.map), one.status.unmapped) == ("UTC", {"New": "NEW", "Seen": "SEEN"}, "send")
+    assert (two.timezone, dict(two.status.map), two.status.unmapped) == (
+        "Europe/Paris",
+        {"New": "NEW", "Seen": "READ"},
+        "reject",
+    )
+    assert one.columns.job_id is two.columns.job_id is config.templates["applications"].columns.job_id
+
+
+def test_each_tenant_has_credentials_of_its_own() -> None:
+    asked = []
+
+    def reveal(text: str) -> str:
+        asked.append(text)
+        return "a file's"
+
+    config, _ = expanded(_config(), {"applications": [Tenant(None, "tenant_1"), Tenant(None, "tenant_2")]}, reveal)
+    revealed = {
+        name: {header: value.get_secret_value() for header, value in watch.hellowork.headers.items()}
+        for name, watch in config.watches.items()
+    }
+    assert revealed == {
+        "applications@tenant_1": {"X-Api-Key": "a file's", "X-Vendor": "the vendor's"},
+        "applications@tenant_2": {"x-api-key": "the customer's", "X-Vendor": "the vendor's"},
+    }
+    assert asked == ["${file:/nowhere/tenant_1}"]
+
+
+def test_a_tenant_without_credentials_concerns_no_other() -> None:
+    def reveal(text: str) -> str:
+        if text.endswith("/tenant_1}"):
+            raise Mistake("there is no such file")
+        return "two\nlines" if "tenant_3" in text else "a key"
+
+    tenants = [Tenant(None, f"tenant_{name}") for name in ("1", "2", "3", "4", "../x")]
+    config, failed = expanded(_config(), {"applications": tenants}, reveal)
+    assert list(config.watches) == ["applications@tenant_2", "applications@tenant_4"]
+    assert {name: str(why)[:20] for name, why in failed.items()} == {
+        "applications@tenant_../x": "the tenant's name ca",
+        "applications@tenant_1": "there is no such fil",
+        "applications@tenant_3": "must be one line wit",
+    }
+
+
+def test_odd_names_are_quoted() -> None:
+    schema = """ten"ant'\\_%"""
+    config, _ = expanded(_config(), {"applications": [Tenant(None, schema)]}, lambda _: "a key")
+    (watch,) = config.watches.values()
+    assert str(watch.table) == """"ten""ant'\\_%".applications"""
+    assert watch.where == """t.customer = E'ten"ant''\\\\_%'"""
+
+
+def test_tenants_may_be_databases_and_schemas_of_databases() -> None:
+    text = DATABASES + TEMPLATE.replace("{schemas:", "{databases: [one, two], schemas:")
+    config, _ = expanded(_config(text), {"applications": [Tenant("two", "tenant_1")]}, lambda _: "a key")
+    assert config.database_of("applications@two.tenant_1").dsn.get_secret_value() == "host=b"
+    text = DATABASES + TEMPLATE.replace('{schemas: "tenant_%"}', "{databases: [one, two]}").replace("tenant_2", "two")
+    config, _ = expanded(_config(text), {"applications": [Tenant("one", None), Tenant("two", None)]}, lambda _: "a key")
+    assert list(config.watches) == ["applications@one", "applications@two"]
+    watch = config.watches["applications@two"]
+    assert (str(watch.table), watch.timezone, watch.database) == ("applications", "Europe/Paris", "two")
+    assert "{schema}" in watch.columns.status.sql  # type: ignore[union-attr]
+
+
+def test_expanding_again_forgets_the_tenants_before() -> None:
+    config = _config()
+    once, _ = expanded(config, {"applications": [Tenant(None, "tenant_1")]}, lambda _: "a key")
+    again, _ = expanded(once, {"applications": [Tenant(None, "tenant_9")]}, lambda _: "a key")
+    assert list(again.watches) == ["applications@tenant_9"]
+    assert expanded(again, {}, str)[0] == config
+
+
+def test_one_database_need_not_be_named() -> None:
+    tenants = {"applications": [Tenant(None, "tenant_1")]}
+    alone, _ = expanded(_config('database: {dsn: "host=c"}' + TEMPLATE), tenants, lambda _: "a key")
+    named, _ = expanded(_config('databases: {main: {dsn: "host=d"}}' + TEMPLATE), tenants, lambda _: "a key")
+    for config, name, dsn in ((alone, "", "host=c"), (named, "main", "host=d")):
+        assert config.database_name("applications@tenant_1") == name
+        assert config.all_databases[name].dsn.get_secret_value() == dsn
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ("table: applications", "table: x.applications", "watches.applications.for_each: schemas says in which"),
+        ('    for_each: {schemas: "tenant_%"}\n', "", "watches.applications.overrides: expected for_each"),
+        ('schemas: "tenant_%"', "", "watches.applications.for_each.databases: expected schemas or databases"),
+        ('schemas: "tenant_%"', "databases: [ona]", "for_each.databases: no entry of databases has this name"),
+        ("table:", "database: one\n    table:", None),
+        ("table:", "database: three\n    table:", "database: no entry of databases has this name"),
+        (
+            '{schemas: "tenant_%"}',
+            '{schemas: "tenant_%", databases: [one]}\n    database: one',
+            "for_each.databases names",
+        ),
+        ("databases:", 'database: {dsn: "host=c"}\ndatabases:', "databases: expected database or databases, not both"),
+        ("one:", "One:", "databases.One: a database's name has lower case"),
+        ("watches:", "watches:", "watches.applications.database: there are several databases: name the watch's"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_place(old: str, new: str, wrong: str | None) -> None:
+    text = (DATABASES + TEMPLATE).replace(old, new, 1)
+    if wrong is None:
+        assert _config(text).templates["applications"].database == "one"
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        _config(text)
+    (problem,) = refused.value.problems
+    assert wrong in str(problem)
+    assert problem.line
