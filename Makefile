@@ -102,6 +102,9 @@ trace-change: $(READY) ## The path of one change: functions, store jobs, stateme
 bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 25 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests:tools $(BIN)/python -m trigger_cost $(BENCH_ARGS)
 
+bench-tenants: $(READY) ## What 1,000 customers in one daemon cost, in half an hour; BENCH_ARGS="--schemas 200 --mode poll"
+	@PYTHONPATH=tests:tools $(BIN)/python -m bench_tenants $(BENCH_ARGS)
+
 wheel: $(WHEEL) ## Build the wheel into build/wheel
 
 $(WHEEL): pyproject.toml README.md LICENSE $(SOURCES)

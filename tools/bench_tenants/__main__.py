@@ -1,0 +1,309 @@
+"""The command line, and what is measured; see the package's text."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import psutil
+import psycopg
+import yaml
+from bench.sink import Sink, sink
+from bench.site import cpu_of
+from psycopg import sql
+from support.binaries import server_binaries
+from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
+from support.postgres import SETTINGS, create_ats
+
+from cdc_sync.demo.postgres import Server, server
+
+PATIENCE = 900.0
+"""Seconds within which whatever is waited for must happen, on a slow machine too."""
+
+_MASS = 10_000
+"""Applications of the first tenant, all of which change at once."""
+
+_ROWS = 100
+"""Applications of every other one."""
+
+_AT_ONCE = 50
+"""Schemas made in one transaction: each holds locks until its end."""
+
+_CLICKS = 100
+_BETWEEN_CLICKS = 0.05
+_SLOW_ENDPOINT = 0.02
+"""Seconds that the endpoint takes while a neighbour sends."""
+
+_TENANTS = """
+DO $$
+DECLARE n bigint;
+BEGIN
+    FOR n IN {first}..{last} LOOP
+        EXECUTE format('CREATE SCHEMA %I', 'tenant_' || n);
+        EXECUTE format('CREATE TABLE %I.applications (LIKE public.applications INCLUDING ALL)', 'tenant_' || n);
+        EXECUTE format('INSERT INTO %I.applications (id, hellowork_id, status, job_id, created_at, updated_at)
+            SELECT r, %L || r, ''NEW'', ''job'', now(), now() - interval ''1 day'' FROM generate_series(1, %s) r',
+            'tenant_' || n, {prefix} || n || '-', CASE WHEN n = 1 AND {is_first} THEN {mass} ELSE {rows} END);
+    END LOOP;
+END $$
+"""
+
+_SESSIONS = """
+SELECT coalesce(max(n), 0) FROM (
+    SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'cdc-sync' GROUP BY datid) AS each
+"""
+_TRANSACTIONS = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is measured: so many databases of so many schemas each, captured in a mode."""
+
+    databases: int
+    schemas: int
+    mode: str
+
+    @property
+    def tenants(self) -> int:
+        """How many customers."""
+        return self.databases * self.schemas
+
+    @property
+    def names(self) -> list[str]:
+        """The databases' names."""
+        return [f"ats_{number}" for number in range(1, self.databases + 1)]
+
+    def __str__(self) -> str:
+        """For people."""
+        databases = f"{self.databases} databases of " if self.databases > 1 else ""
+        return f"{databases}{self.schemas:,} schemas, {self.mode}"
+
+
+WHOLE = (Shape(1, 1000, "notify"), Shape(1, 1000, "poll"), Shape(50, 20, "notify"))
+"""The shapes that the budgets are about."""
+
+
+def main() -> int:
+    """Measure; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench_tenants", description=__doc__)
+    parser.add_argument("--databases", type=int, default=1, help="how many (%(default)s)")
+    parser.add_argument("--schemas", type=int, help="in each of them; without it, every shape of the budget")
+    parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="capture.mode (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the rest is measured (%(default)s)")
+    given = parser.parse_args()
+    shapes = WHOLE if given.schemas is None else (Shape(given.databases, given.schemas, given.mode),)
+    for shape in shapes:
+        settings = {**SETTINGS, "max_locks_per_transaction": "512", "max_connections": "400"}
+        with (
+            tempfile.TemporaryDirectory(prefix="cdc-sync-tenants-") as folder,
+            server(server_binaries(), settings=settings) as own,
+            sink() as calls,
+        ):
+            Bench(shape, own, calls, Path(folder), given.seconds).run()
+    return 0
+
+
+@dataclass(slots=True)
+class Bench:
+    """One shape on one server."""
+
+    shape: Shape
+    server: Server
+    calls: Sink
+    folder: Path
+    seconds: float
+
+    def run(self) -> None:
+        """Measure everything and print it."""
+        say(f"{self.shape}")
+        self.create()
+        config = self.configure("all", "tenant_%", self.shape.names)
+        say(f"  configuration              {len(config.read_text().splitlines())} lines")
+        if self.shape.mode == "notify":
+            self.install(config)
+        with self.daemon(config) as (daemon, seconds):
+            say(f"  start until all captured   {seconds:.1f} s")
+            self.rest(daemon)
+            among_many = self.clicks(2)
+            say(f"  memory                     {psutil.Process(daemon.pid).memory_info().rss / 1e6:.0f} MB")
+            quiet, took = self.beside_a_mass_change(daemon)
+            say(f"  a neighbour sends {_MASS:,} in  {took:.1f} s; clicks meanwhile {self.described(quiet)}")
+            assert not daemon.events_named("fuse")
+        alone = self.configure("one", r"tenant\_2", self.shape.names[:1])
+        with self.daemon(alone):
+            single = self.clicks(2)
+        ratio = median(among_many) / median(single)
+        say(f"  commit to call             {self.described(among_many)}; alone {self.described(single)}: {ratio:.2f} ×")
+
+    def create(self) -> None:
+        """Make the customers' tables."""
+        with psycopg.connect(self.server.dsn, autocommit=True) as dba:
+            for name in self.shape.names:
+                dba.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        for name in self.shape.names:
+            dsn = self.server.dsn_for(name)
+            create_ats(dsn)
+            with psycopg.connect(dsn, autocommit=True) as ats:
+                for first in range(1, self.shape.schemas + 1, _AT_ONCE):
+                    ats.execute(
+                        sql.SQL(_TENANTS).format(
+                            first=sql.Literal(first),
+                            last=sql.Literal(min(first + _AT_ONCE - 1, self.shape.schemas)),
+                            prefix=sql.Literal(f"{name}-"),
+                            is_first=sql.Literal(name == self.shape.names[0]),
+                            mass=sql.Literal(_MASS),
+                            rows=sql.Literal(_ROWS),
+                        )
+                    )
+                ats.execute("VACUUM ANALYZE")
+
+    def configure(self, name: str, schemas: str, databases: list[str]) -> Path:
+        """Write a configuration with one template."""
+        columns = {
+            "application_id": "hellowork_id",
+            "status": "status",
+            "job_id": "job_id",
+            "created": "created_at",
+            "event_date": "updated_at",
+        }
+        watch: dict[str, Any] = {
+            "for_each": {"schemas": schemas, **({"databases": databases} if len(databases) > 1 else {})},
+            "table": "applications",
+            "key": ["id"],
+            "columns": columns,
+            "capture": {"mode": self.shape.mode, "watermark": "updated_at", "poll_interval": "10s"},
+            "fuse": {"max_changes": 1_000_000},
+        }
+        dsns = {each: {"dsn": self.server.dsn_for(each)} for each in databases}
+        document = {
+            **({"databases": dsns} if len(databases) > 1 else {"database": dsns[databases[0]]}),
+            "hellowork": {"base_url": self.calls.url, "concurrency": 32},
+            "state": {"path": str(self.folder / f"{name}.db")},
+            "admin": {"listen": f"127.0.0.1:{free_port()}"},
+            "log": {"format": "json"},
+            "watches": {"applications": watch},
+        }
+        config = self.folder / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(document, width=110, default_flow_style=None, sort_keys=False))
+        return config
+
+    def install(self, config: Path) -> None:
+        """Install the triggers as a DBA does."""
+        begun = time.monotonic()
+        for name in self.shape.names:
+            chosen = ["--database", name] if len(self.shape.names) > 1 else []
+            command = [*COMMAND, "--config", str(config), "sql", "install", *chosen]
+            made = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=True)
+            with psycopg.connect(self.server.dsn_for(name), autocommit=True) as dba:
+                dba.execute(made.stdout.encode())
+        say(f"  sql install, all of them   {time.monotonic() - begun:.1f} s")
+
+    @contextmanager
+    def daemon(self, config: Path) -> Iterator[tuple[DaemonProcess, float]]:
+        """A daemon that captures every tenant, and the seconds until it did."""
+        port = int(yaml.safe_load(config.read_text())["admin"]["listen"].rpartition(":")[2])
+        begun = time.monotonic()
+        daemon = DaemonProcess(["--config", str(config), "run"], {}, self.folder / config.stem, port, admin_token="")
+        try:
+            daemon.wait_until_ready(PATIENCE)
+            yield daemon, time.monotonic() - begun
+        finally:
+            daemon.stop()
+
+    def rest(self, daemon: DaemonProcess) -> None:
+        """Measure the daemon and its server with nothing to do."""
+        time.sleep(min(self.seconds, 30))
+        process, most = psutil.Process(daemon.pid), 0
+        with psycopg.connect(self.server.dsn, autocommit=True) as ats:
+            postmaster = psutil.Process(ats.info.backend_pid).parent()
+            assert postmaster is not None
+            begun, ours, theirs = time.monotonic(), cpu_of(process.pid), server_cpu(postmaster)
+            transactions = one(ats, _TRANSACTIONS)
+            while time.monotonic() < begun + self.seconds:
+                most = max(most, one(ats, _SESSIONS))
+                time.sleep(1)
+            took = time.monotonic() - begun
+            done = one(ats, _TRANSACTIONS) - transactions
+            ours, theirs = cpu_of(process.pid) - ours, server_cpu(postmaster) - theirs
+        say(f"  sessions of a database     {most} at most")
+        say(f"  at rest, % of a core       daemon {100 * ours / took:.1f}, PostgreSQL {100 * theirs / took:.1f}")
+        say(f"  transactions a second      {done / took:.1f}")
+
+    def clicks(self, tenant: int) -> list[float]:
+        """Milliseconds from COMMIT to the call, of single changes of one tenant."""
+        self.calls.reset()
+        committed: dict[str, int] = {}
+        with psycopg.connect(self.server.dsn_for(self.shape.names[0]), autocommit=True) as ats:
+            for number in range(1, _CLICKS + 1):
+                committed.update(self.click(ats, tenant, number))
+                time.sleep(_BETWEEN_CLICKS)
+        self.calls.wait(_CLICKS, PATIENCE)
+        return self.delays(committed)
+
+    def click(self, ats: psycopg.Connection[Any], tenant: int, number: int) -> dict[str, int]:
+        """Change one application; its id and when that was asked for, in nanoseconds."""
+        table = sql.Identifier(f"tenant_{tenant}", "applications")
+        query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id = %s").format(table)
+        asked = time.monotonic_ns()
+        ats.execute(query, (f"CLICK {asked}", number))
+        return {f"{self.shape.names[0]}-{tenant}-{number}": asked}
+
+    def delays(self, committed: dict[str, int]) -> list[float]:
+        """Milliseconds until the first call of each application."""
+        first: dict[str, int] = {}
+        for call in self.calls.calls():
+            first.setdefault(call.application_id, call.at)
+        return [(first[application_id] - at) / 1e6 for application_id, at in committed.items()]
+
+    def beside_a_mass_change(self, daemon: DaemonProcess) -> tuple[list[float], float]:
+        """The delays of a quiet tenant's clicks while its neighbour sends 10,000, and the seconds which that took."""
+        self.calls.reset(_SLOW_ENDPOINT)
+        committed: dict[str, int] = {}
+        with psycopg.connect(self.server.dsn_for(self.shape.names[0]), autocommit=True) as ats:
+            begun = time.monotonic()
+            ats.execute("UPDATE tenant_1.applications SET status = 'MASS', updated_at = now()")
+            number = 0
+            while number < _ROWS and (number < 10 or self.pending(daemon)):
+                number += 1
+                committed.update(self.click(ats, 3, number))
+                time.sleep(2 * _BETWEEN_CLICKS)
+        self.calls.wait(_MASS + number, PATIENCE)
+        return self.delays(committed), time.monotonic() - begun
+
+    def pending(self, daemon: DaemonProcess) -> int:
+        """How many calls are still to be made."""
+        return sum(watch["pending"] for watch in daemon.report()["watches"])
+
+    def described(self, delays: list[float]) -> str:
+        """Median and 99th percentile."""
+        return f"p50 {median(delays):.1f} ms, p99 {quantiles(delays, n=100)[98]:.0f} ms"
+
+
+def server_cpu(postmaster: psutil.Process) -> float:
+    """Seconds of the server's processes, those that have ended included as far as their parent knows."""
+    ended = postmaster.cpu_times()
+    running = sum(cpu_of(child.pid) for child in postmaster.children())
+    return float(cpu_of(postmaster.pid) + ended.children_user + ended.children_system + running)
+
+
+def one(ats: psycopg.Connection[Any], query: str) -> int:
+    """The one number that a query gives."""
+    row = ats.execute(query.encode()).fetchone()
+    return int(row[0]) if row else 0
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
