@@ -20,8 +20,8 @@ from cdc_sync.core.rows import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
-from cdc_sync.store.errors import AnotherDatabaseError, message, store_error
-from cdc_sync.store.protocol import Lease
+from cdc_sync.store.errors import another_database, store_error
+from cdc_sync.store.protocol import FROM_DATABASE, Lease, hosts_note, identity_note
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
@@ -42,46 +42,59 @@ class Capture(Driver):
     _leases: dict[str, int]
     """The number of this daemon when it took each watch; `_GIVEN_BACK` afterwards."""
 
-    async def bind(self, identity: str) -> None:
-        """Remember, the first time, which database the store belongs to; afterwards insist on it.
+    async def bind(self, identity: str, database: str = "") -> None:
+        """Remember, the first time, which database a configured name stands for; afterwards insist on it.
+
+        Args:
+            identity: the database's.
+            database: its name in the configuration; "" for the section `database`.
 
         Raises:
-            AnotherDatabaseError: the store belongs to another one.
+            AnotherDatabaseError: the name stands for another one.
         """
-        if (bound := await self.note("database")) is None:
-            await self.transact(lambda t: t.run("set_about_first", name="database", value=identity))
-            bound = await self.note("database")
-        if bound != identity:
-            facts = {"store": self.name, "bound": bound, "connected": identity}
-            raise AnotherDatabaseError(message("store-another-database", **facts))
+        note = identity_note(database)
+        if (bound := await self.note(note)) is None:
+            await self.transact(lambda t: t.run("set_about_first", name=note, value=identity))
+            bound = await self.note(note)
+        if bound is not None and bound != identity:
+            raise another_database(self.name, database, bound, identity)
 
-    async def identity(self) -> str | None:
-        """The database that the store belongs to; None if it never met one."""
-        return await self.note("database")
+    async def identity(self, database: str = "") -> str | None:
+        """The database that a configured name stands for; None if it was never met."""
+        return await self.note(identity_note(database))
 
-    async def hosts(self) -> str | None:
-        """Where the database was reached last (`core.findings.Whereabouts`), as text; None if that is not known."""
-        return await self.note("hosts")
+    async def hosts(self, database: str = "") -> str | None:
+        """Where a database was reached last (`core.findings.Whereabouts`), as text; None if that is not known."""
+        return await self.note(hosts_note(database))
 
-    async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
-        """Remember where the database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
+    async def set_hosts(self, hosts: str, instead_of: str | None, database: str = "") -> bool:
+        """Remember where a database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
 
         Another daemon of a shared store may have written its own hosts since.
         """
-        return bool(
-            await self.transact(lambda t: t.count("replace_about", name="hosts", value=hosts, instead_of=instead_of))
-        )
+        facts = {"name": hosts_note(database), "value": hosts, "instead_of": instead_of}
+        return bool(await self.transact(lambda t: t.count("replace_about", **facts)))
 
-    async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
-        """Let the store belong to another database from now on, with these capture positions put in, by watch."""
+    async def rebind(
+        self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]], database: str = ""
+    ) -> None:
+        """Let a configured name stand for another database from now on, with these capture positions, by watch."""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
 
         async def work(transaction: Transaction) -> None:
-            await transaction.run("set_about", name="database", value=identity)
-            await transaction.run("set_about", name="hosts", value=hosts)
+            await transaction.run("set_about", name=identity_note(database), value=identity)
+            await transaction.run("set_about", name=hosts_note(database), value=hosts)
             await transaction.write("set_position", rows)
 
         await self.transact(work)
+
+    async def captured_from(self) -> dict[str, str]:
+        """By watch the name of the database that it was captured from; left out are those of the section `database`."""
+        return dict(await self.ask("captured_from", name=FROM_DATABASE))
+
+    async def set_captured_from(self, watch: str, database: str) -> None:
+        """Remember that a watch is captured from a database of this name: its own, which had another name before."""
+        await self.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
 
     async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
         """Take the watch's lease, if it is free: be the one that records for the watch, as long as this daemon lives.
@@ -173,7 +186,8 @@ class Capture(Driver):
             StoreError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
         batch = replace(batch, shift=self.clock.shift)
-        work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
+        lease, withheld = self._leases.get(rules.watch), list(self.withheld)
+        work = partial(_apply, rules=rules, batch=batch, lease=lease, offer=offer, withheld=withheld)
         if (claims := self.claims) is not None:
             return await _apply_to_shared(self, claims, work, rules.watch, offer)
         # Whatever is claimed is this daemon's, and nobody else writes.
@@ -255,6 +269,7 @@ async def _apply(
     batch: Batch,
     lease: int | None,
     offer: Offer,
+    withheld: list[str],
     unstarted: Mapping[str, int | None],
     claim_as: int | None,
     claims: "Claims | None" = None,
@@ -268,6 +283,7 @@ async def _apply(
         batch: what capture found out.
         lease: this daemon's number when it took the watch; None if it never did.
         offer: what the sender gives, and would take.
+        withheld: see `Driver.withheld`.
         unstarted: the numbers under which this daemon claimed the entries that the offer gives.
         claim_as: this daemon's number, to claim what the offer wants; None to claim nothing.
         claims: see `Driver.claims`.
@@ -308,7 +324,7 @@ async def _apply(
     claimed: list[Entry] = []
     now = batch.now
     if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
-        claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing)
+        claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing, withheld)
     return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True)
 
 

@@ -45,9 +45,9 @@ class Delivery(Driver):
             probing: the endpoints whose call is to find out whether they work. There the least attempted come first,
                 so a few at the head, whose calls fail alone, do not stand for all.
         """
-        claims = self.claims
+        claims, withheld = self.claims, list(self.withheld)
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
-            entries = await self.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
+            entries = await self.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing, withheld))
             if claims is not None:
                 claims.add(entries, daemon)
         return entries
@@ -81,8 +81,9 @@ class Delivery(Driver):
         return claims is None or claims.holds(entry)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
-        """Every endpoint's health, and when its next entry is due."""
-        rows = await self.separately(lambda t: t.rows("endpoints"))
+        """Every endpoint's health, and when its next entry is due that is not withheld."""
+        withheld = list(self.withheld)
+        rows = await self.separately(lambda t: t.rows("endpoints", withheld=withheld))
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 
@@ -98,11 +99,12 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     horizon: int,
     wanted: Mapping[str, int],
     probing: Collection[str],
+    withheld: list[str],
 ) -> list[Entry]:
-    """See `Delivery.claim`."""
+    """See `Delivery.claim`, and `Driver.withheld`."""
     rows: list[tuple[Any, ...]] = []
     for endpoint, limit in wanted.items():
-        known = {"endpoint": endpoint, "now": now, "latest": now + horizon, "daemon": daemon}
+        known = {"endpoint": endpoint, "now": now, "latest": now + horizon, "daemon": daemon, "withheld": withheld}
         known["probing"] = probes = endpoint in probing
         since = 0 if claims is None or probes else claims.since(endpoint, now)
         found = await transaction.rows("due", **known, since=since, limit=limit)

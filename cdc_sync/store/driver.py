@@ -4,7 +4,7 @@ The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this
 thread, from beginning to end without suspending it; the PostgreSQL store awaits its server.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cdc_sync.store.clock import Clock
@@ -63,6 +63,7 @@ class Driver(Protocol):
         moves: how often another server answered than before, or the same after a restart. What was committed last may
             be missing there.
         wake: called when another process may have left entries due, as far as that is heard of.
+        withheld: the watches of which nothing is claimed: it is not known yet whether their database is the right one.
         claims: this daemon's claims on a shared store; None if one daemon has the store, and whatever is claimed there.
     """
 
@@ -70,6 +71,7 @@ class Driver(Protocol):
     clock: Clock
     moves: int
     wake: Callable[[], None]
+    withheld: Collection[str]
     claims: "Claims | None"
 
     async def transact(self, work: Work[T]) -> T:

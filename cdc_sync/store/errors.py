@@ -72,25 +72,33 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
     return findings or [_finding("store-watches", "ok", "all-configured")]
 
 
-def check_identity(bound: str | None, found: str, why_not: str | None = None) -> Finding:
+def check_identity(bound: str | None, found: str, why_not: str | None = None, database: str = "") -> Finding:
     """The finding about whose database the store belongs to.
 
     Args:
         bound: the identity that the store remembers; None if it remembers none yet.
         found: the database's.
         why_not: why it is another database though the identity is the same; None if it is not.
+        database: its name in the configuration.
     """
     if bound is None:
         return _finding("identity", "ok", "unbound", found=found)
     if bound == found and why_not is None:
         return _finding("identity", "ok", "bound", found=found)
-    another = _finding("identity", "failed", "another", bound=bound, found=found)
+    another = _finding("identity", "failed", "another", bound=bound, found=found, **keys(database))
     return another if why_not is None else replace(another, message=why_not)
 
 
-def elsewhere(identity: str, before: Whereabouts, now: Whereabouts) -> str:
+def keys(database: str) -> dict[str, str]:
+    """What messages about a configured database say to correct, and to run: "" is the section `database`."""
+    if not database:
+        return {"dsn": "database.dsn", "adopt": "cdc-sync adopt-database"}
+    return {"dsn": f"databases.{database}.dsn", "adopt": f"cdc-sync adopt-database {database}"}
+
+
+def elsewhere(identity: str, before: Whereabouts, now: Whereabouts, database: str = "") -> str:
     """Why a database of the store's identity is taken for another one."""
-    return message("store-another-database/elsewhere", identity=identity, before=before, now=now)
+    return message("store-another-database/elsewhere", identity=identity, before=before, now=now, **keys(database))
 
 
 def usable(store: str, version: int, newest: int) -> Finding:
@@ -106,3 +114,32 @@ class AnotherDatabaseError(StoreError):
 
     def __init__(self, message: str) -> None:
         super().__init__("store-another-database", message)
+
+
+class WatchMovedError(AnotherDatabaseError):
+    """What the store knows of a watch is from another database than the watch's."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = "watch-moved"
+
+
+def another_database(store: str, database: str, bound: str, connected: str) -> AnotherDatabaseError:
+    """The error that a configured database is not the one that the store knows by its name."""
+    facts = {"store": store, "bound": bound, "connected": connected, **keys(database)}
+    return AnotherDatabaseError(message("store-another-database", **facts))
+
+
+def watch_moved(watch: str, was: str, database: str, bound: str, connected: str) -> WatchMovedError:
+    """The error that a watch's database is another one than the one that the watch was captured from.
+
+    Args:
+        watch: the watch.
+        was: the name of the database that it was captured from.
+        database: the name of the one that is configured.
+        bound: the identity of the first.
+        connected: that of the second.
+    """
+    names = {"was": was or "database", "database": database or "database"}
+    facts = {"watch": watch, "bound": bound, "connected": connected, **names, "adopt": keys(database)["adopt"]}
+    return WatchMovedError(message("watch-moved", **facts))

@@ -19,6 +19,20 @@ def not_reported(_: float) -> None:
     """Nobody needs to hear of it."""
 
 
+FROM_DATABASE = "database"
+"""The capture position that names the database a watch is captured from; the section `database` has no name."""
+
+
+def identity_note(database: str) -> str:
+    """The note of a configured database's identity; "" is the section `database`, as stores of 0.1.0 have it."""
+    return f"database {database}" if database else "database"
+
+
+def hosts_note(database: str) -> str:
+    """The note of where it was reached."""
+    return f"hosts {database}" if database else "hosts"
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is wrong now, since when, and how it is repaired."""

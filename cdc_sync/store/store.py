@@ -12,7 +12,7 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
   many as calls may be under way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cdc_sync.store.capture import Capture
 from cdc_sync.store.delivery import Delivery
@@ -27,4 +27,5 @@ class Store(Capture, Delivery, Operation, Report):
         self.name = name
         self.moves = 0
         self.wake: Callable[[], None] = lambda: None
+        self.withheld: Collection[str] = ()
         self._leases = {}

@@ -115,6 +115,9 @@ ON CONFLICT (watch, name) DO UPDATE SET value = excluded.value;
 -- name: positions
 SELECT name, value FROM @position WHERE watch = :watch;
 
+-- name: captured_from
+SELECT watch, value FROM @position WHERE name = :name AND value <> '';
+
 -- name: add_history(at bigint, watch text, application_id text, event text, detail text)
 INSERT INTO @history (at, watch, application_id, event, detail)
 SELECT x.at, x.watch, x.application_id, x.event, x.detail FROM @rows;
@@ -152,7 +155,9 @@ ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
 -- name: endpoints
 SELECT e.endpoint, e.health,
        (SELECT o.due_at FROM @outbox o
-         WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = e.endpoint ORDER BY o.due_at LIMIT 1)
+         WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = e.endpoint
+           AND NOT (o.watch @in(withheld))
+         ORDER BY o.due_at LIMIT 1)
   FROM @endpoint e;
 
 -- name: in_state

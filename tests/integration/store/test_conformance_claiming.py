@@ -450,3 +450,37 @@ class TestEndpoints:
         await settle(store, a1=0)
 
         assert await store.endpoints() == {ENDPOINT: (paused, NOW)}
+
+
+class TestWithheld:
+    """A watch whose database was not recognised yet."""
+
+    async def test_its_entries_are_claimed_by_nobody_until_it_is(self, store: Store) -> None:
+        for watch in ("one", "other"):
+            await adopt(store, "a1", "a2", watch=watch)
+            await observe(store, an_observation("a1", "hired"), rules=some_rules(watch))
+        store.withheld = {"one"}
+
+        assert [entry.watch for entry in await claim(store)] == ["other"]
+        _, due_at = (await store.endpoints())[ENDPOINT]
+        assert due_at is None, "nobody waits for it"
+        offer = Offer(wanted={ENDPOINT: 9}, horizon=HORIZON)
+        batch = a_batch(an_observation("a2", "hired"))
+        applied = await store.apply(some_rules("other"), batch, offer)
+        assert [(entry.watch, entry.application_id) for entry in applied.claimed] == [("other", "a2")]
+
+        store.withheld = ()
+        assert [entry.watch for entry in await claim(store)] == ["one"]
+
+    async def test_nor_by_a_probe(self, store: Store) -> None:
+        for watch in ("one", "other"):
+            await adopt(store, "a1", watch=watch)
+            await observe(store, an_observation("a1", "hired"), rules=some_rules(watch))
+        (entry,) = [each for each in await claim(store) if each.watch == "other"]
+        await lose_answer(store, entry)
+        await store.release_claims()
+        store.withheld = {"one"}
+
+        probed = await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, {ENDPOINT})
+
+        assert [entry.watch for entry in probed] == ["other"], "though it has more attempts"

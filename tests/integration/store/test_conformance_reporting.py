@@ -88,6 +88,27 @@ class TestIdentity:
         assert await store.hosts() == "db-2"
         assert await store.positions(WATCH) == {"replica": ""}
 
+    async def test_it_remembers_each_configured_database_by_its_name(self, store: Store) -> None:
+        await store.bind("7312/ats")
+        await store.set_hosts("db-1", None)
+        assert (await store.identity("main"), await store.hosts("main")) == (None, None)
+        await store.bind("8000/other", "main")
+        await store.set_hosts("db-2", None, "main")
+        assert (await store.identity(), await store.hosts()) == ("7312/ats", "db-1")
+        assert (await store.identity("main"), await store.hosts("main")) == ("8000/other", "db-2")
+
+        with pytest.raises(AnotherDatabaseError, match=r"Correct databases\.main\.dsn; .* adopt-database main`"):
+            await store.bind("7312/ats", "main")
+        await store.rebind("7312/ats", "db-1", {}, "main")
+        await store.bind("7312/ats", "main")
+
+    async def test_it_remembers_from_which_database_a_watch_is_captured(self, store: Store) -> None:
+        assert await store.captured_from() == {}
+        await store.set_captured_from(WATCH, "main")
+        assert await store.captured_from() == {WATCH: "main"}
+        await store.set_captured_from(WATCH, "")
+        assert await store.captured_from() == {}, "the section `database` has no name"
+
 
 async def test_a_store_written_by_a_newer_version_is_refused(
     store: Store, backend: Backend, open_store: OpenStore

@@ -236,11 +236,11 @@ UPDATE @outbox AS o SET claimed_by = :daemon
        SELECT ctid
          FROM (SELECT ctid FROM @outbox
                 WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
-                  AND due_at BETWEEN :since AND :now
+                  AND due_at BETWEEN :since AND :now AND NOT (watch @in(withheld))
                   AND (NOT :probing
                        OR attempts = (SELECT min(attempts) FROM @outbox
                                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
-                                         AND due_at <= :now))
+                                         AND due_at <= :now AND NOT (watch @in(withheld))))
                 ORDER BY due_at
                 LIMIT :limit
                   FOR UPDATE SKIP LOCKED) AS due
@@ -248,6 +248,7 @@ UPDATE @outbox AS o SET claimed_by = :daemon
        SELECT ctid
          FROM (SELECT ctid FROM @outbox
                 WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
+                  AND NOT (watch @in(withheld))
                 ORDER BY due_at
                 LIMIT :limit
                   FOR UPDATE SKIP LOCKED) AS due_by_a_wrong_clock

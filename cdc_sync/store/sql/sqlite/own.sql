@@ -107,9 +107,11 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
        attempts, first_attempt_at, not_found_since, reason
   FROM @outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+   AND NOT (watch @in(withheld))
    AND (NOT :probing
         OR attempts = (SELECT min(attempts) FROM @outbox
-                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now))
+                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+                          AND NOT (watch @in(withheld))))
  ORDER BY due_at LIMIT :limit)
 UNION ALL
 SELECT * FROM (
@@ -117,6 +119,7 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
        attempts, first_attempt_at, not_found_since, reason
   FROM @outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
+   AND NOT (watch @in(withheld))
  ORDER BY due_at LIMIT :limit)
  LIMIT :limit;
 
