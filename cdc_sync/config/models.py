@@ -613,8 +613,8 @@ class State(Section):
         path: The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is
             in the folder that the systemd unit sets up.
         dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the
-            default: database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants --store` print
-            what the DBA runs.
+            default: the ATS's database, in the schema cdc_sync; required where there are several. `cdc-sync sql install
+            --store` and `sql grants --store` print what the DBA runs.
         history: How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than
             a million events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is what
             changes are measured against.
@@ -695,7 +695,7 @@ class Config(Section):
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )
     hellowork: HelloWork = Field(default_factory=HelloWork)
-    state: State = Field(default_factory=State)
+    state: State = Field(default_factory=State, validate_default=True)
     watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
         json_schema_extra={"additionalProperties": False}
     )
@@ -712,6 +712,14 @@ class Config(Section):
         if databases and info.data.get("database", Database()) != Database():
             raise mistake("database-and-databases")
         return databases
+
+    @field_validator("state")
+    @classmethod
+    def _store_is_somewhere(cls, state: State, info: ValidationInfo) -> State:
+        known = info.data.get("databases", {})
+        if state.backend == "postgres" and state.dsn is None and len(known) > 1:
+            raise mistake("store-of-several", path=("dsn",), known=", ".join(known))
+        return state
 
     @field_validator("watches")
     @classmethod
@@ -750,6 +758,15 @@ class Config(Section):
     def all_databases(self) -> Mapping[str, Database]:
         """Every database by its name; the section `database` is called ""."""
         return self.databases or {"": self.database}
+
+    def of_database(self, name: str) -> "Config":
+        """The same with the watches of one database alone, whose section is in `database` too, whatever its name."""
+        if not self.databases:
+            return self
+        section = self.databases[name]
+        watches = {watch: each for watch, each in self.watches.items() if self.database_name(watch) == name}
+        config = self.model_copy(update={"database": section, "databases": {name: section}})
+        return config.with_watches(watches, self.templates)
 
     def with_watches(self, watches: Mapping[str, Watch], templates: Mapping[str, Watch]) -> "Config":
         """The same configuration with other watches; see `config.tenants`."""

@@ -13,9 +13,12 @@ and only the server can end it then. Whatever the role or the database sets, unl
 Without effect on a unix socket are the first two. Behind a pooler they are about the pooler's connections.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+if TYPE_CHECKING:
+    from cdc_sync.config.models import Config
 
 ANSWERS_WITHIN = 300.0
 """Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
@@ -67,6 +70,23 @@ def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
     """
     others = (1, 1 + POOL_SIZE) if shares_store else (0, 0)
     return Sessions(2 + others[0], 1 + pool + others[1])
+
+
+def sessions_at_server(config: "Config", database: str) -> Sessions:
+    """What a configuration needs of the server that one of its databases is on.
+
+    Databases are on one server if their connection strings name the same host and port.
+    """
+    shares_store = config.state.backend == "postgres" and config.state.dsn is None
+    here = _server(config.all_databases[database].dsn.get_secret_value())
+    pools = [each.pool for each in config.all_databases.values() if _server(each.dsn.get_secret_value()) == here]
+    needed = [sessions_needed(pool, shares_store=shares_store) for pool in pools]
+    return Sessions(sum(each.least for each in needed), sum(each.most for each in needed))
+
+
+def _server(dsn: str) -> tuple[object, ...]:
+    settings = conninfo_to_dict(dsn)
+    return tuple(settings.get(name) for name in ("service", "host", "hostaddr", "port"))
 
 
 def completed(dsn: str, application_name: str) -> str:

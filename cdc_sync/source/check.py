@@ -16,7 +16,7 @@ from contextlib import aclosing
 import psycopg
 
 from cdc_sync.config import Config
-from cdc_sync.config.sessions import sessions_needed
+from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.source.check_watch import check_left_over, check_watch, found
@@ -39,15 +39,20 @@ _PROCESS = "SELECT pg_backend_pid()"
 
 
 async def check_database(
-    config: Config, clock: Callable[[], int], tell: Tell, read: Mapping[str, str] | None = None
+    config: Config,
+    clock: Callable[[], int],
+    tell: Tell,
+    read: Mapping[str, str] | None = None,
+    sessions: Sessions | None = None,
 ) -> str | None:
-    """Tell of everything about the ATS's database.
+    """Tell of everything about a database of the ATS.
 
     Args:
-        config: the configuration.
+        config: the configuration, as `Config.of_database` gives it.
         clock: this machine's, in milliseconds since the epoch.
         tell: takes each finding.
         read: the replica position that the store has, by watch.
+        sessions: what the daemon takes of the server; None if that is for this database alone.
 
     Returns the database's identity; None if it cannot be reached.
     """
@@ -65,7 +70,7 @@ async def check_database(
             tell(found("connection/made", database=facts.database, user=facts.user, shown=shown))
             tell(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
             tell(await _session(connection, other))
-            tell(await _connections(connection, config))
+            tell(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             tell(await _clock(connection, clock))
             stuck = noticed(config) if facts.in_recovery else {}
             for name in stuck:
@@ -114,10 +119,8 @@ async def _session(connection: Connection, other: Connection) -> Finding:
     return found("session/direct" if connection.info.backend_pid in ours else "session/pooled")
 
 
-async def _connections(connection: Connection, config: Config) -> Finding:
+async def _connections(connection: Connection, needed: Sessions) -> Finding:
     """Whether the limits of the role, the database and the server leave the daemon what it needs."""
-    shares_store = config.state.backend == "postgres" and config.state.dsn is None
-    needed = sessions_needed(config.database.pool, shares_store=shares_store)
     async with asking_shortly(connection, "asking how many connections there are"):
         ((name, more, limit, has, role, is_servers),) = await rows_of(
             connection, catalog("limits"), {"most": needed.most}

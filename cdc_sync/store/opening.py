@@ -110,19 +110,27 @@ async def _opened(config: Config, *, read_only: bool, upgrading: Upgrading = not
 
 def store_dsn(config: Config) -> str:
     """Where the store of backend postgres is."""
-    return (config.state.dsn or config.database.dsn).get_secret_value()
+    (ats, *_) = config.all_databases.values()  # without state.dsn there is no other one
+    return (config.state.dsn or ats.dsn).get_secret_value()
 
 
 def tables_beside(config: Config) -> list[QualifiedName]:
-    """The watched tables that are in the store's database: none if state.dsn names another."""
-    if config.state.dsn is not None:
-        dsns = (dsn.get_secret_value() for dsn in (config.state.dsn, config.database.dsn))
-        named = {str(conninfo_to_dict(dsn).get("dbname", "")) for dsn in dsns}
-        # Where a name is not known, the tables are looked for.
-        if len({name for name in named if name and UNRESOLVED not in name}) > 1:
-            return []
-    watches = config.watches.values()
+    """The watched tables that are in the store's database: none of a database that has another name."""
+    store = _database_in(store_dsn(config))
+    # Where a name is not known, the tables are looked for.
+    beside = {
+        name
+        for name, section in config.all_databases.items()
+        if len({store, _database_in(section.dsn.get_secret_value())} - {""}) < 2  # noqa: PLR2004 - two names
+    }
+    watches = [watch for name, watch in config.watches.items() if config.database_name(name) in beside]
     return [table for watch in watches for table in (watch.table, *(each.table for each in watch.related))]
+
+
+def _database_in(dsn: str) -> str:
+    """The database that a DSN names; "" if it is not known."""
+    name = str(conninfo_to_dict(dsn).get("dbname", ""))
+    return "" if UNRESOLVED in name else name
 
 
 def place_of(config: Config) -> str:

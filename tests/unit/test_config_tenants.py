@@ -4,6 +4,7 @@ import pytest
 
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.problems import Mistake
+from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, expanded
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
@@ -163,3 +164,30 @@ def test_what_is_wrong_is_said_at_its_place(old: str, new: str, wrong: str | Non
     (problem,) = refused.value.problems
     assert wrong in str(problem)
     assert problem.line
+
+
+def test_a_configuration_of_one_of_several_databases() -> None:
+    text = DATABASES + TEMPLATE.replace("table:", "database: one\n    table:", 1)
+    tenants = {"applications": [Tenant("one", "a"), Tenant("two", "b")]}
+    config, _ = expanded(_config(text), tenants, lambda _: "a key")
+    of_two = config.of_database("two")
+    assert list(of_two.watches) == ["applications@two.b"]
+    assert of_two.database_of("applications@two.b") == of_two.database == config.databases["two"]
+    assert list(of_two.all_databases) == ["two"]
+    alone = _config('database: {dsn: "host=c"}' + TEMPLATE)
+    assert alone.of_database("") is alone
+
+
+def test_the_store_of_several_databases_has_a_place_of_its_own() -> None:
+    text = DATABASES + TEMPLATE.replace("table:", "database: one\n    table:", 1) + "state: {backend: postgres}\n"
+    with pytest.raises(ConfigurationError) as refused:
+        _config(text)
+    (problem,) = refused.value.problems
+    assert "state.dsn: there are several databases (one, two): say which one holds the store" in str(problem)
+    assert "host=s" in _config(text.replace("postgres}", 'postgres, dsn: "host=s"}')).state.dsn.get_secret_value()  # type: ignore[union-attr]
+
+
+def test_databases_of_one_server_take_their_sessions_together() -> None:
+    databases = 'databases: {a: {dsn: "host=x dbname=a"}, b: {dsn: "host=x dbname=b", pool: 1}, c: {dsn: "host=y"}}\n'
+    config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
+    assert [sessions_at_server(config, name) for name in "abc"] == [Sessions(4, 7), Sessions(4, 7), Sessions(2, 5)]
