@@ -9,7 +9,7 @@ import typer
 
 from cdc_sync.admin.report import facts
 from cdc_sync.cli.console import print_table, print_text, text, words
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import is_paused
@@ -21,6 +21,8 @@ from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_told_otherwise, why_held
 from cdc_sync.pipeline.plan import plan as make_plan
 from cdc_sync.pipeline.watch import connect
+from cdc_sync.source.errors import SourceError
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.operation import EXAMPLES
 from cdc_sync.store.store import Store
 
@@ -42,7 +44,18 @@ def plan(
 ) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = configured(context)
-    found, notes = asyncio.run(_plan(config, chosen(config, watch)))
+    found, notes, failed = asyncio.run(_plan(config, chosen(config, watch)))
+    for line in failed:
+        say(line, err=True)
+    _show(found, notes, limit, every=every, as_json=as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show(
+    found: Sequence[dict[str, Any]], notes: Sequence[str], limit: int | None, *, every: bool, as_json: bool
+) -> None:
+    """Print what was found."""
     limit = None if every else limit
     if as_json:
         # What makes no call comes last: a limit is for what would be sent.
@@ -82,18 +95,30 @@ def _cells(item: dict[str, Any]) -> tuple[object, ...]:
     return item["watch"], item["application_id"], item["when"], because, *states, item["due_at"]
 
 
-async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    found: list[dict[str, Any]] = []
+async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """What would be sent, notes, and what is missing since one of several databases cannot be used."""
+    found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
     # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
     async with opened_store(config, dry_run=True) as store:
         paused = await store.paused()
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
         for name in names:
-            news = await _differences(config, name, store, notes)
+            if (database := config.database_name(name)) in down:
+                failed.append(f"{name}: its database {database} cannot be used either")
+                continue
+            try:
+                news = await _differences(config, name, store, notes)
+            except (SourceError, AnotherDatabaseError) as error:
+                if len(config.all_databases) == 1:
+                    raise
+                failed.append(f"{name}: {error}")
+                if not isinstance(error, SourceError) or error.kind == "unreachable":
+                    down.add(database)
+                continue
             replaced = {each.application_id for each in news if each.action not in {"skip", "confirm-deletion"}}
             entries = [each for each in await _waiting(store, name) if each.application_id not in replaced]
             found += [_item(name, each, paused, store.clock.for_people()) for each in (*entries, *news)]
-    return found, notes
+    return found, notes, failed
 
 
 async def _waiting(store: Store, name: str) -> list[Planned]:
@@ -111,7 +136,9 @@ async def _waiting(store: Store, name: str) -> list[Planned]:
 
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[Planned]:
-    parts = make_parts(config, name, make_database(config, store), lambda _: None, dry_run=True)
+    parts = make_parts(
+        config, name, make_database(config, config.database_name(name), store), lambda _: None, dry_run=True
+    )
     rules, positions = parts.rules, await store.positions(name)
     first, most = not await is_adopted(store, name), rules.fuse.max_changes
     before = None if first else before_edit(positions, rules.status)

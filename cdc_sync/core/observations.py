@@ -146,10 +146,11 @@ class LoopsMove(Event):
 
 
 class WatchConnected(WatchEvent):
-    """The watch's database is reached, its lock is held."""
+    """The watch's database is reached, its lock is held. `database` is its name, if there are several."""
 
     mode: str
     server_version: int
+    database: str | None = None
 
 
 class CaptureStarted(WatchEvent):
@@ -160,13 +161,14 @@ class WatchLost(WatchEvent):
     """The watch's database cannot be used. Reported when the reason changes, not at each try.
 
     `code` names what is wrong; docs/operations.md has the codes. `repeated` tells that another watch has just reported
-    the same of the database that they share.
+    the same of the database that they share; `database` is its name, if there are several.
     """
 
     message: str
     misconfigured: bool
     code: str | None = None
     repeated: bool = False
+    database: str | None = None
 
 
 class WatchStandsBy(WatchEvent):

@@ -48,6 +48,7 @@ from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Obse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
+from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker, refused_by_system
 from cdc_sync.delivery.client import Caller, Client
@@ -55,12 +56,12 @@ from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, ungrouped
 from cdc_sync.listening import allow_all_descriptors
-from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nothing
+from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nobody, nothing
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.errors import AnotherDatabaseError, keys
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.store import Store
 
@@ -157,9 +158,11 @@ async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -
             observe(one)
 
 
-def make_database(config: Config, store: Store, recognised: Callable[[], None] = nothing) -> Database:
-    """The ATS's database as configured; nothing is connected yet."""
-    return Database(config.database.dsn.get_secret_value(), store, config.database.pool, recognised=recognised)
+def make_database(config: Config, name: str, store: Store, recognised: Callable[[str], None] = nobody) -> Database:
+    """A database of the ATS as configured; nothing is connected yet."""
+    section, is_only = config.all_databases[name], len(config.all_databases) == 1
+    dsn = section.dsn.get_secret_value()
+    return Database(dsn, store, section.pool, name, recognised=recognised, is_only=is_only)
 
 
 def make_parts(
@@ -200,8 +203,10 @@ class Reread:
 def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
     """What stands in the way of using a configuration in place of the present one, a line for each key."""
     before, after = _of_the_process(now), _of_the_process(then)
+    (name, *_) = then.all_databases
+    shown = {"database.dsn": keys(name)["dsn"]}
     return tuple(
-        f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"
+        f"{shown.get(key, key)} cannot be changed while the daemon runs: restart it for that, or write the present value again"
         for key in before
         if before[key] != after[key]
     )
@@ -211,9 +216,10 @@ def _of_the_process(config: Config) -> dict[str, object]:
     """What only a restart can change: the store and the address belong to the process."""
     state = config.state
     shares_database = state.backend == "postgres" and state.dsn is None
+    (database, *_) = config.all_databases.values()
     return {
         **{f"state.{key}": getattr(state, key) for key in ("backend", "path", "dsn")},
-        "database.dsn": config.database.dsn if shares_database else None,
+        "database.dsn": database.dsn if shares_database else None,
         "admin.listen": config.admin.listen,
     }
 
@@ -231,13 +237,13 @@ class _Daemon:
     _store: Store = field(init=False)
     _caller: Client | Rehearsal = field(init=False)
     _sender: Sender = field(init=False)
+    _gate: Gate = field(init=False)
     _watches: RunningWatches = field(init=False)
     _admin: AdminServer = field(init=False)
     _pruning: Job = field(init=False)
     _conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _metrics: EventMetrics = field(default_factory=EventMetrics)
     _pulse: Pulse = field(default_factory=Pulse)
-    _bound: asyncio.Event = field(default_factory=asyncio.Event)
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: str = ""
 
@@ -257,7 +263,8 @@ class _Daemon:
         return {
             events.ClockSkewed: self._clock_was_set,
             events.ClockAgrees: self._clock_was_set,
-            events.WatchConnected: lambda _: self._bound.set(),
+            events.WatchConnected: lambda event: self._gate.recognise(event.watch),
+            events.WatchLost: lambda event: self._gate.lost(event.watch, event.code),
         }
 
     def _fold(self, event: Event) -> None:
@@ -286,10 +293,11 @@ class _Daemon:
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
             self._sender = make_sender(config, store, self._caller, self._emit, progressed)
             store.wake = self._sender.look
+            self._gate = Gate(store, self._sender.look)
             # Where several daemons share a store, each delivers, also one that waits for its turn to capture.
-            recognised = self._bound.set if config.state.backend == "postgres" else nothing
+            recognised = self._gate.recognise if config.state.backend == "postgres" else nobody
             database = partial(make_database, store=store, recognised=recognised)
-            self._watches = RunningWatches(self._worker, database, self._emit)
+            self._watches = RunningWatches(self._worker, database, self._gate, self._emit)
             self._admin = AdminServer(
                 config,
                 store,
@@ -346,7 +354,7 @@ class _Daemon:
                 self._emit(events.DaemonStopping(self._stop, self._sender.under_way))
                 await end(watches.tasks)
                 self._sender.stop()
-                await asyncio.wait(lasting[:1], timeout=GRACE if self._bound.is_set() else 0)
+                await asyncio.wait(lasting[:1], timeout=GRACE if self._gate.any.is_set() else 0)
         finally:
             await end([*watches.tasks, *lasting])
         raise_failures([*watches.tasks, *lasting])
@@ -391,8 +399,8 @@ class _Daemon:
             await self._caller.use(*client_settings(config))
 
     async def _send(self) -> None:
-        """Send, once it is known that the database is the one that the store belongs to."""
-        await self._bound.wait()
+        """Send, once it is known that a database is the one that the store belongs to."""
+        await self._gate.any.wait()
         while not await follow_pauses(self._sender, self._store):  # noqa: ASYNC110 - what is read is elsewhere
             await asyncio.sleep(LOOK)
         await self._sender.run()
@@ -507,18 +515,8 @@ async def run_once(
         await tell_of_unconfigured(config, store, emit)
         for acted in [] if dry_run else await store.take_actions():
             emit(acted)
-        database = make_database(config, store)
-        lost = 0
-        for name in config.watches:
-            try:
-                await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
-            except (SourceError, OSError) as failure:
-                error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
-                lost += 1
-                if lost == len(config.watches):
-                    raise error from None
-                emit(events.WatchLost(name, str(error), error.kind == "misconfigured", error.code))
         sender = make_sender(config, store, caller, emit)
+        lost = await _catch_up_all(config, store, sender, emit, dry_run=dry_run)
         sender.pause(await store.paused())
         following = asyncio.create_task(regularly(lambda: follow_pauses(sender, store), LOOK))
         try:
@@ -534,6 +532,36 @@ async def run_once(
         pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
         failed = bool(lost or refused or calls["retry"] or calls["dead"])
         return OnceResult(calls, failed, pending, held, dead)
+
+
+async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Observe, *, dry_run: bool) -> int:
+    """Catch up with every watch; returns how many cannot work. What may not be sent is withheld.
+
+    Raises:
+        SourceError: there is no other one that can.
+        AnotherDatabaseError: there is no other database.
+    """
+    gate, databases = (
+        Gate(store, sender.look),
+        {name: make_database(config, name, store) for name in config.all_databases},
+    )
+    if len(databases) > 1:
+        await gate.use(config, ())
+    lost = 0
+    for name in config.watches:
+        database = databases[config.database_name(name)]
+        try:
+            await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
+            gate.recognise(name)
+        except (SourceError, OSError, AnotherDatabaseError) as failure:
+            error = refused_by_system(failure) if isinstance(failure, OSError) else failure
+            lost += 1
+            if lost == len(config.watches) or (isinstance(error, AnotherDatabaseError) and database.is_only):
+                raise error from None
+            wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
+            emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
+            gate.lost(name, error.code)
+    return lost
 
 
 async def _catch_up(parts: WatchParts) -> None:

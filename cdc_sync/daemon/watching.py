@@ -10,6 +10,7 @@ from cdc_sync.config.models import watch_rules
 from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
+from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.pipeline.capture import Capture, ChangedError
@@ -63,7 +64,7 @@ class WatchWorker:
         """Work for ever; a database or a store that cannot be used, or a system that refuses, is waited for.
 
         Raises:
-            AnotherDatabaseError: nothing may be sent from this database.
+            AnotherDatabaseError: nothing may be sent from this database, and it is the only one.
         """
         READS.set(self._reads)
         try:
@@ -81,7 +82,7 @@ class WatchWorker:
                     await self._work()
                 continue
             except (SourceError, StoreError, OSError) as error:
-                if isinstance(error, AnotherDatabaseError):
+                if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
                     raise
                 failure: Exception = error
             except ChangedError:
@@ -115,10 +116,12 @@ class WatchWorker:
             if message != self._lost:
                 observe(events.WatchStandsBy(name, message))
             self._lost = message
-        elif isinstance(failure, SourceError):
+        elif isinstance(failure, SourceError | AnotherDatabaseError):
             if message != self._lost:
-                said, self._parts.database.said = failure is self._parts.database.said, failure
-                observe(events.WatchLost(name, message, failure.kind == "misconfigured", failure.code, said))
+                database = self._parts.database
+                said, database.said = failure is database.said, failure
+                wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
+                observe(events.WatchLost(name, message, wrong, failure.code, said, database.shown_name))
             self._lost = message
         elif not self._store_failed:
             self._store_failed = True
@@ -217,14 +220,17 @@ class RunningWatches:
 
     Attributes:
         worker: makes a watch's worker.
-        database: makes the database that all of them share, anew only if it is another one.
+        database: makes the database of a name, which its watches share; anew only if its section is another one.
+        gate: lets calls of the watches of such a database go out once it is recognised.
         observe: told of watches that end.
     """
 
     worker: Callable[[Config, str, Database], WatchWorker]
-    database: Callable[[Config], Database]
+    database: Callable[[Config, str], Database]
+    gate: Gate
     observe: events.Observe
-    _used: tuple[object, Database] | None = field(default=None, init=False)
+    _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
+    """Of each database its section, and what its watches share."""
     _running: dict[str, tuple[asyncio.Task[None], WatchWorker, object]] = field(default_factory=dict, init=False)
     """Of each watch its task, its worker, and everything that it depends on."""
 
@@ -244,18 +250,27 @@ class RunningWatches:
         Raises:
             BaseExceptionGroup: what a watch failed with while it was ended.
         """
-        wanted = {name: (config.database, watch, watch_rules(config, name)) for name, watch in config.watches.items()}
+        wanted = {
+            name: (config.database_name(name), config.database_of(name), watch, watch_rules(config, name))
+            for name, watch in config.watches.items()
+        }
         before = {name: task for name, (task, _, used) in self._running.items() if wanted.get(name) != used}
         await end(before.values())
         raise_failures(before.values())
         for name in before:
             del self._running[name]
             self.observe(events.WatchEnded(name, for_good=name not in wanted))
-        if self._used is None or self._used[0] != config.database:
-            self._used = config.database, self.database(config)
+        kept = {name: self._databases.get(name) for name in config.all_databases}
+        self._databases = {
+            name: used if used is not None and used[0] == section else (section, self.database(config, name))
+            for (name, section), used in zip(config.all_databases.items(), kept.values(), strict=True)
+        }
+        for _, database in self._databases.values():
+            database.is_only = len(self._databases) == 1
+        await self.gate.use(config, {name for name, used in self._databases.items() if used is kept[name]})
         fresh = [name for name in wanted if name not in self._running]
         for name in fresh:
-            worker = self.worker(config, name, self._used[1])
+            worker = self.worker(config, name, self._databases[config.database_name(name)][1])
             task = asyncio.create_task(worker.run(), name=f"watch {name}")
             self._running[name] = task, worker, wanted[name]
         return events.Reloaded(

@@ -11,9 +11,10 @@ Nothing of one watch waits for another's: see `source.connection` for the turns 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from cdc_sync.config import Watch
@@ -32,7 +33,8 @@ from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.store.errors import AnotherDatabaseError, elsewhere
+from cdc_sync.store.errors import AnotherDatabaseError, WatchMovedError, elsewhere, watch_moved
+from cdc_sync.store.protocol import FROM_DATABASE
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
@@ -50,9 +52,13 @@ def nothing() -> None:
     """Whom progress, or a wish, does not interest."""
 
 
+def nobody(_: str) -> None:
+    """Whom it does not interest which watch it is."""
+
+
 def wait_after(error: Exception, failures: int, longest: float) -> float:
     """Seconds until the next try, after so many that have failed in a row; `longest` at most, if it may pass."""
-    if isinstance(error, SourceError) and error.kind == "misconfigured":
+    if isinstance(error, AnotherDatabaseError) or (isinstance(error, SourceError) and error.kind == "misconfigured"):
         return _MISCONFIGURED_WAIT
     ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
@@ -70,6 +76,7 @@ class Sessions:
         held: ends when one of the two sessions is lost.
         lookout: looks at the change log for all watches.
         stack: what ends with them.
+        is_recognised: whether this is known to be the database that the store remembers by its name.
         users: how many watches work with them.
     """
 
@@ -80,6 +87,7 @@ class Sessions:
     held: asyncio.Task[None]
     lookout: Lookout
     stack: AsyncExitStack
+    is_recognised: bool
     users: int = 0
 
     async def until_lost(self) -> None:
@@ -105,12 +113,14 @@ class Database:
 
     Attributes:
         dsn: where it is.
-        store: the store, which belongs to one database.
+        store: the store, which remembers which database it is.
         size: connections of the pool, at most.
+        name: its name in the configuration; "" for the section `database`.
         longest_wait: seconds between tries to connect, at most, if the trouble may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that the answer to such a proof may take.
-        recognised: called when it is known to be the one that the store belongs to.
+        recognised: called with each watch of which it is known to be the database that the store remembers.
+        is_only: whether there is no other one: if it is the wrong one, the daemon ends.
         guard: which server was read, and how far it was.
         failure: why there are no sessions, which concerns all watches; None if there is no reason.
         try_at: when all of them try again then, by the event loop's clock.
@@ -120,10 +130,12 @@ class Database:
     dsn: str = field(repr=False)
     store: Store
     size: int = POOL_SIZE
+    name: str = ""
     longest_wait: float = 5.0
     prove_every: float = 15.0
     answers_within: float = ECHO_WITHIN
-    recognised: Callable[[], None] = nothing
+    recognised: Callable[[str], None] = nobody
+    is_only: bool = True
     guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
@@ -136,20 +148,32 @@ class Database:
     said: Exception | None = field(default=None, init=False)
     _failed_in_a_row: int = field(default=0, init=False)
 
+    @property
+    def shown_name(self) -> str | None:
+        """Its name for people, if there are several."""
+        return None if self.is_only else self.name
+
     @asynccontextmanager
     async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
         """The sessions, for as long as a watch works with them.
 
         Raises:
             SourceError: the database cannot be reached, or this server may not be read.
-            AnotherDatabaseError: it is not the one that the store belongs to.
+            AnotherDatabaseError: it is not the one that the store remembers, or not the one of this watch.
             StoreError: the store cannot be used.
         """
         sessions = await self._join(watch)
         try:
-            if sessions.users > 1:
+            positions = await self.store.positions(watch)
+            is_known = self._is_of(positions) and sessions.is_recognised
+            if not is_known:
+                recognise = partial(self._recognise, watch=watch, positions=positions)
+                await sessions.pool.ask("asking which server this is", recognise)
+                sessions.is_recognised = True
+            self.recognised(watch)
+            if sessions.users > 1 or not is_known:
                 # Whoever connects has looked.
-                self.guard.load((await self.store.positions(watch)).get(POSITION))
+                self.guard.load(positions.get(POSITION))
                 await sessions.pool.ask("asking which server this is", self.guard.meet)
             yield sessions
         except SourceError as error:
@@ -229,17 +253,20 @@ class Database:
                 lasting = locked = await stack.enter_async_context(own_session(self.dsn))
             except SourceError as error:
                 if error.kind == "misconfigured":
-                    await self._recognise_alone()
+                    await self._recognise_alone(watch)
                 raise
+            positions, is_known = await self.store.positions(watch), await self.store.identity(self.name) is not None
             async with asking("asking which server this is"):
                 server = await server_facts(lasting.connection)
                 # Before how far it is: the numbers of another database mean nothing.
-                await recognise(self.store, server.identity, self.dsn, lasting.connection)
-            self.recognised()
+                if is_known:
+                    await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name)
             # What was read without news binds nobody: a standby may never get it, when its primary is gone.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
-            self.guard.load((await self.store.positions(watch)).get(POSITION))
+            if is_known and self._is_of(positions):
+                self.recognised(watch)
+                self.guard.load(positions.get(POSITION))
             # Whoever waits for its turn has found out that it could work, on a server that is not behind.
             pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
             if server.in_recovery:
@@ -250,9 +277,33 @@ class Database:
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
             lookout = Lookout(pool)
-            return Sessions(lasting, locked, pool, server, held, lookout, stack.pop_all())
+            return Sessions(lasting, locked, pool, server, held, lookout, stack.pop_all(), is_known)
 
-    async def _recognise_alone(self) -> None:
+    def _is_of(self, positions: Mapping[str, str]) -> bool:
+        """Whether a watch with these positions was captured from the database of this name, or never was."""
+        return not positions or positions.get(FROM_DATABASE, "") == self.name
+
+    async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
+        """Take a name that the store does not know, or a watch that was captured under another name, if all is well.
+
+        Raises:
+            AnotherDatabaseError: the watch was captured from another database, or this name stands for another one.
+        """
+        store, identity = self.store, (await server_facts(connection)).identity
+        if not self._is_of(positions):
+            was = positions.get(FROM_DATABASE, "")
+            bound = await store.identity(was)
+            if bound not in {None, identity}:
+                raise watch_moved(watch, was, self.name, str(bound), identity)
+            here = await whereabouts(self.dsn, connection)
+            before = await store.hosts(was)
+            if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, self.name)) is not None:
+                raise WatchMovedError(why_not)
+        await recognise(store, identity, self.dsn, connection, self.name)
+        if not self._is_of(positions):
+            await store.set_captured_from(watch, self.name)
+
+    async def _recognise_alone(self, watch: str) -> None:
         """Where no session lasts, behind a pooler say, nothing is captured; what waits in the store is sent though.
 
         Raises:
@@ -261,9 +312,8 @@ class Database:
         """
         with suppress(SourceError):
             async with connected(self.dsn) as connection, asking("asking which server this is"):
-                server = await server_facts(connection)
-                await recognise(self.store, server.identity, self.dsn, connection)
-            self.recognised()
+                await self._recognise(connection, watch, await self.store.positions(watch))
+            self.recognised(watch)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled meanwhile."""
@@ -282,7 +332,7 @@ class Database:
             await end(holding)
 
 
-async def recognise(store: Store, identity: str, dsn: str, connection: Connection) -> None:
+async def recognise(store: Store, identity: str, dsn: str, connection: Connection, database: str = "") -> None:
     """Bind the store to the database, the first time; afterwards insist on it, and remember where it is now.
 
     Args:
@@ -290,27 +340,28 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
         identity: the database's, as `ServerFacts` has it.
         dsn: how it is reached.
         connection: a connection to it.
+        database: its name in the configuration.
 
     Raises:
         AnotherDatabaseError: the store belongs to another one.
         SourceError: the server cannot be asked.
         StoreError: the store cannot be used.
     """
-    await store.bind(identity)
+    await store.bind(identity, database)
     here = await whereabouts(dsn, connection)
     while True:
-        before = await store.hosts()
-        why_not = await found_elsewhere(before, identity, dsn, here, connection)
+        before = await store.hosts(database)
+        why_not = await found_elsewhere(before, identity, dsn, here, connection, database)
         if why_not is not None:
             raise AnotherDatabaseError(why_not)
         # Other daemons may read other servers of the cluster, each by hosts of its own.
         now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
-        if before == now.to_text() or await store.set_hosts(now.to_text(), before):
+        if before == now.to_text() or await store.set_hosts(now.to_text(), before, database):
             return
 
 
-async def found_elsewhere(
-    before: str | None, identity: str, dsn: str, now: Whereabouts, connection: Connection
+async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
+    before: str | None, identity: str, dsn: str, now: Whereabouts, connection: Connection, database: str = ""
 ) -> str | None:
     """Why a database of the store's identity may be a copy; None if it is the one that the store belongs to.
 
@@ -320,13 +371,14 @@ async def found_elsewhere(
         dsn: how it is reached.
         now: where that leads.
         connection: a connection to it.
+        database: its name in the configuration.
     """
     if not before:
         return None
     remembered = Whereabouts.from_text(before)
     if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
-    return elsewhere(identity, remembered, now)
+    return elsewhere(identity, remembered, now, database)
 
 
 class Delivery(Protocol):

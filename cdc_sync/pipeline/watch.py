@@ -18,6 +18,7 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.replica_guard import POSITION as REPLICA
+from cdc_sync.store.protocol import FROM_DATABASE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """What captures, by `capture.mode`."""
@@ -67,7 +68,8 @@ async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) 
         StoreError: what was read cannot be recorded.
     """
     parts = intake.parts
-    parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, intake.sessions.server.version))
+    mode, version = parts.watch.capture.mode, intake.sessions.server.version
+    parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
     capture = await open_capture(intake)
     capture.tell_problems(meanwhile)
     position = await adopt(capture, progressed)
@@ -87,6 +89,8 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
             # It is about to take for told what an earlier store, which is not here, had to send.
             parts.observe(BaselineOverEarlierWork(parts.name))
             await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
+        if parts.database.name:
+            await capture.intake.place({FROM_DATABASE: parts.database.name})
         position = baseline.BaselinePosition(look=await capture.look())
     if not position.done:
         position = await baseline.adopt_everything(capture.intake, position, progressed)

@@ -146,7 +146,8 @@ class TestCodes:
         emit(WatchLost("applications", "no such table", misconfigured=True, code="table-missing"))
         emit(StoreFailed("the disk is full", "applications", "store-unusable"))
 
-        assert written == [{"watch": "applications", "code": code} for code in ("table-missing", "store-unusable")]
+        said = [{name: value for name, value in line.items() if value is not None} for line in written]
+        assert said == [{"watch": "applications", "code": code} for code in ("table-missing", "store-unusable")]
 
 
 def rows_of(level: str, text: str) -> list[tuple[str, str]]:

@@ -8,6 +8,12 @@ from support.configurations import a_config
 from cdc_sync.daemon.running import changes_that_need_a_restart
 
 SHARED = {"state.backend": "postgres", "database.dsn": "host=ats"}
+SEVERAL = {
+    "state.backend": "postgres",
+    "databases.one.dsn": "host=ats",
+    "databases.two.dsn": "host=b",
+    "watches.applications.database": "one",
+}
 APART = {**SHARED, "state.dsn": "host=state"}
 
 
@@ -19,8 +25,20 @@ APART = {**SHARED, "state.dsn": "host=state"}
         (SHARED, {**SHARED, "state.dsn": "host=ats"}, ["state.dsn", "database.dsn"]),
         (APART, {**APART, "database.dsn": "host=other"}, []),
         (APART, {**APART, "state.dsn": "host=new"}, ["state.dsn"]),
+        (SHARED, {"state.backend": "postgres", "databases.main.dsn": "host=ats"}, []),
+        (SHARED, {**SEVERAL, "state.dsn": "host=ats"}, ["state.dsn", "databases.one.dsn"]),
+        ({**SEVERAL, "state.dsn": "host=s"}, {**SEVERAL, "state.dsn": "host=s", "databases.two.dsn": "host=new"}, []),
     ],
-    ids=["the store is a file", "the store is there", "named now", "the store is elsewhere", "the store moves"],
+    ids=[
+        "the store is a file",
+        "the store is there",
+        "named now",
+        "the store is elsewhere",
+        "the store moves",
+        "the database has a name",
+        "there are several",
+        "one of several moves",
+    ],
 )
 def test_the_database_of_the_store(now: dict[str, Any], then: dict[str, Any], named: list[str]) -> None:
     lines = changes_that_need_a_restart(a_config(now), a_config(then))

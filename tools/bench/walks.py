@@ -63,7 +63,7 @@ async def _polled(site: Site, options: Options) -> list[float]:
     config_file.write_text(document)
     config = load(config_file, {})
     store = SqliteStore(site.folder / "poll.db")
-    parts = make_parts(config, "applications", make_database(config, store), lambda _: None, dry_run=False)
+    parts = make_parts(config, "applications", make_database(config, "", store), lambda _: None, dry_run=False)
     medians: list[float] = []
     async with connect(parts) as intake:
         poll = await open_capture(intake)

@@ -19,8 +19,8 @@ async def test_daemons_that_start_at_once_keep_the_hosts_of_each_other(
         identity = (await server_facts(direct)).identity
         read = one.hosts
 
-        async def read_just_before_the_other_writes() -> str | None:
-            found = await read()
+        async def read_just_before_the_other_writes(database: str = "") -> str | None:
+            found = await read(database)
             monkeypatch.undo()
             await recognise(other, identity, proxy.dsn, through)
             return found

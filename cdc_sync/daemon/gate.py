@@ -1,0 +1,80 @@
+"""Of which watches calls may go out: of those whose database is known to be the one that the store remembers.
+
+A copy of an installation, store included, must not send what waits in it. So at the start nothing is sent of a watch
+before its database was recognised. Later that is in question again when the database turns out to be another one, has
+another section after a reload, or was given another watch.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from cdc_sync.config import Config
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store.store import Store
+
+_ANOTHER = "store-another-database"
+
+
+class Gate:
+    """See the module's text.
+
+    Args:
+        store: claims nothing of the watches that wait here.
+        opened: called when something may be sent that had to wait.
+
+    Attributes:
+        any: set once the first database is recognised. What waits of watches that are no longer configured goes out
+            then.
+    """
+
+    def __init__(self, store: Store, opened: Callable[[], None]) -> None:
+        self.any = asyncio.Event()
+        self._opened = opened
+        self._store = store
+        self._withheld: set[str] = set()
+        self._watches: dict[str, set[str]] = {}
+        self._database_of: dict[str, str] = {}
+        self._recognised: set[str] = set()
+        self._moved: set[str] = set()
+        """Watches that were captured under another database's name."""
+        store.withheld = self._withheld
+
+    async def use(self, config: Config, kept: Collection[str]) -> None:
+        """Take another configuration, of which these databases are as before."""
+        noted: dict[str, str] = {}
+        with suppress(StoreError):  # whoever works with it says so; a watch whose database has a name waits for itself
+            noted = await self._store.captured_from()
+        # Also of watches that are no longer configured, if their database is.
+        former = {watch: database for watch, database in noted.items() if database in config.all_databases}
+        self._database_of = former | {watch: config.database_name(watch) for watch in config.watches}
+        self._watches = defaultdict(set)
+        for watch, database in self._database_of.items():
+            self._watches[database].add(watch)
+        self._moved = {watch for watch, database in self._database_of.items() if noted.get(watch, "") != database}
+        self._recognised.intersection_update(kept)
+        unknown = self._watches.keys() - self._recognised
+        self._withheld.clear()
+        self._withheld.update(self._moved, *(self._watches[database] for database in unknown))
+
+    def recognise(self, watch: str) -> None:
+        """A watch's database is the one that the store remembers."""
+        database = self._database_of.get(watch)
+        if database is None:
+            return
+        before = len(self._withheld)
+        self._moved.discard(watch)
+        self._withheld.discard(watch)
+        if database not in self._recognised:
+            self._recognised.add(database)
+            self._withheld -= self._watches[database] - self._moved
+        self.any.set()
+        if len(self._withheld) < before:
+            self._opened()
+
+    def lost(self, watch: str, code: str | None) -> None:
+        """A watch's database cannot be used; the code says why."""
+        if code == _ANOTHER and (database := self._database_of.get(watch)) is not None:
+            self._recognised.discard(database)
+            self._withheld |= self._watches[database]

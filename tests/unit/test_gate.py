@@ -1,0 +1,94 @@
+"""Of which watches calls may go out, as their databases are recognised and lost."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+from support.configurations import a_config
+
+from cdc_sync.config import Config
+from cdc_sync.daemon.gate import Gate
+from cdc_sync.store.store import Store
+
+
+class Noted:
+    """The part of a store that the gate uses."""
+
+    def __init__(self, captured_from: Mapping[str, str]) -> None:
+        self.withheld: Collection[str] = ()
+        self.noted = dict(captured_from)
+
+    async def captured_from(self) -> dict[str, str]:
+        return self.noted
+
+
+def a_gate(captured_from: Mapping[str, str]) -> tuple[Gate, Noted, list[None]]:
+    """A gate, its store, and one item for each time that it has opened."""
+    store, opened = Noted(captured_from), list[None]()
+    return Gate(cast("Store", store), lambda: opened.append(None)), store, opened
+
+
+def several(**watches: str) -> Config:
+    """A configuration of these watches, each with its database."""
+    watch: dict[str, Any] = {
+        "table": "t",
+        "key": ["id"],
+        "columns": {"application_id": "a", "status": "b", "job_id": "c", "created": "d"},
+    }
+    known = {name: {"dsn": f"host={name}"} for name in ("one", "two")}
+    return a_config({"databases": known, "watches": {name: {**watch, "database": of} for name, of in watches.items()}})
+
+
+async def test_nothing_is_sent_of_a_watch_before_its_database_is_recognised() -> None:
+    gate, store, opened = a_gate({"a": "one", "b": "one", "c": "two"})
+    await gate.use(several(a="one", b="one", c="two"), ())
+    assert store.withheld == {"a", "b", "c"}
+    assert not gate.any.is_set()
+
+    gate.recognise("a")
+    assert store.withheld == {"c"}
+    assert gate.any.is_set()
+    gate.recognise("b")
+    assert len(opened) == 1
+    gate.recognise("c")
+    assert (store.withheld, len(opened)) == (set(), 2)
+
+
+async def test_a_watch_that_was_captured_under_another_name_waits_for_itself() -> None:
+    gate, store, _ = a_gate({"a": "one"})
+    await gate.use(several(a="one", b="one"), ())
+    gate.recognise("a")
+    assert store.withheld == {"b"}, "captured from the section `database`, or never"
+    gate.recognise("b")
+    assert store.withheld == set()
+
+
+async def test_a_database_that_is_another_one_has_its_watches_wait_again() -> None:
+    gate, store, _ = a_gate({"a": "one", "b": "one", "c": "two"})
+    await gate.use(several(a="one", b="one", c="two"), ())
+    for watch in ("a", "c"):
+        gate.recognise(watch)
+    gate.lost("a", "unreachable")
+    gate.lost("a", "watch-moved")
+    assert store.withheld == set()
+    gate.lost("a", "store-another-database")
+    assert store.withheld == {"a", "b"}
+    gate.recognise("b")
+    assert store.withheld == set()
+
+
+async def test_a_reload_has_those_wait_whose_database_is_another_one_now() -> None:
+    gate, store, _ = a_gate({"a": "one", "c": "two"})
+    config = several(a="one", c="two")
+    await gate.use(config, ())
+    for watch in ("a", "c"):
+        gate.recognise(watch)
+    await gate.use(config, {"one"})
+    assert store.withheld == {"c"}
+    await gate.use(several(a="one"), {"one"})
+    assert store.withheld == {"c"}, "no longer configured, and neither is its database recognised"
+    gate.recognise("unknown")
+    gate.lost("unknown", "store-another-database")
+    await gate.use(a_config(), ())
+    assert store.withheld == {"applications"}
+    gate.recognise("applications")
+    assert store.withheld == set()
