@@ -54,7 +54,8 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         StoreError: the store cannot be read.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
-    watches = []
+    watches: list[dict[str, Any]] = []
+    several = len(config.all_databases) > 1
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
         watch, fuse, of_watch = config.watches.get(name), fuses.get(name, Fuse()), counts.get(name, WatchCounts())
         positions, held = await store.positions(name), await store.entries("held", name, 1)
@@ -63,6 +64,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
             {
                 "watch": name,
                 "configured": watch is not None,
+                **({"database": config.database_name(name) if watch else None} if several else {}),
                 "table": None if watch is None else str(watch.table),
                 "mode": None if watch is None else watch.capture.mode,
                 "baseline": _baseline(positions.get(_BASELINE)),

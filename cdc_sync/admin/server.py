@@ -326,7 +326,7 @@ class AdminServer:
         switch = f"?{urlencode([*((k, v) for k, v in request.query.items() if k != 'language'), ('language', other)])}"
         values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
         # A name is for who was let in.
-        values["title"] = (admin.title or self.config.database.place()) if "visitor" in values else None
+        values["title"] = (admin.title or self.config.place()) if "visitor" in values else None
         text = render(template, language, self.clock(), **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
         if asked == language.code:

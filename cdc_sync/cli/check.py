@@ -4,8 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
+from cdc_sync.config.sessions import sessions_at_server
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
@@ -29,9 +31,10 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import POSITION
-from cdc_sync.store.errors import check_identity
+from cdc_sync.store.errors import check_identity, keys, watch_moved
 from cdc_sync.store.inspection import check_store, stored_positions
 from cdc_sync.store.opening import opened_beside
+from cdc_sync.store.protocol import FROM_DATABASE
 from cdc_sync.wall_clock import wall_clock
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -74,7 +77,7 @@ def check(
         config = configured(context)
     except ConfigurationError as error:
         if as_json:
-            print_json([asdict(_configuration("failed", problem)) for problem in error.problems])
+            print_json([_facts(_configuration("failed", problem)) for problem in error.problems])
         raise
     tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
@@ -82,7 +85,7 @@ def check(
     counted = asyncio.run(_check(config, tell, labels=labels))
     states = [finding.state for finding in findings]
     if as_json:
-        print_json(list(map(asdict, findings)))
+        print_json(list(map(_facts, findings)))
     else:
         if counted:
             show_labels(counted)
@@ -97,8 +100,13 @@ def _configuration(state: State, problem: Problem) -> Finding:
     return Finding("configuration", state, str(problem), problem.suggestion or f"Correct {place} in the configuration.")
 
 
+def _facts(finding: Finding) -> dict[str, Any]:
+    """A finding for programs; a database is named where there are several."""
+    return {name: value for name, value in asdict(finding).items() if name != "database" or value is not None}
+
+
 def _show(finding: Finding) -> None:
-    about = finding.check if finding.watch is None else f"{finding.watch} {finding.check}"
+    about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
     console.print(f"{finding.state:7}  ", style=_STYLES[finding.state], end="")
     say(f"{about}: {finding.message}")
     for line in (finding.remedy or "").splitlines():
@@ -107,23 +115,17 @@ def _show(finding: Finding) -> None:
 
 async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, Any]]:
     """Tell of everything; returns the labels, if they are wanted."""
-    dsn, counted = config.database.dsn.get_secret_value(), list[dict[str, Any]]()
+    counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
     # Beforehand, since to connect is to log in.
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
-    tell(encryption("encryption", "database.dsn", dsn))
+    for name, section in config.all_databases.items():
+        telling = partial(_of_database, tell, name) if several else tell
+        telling(encryption("encryption", keys(name)["dsn"], section.dsn.get_secret_value()))
     bound = await check_store(config, tell)
-    found = await check_database(config, wall_clock, tell, await stored_positions(config, POSITION))
-    if found is not None:
-        tell(check_identity(bound, found, await _elsewhere(config, found) if bound == found else None))
-        for watch in config.watches if labels else ():
-            try:
-                own = await labels_of(dsn, config, [watch])
-            except SourceError as error:
-                tell(Finding("labels", "failed", error.message, "Repair what failed above, then check again.", watch))
-            else:
-                tell(judged(watch, own))
-                counted += own
+    for name in config.all_databases:
+        telling = partial(_of_database, tell, name) if several else tell
+        counted += await _check_database(config, name, telling, None if name else bound, labels=labels)
     with suppress(StoreError):  # what is wrong with the store is among the findings
         async with opened_beside(config, read_only=True) as store:
             for condition in await store.conditions():
@@ -136,20 +138,65 @@ async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, 
     return counted
 
 
-async def _elsewhere(config: Config, identity: str) -> str | None:
-    """Why the database may be a copy of the store's, though it has its identity; None if it is not."""
-    dsn = config.database.dsn.get_secret_value()
+def _of_database(tell: Tell, name: str, finding: Finding) -> None:
+    """Tell of one database's finding, with its name."""
+    tell(replace(finding, database=name))
+
+
+async def _check_database(
+    whole: Config, name: str, tell: Tell, bound: str | None, *, labels: bool
+) -> list[dict[str, Any]]:
+    """Tell of a database and its watches; returns the labels, if they are wanted.
+
+    `bound` is what the store remembers of the section `database`, which has no name.
+    """
+    config, counted = whole.of_database(name), list[dict[str, Any]]()
+    dsn, positions = config.database.dsn.get_secret_value(), await stored_positions(config, POSITION)
+    found = await check_database(config, wall_clock, tell, positions, sessions_at_server(whole, name))
+    if found is None:
+        return counted
+    await _check_identity(config, name, found, tell, bound)
+    for watch in config.watches if labels else ():
+        try:
+            own = await labels_of(dsn, config, [watch])
+        except SourceError as error:
+            tell(Finding("labels", "failed", error.message, "Repair what failed above, then check again.", watch))
+        else:
+            tell(judged(watch, own))
+            counted += own
+    return counted
+
+
+async def _check_identity(config: Config, name: str, identity: str, tell: Tell, bound: str | None) -> None:
+    """Tell whether a database is the one that the store remembers, or may be a copy; and so for each of its watches."""
+    dsn, why_not, moved = config.database.dsn.get_secret_value(), None, list[Finding]()
     with suppress(StoreError, SourceError):  # what is wrong is among the findings
-        async with opened_beside(config, read_only=True) as store, connected(dsn) as connection:
-            here = await whereabouts(dsn, connection)
-            return await found_elsewhere(await store.hosts(), identity, dsn, here, connection)
-    return None
+        async with opened_beside(config, read_only=True) as store:
+            bound, hosts = await store.identity(name), await store.hosts(name)
+            for watch in config.watches:
+                positions = await store.positions(watch)
+                was = positions.get(FROM_DATABASE, "") if positions else name
+                if was != name and (before := await store.identity(was)) not in {None, identity}:
+                    error = watch_moved(watch, was, name, str(before), identity)
+                    remedy = f"Correct the watch's database; or with the daemon down: {keys(name)['adopt']}"
+                    moved.append(Finding("identity", "failed", error.message, remedy, watch))
+            if bound == identity:
+                async with connected(dsn) as connection:
+                    here = await whereabouts(dsn, connection)
+                    why_not = await found_elsewhere(hosts, identity, dsn, here, connection, name)
+    tell(check_identity(bound, identity, why_not, name))
+    for finding in moved:
+        tell(finding)
 
 
 def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
-    config = configured(context)
-    found = asyncio.run(labels_of(config.database.dsn.get_secret_value(), config, chosen(config, watch)))
+    config, found = configured(context), list[dict[str, Any]]()
+    names = chosen(config, watch)
+    for database, section in config.all_databases.items():
+        of_database = [name for name in names if config.database_name(name) == database]
+        if of_database:
+            found += asyncio.run(labels_of(section.dsn.get_secret_value(), config, of_database))
     if as_json:
         print_json(found)
     else:

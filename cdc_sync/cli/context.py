@@ -23,6 +23,9 @@ from cdc_sync.store.store import Store
 _Found = TypeVar("_Found")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", metavar="NAME", help="Which of `databases`, where there are several.")
+]
 WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -121,6 +124,26 @@ def chosen(config: Config, watch: str | None) -> list[str]:
     if watch is not None and watch not in config.watches:
         raise no_such_watch(config, watch)
     return list(config.watches) if watch is None else [watch]
+
+
+def the_database(config: Config, name: str | None, watch: str | None = None) -> str:
+    """The database of this name, or of a watch, or the only one.
+
+    Raises:
+        typer.BadParameter: there is none of this name, or there are several and none is named.
+    """
+    known = config.all_databases
+    if name is None and watch is not None and watch in config.watches:
+        return config.database_name(watch)
+    if name is None and len(known) == 1:
+        return next(iter(known))
+    if name is None or not name or name not in known:
+        there = ", ".join(filter(None, known))
+        what = "there are several" if name is None else f"no database is called {name!r}; there is"
+        raise typer.BadParameter(
+            visible(f"{what}: {there}" if there else f"{what} none with a name"), param_hint="--database"
+        )
+    return name
 
 
 def say(text: str, *, err: bool = False) -> None:

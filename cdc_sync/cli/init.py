@@ -244,7 +244,10 @@ def validate(
         raise typer.Exit(78)
     say(f"{file} is valid: {len(read.watches)} watch(es), {', '.join(read.watches)}")
     shares_store = read.state.backend == "postgres" and read.state.dsn is None
-    say(f"The daemon takes {sessions_needed(read.database.pool, shares_store=shares_store)}.")
+    several = len(read.all_databases) > 1
+    for name, section in read.all_databases.items():
+        needed = sessions_needed(section.pool, shares_store=shares_store)
+        say(f"The daemon takes {needed}{f' {name}' if several else ''}.")
 
 
 @config.command()

@@ -29,6 +29,7 @@ from cdc_sync.cli.context import (
     no_such_watch,
     print_json,
     say,
+    the_database,
 )
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
@@ -43,8 +44,9 @@ from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
+from cdc_sync.store.errors import keys
 from cdc_sync.store.opening import opened_alone, place_of
-from cdc_sync.store.protocol import Groups, HeldGroup, Only
+from cdc_sync.store.protocol import FROM_DATABASE, Groups, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
 from cdc_sync.store.store import Store
 
@@ -328,34 +330,50 @@ def forget(
     say(f"{watch} is forgotten")
 
 
-def adopt_database(context: typer.Context, yes: YesOption = False) -> None:
+def adopt_database(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Which of `databases`, where there are several.", show_default=False),
+    ] = None,
+    yes: YesOption = False,
+) -> None:
     """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
-    asyncio.run(_adopt(configured(context), sure=yes))
+    config = configured(context)
+    asyncio.run(_adopt(config, the_database(config, name), sure=yes))
 
 
-async def _adopt(config: Config, *, sure: bool) -> None:
+async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
+    config = whole.of_database(database)
     dsn = config.database.dsn.get_secret_value()
-    async with opened_alone(config) as store:
-        bound, hosts = await store.identity(), await store.hosts()
+    async with opened_alone(whole) as store:
+        bound, hosts = await store.identity(database), await store.hosts(database)
         async with connected(dsn) as connection:
             server = await server_facts(connection)
             identity, position = server.identity, server.position
             here = await whereabouts(dsn, connection)
-            why_not = await found_elsewhere(hosts, identity, dsn, here, connection)
+            why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
         stored = {watch: await store.positions(watch) for watch in config.watches}
-        behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]
-        if bound is None or (bound == identity and not behind and why_not is None):
+        # Those that were captured under another name, from here or from elsewhere.
+        moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
+        behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
+        is_bound = bound == identity and not behind and why_not is None
+        if not moved and (bound is None or is_bound):
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
             say(f"Nothing to do: the store {belongs}. ({identity})")
             return
         whose = {"bound": bound, "hosts": hosts and Whereabouts.from_text(hosts), "identity": identity, "here": here}
-        counts, shown = await store.counts(), config.database.shown()
-        print_text("adopting", **whose, shown=shown, counts=counts, behind=behind)
+        counts, shown, dsn_key = await store.counts(), config.database.shown(), keys(database)["dsn"]
+        if database:
+            counts = {watch: counts[watch] for watch in stored if watch in counts}
+        print_text("adopting", **whose, dsn=dsn_key, shown=shown, counts=counts, behind=behind, moved=moved)
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)
-        positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
-        await store.rebind(identity, here.to_text(), positions)
-        await store.record_action(acting(store, "adopt-database"))
+        positions = {watch: positions_elsewhere(stored[watch]) for watch in (moved if is_bound else stored)}
+        for watch in moved:
+            positions[watch][FROM_DATABASE] = database
+        await store.rebind(identity, here.to_text(), positions, database)
+        await store.record_action(acting(store, "adopt-database", database or None))
     say("done")
 
 

@@ -14,7 +14,7 @@ import typer
 from psycopg import errors
 
 from cdc_sync.cli.console import print_text, text
-from cdc_sync.cli.context import WatchOption, chosen, decodable, in_database, put_out, say
+from cdc_sync.cli.context import DatabaseOption, WatchOption, chosen, decodable, in_database, put_out, say, the_database
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
@@ -79,17 +79,32 @@ class Target:
     """The configuration, of which the secrets may be missing, and where a script is run.
 
     Attributes:
-        config: the configuration.
+        config: the configuration; of one database alone, unless it is about the store.
         user: the daemon's role, if its connection string names it.
     """
 
-    def __init__(self, context: typer.Context, dsn: str | None, *, store: bool = False) -> None:
+    def __init__(
+        self,
+        context: typer.Context,
+        dsn: str | None,
+        *,
+        store: bool = False,
+        database: str | None = None,
+        watch: str | None = None,
+    ) -> None:
         lacking: dict[tuple[str | int, ...], str] = {}
         self.config = load(context.obj, os.environ, lacking)
-        named = store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
+        if store and self.config.state.dsn is not None:
+            self._section, named = "state", store_dsn(self.config)
+        else:
+            name = the_database(self.config, database, watch)
+            self.config = self.config.of_database(name)
+            self._section, named = (
+                f"databases.{name}" if name else "database",
+                self.config.database.dsn.get_secret_value(),
+            )
         self.user = user_of(named)
-        self._section = "state" if store and self.config.state.dsn is not None else "database"
-        self._missing = None if dsn is not None else lacking.get((self._section, "dsn"))
+        self._missing = None if dsn is not None else lacking.get((*self._section.split("."), "dsn"))
         self._connection = dsn or named
 
     def role(self, named: str | None) -> str:
@@ -116,12 +131,13 @@ def install(  # noqa: PLR0917 - typer's options
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    database: DatabaseOption = None,
     lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     _refuse_patience(lock_timeout, store=store)
-    target = Target(context, dsn, store=store)
+    target = Target(context, dsn, store=store, database=database)
     config = target.config
     if store:
         script = store_scripts.install(target.user, store_scripts.owners(tables_beside(config)))
@@ -144,6 +160,7 @@ def uninstall(  # noqa: PLR0917 - typer's options
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    database: DatabaseOption = None,
     lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
@@ -155,7 +172,9 @@ def uninstall(  # noqa: PLR0917 - typer's options
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
     script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
-    where = (lambda: str(dsn)) if everything else Target(context, dsn, store=store).connection
+    where: Callable[[], str] = lambda: str(dsn)  # noqa: E731 - the other one is a method
+    if not everything:
+        where = Target(context, dsn, store=store, database=database, watch=watch).connection
     _put_out(script, where, apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
@@ -179,6 +198,7 @@ def verify(  # noqa: PLR0917 - typer's options
         typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
     watch: AnyWatchOption = None,
+    database: DatabaseOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
@@ -186,7 +206,7 @@ def verify(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
     # What is left of cdc-sync is found without a configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
-    target = None if needs_none else Target(context, dsn)
+    target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     query = scripts.absent(watch) if target is None or expect == "absent" else scripts.verify(target.config)
     if not apply:
         put_out(scripts.for_psql(query))
@@ -207,10 +227,11 @@ def grants(  # noqa: PLR0917 - typer's options
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    database: DatabaseOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    target = Target(context, dsn, store=store)
+    target = Target(context, dsn, store=store, database=database)
     user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
@@ -228,7 +249,7 @@ def id_table(
     dsn: DsnOption = None,
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them; `cdc-sync link` fills it."""
-    target = Target(context, dsn)
+    target = Target(context, dsn, watch=watch)
     script = side_table.script(the_one(target.config, watch), target.role(role))
     _put_out(script, target.connection, apply=apply)
 
@@ -305,7 +326,7 @@ def link(  # noqa: PLR0917 - typer's options
     ] = None,
 ) -> None:
     """Say which row an application of HelloWork's is, in the side table that `sql id-table` makes. All or nothing."""
-    target = Target(context, dsn)
+    target = Target(context, dsn, watch=watch)
     configured = the_one(target.config, watch)
     ids = IdTable.of(configured)
     if file is not None:

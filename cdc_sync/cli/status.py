@@ -46,7 +46,8 @@ def status(
         print_json(report)
         return
     print_text("daemon", daemon=report["daemon"])
-    columns = ("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
+    several = ("database",) if len(config.all_databases) > 1 else ()
+    columns = ("watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
     rows = []
     for watch in report["watches"]:
         oldest = watch["oldest_pending_seconds"]

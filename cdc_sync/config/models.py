@@ -637,7 +637,7 @@ class Admin(Section):
             default: none is asked for, which is accepted on a loopback address only, and nothing can be released,
             discarded or retried on the page.
         title: What the page calls this installation, where one has several. Null, the default: the database and its
-            host, as DATABASE@HOST.
+            host, as DATABASE@HOST; of several databases their names.
         prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links, redirects and cookies
             begin with it. The proxy takes it off what it passes on, so that the daemon answers at its own paths,
             `/healthz` and `/metrics` among them. Empty by default: no proxy, or one that shows the page at `/`.
@@ -758,6 +758,12 @@ class Config(Section):
     def all_databases(self) -> Mapping[str, Database]:
         """Every database by its name; the section `database` is called ""."""
         return self.databases or {"": self.database}
+
+    def place(self) -> str | None:
+        """The database and its host, in short; of several their names. None if that is not known."""
+        if len(self.all_databases) == 1:
+            return next(iter(self.all_databases.values())).place()
+        return ", ".join(self.all_databases)
 
     def of_database(self, name: str) -> "Config":
         """The same with the watches of one database alone, whose section is in `database` too, whatever its name."""

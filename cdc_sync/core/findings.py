@@ -23,6 +23,7 @@ class Finding:
         message: what was found, in one line.
         remedy: commands or SQL to paste, or what to write where; None if there is nothing to do.
         watch: the watch that it is about; None for what all of them share.
+        database: the database that it is about, by its name; None if there is only one, or it is about no database.
     """
 
     check: str
@@ -30,6 +31,7 @@ class Finding:
     message: str
     remedy: str | None = None
     watch: str | None = None
+    database: str | None = None
 
 
 Texts: TypeAlias = Mapping[str, Mapping[str, Mapping[str, str]]]
