@@ -38,7 +38,9 @@ class Gate:
         self._database_of: dict[str, str] = {}
         self._recognised: set[str] = set()
         self._moved: set[str] = set()
-        """Watches that were captured under another database's name."""
+        """Watches that were captured under another database's name, and were not recognised since."""
+        self._accepted: dict[str, str] = {}
+        """Those that were recognised, with their databases: the store may not have noted it yet."""
         store.withheld = self._withheld
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
@@ -52,7 +54,16 @@ class Gate:
         self._watches = defaultdict(set)
         for watch, database in self._database_of.items():
             self._watches[database].add(watch)
-        self._moved = {watch for watch, database in self._database_of.items() if noted.get(watch, "") != database}
+        self._accepted = {
+            watch: database
+            for watch, database in self._accepted.items()
+            if database in kept and self._database_of.get(watch) == database
+        }
+        self._moved = {
+            watch
+            for watch, database in self._database_of.items()
+            if database not in {noted.get(watch, ""), self._accepted.get(watch)}
+        }
         self._recognised.intersection_update(kept)
         unknown = self._watches.keys() - self._recognised
         self._withheld.clear()
@@ -64,6 +75,7 @@ class Gate:
         if database is None:
             return
         before = len(self._withheld)
+        self._accepted[watch] = database
         self._moved.discard(watch)
         self._withheld.discard(watch)
         if database not in self._recognised:

@@ -205,10 +205,10 @@ def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
     before, after = _of_the_process(now), _of_the_process(then)
     (name, *_) = then.all_databases
     shown = {"database.dsn": keys(name)["dsn"]}
+    changed = [shown.get(key, key) for key in before if before[key] != after[key]]
     return tuple(
-        f"{shown.get(key, key)} cannot be changed while the daemon runs: restart it for that, or write the present value again"
-        for key in before
-        if before[key] != after[key]
+        f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"
+        for key in changed
     )
 
 

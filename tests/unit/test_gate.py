@@ -62,6 +62,16 @@ async def test_a_watch_that_was_captured_under_another_name_waits_for_itself() -
     assert store.withheld == set()
 
 
+async def test_a_watch_that_was_recognised_does_not_wait_for_its_note() -> None:
+    gate, store, _ = a_gate({})
+    await gate.use(several(a="one"), ())
+    gate.recognise("a")
+    await gate.use(several(a="one", b="one"), {"one"})
+    assert store.withheld == {"b"}, "no note yet, for its baseline has just begun"
+    await gate.use(several(a="one", b="one"), ())
+    assert store.withheld == {"a", "b"}, "the section is another one"
+
+
 async def test_a_database_that_is_another_one_has_its_watches_wait_again() -> None:
     gate, store, _ = a_gate({"a": "one", "b": "one", "c": "two"})
     await gate.use(several(a="one", b="one", c="two"), ())
