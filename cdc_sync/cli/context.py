@@ -14,8 +14,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cdc_sync.config import Config, Problem, exposures, load, warnings
+from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
+from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
@@ -51,6 +53,42 @@ def configured(context: typer.Context) -> Config:
         ConfigurationError: it cannot be read, or is not valid.
     """
     return load(context.obj, os.environ)
+
+
+def with_tenants(config: Config, watch: str | None = None) -> Config:
+    """A configuration with a watch for each tenant that its databases have; prints which tenants have none, and why.
+
+    Args:
+        config: the configuration, as it was read.
+        watch: the one watch that is wanted; nothing is looked for if it is no tenant's.
+
+    Raises:
+        SourceError: a database cannot be asked.
+    """
+    if not config.templates or watch in config.watches:
+        return config
+    found = asyncio.run(discover(config))
+    for error in found.unasked.values():
+        raise error
+    for name, reason in found.refused.items():
+        say(f"{name}: {reason}", err=True)
+    return found.config
+
+
+def with_known_tenants(config: Config) -> Config:
+    """A configuration with a watch for each tenant that the store knows. No database of the ATS is asked.
+
+    Raises:
+        StoreError: the store cannot be used, or does not exist yet.
+    """
+    if not config.templates:
+        return config
+
+    async def known() -> Config:
+        async with opened_beside(config, read_only=True) as store:
+            return expanded(config, tenants_named(config, await store.counts()), config.reveal)[0]
+
+    return asyncio.run(known())
 
 
 def suspicious(config: Config, path: Path) -> list[Problem]:

@@ -20,6 +20,7 @@ each tenant.
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from errno import EFBIG
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -212,6 +213,22 @@ UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
 def substitute(text: str, resolved: Callable[[str], str]) -> str:
     """Replace every reference in a value by what is made of the text in its braces (of no text, if they are open)."""
     return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else resolved(match["body"] or ""), text)
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Where references lead: to variables of an environment, and to files, of which relative ones are in a folder."""
+
+    environ: Mapping[str, str]
+    folder: FilePath
+
+    def __call__(self, text: str) -> str:
+        """A text with what its references stand for.
+
+        Raises:
+            Mistake: one stands for nothing.
+        """
+        return substitute(text, lambda body: resolve(body, self.environ, self.folder))
 
 
 def is_for_each_tenant(text: str) -> bool:

@@ -24,6 +24,7 @@ from cdc_sync.config.document import (
     UNRESOLVED,
     Document,
     Part,
+    References,
     is_for_each_tenant,
     is_reference_alone,
     read_text,
@@ -134,7 +135,9 @@ def _read(
     try:
         config = Config.model_validate(document.values)
         if not mistakes:
-            return expanded(config, {}, str)[0]
+            # Where secrets may lack, none is needed.
+            reveal = References(environ, folder) if lacking is None else _unresolved
+            return expanded(config.revealing(reveal), {}, reveal)[0]
     except ValidationError as error:
         # What could not be put in is not judged as well: it would be called wrong twice.
         missing = {mistake.path for mistake in unreplaced}
@@ -144,6 +147,10 @@ def _read(
             if not any(found.path[:length] in missing for length in range(len(found.path) + 1))
         ]
     return list(dict.fromkeys(disclose(mistake, document.parts) for mistake in mistakes))
+
+
+def _unresolved(_: str) -> str:
+    return UNRESOLVED
 
 
 def _mistake(details: ErrorDetails) -> Mistake:

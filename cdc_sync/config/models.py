@@ -5,7 +5,7 @@ The section `watches` first: which rows are applications, how their changes are 
 
 import re
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -319,6 +319,11 @@ class Fuse(Section):
     window: values.PositiveDuration = timedelta(minutes=10)
 
 
+LikePattern = Annotated[
+    values.Text, values.must(lambda pattern: (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 0, "like-escape")
+]
+
+
 class ForEach(Section):
     """Of which customers a watch is a template: schemas, databases, or schemas of several databases.
 
@@ -329,7 +334,7 @@ class ForEach(Section):
         databases: Names of `databases`, each of which has the watch's table. Empty by default.
     """
 
-    schemas: values.Text | None = Field(default=None, examples=["tenant_%"])
+    schemas: LikePattern | None = Field(default=None, examples=["tenant_%"])
     databases: Annotated[tuple[values.Text, ...], values.DISTINCT] = Field(default=(), validate_default=True)
 
     @field_validator("databases")
@@ -703,6 +708,7 @@ class Config(Section):
     log: Log = Field(default_factory=Log)
     undecided: tuple[values.Text, ...] = ()
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
+    _reveal: Callable[[str], str] = PrivateAttr(default=str)
 
     @field_validator("databases")
     @classmethod
@@ -773,6 +779,20 @@ class Config(Section):
         watches = {watch: each for watch, each in self.watches.items() if self.database_name(watch) == name}
         config = self.model_copy(update={"database": section, "databases": {name: section}})
         return config.with_watches(watches, self.templates)
+
+    def reveal(self, text: str) -> str:
+        """A text with what its references stand for, as where the file was read.
+
+        Raises:
+            Mistake: one stands for nothing.
+        """
+        return self._reveal(text)
+
+    def revealing(self, reveal: Callable[[str], str]) -> Self:
+        """The same configuration, that has references of single tenants replaced by `reveal`."""
+        config = self.model_copy()
+        config._reveal = reveal  # noqa: SLF001 - it is one of these
+        return config
 
     def with_watches(self, watches: Mapping[str, Watch], templates: Mapping[str, Watch]) -> "Config":
         """The same configuration with other watches; see `config.tenants`."""

@@ -49,6 +49,10 @@ class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the 
     def __str__(self) -> str:
         return self.message
 
+    def in_full(self) -> str:
+        """What was expected, and how to repair it."""
+        return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

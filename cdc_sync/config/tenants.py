@@ -49,15 +49,38 @@ def watch_name(template: str, tenant: Tenant) -> str:
     return f"{template}{SEPARATOR}{tenant.name}"
 
 
+def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
+    """The names of the databases that a template's tenants are in; "" is the section `database`."""
+    several = template.for_each.databases if template.for_each is not None else ()
+    return several or (template.database or next(iter(config.databases), ""),)
+
+
+def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:
+    """The tenants that watches of these names are made for, by template; other names stand for none."""
+    found: dict[str, list[Tenant]] = {template: [] for template in config.templates}
+    for name in names:
+        template, _, rest = name.partition(SEPARATOR)
+        watch = config.templates.get(template)
+        if watch is None or watch.for_each is None or not rest:
+            continue
+        databases, has_schemas = watch.for_each.databases, watch.for_each.schemas is not None
+        database, _, schema = rest.partition(".") if databases else (None, "", rest)
+        if bool(schema) == has_schemas and (database is None or database in databases):
+            found[template].append(Tenant(database, schema or None))
+    return found
+
+
 def expanded(
     config: Config, found: Mapping[str, Iterable[Tenant]], reveal: Callable[[str], str]
 ) -> tuple[Config, dict[str, Mistake]]:
     """The configuration with a watch for each tenant of each template.
 
+    A tenant that has its watch already keeps it, with the credentials that were read then.
+
     Args:
         config: the configuration, as it was read or as an earlier call returned it.
         found: the tenants, by template.
-        reveal: replaces the references in a text; raises `Mistake`.
+        reveal: replaces the references in a text, as `config.reveal` does.
 
     Returns it, and why there is no watch for some tenants, by the watch's name.
     """
@@ -71,7 +94,7 @@ def expanded(
         for tenant in sorted(tenants, key=lambda tenant: tenant.name):
             name = watch_name(template, tenant)
             try:
-                watches[name] = watch_for(templates[template], tenant, reveal)
+                watches[name] = config.watches.get(name) or watch_for(templates[template], tenant, reveal)
             except Mistake as error:
                 failed[name] = error
     return config.with_watches(watches, templates), failed

@@ -50,7 +50,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.watching import RunningWatches, WatchWorker, refused_by_system
+from cdc_sync.daemon.watching import RunningWatches, WatchWorker
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -60,7 +60,7 @@ from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nobody, n
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store.errors import AnotherDatabaseError, keys
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.store import Store

@@ -19,7 +19,7 @@ from cdc_sync.pipeline.intake import LONGEST_REST
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.connection import READS, Reads, reading_as
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.source.session import StandbyError
 from cdc_sync.store.errors import AnotherDatabaseError
 
@@ -28,14 +28,6 @@ _CONNECTING, _DELETING = "connecting", "deletions"
 
 _SWEEP_SHARE = 10
 """A sweep never takes more than one part in this many of the time."""
-
-
-def refused_by_system(error: OSError) -> SourceError:
-    """What a watch says that lacks something of the machine's, open files for one: it may pass."""
-    return SourceError(
-        "system-refused",
-        coded("system-refused", "The operating system refuses what the watch needs: %(said)s.", said=error),
-    )
 
 
 class WatchWorker:

@@ -79,6 +79,14 @@ def reason(name: str, /, **facts: object) -> Reason:
     return filled(name, texts()["reasons"][name], **facts)
 
 
+def refused_by_system(error: OSError) -> SourceError:
+    """What to say when the daemon lacks something of the machine's, open files for one: it may pass."""
+    return SourceError(
+        "system-refused",
+        coded("system-refused", "The operating system refuses what the watch needs: %(said)s.", said=error),
+    )
+
+
 def _error(name: str, text: str, /, **facts: object) -> SourceError:
     return SourceError(name.partition("/")[0], filled(name, text, **facts))
 

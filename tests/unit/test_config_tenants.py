@@ -1,11 +1,13 @@
 """From a template to watches: names, schemas, expressions, credentials, and what is wrong with a template."""
 
+from pathlib import Path
+
 import pytest
 
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import Sessions, sessions_at_server
-from cdc_sync.config.tenants import Tenant, expanded
+from cdc_sync.config.tenants import Tenant, expanded, tenants_named
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
 TEMPLATE = """
@@ -191,3 +193,39 @@ def test_databases_of_one_server_take_their_sessions_together() -> None:
     databases = 'databases: {a: {dsn: "host=x dbname=a"}, b: {dsn: "host=x dbname=b", pool: 1}, c: {dsn: "host=y"}}\n'
     config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
     assert [sessions_at_server(config, name) for name in "abc"] == [Sessions(4, 7), Sessions(4, 7), Sessions(2, 5)]
+
+
+def test_tenants_are_known_again_by_their_watches_names() -> None:
+    names = ["applications@tenant_1", "applications@a.b", "applications@", "applications", "others@tenant_1"]
+    assert tenants_named(_config(), names) == {"applications": [Tenant(None, "tenant_1"), Tenant(None, "a.b")]}
+    in_databases = _config(DATABASES + TEMPLATE.replace('{schemas: "tenant_%"}', "{schemas: '%', databases: [one]}"))
+    names = ["applications@one.a.b", "applications@one", "applications@one.", "applications@two.a"]
+    assert tenants_named(in_databases, names) == {"applications": [Tenant("one", "a.b")]}
+
+
+def test_a_tenant_keeps_its_watch() -> None:
+    one, two = Tenant(None, "tenant_1"), Tenant(None, "tenant_2")
+    before, _ = expanded(_config(), {"applications": [one]}, str)
+    after, _ = expanded(before, {"applications": [two, one]}, str)
+    assert after.watches["applications@tenant_1"] is before.watches["applications@tenant_1"]
+    assert list(expanded(after, {"applications": [two]}, str)[0].watches) == ["applications@tenant_2"]
+
+
+def test_a_pattern_does_not_end_with_a_backslash() -> None:
+    with pytest.raises(ConfigurationError, match="nothing to take as it is"):
+        _config(TEMPLATE.replace('"tenant_%"', r"'tenant\'"))
+    assert _config(TEMPLATE.replace('"tenant_%"', r"'tenant\\'")).templates
+
+
+def test_credentials_of_tenants_are_read_where_the_file_is(tmp_path: Path) -> None:
+    (tmp_path / "tenant_1").write_text("secret\n")
+    text = TEMPLATE.replace("${file:/nowhere/{tenant}}", "${file:${FOLDER}/{tenant}}")
+    config = parse(text, name="a file", environ={**ENVIRON, "FOLDER": "."}, folder=tmp_path)
+    found, failed = expanded(config, {"applications": [Tenant(None, "tenant_1")]}, config.reveal)
+    assert not failed
+    assert found.watches["applications@tenant_1"].hellowork.headers["X-Api-Key"].get_secret_value() == "secret"
+
+
+def test_where_secrets_may_lack_those_of_tenants_may(tmp_path: Path) -> None:
+    config = parse(TEMPLATE, name="a file", environ=ENVIRON, folder=tmp_path, lacking={})
+    assert not expanded(config, {"applications": [Tenant(None, "tenant_1")]}, config.reveal)[1]

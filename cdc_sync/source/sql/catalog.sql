@@ -28,6 +28,15 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
  ORDER BY n.nspname, c.relname
  LIMIT 5000
 
+-- name: tenants
+-- The schemas that a template's pattern matches and that have its table, of many templates at once.
+SELECT wanted.template, n.nspname::text
+  FROM unnest(%(templates)s::text[], %(patterns)s::text[], %(tables)s::text[]) AS wanted (template, pattern, relation)
+  JOIN pg_catalog.pg_class c ON c.relname = wanted.relation::name
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname::text LIKE wanted.pattern AND c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
+   AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
+
 -- name: columns
 -- A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
 WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS (
