@@ -108,6 +108,7 @@ class Lag:
         return {
             events.DaemonStarted: lambda e: self._begin(*e.watches),
             events.Reloaded: lambda e: self._begin(*e.watches),
+            events.TenantsFound: lambda e: self._begin(*e.watches),
             events.WatchConnected: lambda e: self._begin(e.watch),
             events.CaughtUp: self._looked,
             events.SweepDone: self._looked,
@@ -178,6 +179,7 @@ class EventMetrics(Collector):
             events.DaemonStarted: lambda e: self._begin(e.watches),
             events.Reloaded: self._reloaded,
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].add(1, "refused"),
+            events.TenantsFound: lambda e: self._begin(e.watches),
             events.WatchEnded: self._watch_ended,
             events.WatchConnected: lambda e: of["cdc_sync_watch_connected"].set(1, e.watch),
             events.WatchLost: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),

@@ -246,9 +246,9 @@ async def stories(
     Raises:
         StoreError: the store cannot be read.
     """
-    events, built, found = await store.story(application_id, watch, EVENTS), built_urls(config), []
+    built, found = built_urls(config), []
     for record in await store.records(application_id, watch):
-        own, told = [event for event in events if event.watch == record.watch], record.told
+        own, told = await store.story(application_id, record.watch, EVENTS), record.told
         when_told = [event.event for event in own if event.at == record.told_at]
         discarded = "discarded" in when_told and "acknowledged" not in when_told
         story = {

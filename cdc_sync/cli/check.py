@@ -13,18 +13,20 @@ import typer
 from psycopg import sql
 
 from cdc_sync.cli.console import console, print_table
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, with_tenants
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
 from cdc_sync.config.sessions import sessions_at_server
+from cdc_sync.config.tenants import SEPARATOR, tenants_named
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
+from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import asking, connected
 from cdc_sync.source.errors import SourceError
@@ -82,6 +84,7 @@ def check(
     tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
         tell(_configuration("warning", warning))
+    config = asyncio.run(_find_tenants(config, tell))
     counted = asyncio.run(_check(config, tell, labels=labels))
     states = [finding.state for finding in findings]
     if as_json:
@@ -93,6 +96,26 @@ def check(
         console.print(f"{len(states)} checks: {failed} failed, {warned} warning(s)")
     if "failed" in states:
         raise typer.Exit(1)
+
+
+async def _find_tenants(config: Config, tell: Tell) -> Config:
+    """The configuration with a watch for each tenant; tells of the templates."""
+    found = await discover(config)
+    for error in found.unasked.values():
+        tell(Finding("tenants", "failed", f"tenants cannot be looked for: {error.message}", "Repair that first."))
+    for name, reason in found.refused.items():
+        tell(
+            Finding(
+                "tenants", "failed", f"the tenant is not watched: {reason}", "Repair that; nothing else waits.", name
+            )
+        )
+    for template, tenants in tenants_named(config, found.config.watches).items() if not found.unasked else ():
+        if tenants or any(name.startswith(f"{template}{SEPARATOR}") for name in found.refused):
+            tell(Finding("tenants", "ok", f"{len(tenants)} tenant(s) have a watch", None, template))
+        else:
+            wrong = "no schema that matches for_each.schemas has the table"
+            tell(Finding("tenants", "warning", wrong, "Is the pattern right, and the table's name?", template))
+    return found.config
 
 
 def _configuration(state: State, problem: Problem) -> Finding:
@@ -191,7 +214,7 @@ async def _check_identity(config: Config, name: str, identity: str, tell: Tell, 
 
 def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
-    config, found = configured(context), list[dict[str, Any]]()
+    config, found = with_tenants(configured(context), watch), list[dict[str, Any]]()
     names = chosen(config, watch)
     for database, section in config.all_databases.items():
         of_database = [name for name in names if config.database_name(name) == database]

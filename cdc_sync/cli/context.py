@@ -17,6 +17,7 @@ from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
+from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store.opening import opened_beside
@@ -28,7 +29,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", metavar="NAME", help="Which of `databases`, where there are several.")
 ]
-WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -44,6 +44,14 @@ def decodable(said: str | list[str] | None) -> str | list[str] | None:
     except UnicodeEncodeError:
         raise typer.BadParameter(visible(f"this is no text in the locale's encoding: {text}")) from None
     return said
+
+
+WatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.", callback=decodable
+    ),
+]
 
 
 def configured(context: typer.Context) -> Config:
@@ -108,10 +116,10 @@ def in_store(
 
     async def found() -> _Found:
         async with opened_beside(config, read_only=not writes) as store:
-            if watch is not None and watch not in config.watches:
+            if watch is not None and not any(matches(watch, name) for name in config.watches):
                 former = [one.watch for one in await store.unconfigured(config.watches)]
-                if watch not in former:
-                    known = f"; no longer configured, and known to the store: {', '.join(former)}" if former else ""
+                if not any(matches(watch, name) for name in former):
+                    known = f"; no longer configured, and known to the store: {listed(former)}" if former else ""
                     raise no_such_watch(config, watch, known)
             return await work(store)
 
@@ -150,18 +158,22 @@ def _operator() -> str:
 
 def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:
     """That a watch is not configured."""
-    return typer.BadParameter(visible(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}"))
+    there = listed(config.watches) or "none: no tenant is known of the templates " + ", ".join(config.templates)
+    return typer.BadParameter(visible(f"no watch is called {watch!r}; there is {there}{more}"))
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:
-    """The configured watch of this name, or all of them.
+    """The configured watches that a name or a pattern means, or all of them.
 
     Raises:
-        typer.BadParameter: it is not configured.
+        typer.BadParameter: none is configured.
     """
-    if watch is not None and watch not in config.watches:
+    if watch is None or watch in config.watches:
+        return list(config.watches) if watch is None else [watch]
+    found = [name for name in config.watches if matches(watch, name)]
+    if not found:
         raise no_such_watch(config, watch)
-    return list(config.watches) if watch is None else [watch]
+    return found
 
 
 def the_database(config: Config, name: str | None, watch: str | None = None) -> str:

@@ -242,7 +242,9 @@ def validate(
         say(f"{'error' if each in wrong else 'warning'}: {each}", err=True)
     if wrong:  # the daemon runs all the same: a name is no proof
         raise typer.Exit(78)
-    say(f"{file} is valid: {len(read.watches)} watch(es), {', '.join(read.watches)}")
+    kinds = {"watch(es)": read.watches, "template(s)": read.templates}
+    counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
+    say(f"{file} is valid: {'; '.join(counted)}")
     shares_store = read.state.backend == "postgres" and read.state.dsn is None
     several = len(read.all_databases) > 1
     for name, section in read.all_databases.items():

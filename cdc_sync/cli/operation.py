@@ -30,14 +30,18 @@ from cdc_sync.cli.context import (
     print_json,
     say,
     the_database,
+    with_known_tenants,
+    with_tenants,
 )
 from cdc_sync.config import Config
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.watch import positions_elsewhere
 from cdc_sync.source.connection import connected
@@ -70,7 +74,7 @@ _NAMED = 10
 @fuse.command()
 def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what is held, grouped by what happens to the applications, and which limit was crossed."""
-    config = configured(context)
+    config = with_known_tenants(configured(context))
     blown, groups = in_store(config, watch, lambda store: _held(store, watch))
     if as_json:
         entries = in_store(config, watch, lambda store: store.entries("held", watch, _MOST_HELD))
@@ -94,7 +98,7 @@ async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], 
     blown = [
         {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
         for name, fuse in (await store.fuses()).items()
-        if fuse.blown_at is not None and watch in (None, name)
+        if fuse.blown_at is not None and (watch is None or matches(watch, name))
     ]
     return blown, await store.held_groups(watch)
 
@@ -114,7 +118,7 @@ def decide_held(
     yes: YesOption = False,
 ) -> None:
     """Release or discard what is held, as the command's name says."""
-    config, action = configured(context), str(context.info_name)
+    config, action = with_known_tenants(configured(context)), str(context.info_name)
     chosen: dict[str, Any] = {"ids": ids or None, "only": only, "transition": transition, "limit": limit}
     groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
     if not groups and transition:
@@ -160,7 +164,8 @@ def _confirm(what: str) -> None:
 @dead_letters.command("list")
 def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show the dead letters, with the reason of each."""
-    letters = in_store(configured(context), watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
+    config = with_known_tenants(configured(context))
+    letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
     if as_json:
         print_json([{**_entry(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
         return
@@ -185,7 +190,8 @@ def decide_dead(
     """Retry or discard what was given up, as the command's name says."""
     if bool(ids) == every:
         raise typer.BadParameter("name applications, or say --all")
-    config, action, wanted = configured(context), str(context.info_name), None if every else ids
+    config = with_known_tenants(configured(context))
+    action, wanted = str(context.info_name), None if every else ids
     if every and not yes:
         letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
         if letters:
@@ -212,15 +218,15 @@ def resend(
     yes: YesOption = False,
 ) -> None:
     """Send these applications' present state to HelloWork once more. Works with the daemon up or down."""
-    config = configured(context)
+    config = with_known_tenants(configured(context))
+    watches = [name for name in config.watches if watch is None or matches(watch, name)]
 
     async def check(_: Store) -> None:
-        if watch is not None and watch not in config.watches:
-            raise typer.BadParameter(text("unconfigured", watch=watch, watches=config.watches))
+        if not watches:
+            raise typer.BadParameter(text("unconfigured", watch=watch, watches=listed(config.watches)))
 
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
-        watches = list(config.watches) if watch is None else [watch]
         by = acting(store, "resend", watch)
         return [each for name in watches for each in await store.resend(name, ids, by.at, by=by)]
 
@@ -315,6 +321,9 @@ def forget(
 ) -> None:
     """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
     config = configured(context)
+    # A tenant that is there would come back at once, and begin with a baseline.
+    if watch.partition(SEPARATOR)[0] in config.templates and watch in with_tenants(config).watches:
+        raise typer.BadParameter(visible(f"the tenant of the watch {watch} is there: its schema has the table"))
     if watch in config.watches:
         raise typer.BadParameter(
             visible(f"the watch {watch} is configured: take it out first, and have the daemon reload (SIGHUP)")
@@ -339,7 +348,7 @@ def adopt_database(
     yes: YesOption = False,
 ) -> None:
     """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
-    config = configured(context)
+    config = with_known_tenants(configured(context))
     asyncio.run(_adopt(config, the_database(config, name), sure=yes))
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cdc_sync.admin.report import facts
 from cdc_sync.cli.console import print_table, print_text, text, words
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import is_paused
@@ -43,7 +43,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
-    config = configured(context)
+    config = with_tenants(configured(context), watch)
     found, notes, failed = asyncio.run(_plan(config, chosen(config, watch)))
     for line in failed:
         say(line, err=True)

@@ -9,11 +9,21 @@ import typer
 
 from cdc_sync.admin.report import EVENTS, status_report, stories
 from cdc_sync.cli.console import print_table, print_text, text
-from cdc_sync.cli.context import JsonOption, WatchOption, configured, decodable, in_store, print_json, say
+from cdc_sync.cli.context import (
+    JsonOption,
+    WatchOption,
+    configured,
+    decodable,
+    in_store,
+    print_json,
+    say,
+    with_known_tenants,
+)
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import HEALTHY, is_paused
 from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, Hit, meant
@@ -41,6 +51,7 @@ def status(
         wrong = _what_is_wrong(config)
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
+    config = with_known_tenants(config)
     report = in_store(config, None, lambda store: _report(config, store))
     if as_json:
         print_json(report)
@@ -108,13 +119,14 @@ def explain(
 
     Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
     """
-    config = configured(context)
+    config = with_known_tenants(configured(context))
 
     async def look(store: Store) -> tuple[Sequence[Hit], list[dict[str, Any]], list[str]]:
         hits = await store.search(application_id, watch, MOST_HITS + 1)
         whose = meant(hits)
         found = [] if whose is None else await _stories(store, config, whose, watch)
-        unread = [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)]
+        names = [name for name in config.watches if watch is None or matches(watch, name)]
+        unread = [name for name in names if not await is_adopted(store, name)]
         return hits, found, unread
 
     hits, found, unread = in_store(config, watch, look)
@@ -128,7 +140,7 @@ def explain(
     elif hits:
         print_text("hits", searched=application_id, hits=hits, most=MOST_HITS)
     if not hits:
-        where = {"watch": watch, "watches": config.watches, "place": place_of(config), "unread": unread}
+        where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config), "unread": unread}
         say(text("unknown", searched=application_id, **where), err=True)
     if not found:
         raise typer.Exit(1)

@@ -14,7 +14,16 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.config.document import Document, read_text, substitute
 from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import code_meant, is_personal, known, words
-from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config, PlainColumn, SqlColumn, Watch, bare_column
+from cdc_sync.config.models import (
+    HOW_TO_MAKE_ONE,
+    SHORTEST_TOKEN,
+    Config,
+    PlainColumn,
+    SqlColumn,
+    Status,
+    Watch,
+    bare_column,
+)
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
@@ -48,15 +57,17 @@ def _warnings(config: Config) -> Iterator[Problem]:
         yield _suspicion("path-relative", ("state", "path"), str(state.path))
     if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
         yield _suspicion("token-short", ("admin", "token"), shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
-    for name, watch in config.watches.items():
+    for name, watch in {**config.watches, **config.templates}.items():
         yield from _labels(("watches", name), watch)
         yield from _columns(("watches", name, "columns"), watch)
 
 
 def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
-    sent: dict[Path, str] = {(*path, "status", "map", label): status for label, status in watch.status.map.items()}
-    sent[*path, "status", "deleted"] = watch.status.deleted
-    for place, status in sent.items():
+    sent = _sent((*path, "status"), watch.status)
+    own: dict[Path, str] = {}
+    for tenant, override in watch.overrides.items():
+        own |= _sent((*path, "overrides", tenant, "status"), override.status)
+    for place, status in (sent | own).items():
         if status in known().own_side:
             yield _suspicion("status-of-hellowork", place, status, meaning=known().hellowork[status])
         elif (code := code_meant(status)) is not None:
@@ -65,8 +76,14 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
     for field, extra in watch.extra.items():
         named |= {(*path, "extra", field, "only_for", i): status for i, status in enumerate(extra.only_for)}
     for place, status in named.items():
-        if watch.status.unmapped != "send" and status not in sent.values():
+        if watch.status.unmapped != "send" and status not in {*sent.values(), *own.values()}:
             yield _suspicion("status-never-sent", place, status)
+
+
+def _sent(path: Path, status: Status) -> dict[Path, str]:
+    """The statuses that a section `status` has sent."""
+    sent: dict[Path, str] = {(*path, "map", label): sent for label, sent in status.map.items()}
+    return sent | {(*path, "deleted"): status.deleted}
 
 
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -156,7 +173,7 @@ def _is_secret(path: Path, text: str) -> bool:
         except psycopg.ProgrammingError:
             return False
         words = [settings.get("password", ""), settings.get("sslpassword", "")]
-    elif path[0] == "hellowork":
+    elif "hellowork" in path:
         words = [] if str(path[-1]).lower() in _HARMLESS_HEADERS else text.split()
         shortest = _SHORTEST_SECRET
     return any(len(str(word).replace(_STAND_IN, "").strip()) >= shortest for word in words)

@@ -44,7 +44,7 @@ def starting(watches: tuple[str, ...]) -> Conditions:
 def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 - a table, one return per row
     """The conditions after an event; the same object if it changes none."""
     match event:
-        case seen.Reloaded(begun=begun):
+        case seen.Reloaded(begun=begun) | seen.TenantsFound(watches=begun):
             return {**conditions, **starting(begun)} if begun else conditions
         case seen.WatchEnded(watch, for_good):
             # One that begins again is as late as it was, and not connected.
@@ -124,6 +124,8 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     # One for each whom it fails: that the sender can write again says nothing of what a watch could not record.
     "store": (seen.StoreFailed, seen.StoreRecovered),
     "loops": (seen.LoopsMove,),
+    "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
+    "tenant": (seen.TenantRefused, seen.TenantAccepted),
 }
 """Which kind of condition each type of event begins or ends: it begins with a reason below, or the event's `message`.
 
@@ -132,7 +134,7 @@ Without either it ends.
 
 _KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
 
-_WHOSE = ("watch", "endpoint", "by")
+_WHOSE = ("watch", "endpoint", "by", "database")
 """The field of an event that says whose condition it is."""
 
 _REASONS: Mapping[type[Event], tuple[str, str]] = {
@@ -146,8 +148,8 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 
 # fmt: off
 EVENTS = frozenset({
-    seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.EndpointChanged, seen.LoopsHang,
-    *_KIND_OF,
+    seen.Reloaded, seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.EndpointChanged,
+    seen.LoopsHang, *_KIND_OF,
 })
 # fmt: on
 """The types of the events that can change a condition."""

@@ -129,6 +129,47 @@ class WatchUnconfigured(WatchEvent):
     suspected: int = 0
 
 
+class TenantsFound(Event):
+    """Tenants of templates have appeared: their watches begin."""
+
+    watches: tuple[str, ...]
+
+
+class TenantsGone(Event):
+    """Tenants have no schema any more, or not their table in it: their watches have ended, what is known is kept."""
+
+    watches: tuple[str, ...]
+
+
+class TenantsMissing(Event):
+    """A template has no tenant."""
+
+    template: str
+
+
+class TenantsUnknown(Event):
+    """A database cannot be asked for tenants: those that are known go on. `database` is its name, "" the only one's."""
+
+    database: str
+    message: str
+
+
+class TenantsKnown(Event):
+    """It can be asked again."""
+
+    database: str
+
+
+class TenantRefused(WatchEvent):
+    """A tenant has no watch, since something of its own cannot be used: the file of a header, say."""
+
+    message: str
+
+
+class TenantAccepted(WatchEvent):
+    """That is over, or the tenant is gone."""
+
+
 class HeartBeat(Event):
     """Every loop gets round. `pending` entries wait; None if the store does not tell."""
 

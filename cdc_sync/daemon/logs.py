@@ -38,11 +38,13 @@ from typing import Any
 import yaml
 
 from cdc_sync.config import Log
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.content import iso, quoted
 from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
+from cdc_sync.core.watch_names import listed
 
 Fields = dict[str, object]
 Write = Callable[[int, str, Fields], None]
@@ -401,8 +403,14 @@ class EventLogger:
         return before != said
 
     def _level_of_milestone(self, event: events.WatchConnected | events.CaptureStarted | events.WatchStandsBy) -> int:
-        """A watch that tries again with a mistake that was reported has nothing new to report."""
-        return DEBUG if event.watch in self._mistakes else INFO
+        """A watch that tries again with a mistake that was reported has nothing new to report.
+
+        Of a template's watches there may be a thousand: which are found has a line.
+        """
+        return DEBUG if event.watch in self._mistakes or SEPARATOR in event.watch else INFO
+
+    def _level_of_baseline(self, event: events.BaselineDone) -> int:
+        return DEBUG if SEPARATOR in event.watch and not event.queued else INFO
 
     def _level_of_loss(self, event: events.WatchLost) -> int:
         if event.repeated:
@@ -494,7 +502,7 @@ def _short(seconds: float) -> str | None:
 _SHOWN: dict[str, Callable[[Any], object]] = {
     "as it is": lambda value: value,
     "if any": lambda value: value or None,
-    "list": lambda names: ",".join(names) or None,
+    "list": lambda names: listed(names, ",") or None,
     "object": dict,
     "duration": _short,
     "instant": iso,

@@ -50,6 +50,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
+from cdc_sync.daemon.tenants import TenantLookout
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -151,10 +152,17 @@ async def follow_pauses(sender: Sender, store: Store) -> bool:
     return False
 
 
-async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -> None:
-    """Tell of the watches that the store knows and the configuration does not have."""
+async def known_watches(store: Store) -> Collection[str]:
+    """The names of the watches of which the store knows anything; none if it cannot be asked."""
+    with suppress(StoreError):  # the parts that work with it report that
+        return await store.counts()
+    return ()
+
+
+async def tell_of_unconfigured(config: Config, store: Store, observe: Observe, besides: Collection[str]) -> None:
+    """Tell of the watches that the store knows and the configuration does not have, `besides` some."""
     with suppress(StoreError):  # the parts that work with it report that, and `check` and `status` list the watches too
-        for one in await store.unconfigured(config.watches):
+        for one in await store.unconfigured({*config.watches, *besides}):
             observe(one)
 
 
@@ -245,6 +253,9 @@ class _Daemon:
     _metrics: EventMetrics = field(default_factory=EventMetrics)
     _pulse: Pulse = field(default_factory=Pulse)
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_reload_wanted: bool = False
+    _looked: tuple[Config, Config] | None = None
+    """The configuration that tenants were looked for with, and the same with those that were found."""
     _stop: str = ""
 
     def __post_init__(self) -> None:
@@ -258,6 +269,7 @@ class _Daemon:
             lambda: dict.fromkeys(conditions.EVENTS, self._fold),
         )
         self._emit = self._events.emit
+        self._tenants = TenantLookout(self._emit)
 
     def _handlers(self) -> Handlers:
         return {
@@ -279,16 +291,18 @@ class _Daemon:
         self._pruning.modify(next_run_time=datetime.now(UTC))
 
     async def run(self) -> None:
-        config, dry_run = self._config, self._dry_run
+        dry_run = self._dry_run
         allow_all_descriptors()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         if self._reread is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._signalled.set)
+            loop.add_signal_handler(signal.SIGHUP, self._want_reload)
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(opened_store(config, self._emit, dry_run=dry_run))
+            store = await stack.enter_async_context(opened_store(self._config, self._emit, dry_run=dry_run))
             self._store, self._moves = store, store.moves
+            config = self._config = (await self._tenants.look(self._config, await known_watches(store), {})).config
+            self._conditions = {**self._conditions, **starting(tuple(config.watches))}
             self._caller = await stack.enter_async_context(opened_caller(config, self._show, dry_run=dry_run))
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
             self._sender = make_sender(config, store, self._caller, self._emit, progressed)
@@ -322,7 +336,7 @@ class _Daemon:
             scheduler.start()
             stack.callback(scheduler.shutdown, wait=False)
             self._emit(events.DaemonStarted(__version__, tuple(config.watches), dry_run, self._admin.url))
-            await tell_of_unconfigured(config, store, self._emit)
+            await tell_of_unconfigured(config, store, self._emit, self._tenants.refused)
             await self._supervise()
         self._emit(events.DaemonStopped())
 
@@ -345,11 +359,15 @@ class _Daemon:
             regularly(self._look_at_store, LOOK_EVERY),
             regularly(store.check_place, LOOK),
             regularly(lambda: follow_pauses(self._sender, store), LOOK),
+            self._look_for_tenants(),
         ]
         lasting = [asyncio.create_task(work) for work in works]
         try:
-            while await self._is_reload_wanted([*watches.tasks, *lasting]):
-                await self._reload()
+            while await self._is_change_wanted([*watches.tasks, *lasting]):
+                if self._is_reload_wanted:
+                    self._is_reload_wanted = False
+                    await self._reload()
+                await self._use_tenants()
             if self._stop:
                 self._emit(events.DaemonStopping(self._stop, self._sender.under_way))
                 await end(watches.tasks)
@@ -359,8 +377,8 @@ class _Daemon:
             await end([*watches.tasks, *lasting])
         raise_failures([*watches.tasks, *lasting])
 
-    async def _is_reload_wanted(self, parts: Collection[asyncio.Task[Any]]) -> bool:
-        """Wait until something else than work is to do; returns whether that is a reload, and not the end."""
+    async def _is_change_wanted(self, parts: Collection[asyncio.Task[Any]]) -> bool:
+        """Wait until other watches are wanted, by a reload or since tenants came or went; False: the end is."""
         signalled = asyncio.create_task(self._signalled.wait())
         try:
             await asyncio.wait([*parts, signalled], return_when=asyncio.FIRST_COMPLETED)
@@ -382,12 +400,36 @@ class _Daemon:
         if refusal := refusal or changes_that_need_a_restart(self._config, config):
             self._emit(events.ReloadRefused(refusal))
             return
+        config = (await self._tenants.look(config, self._config.watches, self._watches.pools)).config
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
         self._config = config
         await self._take_over(config)
         self._emit(await self._watches.use(config))
-        await tell_of_unconfigured(config, self._store, self._emit)
+        await tell_of_unconfigured(config, self._store, self._emit, self._tenants.refused)
+
+    async def _look_for_tenants(self) -> None:
+        """Look for tenants, for ever; others than before are used by whoever supervises."""
+        while True:
+            await asyncio.sleep(self._tenants.look_after)
+            config = self._config
+            found = (await self._tenants.look(config, config.watches, self._watches.pools)).config
+            if found.watches != config.watches:
+                self._looked = config, found
+                self._signalled.set()
+
+    async def _use_tenants(self) -> None:
+        """Begin and end watches, as tenants came and went; unless there was a reload, which has looked itself."""
+        looked, self._looked = self._looked, None
+        if looked is None or looked[0] is not self._config:
+            return
+        self._config = looked[1]
+        await self._take_over(self._config)
+        changed = await self._watches.use(self._config)
+        if changed.begun:
+            self._emit(events.TenantsFound(changed.begun))
+        if changed.ended:
+            self._emit(events.TenantsGone(changed.ended))
 
     async def _take_over(self, config: Config) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
@@ -431,6 +473,10 @@ class _Daemon:
         with suppress(StoreError):  # the sender says it
             for acted in [] if self._dry_run else await self._store.take_actions():
                 self._emit(acted)
+
+    def _want_reload(self) -> None:
+        self._is_reload_wanted = True
+        self._signalled.set()
 
     def _end(self, number: signal.Signals) -> None:
         if self._stop:
@@ -511,8 +557,12 @@ async def run_once(
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
+        tenants = await TenantLookout(emit).look(config, await known_watches(store), {})
+        config = tenants.config
+        for error in tenants.unasked.values() if not config.watches else ():
+            raise error
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
-        await tell_of_unconfigured(config, store, emit)
+        await tell_of_unconfigured(config, store, emit, tenants.refused)
         for acted in [] if dry_run else await store.take_actions():
             emit(acted)
         sender = make_sender(config, store, caller, emit)
@@ -530,7 +580,7 @@ async def run_once(
         )
         counts = (await store.counts()).values()
         pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
-        failed = bool(lost or refused or calls["retry"] or calls["dead"])
+        failed = bool(lost or tenants.refused or tenants.unasked or refused or calls["retry"] or calls["dead"])
         return OnceResult(calls, failed, pending, held, dead)
 
 

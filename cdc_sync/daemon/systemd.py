@@ -16,6 +16,7 @@ from cdc_sync.core import observations as events
 from cdc_sync.core.content import iso
 from cdc_sync.core.observations import Handlers
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import listed
 from cdc_sync.wall_clock import wall_clock
 
 _BEATS = 4
@@ -58,6 +59,8 @@ class SystemdNotifier:
                 "STATUS=Reading the configuration again",
             ),
             events.Reloaded: lambda e: self._ready("the configuration was read again", e.watches),
+            events.TenantsFound: lambda e: self._follow((*self._watches, *e.watches)),
+            events.TenantsGone: lambda e: self._follow(tuple(each for each in self._watches if each not in e.watches)),
             events.ReloadRefused: lambda _: self._ready("the configuration was read again and refused, see the log"),
             events.HeartBeat: self._heart_beat,
             events.LoopsHang: lambda e: say(f"STATUS=Hung: {', '.join(e.loops)}"),
@@ -66,7 +69,11 @@ class SystemdNotifier:
 
     def _ready(self, text: str, watches: tuple[str, ...] | None = None) -> None:
         self._watches = self._watches if watches is None else watches
-        self._say("READY=1", f"STATUS=Watching {', '.join(self._watches)}: {text}")
+        self._say("READY=1", f"STATUS=Watching {listed(self._watches)}: {text}")
+
+    def _follow(self, watches: tuple[str, ...]) -> None:
+        """Name other watches, from the next heart beat on."""
+        self._watches = watches
 
     def _call_ended(self, event: events.CallEnded) -> None:
         self._last_call = wall_clock(), event
@@ -76,7 +83,7 @@ class SystemdNotifier:
         if self._last_call is not None:
             at, call = self._last_call
             last = f"{iso(at)} {call.outcome} ({' '.join(call.reply.split())[:_LONGEST]})"
-        self._say("WATCHDOG=1", f"STATUS=Watching {', '.join(self._watches)}: {waiting}; last call: {last}")
+        self._say("WATCHDOG=1", f"STATUS=Watching {listed(self._watches)}: {waiting}; last call: {last}")
 
     def _say(self, *lines: str) -> None:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC

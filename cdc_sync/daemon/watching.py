@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cdc_sync.config import Config, format_duration
-from cdc_sync.config.models import watch_rules
+from cdc_sync.config.models import allowed_hosts
 from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
@@ -18,7 +18,7 @@ from cdc_sync.pipeline.database import Database, Sessions, WatchParts, wait_afte
 from cdc_sync.pipeline.intake import LONGEST_REST
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
-from cdc_sync.source.connection import READS, Reads, reading_as
+from cdc_sync.source.connection import READS, Pool, Reads, reading_as
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.source.session import StandbyError
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -236,14 +236,23 @@ class RunningWatches:
         """The watches' tasks."""
         return [task for task, _, _ in self._running.values()]
 
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """The pools that are open, by the databases' names."""
+        pools = {name: database.pool for name, (_, database) in self._databases.items()}
+        return {name: pool for name, pool in pools.items() if pool is not None}
+
     async def use(self, config: Config) -> events.Reloaded:
         """Begin, end and renew watches, so that those of a configuration run, as it says; returns which.
 
         Raises:
             BaseExceptionGroup: what a watch failed with while it was ended.
         """
+        # What a watch's rules are made of, and not the rules: of a thousand they take time. What did not change is the
+        # same object mostly, which is compared at once.
+        of_all = config.hellowork.base_url, allowed_hosts(config)
         wanted = {
-            name: (config.database_name(name), config.database_of(name), watch, watch_rules(config, name))
+            name: (config.database_name(name), config.database_of(name), watch, of_all)
             for name, watch in config.watches.items()
         }
         before = {name: task for name, (task, _, used) in self._running.items() if wanted.get(name) != used}

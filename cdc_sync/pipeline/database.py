@@ -153,6 +153,11 @@ class Database:
         """Its name for people, if there are several."""
         return None if self.is_only else self.name
 
+    @property
+    def pool(self) -> Pool | None:
+        """The pool, while there is one."""
+        return None if self._sessions is None or self._sessions.held.done() else self._sessions.pool
+
     @asynccontextmanager
     async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
         """The sessions, for as long as a watch works with them.

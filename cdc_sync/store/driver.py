@@ -7,6 +7,7 @@ thread, from beginning to end without suspending it; the PostgreSQL store awaits
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from cdc_sync.core.watch_names import matches
 from cdc_sync.store.clock import Clock
 
 if TYPE_CHECKING:
@@ -49,8 +50,13 @@ async def about(transaction: Transaction, name: str) -> str | None:
 
 
 async def watches_of(transaction: Transaction, watch: str | None) -> list[str]:
-    """That watch; None: all that the store knows."""
-    return [watch] if watch is not None else sorted([name for (name,) in await transaction.rows("watches")])
+    """That watch, or those that a pattern means; None: all that the store knows."""
+    if watch is not None and not {"%", "*"}.intersection(watch):
+        return [watch]
+    names = sorted([name for (name,) in await transaction.rows("watches")])
+    if watch is None:
+        return names
+    return [watch] if watch in names else [name for name in names if matches(watch, name)]
 
 
 class Driver(Protocol):

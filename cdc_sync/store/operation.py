@@ -323,7 +323,9 @@ class Operation(Driver):
 
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
     """From here on nobody applies for these watches; only claims and ends come between. Returns their fuses."""
-    return {name: fuse_from(fuse) for name, fuse in await transaction.rows("lock_watches", watch=watch)}
+    names = [None] if watch is None else await watches_of(transaction, watch)
+    rows = [row for name in names for row in await transaction.rows("lock_watches", watch=name)]
+    return {name: fuse_from(fuse) for name, fuse in rows}
 
 
 async def _select(

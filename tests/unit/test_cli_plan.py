@@ -14,7 +14,7 @@ def test_a_limit_is_for_what_would_be_sent(monkeypatch: pytest.MonkeyPatch, caps
         return [{"action": action} for action in ("adopt", "send", "adopt", "held")], []
 
     monkeypatch.setattr(plan, "_plan", planned)
-    monkeypatch.setattr(plan, "configured", lambda _: SimpleNamespace(watches={}))
+    monkeypatch.setattr(plan, "configured", lambda _: SimpleNamespace(watches={}, templates={}))
 
     def listed(**options: Any) -> list[str]:
         plan.plan(SimpleNamespace(), as_json=True, **options)  # type: ignore[arg-type]

@@ -50,6 +50,7 @@ from cdc_sync.core.observations import (
     StoreMoved,
     StoreRecovered,
     SweepDone,
+    TenantsFound,
     TokenRefused,
     TriggersFound,
     WatchConnected,
@@ -133,6 +134,16 @@ class Unreadable:
 
 def test_there_is_an_example_of_every_event_with_a_line_of_its_own() -> None:
     assert {type(example) for example in EXAMPLES} == set(EventLogger(Lines(logging.DEBUG, print)).handlers()) - {Event}
+
+
+def test_a_thousand_tenants_have_one_line(written: Written) -> None:
+    watches = tuple(f"applications@tenant_{number}" for number in range(1_000))
+    each = [
+        event for watch in watches for event in (WatchConnected(watch, "poll", 180000), BaselineDone(watch, 7, 0, 1))
+    ]
+    (found,) = written.records(TenantsFound(watches), *each, level="info")
+    assert found["watches"].startswith("applications@tenant_0,applications@tenant_1,")
+    assert found["watches"].endswith(",applications@tenant_9 and 990 more")
 
 
 def test_an_event_without_a_line_of_its_own_is_written_under_its_class_name_with_its_fields(written: Written) -> None:

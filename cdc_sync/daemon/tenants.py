@@ -1,0 +1,60 @@
+"""Looks for the tenants of templates, and says what is wrong with them when that changes."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cdc_sync.config import Config
+from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.core import observations as events
+from cdc_sync.pipeline.discovery import Discovery, discover
+from cdc_sync.source.connection import Pool
+
+LOOK_FOR_TENANTS = 30.0
+"""Seconds between two looks: a new customer's first application comes later than that."""
+
+LOOK_AGAIN = 5.0
+"""Seconds until the next look where a database could not be asked."""
+
+
+@dataclass(slots=True)
+class TenantLookout:
+    """Looks for tenants.
+
+    Attributes:
+        observe: told what is wrong, or no longer is.
+        refused: why tenants have no watch, by the watch's name, at the last look.
+    """
+
+    observe: events.Observe
+    refused: Mapping[str, str] = field(default_factory=dict, init=False)
+    _unasked: Mapping[str, str] = field(default_factory=dict, init=False)
+    _empty: Collection[str] = field(default=(), init=False)
+
+    @property
+    def look_after(self) -> float:
+        """Seconds until the next look."""
+        return LOOK_AGAIN if self._unasked else LOOK_FOR_TENANTS
+
+    async def look(self, config: Config, known: Iterable[str], pools: Mapping[str, Pool]) -> Discovery:
+        """Look, and say what has changed; arguments as of `discover`."""
+        found = await discover(config, known, pools)
+        unasked = {database: error.message for database, error in found.unasked.items()}
+        for watch, message in _news(self.refused, found.refused):
+            self.observe(events.TenantRefused(watch, message))
+        for watch in self.refused.keys() - found.refused.keys():
+            self.observe(events.TenantAccepted(watch))
+        for database, message in _news(self._unasked, unasked):
+            self.observe(events.TenantsUnknown(database, message))
+        for database in self._unasked.keys() - unasked.keys():
+            self.observe(events.TenantsKnown(database))
+        has_tenants = {name.partition(SEPARATOR)[0] for name in (*found.config.watches, *found.refused)}
+        empty = () if unasked else [name for name in config.templates if name not in has_tenants]
+        for template in empty:
+            if template not in self._empty:
+                self.observe(events.TenantsMissing(template))
+        self.refused, self._unasked, self._empty = found.refused, unasked, empty
+        return found
+
+
+def _news(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, message) for name, message in now.items() if before.get(name) != message]

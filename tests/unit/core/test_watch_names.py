@@ -1,0 +1,45 @@
+"""Which watches a pattern means, and how many of many are named."""
+
+import pytest
+
+from cdc_sync.core.watch_names import listed, matches
+
+NAMES = ("applications", "applications@tenant_42", "applications@tenant_421", "Applications@été", "a@100%", "a@[x]?")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("applications", ["applications"]),
+        ("applications@tenant_42", ["applications@tenant_42"]),
+        ("applications@tenant_4%", ["applications@tenant_42", "applications@tenant_421"]),
+        ("*@tenant_*1", ["applications@tenant_421"]),
+        ("applications@tenant-42", []),
+        ("applications@tenant%42", ["applications@tenant_42"]),
+        ("%été", ["Applications@été"]),
+        ("a@100%", ["a@100%"]),
+        ("a@[x]?", ["a@[x]?"]),
+        ("a@[a-z]?", []),
+        ("%%**", list(NAMES)),
+        ("", []),
+    ],
+)
+def test_a_pattern_means_names(pattern: str, found: list[str]) -> None:
+    assert [name for name in NAMES if matches(pattern, name)] == found
+
+
+def test_many_wildcards_take_no_time() -> None:
+    assert not matches("%a" * 200 + "b", "a" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, ""),
+        (2, "w0, w1"),
+        (10, ", ".join(f"w{n}" for n in range(10))),
+        (11, "w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 1 more"),
+    ],
+)
+def test_of_many_names_ten_are_listed(number: int, text: str) -> None:
+    assert listed([f"w{n}" for n in range(number)]) == text
