@@ -10,8 +10,8 @@ from cdc_sync.cli import plan
 
 
 def test_a_limit_is_for_what_would_be_sent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async def planned(*_: Any) -> tuple[list[dict[str, Any]], list[str]]:
-        return [{"action": action} for action in ("adopt", "send", "adopt", "held")], []
+    async def planned(*_: Any) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+        return [{"action": action} for action in ("adopt", "send", "adopt", "held")], [], []
 
     monkeypatch.setattr(plan, "_plan", planned)
     monkeypatch.setattr(plan, "configured", lambda _: SimpleNamespace(watches={}, templates={}))
