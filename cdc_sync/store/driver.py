@@ -49,8 +49,10 @@ async def about(transaction: Transaction, name: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-async def watches_of(transaction: Transaction, watch: str | None) -> list[str]:
-    """That watch, or those that a pattern means; None: all that the store knows."""
+async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:
+    """That watch, or those that a pattern means, or these; None: all that the store knows."""
+    if watch is not None and not isinstance(watch, str):
+        return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):
         return [watch]
     names = sorted([name for (name,) in await transaction.rows("watches")])

@@ -7,7 +7,7 @@ done are done; asked again, the rest follows.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 from itertools import groupby, islice
@@ -62,8 +62,8 @@ class Operation(Driver):
         """The state of every watch's fuse that ever counted anything."""
         return {watch: fuse_from(fuse) for watch, fuse in await self.ask("fuses")}
 
-    async def held_groups(self, watch: str | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
-        """What is held of a selection, by watch, the largest group first."""
+    async def held_groups(self, watch: str | Collection[str] | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
+        """What is held of a selection, of one watch, of several or of all (None): by watch, the largest group first."""
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from operator import itemgetter
+from typing import Any
 
 from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
@@ -17,24 +18,30 @@ from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record,
 _NEWEST = 20_000
 """Events among which acknowledgements are looked for: a few milliseconds, if there is none among them."""
 
+_AGE = itemgetter(9, 0, 1)
+"""Of an entry's row: when it was enqueued, and whose it is."""
+
 
 class Report(Driver):
     """See the module's text. Every method may raise `StoreError`."""
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
+        return await self._entries(state, watch, limit, limit)
 
-        async def work(transaction: Transaction) -> list[Entry]:
-            # Watch by watch, in the index's order: of a mass change that is held, only what is wanted is read.
-            rows = [
-                row
-                for name in await watches_of(transaction, watch)
-                for row in await transaction.rows("entries", state=state, watch=name, limit=limit)
-            ]
-            return sorted(map(entry_from, rows), key=lambda entry: (entry.queued_at, entry.watch, entry.application_id))
+    async def oldest(self, state: EntryState) -> dict[str, Entry]:
+        """The oldest outbox entry in a state of each watch that has one."""
+        return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
 
-        found = await self.transact(work)
-        return [self._for_people(entry) for entry in found[:limit]]
+    async def _entries(self, state: EntryState, watch: str | None, each: int, limit: int | None) -> list[Entry]:
+        """Outbox entries in a state, oldest first; of each watch `each` at most."""
+
+        async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
+            watches = await watches_of(transaction, watch)
+            return await transaction.rows("entries", state=state, watches=watches, each=each)
+
+        rows = sorted(await self.transact(work), key=_AGE)
+        return [self._for_people(entry_from(row)) for row in rows[:limit]]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Every watch in numbers of which anything is known, held or noted, be it a position: configured or not.
@@ -58,6 +65,20 @@ class Report(Driver):
         """Rows that cannot be reported, and why."""
         rows = await self.ask("skipped", watch=watch, limit=limit)
         return [Skip(key_from(row_key), application_id, from_text(reason)) for row_key, application_id, reason in rows]
+
+    async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
+        """The same of several watches, `limit` of each, in the order of the watches; each with its watch."""
+        rows = await self.ask("skipped_of_each", watches=list(watches), each=limit)
+        place = {watch: number for number, watch in enumerate(watches)}
+        rows.sort(key=lambda row: (place[row[0]], row[1]))
+        return [(watch, Skip(key_from(key), of, from_text(reason))) for watch, key, of, reason in rows]
+
+    async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:
+        """The capture positions of these names, by watch and name."""
+        found: dict[str, dict[str, str]] = {}
+        for watch, name, value in await self.ask("positions_of_all", names=list(names)):
+            found.setdefault(watch, {})[name] = value
+        return found
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
         """What is held of an application, in each watch."""
@@ -92,12 +113,14 @@ class Report(Driver):
 
         async def work(transaction: Transaction) -> list[Hit]:
             begun, rows = dict[tuple[str, str], Hit](), dict[tuple[str, str], Hit]()
-            for name in await watches_of(transaction, watch):
-                for found in await transaction.rows("ids_from", watch=name, text=text, limit=limit):
-                    if found[1].startswith(text):
-                        begun.setdefault((name, found[1]), _hit(found, "id" if found[1] == text else "beginning"))
-                for found in await transaction.rows("of_rows", watch=name, keys=_row_keys(text)):
-                    rows.setdefault((name, found[1] or found[2]), _hit(found, "row"))
+            watches = await watches_of(transaction, watch)
+            for found in sorted(
+                await transaction.rows("ids_from", watches=watches, text=text, limit=limit), key=_named
+            ):
+                if found[1].startswith(text):
+                    begun.setdefault(_named(found), _hit(found, "id" if found[1] == text else "beginning"))
+            for found in sorted(await transaction.rows("of_rows", watches=watches, keys=_row_keys(text)), key=_named):
+                rows.setdefault(_named(found), _hit(found, "row"))
             exact = [hit for hit in begun.values() if hit.by == "id"]
             return exact or list((rows or begun).values())[:limit]
 
@@ -129,6 +152,11 @@ class Report(Driver):
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.clock.shift
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
+
+
+def _named(row: Columns) -> tuple[str, str]:
+    """The watch and the application of a row that is found, or the row's own key."""
+    return row[0], row[1] or row[2]
 
 
 def _hit(row: Columns, by: FoundBy) -> Hit:

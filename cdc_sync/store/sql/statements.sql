@@ -263,15 +263,6 @@ INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING;
 -- name: newest_event
 SELECT at FROM @history ORDER BY number DESC LIMIT 1;
 
--- name: entries
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at,
-       attempted OR claimed_by IS NOT NULL, attempts + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END,
-       first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = :state AND watch = :watch
- ORDER BY queued_at, application_id
- LIMIT :limit;
-
 -- name: watches
 SELECT name FROM @watch;
 
@@ -294,6 +285,9 @@ SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
 
 -- name: skipped
 SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
+
+-- name: positions_of_all
+SELECT watch, name, value FROM @position WHERE name @in(names);
 
 -- name: records
 -- Everything of each record of an application; of the rows without a use the last one's reason. From o.watch on: the entry.
@@ -318,21 +312,10 @@ SELECT k.watch, k.row_key, k.reason
    AND NOT EXISTS (SELECT 1 FROM @snapshot s WHERE s.watch = k.watch AND s.application_id = k.application_id)
  ORDER BY k.watch, k.row_key;
 
--- name: ids_from
--- In the order of an index, so that what is beyond the limit is not read.
-SELECT * FROM (SELECT watch, application_id, row_key, NULL AS reason
-                 FROM @snapshot
-                WHERE watch = :watch AND application_id >= :text ORDER BY application_id LIMIT :limit) AS known
-UNION ALL
-SELECT * FROM (SELECT watch, application_id, row_key, reason
-                 FROM @skipped
-                WHERE (CAST(:watch AS text) IS NULL OR watch = :watch) AND application_id >= :text
-                ORDER BY application_id LIMIT :limit) AS unreported;
-
 -- name: of_rows
-SELECT watch, application_id, row_key, NULL AS reason FROM @snapshot WHERE watch = :watch AND row_key @in(keys)
+SELECT watch, application_id, row_key, NULL AS reason FROM @snapshot WHERE watch @in(watches) AND row_key @in(keys)
 UNION ALL
-SELECT watch, application_id, row_key, reason FROM @skipped WHERE watch = :watch AND row_key @in(keys);
+SELECT watch, application_id, row_key, reason FROM @skipped WHERE watch @in(watches) AND row_key @in(keys);
 
 -- name: story
 SELECT at, watch, application_id, event, detail

@@ -525,3 +525,49 @@ class TestRepairs:
         await store.add_repairs(WATCH, {})
 
         assert await store.repairs() == {WATCH: {"changed": 5, "gone": 1}, "spontaneous": {"gone": 4}}
+
+
+STRANGE = ("applications@tenant 42", 'applications@"A/b"', "applications@été", "applications@x'y", "applications@100%")
+"""Names of watches, as schemas of tenants may make them."""
+
+
+class TestManyWatches:
+    """What costs one statement, however many watches there are."""
+
+    async def test_the_oldest_entry_of_each_watch_is_found(self, store: Store) -> None:
+        for number, watch in enumerate(STRANGE):
+            held = some_rules(watch, max_changes=0)
+            await store.apply(held, a_batch(an_observation("h2"), now=NOW + number * SECOND))
+            await store.apply(held, a_batch(an_observation("h1"), now=NOW - SECOND))
+        await observe(store, an_observation("p1"))
+
+        assert {watch: entry.application_id for watch, entry in (await store.oldest("held")).items()} == dict.fromkeys(
+            STRANGE, "h1"
+        )
+        assert list(await store.oldest("pending")) == [WATCH]
+        assert await store.oldest("dead") == {}
+
+    async def test_entries_of_all_watches_come_by_age(self, store: Store) -> None:
+        for number, watch in enumerate(STRANGE):
+            for place in range(3):
+                batch = a_batch(an_observation(f"a{place}"), now=NOW + (10 * place + number) * SECOND)
+                await store.apply(some_rules(watch), batch)
+
+        found = await store.entries("pending", None, 7)
+
+        assert [(entry.watch, entry.application_id) for entry in found] == [
+            *((watch, "a0") for watch in STRANGE),
+            *((watch, "a1") for watch in STRANGE[:2]),
+        ]
+
+    async def test_positions_and_skipped_rows_come_with_their_watch(self, store: Store) -> None:
+        for watch in STRANGE:
+            rows = [Unreportable(f"{watch} {number}", (str(number),), "it has no status") for number in range(3)]
+            await store.apply(some_rules(watch), a_batch(*rows, positions={"baseline": watch, "sweep": "7"}))
+
+        assert await store.positions_of_all("baseline", "none") == {watch: {"baseline": watch} for watch in STRANGE}
+        found = await store.skipped_of_each([STRANGE[1], STRANGE[0], "unknown"], 2)
+        assert [(watch, skip.key) for watch, skip in found] == [
+            (watch, (str(number),)) for watch in (STRANGE[1], STRANGE[0]) for number in range(2)
+        ]
+        assert await store.skipped_of_each([], 2) == []

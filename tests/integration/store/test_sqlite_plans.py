@@ -24,12 +24,12 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ids_from", "of_rows"])
 def test_a_search_goes_by_an_index_and_sorts_nothing(tmp_path: Path, name: str) -> None:
-    parameters = {"watch": "w", "text": "hw", "limit": 1, "keys": "[]"}
+    parameters = {"watches": '["w"]', "text": "hw", "limit": 1, "keys": "[]"}
     with closing(connect(tmp_path / "state.db")) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].text}", parameters).fetchall()
 
     steps = [detail for *_, detail in plan]
-    assert len([step for step in steps if step.startswith("SEARCH")]) == 2
+    assert len([step for step in steps if step.startswith("SEARCH")]) >= 2
     assert not [step for step in steps if "TEMP B-TREE FOR ORDER" in step], steps
     assert not [step for step in steps if step.startswith(("SCAN snapshot", "SCAN skipped"))], steps
 

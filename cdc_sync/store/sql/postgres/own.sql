@@ -285,3 +285,30 @@ SELECT t.name
 -- does it wait for long where a commit of somebody else's that notifies waits for a synchronous standby.
 SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify('cdc_sync_due', :daemon)
  WHERE pg_catalog.pg_notification_queue_usage() < 0.25;
+
+-- name: entries
+-- Watch by watch, in the index's order: of a mass change only what is wanted is read. So do the next two.
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted OR o.claimed_by IS NOT NULL, o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END,
+       o.first_attempt_at, o.not_found_since, o.reason
+  FROM unnest(:watches::text[]) AS w (name)
+ CROSS JOIN LATERAL (SELECT * FROM @outbox i
+                      WHERE i.state = :state AND i.watch = w.name
+                      ORDER BY i.queued_at, i.application_id LIMIT :each) AS o;
+
+-- name: skipped_of_each
+SELECT k.watch, k.row_key, k.application_id, k.reason
+  FROM unnest(:watches::text[]) AS w (name)
+ CROSS JOIN LATERAL (SELECT * FROM @skipped i WHERE i.watch = w.name ORDER BY i.row_key LIMIT :each) AS k;
+
+-- name: ids_from
+SELECT s.watch, s.application_id, s.row_key, NULL AS reason
+  FROM unnest(:watches::text[]) AS w (name)
+ CROSS JOIN LATERAL (SELECT * FROM @snapshot i
+                      WHERE i.watch = w.name AND i.application_id >= :text
+                      ORDER BY i.application_id LIMIT :limit) AS s
+UNION ALL
+SELECT * FROM (SELECT watch, application_id, row_key, reason
+                 FROM @skipped
+                WHERE watch @in(watches) AND application_id >= :text
+                ORDER BY application_id LIMIT :limit) AS unreported;

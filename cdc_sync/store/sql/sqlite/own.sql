@@ -134,3 +134,38 @@ SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), claimed_by,
   FROM json_each(:ends) e
   LEFT JOIN @outbox ON watch = json_extract(e.value, '$[0]') AND application_id = json_extract(e.value, '$[1]')
  WHERE NOT json_extract(e.value, '$[3]') OR claimed_by IS NULL OR revision <> json_extract(e.value, '$[2]');
+
+-- name: entries
+-- Watch by watch, in the index's order: of a mass change only what is wanted is read. So do the next two. Their caller
+-- sorts what they give.
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted OR o.claimed_by IS NOT NULL, o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END,
+       o.first_attempt_at, o.not_found_since, o.reason
+  FROM json_each(:watches) w
+ CROSS JOIN @outbox o
+    ON o.watch = w.value
+   AND o.application_id IN (SELECT i.application_id FROM @outbox i
+                             WHERE i.state = :state AND i.watch = w.value
+                             ORDER BY i.queued_at, i.application_id LIMIT :each);
+
+-- name: skipped_of_each
+SELECT k.watch, k.row_key, k.application_id, k.reason
+  FROM json_each(:watches) w
+ CROSS JOIN @skipped k
+    ON k.watch = w.value
+   AND k.row_key IN (SELECT i.row_key FROM @skipped i WHERE i.watch = w.value ORDER BY i.row_key LIMIT :each);
+
+-- name: ids_from
+-- The `+` keeps the index of watches away, so that the one of ids gives the order.
+SELECT s.watch, s.application_id, s.row_key, NULL AS reason
+  FROM json_each(:watches) w
+ CROSS JOIN @snapshot s
+    ON s.watch = w.value
+   AND s.application_id IN (SELECT i.application_id FROM @snapshot i
+                             WHERE i.watch = w.value AND i.application_id >= :text
+                             ORDER BY i.application_id LIMIT :limit)
+UNION ALL
+SELECT * FROM (SELECT watch, application_id, row_key, reason
+                 FROM @skipped
+                WHERE application_id >= :text AND +watch IN (SELECT value FROM json_each(:watches))
+                ORDER BY application_id LIMIT :limit) AS unreported;
