@@ -1,21 +1,24 @@
 """The status report, the same for `cdc-sync status`, `GET /api/status` and the page; and what only the page shows."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import built_urls
-from cdc_sync.core.conditions import is_standby, wrong
+from cdc_sync.core.conditions import is_standby, kind_of, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryEntry
+from cdc_sync.core.watch_names import MOST_LISTED, matches
 from cdc_sync.store.protocol import MOST_HITS, CallCounts, Condition, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
+
+_Reason = TypeVar("_Reason")
 
 _BASELINE = "baseline"
 _OVER_EARLIER_WORK = "baseline over earlier work"
@@ -56,10 +59,11 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches: list[dict[str, Any]] = []
     several = len(config.all_databases) > 1
+    positions, held = await store.positions_of_all(_BASELINE, _OVER_EARLIER_WORK), await store.oldest("held")
+    watches = []
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
         watch, fuse, of_watch = config.watches.get(name), fuses.get(name, Fuse()), counts.get(name, WatchCounts())
-        positions, held = await store.positions(name), await store.entries("held", name, 1)
-        oldest = of_watch.oldest_queued_at
+        reached, oldest = positions.get(name, {}), of_watch.oldest_queued_at
         watches.append(
             {
                 "watch": name,
@@ -67,15 +71,15 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
                 **({"database": config.database_name(name) if watch else None} if several else {}),
                 "table": None if watch is None else str(watch.table),
                 "mode": None if watch is None else watch.capture.mode,
-                "baseline": _baseline(positions.get(_BASELINE)),
-                "over_earlier_work": _OVER_EARLIER_WORK in positions,
+                "baseline": _baseline(reached.get(_BASELINE)),
+                "over_earlier_work": _OVER_EARLIER_WORK in reached,
                 "known": of_watch.known,
                 "last_change_at": None if of_watch.changed_at is None else iso(of_watch.changed_at),
                 "pending": of_watch.pending,
                 "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
                 "held": of_watch.held,
                 # Why the oldest held entry is: with a whole fuse, since its deletion is suspected.
-                "held_reason": held[0].reason if held else None,
+                "held_reason": held[name].reason if name in held else None,
                 "fuse": "blown" if fuse.blown_at is not None else "whole",
                 "fuse_reason": fuse.reason,
                 "dead_letters": of_watch.dead,
@@ -116,10 +120,52 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         ],
         "skipped_rows": [
             {"watch": name, "application_id": skip.application_id, "key": list(skip.key), "reason": skip.reason}
-            for name in config.watches
-            for skip in await store.skipped(name, _RECENT)
+            for name, skip in await store.skipped_of_each(config.watches, _RECENT)
         ],
     }
+
+
+def troubles(report: Mapping[str, Any]) -> dict[str, int]:
+    """The watches that a person should look at: 0 if changes do not arrive, 1 if they do all the same.
+
+    The first have a condition, or entries that are held; the others dead letters or a doubtful watermark, or are no
+    longer configured, or began over what another store had worked.
+    """
+    reasons = {each["name"]: each["message"] for each in report["conditions"]}
+    stuck, doubtful = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
+    found = {}
+    for watch in report["watches"]:
+        name = watch["watch"]
+        if name in stuck or watch["held"] or watch["fuse"] == "blown":
+            found[name] = 0
+        elif name in doubtful or watch["dead_letters"] or not watch["configured"] or watch["over_earlier_work"]:
+            found[name] = 1
+    return found
+
+
+def watch_of(condition: str) -> str:
+    """The watch, or the endpoint, that the name of a condition names; empty if it concerns all."""
+    return condition[len(kind_of(condition)) + 1 :]
+
+
+def foremost(reasons: Mapping[str, _Reason], watches: Container[str]) -> dict[str, _Reason]:
+    """The first ten of what is wrong, by the names of conditions; of more, what concerns more than one watch first."""
+    if len(reasons) <= MOST_LISTED:
+        return dict(reasons)
+    names = sorted(reasons, key=lambda name: watch_of(name) in watches)
+    return {name: reasons[name] for name in names[:MOST_LISTED]}
+
+
+def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
+    """The report on the watches that a pattern means (None: all), or on those of them that have problems."""
+    troubled = troubles(report) if problems else None
+    kept = {
+        each["watch"]
+        for each in report["watches"]
+        if (pattern is None or matches(pattern, each["watch"])) and (troubled is None or each["watch"] in troubled)
+    }
+    lists = ("watches", "last_failures", "skipped_rows")
+    return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
 
 
 def _baseline(text: str | None) -> dict[str, Any]:
@@ -164,11 +210,7 @@ async def overview(
         for failed in (False, True)
         for event in await store.recent_ends(CALLS, failed=failed)
     }
-    for watch in watches:
-        name, fuse = watch["watch"], (watch["held"], watch["fuse"], watch["fuse_reason"])
-        at, before, _ = grouped.get(name, (0, (), []))
-        if before != fuse or not 0 <= now - at < _GROUPED:
-            grouped[name] = now, fuse, await store.held_groups(name) if watch["held"] else []
+    await _group_anew([watch for watch in watches if watch["held"]], store, grouped, now)
     return {
         "now": now,
         "report": report,
@@ -186,6 +228,20 @@ async def overview(
         "totals": {**totals, "dead": totals["dead_letters"]},
         "verdict": "bad" if not_arriving or totals["held"] else "attention" if doubtful else "good",
     }
+
+
+async def _group_anew(watches: Sequence[dict[str, Any]], store: Store, grouped: Grouped, now: int) -> None:
+    """Group what these watches hold, unless it was grouped just now and nothing of it has changed."""
+    stale = dict[str, tuple[Any, ...]]()
+    for watch in watches:
+        name, fuse = watch["watch"], (watch["held"], watch["fuse"], watch["fuse_reason"])
+        at, before, _ = grouped.get(name, (0, (), []))
+        if before != fuse or not 0 <= now - at < _GROUPED:
+            stale[name] = fuse
+    groups: dict[str, list[HeldGroup]] = {name: [] for name in stale}
+    for group in await store.held_groups(stale) if stale else []:
+        groups[group.watch].append(group)
+    grouped.update({name: (now, fuse, groups[name]) for name, fuse in stale.items()})
 
 
 async def _reply_to(store: Store, entry: Entry) -> str | None:

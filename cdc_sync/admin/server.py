@@ -19,7 +19,7 @@ from aiohttp import web
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.metrics import EventMetrics, Trends
-from cdc_sync.admin.report import Grouped, lookup, overview, status_report
+from cdc_sync.admin.report import Grouped, foremost, lookup, overview, part_of, status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -236,7 +236,9 @@ class AdminServer:
         if self._access.is_stranger(_visitor.get()):
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_FOR_WHOM] if reasons else [])]
         else:
-            lines = [visible(f"{name}: {message}") for name, message in shown.items()]
+            named = foremost(shown, self.config.watches)
+            lines = [visible(f"{name}: {message}") for name, message in named.items()]
+            lines += [f"and {len(shown) - len(named)} more"] if len(named) < len(shown) else []
         text = "\n".join([*lines, ""] if reasons else ["ready", *lines, ""])
         return web.Response(status=503 if reasons else 200, text=text)
 
@@ -252,19 +254,17 @@ class AdminServer:
         fuses = await self.store.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
         reasons = {f"fuse {watch}": f"blown, {fuse.reason}{more}" for watch, fuse in blown.items()}
-        # None: of all watches the oldest, in case one that is no longer configured holds something.
-        for watch in (*sorted(self.config.watches.keys() | fuses.keys()), None):
-            for entry in await self.store.entries("held", watch, 1):
-                if entry.watch not in blown:
-                    reasons[f"held {entry.watch}"] = f"{entry.reason}{more}"
-        return reasons
+        held = {watch: entry for watch, entry in (await self.store.oldest("held")).items() if watch not in blown}
+        return reasons | {f"held {watch}": f"{entry.reason}{more}" for watch, entry in sorted(held.items())}
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         body = await self.metrics.render(self.store, self.conditions(), self.clock())
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    async def _status(self, _: web.Request) -> web.Response:
+    async def _status(self, request: web.Request) -> web.Response:
         report = await status_report(self.config, self.store, self.clock(), self._wrong_here())
+        if request.query:
+            report = part_of(report, request.query.get("watch"), problems=request.query.get("problems") == "1")
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
