@@ -5,9 +5,10 @@ numbers are plain ones, since each change moves six of them: the instruments of 
 long. It writes the text at each scrape.
 """
 
+import operator
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import accumulate
@@ -37,18 +38,31 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
 """What people do (`PersonActed`)."""
 
+_COUNTED_BY_STORE = (
+    "cdc_sync_known_applications",
+    "cdc_sync_outbox_entries",
+    "cdc_sync_oldest_pending_seconds",
+    "cdc_sync_skipped_rows",
+    "cdc_sync_suspected_deletions",
+    "cdc_sync_last_change_timestamp_seconds",
+    "cdc_sync_fuse_blown",
+)
+"""What is set anew at each scrape: of a watch that was forgotten there is nothing."""
+
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 class Numbers(dict[tuple[str, ...], list[float]]):
     """A metric's numbers by the values of its labels: one, or of a histogram the sum, and the number in each bucket.
 
-    One that is missing begins at 0. The last bucket has no upper end.
+    One that is missing begins at 0. The last bucket has no upper end. `without_watch` is what it is of all watches.
     """
 
-    def __init__(self, kind: MetricKind, name: str, text: str, *labels: str) -> None:
+    def __init__(self, kind: MetricKind, name: str, text: str, *labels: str, without_watch: str = "sum") -> None:
         super().__init__()
         self.kind, self.name, self.text, self.labels = kind, name, text, labels
+        joined: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
+        self._joined = joined[without_watch]
         self._created = time.time()
         if not labels:
             self.add(0)
@@ -71,6 +85,21 @@ class Numbers(dict[tuple[str, ...], list[float]]):
         self.clear()
         for value, number in numbers.items():
             self.set(number, value)
+
+    def of_all_watches(self, aside: Container[str] = ()) -> "Numbers":
+        """The same without the label `watch`: the sum, the most or the least; watches `aside` do not count."""
+        if "watch" not in self.labels:
+            return self
+        place = self.labels.index("watch")
+        joined = Numbers(self.kind, self.name, self.text, *self.labels[:place], *self.labels[place + 1 :])
+        joined.clear()
+        joined._created = self._created
+        for values, numbers in self.items():
+            if values[place] not in aside:
+                key = values[:place] + values[place + 1 :]
+                before = dict.get(joined, key)
+                joined[key] = list(numbers if before is None else map(self._joined, before, numbers))
+        return joined
 
     def metric(self) -> Metric:
         """The metric as prometheus_client writes it."""
@@ -146,13 +175,27 @@ class Lag:
 
 
 class EventMetrics(Collector):
-    """The process's metrics."""
+    """The process's metrics.
+
+    Attributes:
+        lag: how far behind capture is.
+        metrics: all of them.
+        per_watch: whether they are collected with the label `watch`.
+    """
 
     def __init__(self) -> None:
         self.lag = Lag()
+        self.per_watch = True
         defined = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
         self._of = of = {
-            name: Numbers(each["kind"], name, each["help"], *each.get("labels", ())) for name, each in defined.items()
+            name: Numbers(
+                each["kind"],
+                name,
+                each["help"],
+                *each.get("labels", ()),
+                without_watch=each.get("without_watch", "sum"),
+            )
+            for name, each in defined.items()
         }
         self.metrics = list(of.values())
         # These are moved by each change.
@@ -170,7 +213,12 @@ class EventMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
-        return (numbers.metric() for numbers in self.metrics)
+        if self.per_watch:
+            return (numbers.metric() for numbers in self.metrics)
+        # One that waits for its turn need not be connected.
+        standby = {watch for (watch,), (is_so,) in self._of["cdc_sync_watch_standby"].items() if is_so}
+        connected = self._of["cdc_sync_watch_connected"]
+        return (numbers.of_all_watches(standby if numbers is connected else ()).metric() for numbers in self.metrics)
 
     def handlers(self) -> Handlers:
         """What counts the events of each type."""
@@ -249,7 +297,10 @@ class EventMetrics(Collector):
             StoreError: the store cannot be read.
         """
         of = self._of
-        for watch, counts in (await store.counts()).items():
+        counted, fuses = await store.counts(), await store.fuses()
+        for name in _COUNTED_BY_STORE:
+            of[name].clear()
+        for watch, counts in counted.items():
             of["cdc_sync_known_applications"].set(counts.known, watch)
             for state, number in (("pending", counts.pending), ("held", counts.held), ("dead", counts.dead)):
                 of["cdc_sync_outbox_entries"].set(number, watch, state)
@@ -259,7 +310,7 @@ class EventMetrics(Collector):
             of["cdc_sync_skipped_rows"].set(counts.skipped, watch)
             of["cdc_sync_suspected_deletions"].set(counts.suspected, watch)
             of["cdc_sync_last_change_timestamp_seconds"].set((counts.changed_at or 0) / 1000, watch)
-        for watch, fuse in (await store.fuses()).items():
+        for watch, fuse in fuses.items():
             of["cdc_sync_fuse_blown"].set(fuse.blown_at is not None, watch)
         of["cdc_sync_capture_lag_seconds"].replace(self.lag.capture())
         of["cdc_sync_listener_age_seconds"].replace(self.lag.listeners())

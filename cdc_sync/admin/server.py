@@ -258,6 +258,7 @@ class AdminServer:
         return reasons | {f"held {watch}": f"{entry.reason}{more}" for watch, entry in sorted(held.items())}
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
+        self.metrics.per_watch = self.config.metrics.per_watch
         body = await self.metrics.render(self.store, self.conditions(), self.clock())
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 

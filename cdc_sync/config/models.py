@@ -662,6 +662,18 @@ class Admin(Section):
         return token
 
 
+class Metrics(Section):
+    """What `/metrics` has.
+
+    Attributes:
+        per_watch: Whether metrics are given for each watch, with the label `watch`. True by default. With false, which
+            is for hundreds of watches, names stay and each is given for all watches together: numbers are added up, of
+            delays the longest is taken, and of `cdc_sync_watch_connected` the least.
+    """
+
+    per_watch: bool = True
+
+
 class Log(Section):
     """What is logged, and how.
 
@@ -689,6 +701,7 @@ class Config(Section):
         watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
         admin: Where health, metrics and the page are served, and to whom. May be left out.
+        metrics: What `/metrics` has. May be left out.
         log: What is logged, and how it is written. May be left out.
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
             correct the file, and remove the entry. While there is one `cdc-sync run` refuses, with exit code 78; `run
@@ -705,6 +718,7 @@ class Config(Section):
         json_schema_extra={"additionalProperties": False}
     )
     admin: Admin = Field(default_factory=Admin)
+    metrics: Metrics = Field(default_factory=Metrics)
     log: Log = Field(default_factory=Log)
     undecided: tuple[values.Text, ...] = ()
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)

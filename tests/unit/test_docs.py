@@ -262,7 +262,7 @@ class TestKeys:
         assert len(keys(DOCS / "operations.md")) > 10
 
 
-_FILES = {"state.db", "state.db.lock"}
+_FILES = {"state.db", "state.db.lock", "metrics.py", "metrics.md"}
 
 
 def sections() -> dict[str, set[str]]:

@@ -1,7 +1,10 @@
 """docs/metrics.md names every metric, as it is."""
 
 import re
+from importlib.resources import files
 from pathlib import Path
+
+import yaml
 
 from cdc_sync.admin.metrics import EventMetrics
 
@@ -24,3 +27,12 @@ def test_the_document_speaks_of_no_other() -> None:
     spoken_of = {name.removesuffix("_total") for name in re.findall(r"cdc_sync_\w+", text)}
 
     assert spoken_of == documented
+
+
+def test_the_document_lists_what_is_not_added_up_without_watches() -> None:
+    section = _DOCUMENT.read_text().partition("## With hundreds of watches\n")[2].partition("\n## ")[0]
+    metrics = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
+
+    assert sorted(re.findall(r"^\| `(cdc_sync_\w+)` \|", section, re.MULTILINE)) == sorted(
+        name for name, metric in metrics.items() if "without_watch" in metric
+    )

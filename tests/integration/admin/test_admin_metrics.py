@@ -13,6 +13,7 @@ from support.store_steps import claim_one, reject
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
+from cdc_sync.config.models import Metrics
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome, Health, Mode
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Queue
@@ -27,6 +28,7 @@ from cdc_sync.core.observations import (
     Event,
     ListenerProved,
     Outcome,
+    PersonActed,
     Reloaded,
     StoreFailed,
     StoreRecovered,
@@ -251,3 +253,85 @@ async def test_the_store(admin: Admin) -> None:
     assert (await read(admin, StoreFailed("the disk is full", "w")))["cdc_sync_store_ok"] == 0
     assert (await read(admin, StoreRecovered()))["cdc_sync_store_ok"] == 0, "the watch cannot record yet"
     assert (await read(admin, StoreRecovered("w")))["cdc_sync_store_ok"] == 1
+
+
+STRANGE = 'applications@"Été" \\ 1/2'
+"""A watch's name as a schema of a tenant may make it."""
+
+
+async def without_watches(admin: Admin, *events: Event) -> dict[str, float]:
+    admin.use(admin.config.model_copy(update={"metrics": Metrics(per_watch=False)}))
+    return await read(admin, *events)
+
+
+async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
+    await admin.store.apply(some_rules(STRANGE), a_batch(an_observation("a1")))
+    admin.emit(DaemonStarted("1", (STRANGE,), dry_run=False))
+
+    families = text_string_to_metric_families((await admin.get("/metrics")).text)
+
+    labels = [sample.labels.get("watch") for family in families for sample in family.samples]
+    assert {*labels} == {STRANGE, None}
+
+
+async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin: Admin) -> None:
+    for watch, age in (("one", 90), (STRANGE, 30)):
+        await admin.store.apply(some_rules(watch), a_batch(an_observation("a1"), now=NOW - age * SECOND))
+        await admin.store.apply(some_rules(watch, max_changes=0), a_batch(an_observation("a2"), now=NOW - age * SECOND))
+
+    samples = await without_watches(
+        admin,
+        SweepDone("one", 1000, 1.5, {"status": 2}),
+        SweepDone(STRANGE, 1000, 310.0, {"status": 1}),
+        CaughtUp(STRANGE, 300.0),
+        DaemonStarted("1", ("one", STRANGE), dry_run=False),
+        WatchConnected("one", "notify", 180_000),
+        ListenerProved("one", 0.25),
+        ListenerProved(STRANGE, 0.5),
+        *(CallEnded(watch, "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2) for watch in ("one", STRANGE)),
+    )
+
+    assert not [name for name in samples if "watch=" in name]
+    assert samples["cdc_sync_watch_connected"] == 0, "one of them is not"
+    assert samples['cdc_sync_outbox_entries{state="pending"}'] == 2
+    assert samples['cdc_sync_outbox_entries{state="held"}'] == 2
+    assert samples["cdc_sync_fuse_blown"] == 2
+    assert samples["cdc_sync_known_applications"] == 4
+    assert samples["cdc_sync_oldest_pending_seconds"] == 90
+    assert samples["cdc_sync_last_change_timestamp_seconds"] == NOW / 1000 - 30
+    assert 300 <= samples["cdc_sync_capture_lag_seconds"] < 360
+    assert samples["cdc_sync_notify_queue_usage_ratio"] == 0.5
+    assert samples["cdc_sync_sweep_seconds"] == 310
+    assert samples['cdc_sync_sweep_repairs_total{cause="status"}'] == 3
+    assert samples['cdc_sync_calls_total{outcome="acknowledged"}'] == 2
+    assert samples["cdc_sync_call_seconds_count"] == 2
+    assert samples["cdc_sync_call_seconds_sum"] == pytest.approx(0.06)
+    assert samples['cdc_sync_call_seconds_bucket{le="0.05"}'] == 2
+    assert samples['cdc_sync_queue_seconds_bucket{le="0.1"}'] == 0
+
+
+async def test_without_watches_one_that_stands_by_is_not_missed(admin: Admin) -> None:
+    samples = await without_watches(
+        admin,
+        DaemonStarted("1", ("one", "two"), dry_run=False),
+        WatchConnected("one", "notify", 180_000),
+        WatchStandsBy("two", "process 7 captures"),
+    )
+
+    assert samples["cdc_sync_watch_connected"] == 1
+    assert samples["cdc_sync_watch_standby"] == 1
+
+
+async def test_without_watches_every_name_stays(admin: Admin) -> None:
+    with_them = {name.partition("{")[0] for name in await read(admin, *EXAMPLES)}
+
+    assert {name.partition("{")[0] for name in await without_watches(admin)} == with_them
+
+
+async def test_a_watch_that_the_store_has_forgotten_has_no_samples(admin: Admin) -> None:
+    await admin.store.apply(some_rules("former"), a_batch(an_observation("a1")))
+    assert 'cdc_sync_known_applications{watch="former"}' in await scrape(admin)
+
+    await admin.store.forget("former", PersonActed(NOW, "forget", "somebody", 1, "former"))
+
+    assert not [name for name in await scrape(admin) if "former" in name]
