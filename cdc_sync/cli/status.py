@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import EVENTS, status_report, stories
+from cdc_sync.admin.report import EVENTS, part_of, status_report, stories, troubles
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -15,6 +15,7 @@ from cdc_sync.cli.context import (
     configured,
     decodable,
     in_store,
+    no_such_watch,
     print_json,
     say,
     with_known_tenants,
@@ -24,11 +25,14 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.delivery import HEALTHY, is_paused
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.core.watch_names import listed, matches
-from cdc_sync.pipeline.baseline import is_adopted
+from cdc_sync.pipeline.baseline import POSITION, is_done
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, Hit, meant
 from cdc_sync.store.sqlite.schema import holder_of
 from cdc_sync.store.store import Store
+
+_MOST_HEALTHY = 50
+"""Watches without problems that are listed."""
 
 _WITHIN = 5.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
@@ -44,8 +48,23 @@ def status(
             "--healthy", help="Only say whether the daemon is alive; exit 1 if not. For a container's engine."
         ),
     ] = False,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            "--watch",
+            metavar="PATTERN",
+            help="Only watches of this name; % or * in it stands for any characters.",
+            callback=decodable,
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"List every watch that is well, not only the first {_MOST_HEALTHY}.")
+    ] = False,
 ) -> None:
-    """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down."""
+    """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down.
+
+    Watches with problems come first.
+    """
     config = configured(context)
     if healthy:
         wrong = _what_is_wrong(config)
@@ -53,20 +72,26 @@ def status(
         raise typer.Exit(1 if wrong else 0)
     config = with_known_tenants(config)
     report = in_store(config, None, lambda store: _report(config, store))
+    if watch is not None:
+        report = part_of(report, watch, problems=False)
+        if not report["watches"]:
+            raise no_such_watch(config, watch)
     if as_json:
         print_json(report)
         return
     print_text("daemon", daemon=report["daemon"])
     several = ("database",) if len(config.all_databases) > 1 else ()
     columns = ("watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
-    rows = []
-    for watch in report["watches"]:
-        oldest = watch["oldest_pending_seconds"]
-        cells = {**watch, "mode": watch["mode"] or "not configured", "baseline": watch["baseline"]["state"]}
+    rows, troubled = [], troubles(report)
+    watches = sorted(report["watches"], key=lambda each: troubled.get(each["watch"], len(troubled)))
+    shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
+    for each in shown:
+        oldest = each["oldest_pending_seconds"]
+        cells = {**each, "mode": each["mode"] or "not configured", "baseline": each["baseline"]["state"]}
         cells["oldest"] = None if oldest is None else f"{oldest:.0f} s"
         rows.append([cells[column.replace(" ", "_")] for column in columns])
     print_table(columns, rows)
-    print_text("status", report=report)
+    print_text("status", report=report, watches=shown, more=len(watches) - len(shown))
 
 
 def _what_is_wrong(config: Config) -> str | None:
@@ -125,8 +150,9 @@ def explain(
         hits = await store.search(application_id, watch, MOST_HITS + 1)
         whose = meant(hits)
         found = [] if whose is None else await _stories(store, config, whose, watch)
-        names = [name for name in config.watches if watch is None or matches(watch, name)]
-        unread = [name for name in names if not await is_adopted(store, name)]
+        reached = await store.positions_of_all(POSITION)
+        known = {name for name, of in reached.items() if is_done(of[POSITION])}
+        unread = [name for name in config.watches if (watch is None or matches(watch, name)) and name not in known]
         return hits, found, unread
 
     hits, found, unread = in_store(config, watch, look)
@@ -140,7 +166,7 @@ def explain(
     elif hits:
         print_text("hits", searched=application_id, hits=hits, most=MOST_HITS)
     if not hits:
-        where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config), "unread": unread}
+        where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config), "unread": listed(unread)}
         say(text("unknown", searched=application_id, **where), err=True)
     if not found:
         raise typer.Exit(1)

@@ -61,7 +61,12 @@ OVER_EARLIER_WORK = "baseline over earlier work"
 
 async def is_adopted(store: Store, watch: str) -> bool:
     """Whether the watch's baseline is done."""
-    position = BaselinePosition.from_text((await store.positions(watch)).get(POSITION))
+    return is_done((await store.positions(watch)).get(POSITION))
+
+
+def is_done(text: str | None) -> bool:
+    """Whether a baseline that has reached this position is done."""
+    position = BaselinePosition.from_text(text)
     return position is not None and position.done
 
 

@@ -1,0 +1,118 @@
+"""`cdc-sync status` with a thousand watches: what a person should look at comes first, the rest is counted."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from support.builders import a_batch, an_observation, some_rules
+from support.configurations import a_text
+from typer.testing import CliRunner, Result
+
+from cdc_sync.cli import app
+from cdc_sync.store.sqlite import SqliteStore
+
+CONFIGURED = 60
+FORMER = tuple(f"former@tenant {number:03}" for number in range(3))
+
+
+class Installed:
+    """A configuration of sixty watches, and its store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.path = folder / "config.yaml", folder / "state.db"
+        text = a_text({"state.path": str(self.path)})
+        head, _, watch = text.partition("watches:\n")
+        body = watch.partition("applications:\n")[2].partition("\nstate:")[0]
+        watches = "".join(f"  w{number:02}:\n{body}\n" for number in range(CONFIGURED))
+        self.file.write_text(f"{head}watches:\n{watches}state: {{path: {self.path}}}\n")
+
+    def fill(self) -> None:
+        """Let each watch know an application; one holds some, one has a dead letter, three are not configured."""
+
+        async def filled() -> None:
+            store = SqliteStore(self.path)
+            for number in range(CONFIGURED):
+                await store.apply(some_rules(f"w{number:02}"), a_batch(an_observation("a1"), positions={"x": "1"}))
+            await store.apply(some_rules("w40", max_changes=0), a_batch(an_observation("a2")))
+            await store.apply(some_rules("w50"), a_batch(an_observation("a2", refused="no such label")))
+            for name in FORMER:
+                await store.apply(some_rules(name), a_batch(an_observation("a1")))
+            await store.add_repairs("w01", {"status": 1})
+            await store.add_repairs("w59", {"status": 1})
+            await store.close()
+
+        asyncio.run(filled())
+
+    def run(self, *arguments: str) -> Result:
+        """Run the command."""
+        return CliRunner().invoke(app, ["--config", str(self.file), *arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    made = Installed(tmp_path_factory.mktemp("many"))
+    made.fill()
+    return made
+
+
+def names_in_table(text: str) -> list[str]:
+    """The first column of the table."""
+    return [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+
+
+def test_those_with_problems_come_first_and_fifty_others(installed: Installed) -> None:
+    said = installed.run("status").stdout
+
+    names = names_in_table(said)
+    assert names[:5] == ["w40", "w50", *FORMER]
+    assert names[5:] == [f"w{number:02}" for number in range(52) if number not in (40, 50)]
+    assert "… and 8 more" in said
+    assert "--all lists them" in said
+    assert "sweeps of w01 found" in said
+    assert "sweeps of w59 found" not in said, "it is not listed"
+
+
+def test_all_are_listed_if_that_is_asked_for(installed: Installed) -> None:
+    said = installed.run("status", "--all").stdout
+
+    assert len(names_in_table(said)) == CONFIGURED + len(FORMER)
+    assert "… and" not in said
+    assert "sweeps of w59 found" in said
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("w07", ["w07"]),
+        ("w5%", ["w50", *(f"w{number}" for number in range(51, 60))]),
+        ("*40", ["w40"]),
+        ("former@*", [*FORMER]),
+        (FORMER[1], [FORMER[1]]),
+    ],
+)
+def test_a_part_by_name(installed: Installed, pattern: str, found: list[str]) -> None:
+    assert names_in_table(installed.run("status", "--watch", pattern).stdout) == found
+    report = json.loads(installed.run("status", "--watch", pattern, "--json").stdout)
+    assert sorted(watch["watch"] for watch in report["watches"]) == sorted(found)
+
+
+def test_a_name_that_no_watch_has_is_a_mistake_which_names_a_few(installed: Installed) -> None:
+    refused = installed.run("status", "--watch", "none%")
+
+    assert refused.exit_code == 2
+    assert "no watch is called 'none%'" in " ".join(refused.stderr.replace("│", " ").split())
+    assert "and 50 more" in " ".join(refused.stderr.replace("│", " ").split())
+
+
+def test_json_has_all_in_the_order_of_the_configuration(installed: Installed) -> None:
+    report = json.loads(installed.run("status", "--json").stdout)
+
+    assert [watch["watch"] for watch in report["watches"]] == [*(f"w{n:02}" for n in range(CONFIGURED)), *FORMER]
+
+
+def test_an_unknown_application_is_answered_in_few_words(installed: Installed) -> None:
+    said = installed.run("explain", "nobody").stderr
+
+    assert "w09 and 50 more" in said
+    assert len(said) < 1_500
