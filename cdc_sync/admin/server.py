@@ -28,6 +28,7 @@ from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.store.protocol import Condition
 from cdc_sync.store.store import Store
@@ -216,7 +217,7 @@ class AdminServer:
     async def _health(self, _: web.Request) -> web.Response:
         """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
         if hung := self.hung():
-            return web.Response(status=503, text=f"these loops are stalled: {', '.join(hung)}\n")
+            return web.Response(status=503, text=f"these loops are stalled: {listed(hung)}\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:

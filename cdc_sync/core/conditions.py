@@ -7,6 +7,7 @@ from types import MappingProxyType
 from cdc_sync.core import observations as seen
 from cdc_sync.core.observations import Event
 from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.watch_names import listed
 
 Conditions = Mapping[str, str]
 """Name of a condition → what is wrong, in words, with the remedy."""
@@ -76,7 +77,7 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
                 coded(
                     "stalled",
                     "these have not got round in time, and only a restart mends that: %(loops)s",
-                    loops=", ".join(loops),
+                    loops=listed(loops),
                 ),
             )
     kind = _KIND_OF.get(type(event))

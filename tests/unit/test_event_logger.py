@@ -356,6 +356,13 @@ class TestJson:
             "admin": "http://127.0.0.1:1/",
         }
 
+    def test_of_a_thousand_watches_ten_are_named(self, written: Written) -> None:
+        watches = tuple(f"w{number}" for number in range(1000))
+        ten_of_them = "w0,w1,w2,w3,w4,w5,w6,w7,w8,w9 and 990 more"
+
+        assert written.record(DaemonStarted("1.0", watches, dry_run=False))["watches"] == ten_of_them
+        assert written.record(Reloaded(watches, begun=watches))["begun"] == ten_of_them
+
     def test_a_watch_that_is_configured_no_more(self, written: Written) -> None:
         record = written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0))
         finding = texts()["findings"]["unconfigured"]

@@ -36,6 +36,15 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
+def test_of_a_thousand_watches_ten_are_named(manager: socket.socket) -> None:
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+
+    emit(DaemonStarted("1.0", tuple(f"w{number}" for number in range(1000)), dry_run=False))
+
+    named = b"w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 990 more"
+    assert manager.recv(200) == b"READY=1\nSTATUS=Watching " + named + b": starting"
+
+
 def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> None:
     emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
 
