@@ -29,6 +29,7 @@ from cdc_sync.admin.report import BAR, HELD, HOURS, local_time
 from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
+from cdc_sync.core.watch_names import MOST_LISTED
 
 _BEFORE_A_MARK = re.compile(r" (?=[:;?!»])|(?<=«) ")
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
@@ -167,7 +168,14 @@ def _environment(language: Language) -> Environment:
     )
     # `_` is the extension's, and calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
-    made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD, "language": language}
+    made.globals |= {
+        "version": __version__,
+        "hours": HOURS,
+        "step": BAR,
+        "shown": HELD,
+        "most": MOST_LISTED,
+        "language": language,
+    }
     made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
     made.globals |= {"number": language.number, "length": language.length}
     made.globals |= {"reason": language.reason, "condition": language.condition, "transition": language.transition}

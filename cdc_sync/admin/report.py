@@ -1,24 +1,23 @@
 """The status report, the same for `cdc-sync status`, `GET /api/status` and the page; and what only the page shows."""
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
+from cdc_sync.admin.watches import EVERYTHING, Asked, first_of, foremost, shown
 from cdc_sync.config import Config
 from cdc_sync.config.models import built_urls
-from cdc_sync.core.conditions import is_standby, kind_of, wrong
+from cdc_sync.core.conditions import is_standby, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryEntry
-from cdc_sync.core.watch_names import MOST_LISTED, matches
+from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.store.protocol import MOST_HITS, CallCounts, Condition, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
-
-_Reason = TypeVar("_Reason")
 
 _BASELINE = "baseline"
 _OVER_EARLIER_WORK = "baseline over earlier work"
@@ -30,6 +29,8 @@ ENTRIES = 20
 """How many pending entries and dead letters it shows, oldest first; the command line shows all of them."""
 HELD = 10
 """How many groups of held entries of each watch it shows, the largest ones."""
+SKIPPED = 50
+"""How many rows that cannot be reported it shows, and how many endpoints."""
 _GROUPED = 15_000
 """Milliseconds for which groups are shown again: to find them, all that is held is read."""
 EVENTS = 500
@@ -125,49 +126,6 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     }
 
 
-def troubles(report: Mapping[str, Any]) -> dict[str, int]:
-    """The watches that a person should look at: 0 if changes do not arrive, 1 if they do all the same.
-
-    The first have a condition, or entries that are held; the others dead letters or a doubtful watermark, or are no
-    longer configured, or began over what another store had worked.
-    """
-    reasons = {each["name"]: each["message"] for each in report["conditions"]}
-    stuck, doubtful = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
-    found = {}
-    for watch in report["watches"]:
-        name = watch["watch"]
-        if name in stuck or watch["held"] or watch["fuse"] == "blown":
-            found[name] = 0
-        elif name in doubtful or watch["dead_letters"] or not watch["configured"] or watch["over_earlier_work"]:
-            found[name] = 1
-    return found
-
-
-def watch_of(condition: str) -> str:
-    """The watch, or the endpoint, that the name of a condition names; empty if it concerns all."""
-    return condition[len(kind_of(condition)) + 1 :]
-
-
-def foremost(reasons: Mapping[str, _Reason], watches: Container[str]) -> dict[str, _Reason]:
-    """The first ten of what is wrong, by the names of conditions; of more, what concerns more than one watch first."""
-    if len(reasons) <= MOST_LISTED:
-        return dict(reasons)
-    names = sorted(reasons, key=lambda name: watch_of(name) in watches)
-    return {name: reasons[name] for name in names[:MOST_LISTED]}
-
-
-def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
-    """The report on the watches that a pattern means (None: all), or on those of them that have problems."""
-    troubled = troubles(report) if problems else None
-    kept = {
-        each["watch"]
-        for each in report["watches"]
-        if (pattern is None or matches(pattern, each["watch"])) and (troubled is None or each["watch"] in troubled)
-    }
-    lists = ("watches", "last_failures", "skipped_rows")
-    return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
-
-
 def _baseline(text: str | None) -> dict[str, Any]:
     if text is None:
         return {"state": "not begun", "rows": 0}
@@ -188,12 +146,13 @@ async def overview(
     *,
     grouped: Grouped,
     here: Iterable[Condition] = (),
+    asked: Asked = EVERYTHING,
 ) -> dict[str, Any]:
     """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
 
     `trends` are `Trends.bars`; `lags` are seconds that watches are behind; `totals` count entries by state. The verdict
     is bad if changes do not arrive, and attention if a person should decide something. `grouped` is kept from one page
-    to the next. `here` is as in the report.
+    to the next. `here` is as in the report; `asked` says which watches are shown, if there are many.
 
     Raises:
         StoreError: the store cannot be read.
@@ -210,10 +169,19 @@ async def overview(
         for failed in (False, True)
         for event in await store.recent_ends(CALLS, failed=failed)
     }
-    await _group_anew([watch for watch in watches if watch["held"]], store, grouped, now)
+    conditions = {each["name"]: each for each in report["conditions"]}
+    chosen = shown(report, lags, asked)
+    held = [watch for watch in chosen["listed"] if watch["held"]]
+    await _group_anew(held[:MOST_LISTED], store, grouped, now)
     return {
         "now": now,
         "report": report,
+        "conditions": list(foremost(conditions, {watch["watch"] for watch in watches}).values()),
+        "endpoints": first_of(
+            SKIPPED, report["endpoints"], lambda each: each["mode"] == "healthy" and not each["sending_paused"]
+        ),
+        "skipped": report["skipped_rows"][:SKIPPED],
+        "watches": chosen,
         "lags": lags,
         "chart": chart(await store.call_counts(since(now)), now),
         "trends": {
@@ -223,7 +191,9 @@ async def overview(
         },
         "calls": sorted(calls.values(), key=lambda event: -event.at),
         "pending": await store.entries("pending", None, ENTRIES),
-        "held": {watch["watch"]: grouped[watch["watch"]][2] for watch in watches if watch["held"]},
+        "held": {watch["watch"]: grouped[watch["watch"]][2] for watch in held[:MOST_LISTED]},
+        "held_more": len(held[MOST_LISTED:]),
+        "holding": [watch for watch in watches if watch["held"]],
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
         "totals": {**totals, "dead": totals["dead_letters"]},
         "verdict": "bad" if not_arriving or totals["held"] else "attention" if doubtful else "good",

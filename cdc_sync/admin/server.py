@@ -19,7 +19,8 @@ from aiohttp import web
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.metrics import EventMetrics, Trends
-from cdc_sync.admin.report import Grouped, foremost, lookup, overview, part_of, status_report
+from cdc_sync.admin.report import Grouped, lookup, overview, status_report
+from cdc_sync.admin.watches import Asked, foremost, part_of
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -274,7 +275,10 @@ class AdminServer:
         await self._trends.sample(now)
         lags, grouped = self.metrics.lag.capture(), self._grouped
         here = self._wrong_here()
-        seen = await overview(self.config, self.store, self._trends.bars, lags, now, grouped=grouped, here=here)
+        asked = Asked.from_query(request.query)
+        seen = await overview(
+            self.config, self.store, self._trends.bars, lags, now, grouped=grouped, here=here, asked=asked
+        )
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
             # It is for this page alone.

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import EVENTS, part_of, status_report, stories, troubles
+from cdc_sync.admin.report import EVENTS, status_report, stories
+from cdc_sync.admin.watches import part_of, troubles, worst_first
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -83,7 +84,7 @@ def status(
     several = ("database",) if len(config.all_databases) > 1 else ()
     columns = ("watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
     rows, troubled = [], troubles(report)
-    watches = sorted(report["watches"], key=lambda each: troubled.get(each["watch"], len(troubled)))
+    watches = worst_first(report["watches"], troubled)
     shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
     for each in shown:
         oldest = each["oldest_pending_seconds"]

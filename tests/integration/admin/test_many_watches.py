@@ -1,10 +1,14 @@
 """A thousand watches: how many statements a look costs, what is named first, and what is only counted."""
 
 import asyncio
+import html
 import json
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from support.builders import a_baseline, a_batch, an_observation, some_rules
@@ -57,13 +61,27 @@ async def bury(admin: Admin, *watches: str) -> None:
         await admin.store.apply(some_rules(watch), a_batch(an_observation("dead", refused="no such label")))
 
 
+@asynccontextmanager
+async def filled(folder: Path, watches: tuple[str, ...]) -> AsyncIterator[Admin]:
+    """A server with these watches, which are all well."""
+    async with admin_server(folder) as admin:
+        admin.config = with_watches(admin.config, watches)
+        admin.use(admin.config)
+        await fill(admin, watches)
+        yield admin
+
+
 @pytest.fixture
 async def many(tmp_path: Path) -> AsyncIterator[Admin]:
     """A server with a thousand watches that are all well."""
-    async with admin_server(tmp_path) as admin:
-        admin.config = with_watches(admin.config, WATCHES)
-        admin.use(admin.config)
-        await fill(admin, WATCHES)
+    async with filled(tmp_path, WATCHES) as admin:
+        yield admin
+
+
+@pytest.fixture
+async def sixty(tmp_path: Path) -> AsyncIterator[Admin]:
+    """The same with sixty."""
+    async with filled(tmp_path, WATCHES[-60:]) as admin:
         yield admin
 
 
@@ -138,3 +156,164 @@ async def test_the_status_has_all_and_a_part_if_that_is_asked_for(many: Admin) -
     whole, part = [json.loads((await many.get(f"/api/status{query}")).text) for query in ("", "?problems=1")]
     assert whole.keys() == part.keys()
     assert whole["watches"][3] == part["watches"][0]
+
+
+def rows_of(page: str) -> list[str]:
+    """The names of the watches in the table, in their order."""
+    return [html.unescape(name) for name in re.findall(r'<th scope="row"><bdi>(.*?)</bdi>', page)]
+
+
+def text_of(page: str) -> str:
+    """All texts of a page, with one blank between words."""
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
+
+
+async def page_of(admin: Admin, **asked: str) -> str:
+    """The page, as an address without a script asks for it."""
+    answer = await admin.get(f"/?{urlencode(asked)}", headers={"Accept": "text/html"})
+    assert answer.status == 200
+    return answer.text
+
+
+async def test_all_is_well_is_said_in_numbers(many: Admin) -> None:
+    page = await page_of(many)
+
+    assert rows_of(page) == []
+    text = text_of(page)
+    assert "All is well." in text
+    assert "1,000 watches, all well" in text
+    assert "Applications known 1,000" in text
+    assert TENANTS[0] not in page
+    assert len(page) < 60_000
+
+
+async def test_watches_with_problems_come_first_and_the_rest_is_counted(many: Admin) -> None:
+    await bury(many, STRANGE[1])
+    await hold(many, STRANGE[3], TENANTS[500])
+    many.conditions = {f"lag {TENANTS[3]}": "changes were last read completely more than 60 s ago"}
+
+    page = await page_of(many)
+
+    assert rows_of(page) == [TENANTS[3], TENANTS[500], STRANGE[3], STRANGE[1]]
+    text = text_of(page)
+    assert "996 watches without problems" in text
+    assert "with problems: 4" in text
+    assert "with entries to be sent or held: 2" in text
+    assert "all: 1,000" in text
+    assert rows_of(await page_of(many, show="waiting")) == [TENANTS[500], STRANGE[3]]
+    assert rows_of(await page_of(many, show="all"))[:5] == [
+        TENANTS[3],
+        TENANTS[500],
+        STRANGE[3],
+        STRANGE[1],
+        TENANTS[0],
+    ]
+
+
+async def test_pages_have_fifty_watches(many: Admin) -> None:
+    seen = []
+    for number in range(1, 21):
+        page = await page_of(many, show="all", page=str(number))
+        assert f"page {number} of 20" in text_of(page)
+        assert len(rows_of(page)) == 50
+        seen += rows_of(page)
+    assert seen == list(WATCHES)
+    beyond = await page_of(many, show="all", page="999")
+    assert rows_of(beyond) == rows_of(page)
+    assert 'rel="next"' not in beyond
+    assert 'href="/?show=all&amp;page=19" rel="prev"' in beyond
+
+
+@pytest.mark.parametrize("name", STRANGE)
+async def test_a_watch_is_found_by_its_name_whatever_it_holds(sixty: Admin, name: str) -> None:
+    await hold(sixty, name, TENANTS[-1])
+
+    page = await page_of(sixty, watch=name)
+
+    assert rows_of(page) == [name]
+    held = page.partition('<section id="held"')[2].partition("</section>")[0]
+    assert html.unescape(held).count(f"<h3>{name}") == 1, "and what it holds with it"
+    assert "fuse release --watch" in held
+    link = re.search(r'<a href="(/\?watch=[^"]*)#held">', await page_of(sixty))
+    assert link is not None
+    assert rows_of((await sixty.get(html.unescape(link[1]), headers={"Accept": "text/html"})).text) == [TENANTS[-1]]
+
+
+async def test_a_search_takes_a_part_of_names_and_keeps_the_filter(many: Admin) -> None:
+    await hold(many, TENANTS[421])
+
+    assert rows_of(await page_of(many, watch="NT_042"))[0] == TENANTS[421], "the one with problems first"
+    assert len(rows_of(await page_of(many, watch="NT_042"))) == 10
+    assert rows_of(await page_of(many, watch="tenant%21", show="problems")) == [TENANTS[421]]
+    page = await page_of(many, watch="nobody")
+    assert rows_of(page) == []
+    assert 'value="nobody"' in page
+    assert 'href="/?watch=nobody&amp;show=problems"' in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=0",
+        "page=-1",
+        "page=x",
+        "page=" + "9" * 5000,
+        "show=x",
+        "show=&page=",
+        "watch=%00%ff<script>",
+        "watch=[",
+        "page=\u0663",
+    ],
+)
+async def test_an_address_that_makes_no_sense_does_no_harm(sixty: Admin, query: str) -> None:
+    answer = await sixty.get(f"/?{query}", headers={"Accept": "text/html"})
+
+    assert answer.status == 200
+    assert "<script>" not in answer.text
+
+
+async def test_a_page_is_small_whatever_is_wrong(many: Admin) -> None:
+    many.conditions = {**starting(WATCHES), "store": "the disk is full"}
+    await asyncio.gather(*(hold(many, watch) for watch in WATCHES))
+
+    page = await page_of(many)
+
+    text = text_of(page)
+    assert len(rows_of(page)) == 50
+    assert "the disk is full" in text
+    assert text.count("and 991 more") == 1, "of what is wrong"
+    assert text.count("and 990 more") == 1, "of what holds entries"
+    assert "and 40 more watches: look for them by their names" in text
+    assert len(page) < 200_000
+
+
+async def test_a_daemon_that_stands_by_for_all_says_so_in_few_words(many: Admin) -> None:
+    many.conditions = {f"standby {watch}": "process 7 captures" for watch in WATCHES}
+
+    page = await page_of(many)
+
+    assert rows_of(page) == []
+    assert page.count("process 7 captures") == 10
+    assert "and 990 more" in text_of(page)
+
+
+async def test_links_keep_the_prefix_and_the_language_the_search(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, prefix="/a/b") as admin:
+        admin.use(with_watches(admin.config, TENANTS[:60]))
+        page = await page_of(admin, watch="tenant", show="all")
+
+    assert 'action="/a/b/" method="get"' in page
+    assert 'href="/a/b/?watch=tenant&amp;show=all&amp;page=2" rel="next"' in page
+    assert 'href="?watch=tenant&amp;show=all&amp;language=fr"' in page
+
+
+async def test_ten_watches_are_shown_as_ever(tmp_path: Path) -> None:
+    async with admin_server(tmp_path) as admin:
+        admin.use(with_watches(admin.config, WATCHES[-10:]))
+        await hold(admin, WATCHES[-1])
+        page = await page_of(admin, show="problems")
+
+    assert page.count('<article class="card"') == 10
+    assert 'name="watch"' not in page
+    assert 'href="#held"' in page
+    assert html.unescape(page).count(f"<h3>{WATCHES[-1]}") == 1

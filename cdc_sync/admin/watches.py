@@ -1,0 +1,150 @@
+"""Which watches are shown, of a thousand: those with problems first, those of a name, a page of fifty."""
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlencode
+
+from cdc_sync.core.conditions import kind_of, wrong
+from cdc_sync.core.watch_names import MOST_LISTED, matches
+
+_T = TypeVar("_T")
+
+FEW = 10
+"""So many watches are shown as cards, all of them; more as a table, of which a person chooses a part."""
+
+PAGE = 50
+"""How many watches a page has."""
+
+Show = Literal["all", "problems", "waiting"]
+"""All watches, those with problems, or those with entries to be sent or held."""
+
+_SHOWS: Mapping[str, Show] = {"all": "all", "problems": "problems", "waiting": "waiting"}
+_PAGE_NUMBER = re.compile("[1-9][0-9]{0,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which watches a visitor asks to see, of many.
+
+    Attributes:
+        watch: a part of their names, in which % or * stand for any characters; empty: all.
+        show: which of these; None: those with problems, or all if a name is asked for.
+        page: which fifty of them, from 1 on; beyond the last the last.
+    """
+
+    watch: str = ""
+    show: Show | None = None
+    page: int = 1
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Self:
+        """What an address asks for; what makes no sense is ignored."""
+        page = query.get("page", "")
+        number = int(page) if _PAGE_NUMBER.fullmatch(page) else 1
+        return cls(query.get("watch", "").strip(), _SHOWS.get(query.get("show", "")), number)
+
+    def address(self, **changes: Any) -> str:
+        """The query of an address that asks for this, changed so."""
+        asked = replace(self, **changes)
+        parts = {"watch": asked.watch, "show": asked.show or "", "page": str(asked.page) if asked.page > 1 else ""}
+        return f"?{urlencode({name: value for name, value in parts.items() if value})}"
+
+
+EVERYTHING = Asked()
+
+
+def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) -> dict[str, Any]:
+    """The watches that the page lists, each with its conditions, and what the rest is in numbers.
+
+    A few are listed as they are configured. `lags` are the seconds that watches are behind.
+    """
+    troubled, conditions = troubles(report), dict[str, list[Any]]()
+    for each in report["conditions"]:
+        conditions.setdefault(watch_of(each["name"]), []).append(each)
+    watches = [{**each, "conditions": conditions.get(each["watch"], [])} for each in report["watches"]]
+    well = [each for each in watches if each["watch"] not in troubled]
+    counts = {
+        "few": len(watches) <= FEW,
+        "number": len(watches),
+        "well": len(well),
+        "known": sum(each["known"] for each in well),
+        "pending": sum(each["pending"] for each in well),
+        "oldest_pending_seconds": max((each["oldest_pending_seconds"] or 0 for each in well), default=0),
+        "last_change_at": max((each["last_change_at"] or "" for each in well), default=""),
+        "lag": max((lags[each["watch"]] for each in well if each["watch"] in lags), default=None),
+    }
+    if counts["few"]:
+        return {**counts, "listed": watches}
+    pattern = f"*{asked.watch}*".casefold()
+    named = worst_first([each for each in watches if matches(pattern, each["watch"].casefold())], troubled)
+    parts: dict[Show, list[Any]] = {
+        "all": named,
+        "problems": [each for each in named if each["watch"] in troubled],
+        "waiting": [each for each in named if each["pending"] or each["held"]],
+    }
+    show = asked.show or ("all" if asked.watch else "problems")
+    pages = -(-len(parts[show]) // PAGE) or 1
+    page = min(asked.page, pages)
+    return {
+        **counts,
+        "asked": replace(asked, show=show, page=page),
+        "parts": {name: len(part) for name, part in parts.items()},
+        "pages": pages,
+        "listed": parts[show][PAGE * (page - 1) : PAGE * page],
+    }
+
+
+def troubles(report: Mapping[str, Any]) -> dict[str, int]:
+    """The watches that a person should look at: 0 if changes do not arrive, 1 if they do all the same.
+
+    The first have a condition, or entries that are held; the others dead letters or a doubtful watermark, or are no
+    longer configured, or began over what another store had worked.
+    """
+    reasons = {each["name"]: each["message"] for each in report["conditions"]}
+    stuck, doubtful = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
+    found = {}
+    for watch in report["watches"]:
+        name = watch["watch"]
+        if name in stuck or watch["held"] or watch["fuse"] == "blown":
+            found[name] = 0
+        elif name in doubtful or watch["dead_letters"] or not watch["configured"] or watch["over_earlier_work"]:
+            found[name] = 1
+    return found
+
+
+def worst_first(watches: Iterable[dict[str, Any]], troubled: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Watches of a report, those that `troubles` names first."""
+    well = max(troubled.values(), default=0) + 1
+    return sorted(watches, key=lambda each: troubled.get(each["watch"], well))
+
+
+def watch_of(condition: str) -> str:
+    """The watch, or the endpoint, that the name of a condition names; empty if it concerns all."""
+    return condition[len(kind_of(condition)) + 1 :]
+
+
+def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T]:
+    """The first ten of what is wrong, by the names of conditions; of more, what concerns more than one watch first."""
+    if len(reasons) <= MOST_LISTED:
+        return dict(reasons)
+    names = sorted(reasons, key=lambda name: watch_of(name) in watches)
+    return {name: reasons[name] for name in names[:MOST_LISTED]}
+
+
+def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
+    """The report on the watches that a pattern means (None: all), or on those of them that have problems."""
+    troubled = troubles(report) if problems else None
+    kept = {
+        each["watch"]
+        for each in report["watches"]
+        if (pattern is None or matches(pattern, each["watch"])) and (troubled is None or each["watch"] in troubled)
+    }
+    lists = ("watches", "last_failures", "skipped_rows")
+    return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
+
+
+def first_of(most: int, of: Sequence[_T], is_well: Callable[[_T], bool]) -> list[_T]:
+    """The first of many, those first that are not well; a few as they are."""
+    return list(of) if len(of) <= most else sorted(of, key=is_well)[:most]
