@@ -12,6 +12,7 @@ from support.builders import a_baseline, a_batch, an_observation, some_rules
 from support.chromium import DESK, LAPTOP, PATIENCE, PHONE, Browser
 from support.looking import Admin, admin_server
 from support.pages import check_accessibility, check_policy, keep
+from support.store_steps import acknowledge, claim_one
 from support.waiting import wait_until
 
 STRANGE = "applications@Été <b>\"n° 1\" / 'x' & 100%"
@@ -68,6 +69,12 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
         yield made
 
 
+async def _calls(admin: Admin) -> None:
+    for number in range(5):
+        await admin.store.apply(some_rules(WATCHES[number]), a_batch(an_observation(f"hw-{number}", "seen")))
+        await acknowledge(admin.store, await claim_one(admin.store))
+
+
 async def _trouble(admin: Admin) -> None:
     for number in range(0, 700, 10):
         await admin.store.apply(some_rules(WATCHES[number]), a_batch(an_observation("dead", refused="no such label")))
@@ -88,6 +95,7 @@ def troubled(crowd: Crowd) -> Crowd:
 def test_all_is_well_with_a_thousand_watches_on_one_screen_of_a_laptop(
     crowd: Crowd, browser: Browser, images: Path | None, language: str
 ) -> None:
+    crowd.do(_calls)
     browser.look(size=LAPTOP)
     browser.open(f"{crowd.admin.url}?language={language}")
     browser.wait_for({"en": "1,000 watches, all well", "fr": "1 000 tables surveillées, tout va bien"}[language])
