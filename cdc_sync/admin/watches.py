@@ -77,8 +77,10 @@ def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) ->
     }
     if counts["few"]:
         return {**counts, "listed": watches}
-    pattern = f"*{asked.watch}*".casefold()
-    named = worst_first([each for each in watches if matches(pattern, each["watch"].casefold())], troubled)
+    if asked.watch:
+        pattern = f"*{asked.watch}*".casefold()
+        watches = [each for each in watches if matches(pattern, each["watch"].casefold())]
+    named = worst_first(watches, troubled)
     parts: dict[Show, list[Any]] = {
         "all": named,
         "problems": [each for each in named if each["watch"] in troubled],

@@ -37,7 +37,12 @@ class Report(Driver):
         """Outbox entries in a state, oldest first; of each watch `each` at most."""
 
         async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
-            watches = await watches_of(transaction, watch)
+            watches = [watch]
+            if watch is None:
+                # The oldest entries are of the watches whose first ones are the oldest.
+                first = await transaction.rows("first_of_each", state=state)
+                by_age = sorted((at, name) for name, at in first if at is not None)
+                watches = [name for _, name in by_age[:limit]]
             return await transaction.rows("entries", state=state, watches=watches, each=each)
 
         rows = sorted(await self.transact(work), key=_AGE)
@@ -48,9 +53,9 @@ class Report(Driver):
 
         Costs as much as the outbox is long, not as much as is known.
         """
-        found: dict[str, Counter[str]] = {}
+        found, shift = dict[str, Counter[str]](), self.clock.shift
         for watch, name, value in await self.ask("counts"):
-            found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * self.clock.shift
+            found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:

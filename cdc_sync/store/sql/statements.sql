@@ -266,6 +266,9 @@ SELECT at FROM @history ORDER BY number DESC LIMIT 1;
 -- name: watches
 SELECT name FROM @watch;
 
+-- name: first_of_each
+SELECT w.name, (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name) FROM @watch w;
+
 -- name: counts
 -- What is to be added up, by watch and name.
 WITH of_outbox AS (SELECT watch, state, count(*) AS number, min(queued_at) AS oldest FROM @outbox GROUP BY watch, state)
