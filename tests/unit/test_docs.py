@@ -109,7 +109,7 @@ class TestCommands:
         [
             ("statsu", "no command statsu"),
             ("dead-letters empty", "no command empty"),
-            ("status --watch a", "no option --watch"),
+            ("status --since a", "no option --since"),
             ("--confg x status", "no option --confg"),
         ],
     )
