@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 from support.builders import a_baseline, a_batch, an_observation, some_rules
-from support.looking import Admin, admin_server
+from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import starting
@@ -317,3 +317,21 @@ async def test_ten_watches_are_shown_as_ever(tmp_path: Path) -> None:
     assert 'name="watch"' not in page
     assert 'href="#held"' in page
     assert html.unescape(page).count(f"<h3>{WATCHES[-1]}") == 1
+
+
+@pytest.mark.parametrize("name", STRANGE)
+async def test_what_is_held_is_released_by_the_form_of_its_watch(tmp_path: Path, name: str) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        admin.use(with_watches(admin.config, WATCHES[-60:]))
+        await hold(admin, *STRANGE)
+        browser = await admin.log_in()
+        page = await browser.page(f"/?{urlencode({'watch': name})}")
+        form = page.partition('action="/fuse/release"')[2].partition("</form>")[0]
+        fields = re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', form)
+
+        answer = await admin.post(
+            "/fuse/release", {key: html.unescape(value) for key, value in fields}, Cookie=browser.cookie
+        )
+
+        assert answer.status == 303
+        assert set(await admin.store.oldest("held")) == {*STRANGE} - {name}
