@@ -10,27 +10,31 @@ the process is gone. Otherwise the kernel goes on sending an older state after a
 - SO_LINGER with 0 seconds has the kernel drop its own queue, and reset the connection, whenever the descriptor is
   closed, after kill -9 too. An idle connection, on which all was answered, is reset as well, which harms nobody;
 - TCP_USER_TIMEOUT has the kernel of a process that is merely stopped (SIGSTOP) give up by itself.
+
+Connections, TLS and the parsing of replies are aiohttp's, by its connector. Its session is not used: it builds for each
+call what is the same for all calls to a host (docs/decisions/0013-where-the-time-goes.md).
 """
 
 import asyncio
 import fcntl
 import os
+import re
 import socket
 import ssl
 import struct
 import sys
 import termios
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.typedefs import LooseHeaders
-from multidict import CIMultiDict, istr
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from multidict import CIMultiDict
 from yarl import URL
 
 from cdc_sync import __version__
@@ -50,7 +54,16 @@ EXCERPT = 2_000
 _BUFFERED = 16 * 1024
 """Bytes of a request that a new connection's kernel takes at once."""
 
-_KEY = istr("Idempotency-Key")
+_URL = re.compile(r"([a-z]+://[^/?#]+)([^#]*)", re.IGNORECASE)
+"""An origin and what is asked of it."""
+
+_INTERIM = frozenset(range(100, 200)) - {101}
+"""Statuses of replies that another one follows."""
+
+_SUCCESSES = range(200, 300)
+
+_ENDLESS = aiohttp.ClientTimeout()
+"""See `_Deadlines`."""
 
 
 class Caller(Protocol):
@@ -76,7 +89,7 @@ class Client:
         """Make calls in another way from now on; those that are under way end as they began."""
         before, self._opened = self._opened, _opened(headers, timeout, connections)
         if not before.under_way:
-            await before.session.close()
+            await before.connector.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,62 +97,26 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._opened.session.close()
+        await self._opened.connector.close()
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
-        body, key = request(entry.application_id, entry.content)
         opened = self._opened
         opened.under_way += 1
-        made = _Made(body)
-        _MADE.set(made)
-        used = made.transports
-        answered, deadlines = False, opened.deadlines
-        task, cancelling = deadlines.begin()
+        task, cancelling = opened.deadlines.begin()
         try:
-            response = await opened.session.post(
-                _as_it_stands(entry.content.url),
-                headers={_KEY: key, hdrs.CONTENT_LENGTH: str(len(body))},  # `_Request` sends the body
-                allow_redirects=False,
-            )
-            try:
-                content, status = response.content, response.status
-                if content.is_eof():  # a short reply comes with its headers, as a rule
-                    read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
-                else:
-                    read, whole = await _read(response)
-                # An answer may come before all of the request is written, a refusal before the kernel at the other end
-                # has taken it. What a large request has left in the buffers below TLS only the kernel's queue shows.
-                in_doubt = len(body) > _BUFFERED or not 200 <= status < 300  # noqa: PLR2004 - HTTP's classes are numbers
-                answered = whole and not any(
-                    transport.get_write_buffer_size() or (in_doubt and _unsent(transport)) for transport in used
-                )
-            finally:
-                if not response.closed:
-                    response.release()
-            headers = response.headers
-            kind = headers.get(hdrs.CONTENT_TYPE, "")
-            reply = Reply(status, kind if kind.isascii() else _as_text(kind))
-            if (retry_after := headers.get(hdrs.RETRY_AFTER)) is not None:
-                date = headers.get(hdrs.DATE)
-                reply = reply._replace(retry_after=_as_text(retry_after), date=None if date is None else _as_text(date))
-            # The beginning of the body, without what it repeats of our credentials.
-            return reply, opened.hide(read.decode("utf-8", "replace"))[:EXCERPT]
+            return await opened.call(entry)
         except asyncio.CancelledError:
-            if deadlines.is_running(task) or task.uncancel() > cancelling:
+            if opened.deadlines.is_running(task) or task.uncancel() > cancelling:
                 raise
             return Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
             return Reply(failure=_in_words(error)), ""
         finally:
-            deadlines.end(task)
-            if not answered:
-                for transport in used:
-                    transport.abort()
-                await asyncio.sleep(0)  # a transport that is aborted closes its descriptor in the loop's next turn
+            opened.deadlines.end(task)
             opened.under_way -= 1
             if opened is not self._opened and not opened.under_way:
-                await opened.session.close()
+                await opened.connector.close()
 
 
 _TICK = 0.001
@@ -184,85 +161,104 @@ class _Deadlines:
             task.cancel()
 
 
+class _Origin(NamedTuple):
+    """A scheme, host and port: what aiohttp's connector asks for to connect, and the headers of each call."""
+
+    request: aiohttp.ClientRequest
+    headers: str
+
+
 @dataclass(slots=True)
 class _Opened:
-    """A session with its settings, what hides the secrets in them, and how many calls are under way in it."""
+    """Connections with their settings, what hides the secrets in these, and how many calls are under way."""
 
-    session: aiohttp.ClientSession
+    connector: aiohttp.TCPConnector
+    origin: Callable[[str], _Origin]
     deadlines: _Deadlines
     hide: Callable[[str], str]
     under_way: int = 0
 
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `Caller`.
 
-@dataclass(slots=True)
-class _Made:
-    """A call that is made: the request's body, and the transports that it has."""
-
-    body: bytes
-    transports: list[asyncio.Transport] = field(default_factory=list)
-
-
-_MADE: ContextVar[_Made] = ContextVar("_MADE")
-"""The call that is made in this context."""
-
-
-class _Request(aiohttp.ClientRequest):
-    """Sends the body with the head, and notes which transport the call has.
-
-    aiohttp writes a body in a task of its own, which takes a tenth of the call's CPU time; and by the time that a call
-    fails it has let go of the transport.
-    """
-
-    def update_headers(self, headers: LooseHeaders | None) -> None:
-        """See `aiohttp.ClientRequest`, which adds them one by one."""
-        self.headers = CIMultiDict({hdrs.HOST: self.url.host_port_subcomponent or ""})
-        self.headers.update(headers or ())
-
-    def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - as aiohttp calls it
-        """See `aiohttp.ClientRequest`. A configured `Expect: 100-continue` is sent, and not waited for."""
-
-    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        """See `aiohttp.ClientRequest`."""
-        made, protocol, transport = _MADE.get(), conn.protocol, conn.transport
-        if protocol is None or transport is None:
-            return await super().send(conn)  # which says what is wrong
+        Raises:
+            Exception: there is no answer (`_in_words`), or none that is HTTP.
+        """
+        body, key = request(entry.application_id, entry.content)
+        name, target = _as_it_stands(entry.content.url)
+        origin = self.origin(name)
+        head = (
+            f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        connection, protocol, transport = await self._connected(origin.request)
         # The transport of the socket itself. That of TLS lets go of it when it is closed, and then goes on with what
         # is in its buffers: aborting it does nothing.
-        made.transports.append(getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport)
-        joining = cast("asyncio.Transport", _Joining(made.body, transport.is_closing, transport.write))
-        protocol.transport = joining
+        of_socket = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+        answered = False
         try:
-            return await super().send(conn)
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            transport.write(head.encode() + body)
+            message, content = await protocol.read()
+            while message.code in _INTERIM:
+                message, content = await protocol.read()
+            if content.is_eof():  # a short reply comes with its headers, as a rule
+                read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
+            else:
+                read, whole = await _read(content)
+            # An answer may come before all of the request is written, a refusal before the kernel at the other end
+            # has taken it. What a large request has left in the buffers below TLS only the kernel's queue shows.
+            in_doubt = len(body) > _BUFFERED or message.code not in _SUCCESSES
+            unsent = of_socket.get_write_buffer_size() or (in_doubt and (protocol.should_close or _unsent(of_socket)))
+            answered = whole and not unsent
         finally:
-            if protocol.transport is joining:
-                protocol.transport = transport
+            if answered:
+                connection.release()
+            else:
+                connection.close()
+                of_socket.abort()
+                await asyncio.sleep(0)  # a transport that is aborted closes its descriptor in the loop's next turn
+        # The beginning of the body, without what it repeats of our credentials.
+        return _reply(message), self.hide(read.decode("utf-8", "replace"))[:EXCERPT]
+
+    async def _connected(
+        self, request: aiohttp.ClientRequest
+    ) -> tuple[aiohttp.connector.Connection, ResponseHandler, asyncio.Transport]:
+        try:
+            connection = await self.connector.connect(request, [], _ENDLESS)
+        except BaseException:
+            await asyncio.sleep(0)  # as above
+            raise
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None or transport.is_closing():
+            connection.close()
+            raise ConnectionResetError
+        return connection, protocol, transport
 
 
-@dataclass(slots=True)
-class _Joining:
-    """As much of a transport as sends a request's head: the body goes out with it."""
-
-    body: bytes
-    is_closing: Callable[[], bool]
-    send: Callable[[bytes], None]
-
-    def write(self, head: bytes) -> None:
-        """See `asyncio.WriteTransport`."""
-        self.send(b"".join((head, self.body)))
-        self.body = b""
+def _as_it_stands(url: str) -> tuple[str, str]:
+    """The origin, and the target, of a URL that was checked as it stands, and so must be called as it stands."""
+    found = _URL.match(url)
+    if found is None:
+        raise aiohttp.InvalidURL(url)
+    origin, target = found.groups()
+    return origin, target if target.startswith("/") else f"/{target}"
 
 
-def _as_it_stands(url: str) -> URL:
-    """A URL that was checked as it stands, and so must be called as it stands: nothing is encoded or left out."""
-    path = url.find("/", len("https://"))
-    if path < 0 or "?" in url or "#" in url:
-        return URL(url, encoded=True)
-    return _origin(url[:path]).with_path(url[path:], encoded=True)
+def _origin(headers: CIMultiDict[str], origin: str) -> _Origin:
+    url = URL(origin, encoded=True)
+    request = aiohttp.ClientRequest(hdrs.METH_POST, url, loop=asyncio.get_running_loop())
+    all_headers = {hdrs.HOST: url.host_port_subcomponent, **headers}
+    return _Origin(request, "".join(f"{name}: {value}\r\n" for name, value in all_headers.items()))
 
 
-@lru_cache(maxsize=256)  # taken apart for each call, of very few hosts
-def _origin(origin: str) -> URL:
-    return URL(origin, encoded=True)
+def _reply(message: RawResponseMessage) -> Reply:
+    headers = message.headers
+    kind = headers.get(hdrs.CONTENT_TYPE, "")
+    reply = Reply(message.code, kind if kind.isascii() else _as_text(kind))
+    if (retry_after := headers.get(hdrs.RETRY_AFTER)) is None:
+        return reply
+    date = headers.get(hdrs.DATE)
+    return reply._replace(retry_after=_as_text(retry_after), date=None if date is None else _as_text(date))
 
 
 def _unsent(transport: asyncio.Transport) -> bool:
@@ -284,24 +280,16 @@ def _a_socket(timeout: float, address: tuple[Any, ...]) -> socket.socket:
 
 
 def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Opened:
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)),
-        request_class=_Request,
-        timeout=aiohttp.ClientTimeout(),  # see `_Deadlines`
-        headers=_merged(
-            {
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-                "User-Agent": f"cdc-sync/{__version__}",
-            },
-            headers,
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-    )
-    return _Opened(session, _Deadlines(timeout), hiding(headers))
+    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout))
+    ours = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": f"cdc-sync/{__version__}",
+    }
+    # For each call, of very few hosts.
+    origin = lru_cache(maxsize=256)(partial(_origin, _merged(ours, headers)))
+    return _Opened(connector, origin, _Deadlines(timeout), hiding(headers))
 
 
 def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
@@ -316,16 +304,14 @@ def _as_text(header: str) -> str:
     return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """The body, and whether that is all of it."""
+async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
+    """The body, and whether that is all of it: what is longer may have no end, and its connection is given up."""
     read = bytearray()
     while len(read) < READ_LIMIT:
-        chunk = await response.content.read(READ_LIMIT - len(read))
+        chunk = await content.read(READ_LIMIT - len(read))
         if not chunk:
             return bytes(read), True
         read += chunk
-    # More may be on its way. The connection is given up rather than read to an end that may never come.
-    response.close()
     return bytes(read), False
 
 
@@ -346,7 +332,7 @@ def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one retur
             return coded("lost-before-answer", "the connection was lost before the answer")
         case aiohttp.ClientPayloadError() | asyncio.IncompleteReadError():
             return coded("lost-in-answer", "the connection was lost in the middle of the answer")
-        case aiohttp.ClientResponseError():
+        case HttpProcessingError():
             return coded("not-http", "the answer is not HTTP")
         case _:
             return coded("call-failed", "the call failed (%(cause)s)", cause=type(error).__name__)

@@ -81,11 +81,12 @@ def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) ->
     ).filter(lambda url: AllowedHosts(frozenset({"[::1]"}), base=f"{BASE}:443").refusal(url) is None)
 )
 def test_a_url_is_called_as_it_stands(url: str) -> None:
-    called, expected = _as_it_stands(url), URL(url, encoded=True)
+    origin, target = _as_it_stands(url)
+    called, expected = URL(origin, encoded=True), URL(url, encoded=True)
 
-    assert called == expected
-    assert (called.raw_path_qs, called.host_port_subcomponent, called.port, called.scheme) == (
-        expected.raw_path_qs,
+    assert target in {expected.raw_path_qs, f"{expected.raw_path_qs}?"}  # yarl leaves an empty query out
+    assert origin + target.removeprefix("/") == url or origin + target == url
+    assert (called.host_port_subcomponent, called.port, called.scheme) == (
         expected.host_port_subcomponent,
         expected.port,
         expected.scheme,
