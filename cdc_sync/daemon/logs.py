@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from logging import DEBUG, ERROR, INFO, WARNING
@@ -41,7 +41,7 @@ from cdc_sync.config import Log
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
-from cdc_sync.core.content import iso, quoted
+from cdc_sync.core.content import iso, quoted, to_the_second
 from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import listed
@@ -166,7 +166,8 @@ def _text(put: Put, *, colors: bool) -> Write:
 
 
 def _now() -> str:
-    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    second, rest = divmod(time.time_ns() // 1_000, 1_000_000)
+    return f"{to_the_second(second)}.{rest:06}Z"
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
