@@ -87,6 +87,9 @@ class Delivery(Driver):
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 
+_WRITTEN: Mapping[type, Callable[[Any], str]] = {str: quoted, int: str, float: str}
+"""How most values of a reply are written in JSON, without an encoder."""
+
 _DUE = itemgetter(10)
 _whose: Callable[[Finished], Whose] = attrgetter("entry.watch", "entry.application_id")
 
@@ -208,7 +211,7 @@ async def _complete(
             # A success needs no French.
             f"{in_json(told)},"
             if isinstance(told, Reason) and event != "acknowledged"
-            else f'"{name}":{quoted(told) if isinstance(told, str) else told if type(told) is int else as_json(told)},'
+            else f'"{name}":{_WRITTEN.get(type(told), as_json)(told)},'
             for name, told in reply.items()
         ]
         detail = f'{{{"".join(said)}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
