@@ -1,10 +1,14 @@
 """The command line; see the package's text."""
 
 import argparse
+import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import psutil
 import psycopg
@@ -23,6 +27,22 @@ _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cdc
 _TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 _ROWS = 10
 
+_SETTLES = 15
+"""Seconds for which the first sweeps are not measured."""
+
+_COUNTED = "pg_stat_statements"
+"""Counts the server's statements, where its installation has this extension."""
+
+_SHOWN = 120
+"""Characters of a statement."""
+
+_STATEMENTS = """
+SELECT calls, total_exec_time + total_plan_time, query
+  FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+ WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_%'
+ ORDER BY calls DESC, query
+"""
+
 
 def main() -> int:
     """Measure; returns the exit code."""
@@ -30,11 +50,16 @@ def main() -> int:
     parser.add_argument("--watches", type=int, default=200, help="how many (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long it is measured (%(default)s)")
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="capture.mode (%(default)s)")
+    parser.add_argument("--poll-interval", default="10s", help="capture.poll_interval (%(default)s)")
+    parser.add_argument("--statements", type=int, default=0, help="show so many of the most frequent statements")
     parser.add_argument("--writer", action="store_true", help="with a transaction open that has written")
     given = parser.parse_args()
+    settings = {**SETTINGS, "max_locks_per_transaction": "512"}
+    if given.statements:
+        settings |= {"shared_preload_libraries": _COUNTED, f"{_COUNTED}.track_planning": "on"}
     with (
         tempfile.TemporaryDirectory(prefix="cdc-sync-many-") as folder,
-        server(server_binaries(), settings={**SETTINGS, "max_locks_per_transaction": "512"}) as own,
+        server(server_binaries(), settings=settings) as own,
     ):
         measure(own.dsn, given, Path(folder))
     return 0
@@ -45,7 +70,8 @@ def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
     create_ats(dsn)
     names = [f"w{number}" for number in range(given.watches)]
     port, config = free_port(), folder / "config.yaml"
-    watch = {**a_watch(given.mode), "capture": {"mode": given.mode, "watermark": "updated_at"}}
+    capture = {"mode": given.mode, "watermark": "updated_at", "poll_interval": given.poll_interval}
+    watch = {**a_watch(given.mode), "capture": capture}
     document = {
         "database": {"dsn": dsn},
         "hellowork": {"base_url": f"http://127.0.0.1:{free_port()}"},
@@ -66,6 +92,8 @@ def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
                     " FROM generate_series(1, {}) n"
                 ).format(table, sql.Literal(f"{name}-"), sql.Literal(_ROWS))
             )
+        if given.statements:
+            ats.execute(f"CREATE EXTENSION {_COUNTED}".encode())
         if given.mode == "notify":
             ats.execute(install(load(config, {})).encode())
         with psycopg.connect(dsn) as writer:
@@ -77,29 +105,76 @@ def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
 
 def run(ats: psycopg.Connection, config: Path, folder: Path, port: int, given: argparse.Namespace) -> None:
     """Start the daemon, let it come to rest, and measure."""
+    begun = time.monotonic()
     daemon = DaemonProcess(["--config", str(config), "run"], {}, folder / "run", port, TOKEN)
     try:
-        until = time.monotonic() + 600
-        while len(daemon.events_named("watching")) < given.watches:
-            if time.monotonic() > until:
-                raise SystemExit("the watches take too long to begin")
+        process, ready = psutil.Process(daemon.pid), 0
+        before = Used.now(ats, process)
+        while (ready := len(daemon.events_named("watching"))) < given.watches:
+            if time.monotonic() > begun + 1800:
+                raise SystemExit(f"{ready} of the watches have begun in half an hour")
             time.sleep(0.5)
-        time.sleep(5)
-        process, most = psutil.Process(daemon.pid), 0
-        before, begun = cpu_of(process), time.monotonic()
-        of_server, transactions = server_cpu(ats), one(ats, _TRANSACTIONS)
-        while time.monotonic() < begun + given.seconds:
+        say(f"{given.watches} watches, {given.mode}, until all are captured")
+        tell(before, Used.now(ats, process), given)
+        time.sleep(_SETTLES)
+        most, before, until = 0, Used.now(ats, process), time.monotonic() + given.seconds
+        while time.monotonic() < until:
             most = max(most, one(ats, _SESSIONS))
             time.sleep(0.5)
-        took = time.monotonic() - begun
-        done = one(ats, _TRANSACTIONS) - transactions - took / 0.5
-        say(f"{given.watches} idle watches, {given.mode}, {took:.0f} s{', a writer open' if given.writer else ''}")
+        say(f"{given.watches} idle watches, {given.mode}{', a writer open' if given.writer else ''}")
+        tell(before, Used.now(ats, process), given, own=round(given.seconds / 0.5))
         say(f"  sessions, at most      {most}")
-        say(f"  transactions a second  {done / took:.1f}")
-        say(f"  daemon, CPU            {100 * (cpu_of(process) - before) / took:.1f} %")
-        say(f"  PostgreSQL, CPU        {100 * (server_cpu(ats) - of_server) / took:.1f} %")
+        say(f"  daemon, resident       {process.memory_info().rss / 1e6:.0f} MB")
     finally:
         daemon.stop()
+
+
+class Used(NamedTuple):
+    """What was used until a moment of the monotonic clock.
+
+    Attributes:
+        at: that moment.
+        transactions: of the server's database.
+        daemon: seconds of its CPU.
+        server: seconds of its CPU.
+        statements: of each how often it was run, and the milliseconds that took.
+    """
+
+    at: float
+    transactions: int
+    daemon: float
+    server: float
+    statements: Mapping[str, tuple[int, float]]
+
+    @classmethod
+    def now(cls, ats: psycopg.Connection, daemon: psutil.Process) -> Self:
+        """Until now."""
+        counted: dict[str, tuple[int, float]] = {}
+        with suppress(psycopg.errors.UndefinedTable):
+            for calls, took, query in ats.execute(_STATEMENTS.encode()).fetchall():
+                # One text for all watches.
+                text = re.sub(r"w\d+", "w*", " ".join(query.split()))[:_SHOWN]
+                before = counted.get(text, (0, 0.0))
+                counted[text] = before[0] + calls, before[1] + took
+        return cls(time.monotonic(), one(ats, _TRANSACTIONS), cpu_of(daemon), server_cpu(ats), counted)
+
+
+def tell(before: Used, after: Used, given: argparse.Namespace, *, own: int = 0) -> None:
+    """What was used in between, but for the tool's own transactions."""
+    took = after.at - before.at
+    say(f"  seconds                {took:.0f}")
+    say(f"  transactions a second  {(after.transactions - before.transactions - own) / took:.1f}")
+    say(f"  daemon, CPU            {100 * (after.daemon - before.daemon) / took:.1f} %")
+    say(f"  PostgreSQL, CPU        {100 * (after.server - before.server) / took:.1f} %")
+    if after.statements:
+        done = {}
+        for text, (calls, spent) in after.statements.items():
+            calls_before, spent_before = before.statements.get(text, (0, 0.0))
+            if calls > calls_before:
+                done[text] = calls - calls_before, spent - spent_before
+        say(f"  statements a second    {sum(calls for calls, _ in done.values()) / took:.1f}")
+        for text, (calls, spent) in sorted(done.items(), key=lambda each: -each[1][0])[: given.statements]:
+            say(f"    {calls:7,} {spent:9,.0f} ms  {text}")
 
 
 def cpu_of(process: psutil.Process) -> float:
