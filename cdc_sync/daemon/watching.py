@@ -129,7 +129,6 @@ class WatchWorker:
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             with reading_as(Reads(always=True)):
                 capture = await begin(intake, meanwhile, partial(self._beat, _CONNECTING))
-            await capture.look_at_tables()
             within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
             progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
             # From here on nothing may fail before the jobs are begun: Python complains of those that never are.

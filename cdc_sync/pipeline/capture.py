@@ -6,22 +6,19 @@ it, how long a look may take to come, and what it says when the database lacks s
 `sql grants` know it. `pipeline.watch` has the list of kinds.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.source.facts import server_facts
-from cdc_sync.source.recorders import tables_of, untriggered
-from cdc_sync.source.triggers import Installation, Storage, installation, stored_in
+from cdc_sync.source.recorders import untriggered
+from cdc_sync.source.triggers import Installation, installation
 
 Jobs = dict[str, Coroutine[Any, Any, None]]
 
@@ -33,7 +30,6 @@ class Capture(ABC):
         void_elsewhere: positions that mean nothing once the store is given to another database, and what stands in
             their place then.
         sees_deletions: whether it notices that a row is gone. If not, that is the sweeps' part, and no repair.
-        tables: the tables whose changes are noticed.
     """
 
     void_elsewhere: ClassVar[Mapping[str, str]] = {}
@@ -41,8 +37,9 @@ class Capture(ABC):
 
     def __init__(self, intake: Intake) -> None:
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
-        self.tables: Sequence[QualifiedName] = [intake.parts.watch.table]
-        self._storage: Storage | None = None
+        self.watched, self.lookout = intake.watched, intake.sessions.lookout
+        # What it began with: another watch may have found out meanwhile that it is not so any more.
+        self._setup, self.server = intake.seen.setup, intake.sessions.server
 
     @classmethod
     @abstractmethod
@@ -84,7 +81,7 @@ class Capture(ABC):
         return {"tables": self._watch_tables()}
 
     async def look_at_tables(self) -> None:
-        """Ask for a sweep if, since the last look, something happened to the tables of which single rows do not tell.
+        """Ask for a sweep if something happened to the tables of which single rows do not tell.
 
         That is another set of partitions, a truncated one, or a policy less.
 
@@ -92,12 +89,13 @@ class Capture(ABC):
             SourceError: the catalog cannot be read.
             StoreError: the request cannot be kept.
         """
-        storage, before = await stored_in(self.pool, self.tables), self._storage
+        before, now = self.intake.seen, self.watched.state
+        looks_for_policies = self.watched.doubts or now.policies != before.policies
         # Rows that were hidden were suspected, and their deletion held: seeing them again takes that back.
-        if before is not None and (await self.intake.look_for_policies() or storage != before):
+        if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
             await self.intake.request_sweeps(1)
             self.parts.want_sweep()
-        self._storage = storage
+        self.intake.seen = now
 
     async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
         """Look whether the database is set up as it was.
@@ -108,11 +106,14 @@ class Capture(ABC):
         """
 
     async def _watch_tables(self) -> None:
-        every = self.parts.watch.capture.drain_interval.total_seconds()
+        looked_at = self._setup, self.server
         while True:
-            await asyncio.sleep(every)
+            await self.watched.has_changed()
             await self.look_at_tables()
-            await self.look_at_setup()
+            now = self.watched.state.setup, self.lookout.server
+            if now != looked_at:
+                await self.look_at_setup()
+                looked_at = now
 
     async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
         """Learn from what a sweep has found.
@@ -142,9 +143,6 @@ class SweepOnlyCapture(Capture):
     def __init__(self, intake: Intake, installed: Installation) -> None:
         super().__init__(intake)
         self.installed = installed
-        # What it began with: another watch may have found out meanwhile that it is not so any more.
-        self.server = intake.sessions.server
-        self.tables = tables_of(intake.parts.watch)
 
     @classmethod
     async def open(cls, intake: Intake) -> Capture:
@@ -180,10 +178,7 @@ class SweepOnlyCapture(Capture):
 
     async def look_at_setup(self) -> None:
         """See `Capture`: other triggers, or settings by which the bell may be armed or not."""
-        found = await look_for_triggers(self.intake)
-        server = await self.pool.ask("asking how the server is set up", server_facts)
-        if found != self.installed or server != self.server:
-            self.intake.sessions.server = server
+        if self.lookout.server != self.server or await look_for_triggers(self.intake) != self.installed:
             raise ChangedError
 
 

@@ -13,6 +13,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -27,10 +28,10 @@ from cdc_sync.core.plan import Applied
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
-from cdc_sync.source.changelog import Lookout
 from cdc_sync.source.connection import Connection, Pool, asking, connected, pooled
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
+from cdc_sync.source.lookout import Lookout
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.store.errors import AnotherDatabaseError, WatchMovedError, elsewhere, watch_moved
@@ -72,9 +73,8 @@ class Sessions:
         lasting: the session that listens.
         locked: the session that holds the watches' locks; another than `lasting` where a standby is read.
         pool: for everything else.
-        server: what the server is.
-        held: ends when one of the two sessions is lost.
-        lookout: looks at the change log for all watches.
+        held: ends when one of the two sessions is lost; it looks for all watches, too.
+        lookout: looks at the database for all watches.
         stack: what ends with them.
         is_recognised: whether this is known to be the database that the store remembers by its name.
         users: how many watches work with them.
@@ -83,12 +83,16 @@ class Sessions:
     lasting: Session
     locked: Session
     pool: Pool
-    server: ServerFacts
     held: asyncio.Task[None]
     lookout: Lookout
     stack: AsyncExitStack
     is_recognised: bool
     users: int = 0
+
+    @property
+    def server(self) -> ServerFacts:
+        """What the server is."""
+        return self.lookout.server
 
     async def until_lost(self) -> None:
         """Wait until the sessions are lost.
@@ -277,12 +281,12 @@ class Database:
             if server.in_recovery:
                 primary = await stack.enter_async_context(primary_session(self.dsn))
                 locked = lasting if primary is None else primary
-            held = asyncio.create_task(self._hold({lasting, locked}), name="holding the watches' locks")
+            lookout = Lookout(pool, server)
+            held = asyncio.create_task(self._hold({lasting, locked}, lookout), name="holding the watches' locks")
             stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
-            lookout = Lookout(pool)
-            return Sessions(lasting, locked, pool, server, held, lookout, stack.pop_all(), is_known)
+            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), is_known)
 
     def _is_of(self, positions: Mapping[str, str]) -> bool:
         """Whether a watch with these positions was captured from the database of this name, or never was."""
@@ -327,8 +331,10 @@ class Database:
         task.add_done_callback(self._closing.discard)
         return task
 
-    async def _hold(self, sessions: Collection[Session]) -> None:
+    async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
         holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
+        # On nobody's account (`connection.READS`): what it asks is quick.
+        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches", context=Context()))
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -406,8 +412,10 @@ class Steps:
         give_back_every: between tries to shorten the change log's file, at least: each takes a lock for a moment,
             which a standby replays.
         polled: rows that a poll reads at once.
-        look_every: between looks at the server's transactions, and so between moves of a poll's watermark: each look
-            takes one of the server's transaction ids.
+        look_every: between looks at the server's transactions, and so between moves of a poll's watermark: each look,
+            which is for all watches, takes one of the server's transaction ids.
+        place_every: between savings of a poll's watermark, at least: what was read since is read again after a restart,
+            which costs a comparison.
         compared: rows that a sweep compares at once: a statement of the store's of some 10 ms, for which the capture
             may have to wait.
         read: rows that a sweep reads at once, at most: what they take of memory Python gives little back.
@@ -424,6 +432,7 @@ class Steps:
     give_back_every: float = 60.0
     polled: int = 2_000
     look_every: float = 15.0
+    place_every: float = 300.0
     compared: int = 5_000
     read: int = 500
     searched: int = 20_000

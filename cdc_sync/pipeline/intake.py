@@ -37,8 +37,10 @@ from cdc_sync.core.rows import (
 from cdc_sync.pipeline.database import Sessions, WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
+from cdc_sync.source.lookout import Watched
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.recorders import functions_of, tables_of
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
 
@@ -77,12 +79,23 @@ class Intake:
             nobody names. What a sweep finds may be just that until then, and nothing that the capture has missed.
         suspected: set when a deletion is suspected.
         skipped: rows that cannot be reported, as recorded: said once, not at each reading.
+        watched: what is looked for on its behalf.
+        seen: the state that was looked closer at.
     """
 
     def __init__(self, parts: WatchParts, sessions: Sessions, mapping: TableMapping) -> None:
         self.parts, self.sessions = parts, sessions
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = Reader(sessions.pool, mapping)
+        name, watch = parts.name, parts.watch
+        records = watch.capture.needs.log
+        self.watched = Watched(
+            name,
+            tables_of(watch) if records else [watch.table],
+            functions_of(name, watch) if records else [],
+            watch.capture.drain_interval.total_seconds(),
+        )
+        self.seen = self.watched.state
         self.suspected = asyncio.Event()
         self.requests = 0
         self.skipped: dict[Key, str] = {}
@@ -315,7 +328,7 @@ class Intake:
     def _see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
         """Take into account whose policies hide rows, and say so if that is news, or `anyhow`."""
         if anyhow or hidden_by != self._hidden_by:
-            self._hidden_by, watch = hidden_by, self.rules.watch
+            self._hidden_by, watch, self.watched.doubts = hidden_by, self.rules.watch, bool(hidden_by)
             self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
 
     def _batch(

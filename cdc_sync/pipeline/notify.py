@@ -5,17 +5,20 @@ How it waits for changes ([decision 10](../../docs/decisions/0010-the-bell-rings
 - **awake**, while changes come fast: the bell is disarmed, commits take no lock for us, and the log is read every few
   milliseconds. It starts awake.
 - **falling asleep**: the bell is armed, and transactions are open that may not have seen it. One look at the log for
-  all watches, ten times a second, tells whose changes are there, and when these transactions have ended.
+  all watches (`source.lookout`), ten times a second, tells whose changes are there, and when these transactions have
+  ended.
 - **asleep**: the bell is armed, and all who write have seen it. Each change rings, and is read at once.
+
+Unless it is awake it rests: it asks nothing until it is rung for, or a look shows changes of it.
 
 Each NOTIFY takes a lock that serialises the commits of the whole database: nobody notices that while changes are few,
 and the ATS would pay for it while they come fast. Two limits apart from each other keep the bell from being armed and
 disarmed in turn.
 
 Some writers never ring: those whose session has a lock_timeout (`recorders`), and PostgreSQL 10's replication workers.
-As soon as changes are found that nobody rang for, the log is read every `poll_interval` for minutes. So it is where
-nobody may ring at all, or may not for now, since the server's NOTIFY queue fills up. Whatever is lost beyond all this
-(a notification, a bell that somebody else has set) is found by the look that comes every `drain_interval`.
+As soon as changes are found that nobody rang for, the log is looked at every `poll_interval` for minutes. So it is
+where nobody may ring at all, or may not for now, since the server's NOTIFY queue fills up. Whatever is lost beyond all
+this (a notification, a bell that somebody else has set) is found by the look that comes every `drain_interval`.
 """
 
 import asyncio
@@ -30,21 +33,16 @@ from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, L
 from cdc_sync.pipeline.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.source.changelog import LEASE, Bell, ChangeLog, QueueFillsUpError, all_ended
+from cdc_sync.source.changelog import Bell, ChangeLog, all_ended
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
+from cdc_sync.source.lookout import Look
+from cdc_sync.source.triggers import Installation, log_filled_by, worked_before
 
 MISSED = "missed"
 """The position that says how many changes the triggers had not recorded when a sweep was asked for last."""
 
-_UNHURRIED = 1.0
-"""Seconds between reads from which on a tenth more does not matter."""
-
-_RENEW_AFTER = LEASE / 3
-"""Seconds after which the lease is renewed."""
-
 _UNRUNG_FOR = 300.0
-"""Seconds for which the log is read every `poll_interval` after a change that nobody rang for."""
+"""Seconds for which the log is looked at every `poll_interval` after a change that nobody rang for."""
 
 _DISARMS_WITHIN = 2.0
 """Seconds that disarming may take at the end; if the connection is lost, it fails, and the lease runs out by itself."""
@@ -104,7 +102,7 @@ class NotifyCapture(SweepOnlyCapture):
         clock: seconds that do not go back.
 
     Attributes:
-        is_asleep: whether it depends on being rung for: the bell is armed, and its fence passed.
+        bell: its doorbell, which the lookout sees to.
         rung: set when there may be something in the log, until it is read.
     """
 
@@ -120,15 +118,14 @@ class NotifyCapture(SweepOnlyCapture):
         self._arms = self._may_ring and not parts.dry_run
         self._clock = clock
         self.log = ChangeLog(intake.sessions.pool, parts.name, intake.reader, consume=not parts.dry_run)
-        self.bell = Bell(intake.sessions.pool, parts.name)
-        self.lookout = intake.sessions.lookout
+        self.bell = Bell(parts.name)
+        if not parts.dry_run:
+            self.watched.bell = self.bell
         self.rung = asyncio.Event()
-        self.is_asleep = False
+        self._progressed = nothing
         self._pace = Pace(clock())
-        self._armed_at: float | None = None
-        self._may_be_armed = False
-        self._fence: int | None = None
-        self._overdue = False
+        # What woke it, if it was not rung for.
+        self._look: Look | None = None
         self._unrung_until = -math.inf
         # A read that a sweep asks for and one that is rung for would wait for each other's row locks.
         self._lock = asyncio.Lock()
@@ -145,11 +142,12 @@ class NotifyCapture(SweepOnlyCapture):
         installed = await look_for_triggers(intake)
         if not installed.has_log:
             return SweepOnlyCapture(intake, installed)
-        capture = cls(intake, installed)
-        if not intake.parts.dry_run:
-            # Now, since the baseline may take hours: see `source.changelog`.
-            await capture.bell.worked(begins=False)
-        return capture
+        return cls(intake, installed)
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it depends on being rung for: the bell is armed, and its fence passed."""
+        return self.bell.is_heard
 
     async def was_worked_before(self, *, alone: bool) -> bool:
         """See `Capture`."""
@@ -161,12 +159,12 @@ class NotifyCapture(SweepOnlyCapture):
         name = self.parts.name
         if self._may_ring:
             proved = lambda usage: self.parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            await self.intake.sessions.lasting.listen(name, self.rung.set, proved)
+            await self.intake.sessions.lasting.listen(name, self._ring, proved)
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._poll_interval))
             if not self.parts.dry_run:
                 # An earlier run may have left it armed, for up to its lease, before the server was set as it is now.
-                await self.bell.disarm()
+                await self.lookout.bells.disarm(self.bell)
         jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
         if not self.parts.dry_run:
             jobs["missed changes"] = self.watch_missed()
@@ -189,77 +187,65 @@ class NotifyCapture(SweepOnlyCapture):
             SourceError: the database cannot answer.
             StoreError: what was read cannot be recorded.
         """
+        self._progressed = progressed
         try:
             while True:
                 wait = await self.turn()
-                self._overdue = False
                 progressed()
-                if self._arms and not self.is_asleep:
+                if wait is None:
+                    await self.rung.wait()
+                else:
                     await asyncio.sleep(wait)
-                    continue
-                try:
-                    async with asyncio.timeout(wait):
-                        await self.rung.wait()
-                except TimeoutError:
-                    self._overdue = True
         finally:
+            self.watched.looked = None
             self.intake.sessions.lasting.stop_listening(self.parts.name)
-            if self._may_be_armed:
+            if self.bell.wanted:
                 with suppress(SourceError, TimeoutError):
                     async with asyncio.timeout(_DISARMS_WITHIN):
-                        await self.bell.disarm()
+                        await self.lookout.bells.disarm(self.bell)
 
-    async def turn(self) -> float:
-        """Read a batch and see to the bell; returns the seconds until the next turn, if nobody rings."""
-        # Whoever is not rung for, and may wait, shares a look with the other watches.
-        at_once = self._found_some or self.rung.is_set() or not self._may_wait_for_a_look()
-        if await (self.step(keep_pace=True) if at_once else self._read_after_a_look()):
+    async def turn(self) -> float | None:
+        """Read a batch and see to the bell; returns the seconds until the next turn, or None: rest until woken."""
+        self.watched.looked = None
+        if await self.step(keep_pace=True):
             return 0.0
-        if not self._arms:
-            return self._drain_interval if self._may_ring else self._poll_interval
-        now = self._clock()
-        if self._armed_at is None and self._pace.rate >= CALM:
-            return pause(self._searched)
-        if self._armed_at is None or now - self._armed_at >= _RENEW_AFTER:
-            await self._arm(now)
-        if self._armed_at is None:
-            return self._poll_interval
-        if self.is_asleep:
-            most = self._poll_interval if now < self._unrung_until else self._drain_interval
-            return min(most, self._drain_interval, _RENEW_AFTER)
-        return 0.0  # the next look comes in its time
+        if (look := self._look) is not None:
+            self._look = None
+            self._pass_fence(look)
+        if self._arms:
+            if not self.bell.wanted and self._pace.rate >= CALM:
+                return pause(self._searched)
+            self.bell.wanted = True
+        self.watched.looked = self._looked
+        self.lookout.rest(self.watched, self._rest())
+        return None
 
-    async def _read_after_a_look(self) -> bool:
-        """Read a batch, if a look shows one, and see whether the fence is passed; returns whether there may be more."""
-        looking = self.lookout.next()
-        while True:
-            ringing = asyncio.create_task(self.rung.wait())
-            try:
-                await asyncio.wait([looking, ringing], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                ringing.cancel()
-            if looking.done():
-                break
-            if await self.step(keep_pace=True):
-                return True
-            if not self._may_wait_for_a_look():
-                return False  # the bell was disarmed
-        look = looking.result()
-        self._found_some = self.parts.name in look.watches
-        if not self._found_some:
-            self.intake.observe(CaughtUp(self.parts.name, look.took))
-        elif await self.step(keep_pace=True):
-            return True
-        if self._fence is not None and look.oldest > self._fence:
-            # Whoever may not have seen the bell has ended. What they changed the look has shown, and the step has read.
-            self._fence, self.is_asleep = None, self._armed_at is not None
-        return False
+    def _ring(self) -> None:
+        """Wake up: a change has rung."""
+        self._look = None
+        self.rung.set()
 
-    def _may_wait_for_a_look(self) -> bool:
-        """Whether a look that is for all watches comes soon enough."""
-        if self._arms and not self.is_asleep:
-            return self._fence is not None
-        return min(self._poll_interval, self._drain_interval) >= _UNHURRIED
+    def _looked(self, look: Look) -> None:
+        """Wake up if a look shows changes; they may not have rung."""
+        if self.parts.name in look.watches:
+            self._look, self._found_some = look, True
+            self.rung.set()
+            return
+        self._pass_fence(look)
+        self.intake.observe(CaughtUp(self.parts.name, look.took))
+        self._progressed()
+        self.watched.every = self._rest()
+
+    def _pass_fence(self, look: Look) -> None:
+        """Fall asleep, if whoever may not have seen the bell had ended: what they changed is read by now."""
+        if self.bell.fence is not None and look.oldest > self.bell.fence:
+            self.bell.fence = None
+
+    def _rest(self) -> float:
+        """Seconds within which there is to be a look at the log, though nobody rings."""
+        if self._may_ring and (not self._arms or self._clock() >= self._unrung_until) and not self.bell.refused:
+            return self._drain_interval
+        return min(self._poll_interval, self._drain_interval) if self._may_ring else self._poll_interval
 
     async def step(self, *, keep_pace: bool = False) -> bool:
         """Record a batch of changes; returns whether there may be more.
@@ -273,7 +259,7 @@ class NotifyCapture(SweepOnlyCapture):
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
             async with self.intake.lock:
-                is_rung = self.rung.is_set()
+                is_rung, look = self.rung.is_set(), self._look
                 self.rung.clear()
                 changes = await self.log.read(self.parts.steps.drained, apart=not (self._found_some or is_rung))
                 self._found_some = changes.number > 0
@@ -281,12 +267,12 @@ class NotifyCapture(SweepOnlyCapture):
                 self._was_full = self._was_full or changes.size >= self._max_backlog
                 if keep_pace:
                     now = self._clock()
-                    if changes.number and self._overdue and self.is_asleep and not is_rung:
+                    if changes.number and look is not None and self.is_asleep:
                         self._unrung_until = now + _UNRUNG_FOR
                     self._pace = count(self._pace, now, changes.number)
-                    if self._armed_at is not None and self._pace.rate >= BUSY:
+                    if self.bell.wanted and self._pace.rate >= BUSY:
                         # Before they are recorded: each costs the ATS a NOTIFY.
-                        await self._disarm()
+                        await self.lookout.bells.disarm(self.bell)
                 await self.intake.changes(changes)
             # Consumed before the sweep has run: a crash in between loses nothing, since a whole sweep follows a start.
             if changes.everything:
@@ -312,21 +298,23 @@ class NotifyCapture(SweepOnlyCapture):
             SourceError: the database cannot answer.
             StoreError: the number cannot be kept.
         """
-        name, pool = self.parts.name, self.pool
+        name = self.parts.name
         answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))
+        self.bell.begins = True
         while True:
-            await self.bell.worked()
+            number = self.bell.missed
+            if number is None or number == answered:
+                await self.bell.counted.wait()
+                self.bell.counted.clear()
+                continue
             was_full, self._was_full = self._was_full, False
-            number = await missed_changes(pool, name)
-            if number != answered:
-                # Fewer than before: the sequence was made anew.
-                dropped = number - answered if number > answered else number
-                self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
-                await all_ended(pool)
-                self.parts.want_sweep()
-                await self.intake.place({MISSED: str(number)})
-                answered = number
-            await asyncio.sleep(self._drain_interval)
+            # Fewer than before: the sequence was made anew.
+            dropped = number - answered if number > answered else number
+            self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
+            await all_ended(self.pool)
+            self.parts.want_sweep()
+            await self.intake.place({MISSED: str(number)})
+            answered = number
 
     async def _why_missed(self, *, was_full: bool) -> str:
         filled_by = await log_filled_by(self.pool, self._max_backlog)
@@ -346,20 +334,3 @@ class NotifyCapture(SweepOnlyCapture):
         if time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every:
             self._gave_back_at = time.monotonic()
             await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
-
-    async def _disarm(self) -> None:
-        self._armed_at, self._fence, self.is_asleep = None, None, False
-        await self.bell.disarm()
-        self._may_be_armed = False
-
-    async def _arm(self, now: float) -> None:
-        # Before it is: whoever is cancelled while the server arms it has to disarm it as well.
-        self._may_be_armed = True
-        try:
-            fence = await self.bell.arm()
-        except QueueFillsUpError:
-            self._armed_at, self._fence, self.is_asleep = None, None, False
-            return
-        # A renewal leaves an older fence standing: it still has to be passed.
-        self._armed_at, self._fence = now, self._fence if fence is None else fence
-        self.is_asleep = self._fence is None

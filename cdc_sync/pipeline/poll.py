@@ -20,6 +20,7 @@ from cdc_sync.core.watermark import Fence, SnapshotReading, look
 from cdc_sync.pipeline.capture import Capture, Jobs
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.source.lookout import ROUND
 from cdc_sync.source.reading import WatermarkReader
 
 POSITION = "watermark"
@@ -65,7 +66,8 @@ class PollCapture(Capture):
         # The transaction id at the first watermark, as long as transactions from before it may be open.
         self._began: int | None = None
         self._fence = Fence()
-        self._next_look = 0.0
+        self._reading: SnapshotReading | None = None
+        self._place_at = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
         self._evidence = intake.parts.evidence
@@ -109,12 +111,14 @@ class PollCapture(Capture):
         async with self._lock:
             started = time.monotonic()
             # The look comes before the rows: whatever had ended by then is visible to the pages.
-            reading = await self.reader.look() if time.monotonic() >= self._next_look else None
+            every = self.parts.steps.look_every
+            reading = await self.lookout.ask("transactions", every, self.reader.look)
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
                 progressed()
-            if reading is not None:
+            if reading is not self._reading:
+                self._reading = reading
                 await self._advance(reading)
             self._took = time.monotonic() - started
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
@@ -141,18 +145,21 @@ class PollCapture(Capture):
         self._evidence.reported = doubts
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        self._next_look = time.monotonic() + self.parts.steps.look_every
-        self._fence = look(self._fence, reading)
-        if self._fence.instant is None:
+        before, self._fence = self._fence.instant, look(self._fence, reading)
+        fence, now, ends = self._fence.instant, time.monotonic(), None
+        if fence is None:
             return
-        self.watermark = await self.reader.watermark_at(self._fence.instant)
-        positions = {POSITION: self.watermark}
+        if fence != before:
+            what = "watermark", self.reader.kind, fence
+            self.watermark = await self.lookout.ask(what, ROUND, lambda: self.reader.watermark_at(fence))
         if self._began is not None and reading.xmin >= self._began:
             # If we die before that sweep has run, the whole one after the next start does what it would have done.
             self._began = None
-            positions[BEGAN] = ""
+            ends = {BEGAN: ""}
             self.parts.want_sweep()
-        await self.intake.place(positions)
+        if ends or now >= self._place_at:
+            self._place_at = now + self.parts.steps.place_every
+            await self.intake.place({POSITION: self.watermark, **(ends or {})})
 
     async def run(self, progressed: Callable[[], None]) -> None:
         """Poll for ever, `poll_interval` after the end of the last poll, or later if that took long."""

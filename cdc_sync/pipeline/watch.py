@@ -45,6 +45,10 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
         intake = Intake(parts, sessions, mapping)
+        stack.callback(sessions.lookout.leave, intake.watched)
+        await sessions.lookout.join(intake.watched)
+        # What is looked at from here on is not older.
+        intake.seen = intake.watched.state
         await intake.load()
         await intake.look_for_policies(first=True)
         yield intake

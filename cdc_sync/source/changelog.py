@@ -1,4 +1,4 @@
-"""The change log that the triggers write, and the bell by which they wake: what was read of the log is deleted.
+"""The change log that the triggers write, and the bells by which they wake: what was read of the log is deleted.
 
 A batch of changes and the current rows that they are about are read by one statement, in one snapshot: a snapshot that
 shows an entry of the log shows the row as that entry's transaction left it, or newer. The batch is deleted by a second
@@ -17,22 +17,18 @@ into another file, whose rows have other places.
 import asyncio
 import json
 import time
-from collections.abc import Iterable
-from contextvars import Context
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
-import psycopg
 from psycopg import errors, sql
-from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection, Pool, Rows, own_row, rows_of, with_position
+from cdc_sync.source.connection import Connection, Pool, Rows, own_row, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import composed, sections
 from cdc_sync.source.reading import Read, Reader
-from cdc_sync.source.recorders import bell_of
+from cdc_sync.source.recorders import bell_of, missed_of
 from cdc_sync.source.replica_guard import NOW
 
 _SQL = sections("changelog.sql")
@@ -40,12 +36,6 @@ _SQL = sections("changelog.sql")
 # Before the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
 _MAY_DELETE = "DELETE FROM cdc_sync.changes WHERE false"
 
-_LOOK_EVERY = 0.1
-"""Seconds between looks at the whole log, at least: for so long, those who ask wait for each other."""
-
-_LOOK_AT_LEAST_EVERY = 2.0
-
-_LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
 _DOING = "reading the change log cdc_sync.changes"
 
@@ -64,6 +54,10 @@ _ENDED_EVERY = 0.5
 _MOST_OF_QUEUE = 0.25
 """The share of the server's NOTIFY queue beyond which nothing is added to it on our account."""
 
+_AT_ONCE = 100
+"""Watches whose sequences are read and set by one statement, which has two locks for each of them until it ends: the
+server has 64 for each connection that it allows, for all of them together."""
+
 
 def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
     """Each key once, with the time of its last change: many changes of one row are one reading of it."""
@@ -71,60 +65,6 @@ def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
     for key, at in changes:
         times[key] = max(at, times.get(key, at))
     return times
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one snapshot shows of the whole log.
-
-    Attributes:
-        oldest: every transaction below has ended; what it committed is shown.
-        watches: those of which there are changes.
-        took: seconds.
-    """
-
-    oldest: int
-    watches: frozenset[str]
-    took: float
-
-
-class Lookout:
-    """Looks at the log for all watches at once: however many ask, it is one statement every so many seconds."""
-
-    def __init__(self, pool: Pool, every: float = _LOOK_EVERY) -> None:
-        self._every = every
-        self._pool = pool
-        self._next: asyncio.Task[Look] | None = None
-        self._pause = every
-
-    def next(self) -> asyncio.Task[Look]:
-        """The next look, which begins after this call; it is others' too, so nobody may cancel it.
-
-        It raises `SourceError` when the database cannot answer.
-        """
-        if self._next is None:
-            # On nobody's account (`connection.READS`): it is quick.
-            self._next = asyncio.create_task(self._look(), name="looking at the log", context=Context())
-            self._next.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return self._next
-
-    async def _look(self) -> Look:
-        await asyncio.sleep(self._pause)
-        self._next = None  # whoever asks from here on is answered by another
-        begun = time.monotonic()
-        look = partial(self._pool.read, _DOING, partial(rows_of, query=_LOOK))
-        try:
-            ((oldest, watches, _),) = await look()
-        except SourceError as error:
-            # Once more if its connection turns out to be lost: that would be an error of every watch.
-            cause = error.__cause__
-            if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
-                raise
-            ((oldest, watches, _),) = await look()
-        took = time.monotonic() - begun
-        # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
-        self._pause = min(max(self._every, 4 * took), _LOOK_AT_LEAST_EVERY)
-        return Look(int(oldest), frozenset(watches), took)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,12 +246,9 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     return composed(_SQL["batch_and_rows"], batch=batch, rows=rows).as_string()
 
 
-class QueueFillsUpError(Exception):
-    """The bell was not armed, or is disarmed now: the server's NOTIFY queue fills up."""
-
-
+@dataclass(slots=True, eq=False)
 class Bell:
-    """The doorbell: a sequence that tells the triggers until when somebody sleeps and wants to be woken by NOTIFY.
+    """A doorbell: a sequence that tells the triggers until when somebody sleeps and wants to be woken by NOTIFY.
 
     The arming is a lease: a daemon that is gone costs the ATS nothing, once its lease is over. It is by the server's
     clock alone, so it does not matter for how long a daemon, or its machine, was stopped.
@@ -332,47 +269,127 @@ class Bell:
     of a watch that nobody works stop recording, while others' changes are taken (`sql/recorder_body.sql`). Zero, as
     earlier versions left it, and a bell that was never set say nothing.
 
+    Attributes:
+        watch: the watch's name.
+        wanted: whether it is to be armed.
+        begins: whether it may say that the watch is worked though it was never set.
+        until: what it was armed until, by the server's clock; None if it is not armed.
+        fence: a transaction id that was taken after it was armed: all that may have read it before have ended once a
+            snapshot's oldest transaction (`lookout.Look`) is above. None once they have.
+        refused: whether it was not armed since the server's NOTIFY queue fills up.
+        missed: how many changes were not recorded since the triggers were installed first; None: not yet known.
+        counted: set when `missed` is another number.
+        error: why it cannot be set or read.
+    """
+
+    watch: str
+    wanted: bool = False
+    begins: bool = False
+    until: int | None = None
+    fence: int | None = None
+    refused: bool = False
+    missed: int | None = None
+    counted: asyncio.Event = field(default_factory=asyncio.Event)
+    error: SourceError | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether every change rings from now on."""
+        return self.wanted and self.until is not None and self.fence is None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has to be seen to before the next look at the log."""
+        return self.missed is None or (self.wanted and self.until is None)
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether the watch falls asleep."""
+        return self.wanted and not self.refused and (self.until is None or self.fence is not None)
+
+
+class Bells:
+    """Sets doorbells, and reads what could not be recorded, for many watches at once.
+
     Every method raises `SourceError` when the database cannot answer.
     """
 
-    def __init__(self, pool: Pool, watch: str) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._name = f"cdc_sync.{bell_of(watch)}"  # a watch's name needs no quotes
-        self._armed_until: int | None = None
+        # What is wanted of a bell is sent by one statement at a time, so the last wish is the last to arrive.
+        self._turn = asyncio.Lock()
 
-    async def arm(self) -> int | None:
-        """Arm, or renew, for `LEASE` seconds.
+    async def see_to(self, bells: Collection[Bell]) -> None:
+        """Arm those that are wanted, or renew them, for `LEASE` seconds; let the others say that the watch is worked.
 
-        Returns a transaction id that was taken afterwards: all that may have read the bell before have ended once a
-        snapshot's oldest transaction (`changelog.Look`) is above it. None if the bell was armed all
-        the time since it was armed last.
-
-        Raises:
-            QueueFillsUpError: it is disarmed instead.
+        One that was not armed all the time since it was armed last gets a new fence.
         """
-        ((before, until),) = await self._ask("arm", "arming the doorbell cdc_sync.bell_*", _MOST_OF_QUEUE, LEASE)
-        if not until:
-            self._armed_until = None
-            raise QueueFillsUpError
-        was_armed = before == self._armed_until and until - LEASE <= before - _ROUNDING
-        self._armed_until = until
-        return None if was_armed else await take_id(self._pool)
+        async with self._turn:
+            unfenced: list[tuple[Bell, int]] = []
+            left = list(bells)
+            while left:
+                some, left = left[:_AT_ONCE], left[_AT_ONCE:]
+                unfenced += await self._set(some)
+            if unfenced:
+                fence = await take_id(self._pool)
+                for bell, until in unfenced:
+                    bell.until, bell.fence = until, fence
 
-    async def disarm(self) -> None:
+    async def disarm(self, bell: Bell) -> None:
         """Nobody sleeps here any more."""
-        self._armed_until = None
-        await self._ask("disarm", "disarming the doorbell")
+        bell.wanted = False
+        async with self._turn:
+            bell.until = bell.fence = None
+            bell.refused = False
+            await self._disarm(bell)
 
-    async def worked(self, *, begins: bool = True) -> None:
-        """Say that somebody works the watch, if the bell has not said so for an hour.
+    async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
+        """See to these; returns those that need a fence, with what they are armed until."""
+        wishes = [bell.wanted for bell in bells]
+        parameters = {
+            "watches": [bell.watch for bell in bells],
+            "bells": [bell_of(bell.watch) for bell in bells],
+            "missed": [missed_of(bell.watch) for bell in bells],
+            "wanted": wishes,
+            "begins": [bell.begins for bell in bells],
+            "most": _MOST_OF_QUEUE,
+            "lease": LEASE,
+        }
+        rows = await self._pool.fetch(_SQL["bells"], parameters, "arming the doorbells cdc_sync.bell_*")
+        found, unfenced = {watch: answer for watch, *answer in rows}, list[tuple[Bell, int]]()
+        for bell, wanted in zip(bells, wishes, strict=True):
+            before, until, missed = found[bell.watch]
+            if missed != bell.missed:
+                bell.missed = missed
+                bell.counted.set()
+            if bell.missed is None or (wanted and until is None):
+                await self._find_error(bell)
+            elif wanted:
+                bell.refused = not until
+                was_armed = before is not None and before == bell.until and until - LEASE <= before - _ROUNDING
+                if bell.refused:
+                    bell.until = bell.fence = None
+                elif was_armed:
+                    # A renewal leaves an older fence standing: it still has to be passed.
+                    bell.until = until
+                else:
+                    unfenced.append((bell, until))
+        return unfenced
 
-        Unless it `begins`, a bell that was never set stays so.
-        """
-        await self._ask("worked", "telling that the watch is worked", begins)
+    async def _find_error(self, bell: Bell) -> None:
+        """Ask for one alone, which tells what is wrong with it."""
+        name = missed_of(bell.watch)
+        try:
+            await self._disarm(bell)
+            await self._pool.fetch(
+                composed(_SQL["count"], sql.Identifier("cdc_sync", name)), (), f"reading cdc_sync.{name}"
+            )
+        except SourceError as error:
+            bell.error = error
 
-    async def _ask(self, statement: str, doing: str, *parameters: float) -> Rows:
-        names = {"name": sql.Literal(self._name), "sequence": sql.SQL(self._name)}
-        return await self._pool.fetch(composed(_SQL[statement], **names), parameters, doing)
+    async def _disarm(self, bell: Bell) -> None:
+        name = sql.Literal(sql.Identifier("cdc_sync", bell_of(bell.watch)).as_string())
+        await self._pool.fetch(composed(_SQL["disarm"], name=name), (), "disarming the doorbell")
 
 
 async def take_id(pool: Pool) -> int:

@@ -313,6 +313,7 @@ class WatermarkReader:
 
     Attributes:
         resolution: milliseconds that a watermark stands for.
+        kind: what a watermark depends on beside the fence.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -322,6 +323,7 @@ class WatermarkReader:
         self._type = watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
         date = mapping.instant(mark, self._type)
+        self.kind = (self._type, mapping.watch.timezone, lookback)
         # A date may be any time of its day.
         self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
         select, ends = reader.statements.select, (date, composed("to_json({}) #>> '{{}}'", mark), CLOCK)

@@ -108,6 +108,12 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
     return [_recorder(name, watch, watch, compared(watch), 0), *related]
 
 
+def functions_of(name: str, watch: Watch) -> list[str]:
+    """The names of the functions that record a watch's changes: of its table first, then of each related one."""
+    # No watch's name has a `$`, so no other function or trigger has such a name.
+    return [function_of(name), *(f"{function_of(name)}${number}" for number, _ in enumerate(watch.related, start=1))]
+
+
 def tables_of(watch: Watch) -> list[QualifiedName]:
     """The tables that a watch has triggers on."""
     return [watch.table, *(related.table for related in watch.related)]
@@ -165,8 +171,7 @@ def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> st
 
 def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
     table, key = of.table, of.key
-    # No watch's name has a `$`, so no other function or trigger has this name.
-    function = f"{function_of(name)}${number}" if number else function_of(name)
+    function = functions_of(name, watch)[number]
     operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
     bell = sql.Identifier(bell_of(name))
     wakes, parts = watch.capture.wakeup == "notify", sections("parts.sql")

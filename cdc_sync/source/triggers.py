@@ -6,11 +6,11 @@
 - TRUNCATE of one partition fires no trigger of the partitioned table, and ATTACH, DETACH and DROP of a partition (or
   INHERIT and its like) fire none at all, though each lets rows appear or disappear. They all change the set of the
   tables that are read with a watch's table or one of its related ones, or the file that holds one of them
-  (`stored_in`).
-- The log was full, or writing to it failed: the triggers count that in a sequence (`missed_changes`), since it is
-  counted up in the ATS's own transaction and not rolled back with it. So it may count what was never committed, which
-  costs one sweep in vain, and it counts before the commit, so whoever sweeps must first wait until the transactions
-  have ended that were writing when it was read (`changelog.all_ended`).
+  (`lookout.State`).
+- The log was full, or writing to it failed: the triggers count that in a sequence (`changelog.Bell.missed`), since
+  it is counted up in the ATS's own transaction and not rolled back with it. So it may count what was never committed,
+  which costs one sweep in vain, and it counts before the commit, so whoever sweeps must first wait until the
+  transactions have ended that were writing when it was read (`changelog.all_ended`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,10 @@ from typing import NamedTuple
 from psycopg import sql
 
 from cdc_sync.config import Watch
-from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import catalog, composed, sections
-from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
+from cdc_sync.source.recorders import bell_of, function_of, tables_of
 from cdc_sync.source.scripts import verify_watches
 
 _SQL = sections("changelog.sql")
@@ -35,9 +34,6 @@ _RIGHTS = {
     "exposed": "another role has rights by which it could act as their owner",
     "unreadable": "pg_dump by the owner of a watched table fails",
 }
-
-Storage = frozenset[tuple[int, int]]
-"""The tables that are read with some, these included, and the file of each; VACUUM FULL changes it too, for once."""
 
 
 class Verified(NamedTuple):
@@ -145,29 +141,6 @@ def _unseen(why: str, table: str, watch: Watch) -> str:
         entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"
         return reason("heir-unseen", heir=table, table=watch.table, entry=entry)
     return reason("replicated-unseen", table=table)
-
-
-async def stored_in(pool: Pool, tables: Sequence[QualifiedName]) -> Storage:
-    """Where the rows of tables are now; costs a look at the catalog.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
-    names = list(map(str, tables))
-    doing = f"looking up the partitions of {', '.join(names)}"
-    found = await pool.fetch(catalog("stored_in"), {"own": names}, doing)
-    return frozenset((int(oid), int(file)) for oid, file in found)
-
-
-async def missed_changes(pool: Pool, watch: str) -> int:
-    """How many changes of a watch were not recorded since its triggers were installed first.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    query = composed(_SQL["missed"], sql.Identifier("cdc_sync", missed_of(watch)))
-    ((count,),) = await pool.fetch(query, (), f"reading cdc_sync.{missed_of(watch)}")
-    return int(count)
 
 
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:

@@ -115,6 +115,11 @@ class Rig:
         """The baseline, or the rest of it."""
         return await adopt(self.capture, nothing)
 
+    async def look_at_tables(self) -> None:
+        """What the daemon does of itself, some seconds later."""
+        await self.capture.lookout.refresh(self.capture.watched)
+        await self.capture.look_at_tables()
+
     async def poll(self) -> PollCapture:
         """The capture of poll mode, after the baseline."""
         assert isinstance(self.capture, PollCapture)

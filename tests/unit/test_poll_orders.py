@@ -57,6 +57,8 @@ class Reader:
 
     resolution = 0
 
+    kind = ()
+
     def __init__(self, server: ServerModel) -> None:
         self.server = server
         self.seen: set[int] = set()
@@ -82,6 +84,15 @@ class Reader:
         return stamp >= watermark
 
 
+class Lookout:
+    """Asks for nobody else."""
+
+    async def ask(self, what: object, within: float, asking: Callable[[], Awaitable[Any]]) -> Any:
+        assert what
+        assert within >= 0
+        return await asking()
+
+
 class Intake:
     """As much of one as a poll needs."""
 
@@ -95,11 +106,13 @@ class Intake:
         """Whoever listens learns nothing about rows."""
 
     rules = types.SimpleNamespace(watch="applications")
-    sessions = types.SimpleNamespace(pool=None)
+    watched = None
+    seen = types.SimpleNamespace(setup=None)
+    sessions = types.SimpleNamespace(pool=None, server=None, lookout=Lookout())
     parts = types.SimpleNamespace(
         name="applications",
         evidence=Evidence(),
-        steps=Steps(look_every=0.0),
+        steps=Steps(look_every=0.0, place_every=0.0),
         watch=types.SimpleNamespace(
             table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2), watermark="stamp")
         ),

@@ -252,12 +252,3 @@ SELECT DISTINCT 'subscribed', tree.name
   FROM tree
   JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
  ORDER BY 1, 2
-
--- name: stored_in
--- The tables that are read with some, these included, and the file of each.
-WITH RECURSIVE tree (name, relation) AS (
-    SELECT own.name, pg_catalog.to_regclass(own.name)::oid FROM pg_catalog.unnest(%(own)s::text[]) AS own (name)
-    UNION
-    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
-)
-SELECT c.oid, c.relfilenode FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation

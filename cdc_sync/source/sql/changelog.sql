@@ -1,4 +1,4 @@
--- What the daemon does with the change log, with the doorbell, and with the count of what was not recorded: see
+-- What the daemon does with the change log, with the doorbells, and with the counts of what was not recorded: see
 -- `changelog.py` and `triggers.py`.
 
 -- name: batch
@@ -67,35 +67,48 @@ END
 $cdc_sync$;
 COMMIT
 
--- name: look
--- One statement has one snapshot: what ended below the first column is in the log that the second shows.
-SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)
-
 -- name: older
 SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})
 
--- name: arm
--- The value before is read before it is set: the scan gives the row to the projection.
-SELECT last_value, setval({name}, CASE WHEN pg_notification_queue_usage() > %s THEN 0
-                                  ELSE floor(extract(epoch FROM clock_timestamp()))::bigint + %s END)
-  FROM {sequence}
+-- name: bells
+-- Of each watch: what its bell said, what it says now if it was set, and how many changes were not recorded. The inner
+-- query reads, and OFFSET keeps it apart from the outer one, which sets. What is not there, or not ours to set, is NULL:
+-- an error would be one of all of them. A bell that was never set tells that nobody has worked the watch
+-- (`worked_before`). setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
+SELECT seen.watch, seen.before,
+       CASE WHEN seen.wanted
+            THEN setval(seen.bell, CASE WHEN pg_notification_queue_usage() > %(most)s THEN 0
+                                        ELSE seen.now + %(lease)s END)
+            WHEN seen.before < seen.now - 3600 OR (seen.before IS NULL AND seen.begins)
+            THEN setval(seen.bell, seen.now - 1) END,
+       seen.missed
+  FROM (
+    SELECT named.watch, named.wanted, named.begins, bell.oid::regclass AS bell,
+           floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
+           pg_sequence_last_value(bell.oid) AS before,
+           CASE WHEN missed.oid IS NOT NULL THEN coalesce(pg_sequence_last_value(missed.oid), 0) END AS missed,
+           set_config('synchronous_commit', 'off', true)
+      FROM unnest(%(watches)s::text[], %(bells)s::text[], %(missed)s::text[], %(wanted)s::bool[], %(begins)s::bool[])
+           AS named (watch, bell, missed, wanted, begins)
+      LEFT JOIN pg_catalog.pg_class bell
+        ON bell.relname = named.bell::name AND bell.relnamespace = to_regnamespace('cdc_sync')
+       AND CASE WHEN bell.relkind = 'S' THEN has_sequence_privilege(bell.oid, 'SELECT')
+                                         AND has_sequence_privilege(bell.oid, 'UPDATE') END
+      LEFT JOIN pg_catalog.pg_class missed
+        ON missed.relname = named.missed::name AND missed.relnamespace = to_regnamespace('cdc_sync')
+       AND CASE WHEN missed.relkind = 'S' THEN has_sequence_privilege(missed.oid, 'SELECT') END
+    OFFSET 0
+  ) AS seen
 
 -- name: disarm
--- setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
        set_config('synchronous_commit', 'off', true)
 
--- name: worked
--- An armed bell is left as it is. One that was never set tells that nobody has worked the watch (`worked_before`).
-SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
-       set_config('synchronous_commit', 'off', true)
-  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600 AND (is_called OR %s)
+-- name: count
+SELECT last_value FROM {}
 
 -- name: worked_before
 SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
-
--- name: missed
-SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}
 
 -- name: is_full
 SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s

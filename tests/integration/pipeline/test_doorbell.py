@@ -13,10 +13,12 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, OpenSession, end_sessions, one, run
 
+from cdc_sync.core.observations import CaughtUp
 from cdc_sync.event_loop import end
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.source.changelog import LEASE, Look, Lookout
+from cdc_sync.source.changelog import LEASE
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.lookout import ROUND
 
 NEVER = {"drain_interval": "1h"}
 """No test lives to see it."""
@@ -60,29 +62,13 @@ async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig)
             await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
 
 
-class LateLookout(Lookout):
-    """Its looks come when no test waits any more.
-
-    Attributes:
-        is_asked: whether somebody waits for one.
-    """
-
-    is_asked = False
-
-    def next(self) -> asyncio.Task[Look]:
-        self.is_asked = True
-        return super().next()
-
-
 async def test_a_ring_does_not_wait_for_a_look(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture={"drain_interval": "1s"}) as rig, notify_mode(rig) as doorbell:
+    async with open_rig(capture={"drain_interval": "1h"}) as rig, notify_mode(rig) as doorbell:
         await eventually(lambda: doorbell.is_asleep, "it sleeps")
-        doorbell.lookout = late = LateLookout(rig.intake.sessions.pool, every=3600.0)
-        await eventually(lambda: late.is_asked, "it waits for a look")
         for number in range(1, 4):
             insert(ats, number, f"a{number}")
             await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
-        # Nor does it go on waiting for one while the bell is disarmed, since changes come fast.
+        # Nor does it wait for one while the bell is disarmed, since changes come fast.
         deadline = time.monotonic() + 30
         while is_armed(ats):
             assert time.monotonic() < deadline, "it never woke for good"
@@ -107,7 +93,7 @@ async def test_a_writer_that_saw_the_bell_disarmed_is_waited_for(
         async with notify_mode(rig) as doorbell:
             await eventually(lambda: is_armed(ats), "the bell is armed")
             for _ in range(3):
-                await doorbell.lookout.next()
+                await doorbell.lookout.look()
             assert not doorbell.is_asleep
 
             other.execute("COMMIT")
@@ -171,8 +157,8 @@ async def is_status(rig: Rig, status: str) -> bool:
 
 async def asleep(doorbell: NotifyCapture) -> None:
     """Turn until it sleeps."""
-    while not doorbell.is_asleep:
-        await doorbell.turn()
+    while await doorbell.turn() is not None or not doorbell.is_asleep:
+        await doorbell.lookout.look()
 
 
 class TestLease:
@@ -186,18 +172,17 @@ class TestLease:
 
     async def test_is_renewed_in_time_without_falling_asleep_anew(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig(capture=NEVER) as rig:
-            doorbell, now = await self.by_hand(rig)
-            ats.execute("SELECT setval('cdc_sync.bell_applications', last_value - 1) FROM cdc_sync.bell_applications")
+            doorbell, _ = await self.by_hand(rig)
             before = one(ats, ARMED_UNTIL)
-            assert await doorbell.turn() == LEASE / 3
+            await asyncio.sleep(1.1)
+            await doorbell.lookout.look()
             assert one(ats, ARMED_UNTIL) == before, "not yet due"
-            ats.execute("SELECT setval('cdc_sync.bell_applications', last_value + 1) FROM cdc_sync.bell_applications")
 
-            now[0] += LEASE / 3
-            await doorbell.turn()
+            await doorbell.lookout.renew()
 
             assert one(ats, ARMED_UNTIL) >= before + 1
             assert doorbell.is_asleep
+            assert ROUND <= LEASE / 3
 
     @pytest.mark.parametrize(
         "meanwhile",
@@ -211,14 +196,13 @@ class TestLease:
     ) -> None:
         insert(ats, 1, "a1")
         async with open_rig(capture=NEVER) as rig:
-            doorbell, now = await self.by_hand(rig)
+            doorbell, _ = await self.by_hand(rig)
             run(ats, "SELECT setval('cdc_sync.bell_applications', {value})", value=meanwhile)
             other.execute("BEGIN")
             update(other, 1, status="silent")
 
-            now[0] += LEASE / 3
-            await doorbell.turn()
-            await doorbell.turn()
+            await doorbell.lookout.renew()
+            await doorbell.lookout.look()
             assert not doorbell.is_asleep, "a transaction may have read the bell when it was not armed"
             other.execute("COMMIT")
             await asleep(doorbell)
@@ -244,11 +228,10 @@ class TestWritersThatDoNotRing:
                 await eventually(lambda: is_status(rig, "silent"), "the entry")
             await asleep(doorbell)
 
-            assert await doorbell.turn() == 0.25
+            assert doorbell.watched.every == 0.25
             now[0] += 301
-            await doorbell.turn()  # renews the lease
-            await asleep(doorbell)
-            assert await doorbell.turn() == 1.0
+            await doorbell.turn()
+            assert doorbell.watched.every == 1.0
 
     async def test_those_that_ring_do_not_make_it_poll(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
@@ -259,7 +242,7 @@ class TestWritersThatDoNotRing:
                 await eventually(lambda: is_status(rig, "rung for"), "the entry")
             await asleep(doorbell)
 
-            assert await doorbell.turn() == LEASE / 3
+            assert doorbell.watched.every == 3600
 
 
 async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
@@ -311,14 +294,14 @@ class TestDrainLoop:
 
 
 async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture=NEVER) as rig:
+    async with open_rig(capture={"drain_interval": "200ms"}) as rig, notify_mode(rig) as doorbell:
+        await eventually(lambda: doorbell.is_asleep, "it sleeps")
         async with rig.intake.sessions.pool.connection() as connection:
             idle = connection.info.backend_pid
         end_sessions(ats, "pid = %s", [idle])
+        looks = len(rig.heard(CaughtUp))
 
-        looks = await asyncio.gather(rig.drain.lookout.next(), rig.drain.lookout.next())
-
-        assert [look.watches for look in looks] == [frozenset(), frozenset()]
+        await eventually(lambda: len(rig.heard(CaughtUp)) > looks + 3, "it goes on")
 
 
 async def test_a_pool_that_has_no_connection_is_an_error_of_the_watch_alone(open_rig: OpenRig) -> None:

@@ -5,20 +5,20 @@ every state in which a daemon may find the bell. The daemon is the real one, sto
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, count
 
 import pytest
 from support.applications import insert
-from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, run
 
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source import changelog
-from cdc_sync.source.changelog import LEASE, Bell, Look, Lookout
+from cdc_sync.source.changelog import LEASE, Bell, Bells
 from cdc_sync.source.connection import Pool
+from cdc_sync.source.lookout import Look, Lookout
 
 BEGIN = "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM public.applications"
 WRITE = "UPDATE public.applications SET status = '{status}'"
@@ -62,16 +62,19 @@ class Steps:
         self._may_go_on.release()
 
 
-class SteppedBell(Bell):
-    """The bell; whoever uses it is stopped before each statement."""
+class SteppedBells(Bells):
+    """The bells; whoever uses them is stopped before each statement."""
 
     steps: Steps
     fenced = True
 
-    async def arm(self) -> int | None:
+    async def see_to(self, bells: Collection[Bell]) -> None:
+        if not bells:
+            return
         await self.steps.before_a_statement()
-        fence = await super().arm()
-        return fence if self.fenced else None
+        await super().see_to(bells)
+        for bell in [] if self.fenced else bells:
+            bell.fence = None
 
 
 class SteppedLookout(Lookout):
@@ -112,14 +115,14 @@ class Stage:
         self._is_rung()  # whatever came before
         self.gate = gate = Steps()
         clock = [0.0]
-        doorbell = self._daemon(clock)
+        doorbell = await self._daemon(clock)
         if stalls:
-            # It sleeps, stalls past its lease, and goes on with a turn in which it renews.
+            # It sleeps, stalls past its lease, and goes on with a renewal.
             await self._until_asleep(doorbell)
             clock[0] += LEASE
         run(self.ats, "SELECT setval('cdc_sync.bell_applications', {found})", found=found)
         writing = iter(steps)
-        turning = asyncio.create_task(_turns(doorbell))
+        turning = asyncio.create_task(_turns(doorbell, renews=stalls))
         try:
             await gate.reached()
             for place in range(order[-1] + 1):
@@ -138,12 +141,16 @@ class Stage:
             await self.rig.drain.catch_up()
         return any(entry.content.status == status for entry in await self.rig.entries())
 
-    def _daemon(self, clock: list[float]) -> NotifyCapture:
+    async def _daemon(self, clock: list[float]) -> NotifyCapture:
+        sessions = self.rig.intake.sessions
         capture = SteppedCapture(self.rig.intake, self.rig.drain.installed, lambda: clock[0])
-        capture.bell = bell = SteppedBell(self.rig.intake.sessions.pool, WATCH)
-        capture.lookout = lookout = SteppedLookout(self.rig.intake.sessions.pool, 0.0)
-        capture.steps = bell.steps = lookout.steps = self.gate
-        bell.fenced = self.fenced
+        capture.lookout = lookout = SteppedLookout(sessions.pool, sessions.server)
+        lookout.bells = bells = SteppedBells(sessions.pool)
+        capture.steps = bells.steps = lookout.steps = self.gate
+        bells.fenced = self.fenced
+        # Nobody else looks.
+        sessions.lookout.leave(capture.watched)
+        await lookout.join(capture.watched)
         return capture
 
     async def _until_asleep(self, doorbell: NotifyCapture) -> None:
@@ -160,11 +167,16 @@ class Stage:
         return bool(list(self.listener.notifies(timeout=0)))
 
 
-async def _turns(doorbell: NotifyCapture) -> None:
-    """One turn at least, then until it sleeps."""
-    await doorbell.turn()
-    while not doorbell.is_asleep:
+async def _turns(doorbell: NotifyCapture, *, renews: bool = False) -> None:
+    """One turn, or a renewal; then looks, and what they wake it for, until it sleeps."""
+    if renews:
+        await doorbell.lookout.renew()
+    else:
         await doorbell.turn()
+    while not doorbell.is_asleep:
+        await doorbell.lookout.look()
+        if doorbell.rung.is_set():
+            await doorbell.turn()
 
 
 async def _either(first: Awaitable[None], second: asyncio.Task[None]) -> None:

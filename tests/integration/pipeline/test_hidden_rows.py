@@ -73,15 +73,15 @@ async def test_what_is_seen_again_was_never_gone(ats: Ats, open_daemons_rig: Ope
     insert(ats, 2, "a2")
     async with open_daemons_rig() as watch:
         await watch.adopt()
-        await watch.capture.look_at_tables()
+        await watch.look_at_tables()
         run(ats, HIDE_1)
         await watch.sweep()
         await watch.pass_grace()
-        await watch.capture.look_at_tables()
+        await watch.look_at_tables()
         assert (len(await watch.entries("held")), watch.sweeps_wanted) == (1, 0)
 
         run(ats, SHOW)
-        await watch.capture.look_at_tables()
+        await watch.look_at_tables()
         assert watch.sweeps_wanted == 1
         await watch.sweep()
 

@@ -14,11 +14,11 @@ from support.sessions import Ats, end_sessions, one
 from support.watched import a_config
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.pipeline import capture
 from cdc_sync.pipeline.capture import ChangedError, SweepOnlyCapture
 from cdc_sync.pipeline.database import Database, Sessions
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.watch import connect
+from cdc_sync.source import lookout
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts
@@ -196,7 +196,7 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
 
     async def looks(intake: Intake) -> None:
         found = await SweepOnlyCapture.open(intake)
-        monkeypatch.setattr(capture, "server_facts", otherwise)
+        monkeypatch.setattr(lookout, "server_facts", otherwise)
         for job in (await found.jobs(lambda: None)).values():
             with pytest.raises(ChangedError):
                 await job

@@ -14,7 +14,8 @@ from cdc_sync.core.observations import ChangesMissed
 
 # To fill half of it takes longer than the hundredth of a second for which a look at the log is remembered.
 BACKLOG = 1024 * 1024
-FULL = {"max_backlog": BACKLOG}
+SOON = {"drain_interval": "200ms"}
+FULL = {"max_backlog": BACKLOG, **SOON}
 
 
 @asynccontextmanager
@@ -34,7 +35,7 @@ def missed(rig: Rig) -> list[int]:
 
 async def test_changes_that_could_not_be_recorded_ask_for_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
-    async with open_rig() as rig:
+    async with open_rig(capture=SOON) as rig:
         await rig.adopt()
         async with watching(rig):
             ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
@@ -50,7 +51,7 @@ async def test_changes_that_could_not_be_recorded_ask_for_a_sweep(ats: Ats, open
 
 async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
-    async with open_rig() as rig:
+    async with open_rig(capture=SOON) as rig:
         await rig.adopt()
         ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
         other.execute("BEGIN")
@@ -68,13 +69,13 @@ async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_r
 
 async def test_what_was_answered_for_is_not_said_again_after_a_restart(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
-    async with open_rig() as rig:
+    async with open_rig(capture=SOON) as rig:
         await rig.adopt()
         ats.execute("SELECT setval('cdc_sync.missed_applications', 7)")
         async with watching(rig):
             await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
 
-    async with open_rig() as rig:
+    async with open_rig(capture=SOON) as rig:
         async with watching(rig):
             ats.execute("SELECT nextval('cdc_sync.missed_applications')")
             await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
@@ -83,7 +84,7 @@ async def test_what_was_answered_for_is_not_said_again_after_a_restart(ats: Ats,
 
 
 async def test_a_sequence_that_was_made_anew_counts_from_the_beginning(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig() as rig:
+    async with open_rig(capture=SOON) as rig:
         ats.execute("SELECT setval('cdc_sync.missed_applications', 7)")
         async with watching(rig):
             await eventually(lambda: len(missed(rig)) == 1, "it is noticed")

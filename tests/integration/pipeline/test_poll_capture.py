@@ -20,7 +20,7 @@ from cdc_sync.pipeline.poll import BEGAN, POSITION, PollCapture
 @pytest.fixture
 def steps() -> Steps:
     """The watermark may move with every poll, instead of now and then."""
-    return Steps(look_every=0.0)
+    return Steps(look_every=0.0, place_every=0.0)
 
 
 @asynccontextmanager
@@ -194,7 +194,7 @@ async def passes(poll: PollCapture, moment: str) -> bool:
 
 class TestTimes:
     async def test_equal_ones_over_several_pages(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with polling(open_rig, steps=Steps(polled=3, look_every=0.0)) as (rig, poll):
+        async with polling(open_rig, steps=Steps(polled=3, look_every=0.0, place_every=0.0)) as (rig, poll):
             moment = one(ats, "SELECT clock_timestamp()")
             for number in range(1, 11):
                 insert(ats, number, f"a{number}", updated_at=moment)
@@ -229,7 +229,7 @@ class TestTimes:
 
     @pytest.mark.parametrize("moment", ["infinity", "9999-12-31 23:59:59", "12000-01-01"])
     async def test_the_farthest_future(self, ats: Ats, open_rig: OpenRig, moment: str) -> None:
-        async with polling(open_rig, steps=Steps(polled=1, look_every=0.0)) as (rig, poll):
+        async with polling(open_rig, steps=Steps(polled=1, look_every=0.0, place_every=0.0)) as (rig, poll):
             insert(ats, 1, "a1", updated_at=moment)
             insert(ats, 2, "a2", updated_at=moment)
 

@@ -30,7 +30,7 @@ WRITERS = {"one": 1, "two": 2}
 @pytest.fixture
 def steps() -> Steps:
     """It looks each time."""
-    return Steps(look_every=0.0)
+    return Steps(look_every=0.0, place_every=0.0)
 
 
 def orders() -> Iterator[tuple[Event, ...]]:

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 from support.binaries import server_binaries
 from support.builders import WATCH
+from support.doorbell import Doorbell
 from support.postgres import SETTINGS, create_ats
 from support.sessions import Ats, one, rows, sessions
 from support.versions import needs
 from support.watched import a_config, install_triggers
 
 from cdc_sync.demo.postgres import server as embedded_server
-from cdc_sync.source.changelog import LEASE, Bell, QueueFillsUpError, have_ended
+from cdc_sync.source.changelog import LEASE, have_ended
 from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
 
@@ -31,7 +32,7 @@ async def pool(database: str, ats: Ats) -> AsyncIterator[Pool]:
 
 class TestLease:
     async def test_is_by_the_databases_clock(self, pool: Pool, ats: Ats) -> None:
-        bell = Bell(pool, WATCH)
+        bell = Doorbell(pool, WATCH)
         left = "SELECT last_value - extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
 
         await bell.arm()
@@ -41,7 +42,7 @@ class TestLease:
         assert rows(ats, ARMED) == [(False,)]
 
     async def test_takes_an_id_that_is_above_all_that_write(self, pool: Pool, other: Ats) -> None:
-        bell = Bell(pool, WATCH)
+        bell = Doorbell(pool, WATCH)
         other.execute("BEGIN")
         writing = one(other, "SELECT txid_current()")
 
@@ -55,7 +56,7 @@ class TestLease:
     @pytest.mark.parametrize("step", ["arm", "disarm"])
     async def test_a_bell_that_is_not_installed(self, pool: Pool, step: str) -> None:
         with pytest.raises(SourceError, match='bell_nothing" does not exist') as raised:
-            await getattr(Bell(pool, "nothing"), step)()
+            await getattr(Doorbell(pool, "nothing"), step)()
 
         assert "`cdc-sync sql install`" in str(raised.value)
 
@@ -68,16 +69,16 @@ async def test_a_bell_is_disarmed_while_the_notify_queue_fills_up(ats: Ats) -> N
         ats, forgotten = open_own(), open_own()
         install_triggers(ats, a_config())
         async with pooled(own.dsn) as pool:
-            bell = Bell(pool, WATCH)
+            bell = Doorbell(pool, WATCH)
             await bell.arm()
             forgotten.execute("LISTEN other")
             forgotten.execute("BEGIN")
             ats.execute("SELECT pg_notify('other', repeat('x', 7000) || i) FROM generate_series(1, 20) i")
             assert one(ats, "SELECT pg_notification_queue_usage()") > 0.25
 
-            with pytest.raises(QueueFillsUpError):
-                await bell.arm()
+            assert await bell.arm() is None
 
+            assert bell.bell.refused
             assert rows(ats, ARMED) == [(False,)]
             forgotten.execute("COMMIT")
             ats.execute("NOTIFY other")  # who notifies trims the queue

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.builders import WATCH
+from support.doorbell import Doorbell
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers
 
-from cdc_sync.source.changelog import Bell
 from cdc_sync.source.connection import Pool, pooled
 
 DAY = 86_400
@@ -100,7 +100,7 @@ class TestDaemon:
             yield pool
 
     async def test_it_works_the_watch(self, pool: Pool, ats: Ats) -> None:
-        bell = Bell(pool, WATCH)
+        bell = Doorbell(pool, WATCH)
         await bell.worked(begins=False)
         assert one(ats, "SELECT NOT is_called FROM cdc_sync.bell_applications"), "nobody has adopted anything yet"
         for ago in (DAY, 3601):
@@ -111,7 +111,7 @@ class TestDaemon:
         assert 0 < one(ats, self.AGO) < 10
 
     async def test_an_armed_bell_stays_armed(self, pool: Pool, ats: Ats) -> None:
-        bell = Bell(pool, WATCH)
+        bell = Doorbell(pool, WATCH)
         await bell.arm()
-        await bell.worked()
+        await Doorbell(pool, WATCH).worked()
         assert one(ats, self.AGO) < -50

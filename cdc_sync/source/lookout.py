@@ -1,0 +1,354 @@
+"""What is looked at for all watches of a database at once: one statement each, however many watches there are.
+
+Watches at rest ask nothing. The lookout looks for them, and wakes a watch only if it finds what concerns that one:
+
+- **a look** at the change log shows of which watches there are changes, and which transactions have ended. It comes
+  when one of the resting watches wants the next one, ten times a second while one of them falls asleep.
+- **a round** renews the leases of the bells, says that the watches are worked, and counts what was not recorded. It
+  asks the catalog for a digest of what each watch depends on (its tables and their files, its triggers with their
+  function, row-level security), and the server how it is set up. A watch whose digest is another one looks closer
+  itself.
+
+Sequences are locked until the end of the statement that reads or sets them, so they are seen to in parts. The catalog
+is read without a lock, and by what it has indexes for.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from contextvars import Context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import PoolTimeout
+
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.source.changelog import LEASE, Bell, Bells
+from cdc_sync.source.connection import Pool, rows_of, with_position
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.expressions import sections, template
+from cdc_sync.source.facts import ServerFacts, server_facts
+from cdc_sync.source.recorders import bell_of, missed_of
+
+T = TypeVar("T")
+
+_SQL = sections("lookout.sql")
+
+_LOOK_EVERY = 0.1
+"""Seconds between looks at the whole log, at least: so long a watch that falls asleep waits for one."""
+
+_LOOK_AT_LEAST_EVERY = 2.0
+
+_LOOK = with_position(sql.SQL(_SQL["look"]), 2)
+
+_STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip().replace("%", "%%"))
+
+ROUND = LEASE / 3
+"""Seconds between rounds, at most: a lease that one of them does not renew is renewed by the next."""
+
+_READING = "reading the change log cdc_sync.changes"
+_ASKING = "looking for what the watches depend on"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one snapshot shows of the whole log.
+
+    Attributes:
+        oldest: every transaction below has ended; what it committed is shown.
+        watches: those of which there are changes.
+        took: seconds.
+    """
+
+    oldest: int
+    watches: frozenset[str]
+    took: float
+
+
+class State(NamedTuple):
+    """What the catalog has of a watch, as digests that are compared with earlier ones, and with nothing else.
+
+    Attributes:
+        storage: the tables that are read with its own, these included, and the file of each; VACUUM FULL changes it
+            too, for once.
+        setup: its functions, triggers and sequences, and whatever else decides which changes are recorded.
+        policies: what row-level security may hide from us, anywhere in the database.
+    """
+
+    storage: str | None
+    setup: str | None
+    policies: str | None
+
+
+_UNKNOWN = State(None, None, None)
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """One watch, as the lookout knows it.
+
+    Attributes:
+        name: the watch's.
+        tables: those whose rows it depends on.
+        functions: those that record their changes.
+        within: seconds within which it wants to know of changes around it.
+        state: as it was found last.
+        bell: its doorbell; None if it has none, or leaves it alone.
+        looked: called with what a look shows; None if there is no log, or while it reads that itself.
+        every: seconds between calls, at most.
+        next_look: when the next one is, by the lookout's clock.
+        doubts: whether it is to look closer after each round, changed or not.
+        changed: set when there is something to look closer at.
+    """
+
+    name: str
+    tables: Collection[QualifiedName]
+    functions: Collection[str]
+    within: float
+    state: State = _UNKNOWN
+    bell: Bell | None = None
+    looked: Callable[[Look], None] | None = None
+    every: float = ROUND
+    doubts: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    next_look: float = 0.0
+    _error: Exception | None = None
+
+    async def has_changed(self) -> None:
+        """Wait until there is something to look closer at.
+
+        Raises:
+            SourceError: the database cannot be looked at.
+            OSError: nor can the machine do it.
+        """
+        await self.changed.wait()
+        self.changed.clear()
+        if self._error is not None:
+            raise self._error
+
+    def fail(self, error: Exception) -> None:
+        """Let the watch know of an error."""
+        self._error = error
+        self.changed.set()
+
+
+class Lookout:
+    """See the module's text.
+
+    Args:
+        pool: connections to the database.
+        server: what the server is.
+        clock: seconds that do not go back.
+
+    Attributes:
+        server: what the server was in the last round.
+        bells: sets the doorbells.
+    """
+
+    def __init__(self, pool: Pool, server: ServerFacts, clock: Callable[[], float] = time.monotonic) -> None:
+        self.server = server
+        self.bells = Bells(pool)
+        self._pool = pool
+        self._clock = clock
+        self._watched: dict[str, Watched] = {}
+        self._hurry = asyncio.Event()
+        self._look_at = self._round_at = clock() + ROUND
+        self._pause = _LOOK_EVERY
+        # Who wants to know its state, and has no answer yet.
+        self._asking: set[Watched] = set()
+        self._lock = asyncio.Lock()
+        self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+
+    async def join(self, watched: Watched) -> None:
+        """Look for one more watch, and find out its state.
+
+        Raises:
+            SourceError: the catalog cannot be read.
+        """
+        self._watched[watched.name] = watched
+        self._round_at = min(self._round_at, self._clock() + watched.within)
+        self._expect(self._round_at)
+        await self.refresh(watched)
+
+    def leave(self, watched: Watched) -> None:
+        """Look for a watch no more."""
+        if self._watched.get(watched.name) is watched:
+            del self._watched[watched.name]
+        self._asking.discard(watched)
+
+    def rest(self, watched: Watched, every: float) -> None:
+        """From now on a watch waits to be told of what looks show; of nothing after so many seconds."""
+        now = self._clock()
+        watched.every, watched.next_look = every, now + every
+        self._expect(now if watched.bell is not None and watched.bell.needs_a_look else now + every)
+
+    async def refresh(self, watched: Watched) -> None:
+        """Find out the state of a watch now, by one statement with all who ask at the same time.
+
+        Raises:
+            SourceError: the catalog cannot be read.
+        """
+        self._asking.add(watched)
+        async with self._lock:
+            if watched in self._asking:
+                asked, self._asking = self._asking, set()
+                try:
+                    await self._find_states(asked)
+                except BaseException:
+                    # Each of the others finds out itself.
+                    self._asking |= asked - {watched}
+                    raise
+
+    async def ask(self, what: Hashable, within: float, asking: Callable[[], Awaitable[T]]) -> T:
+        """What all watches that ask for the same get alike: it is asked for once in so many seconds.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        now = self._clock()
+        since, task = self._shared.get(what, (0.0, None))
+        if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
+            self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
+            # On nobody's account (`connection.READS`): it is quick.
+            task = asyncio.create_task(_awaited(asking), name="asking for all watches", context=Context())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._shared[what] = now, task
+        answer: T = await asyncio.shield(task)
+        return answer
+
+    async def run(self) -> None:
+        """Look for ever; who waits learns of errors."""
+        while True:
+            await self._is_due()
+            if self._clock() >= self._round_at:
+                self._round_at = self._clock() + min([ROUND, *(one.within for one in self._watched.values())])
+                await self._telling(self.renew, lambda one: one.bell is not None)
+                await self._telling(self.go_round, lambda _: True)
+            await self._telling(self.look, lambda one: one.looked is not None)
+            wanted = [one.next_look for one in self._watched.values() if one.looked is not None]
+            self._look_at = min([self._round_at, *wanted])
+
+    async def look(self) -> None:
+        """See to the bells that wait for it, look at the log, and tell the watches that it concerns.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        resting = [one for one in self._watched.values() if one.looked is not None]
+        if not resting:
+            return
+        await self._see_to([one for one in resting if one.bell is not None and one.bell.is_waiting])
+        look = await self._look()
+        now = self._clock()
+        for one in resting:
+            # Whoever has waited for half of his time is told with the others: there is no look for each.
+            is_due = now >= one.next_look - one.every / 2
+            if one.looked is not None and (is_due or self._concerns(look, one.bell, one.name)):
+                one.looked(look)
+                one.next_look = now + one.every
+
+    @staticmethod
+    def _concerns(look: Look, bell: Bell | None, watch: str) -> bool:
+        """Whether a look shows something to a watch that falls asleep; one that sleeps is rung for."""
+        if bell is None or not bell.needs_a_look:
+            return False
+        return watch in look.watches or (bell.fence is not None and look.oldest > bell.fence)
+
+    async def renew(self) -> None:
+        """Renew the bells' leases, and count what was not recorded.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        await self._see_to(self._watched.values())
+
+    async def go_round(self) -> None:
+        """Look for what has changed around the watches.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        if not self._watched:
+            return
+        async with self._lock:
+            await self._find_states(self._watched.values())
+        before, self.server = self.server, await self._pool.ask("asking how the server is set up", server_facts)
+        for one in self._watched.values():
+            if one.doubts or self.server != before:
+                one.changed.set()
+
+    async def _is_due(self) -> None:
+        """Wait until somebody wants a look."""
+        await asyncio.sleep(self._pause)
+        while not any(one.bell is not None and one.bell.needs_a_look for one in self._watched.values()):
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout(max(min(self._look_at, self._round_at) - self._clock(), 0)):
+                    await self._hurry.wait()
+            except TimeoutError:
+                return
+
+    def _expect(self, at: float) -> None:
+        """Look at this moment at the latest."""
+        if at < self._look_at:
+            self._look_at = at
+            self._hurry.set()
+
+    async def _telling(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
+        """Do what some watches rely on: if it fails, each of them has failed."""
+        try:
+            try:
+                await work()
+            except SourceError as error:
+                # Once more if its connection turns out to be lost, or a sequence is dropped that it reads.
+                if not isinstance(error.__cause__, psycopg.Error) or isinstance(error.__cause__, PoolTimeout):
+                    raise
+                await work()
+        except (SourceError, OSError) as error:
+            for one in filter(whom, list(self._watched.values())):
+                one.fail(error)
+
+    async def _see_to(self, whom: Collection[Watched]) -> None:
+        bells = {one.bell: one for one in whom if one.bell is not None}
+        await self.bells.see_to(bells)
+        for bell, one in bells.items():
+            if bell.error is not None:
+                one.fail(bell.error)
+
+    async def _find_states(self, whom: Collection[Watched]) -> None:
+        """Find out the states of some watches; one that has another than before is told."""
+        whom = list(whom)
+        tables = [(one.name, table) for one in whom for table in one.tables]
+        functions = [(one.name, function) for one in whom for function in one.functions]
+        sequences = [(one.name, of(one.name)) for one in whom if one.functions for of in (bell_of, missed_of)]
+        parameters = {
+            "watches": [one.name for one in whom],
+            "with_table": [watch for watch, _ in tables],
+            "schemas": [table.schema for _, table in tables],
+            "tables": [table.name for _, table in tables],
+            "with_function": [watch for watch, _ in functions],
+            "functions": [function for _, function in functions],
+            "with_sequence": [watch for watch, _ in sequences],
+            "sequences": [sequence for _, sequence in sequences],
+        }
+        rows = await self._pool.fetch(_STATES, parameters, _ASKING)
+        found = {watch: State(*state) for watch, *state in rows}
+        for one in whom:
+            if one.state != found[one.name]:
+                one.state = found[one.name]
+                one.changed.set()
+
+    async def _look(self) -> Look:
+        begun = self._clock()
+        ((oldest, watches, _),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK))
+        took = self._clock() - begun
+        # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
+        self._pause = min(max(_LOOK_EVERY, 4 * took), _LOOK_AT_LEAST_EVERY)
+        return Look(int(oldest), frozenset(watches), took)
+
+
+async def _awaited(asking: Callable[[], Awaitable[T]]) -> T:
+    return await asking()

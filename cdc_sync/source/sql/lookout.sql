@@ -1,0 +1,75 @@
+-- What is looked at for all watches of a database at once: see `lookout.py`.
+
+-- name: look
+-- One statement has one snapshot: what ended below the first column is in the log that the second shows.
+SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)
+
+-- name: states
+-- Three digests of each watch: see `State`. Not by to_regclass, which asks for a right on the schema: one watch's would
+-- fail all. A row of the catalog that is written again has another xmin; the text of a comment counts as such.
+WITH RECURSIVE tree (watch, relation) AS (
+    SELECT named.watch, c.oid
+      FROM unnest(%(with_table)s::text[], %(schemas)s::text[], %(tables)s::text[]) AS named (watch, schema, name)
+      JOIN pg_catalog.pg_namespace n ON n.nspname = named.schema::name
+      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND c.relnamespace = n.oid
+    UNION
+    SELECT named.watch, c.oid
+      FROM unnest(%(with_table)s::text[], %(schemas)s::text[], %(tables)s::text[]) AS named (watch, schema, name)
+      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND pg_catalog.pg_table_is_visible(c.oid)
+     WHERE named.schema IS NULL
+    UNION
+    SELECT tree.watch, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.relation
+), function (watch, oid, written) AS (
+    SELECT named.watch, p.oid, concat_ws(' ', p.oid, p.xmin, pg_catalog.obj_description(p.oid, 'pg_proc'))
+      FROM unnest(%(with_function)s::text[], %(functions)s::text[]) AS named (watch, name)
+      JOIN pg_catalog.pg_proc p
+        ON p.proname = named.name::name AND p.pronamespace = pg_catalog.to_regnamespace('cdc_sync')
+), storage (watch, digest) AS (
+    SELECT tree.watch, pg_catalog.md5(string_agg(concat_ws(' ', c.oid, c.relfilenode), ',' ORDER BY c.oid))
+      FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+     GROUP BY tree.watch
+), line (watch, written) AS (
+    SELECT f.watch, 'function ' || f.written FROM function f
+    UNION ALL
+    SELECT tree.watch, concat_ws(' ', 'trigger', tree.relation, t.oid, t.xmin, t.tgenabled,
+                                 pg_catalog.obj_description(t.oid, 'pg_trigger'))
+      FROM tree
+      JOIN pg_catalog.pg_trigger t ON t.tgrelid = tree.relation
+      JOIN function f ON f.oid = t.tgfoid AND f.watch = tree.watch
+    UNION ALL
+    SELECT tree.watch, concat_ws(' ', 'table', c.oid, c.relkind, c.relnamespace, c.relname,
+                                 pg_catalog.pg_table_is_visible(c.oid), s.srsubid)
+      FROM tree
+      JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+      LEFT JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
+    UNION ALL
+    SELECT named.watch, concat_ws(' ', 'sequence', c.oid, c.relkind)
+      FROM unnest(%(with_sequence)s::text[], %(sequences)s::text[]) AS named (watch, name)
+      JOIN pg_catalog.pg_class c
+        ON c.relname = named.name::name AND c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+), setup (watch, digest) AS (
+    SELECT watch, pg_catalog.md5(string_agg(written, E'\n' ORDER BY written)) FROM line GROUP BY watch
+), log (digest) AS (
+    SELECT concat_ws(' ',
+        (SELECT c.oid FROM pg_catalog.pg_class c
+          WHERE c.relname = 'changes' AND c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')),
+        (SELECT pg_catalog.md5(string_agg(concat_ws(' ', alien.kind, alien.name), ',' ORDER BY alien.kind, alien.name))
+           FROM ({not_ours}) AS alien))
+), policies (digest) AS (
+    -- Of views too, and of whoever owns them: tables under them are read with that role's rights.
+    SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class WHERE relrowsecurity) THEN pg_catalog.md5(concat_ws(';',
+        (SELECT string_agg(concat_ws(' ', c.oid, c.xmin), ',' ORDER BY c.oid)
+           FROM pg_catalog.pg_class c WHERE c.relrowsecurity OR (c.relkind = 'v' AND c.oid >= 16384)),
+        (SELECT string_agg(concat_ws(' ', w.oid, w.xmin), ',' ORDER BY w.oid)
+           FROM pg_catalog.pg_rewrite w WHERE w.oid >= 16384),
+        (SELECT string_agg(concat_ws(' ', p.oid, p.xmin), ',' ORDER BY p.oid) FROM pg_catalog.pg_policy p),
+        (SELECT string_agg(concat_ws(' ', r.oid, r.rolsuper, r.rolinherit, r.rolbypassrls), ',' ORDER BY r.oid)
+           FROM pg_catalog.pg_roles r),
+        (SELECT string_agg(m::text, ',' ORDER BY m::text) FROM pg_catalog.pg_auth_members m))) END
+)
+SELECT watch, storage.digest, concat_ws(' ', setup.digest, log.digest), policies.digest
+  FROM unnest(%(watches)s::text[]) AS watched (watch)
+  LEFT JOIN storage USING (watch)
+  LEFT JOIN setup USING (watch)
+ CROSS JOIN log
+ CROSS JOIN policies
