@@ -1,0 +1,88 @@
+"""Which daemon captures which watch, where several daemons share a store.
+
+Every daemon reads the same table, of who captures what and who waits for what, and decides by the same rule, so nothing
+is elected and nobody is asked. A daemon that waits for a watch has reached the watch's database: what another daemon
+cannot capture is never given to it.
+
+- A free watch goes to the daemon that has the fewest, among those that wait for it.
+- A watch moves only from a daemon to one that has at least two fewer. So where all can capture everything, the shares
+  end up equal or differ by one, with the fewest moves that get there, and then nothing moves any more.
+
+A daemon that acts on an older table than another takes nothing away from it: the store gives a lease to one daemon, and
+the next table shows what is left to move.
+"""
+
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, by watch; daemons are their numbers.
+
+    Attributes:
+        takers: which daemon takes each free watch; watches for which nobody waits are left out.
+        moves: to which daemon each watch goes whose daemon has more than its share, in the order of the moves.
+    """
+
+    takers: Mapping[str, int]
+    moves: Mapping[str, int]
+
+
+def plan(
+    held: Mapping[int, AbstractSet[str]],
+    waiting: Mapping[int, AbstractSet[str]],
+    free: Collection[str],
+    fixed: AbstractSet[str] = frozenset(),
+) -> Plan:
+    """Decide who takes what, and what moves.
+
+    Args:
+        held: the watches that each living daemon captures.
+        waiting: the watches that each living daemon would capture.
+        free: the watches that nobody captures.
+        fixed: watches that do not move.
+    """
+    load = {daemon: len(held.get(daemon, ())) for daemon in held.keys() | waiting.keys()}
+    takers = dict[str, int]()
+    candidates = {watch: [daemon for daemon in waiting if watch in waiting[daemon]] for watch in free}
+    # What the fewest can take goes first: the others even it out.
+    for watch in sorted(free, key=lambda watch: (len(candidates[watch]), watch)):
+        if candidates[watch]:
+            taker = min(candidates[watch], key=lambda daemon: (load[daemon], daemon))
+            takers[watch] = taker
+            load[taker] += 1
+    return Plan(takers, _moves(held, waiting, load, fixed))
+
+
+def _moves(
+    held: Mapping[int, AbstractSet[str]],
+    waiting: Mapping[int, AbstractSet[str]],
+    load: dict[int, int],
+    fixed: AbstractSet[str],
+) -> dict[str, int]:
+    """What moves until no daemon has two more than one that waits for a watch of its; changes `load`."""
+    movable = {
+        (giver, taker): sorted((held[giver] & waiting[taker]) - fixed)
+        for giver in held
+        for taker in waiting
+        if giver != taker
+    }
+    moves = dict[str, int]()
+    while True:
+        pairs = [
+            (load[taker] - load[giver], giver, taker)
+            for (giver, taker), watches in movable.items()
+            if watches and load[giver] - load[taker] > 1
+        ]
+        if not pairs:
+            return moves
+        _, giver, taker = min(pairs)
+        watch = movable[giver, taker][0]
+        moves[watch] = taker
+        load[giver] -= 1
+        load[taker] += 1
+        for (each, _), watches in movable.items():
+            if each == giver and watch in watches:
+                watches.remove(watch)
