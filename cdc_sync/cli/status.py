@@ -82,7 +82,9 @@ def status(
         return
     print_text("daemon", daemon=report["daemon"])
     several = ("database",) if len(config.all_databases) > 1 else ()
-    columns = ("watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
+    columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
+    if config.state.backend == "postgres":
+        columns.append("captured by")
     rows, troubled = [], troubles(report)
     watches = worst_first(report["watches"], troubled)
     shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
@@ -90,6 +92,7 @@ def status(
         oldest = each["oldest_pending_seconds"]
         cells = {**each, "mode": each["mode"] or "not configured", "baseline": each["baseline"]["state"]}
         cells["oldest"] = None if oldest is None else f"{oldest:.0f} s"
+        cells["captured_by"] = (by := each["captured_by"]) and f"{by['process']} on {by['host']}"
         rows.append([cells[column.replace(" ", "_")] for column in columns])
     print_table(columns, rows)
     print_text("status", report=report, watches=shown, more=len(watches) - len(shown))
@@ -127,6 +130,10 @@ async def _report(config: Config, store: Store) -> dict[str, Any]:
     daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
     if len(running) > 1:
         daemon["all"] = [{"host": host, "process": process} for host, process in running]
+    captors = await store.captors()
+    for watch in report["watches"]:
+        host, process = captors.get(watch["watch"], ("", None))
+        watch["captured_by"] = None if process is None else {"host": host, "process": process}
     return {"daemon": daemon, **report}
 
 

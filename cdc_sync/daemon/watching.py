@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.pipeline.capture import Capture, ChangedError
-from cdc_sync.pipeline.database import Database, Sessions, WatchParts, wait_after
+from cdc_sync.pipeline.database import Database, LeasedElsewhereError, Sessions, WatchParts, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
@@ -22,6 +23,7 @@ from cdc_sync.source.connection import READS, Pool, Reads, reading_as
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.source.session import StandbyError
 from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.protocol import Lease
 
 _CONNECTING, _DELETING = "connecting", "deletions"
 """The names of a watch's loops beside capture."""
@@ -62,6 +64,7 @@ class WatchWorker:
         try:
             await self._run()
         finally:
+            self._parts.store.withdraw(self._parts.name)
             self._pulse.rest(self._parts.name)
 
     async def _run(self) -> None:
@@ -90,7 +93,20 @@ class WatchWorker:
             self._say(failure)
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
+            if isinstance(failure, LeasedElsewhereError):
+                await self._stand_by(failure.lease, wait)
+                continue
+            self._parts.store.withdraw(self._parts.name)
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
+
+    async def _stand_by(self, lease: Lease, within: float) -> None:
+        """Wait until this daemon should try to capture the watch, and say who does meanwhile."""
+        parts = self._parts
+        self._pulse.rest(parts.name)  # that is no business of a loop's, and may take for ever
+        other: Lease | None = lease
+        while other is not None:
+            self._say(LeasedElsewhereError(parts.name, other))
+            other = await parts.store.stand_by(parts.name, other, within, lambda: parts.database.failure is None)
 
     def _beat(self, loop: str, rest: float = 0.0) -> None:
         """A loop got round, and rests for so many seconds at most before its next step."""
@@ -140,7 +156,11 @@ class WatchWorker:
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
             try:
-                await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
+                # Until another daemon should capture the watch.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None) as turn:
+                        with parts.store.capturing(parts.name, partial(turn.reschedule, 0)):
+                            await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
             finally:
                 self._pulse.rest(parts.name)
                 self._beat(_CONNECTING)

@@ -71,11 +71,18 @@ from cdc_sync.wall_clock import wall_clock
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
 """An id that stands in a URL as it is, and in which nobody can read anything else."""
 
+_LOOKS_EVERY = 5.0
+"""Seconds between looks at the outbox where one is woken for what others leave due."""
+
 _Step = Literal["claim", "look", "complete"]
 
 
 class Outbox(Protocol):
     """The part of the store that the sender uses; see `store.protocol.Store`."""
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether the sender is woken for all that others leave due, but for what is lost on its way."""
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
@@ -105,8 +112,8 @@ class Sender:
         observe: gets what happened.
         clock: when something is due.
         progressed: called at each turn of the claimer, about once a second at least.
-        look_every: seconds between looks at the whole outbox, at most: nobody tells of an entry that an operator's
-            command, or another daemon, has written to it.
+        look_every: seconds between looks at the whole outbox, at most, where nobody tells of an entry that a command,
+            or another daemon, has written to it.
         store_retry: seconds between tries while the store cannot be written.
         monotonic: seconds, for lengths of time.
         chance: a random number, 0 ≤ chance < 1, for waits.
@@ -305,7 +312,8 @@ class Sender:
             if wanted:
                 few = await self._claim(wanted, probing) < sum(wanted.values())
                 endpoints.give_back(everything=not self._open)
-        if few or self._look or self._monotonic() - self._learnt_at >= self._look_every:
+        look_every = max(self._look_every, _LOOKS_EVERY) if self._outbox.is_woken else self._look_every
+        if few or self._look or self._monotonic() - self._learnt_at >= look_every:
             self._look = False
             await self._learn()
             if endpoints.claimable()[0]:

@@ -10,6 +10,7 @@ Nothing of one watch waits for another's: see `source.connection` for the turns 
 """
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -35,7 +36,7 @@ from cdc_sync.source.lookout import Lookout
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.store.errors import AnotherDatabaseError, WatchMovedError, elsewhere, watch_moved
-from cdc_sync.store.protocol import FROM_DATABASE
+from cdc_sync.store.protocol import FROM_DATABASE, Lease
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
@@ -44,6 +45,9 @@ _MISCONFIGURED_WAIT = 10.0
 
 _GIVES_BACK_WITHIN = 2.0
 """Seconds within which the store takes a lease back."""
+
+_ALIVE_FOR = 1.0
+"""Seconds for which a session that was alive is not asked for again: all watches of a daemon have the same."""
 
 _REMEMBERED = 3
 """Earlier sessions of this daemon, one of which may hold a lock still."""
@@ -63,6 +67,15 @@ def wait_after(error: Exception, failures: int, longest: float) -> float:
         return _MISCONFIGURED_WAIT
     ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+
+
+class LeasedElsewhereError(StandbyError):
+    """Another daemon has the watch's lease; `lease` says which."""
+
+    def __init__(self, watch: str, lease: Lease) -> None:
+        held = source_error("standby/lease", watch=watch, process=lease.process, host=lease.host)
+        super().__init__(held.message)
+        self.lease = lease
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +160,8 @@ class Database:
     # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given up
     # here. Whoever remembers that it was its own may end it.
     _earlier: tuple[Process, ...] = field(default=(), init=False)
+    # Of another daemon's session when it was found alive last.
+    _alive_at: dict[str, float] = field(default_factory=dict, init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
     said: Exception | None = field(default=None, init=False)
@@ -213,11 +228,10 @@ class Database:
         store, session = self.store, sessions.locked
         process = session.process.as_text()
         lease = await store.take(watch, process)
-        if not lease.mine and lease.session and await session.is_over(Process.from_text(lease.session)):
+        if not lease.mine and lease.session and await self._is_over(session, lease.session):
             lease = await store.take(watch, process, instead_of=lease)
         if not lease.mine:
-            held = source_error("standby/lease", watch=watch, process=lease.process, host=lease.host)
-            raise StandbyError(held.message)
+            raise LeasedElsewhereError(watch, lease)
         try:
             before = Process.from_text(lease.session) if lease.session else None
             await session.lock(watch, *(each for each in (*self._earlier, before) if each != session.process))
@@ -225,14 +239,22 @@ class Database:
         finally:
             session.give_up(watch)
             try:
-                # With the last watch the session ends, and the lock with it.
-                if sessions.users > 1 and not sessions.held.done():
+                # Before the lease: whoever takes that ends a session that still has the lock.
+                if not sessions.held.done():
                     await session.unlock()
             finally:
                 # If it cannot be given back, it goes with this daemon's own lease.
                 with suppress(StoreError, TimeoutError):
                     async with asyncio.timeout(_GIVES_BACK_WITHIN):
                         await store.give_back(watch)
+
+    async def _is_over(self, session: Session, other: str) -> bool:
+        clock = asyncio.get_running_loop().time
+        if clock() - self._alive_at.get(other, -math.inf) < _ALIVE_FOR:
+            return False
+        is_over = await session.is_over(Process.from_text(other))
+        self._alive_at = {} if is_over else {other: clock()}
+        return is_over
 
     async def _join(self, watch: str) -> Sessions:
         before = self.failure

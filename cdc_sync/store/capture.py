@@ -108,6 +108,9 @@ class Capture(Driver):
                 session since.
         """
         daemon = await self.daemon()
+        if instead_of is None and (other := await self.whose_turn(watch)) is not None:
+            self._leases[watch] = _GIVEN_BACK
+            return other
 
         async def work(transaction: Transaction) -> Lease:
             await transaction.run("add_watch", watch=watch)

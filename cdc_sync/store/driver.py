@@ -5,10 +5,12 @@ thread, from beginning to end without suspending it; the PostgreSQL store awaits
 """
 
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store.clock import Clock
+from cdc_sync.store.protocol import Lease
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
@@ -72,6 +74,7 @@ class Driver(Protocol):
             be missing there.
         wake: called when another process may have left entries due, as far as that is heard of.
         withheld: the watches of which nothing is claimed: it is not known yet whether their database is the right one.
+        is_woken: whether `wake` is called for all that others leave due, but for what is lost on its way.
         claims: this daemon's claims on a shared store; None if one daemon has the store, and whatever is claimed there.
     """
 
@@ -80,6 +83,7 @@ class Driver(Protocol):
     moves: int
     wake: Callable[[], None]
     withheld: Collection[str]
+    is_woken: bool
     claims: "Claims | None"
 
     async def transact(self, work: Work[T]) -> T:
@@ -110,6 +114,27 @@ class Driver(Protocol):
 
     def expect(self, longest_call: float) -> None:
         """The bytes of a call may leave this host for so many seconds from now on."""
+
+    async def whose_turn(self, watch: str) -> Lease | None:
+        """Whose the watch is, or should be, instead of this daemon's; None if this one should take it."""
+
+    async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
+        """Wait until this daemon should try to take a watch that another one has, however long that takes.
+
+        Args:
+            watch: the watch's name.
+            known: who has it, as `take` found it.
+            within: seconds after which the daemon should try in any case, by one of the watches that wait for the same.
+            able: whether the watch's database can be reached; what cannot be is not left to this daemon.
+
+        Returns None when it should try, or who has it now if that is somebody else than `known`.
+        """
+
+    def withdraw(self, watch: str) -> None:
+        """This daemon waits for the watch no more."""
+
+    def capturing(self, watch: str, end: Callable[[], None]) -> AbstractContextManager[None]:
+        """While this daemon captures a watch; `end` is called when another one should instead."""
 
     async def release_claims(self) -> None:
         """Take the claims of daemons that died for attempts whose end nobody knows, and free them."""

@@ -58,6 +58,10 @@ class Report(Driver):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
+    async def captors(self) -> dict[str, tuple[str, int]]:
+        """Which of the daemons that share the store captures each watch: host and process id."""
+        return {watch: (host, process) for watch, host, process in await self.ask("captors")}
+
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
         """What the store holds of each watch that is not among those configured, by name."""
         return [

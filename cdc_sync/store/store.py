@@ -28,4 +28,5 @@ class Store(Capture, Delivery, Operation, Report):
         self.moves = 0
         self.wake: Callable[[], None] = lambda: None
         self.withheld: Collection[str] = ()
+        self.is_woken = False
         self._leases = {}

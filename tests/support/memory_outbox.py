@@ -47,6 +47,7 @@ class MemoryOutbox:
     wanted: dict[str, str] = field(default_factory=dict)
     stored: dict[str, Health] = field(default_factory=dict)
     lapsed: bool = False
+    is_woken: bool = False
     claims: int = 0
     most_claimed: int = 0
     revisions: int = 0

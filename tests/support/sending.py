@@ -103,6 +103,8 @@ class Counted:
 class Watched:
     """An outbox that counts what is asked of it, and fails, or keeps waiting, as told."""
 
+    is_woken = False
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self.claims = self.looks = self.completions = 0

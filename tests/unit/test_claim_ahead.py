@@ -103,6 +103,7 @@ class SteppedOutbox:
     waiting: list[Job] = field(default_factory=list)
     done: list[Job] = field(default_factory=list)
     automatic: bool = False
+    is_woken: bool = False
     asked: Counter[str] = field(default_factory=Counter)
 
     async def ask(self, work: Callable[[], Any]) -> Any:

@@ -53,6 +53,9 @@ _MARGIN = 2.0
 _BELIEVED_AFTER = 2 * BEAT
 """Seconds for which a lapsed lease must stay as it is before its daemon is taken for dead."""
 
+_AFTER_LAPSE = 0.05
+"""Seconds after which it is looked at what should have lapsed, or stayed so, by then."""
+
 Run = Callable[[Work[Any]], Awaitable[Any]]
 """Runs work in one transaction; returns what it returns, once it is durable."""
 
@@ -76,6 +79,8 @@ class Living:
         self._longest_call = longest_call
         self._good_until = -math.inf
         self._lapsed: dict[int, tuple[str, float]] = {}
+        self.beat = BEAT
+        """Seconds until the next renewal, and the next look at the others' leases."""
         self._since = 0
         self._doubted = False
         self.others = True
@@ -118,18 +123,28 @@ class Living:
         self.number, self._good_until = number, asked + lease
         return number
 
-    async def bury_dead(self, clock: Clock) -> None:
-        """Free the claims of daemons that ended, and of those whose lease has lapsed for long enough."""
+    async def bury_dead(self, clock: Clock) -> bool:
+        """Free what daemons had that ended, or whose lease has lapsed for long enough; whether there were any."""
+        rows = await self._run(lambda t: t.rows("overdue", daemon=self.number, beat=BEAT))
         now = time.monotonic()
-        rows = await self._run(lambda t: t.rows("overdue", daemon=self.number))
-        before, self._lapsed = self._lapsed, {}
-        for number, until, ended in rows:
+        before, self._lapsed, self.beat = self._lapsed, {}, BEAT
+        for number, until, ended, seconds in rows:
+            if seconds > 0:
+                self._look_in(seconds)
+                continue
             seen = before.get(number, ("", now))
             self._lapsed[number] = seen if seen[0] == until else (until, -math.inf if ended else now)
+        buried = False
         for number, (until, since) in self._lapsed.items():
             if now - since >= _BELIEVED_AFTER:
-                await self._run(partial(_bury, number=number, until=until, clock=clock))
+                buried |= await self._run(partial(_bury, number=number, until=until, clock=clock))
+            else:
+                self._look_in(since + _BELIEVED_AFTER - now)
         await self._run(partial(_free_ownerless, clock=clock))
+        return buried
+
+    def _look_in(self, seconds: float) -> None:
+        self.beat = min(self.beat, seconds + _AFTER_LAPSE)
 
     async def end(self) -> None:
         """Give the lease up: no call of ours is under way any more."""
@@ -155,13 +170,14 @@ async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
         await expire(transaction, number, clock(), clock.shift)
 
 
-async def _bury(transaction: Transaction, number: int, until: str, clock: Clock) -> None:
+async def _bury(transaction: Transaction, number: int, until: str, clock: Clock) -> bool:
     # In order, before the row's deletion frees them in none: see the package's text.
     if not await transaction.rows("lock_daemon", daemon=number, alive_until=until):
-        return
+        return False
     await transaction.rows("lock_leased", daemon=number)
     await expire(transaction, number, clock(), clock.shift)
     await transaction.run("forget", daemon=number, alive_until=until)
+    return True
 
 
 class Claims:

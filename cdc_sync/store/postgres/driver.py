@@ -5,13 +5,13 @@ while others live, and notifies after a commit, in a transaction that writes not
 one lock of NOTIFY would be held for as long as the commit is flushed, and whoever else notifies would wait, the ATS
 where it shares the server; and a full queue would make the commit fail.
 
-What is lost, because the daemon dies in between or a session was lost, the sender's look each second finds. So it is
-behind a pooler, whose sessions are anybody's: there nobody listens.
+What is lost, because the daemon dies in between or a session was lost, a look every few seconds finds. Behind a pooler,
+whose sessions are anybody's, nobody listens: there the sender looks each second, as one that is alone does.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -26,9 +26,10 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Row, Work
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.postgres.claims import BEAT, Claims, Living
+from cdc_sync.store.postgres.claims import Claims, Living
 from cdc_sync.store.postgres.schema import Connection, configure, connected, conninfo, prepare, translate
-from cdc_sync.store.protocol import Upgrading, not_reported
+from cdc_sync.store.postgres.sharing import Sharing
+from cdc_sync.store.protocol import Lease, Upgrading, not_reported
 from cdc_sync.store.statements import statements
 from cdc_sync.store.store import Store
 
@@ -54,8 +55,11 @@ _TRIES = 5
 _AT_ONCE = 5_000
 """Rows in one statement, at most: both sides hold them in memory."""
 
-_LEAVE_DUE = {"enqueue", "revive", "hasten", "unclaim"}
-"""Statements after which entries may be due."""
+_LEAVE_DUE = {"enqueue", "revive", "hasten", "unclaim", "set_health"}
+"""Statements after which entries may be due, or calls to an endpoint may begin or must wait."""
+
+_DUE, _SHARES = "cdc_sync_due", "cdc_sync_shares"
+"""Channels: entries are due; a watch is free, or a daemon waits for one."""
 
 _STATEMENTS = statements("postgres")
 
@@ -143,8 +147,10 @@ class PostgresStore(Store):
         run = partial(self._within, _RENEWS_WITHIN)
         self._living = Living(run, longest_call)
         self.claims = Claims(self._living, self.daemon, run)
+        notify = partial(self._notify, _SHARES)
+        self._sharing = Sharing(run, self.daemon, notify, lambda: self.is_woken, lambda: self._living.others)
         self._server: str | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._lasting: list[asyncio.Task[None]] = []
 
     @classmethod
     async def open(
@@ -189,8 +195,11 @@ class PostgresStore(Store):
     async def daemon(self) -> int:
         """See `Driver`."""
         number = await self._living.ensure()
-        if self._beating is None:
-            self._beating = asyncio.create_task(self._beat(), name="store: lease")
+        if not self._lasting:
+            self._lasting = [
+                asyncio.create_task(self._beat(), name="store: lease"),
+                asyncio.create_task(self._sharing.run(), name="store: shares"),
+            ]
         return number
 
     async def daemons(self) -> list[tuple[str, int]]:
@@ -200,6 +209,34 @@ class PostgresStore(Store):
     def expect(self, longest_call: float) -> None:
         """See `Driver`."""
         self._living.expect(longest_call)
+
+    async def whose_turn(self, watch: str) -> Lease | None:
+        """See `Capture`."""
+        return await self._sharing.ask(watch)
+
+    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
+        """See `Capture`."""
+        lease = await super().take(watch, session, instead_of)
+        if lease.mine:
+            self._sharing.taken(watch, instead_of)
+        return lease
+
+    async def give_back(self, watch: str) -> None:
+        """See `Capture`."""
+        await super().give_back(watch)
+        self._sharing.look(announce=True)
+
+    async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
+        """See `Capture`."""
+        return await self._sharing.stand_by(watch, known, within, able)
+
+    def withdraw(self, watch: str) -> None:
+        """See `Capture`."""
+        self._sharing.withdraw(watch)
+
+    def capturing(self, watch: str, end: Callable[[], None]) -> AbstractContextManager[None]:
+        """See `Capture`."""
+        return self._sharing.capturing(watch, end)
 
     async def release_claims(self) -> None:
         """See `Driver`. Those of daemons that ended in order at once, of others when it is certain."""
@@ -211,14 +248,16 @@ class PostgresStore(Store):
 
     async def close(self) -> None:
         """See `Driver`."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
-            self._beating = None
+        if self._lasting:
+            for task in self._lasting:
+                task.cancel()
+            await asyncio.wait(self._lasting)
+            self._lasting = []
             # Without it the claims wait for the lease to lapse; nothing is lost.
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(_ENDS_WITHIN):
                     await self._living.end()
+                    await self._notify(_SHARES)
         await self._pool.close(timeout=_ENDS_WITHIN)
 
     async def _within(self, seconds: float, work: Work[T], *, together: bool = True) -> T:
@@ -253,11 +292,21 @@ class PostgresStore(Store):
                 await connection.execute(self._begin)
                 result = await work(transaction)
                 await connection.execute(b"COMMIT")
-        if transaction.left_due > 0 and self._living.others:
-            with suppress(psycopg.Error, TimeoutError):  # it is durable all the same
-                async with asyncio.timeout(_WAKES_WITHIN):
-                    await transaction.run("notify", daemon=str(self._living.number))
+        if transaction.left_due > 0:
+            await self._notify(_DUE, transaction)
         return result
+
+    async def _notify(self, channel: str, transaction: PostgresTransaction | None = None) -> None:
+        """Wake the other daemons, if there are any, by the connection of a transaction that is over, or another."""
+        if not self._living.others:
+            return
+        with suppress(psycopg.Error, TimeoutError):  # what it is about is durable all the same
+            async with asyncio.timeout(_WAKES_WITHIN):
+                if transaction is not None:
+                    await transaction.run("notify", channel=channel, daemon=str(self._living.number))
+                    return
+                async with self._pool.connection() as connection:
+                    await self._notify(channel, PostgresTransaction(connection))
 
     def _translated(self, error: TimeoutError | psycopg.Error, seconds: float) -> StoreError:
         if isinstance(error, errors.DivisionByZero):  # see the statement `due`
@@ -276,11 +325,14 @@ class PostgresStore(Store):
                     listening = None
                 elif listening is None or listening.done():
                     listening = asyncio.create_task(self._listen(), name="store: wake-ups")
-                await asyncio.sleep(BEAT)
+                    self._sharing.look()
+                await asyncio.sleep(self._living.beat)
                 # Whoever claims next says what is wrong; until it is renewed nothing is sent.
                 with suppress(StoreError):
                     await self._living.renew()
-                    await self._living.bury_dead(self.clock)
+                    if await self._living.bury_dead(self.clock):
+                        self.wake()
+                        self._sharing.look(announce=True)
                     await self._compare_clock()
                     await self.claims.compare()
         finally:
@@ -290,15 +342,25 @@ class PostgresStore(Store):
 
     async def _listen(self) -> None:
         """Wake the sender at once, and whenever another daemon notifies; as far as that can be done."""
-        with suppress(psycopg.Error):
-            async with connected(self._dsn) as connection:
-                ((process,),) = await (await connection.execute(b"SELECT pg_catalog.pg_backend_pid()")).fetchall()
-                if process == connection.info.backend_pid:
-                    await connection.execute(b"LISTEN cdc_sync_due")
-                    self.wake()
-                    async for heard in connection.notifies():
-                        if heard.payload != str(self._living.number):
-                            self.wake()
+        try:
+            with suppress(psycopg.Error):
+                async with connected(self._dsn) as connection:
+                    ((process,),) = await (await connection.execute(b"SELECT pg_catalog.pg_backend_pid()")).fetchall()
+                    if process == connection.info.backend_pid:
+                        for channel in (_SHARES, _DUE):
+                            await connection.execute(f"LISTEN {channel}".encode())
+                        self.is_woken = True
+                        self.wake()
+                        self._sharing.look()
+                        async for heard in connection.notifies():
+                            if heard.payload == str(self._living.number):
+                                continue
+                            if heard.channel == _DUE:
+                                self.wake()
+                            else:
+                                self._sharing.look()
+        finally:
+            self.is_woken = False
         await asyncio.sleep(_LISTENS_AGAIN_AFTER)
 
     async def _begin_clock(self) -> None:

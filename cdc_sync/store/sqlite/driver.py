@@ -18,7 +18,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -30,7 +30,7 @@ from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.protocol import Upgrading, not_reported
+from cdc_sync.store.protocol import Lease, Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, translate
 from cdc_sync.store.statements import statements
 from cdc_sync.store.store import Store
@@ -273,6 +273,19 @@ class SqliteStore(Store):
 
     def expect(self, longest_call: float) -> None:
         """See `Driver`. Nobody else could claim anything meanwhile."""
+
+    async def whose_turn(self, watch: str) -> Lease | None:
+        """See `Driver`. Nobody else can have a watch."""
+
+    async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
+        """See `Driver`. There is nobody to wait for."""
+
+    def withdraw(self, watch: str) -> None:
+        """See `Driver`."""
+
+    def capturing(self, watch: str, end: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002 - as above
+        """See `Driver`."""
+        return nullcontext()
 
     async def release_claims(self) -> None:
         """See `Driver`."""

@@ -17,6 +17,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.plan import HistoryEntry
+from cdc_sync.core.reasons import from_text
 from cdc_sync.store.protocol import CallCounts, Condition
 from cdc_sync.store.store import Store
 
@@ -51,7 +52,13 @@ def data(old: OldStore, tmp_path_factory: pytest.TempPathFactory, request: pytes
 def before(data: OldData) -> Tables:
     """What its tables held; asked before it is opened."""
     found = data.tables()
-    return {**found, **{name: list(map(as_until_4, found[name])) for name in ("snapshot", "outbox")}}
+    rows = {**found, **{name: list(map(as_until_4, found[name])) for name in ("snapshot", "outbox")}}
+    return {name: list(map(with_sentences, of_table)) for name, of_table in rows.items()}
+
+
+def with_sentences(row: Row) -> Row:
+    """A row with its reasons as people read them: from schema 7 on each has a code and values too."""
+    return {**row, **{name: from_text(row[name]) for name in ("reason", "message") if name in row}}
 
 
 def as_until_4(row: Row) -> Row:
@@ -199,7 +206,7 @@ class TestEveryState:
         for row in before["endpoint"]:
             # `turn` counted how often an endpoint began to refuse our credentials.
             expected = {name: value for name, value in json.loads(row["health"]).items() if name != "turn"}
-            expected.setdefault("refused", None)
+            expected |= {"refused": expected.get("refused"), "reason": from_text(expected["reason"])}
             assert asdict(endpoints[row["endpoint"]][0]) == expected
 
     async def test_fuses_are_the_same(self, store: Store, before: Tables) -> None:
@@ -273,6 +280,8 @@ def described(entry: dict[str, Any]) -> str:
     return repr([sorted(v) if isinstance(v := entry[name], frozenset) else v for name in (*names, *more)])
 
 
-def _fuse(window_start: int, **fields: Any) -> Fuse:
-    """A blown one goes on holding everything: nobody knows whether an edited map blew it."""
-    return Fuse(at=window_start, holds_all=fields["blown_at"] is not None, **fields)
+def _fuse(reason: str | None, window_start: int | None = None, **fields: Any) -> Fuse:
+    """A blown one of a window goes on holding everything: nobody knows whether an edited map blew it."""
+    if window_start is not None:
+        fields |= {"at": window_start, "holds_all": fields["blown_at"] is not None}
+    return Fuse(reason=from_text(reason), **fields)

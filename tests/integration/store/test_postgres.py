@@ -79,9 +79,9 @@ def dba(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
 
 async def die(store: PostgresStore) -> None:
     """Stop renewing, as kill -9 does; nothing else is told to anybody."""
-    assert store._beating is not None
-    store._beating.cancel()
-    await asyncio.wait([store._beating])
+    for task in store._lasting:
+        task.cancel()
+    await asyncio.wait(store._lasting)
 
 
 def let_leases_lapse(dsn: str) -> None:
@@ -271,7 +271,7 @@ class TestClaims:
                 "SELECT alive_until::text FROM cdc_sync.daemon WHERE id = %s", [number]
             ).fetchall()
 
-        async def claim_it(transaction: Transaction) -> "asyncio.Task[None]":
+        async def claim_it(transaction: Transaction) -> "asyncio.Task[bool]":
             due = {"endpoint": ENDPOINT, "since": 0, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
             assert len(await transaction.rows("due", **due, probing=False)) == 1
             burial = partial(_bury, number=number, until=str(until), clock=other.clock)

@@ -8,6 +8,24 @@ SELECT d.id, d.host, d.process, w.session
  WHERE w.name = :watch
    FOR UPDATE OF w;
 
+-- name: leases
+-- All of them at once. Those of daemons that have ended in order are free: see `sharers`.
+SELECT name, leased_by, session FROM @watch;
+
+-- name: sharers
+SELECT id, host, process, alive_until BETWEEN clock_timestamp() AND clock_timestamp() + lease, waits_for
+  FROM @daemon
+ WHERE alive_until <> '-infinity';
+
+-- name: wait_for
+UPDATE @daemon SET waits_for = :watches::text[] WHERE id = :daemon;
+
+-- name: captors
+SELECT w.name, d.host, d.process
+  FROM @watch w
+  JOIN @daemon d ON d.id = w.leased_by
+ WHERE d.alive_until BETWEEN clock_timestamp() AND clock_timestamp() + d.lease;
+
 -- name: lock_watch_if_free
 SELECT leased_by, fuse FROM @watch WHERE name = :watch FOR UPDATE SKIP LOCKED;
 
@@ -196,10 +214,14 @@ UPDATE @daemon SET alive_until = '-infinity'
  WHERE id = :daemon AND (extract(epoch FROM started_at) * 1000000)::bigint = :since;
 
 -- name: overdue
+-- Those that have lapsed, and those that will within a beat, if their daemons do not renew them: in how many seconds.
 -- A lease that reaches further ahead than it is long was taken before the database's clock was set back.
-SELECT id, alive_until::text, alive_until = '-infinity'
+SELECT id, alive_until::text, alive_until = '-infinity',
+       CASE WHEN alive_until BETWEEN clock_timestamp() AND clock_timestamp() + lease
+            THEN extract(epoch FROM alive_until - clock_timestamp())::float8 ELSE 0 END
   FROM @daemon
- WHERE id <> :daemon AND (alive_until < clock_timestamp() OR alive_until > clock_timestamp() + lease);
+ WHERE id <> :daemon
+   AND (alive_until < clock_timestamp() + :beat * interval '1 second' OR alive_until > clock_timestamp() + lease);
 
 -- name: ownerless
 -- Nobody will free them otherwise: a daemon of an earlier version was taken for dead while it claimed, or its row was
@@ -283,7 +305,7 @@ SELECT t.name
 -- name: notify
 -- Nothing is added to a queue that fills up: somebody listens inside of a transaction, and a full one fails commits. Nor
 -- does it wait for long where a commit of somebody else's that notifies waits for a synchronous standby.
-SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify('cdc_sync_due', :daemon)
+SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify(:channel, :daemon)
  WHERE pg_catalog.pg_notification_queue_usage() < 0.25;
 
 -- name: entries

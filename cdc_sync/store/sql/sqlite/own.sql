@@ -16,6 +16,9 @@ SELECT 1, fuse FROM @watch WHERE name = :watch;
 -- name: give_lease_back
 -- As above.
 
+-- name: captors
+-- As above.
+
 -- name: lock_entries
 -- Nobody else is in the file during a transaction.
 

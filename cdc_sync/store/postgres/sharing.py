@@ -1,0 +1,344 @@
+"""Which watches this daemon captures, of those that several daemons share: one look at the store for all of them.
+
+`core.shares` decides; this brings it what it decides from, and tells the watches. Whoever would capture a watch and
+finds it taken waits here, and costs nothing but its entry in the list of what this daemon waits for. That list stands
+in the daemon's row, for the others.
+
+A look is a transaction with two statements, however many watches there are. It comes when a watch asks, when another
+daemon notifies, and every few seconds in case a notification was lost. A daemon that is alone, and waits for nothing,
+looks at nothing.
+
+**Rebalancing.** A daemon with more than its share ends the capture of some watches, in order, and gives their leases
+back. Those that have fewer see them free, and take them. What nobody has taken a few seconds later, its old daemon
+takes again: the other one cannot, or died meanwhile. It then keeps it, and gives nothing up for a while, or a daemon
+whose captures fail as soon as they begin would take watches from one whose captures work.
+
+**A scout.** A lease lasts longer than the session by which its daemon captures. Whether that session has ended, the
+ATS's server knows, and only whoever connects can ask. So of all the watches that wait for one session one goes and
+looks, every few seconds; if the session is over, that concerns all of them.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.shares import Plan, plan
+from cdc_sync.store.driver import Transaction
+from cdc_sync.store.postgres.claims import BEAT, Run
+from cdc_sync.store.protocol import Lease
+
+LOOK_EVERY = 5.0
+"""Seconds between looks, at most, where other daemons' notifications are heard."""
+
+_GATHERED_FOR = 0.02
+"""Seconds for which a look waits for others who want one."""
+
+_TAKEN_WITHIN = 4.0
+"""Seconds after which a free watch is anybody's, whose turn it ever was."""
+
+_REBALANCED_EVERY = 5.0
+"""Seconds between two rebalancings, at least."""
+
+_AT_ONCE = 50
+"""Watches that are given back in one rebalancing, at most: each begins with a sweep at its new daemon."""
+
+_COMES_BACK_WITHIN = 60.0
+"""Seconds within which a watch that was given up in vain comes back. Then nothing is given up for as long."""
+
+_KEPT_FOR = 600.0
+"""Seconds for which such a watch stays."""
+
+
+class _Daemon(NamedTuple):
+    number: int
+    host: str
+    process: int
+    lives: bool
+    waits_for: list[str]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A watch that this daemon would capture.
+
+    Attributes:
+        able: whether its database can be reached, as far as is known.
+        known: who has it, as far as its worker knows; None while it asks for the first time.
+        try_at: when its worker should try all the same, if it is the scout.
+        answer: what its worker waits for; None while that is trying.
+        after: the look that is too early to answer it: what this daemon gave back since, that look saw as its own.
+    """
+
+    able: Callable[[], bool] = lambda: True
+    known: Lease | None = None
+    after: int = 0
+    try_at: float = math.inf
+    answer: asyncio.Future[Lease | None] | None = None
+
+
+@dataclass(slots=True)
+class _View:
+    """The table as it was at the last look."""
+
+    look: int = 0
+    daemon: int = 0
+    others: dict[int, _Daemon] = field(default_factory=dict)
+    holders: dict[str, Lease] = field(default_factory=dict)
+    plan: Plan = field(default_factory=lambda: Plan({}, {}))
+
+
+class Sharing:
+    """See the module's text.
+
+    Args:
+        run: runs a transaction.
+        daemon: gives this daemon's number.
+        notify: wakes the others' looks.
+        is_heard: whether their notifications are heard here.
+        others: whether other daemons live, as far as is known.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        daemon: Callable[[], Awaitable[int]],
+        notify: Callable[[], Awaitable[None]],
+        is_heard: Callable[[], bool],
+        others: Callable[[], bool],
+    ) -> None:
+        self._run = run
+        self._daemon = daemon
+        self._notify = notify
+        self._is_heard = is_heard
+        self._others = others
+        self._waiters: dict[str, _Waiter] = {}
+        self._captures: dict[str, Callable[[], None]] = {}
+        self._ending: set[str] = set()
+        """Those of them whose capture was told to end."""
+        self._looks = 0
+        self._view = _View()
+        self._published: tuple[int, frozenset[str]] | None = None
+        self._over: set[str] = set()
+        """Sessions that have ended, whoever's lease names them."""
+        self._free_since: dict[str, float] = {}
+        self._rebalance_from = -math.inf
+        self._given_up: dict[str, float] = {}
+        """When each watch was given up last."""
+        self._kept_until: dict[str, float] = {}
+        self._wanted = asyncio.Event()
+        self._announce = False
+
+    # What watches ask, and tell.
+
+    async def ask(self, watch: str) -> Lease | None:
+        """Whether this daemon should take the watch: None, or whose it is instead.
+
+        Raises:
+            StoreError: the store cannot be asked.
+        """
+        waiter = self._waiters.setdefault(watch, _Waiter())
+        waiter.known, waiter.after = None, self._looks
+        waiter.answer = asyncio.get_running_loop().create_future()
+        self._wanted.set()
+        return await _answered(waiter, waiter.answer)
+
+    async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
+        """Wait until this daemon should try to take a watch (None), or somebody else than `known` has it."""
+        waiter = self._waiters.setdefault(watch, _Waiter())
+        waiter.known, waiter.able, waiter.try_at = known, able, time.monotonic() + within
+        waiter.answer = asyncio.get_running_loop().create_future()
+        self._judge(watch, waiter, time.monotonic(), scouts=False)  # who has it may have changed since
+        return await _answered(waiter, waiter.answer)
+
+    def withdraw(self, watch: str) -> None:
+        """The watch waits no more."""
+        self._waiters.pop(watch, None)
+
+    def taken(self, watch: str, instead_of: Lease | None) -> None:
+        """This daemon has the watch's lease now."""
+        self.withdraw(watch)
+        now = time.monotonic()
+        if now - self._given_up.pop(watch, -math.inf) < _COMES_BACK_WITHIN:
+            self._kept_until[watch] = now + _KEPT_FOR
+            self._rebalance_from = now + _COMES_BACK_WITHIN
+        if instead_of is not None and instead_of.session:
+            self._over.add(instead_of.session)
+            self.look()
+
+    @contextmanager
+    def capturing(self, watch: str, end: Callable[[], None]) -> Iterator[None]:
+        """While this daemon captures a watch; `end` is called when another one should."""
+        self._captures[watch] = end
+        try:
+            yield
+        finally:
+            del self._captures[watch]
+            self._ending.discard(watch)
+
+    def look(self, *, announce: bool = False) -> None:
+        """Look soon, as others may have to as well: something is free, or somebody waits."""
+        self._announce = self._announce or announce
+        self._wanted.set()
+
+    # The looks.
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(self._rest()):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(_GATHERED_FOR)
+            self._wanted.clear()
+            try:
+                await self._look()
+            except StoreError as error:
+                self._failed(error)
+            self._judge_all()
+
+    def _rest(self) -> float | None:
+        """Seconds until the next look that nobody asks for; None if there is none."""
+        if not self._waiters and not self._others():
+            return None
+        now = time.monotonic()
+        every = LOOK_EVERY if self._is_heard() else BEAT
+        dues = [self._waiters[watch].try_at for watch in self._scouts()]
+        dues += [
+            self._free_since[watch] + _TAKEN_WITHIN
+            for watch, waiter in self._waiters.items()
+            if watch in self._free_since and waiter.answer is not None
+        ]
+        return min(every, max(min(dues, default=math.inf) - now, _GATHERED_FOR))
+
+    async def _look(self) -> None:
+        self._looks += 1
+        look = self._looks
+        daemon = await self._daemon()
+        wanted = frozenset(watch for watch, waiter in self._waiters.items() if waiter.able())
+        is_news = self._others() and self._published != (daemon, wanted)
+        leases, daemons = await self._run(
+            partial(_looked, daemon=daemon, waits_for=sorted(wanted) if is_news else None)
+        )
+        if is_news:
+            self._published = daemon, wanted
+        if is_news or self._announce:
+            self._announce = False
+            await self._notify()
+        self._view = self._seen(look, daemon, wanted, leases, daemons)
+        self._rebalance()
+
+    def _seen(
+        self,
+        look: int,
+        daemon: int,
+        wanted: frozenset[str],
+        leases: Collection[tuple[str, int | None, str | None]],
+        daemons: Collection[_Daemon],
+    ) -> _View:
+        now = time.monotonic()
+        known = {each.number: each for each in daemons}
+        held: dict[int, set[str]] = {each.number: set() for each in daemons if each.lives}
+        held.setdefault(daemon, set())
+        waiting: dict[int, frozenset[str]] = {
+            each.number: frozenset(each.waits_for) for each in daemons if each.lives and each.number != daemon
+        }
+        waiting[daemon] = wanted
+        self._over &= {session for _, _, session in leases if session is not None}
+        holders, free = dict[str, Lease](), set[str]().union(*waiting.values())
+        for watch, number, session in leases:
+            holder = None if number is None else known.get(number)
+            if number is None or holder is None or (session in self._over and number != daemon):
+                free.add(watch)
+                continue
+            free.discard(watch)
+            held.get(number, set()).add(watch)
+            if number != daemon:
+                holders[watch] = Lease(
+                    mine=False, session=session, number=number, host=holder.host, process=holder.process
+                )
+        self._kept_until = {watch: until for watch, until in self._kept_until.items() if until > now}
+        # One that is at its baseline stays until that is over.
+        fixed = (held[daemon] - self._captures.keys()) | self._kept_until.keys()
+        self._free_since = {watch: self._free_since.get(watch, now) for watch in free}
+        return _View(look, daemon, known, holders, plan(held, waiting, free, fixed))
+
+    def _rebalance(self) -> None:
+        now = time.monotonic()
+        moves = [watch for watch in self._view.plan.moves if watch in self._captures]
+        if not moves or now < self._rebalance_from:
+            return
+        self._rebalance_from = now + _REBALANCED_EVERY
+        for watch in moves[:_AT_ONCE]:
+            if watch not in self._ending:
+                self._ending.add(watch)
+                self._given_up[watch] = now
+                self._captures[watch]()
+
+    # The answers.
+
+    def _failed(self, error: StoreError) -> None:
+        """Whoever asks hears it; whoever waits goes on waiting."""
+        self._published = None
+        for waiter in self._waiters.values():
+            if waiter.known is None and waiter.answer is not None and not waiter.answer.done():
+                waiter.answer.set_exception(error)
+
+    def _scouts(self) -> set[str]:
+        """Of the watches that wait for one session the first by name."""
+        waiting: dict[str | None, str] = {}
+        for watch, waiter in self._waiters.items():
+            holder = self._view.holders.get(watch)
+            if holder is not None and waiter.known is not None and waiter.answer is not None and waiter.able():
+                waiting[holder.session] = min(watch, waiting.get(holder.session, watch))
+        return set(waiting.values())
+
+    def _judge_all(self) -> None:
+        now, scouts = time.monotonic(), self._scouts()
+        for watch, waiter in self._waiters.items():
+            self._judge(watch, waiter, now, scouts=watch in scouts)
+
+    def _judge(self, watch: str, waiter: _Waiter, now: float, *, scouts: bool) -> None:
+        """Answer a watch's worker, if there is something to say."""
+        view = self._view
+        if waiter.answer is None or waiter.answer.done() or view.look <= waiter.after:
+            return
+        found = view.holders.get(watch)
+        if found is None:
+            taker = view.plan.takers.get(watch, view.daemon)
+            is_late = now - self._free_since.get(watch, now) >= _TAKEN_WITHIN
+            if taker == view.daemon or is_late or taker not in view.others:
+                waiter.answer.set_result(None)
+                return
+            other = view.others[taker]
+            found = Lease(mine=False, number=taker, host=other.host, process=other.process)
+        if waiter.known is None or waiter.known.number != found.number:
+            waiter.answer.set_result(found)
+        elif scouts and now >= waiter.try_at:
+            waiter.answer.set_result(None)
+
+
+async def _answered(waiter: _Waiter, answer: asyncio.Future[Lease | None]) -> Lease | None:
+    try:
+        return await answer
+    finally:
+        waiter.answer = None
+
+
+async def _looked(
+    transaction: Transaction, *, daemon: int, waits_for: list[str] | None
+) -> tuple[list[tuple[str, int | None, str | None]], list[_Daemon]]:
+    """The leases of all watches, and the daemons that have not ended; with what this one waits for, if it is news."""
+    if waits_for is not None:
+        await transaction.run("wait_for", daemon=daemon, watches=waits_for)
+    leases = await transaction.rows("leases")
+    return [(watch, number, session) for watch, number, session in leases], [
+        _Daemon(*row) for row in await transaction.rows("sharers")
+    ]
