@@ -28,9 +28,9 @@ def a_machine() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["notify", "poll"])
-def test_the_promises_hold_on_several_hosts(a_machine: None, mode: Mode) -> None:
-    arguments = ("--mode", mode, "--seconds", str(SECONDS), "--seed", str(SEED))
+@pytest.mark.parametrize(("mode", "watches"), [("notify", 1), ("poll", 1), ("notify", 4)])
+def test_the_promises_hold_on_several_hosts(a_machine: None, mode: Mode, watches: int) -> None:
+    arguments = ("--mode", mode, "--watches", str(watches), "--seconds", str(SECONDS), "--seed", str(SEED))
     ended = subprocess.run(
         (sys.executable, "-m", "torture_cluster", *arguments),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

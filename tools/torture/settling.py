@@ -11,7 +11,7 @@ _WITHIN = 90.0
 """Seconds. A connection that has gone deaf is noticed after 25, and what was noticed is waited for up to 15 more."""
 
 _SWEEPS = 2
-"""Of two sweeps that end, the second began after the first one's end."""
+"""Of two sweeps of a watch that end, the second began after the first one's end."""
 
 _LOOK_EVERY = 0.1
 
@@ -35,7 +35,7 @@ async def adopt(daemon: Watched) -> None:
     started = time.monotonic()
     while time.monotonic() - started < _WITHIN:
         report = await daemon.report()
-        if report and report["watches"][0]["baseline"]["state"] == "done":
+        if report and all(watch["baseline"]["state"] == "done" for watch in report["watches"]):
             return
         await asyncio.sleep(_LOOK_EVERY)
     raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemon.report()}")
@@ -51,12 +51,13 @@ async def settle(daemon: Watched, dsn: str) -> float:
     since: int | None = None
     why = "it has not answered yet"
     while time.monotonic() - started < _WITHIN:
-        why = _business(await daemon.report()) or ("changes are unread" if ats.unread(dsn) else "")
+        report = await daemon.report()
+        why = _business(report) or ("changes are unread" if ats.unread(dsn) else "")
         sweeps = daemon.sweeps()
         if since is None or why:
             # Whatever there was to do may have come from a sweep, and shows only after it.
             since = sweeps if why or since is None else since
-        elif sweeps - since >= _SWEEPS:
+        elif sweeps - since >= _SWEEPS * len(report["watches"]):
             return time.monotonic() - started
         await asyncio.sleep(_LOOK_EVERY)
     raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
@@ -79,7 +80,7 @@ def _business(report: Mapping[str, Any]) -> str:
     """What it is busy with; empty if with nothing."""
     if not report:
         return "it does not answer"
-    (watch,) = report["watches"]
-    busy = {name: watch[name] for name in ("pending", "held", "suspected_deletions") if watch[name]}
+    counted = ("pending", "held", "suspected_deletions")
+    busy = {name: number for name in counted if (number := sum(watch[name] for watch in report["watches"]))}
     wrong = [f"{condition['name']}: {condition['message']}" for condition in report["conditions"]]
     return ", ".join([*(f"{name} {number}" for name, number in busy.items()), *wrong])

@@ -30,6 +30,13 @@ def admin(number: int) -> str:
     return f"{DAEMONS[number]}:{_ADMIN_PORT}"
 
 
+def watches(options: ClusterOptions) -> list[str]:
+    """The watches' names."""
+    if options.watches == 1:
+        return [configuration.WATCH]
+    return [f"{configuration.WATCH}_{number}" for number in range(1, options.watches + 1)]
+
+
 def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
     """A daemon's configuration as it is written."""
     reads = _READS[number] if options.replicas else _PRIMARY
@@ -46,4 +53,8 @@ def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
     store = f"host={','.join(STORE)} user={ROLE} dbname=postgres connect_timeout=3 target_session_attrs=read-write"
     made["state"] = {"backend": "postgres", "dsn": store}
     made["admin"] = {"listen": admin(number), "token": TOKEN}
+    if options.watches > 1:
+        # An application's rows are all of one watch.
+        watch, part = made["watches"][configuration.WATCH], f"ascii(right(t.hellowork_id, 1)) % {options.watches}"
+        made["watches"] = {name: {**watch, "where": f"{part} = {place}"} for place, name in enumerate(watches(options))}
     return made

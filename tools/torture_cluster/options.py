@@ -27,10 +27,12 @@ class ClusterOptions:
     Attributes:
         common: mode, seconds, seed and writers.
         faults: which of `FAULTS` happen.
+        watches: how many watches share the table's rows, and the daemons the watches.
     """
 
     common: Options
     faults: frozenset[str] = frozenset(FAULTS)
+    watches: int = 1
 
     @property
     def mode(self) -> Mode:

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 from torture import ats
-from torture.configuration import WATCH
 from torture.daemon import Daemon
 from torture.evidence import Evidence
 from torture.settling import adopt, become_idle, settle
@@ -21,7 +20,7 @@ from cdc_sync.config import load
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.store.postgres import PostgresStore
 from torture_cluster import machine, verdict
-from torture_cluster.configuration import TOKEN, admin, document
+from torture_cluster.configuration import TOKEN, admin, document, watches
 from torture_cluster.faults import Clocks, Nemesis, plan
 from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated, replicated
@@ -197,6 +196,7 @@ class _Run:
         figures = {
             "mode": options.mode,
             "seed": options.common.seed,
+            "watches": options.watches,
             "seconds to settle": None if settled is None else round(settled, 1),
             "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
             "changes": sum(map(len, evidence.ledger.values())),
@@ -218,8 +218,12 @@ class _Run:
         truth, ledger = ats.truth(dsn), ats.ledger(dsn)
         store = await PostgresStore.open(self._store.primary.dsn, read_only=True)
         try:
-            told = {name: known.told for name, known in (await store.known(WATCH, [*ledger])).items()}
-            dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
+            told = {
+                name: known.told
+                for watch in watches(self._options)
+                for name, known in (await store.known(watch, [*ledger])).items()
+            }
+            dead = [entry.application_id for entry in await store.entries("dead", None, _EVERYTHING)]
         finally:
             await store.close()
         return Evidence(
