@@ -459,7 +459,7 @@ def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tup
 async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Collection[str]:
     if not endpoint and not is_for_all:
         raise _refuse("no-endpoint-named")
-    if endpoint and endpoint not in await store.endpoints():
+    if endpoint and not await store.has_endpoint(endpoint):
         raise _refuse("no-endpoint", endpoint=repr(endpoint))
     if action == "/sending/resume":
         return await store.resume(endpoint or ALL_ENDPOINTS)

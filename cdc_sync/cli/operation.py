@@ -279,9 +279,8 @@ def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collecti
     """Pause or resume, as the command's name says; returns what is still paused."""
 
     async def work(store: Store) -> Collection[str] | None:
-        known = [ALL_ENDPOINTS, *await store.endpoints()]
-        if (endpoint or ALL_ENDPOINTS) not in known:
-            there = ", ".join(known[1:]) or "(none yet)"
+        if endpoint and not await store.has_endpoint(endpoint):
+            there = ", ".join(await store.endpoints()) or "(none yet)"
             raise typer.BadParameter(f"nothing is sent to {endpoint}: name one of {there}")
         left = await (store.pause if context.info_name == "pause" else store.resume)(endpoint or ALL_ENDPOINTS)
         await store.record_action(acting(store, str(context.info_name), endpoint))

@@ -11,8 +11,9 @@ from cdc_sync.admin.report import facts
 from cdc_sync.cli.console import print_table, print_text, text, words
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
+from cdc_sync.config.models import own_credentials
 from cdc_sync.core.content import iso
-from cdc_sync.core.delivery import is_paused
+from cdc_sync.core.delivery import endpoint_name, is_paused
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.status_url import endpoint_of
@@ -100,7 +101,7 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
     found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
     # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
     async with opened_store(config, dry_run=True) as store:
-        paused = await store.paused()
+        paused, owners = await store.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
         for name in names:
             if (database := config.database_name(name)) in down:
@@ -117,7 +118,8 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
                 continue
             replaced = {each.application_id for each in news if each.action not in {"skip", "confirm-deletion"}}
             entries = [each for each in await _waiting(store, name) if each.application_id not in replaced]
-            found += [_item(name, each, paused, store.clock.for_people()) for each in (*entries, *news)]
+            owner, now = owners[name].owner if name in owners else None, store.clock.for_people()
+            found += [_item(name, each, paused, owner, now) for each in (*entries, *news)]
     return found, notes, failed
 
 
@@ -162,10 +164,10 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     return planned
 
 
-def _item(watch: str, planned: Planned, paused: Collection[str], now: int) -> dict[str, Any]:
+def _item(watch: str, planned: Planned, paused: Collection[str], owner: str | None, now: int) -> dict[str, Any]:
     observed, due_at, when = planned.observed, planned.due_at, str(planned.action)
     if planned.action == "send" and observed is not None:
-        when = _PAUSED if is_paused(paused, endpoint_of(observed.url)) else when
+        when = _PAUSED if is_paused(paused, endpoint_name(endpoint_of(observed.url), owner)) else when
         when = _LATER if when == "send" and due_at is not None and due_at > now else when
     return {
         "watch": watch,

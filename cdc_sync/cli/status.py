@@ -23,7 +23,7 @@ from cdc_sync.cli.context import (
 )
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
-from cdc_sync.core.delivery import HEALTHY, is_paused
+from cdc_sync.core.delivery import HEALTHY, endpoint_name, is_paused
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.baseline import POSITION, is_done
@@ -183,10 +183,12 @@ def explain(
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
     """The application's story in each watch, and what follows from it."""
     paused, endpoints, runs = await store.paused(), await store.endpoints(), bool(await store.daemons())
-    clock, found = store.clock, []
+    clock, owners, found = store.clock, await store.credentials(), []
     for record, story in await stories(config, store, application_id, watch):
         entry = record.entry
-        endpoint = endpoint_of(entry.content.url) if entry and entry.state == "pending" else ""
+        endpoint = ""
+        if entry is not None and entry.state == "pending":
+            endpoint = endpoint_name(endpoint_of(entry.content.url), owners.get(entry.watch))
         health, _ = endpoints.get(endpoint, (HEALTHY, None))
         until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
         sending = {"runs": runs, "under_way": record.under_way, "is_paused": is_held_up, "endpoint": endpoint}

@@ -27,7 +27,7 @@ from cdc_sync.config.dsn import check, place, shown
 from cdc_sync.config.problems import Mistake, did_you_mean, mistake
 from cdc_sync.config.values import HostPort, Section
 from cdc_sync.core.content import milliseconds
-from cdc_sync.core.delivery import RetryPolicy
+from cdc_sync.core.delivery import Credentials, RetryPolicy
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.identifiers import parse_column
 from cdc_sync.core.rows import ExtraField as ExtraFieldRule
@@ -827,6 +827,26 @@ _SLACK = 60_000
 def allowed_hosts(config: Config) -> AllowedHosts:
     """Where calls may go: base_url's origin, and those that are named beside it."""
     return AllowedHosts(frozenset(config.hellowork.allowed_hosts), endpoint_of(config.hellowork.base_url))
+
+
+def own_credentials(config: Config) -> dict[str, Credentials]:
+    """What is sent with the calls of each watch whose headers are others than those that all watches share."""
+    found: dict[str, Credentials] = {}
+    of_headers: dict[frozenset[tuple[str, str]], Credentials] = {}
+    shared = _by_name(config.hellowork.headers)
+    for name in sorted(name for name, watch in config.watches.items() if watch.hellowork.headers):
+        own = _by_name(config.watches[name].hellowork.headers)
+        # However a name is spelled.
+        if any(value != shared.get(lower, ("", None))[1] for lower, (_, value) in own.items()):
+            headers = {**shared, **own}
+            same = frozenset((lower, value) for lower, (_, value) in headers.items())
+            found[name] = of_headers.setdefault(same, Credentials(name, dict(headers.values())))
+    return found
+
+
+def _by_name(headers: Mapping[str, SecretStr]) -> dict[str, tuple[str, str]]:
+    """Headers as they are written, by what they are called in any spelling."""
+    return {name.lower(): (name, value.get_secret_value()) for name, value in headers.items()}
 
 
 def watch_rules(config: Config, name: str) -> WatchRules:

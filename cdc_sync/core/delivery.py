@@ -19,7 +19,7 @@ the entry that has the fewest attempts (`Store.claim`).
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
@@ -374,6 +374,30 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
             failures = max(failures, FAILURES_TO_OPEN)
             return Health("open", failures, now + min(wait, LONGEST_OPEN), reason)
     assert_never(meaning)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A watch's own credentials, which several watches may share.
+
+    Attributes:
+        owner: the first of these watches by name: people know the credentials by it.
+        headers: all that is sent with each of their calls.
+    """
+
+    owner: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+def endpoint_name(origin: str, credentials: str | None) -> str:
+    """The name of an endpoint: its origin, and whose credentials it gets if those are a watch's own."""
+    return origin if credentials is None else f"{origin} [{credentials}]"
+
+
+def credentials_of(endpoint: str) -> str | None:
+    """Whose credentials an endpoint gets, by its name; None if those that all watches share."""
+    _, is_own, rest = endpoint.partition(" [")
+    return rest.removesuffix("]") if is_own else None
 
 
 ALL_ENDPOINTS = ""

@@ -13,6 +13,10 @@ EntryState = Literal["pending", "held", "dead"]
 """`pending`: to be sent when due. `held`: the fuse keeps it for a person. `dead`: given up, kept for a person."""
 
 
+Lane = tuple[str, str]
+"""An origin (scheme, host and port) and a watch, whose entries are claimed in the order of their due times."""
+
+
 class Entry(NamedTuple):
     """An application's one outbox entry. Times are in milliseconds since the epoch.
 
@@ -155,14 +159,14 @@ class Offer:
     Attributes:
         unstarted: applications of the watch whose entry is claimed, and whose call does not begin before the batch is
             applied: they count as never attempted.
-        wanted: how many entries to claim, for each endpoint; see `Store.claim`, for the others too.
-        probing: the endpoints whose call is to find out whether they work.
+        wanted: how many entries to claim, for each lane; see `Store.claim`, for the others too.
+        probing: the lanes whose call is to find out whether their endpoint works.
         horizon: beyond it a due time is a clock's mistake, in milliseconds.
     """
 
     unstarted: frozenset[str] = frozenset()
-    wanted: Mapping[str, int] = field(default_factory=dict)
-    probing: frozenset[str] = frozenset()
+    wanted: Mapping[Lane, int] = field(default_factory=dict)
+    probing: frozenset[Lane] = frozenset()
     horizon: int = 0
 
 

@@ -110,6 +110,7 @@ class Applied:
         suspected: applications that were not suspected before.
         skips: rows that cannot be reported, or can be again, which is news.
         written: whether anything was written.
+        due: when the first is due of what was enqueued or corrected, by the origin to which it is to be sent.
     """
 
     results: Sequence[ApplyResult] = ()
@@ -119,6 +120,7 @@ class Applied:
     suspected: frozenset[str] = frozenset()
     skips: Sequence[Skip] = ()
     written: bool = False
+    due: Mapping[str, int] = field(default_factory=dict)
 
 
 class HistoryEntry(NamedTuple):
@@ -180,7 +182,7 @@ class BatchPlan:
         skips: rows that cannot be reported, or can be again.
         positions: capture positions.
         history: lines of applications' histories; those of new suspicions are not among them.
-        endpoints: to which something is to be sent.
+        due: when the first is due of what is to be sent, by origin.
         fuse: the fuse afterwards; None if it counted nothing.
         results: what was news.
         unresolved: applications of which nothing is written before all their rows have been read, and when each seems
@@ -200,7 +202,7 @@ class BatchPlan:
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
-    endpoints: set[str] = field(default_factory=set)
+    due: dict[str, int] = field(default_factory=dict)
     fuse: Fuse | None = None
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
@@ -423,7 +425,7 @@ class _Planner:
             due_at += rules.settle.get(content.status, rules.default_settle)
             reason = self._hold(content, known)
             if reason is None:
-                changes.endpoints.add(endpoint)
+                changes.due[endpoint] = min(changes.due.get(endpoint, due_at), due_at)
             else:
                 state = event = "held"
         kinds = sorted(decision.kinds)
@@ -462,7 +464,7 @@ class _Planner:
         endpoint = endpoint_of(row.content.url)
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if known.state == "pending":
-            self.changes.endpoints.add(endpoint)
+            self.changes.due[endpoint] = min(self.changes.due.get(endpoint, self.batch.now), self.batch.now)
 
 
 def _is_alive(known: Known) -> bool:

@@ -37,12 +37,19 @@ from cdc_sync import __version__
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
-from cdc_sync.config.models import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
+from cdc_sync.config.models import (
+    allowed_hosts,
+    built_urls,
+    own_credentials,
+    retry_policy,
+    sender_horizon,
+    watch_rules,
+)
 from cdc_sync.core import conditions
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import starting
 from cdc_sync.core.content import milliseconds, request
-from cdc_sync.core.delivery import Reply, is_paused, longest_on_its_way
+from cdc_sync.core.delivery import Credentials, Reply, is_paused, longest_on_its_way
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.core.outbox import Entry
@@ -118,14 +125,16 @@ def opened_caller(
     return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
 
 
-def client_settings(config: Config) -> tuple[dict[str, str], float, int]:
+def client_settings(config: Config) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
     """What a `Client` is made with, as configured."""
     headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
-    return headers, config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
+    timeout = config.hellowork.timeout.total_seconds()
+    return headers, timeout, config.hellowork.concurrency, own_credentials(config)
 
 
 def sender_settings(config: Config) -> SenderSettings:
     """The sender's settings as configured."""
+    headers, *_, own = client_settings(config)
     return SenderSettings(
         concurrency=config.hellowork.concurrency,
         rate=config.hellowork.rate_limit,
@@ -133,7 +142,8 @@ def sender_settings(config: Config) -> SenderSettings:
         allowed=allowed_hosts(config),
         built=built_urls(config),
         horizon=sender_horizon(config),
-        headers=client_settings(config)[0],
+        headers=headers,
+        own=own,
     )
 
 
@@ -171,6 +181,12 @@ def make_database(config: Config, name: str, store: Store, recognised: Callable[
     section, is_only = config.all_databases[name], len(config.all_databases) == 1
     dsn = section.dsn.get_secret_value()
     return Database(dsn, store, section.pool, name, recognised=recognised, is_only=is_only)
+
+
+async def note_credentials(config: Config, store: Store) -> None:
+    """Note whose credentials the calls of each watch get, for those who show the endpoints."""
+    with suppress(StoreError):  # the parts that work with it report that
+        await store.note_credentials({name: own.owner for name, own in own_credentials(config).items()})
 
 
 def make_parts(
@@ -336,6 +352,7 @@ class _Daemon:
             scheduler.start()
             stack.callback(scheduler.shutdown, wait=False)
             self._emit(events.DaemonStarted(__version__, tuple(config.watches), dry_run, self._admin.url))
+            await note_credentials(config, store)
             await tell_of_unconfigured(config, store, self._emit, self._tenants.refused)
             await self._supervise()
         self._emit(events.DaemonStopped())
@@ -434,6 +451,7 @@ class _Daemon:
     async def _take_over(self, config: Config) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
         self._store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
+        await note_credentials(config, self._store)
         self._admin.use(config)
         self._sender.use(sender_settings(config))
         # In the same turn of the event loop: whose credentials a call was made with is known by the sender's settings.
@@ -562,6 +580,7 @@ async def run_once(
         for error in tenants.unasked.values() if not config.watches else ():
             raise error
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
+        await note_credentials(config, store)
         await tell_of_unconfigured(config, store, emit, tenants.refused)
         for acted in [] if dry_run else await store.take_actions():
             emit(acted)

@@ -25,8 +25,8 @@ import struct
 import sys
 import termios
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -39,7 +39,7 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.core.content import request
-from cdc_sync.core.delivery import Reply, kernel_gives_up_after
+from cdc_sync.core.delivery import Credentials, Reply, kernel_gives_up_after
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.visible import hiding
@@ -65,6 +65,9 @@ _SUCCESSES = range(200, 300)
 _ENDLESS = aiohttp.ClientTimeout()
 """See `_Deadlines`."""
 
+NO_OWN: Mapping[str, Credentials] = {}
+"""No watch has credentials of its own."""
+
 
 class Caller(Protocol):
     """Makes a call and tells what came back; never raises for what the other side does."""
@@ -80,14 +83,27 @@ class Client:
         headers: sent with each call (credentials).
         timeout: for the whole call, in seconds.
         connections: how many at once.
+        own: what is sent instead with the calls of some watches, by watch.
     """
 
-    def __init__(self, headers: Mapping[str, str], timeout: float, connections: int) -> None:
-        self._opened = _opened(headers, timeout, connections)
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        timeout: float,
+        connections: int,
+        own: Mapping[str, Credentials] = NO_OWN,
+    ) -> None:
+        self._opened = _opened(headers, timeout, connections, own)
 
-    async def use(self, headers: Mapping[str, str], timeout: float, connections: int) -> None:  # noqa: ASYNC109 - of calls
+    async def use(
+        self,
+        headers: Mapping[str, str],
+        timeout: float,  # noqa: ASYNC109 - of calls
+        connections: int,
+        own: Mapping[str, Credentials] = NO_OWN,
+    ) -> None:
         """Make calls in another way from now on; those that are under way end as they began."""
-        before, self._opened = self._opened, _opened(headers, timeout, connections)
+        before, self._opened = self._opened, _opened(headers, timeout, connections, own)
         if not before.under_way:
             await before.connector.close()
 
@@ -162,21 +178,39 @@ class _Deadlines:
 
 
 class _Origin(NamedTuple):
-    """A scheme, host and port: what aiohttp's connector asks for to connect, and the headers of each call."""
+    """A scheme, host and port, and some credentials: what all calls there have in common.
+
+    Attributes:
+        request: what aiohttp's connector asks for to connect.
+        headers: of each call.
+        hide: hides the secrets among them in a text.
+    """
 
     request: aiohttp.ClientRequest
     headers: str
+    hide: Callable[[str], str]
 
 
 @dataclass(slots=True)
 class _Opened:
-    """Connections with their settings, what hides the secrets in these, and how many calls are under way."""
+    """Connections with their settings, and how many calls are under way."""
 
     connector: aiohttp.TCPConnector
-    origin: Callable[[str], _Origin]
+    headers: Mapping[str, str] = field(repr=False)
+    own: Mapping[str, Credentials]
     deadlines: _Deadlines
-    hide: Callable[[str], str]
     under_way: int = 0
+    origins: dict[tuple[str, str | None], _Origin] = field(default_factory=dict, repr=False)
+    """By their names and whose credentials they get; there are few hosts."""
+
+    def origin(self, name: str, watch: str) -> _Origin:
+        """Where a watch's call goes, with its own credentials or those of all."""
+        own = self.own.get(watch)
+        of = name, None if own is None else own.owner
+        origin = self.origins.get(of)
+        if origin is None:
+            origin = self.origins[of] = _origin(name, self.headers if own is None else own.headers)
+        return origin
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`.
@@ -186,7 +220,7 @@ class _Opened:
         """
         body, key = request(entry.application_id, entry.content)
         name, target = _as_it_stands(entry.content.url)
-        origin = self.origin(name)
+        origin = self.origin(name, entry.watch)
         head = (
             f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
@@ -218,7 +252,7 @@ class _Opened:
                 of_socket.abort()
                 await asyncio.sleep(0)  # a transport that is aborted closes its descriptor in the loop's next turn
         # The beginning of the body, without what it repeats of our credentials.
-        return _reply(message), self.hide(read.decode("utf-8", "replace"))[:EXCERPT]
+        return _reply(message), origin.hide(read.decode("utf-8", "replace"))[:EXCERPT]
 
     async def _connected(
         self, request: aiohttp.ClientRequest
@@ -244,11 +278,21 @@ def _as_it_stands(url: str) -> tuple[str, str]:
     return origin, target if target.startswith("/") else f"/{target}"
 
 
-def _origin(headers: CIMultiDict[str], origin: str) -> _Origin:
-    url = URL(origin, encoded=True)
+_OURS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": f"cdc-sync/{__version__}",
+}
+
+
+def _origin(name: str, configured: Mapping[str, str]) -> _Origin:
+    url = URL(name, encoded=True)
     request = aiohttp.ClientRequest(hdrs.METH_POST, url, loop=asyncio.get_running_loop())
-    all_headers = {hdrs.HOST: url.host_port_subcomponent, **headers}
-    return _Origin(request, "".join(f"{name}: {value}\r\n" for name, value in all_headers.items()))
+    # The configured ones win, however they spell a name that both have.
+    headers = CIMultiDict({hdrs.HOST: url.host_port_subcomponent or "", **_OURS})
+    headers.update(configured)
+    return _Origin(request, "".join(f"{name}: {value}\r\n" for name, value in headers.items()), hiding(configured))
 
 
 def _reply(message: RawResponseMessage) -> Reply:
@@ -279,24 +323,9 @@ def _a_socket(timeout: float, address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Opened:
+def _opened(headers: Mapping[str, str], timeout: float, connections: int, own: Mapping[str, Credentials]) -> _Opened:
     connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout))
-    ours = {
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "Content-Type": "application/json",
-        "User-Agent": f"cdc-sync/{__version__}",
-    }
-    # For each call, of very few hosts.
-    origin = lru_cache(maxsize=256)(partial(_origin, _merged(ours, headers)))
-    return _Opened(connector, origin, _Deadlines(timeout), hiding(headers))
-
-
-def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
-    """Our headers and the configured ones, which win, however they spell a name that both have."""
-    merged = CIMultiDict(ours)
-    merged.update(configured)
-    return merged
+    return _Opened(connector, headers, own, _Deadlines(timeout))
 
 
 def _as_text(header: str) -> str:

@@ -59,12 +59,12 @@ from cdc_sync.core.delivery import (
     meaning_of,
 )
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Entry, Offer
+from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.core.plan import Applied
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.status_url import build, endpoint_of, refused
+from cdc_sync.core.status_url import build, refused
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint, lane_of
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
 
@@ -85,7 +85,7 @@ class Outbox(Protocol):
         """Whether the sender is woken for all that others leave due, but for what is lost on its way."""
 
     async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
+        self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
         """Take due entries, marked as claimed."""
 
@@ -98,8 +98,8 @@ class Outbox(Protocol):
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write ends of attempts."""
 
-    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
-        """Every endpoint's health and next due time."""
+    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
+        """Every endpoint's health, and each lane's next due time."""
 
 
 class Sender:
@@ -162,7 +162,7 @@ class Sender:
         """A claim did not hold any more when its call was to begin."""
 
         self._ends: list[Finished] = []
-        self._agains: list[tuple[Endpoint, int]] = []
+        self._agains: list[tuple[Lane, int]] = []
         """When those of them that are tried again are due."""
         self._changed: dict[str, Health] = {}
         self._unfinished: set[Whose] = set()
@@ -192,18 +192,22 @@ class Sender:
 
     def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
         """Go on with what an apply has left and claimed; None if it failed: then what was withdrawn is given back."""
-        endpoints = self._endpoints
+        endpoints, is_left = self._endpoints, False
         endpoints.settle(watch, offered, None if applied is None else applied.touched)
         if applied is not None:
             endpoints.put(applied.claimed)
-            # What it has enqueued and not claimed is found by a look, or at the end of its application's call.
+            # What it has enqueued and not claimed is claimed now, or at the end of its application's call.
             left = {result.application_id for result in applied.results if result.state == "pending"}
-            left = left.union(applied.touched).difference(entry.application_id for entry in applied.claimed)
+            left.difference_update(entry.application_id for entry in applied.claimed)
             later = {(watch, application_id) for application_id in left} & self._unfinished
             self._newer |= later
-            self._look = self._look or len(left) > len(later)
+            if is_left := len(left) > len(later):
+                for origin, due_at in applied.due.items():
+                    endpoints.hint(due_at, (origin, watch))
+            # What it has taken out of a queue and left as it is, a look finds.
+            self._look = self._look or not applied.touched <= left.union(e.application_id for e in applied.claimed)
         self._dispatch()
-        if endpoints.returning or self._look or (endpoints.ready and self._settings.rate):
+        if endpoints.returning or self._look or is_left or (endpoints.ready and self._settings.rate):
             self._woken.set()  # with a rate limit for the turn of what is ready
 
     # Life.
@@ -322,16 +326,16 @@ class Sender:
         if endpoints.returning:
             self._woken.set()
 
-    async def _claim(self, wanted: Mapping[str, int], probing: Collection[str]) -> int:
+    async def _claim(self, wanted: Mapping[Lane, int], probing: Collection[Lane]) -> int:
         """Claim for the ready queues; returns how many entries there were."""
         endpoints, now = self._endpoints, self._clock()
         due = min(now, endpoints.until)
-        endpoints.coming.update(wanted)
+        endpoints.expect(wanted)
         try:
             with self._noting("claim"):
                 entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
         finally:
-            endpoints.coming.subtract(wanted)
+            endpoints.came(wanted)
         endpoints.put(entries)
         if entries:  # where nothing was found, nothing was written
             self._works("claim")
@@ -349,7 +353,7 @@ class Sender:
         for of, entry in entries.items():
             if endpoints.returning[of] is entry:
                 del endpoints.returning[of]
-                endpoints.hint(min(entry.due_at, endpoints.until), endpoints.all.get(endpoint_of(entry.content.url)))
+                endpoints.hint(min(entry.due_at, endpoints.until), lane_of(entry))
 
     async def _return_everything(self) -> None:
         """Give back what has not begun: nothing will begin any more."""
@@ -369,11 +373,11 @@ class Sender:
         self._learnt_at = self._monotonic()
         endpoints.look()
         with self._noting("look"):
-            found = await self._outbox.endpoints()
+            healths, lanes = await self._outbox.look()
         self._works("look")
         # Between a write of ours and its end the store's health may be from before it; the next look will tell.
         others = self._writes == writes and writes % 2 == 0
-        for name in endpoints.learn(found, unsaved=self._changed if others else found):
+        for name in endpoints.learn(healths, lanes, unsaved=self._changed if others else healths):
             # From an earlier run, or from another daemon: whoever keeps account of what is wrong has not heard of it.
             self._tell(name, endpoints.all[name].health)
         if not endpoints.expects_more:
@@ -426,7 +430,7 @@ class Sender:
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
         """Make a call, and find out what becomes of its entry."""
-        settings, started = self._settings, endpoint.last_start
+        settings, started, claimed = self._settings, endpoint.last_start, entry
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
         refusal = None
         if (
@@ -464,7 +468,7 @@ class Sender:
             if meaning is not ACKNOWLEDGED:
                 became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
                 if isinstance(became, Again):
-                    self._agains.append((endpoint, became.due_at))
+                    self._agains.append((lane_of(claimed), became.due_at))
             may_be_news = meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY
             # Credentials of before a reload say nothing about those of now.
             if may_be_news and (settings is self._settings or not isinstance(meaning, CredentialsRefused)):
@@ -498,7 +502,7 @@ class Sender:
         health = after(before, meaning, reason, self._settings.policy, now=now, chance=self._chance())
         if health != before and isinstance(meaning, CredentialsRefused):
             salt = bytes.fromhex(before.refused[:16]) if before.refused else None
-            health = replace(health, refused=fingerprint(self._settings.headers, salt))
+            health = replace(health, refused=fingerprint(self._endpoints.headers_of(endpoint), salt))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
             return
@@ -545,12 +549,11 @@ class Sender:
             # What was enqueued meanwhile, or is due again, can be claimed now.
             ended = {(end.entry.watch, end.entry.application_id) for end in ends}
             self._unfinished -= ended
-            newer = not self._newer.isdisjoint(ended)
-            for endpoint, due_at in agains:
-                endpoints.hint(due_at, endpoint)
-            if newer:
-                self._newer -= ended
-                endpoints.hint(self._clock())
+            newer = self._newer & ended
+            self._newer -= newer
+            for lane, due_at in agains:
+                endpoints.hint(due_at, lane)
+            endpoints.hint_of_watches(self._clock(), {watch for watch, _ in newer})
             if "complete" in self._failing:
                 self._works("complete")
                 self._dispatch()

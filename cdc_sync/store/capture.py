@@ -189,8 +189,7 @@ class Capture(Driver):
             StoreError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
         batch = replace(batch, shift=self.clock.shift)
-        lease, withheld = self._leases.get(rules.watch), list(self.withheld)
-        work = partial(_apply, rules=rules, batch=batch, lease=lease, offer=offer, withheld=withheld)
+        work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
         if (claims := self.claims) is not None:
             return await _apply_to_shared(self, claims, work, rules.watch, offer)
         # Whatever is claimed is this daemon's, and nobody else writes.
@@ -272,7 +271,6 @@ async def _apply(
     batch: Batch,
     lease: int | None,
     offer: Offer,
-    withheld: list[str],
     unstarted: Mapping[str, int | None],
     claim_as: int | None,
     claims: "Claims | None" = None,
@@ -286,7 +284,6 @@ async def _apply(
         batch: what capture found out.
         lease: this daemon's number when it took the watch; None if it never did.
         offer: what the sender gives, and would take.
-        withheld: see `Driver.withheld`.
         unstarted: the numbers under which this daemon claimed the entries that the offer gives.
         claim_as: this daemon's number, to claim what the offer wants; None to claim nothing.
         claims: see `Driver.claims`.
@@ -327,8 +324,8 @@ async def _apply(
     claimed: list[Entry] = []
     now = batch.now
     if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
-        claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing, withheld)
-    return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True)
+        claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing)
+    return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True, due=plan.due)
 
 
 async def _before(
@@ -393,7 +390,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
         [(watch, each.application_id, state_columns(each.content)[-1], each.endpoint) for each in plan.refreshed],
     )
     await write("add_history", plan.history)
-    await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
+    await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.due)])
     # Every record is made here, and none is ever removed.
     new = len(plan.new) + len(plan.adopted)
     changed = any(not isinstance(one.decision, Adopt) for one in plan.results)

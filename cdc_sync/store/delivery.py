@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import zip_longest
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.content import quoted
-from cdc_sync.core.delivery import Again, Done, Finished, Health
+from cdc_sync.core.delivery import HEALTHY, Again, Done, Finished, Health, credentials_of, endpoint_name
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, in_json
 from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
@@ -32,22 +33,24 @@ class Delivery(Driver):
     """See the module's text. Every method but `holds` may raise `StoreError`."""
 
     async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
+        self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
         """Take due entries for sending, durably before anything is sent; each as it is when its call was made.
 
-        The longest due come first. If one was due for long, its first attempt moves on: see `Entry`.
+        The longest due of each lane come first, and of several lanes one after the other. If one was due for long, its
+        first attempt moves on: see `Entry`.
 
         Args:
             now: the time.
             horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
-            wanted: how many at most, for each endpoint.
-            probing: the endpoints whose call is to find out whether they work. There the least attempted come first,
-                so a few at the head, whose calls fail alone, do not stand for all.
+            wanted: how many at most, for each lane.
+            probing: the lanes whose call is to find out whether their endpoint works. There the least attempted come
+                first, so a few at the head, whose calls fail alone, do not stand for all.
         """
-        claims, withheld = self.claims, list(self.withheld)
+        claims = self.claims
+        wanted = {lane: most for lane, most in wanted.items() if lane[1] not in self.withheld}
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
-            entries = await self.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing, withheld))
+            entries = await self.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
             if claims is not None:
                 claims.add(entries, daemon)
         return entries
@@ -80,12 +83,49 @@ class Delivery(Driver):
         claims = self.claims
         return claims is None or claims.holds(entry)
 
+    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
+        """Every endpoint's health, and when the next entry of each lane is due that has one and is not withheld."""
+
+        async def work(transaction: Transaction) -> tuple[dict[str, Health], dict[Lane, int]]:
+            healths = {name: health_from(text) for name, text in await transaction.rows("endpoints")}
+            rows = await transaction.rows("lanes")
+            lanes = {(origin, watch): due_at for origin, watch, due_at in rows if watch not in self.withheld}
+            return healths, lanes
+
+        return await self.separately(work)
+
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and when its next entry is due that is not withheld."""
-        withheld = list(self.withheld)
-        rows = await self.separately(lambda t: t.rows("endpoints", withheld=withheld))
-        return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
+        (healths, lanes), owners = await self.look(), await self.credentials()
+        due: dict[str, int | None] = {}
+        for (origin, watch), due_at in lanes.items():
+            name = endpoint_name(origin, owners.get(watch))
+            earlier = due.get(name)
+            due[name] = due_at if earlier is None else min(earlier, due_at)
+        return {name: (healths.get(name, HEALTHY), due.get(name)) for name in healths | due}
 
+    async def credentials(self) -> dict[str, str]:
+        """Whose own credentials the calls of a watch get, by watch; those that all watches share are left out.
+
+        As the daemon noted it that was configured last. A name, and nothing of what is secret.
+        """
+        return dict(json.loads(await self.note("credentials") or "{}"))
+
+    async def has_endpoint(self, name: str) -> bool:
+        """Whether an endpoint is known by this name, or something may be sent to it with a watch's own credentials."""
+        known, owner = await self.endpoints(), credentials_of(name)
+        if name in known or owner is None:
+            return name in known
+        return name.removesuffix(f" [{owner}]") in known and owner in (await self.credentials()).values()
+
+    async def note_credentials(self, owners: Mapping[str, str]) -> None:
+        """Note what `credentials` returns, if it is something else."""
+        if owners != await self.credentials():
+            text = as_json(owners)
+            await self.transact(lambda t: t.run("set_about", name="credentials", value=text))
+
+
+_Row = tuple[Any, ...]
 
 _WRITTEN: Mapping[type, Callable[[Any], str]] = {str: quoted, int: str, float: str}
 """How most values of a reply are written in JSON, without an encoder."""
@@ -100,23 +140,21 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     daemon: int,
     now: int,
     horizon: int,
-    wanted: Mapping[str, int],
-    probing: Collection[str],
-    withheld: list[str],
+    wanted: Mapping[Lane, int],
+    probing: Collection[Lane],
 ) -> list[Entry]:
-    """See `Delivery.claim`, and `Driver.withheld`."""
-    rows: list[tuple[Any, ...]] = []
-    for endpoint, limit in wanted.items():
-        known = {"endpoint": endpoint, "now": now, "latest": now + horizon, "daemon": daemon, "withheld": withheld}
-        known["probing"] = probes = endpoint in probing
-        since = 0 if claims is None or probes else claims.since(endpoint, now)
-        found = await transaction.rows("due", **known, since=since, limit=limit)
-        if since and len(found) < limit:
-            found += await transaction.rows("due", **known, since=0, limit=limit - len(found))
-        found.sort(key=_DUE)
-        rows += found
-        if claims is not None:
-            claims.passed(endpoint, min(_DUE(found[-1]), now) if found and len(found) == limit else None)
+    """See `Delivery.claim`."""
+    found: list[list[_Row]] = []
+    if claims is None:
+        for lane, limit in wanted.items():
+            origin, watch = lane
+            parameters = {"now": now, "latest": now + horizon, "probing": lane in probing, "limit": limit}
+            found.append(await transaction.rows("due", endpoint=origin, watch=watch, **parameters))
+    elif wanted:
+        found = await _due_in_shared(transaction, claims, daemon, now, horizon, wanted, probing)
+    for of_lane in found:
+        of_lane.sort(key=_DUE)
+    rows = found[0] if len(found) == 1 else [row for turn in zip_longest(*found) for row in turn if row is not None]
     if claims is None:
         await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
     # A shared store has claimed them by the same statement.
@@ -124,6 +162,44 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
         await transaction.write("unclaim", sorted([(row[0], row[1], daemon) for row in held]))
         rows = [row for row in rows if row not in held]
     return [entry_from(row, claimed_at=now) for row in rows]
+
+
+async def _due_in_shared(  # noqa: PLR0917 - those of `Delivery.claim`
+    transaction: Transaction,
+    claims: "Claims",
+    daemon: int,
+    now: int,
+    horizon: int,
+    wanted: Mapping[Lane, int],
+    probing: Collection[Lane],
+) -> list[list[_Row]]:
+    """Claim what is due of each lane of a shared store: all of them by one statement, as each takes a round trip."""
+
+    async def claimed(limits: Mapping[Lane, int], sinces: Mapping[Lane, int]) -> None:
+        rows = await transaction.rows(
+            "due",
+            endpoints=[origin for origin, _ in limits],
+            watches=[watch for _, watch in limits],
+            limits=list(limits.values()),
+            sinces=[sinces.get(lane, 0) for lane in limits],
+            probing=[lane in probing for lane in limits],
+            now=now,
+            latest=now + horizon,
+            daemon=daemon,
+        )
+        for *row, origin in rows:
+            found[origin, row[0]].append(tuple(row))
+
+    found: dict[Lane, list[_Row]] = {lane: [] for lane in wanted}
+    sinces = {lane: claims.since(lane, now) for lane in wanted if lane not in probing}
+    await claimed(wanted, sinces)
+    missing = {lane: limit - len(found[lane]) for lane, limit in wanted.items() if sinces.get(lane)}
+    if missing := {lane: number for lane, number in missing.items() if number}:
+        await claimed(missing, {})
+    for lane, limit in wanted.items():
+        is_full = found[lane] and len(found[lane]) == limit
+        claims.passed(lane, min(max(map(_DUE, found[lane])), now) if is_full else None)
+    return list(found.values())
 
 
 async def expire(transaction: Transaction, daemon: int, now: int, shift: int) -> None:

@@ -92,7 +92,8 @@ _WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
     ("postgres", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
     ("sqlite", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
     ("postgres", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
-    ("postgres", 7, "225c6da0bc1e8cee5092bd3a1d0711918c872b65"),
+    ("sqlite", 7, "6fea3362419914b94ee3e3c044d77f0808e0cb8f"),
+    ("postgres", 7, "6fea3362419914b94ee3e3c044d77f0808e0cb8f"),
 )
 
 OLD_STORES = tuple(

@@ -26,6 +26,7 @@ WATCH = "applications"
 HOST = "ats-partner.hellowork.com"
 BASE_URL = f"https://{HOST}"
 ENDPOINT = f"{BASE_URL}:443"
+LANE = ENDPOINT, WATCH
 
 
 def a_content(

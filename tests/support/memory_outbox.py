@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cdc_sync.core.delivery import Again, Done, Finished, Health
 from cdc_sync.core.diff import Nothing
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import NOTHING, Entry, Offer
+from cdc_sync.core.outbox import NOTHING, Entry, Lane, Offer
 from cdc_sync.core.plan import Applied, ApplyResult
 from cdc_sync.core.status_url import endpoint_of
 from support.builders import WATCH, a_content
@@ -99,15 +99,18 @@ class MemoryOutbox:
             results.append(ApplyResult(application_id, Nothing(), "pending"))
         enqueued = [result.application_id for result in results if result.state == "pending"]
         claimed_now: list[Entry] = []
-        for endpoint, limit in offer.wanted.items():
-            claimed_now += self.claim_of(endpoint, limit, enqueued)
-        return Applied(tuple(results), frozenset(touched), tuple(claimed_now))
+        due: dict[str, int] = {}
+        for each in enqueued:
+            row = self.rows[each]
+            origin = endpoint_of(row.base_url)
+            due[origin] = min(due.get(origin, row.due_at), row.due_at)
+        for (origin, _), limit in offer.wanted.items():
+            claimed_now += self.claim_of(origin, limit, enqueued)
+        return Applied(tuple(results), frozenset(touched), tuple(claimed_now), due=due)
 
-    def claim_now(self, wanted: Mapping[str, int]) -> list[Entry]:
+    def claim_now(self, wanted: Mapping[Lane, int]) -> list[Entry]:
         """See `Outbox.claim`."""
-        return [
-            entry for endpoint, limit in wanted.items() for entry in self.claim_of(endpoint, limit, list(self.rows))
-        ]
+        return [entry for lane, limit in wanted.items() for entry in self.claim_of(lane[0], limit, list(self.rows))]
 
     def unclaim_now(self, entries: Sequence[Entry]) -> None:
         """See `Outbox.unclaim`. By application alone: the sender must not give back what it has claimed again."""
@@ -142,14 +145,14 @@ class MemoryOutbox:
         else:
             row.dead = True
 
-    def endpoints_now(self) -> dict[str, tuple[Health, int | None]]:
-        """See `Outbox.endpoints`."""
-        due: dict[str, int] = {}
+    def look_now(self) -> tuple[dict[str, Health], dict[Lane, int]]:
+        """See `Outbox.look`."""
+        due: dict[Lane, int] = {}
         for row in self.rows.values():
             if not (row.claimed or row.dead):
-                endpoint = endpoint_of(row.base_url)
-                due[endpoint] = min(due.get(endpoint, row.due_at), row.due_at)
-        return {name: (self.stored.get(name, Health()), due.get(name)) for name in sorted(self.seen)}
+                lane = endpoint_of(row.base_url), WATCH
+                due[lane] = min(due.get(lane, row.due_at), row.due_at)
+        return {name: self.stored.get(name, Health()) for name in sorted(self.seen)}, due
 
     def restart(self) -> None:
         """The daemon died: whatever it had claimed may have been heard."""
@@ -198,8 +201,8 @@ class MemoryOutbox:
         self,
         now: int,
         horizon: int,
-        wanted: Mapping[str, int],
-        probing: Collection[str] = (),
+        wanted: Mapping[Lane, int],
+        probing: Collection[Lane] = (),
     ) -> list[Entry]:
         """See `Outbox`."""
         return self.claim_now(wanted)
@@ -216,9 +219,9 @@ class MemoryOutbox:
         """See `Outbox`."""
         self.complete_now(finished, health)
 
-    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
         """See `Outbox`."""
-        return self.endpoints_now()
+        return self.look_now()
 
 
 FULL = StoreError("store-unusable", "the disk is full")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from cdc_sync.core.delivery import Finished, Health, Reply, RetryPolicy
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation
-from cdc_sync.core.outbox import NOTHING, Entry
+from cdc_sync.core.outbox import NOTHING, Entry, Lane
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -123,7 +123,7 @@ class Watched:
         return self.claims + self.looks + self.completions
 
     async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
+        self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
         """See `Outbox`."""
         self.claims += 1
@@ -151,11 +151,11 @@ class Watched:
         await self.complete_may_begin.wait()
         await self._store.complete(finished, health)
 
-    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
         """See `Outbox`."""
         self.looks += 1
-        self._check("endpoints")
-        return await self._store.endpoints()
+        self._check("look")
+        return await self._store.look()
 
     def _check(self, step: str) -> None:
         if step in self.fails:

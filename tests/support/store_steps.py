@@ -31,8 +31,10 @@ async def observe(
 
 
 async def claim(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
-    """Claim what is due for one endpoint."""
-    return await store.claim(at, HORIZON, {endpoint: limit})
+    """Claim what is due for one endpoint, of each watch so many at most."""
+    _, lanes = await store.look()
+    wanted = [lane for lane in lanes if lane[0] == endpoint]
+    return await store.claim(at, HORIZON, dict.fromkeys([(endpoint, WATCH), *wanted], limit))
 
 
 async def claim_one(store: Store, at: int = NOW) -> Entry:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cdc_sync.config import Config, ConfigurationError, parse
+from cdc_sync.config.models import own_credentials
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, expanded, tenants_named
@@ -229,3 +230,24 @@ def test_credentials_of_tenants_are_read_where_the_file_is(tmp_path: Path) -> No
 def test_where_secrets_may_lack_those_of_tenants_may(tmp_path: Path) -> None:
     config = parse(TEMPLATE, name="a file", environ=ENVIRON, folder=tmp_path, lacking={})
     assert not expanded(config, {"applications": [Tenant(None, "tenant_1")]}, config.reveal)[1]
+
+
+def test_watches_with_the_same_headers_share_credentials_however_they_spell_them() -> None:
+    watch = "{table: t, key: [id], columns: {application_id: a, status: s, job_id: j, created: c}"
+    config = _config(
+        f"""
+hellowork: {{headers: {{X-Api-Key: shared, X-Vendor: v}}}}
+watches:
+  b: {watch}, hellowork: {{headers: {{x-api-key: own}}}}}}
+  c: {watch}, hellowork: {{headers: {{X-API-KEY: own}}}}}}
+  a: {watch}, hellowork: {{headers: {{x-api-key: shared}}}}}}
+  d: {watch}, hellowork: {{headers: {{X-Api-Key: another}}}}}}
+  e: {watch}}}
+"""
+    )
+
+    own = own_credentials(config)
+
+    assert {name: each.owner for name, each in own.items()} == {"b": "b", "c": "b", "d": "d"}
+    assert own["c"].headers == {"x-api-key": "own", "X-Vendor": "v"}
+    assert "another" not in repr(own)

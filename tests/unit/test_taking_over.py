@@ -33,6 +33,8 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
 
         def expect(self, _: object) -> None: ...
 
+        async def note_credentials(self, _: object) -> None: ...
+
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
     daemon = _Daemon(config, (), print, None, _dry_run=False, _beat_every=10.0)
     async with TheClient({}, 1.0, 1) as client:

@@ -109,12 +109,13 @@ async def _claimed(place: Site, options: Options) -> list[tuple[float, float]]:
     took: list[tuple[float, float]] = []
     loaded = place.loaded  # once: it reads the file
     endpoint, horizon = endpoint_of(loaded.hellowork.base_url), sender_horizon(loaded)
+    (watch,) = loaded.watches
     with psycopg.connect(store_dsn(loaded), autocommit=True) as connection:
         connection.execute(_BARE_OUTBOX.format(rows=options.pending).encode())
         async with opened_by_daemon(loaded) as store:
             for _ in range(options.claims):
                 begun = time.monotonic()
-                entries = await store.claim(store.clock(), horizon, {endpoint: CONCURRENCY}, {})
+                entries = await store.claim(store.clock(), horizon, {(endpoint, watch): CONCURRENCY})
                 claimed = time.monotonic()
                 assert connection.execute(_BARE_CLAIM, {"limit": CONCURRENCY}).rowcount == len(entries) == CONCURRENCY
                 took.append(((claimed - begun) * 1000, (time.monotonic() - claimed) * 1000))

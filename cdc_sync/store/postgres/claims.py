@@ -32,7 +32,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import Transaction, Whose, Work
@@ -204,8 +204,8 @@ class Claims:
         self._unsure = False
         """Whether the store may have other claims of ours than we know of."""
         self._lock = asyncio.Lock()
-        self._passed: dict[str, tuple[int, int]] = {}
-        """For each endpoint until when what, and up to which due time, was claimed."""
+        self._passed: dict[Lane, tuple[int, int]] = {}
+        """For each lane until when what, and up to which due time, was claimed."""
 
     def doubt(self) -> None:
         """The store may not have what we know: compare before the next claim."""
@@ -225,19 +225,19 @@ class Claims:
         of, living = _whose(entry), self._living
         return of not in self._claimed_again and self._numbers.get(of, -1) == living.number and living.holds
 
-    def since(self, endpoint: str, now: int) -> int:
+    def since(self, lane: Lane, now: int) -> int:
         """From which due time on to claim, if that gives enough: what was due before was claimed lately."""
-        until, due_at = self._passed.get(endpoint, (0, 0))
+        until, due_at = self._passed.get(lane, (0, 0))
         return max(due_at - _PASSED_AFTER, 0) if uptime() < until and due_at <= now else 0
 
-    def passed(self, endpoint: str, due_at: int | None) -> None:
+    def passed(self, lane: Lane, due_at: int | None) -> None:
         """What was due before is claimed; None if nothing more is due."""
         now = uptime()
-        until, _ = self._passed.get(endpoint, (0, 0))
+        until, _ = self._passed.get(lane, (0, 0))
         if due_at is None:
-            self._passed.pop(endpoint, None)
+            self._passed.pop(lane, None)
         else:
-            self._passed[endpoint] = (until if now < until else now + _PASSED_FOR, due_at)
+            self._passed[lane] = (until if now < until else now + _PASSED_FOR, due_at)
 
     def add(self, entries: Iterable[Entry], daemon: int) -> None:
         """These claims are durable."""

@@ -75,7 +75,7 @@ class PostgresTransaction:
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
         found = await (await self._execute(name, parameters)).fetchall()
-        if name == "due" and len(found) < parameters["limit"]:
+        if name == "due" and len(found) < min(parameters["limits"]):
             self.left_due -= len(found)  # else there are older ones, and it may leave as many as it enqueues
         return found
 

@@ -153,12 +153,32 @@ INSERT INTO @endpoint (endpoint, health) SELECT x.endpoint, x.health FROM @rows 
 ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
 
 -- name: endpoints
-SELECT e.endpoint, e.health,
+SELECT endpoint, health FROM @endpoint;
+
+-- name: lanes
+-- From watch to watch, a step in the index for each, however many of its entries wait. Nothing is queued by the name of
+-- an endpoint with a watch's own credentials: there is only its health.
+WITH RECURSIVE lane (endpoint, watch) AS (
+    SELECT e.endpoint,
+           (SELECT o.watch FROM @outbox o
+             WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = e.endpoint
+             ORDER BY o.watch LIMIT 1)
+      FROM @endpoint e
+     WHERE replace(e.endpoint, ' [', '') = e.endpoint
+    UNION ALL
+    SELECT l.endpoint,
+           (SELECT o.watch FROM @outbox o
+             WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = l.endpoint AND o.watch > l.watch
+             ORDER BY o.watch LIMIT 1)
+      FROM lane l
+     WHERE l.watch IS NOT NULL
+)
+SELECT l.endpoint, l.watch,
        (SELECT o.due_at FROM @outbox o
-         WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = e.endpoint
-           AND NOT (o.watch @in(withheld))
+         WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = l.endpoint AND o.watch = l.watch
          ORDER BY o.due_at LIMIT 1)
-  FROM @endpoint e;
+  FROM lane l
+ WHERE l.watch IS NOT NULL;
 
 -- name: in_state
 SELECT o.watch, o.application_id

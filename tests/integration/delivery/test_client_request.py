@@ -1,13 +1,13 @@
 """The request as it leaves, to the byte."""
 
 import pytest
-from support.builders import CREATED, NOW
+from support.builders import CREATED, NOW, WATCH
 from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
 
 from cdc_sync import __version__
 from cdc_sync.core.content import Content, request
-from cdc_sync.core.delivery import Reply
+from cdc_sync.core.delivery import Credentials, Reply
 from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Client
 from cdc_sync.emulator import Emulator
@@ -125,6 +125,21 @@ async def test_a_configured_header_takes_the_place_of_ours_however_it_is_spelt()
     _, sent, _ = wire.request
     assert (sent["user-agent"], sent["accept"]) == ("ATS 4.2", "*/*")
     assert sent["x-name"].encode("latin-1").decode() == "Zoé"
+
+
+async def test_a_watchs_own_headers_take_the_place_of_those_that_all_watches_share() -> None:
+    own = {"quiet": Credentials("quiet", {"x-api-key": "planted-secret", "X-Vendor": "v"})}
+    answer = b"HTTP/1.1 401 No\r\nContent-Length: 14\r\n\r\nplanted-secret"
+    client = Client({"X-Api-Key": "shared-secret", "X-Vendor": "v"}, 20, 1, own)
+    sent, text = {}, ""
+    async with client:
+        for watch in (WATCH, "quiet"):
+            async with wire_server(saying(answer)) as wire:
+                _, text = await client.call(an_entry(base_url=wire.url)._replace(watch=watch))
+            sent[watch] = wire.request[1]["x-api-key"], wire.request[1]["x-vendor"]
+
+    assert sent == {WATCH: ("shared-secret", "v"), "quiet": ("planted-secret", "v")}
+    assert "planted-secret" not in text
 
 
 async def test_a_body_waits_for_no_permission() -> None:

@@ -130,7 +130,7 @@ async def test_a_store_that_is_slow_does_not_know_better_how_the_endpoint_is(
 
 
 class TestNothingCanBeClaimed:
-    @pytest.mark.parametrize("step", ["claim", "endpoints"])
+    @pytest.mark.parametrize("step", ["claim", "look"])
     async def test_it_goes_on_as_soon_as_the_store_works(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
         await desk.queue(hellowork.url, *IDS)
         desk.outbox.fails = {step}
@@ -150,7 +150,7 @@ class TestNothingCanBeClaimed:
         await desk.queue(hellowork.url, "a1")
         async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
-            desk.outbox.fails = {"claim", "endpoints"}
+            desk.outbox.fails = {"claim", "look"}
             await eventually(lambda: of_the_store(desk), "the store's failure")
             await eventually(desk.is_settled, "the end is written")
             desk.outbox.fails = set()
@@ -190,7 +190,7 @@ class TestNothingCanBeClaimed:
 
 
 class TestOnce:
-    @pytest.mark.parametrize("step", ["claim", "complete", "endpoints"])
+    @pytest.mark.parametrize("step", ["claim", "complete", "look"])
     async def test_it_ends_and_says_why(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
         await desk.queue(hellowork.url, *IDS)
         desk.outbox.fails = {step}

@@ -6,7 +6,19 @@ from dataclasses import replace
 from itertools import chain
 
 import pytest
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_batch, a_content, an_observation, some_rules
+from support.builders import (
+    ENDPOINT,
+    HOUR,
+    LANE,
+    MINUTE,
+    NOW,
+    SECOND,
+    WATCH,
+    a_batch,
+    a_content,
+    an_observation,
+    some_rules,
+)
 from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
@@ -24,7 +36,7 @@ from support.store_steps import (
 
 from cdc_sync.core.content import request
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Again, Finished, Health
-from cdc_sync.core.outbox import Entry, Offer
+from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.store.store import Store
 
 STAGING = "https://staging.hellowork.com"
@@ -113,10 +125,35 @@ async def test_each_endpoint_gets_what_it_wants(store: Store) -> None:
     await observe(store, *(an_observation(one) for one in ("a1", "a2", "a3")))
     await observe(store, *(an_observation(one, base_url=STAGING) for one in ("s1", "s2", "s3")))
 
-    assert ids(await store.claim(NOW, HORIZON, {"https://elsewhere.example:443": 10})) == []
-    claimed = await store.claim(NOW, HORIZON, {ENDPOINT: 1, f"{STAGING}:443": 2})
+    assert ids(await store.claim(NOW, HORIZON, {("https://elsewhere.example:443", WATCH): 10})) == []
+    claimed = await store.claim(NOW, HORIZON, {LANE: 1, (f"{STAGING}:443", WATCH): 2})
     assert ids(claimed) == ["a1", "s1", "s2"]
-    assert ids(await store.claim(NOW, HORIZON, {ENDPOINT: 10})) == ["a2", "a3"]
+    assert ids(await store.claim(NOW, HORIZON, {LANE: 10})) == ["a2", "a3"]
+
+
+async def test_watches_take_turns_however_long_one_of_them_has_had_entries_due(store: Store) -> None:
+    await observe(store, *(an_observation(f"m{number}") for number in range(9)))
+    await observe(store, an_observation("q1"), an_observation("q2"), rules=some_rules("quiet"), at=NOW + SECOND)
+    wanted = {LANE: 3, (ENDPOINT, "quiet"): 3}
+
+    assert ids(await store.claim(NOW + SECOND, HORIZON, wanted)) == ["m0", "q1", "m1", "q2", "m2"]
+    assert ids(await store.claim(NOW + SECOND, HORIZON, wanted)) == ["m3", "m4", "m5"]
+
+
+async def test_a_look_shows_of_each_watch_and_origin_when_the_next_entry_is_due(store: Store) -> None:
+    await settle(store, a1=2 * MINUTE, a2=MINUTE)
+    await observe(store, an_observation("s1", base_url=STAGING), rules=some_rules("quiet"))
+    await observe(store, an_observation("q1"), rules=some_rules("quiet"), at=NOW + 5)
+    assert len(await store.claim(NOW, HORIZON, {("https://elsewhere.example:443", WATCH): 9})) == 0
+
+    healths, lanes = await store.look()
+
+    assert healths.keys() == {ENDPOINT, f"{STAGING}:443"}
+    assert lanes == {
+        LANE: NOW + MINUTE,
+        (ENDPOINT, "quiet"): NOW + 5,
+        (f"{STAGING}:443", "quiet"): NOW,
+    }
 
 
 async def test_an_entry_follows_its_newest_url_to_another_endpoint(store: Store) -> None:
@@ -143,7 +180,7 @@ async def test_only_pending_entries_are_claimed(store: Store, state: str) -> Non
 async def test_a_due_time_beyond_the_horizon_is_a_clocks_mistake(store: Store) -> None:
     await settle(store, a1=MINUTE, a2=MINUTE + 1)
 
-    claimed = await store.claim(NOW, MINUTE, {ENDPOINT: 10})
+    claimed = await store.claim(NOW, MINUTE, {LANE: 10})
 
     assert ids(claimed) == ["a2"]
 
@@ -152,14 +189,14 @@ async def test_after_the_clock_was_set_back_nothing_waits_for_the_time_to_come_a
     await settle(store, a1=0)
     an_hour_ago = NOW - 60 * MINUTE
 
-    assert ids(await store.claim(an_hour_ago, 15 * MINUTE, {ENDPOINT: 10})) == ["a1"]
+    assert ids(await store.claim(an_hour_ago, 15 * MINUTE, {LANE: 10})) == ["a1"]
 
 
 async def test_what_is_due_goes_before_a_clocks_mistakes(store: Store) -> None:
     await settle(store, a1=10 * MINUTE, a2=0)
 
-    assert ids(await store.claim(NOW, MINUTE, {ENDPOINT: 1})) == ["a2"]
-    assert ids(await store.claim(NOW, MINUTE, {ENDPOINT: 1})) == ["a1"]
+    assert ids(await store.claim(NOW, MINUTE, {LANE: 1})) == ["a2"]
+    assert ids(await store.claim(NOW, MINUTE, {LANE: 1})) == ["a1"]
 
 
 async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
@@ -178,16 +215,16 @@ async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
 class TestHowLongItWasTried:
     """From the first attempt to now, without the time for which it was due and nobody tried it."""
 
-    @pytest.mark.parametrize("probing", [(), (ENDPOINT,)], ids=["healthy", "probing"])
+    @pytest.mark.parametrize("probing", [(), (LANE,)], ids=["healthy", "probing"])
     async def test_a_wait_of_its_own_counts_and_a_long_pause_of_the_endpoint_does_not(
-        self, store: Store, probing: Collection[str]
+        self, store: Store, probing: Collection[Lane]
     ) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW + SECOND)
         await lose_answer(store, first, at=NOW + SECOND, again_at=NOW + MINUTE)
         a_week_later = NOW + MINUTE + 7 * 24 * HOUR
 
-        (again,) = await store.claim(a_week_later, HORIZON, {ENDPOINT: 1}, probing)
+        (again,) = await store.claim(a_week_later, HORIZON, {LANE: 1}, probing)
 
         assert again.first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
 
@@ -247,7 +284,7 @@ class TestProbing:
     """Which of all that is due finds out whether the endpoint works: what failed must not stand in the others' way."""
 
     async def probe(self, store: Store, at: int) -> str:
-        (entry,) = await store.claim(at, HORIZON, {ENDPOINT: 1}, [ENDPOINT])
+        (entry,) = await store.claim(at, HORIZON, {LANE: 1}, [LANE])
         self.entry = entry
         return entry.application_id
 
@@ -265,15 +302,15 @@ class TestProbing:
         await settle(store, a1=0, a2=MINUTE)
         assert await self.probe(store, NOW) == "a1"
 
-        assert await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, [ENDPOINT]) == []
-        assert ids(await store.claim(NOW, SECOND, {ENDPOINT: 1}, [ENDPOINT])) == ["a2"], "a clock's mistake is due"
+        assert await store.claim(NOW + SECOND, HORIZON, {LANE: 1}, [LANE]) == []
+        assert ids(await store.claim(NOW, SECOND, {LANE: 1}, [LANE])) == ["a2"], "a clock's mistake is due"
 
     async def test_only_where_it_is_asked_for(self, store: Store) -> None:
         await settle(store, failed=0, new=SECOND)
         assert await self.probe(store, NOW) == "failed"
         await lose_answer(store, self.entry, at=NOW)
 
-        claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, ["https://elsewhere.example:443"])
+        claimed = await store.claim(NOW + MINUTE, HORIZON, {LANE: 1}, [("https://elsewhere.example:443", WATCH)])
 
         assert ids(claimed) == ["failed"]
 
@@ -357,7 +394,7 @@ class TestOffer:
         await adopt(store, "a1", "a2")
         batch = a_batch(an_observation("a1", "seen"), an_observation("a2", "seen"))
 
-        applied = await store.apply(some_rules(), batch, Offer(wanted={ENDPOINT: 1}, horizon=HORIZON))
+        applied = await store.apply(some_rules(), batch, Offer(wanted={LANE: 1}, horizon=HORIZON))
 
         (entry,) = applied.claimed
         assert (entry.attempts, store.holds(entry)) == (1, True)
@@ -368,7 +405,7 @@ class TestOffer:
         await adopt(store, "a2")
 
         applied = await store.apply(
-            some_rules(), a_batch(an_observation("a2")), Offer(wanted={ENDPOINT: 1}, horizon=HORIZON)
+            some_rules(), a_batch(an_observation("a2")), Offer(wanted={LANE: 1}, horizon=HORIZON)
         )
 
         assert list(applied.claimed) == []
@@ -443,6 +480,19 @@ class TestEndpoints:
             "https://b.example:443": (Health("throttled", 1, NOW), None),
         }
 
+    async def test_of_one_with_credentials_of_its_own_only_its_watches_entries_count(self, store: Store) -> None:
+        await settle(store, a1=MINUTE)
+        await observe(store, an_observation("q1"), rules=some_rules("quiet"))
+        await store.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
+        await store.note_credentials({"quiet": "quiet", "loud": "loud"})
+
+        assert await store.endpoints() == {
+            ENDPOINT: (Health(), NOW + MINUTE),
+            f"{ENDPOINT} [quiet]": (Health("paused", 1, NOW), NOW),
+        }
+        named = (ENDPOINT, f"{ENDPOINT} [quiet]", f"{ENDPOINT} [loud]", f"{ENDPOINT} [no]", f"{STAGING}:443 [loud]")
+        assert [await store.has_endpoint(name) for name in named] == [True, True, True, False, False]
+
     async def test_its_health_outlives_further_entries(self, store: Store) -> None:
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
         await store.complete([], {ENDPOINT: paused})
@@ -464,7 +514,7 @@ class TestWithheld:
         assert [entry.watch for entry in await claim(store)] == ["other"]
         _, due_at = (await store.endpoints())[ENDPOINT]
         assert due_at is None, "nobody waits for it"
-        offer = Offer(wanted={ENDPOINT: 9}, horizon=HORIZON)
+        offer = Offer(wanted={(ENDPOINT, "other"): 9}, horizon=HORIZON)
         batch = a_batch(an_observation("a2", "hired"))
         applied = await store.apply(some_rules("other"), batch, offer)
         assert [(entry.watch, entry.application_id) for entry in applied.claimed] == [("other", "a2")]
@@ -481,6 +531,7 @@ class TestWithheld:
         await store.release_claims()
         store.withheld = {"one"}
 
-        probed = await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, {ENDPOINT})
+        lanes = {(ENDPOINT, "one"): 1, (ENDPOINT, "other"): 1}
+        probed = await store.claim(NOW + SECOND, HORIZON, lanes, lanes)
 
-        assert [entry.watch for entry in probed] == ["other"], "though it has more attempts"
+        assert [entry.watch for entry in probed] == ["other"]

@@ -501,7 +501,7 @@ class TestACorrectedRow:
         assert entry.content == RIGHT._replace(event_date=before.content.event_date)
         assert entry._replace(content=before.content, revision=before.revision) == before
         assert await store.retry_dead(None, NOW) == [(WATCH, "a1")]
-        (claimed,) = await store.claim(NOW, HOUR, {endpoint_of(RIGHT.url): 9})
+        (claimed,) = await store.claim(NOW, HOUR, {(endpoint_of(RIGHT.url), WATCH): 9})
         assert claimed.content == entry.content
 
     async def test_is_sent_instead_of_what_waits_and_no_sooner(self, store: Store) -> None:
@@ -512,9 +512,9 @@ class TestACorrectedRow:
             store, replace(an_observation(status="hired"), content=RIGHT), rules=some_rules(), at=NOW + SECOND
         )
 
-        assert await store.claim(NOW + MINUTE - 1, HOUR, {endpoint_of(RIGHT.url): 9}) == []
+        assert await store.claim(NOW + MINUTE - 1, HOUR, {(endpoint_of(RIGHT.url), WATCH): 9}) == []
         assert endpoint_of(RIGHT.url) in await store.endpoints()
-        (claimed,) = await store.claim(NOW + MINUTE, HOUR, {endpoint_of(RIGHT.url): 9})
+        (claimed,) = await store.claim(NOW + MINUTE, HOUR, {(endpoint_of(RIGHT.url), WATCH): 9})
         assert (claimed.content.source, claimed.content.url) == (RIGHT.source, RIGHT.url)
         assert (await store.fuses())[WATCH].changes == 1
 

@@ -148,6 +148,7 @@ class TestEveryState:
                     "attempted": bool(row["attempted"]),
                     "queued_at": row["queued_at"] + shift,
                     "due_at": row["due_at"] + shift,
+                    "reason": from_text(row["reason"]),
                 }
             )
             for row in entries_of(before, state)
@@ -186,7 +187,7 @@ class TestEveryState:
 
         found = await store.skipped(row["watch"], 10)
 
-        assert found == [Skip(tuple(json.loads(row["row_key"])), row["application_id"], row["reason"])]
+        assert found == [Skip(tuple(json.loads(row["row_key"])), row["application_id"], from_text(row["reason"]))]
 
     async def test_positions_are_the_same(self, store: Store, before: Tables) -> None:
         for watch in WATCHES:
@@ -236,7 +237,8 @@ class TestEveryState:
         assert await store.call_counts(0) == [CallCounts(step, **of) for step, of in sorted(calls.items())]
 
     async def test_the_conditions_are_the_same(self, store: Store, before: Tables) -> None:
-        expected = [Condition(row["name"], row["message"], row["since"]) for row in before["condition"]]
+        conditions = before["condition"]
+        expected = [Condition(row["name"], from_text(row["message"]) or "", row["since"]) for row in conditions]
 
         assert await store.conditions() == expected
 
@@ -259,7 +261,7 @@ class TestEveryState:
                 assert len(await store.resend("applications", ["applications-1"], 1)) == 1
                 await store.release_claims()
 
-                wanted = {row["endpoint"]: 50 for row in before["endpoint"]}
+                wanted = dict.fromkeys([(row["endpoint"], row["watch"]) for row in before["outbox"]], 50)
                 claimed = await store.claim(store.clock(), 60_000, wanted)
 
                 # From schema 5 on a claim is its daemon's for as long as that is not believed to be dead.
@@ -280,8 +282,8 @@ def described(entry: dict[str, Any]) -> str:
     return repr([sorted(v) if isinstance(v := entry[name], frozenset) else v for name in (*names, *more)])
 
 
-def _fuse(reason: str | None, window_start: int | None = None, **fields: Any) -> Fuse:
-    """A blown one of a window goes on holding everything: nobody knows whether an edited map blew it."""
-    if window_start is not None:
-        fields |= {"at": window_start, "holds_all": fields["blown_at"] is not None}
-    return Fuse(reason=from_text(reason), **fields)
+def _fuse(window_start: int | None = None, **fields: Any) -> Fuse:
+    """A blown one goes on holding everything: nobody knows whether an edited map blew it, before schema 7."""
+    if window_start is None:
+        return Fuse(**fields | {"reason": from_text(fields["reason"])})
+    return Fuse(at=window_start, holds_all=fields["blown_at"] is not None, **fields)

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.builders import ENDPOINT, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, some_rules
+from support.builders import LANE, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, some_rules
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
 from support.store_steps import results_of
 
@@ -45,7 +45,7 @@ from cdc_sync.core.delivery import (
     Unavailable,
     fate,
 )
-from cdc_sync.core.outbox import Entry, EntryState
+from cdc_sync.core.outbox import Entry, EntryState, Lane
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Reportable
 
@@ -178,9 +178,9 @@ class Deliveries(RuleBasedStateMachine):
     @rule(
         limit=st.integers(1, 3),
         clock=st.sampled_from([0, SECOND, 5 * SECOND, 30 * SECOND, -SECOND, -60 * SECOND]),
-        probing=st.sampled_from([[], [ENDPOINT]]),
+        probing=st.sampled_from([[], [LANE]]),
     )
-    def due_calls_begin(self, limit: int, clock: int, probing: list[str]) -> None:
+    def due_calls_begin(self, limit: int, clock: int, probing: list[Lane]) -> None:
         self.now += clock
         self.claim(limit, probing)
 
@@ -319,13 +319,13 @@ class Deliveries(RuleBasedStateMachine):
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
         return news
 
-    def claimed(self, limit: int, probing: Collection[str] = ()) -> list[Entry]:
+    def claimed(self, limit: int, probing: Collection[Lane] = ()) -> list[Entry]:
         """A claim of all that is due: for a second of real time it would begin where the last one has ended."""
         if (claims := self.store.claims) is not None:
             claims._passed.clear()
-        return self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit}, probing))
+        return self.run(self.store.claim(self.now, HORIZON, {LANE: limit}, probing))
 
-    def claim(self, limit: int = len(APPLICATIONS), probing: Collection[str] = ()) -> None:
+    def claim(self, limit: int = len(APPLICATIONS), probing: Collection[Lane] = ()) -> None:
         self.look()
         for entry in self.claimed(limit, probing):
             one, call = entry.application_id, Call(entry)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, WATCH, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, HOUR, LANE, MINUTE, NOW, WATCH, a_batch, an_observation, some_rules
 from support.eventually import eventually
 from support.postgres import Cluster
 from support.proxy import proxy_to
@@ -272,8 +272,9 @@ class TestClaims:
             ).fetchall()
 
         async def claim_it(transaction: Transaction) -> "asyncio.Task[bool]":
-            due = {"endpoint": ENDPOINT, "since": 0, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
-            assert len(await transaction.rows("due", **due, probing=False)) == 1
+            lane = {"endpoints": [ENDPOINT], "watches": [WATCH], "limits": [1], "sinces": [0], "probing": [False]}
+            due = await transaction.rows("due", **lane, now=NOW, latest=NOW + HOUR, daemon=number)
+            assert len(due) == 1
             burial = partial(_bury, number=number, until=str(until), clock=other.clock)
             burying = asyncio.create_task(other.transact(burial))
             await asyncio.sleep(0.3)
@@ -742,5 +743,5 @@ class TestACopy:
 
 
 async def lose_answer_with(store: PostgresStore, reason: str) -> None:
-    (entry,) = await store.claim(NOW, 60_000, {ENDPOINT: 1})
+    (entry,) = await store.claim(NOW, 60_000, {LANE: 1})
     await store.complete([Finished(entry, Again(NOW), {"reason": reason}, NOW)], {})

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import psycopg
 import pytest
-from support.builders import ENDPOINT, NOW, a_batch, an_observation, some_rules
+from support.builders import LANE, NOW, a_batch, an_observation, some_rules
 from support.eventually import eventually
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.store_backends import PostgresBackend
@@ -93,7 +93,7 @@ async def ear(first: PostgresStore, second: PostgresStore) -> Ear:
 
 async def change(store: PostgresStore, *names: str, status: str = "hired", wanted: int = 0) -> None:
     batch = a_batch(*(an_observation(one, status) for one in names))
-    await store.apply(some_rules(), batch, Offer(wanted={ENDPOINT: wanted} if wanted else {}, horizon=HORIZON))
+    await store.apply(some_rules(), batch, Offer(wanted={LANE: wanted} if wanted else {}, horizon=HORIZON))
 
 
 async def others_live(store: PostgresStore) -> None:

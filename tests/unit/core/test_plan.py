@@ -103,7 +103,7 @@ class TestNews:
             "pending",
         )
         assert (entry.at, entry.due_at, entry.reason, entry.endpoint) == (NOW, NOW, None, ENDPOINT)
-        assert found.endpoints == {ENDPOINT}
+        assert found.due == {ENDPOINT: NOW}
         assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "pending")]
         assert found.touched == {"a1"}
 
@@ -158,7 +158,7 @@ class TestNews:
 
         (entry,) = found.enqueued
         assert (entry.state, entry.reason, entry.endpoint) == ("dead", "another host", NOWHERE)
-        assert found.endpoints == set()
+        assert found.due == {}
         assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "dead", "another host")]
         assert (found.history[0].event, json.loads(found.history[0].detail)["reason"]) == (
             "dead-lettered",
@@ -192,7 +192,7 @@ class TestNews:
         found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
 
         assert [(each.content, each.endpoint) for each in found.refreshed] == [(row.content, ENDPOINT)]
-        assert (found.results, found.history, found.endpoints) == ([], [], endpoints)
+        assert (found.results, found.history, set(found.due)) == ([], [], endpoints)
         assert found.touched == {"a1"}
 
     def test_a_row_without_a_job_has_the_last_known_one(self) -> None:

@@ -249,34 +249,38 @@ SELECT host, process FROM @daemon
 -- A daemon whose row is gone was taken for dead, and claims nothing: that is an error, even if nothing is due.
 -- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
 -- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
--- :since spares the index's entries of rows that were claimed and are gone: no vacuum removes them during a drain, and
+-- x.since spares the index's entries of rows that were claimed and are gone: no vacuum removes them during a drain, and
 -- while anybody's old snapshot might see them each claim would look at each row.
 WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
 UPDATE @outbox AS o SET claimed_by = :daemon
  WHERE 1 / (SELECT count(*) FROM ours) = 1
    AND o.ctid = ANY (ARRAY(
-       SELECT ctid
-         FROM (SELECT ctid FROM @outbox
-                WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
-                  AND due_at BETWEEN :since AND :now AND NOT (watch @in(withheld))
-                  AND (NOT :probing
-                       OR attempts = (SELECT min(attempts) FROM @outbox
-                                       WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
-                                         AND due_at <= :now AND NOT (watch @in(withheld))))
-                ORDER BY due_at
-                LIMIT :limit
-                  FOR UPDATE SKIP LOCKED) AS due
-        UNION ALL
-       SELECT ctid
-         FROM (SELECT ctid FROM @outbox
-                WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
-                  AND NOT (watch @in(withheld))
-                ORDER BY due_at
-                LIMIT :limit
-                  FOR UPDATE SKIP LOCKED) AS due_by_a_wrong_clock
-        LIMIT :limit))
+       SELECT lane.ctid
+         FROM unnest(:endpoints::text[], :watches::text[], :limits::bigint[], :sinces::bigint[], :probing::boolean[])
+              AS x (endpoint, watch, most, since, probing)
+        CROSS JOIN LATERAL (
+              SELECT ctid
+                FROM (SELECT ctid FROM @outbox
+                       WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = x.endpoint AND watch = x.watch
+                         AND due_at BETWEEN x.since AND :now
+                         AND (NOT x.probing
+                              OR attempts = (SELECT min(attempts) FROM @outbox
+                                              WHERE state = 'pending' AND claimed_by IS NULL
+                                                AND endpoint = x.endpoint AND watch = x.watch AND due_at <= :now))
+                       ORDER BY due_at
+                       LIMIT x.most
+                         FOR UPDATE SKIP LOCKED) AS due
+               UNION ALL
+              SELECT ctid
+                FROM (SELECT ctid FROM @outbox
+                       WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = x.endpoint AND watch = x.watch
+                         AND due_at > :latest
+                       ORDER BY due_at
+                       LIMIT x.most
+                         FOR UPDATE SKIP LOCKED) AS due_by_a_wrong_clock
+               LIMIT x.most) AS lane))
 RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
-          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
+          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason, o.endpoint;
 
 -- name: lock_own_daemon
 SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE;

@@ -109,20 +109,18 @@ SELECT * FROM (
 SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
        attempts, first_attempt_at, not_found_since, reason
   FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
-   AND NOT (watch @in(withheld))
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
    AND (NOT :probing
         OR attempts = (SELECT min(attempts) FROM @outbox
-                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
-                          AND NOT (watch @in(withheld))))
+                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND watch = :watch
+                          AND due_at <= :now))
  ORDER BY due_at LIMIT :limit)
 UNION ALL
 SELECT * FROM (
 SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
        attempts, first_attempt_at, not_found_since, reason
   FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
-   AND NOT (watch @in(withheld))
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND watch = :watch AND due_at > :latest
  ORDER BY due_at LIMIT :limit)
  LIMIT :limit;
 
