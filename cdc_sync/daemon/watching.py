@@ -1,13 +1,15 @@
 """The life of watches: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
 
 import asyncio
+import math
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cdc_sync.config import Config, format_duration
-from cdc_sync.config.models import allowed_hosts
+from cdc_sync.config.models import OwnHelloWork, Watch, allowed_hosts
 from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
@@ -30,6 +32,20 @@ _CONNECTING, _DELETING = "connecting", "deletions"
 
 _SWEEP_SHARE = 10
 """A sweep never takes more than one part in this many of the time."""
+
+
+def phase(watch: str) -> float:
+    """The part of the interval after which a watch's second sweep begins: by its name, so that not all sweep together.
+
+    More than 0, and 1 at most.
+    """
+    return (zlib.crc32(watch.encode()) + 1) / 2**32
+
+
+def captured_alike(one: Watch, other: Watch) -> bool:
+    """Whether two watches are captured alike: their credentials are the sender's business."""
+    no_own = {"hellowork": OwnHelloWork()}
+    return one is other or one.model_copy(update=no_own) == other.model_copy(update=no_own)
 
 
 class WatchWorker:
@@ -184,14 +200,19 @@ class WatchWorker:
             self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
-        """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""
-        interval = self._parts.watch.capture.sweep.total_seconds()
-        clock = asyncio.get_running_loop().time
+        """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share.
+
+        Of one database's watches few sweep at once.
+        """
+        interval, turns = self._parts.watch.capture.sweep.total_seconds(), self._parts.database.sweeping
+        until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
             # An interrupted sweep was work for the database too, so its pause outlasts the connection.
             pause = max(self._next_sweep_from - clock(), 0)
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
+            self._beat(SWEEPS, math.inf)  # until its turn comes; whoever has it tells if he hangs
+            await turns.acquire()
             self._sweep_wanted.clear()
             started = reached = clock()
 
@@ -207,14 +228,16 @@ class WatchWorker:
                     done = await Sweep(capture, catch_up, progressed).run()
                     await capture.swept(done)
             finally:
+                turns.release()
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             # Whatever was refused has been written by now, or is no news any more.
             self._store_works()
             if done.resumed:
                 self.want_sweep()
-            self._beat(SWEEPS, max(started + interval - clock(), 0))
+            next_at, until_next = started + until_next, interval
+            self._beat(SWEEPS, max(next_at - clock(), 0))
             try:
-                async with asyncio.timeout_at(started + interval):
+                async with asyncio.timeout_at(next_at):
                     await self._sweep_wanted.wait()
             except TimeoutError:
                 continue
@@ -242,7 +265,9 @@ class RunningWatches:
     observe: events.Observe
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
     """Of each database its section, and what its watches share."""
-    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, object]] = field(default_factory=dict, init=False)
+    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, object, object, object]]] = field(
+        default_factory=dict, init=False
+    )
     """Of each watch its task, its worker, and everything that it depends on."""
 
     def want_sweeps(self) -> None:
@@ -271,10 +296,14 @@ class RunningWatches:
         # same object mostly, which is compared at once.
         of_all = config.hellowork.base_url, allowed_hosts(config)
         wanted = {
-            name: (config.database_name(name), config.database_of(name), watch, of_all)
+            name: (watch, config.database_name(name), config.database_of(name), of_all)
             for name, watch in config.watches.items()
         }
-        before = {name: task for name, (task, _, used) in self._running.items() if wanted.get(name) != used}
+        before = {
+            name: task
+            for name, (task, _, (watch, *used)) in self._running.items()
+            if name not in wanted or used != [*wanted[name][1:]] or not captured_alike(watch, wanted[name][0])
+        }
         await end(before.values())
         raise_failures(before.values())
         for name in before:

@@ -48,6 +48,8 @@ _GIVES_BACK_WITHIN = 2.0
 
 _ALIVE_FOR = 1.0
 """Seconds for which a session that was alive is not asked for again: all watches of a daemon have the same."""
+SWEEPS_AT_ONCE = 2
+"""Watches that sweep at the same time, at most: a long sweep of one does not hold up all others."""
 
 _REMEMBERED = 3
 """Earlier sessions of this daemon, one of which may hold a lock still."""
@@ -142,6 +144,7 @@ class Database:
         failure: why there are no sessions, which concerns all watches; None if there is no reason.
         try_at: when all of them try again then, by the event loop's clock.
         said: the error that one of them has said last: the others need not repeat it.
+        sweeping: the turns to sweep: a few watches at once have one, however many there are.
     """
 
     dsn: str = field(repr=False)
@@ -165,6 +168,7 @@ class Database:
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
     said: Exception | None = field(default=None, init=False)
+    sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     _failed_in_a_row: int = field(default=0, init=False)
 
     @property

@@ -14,7 +14,7 @@ from cdc_sync.core.rows import Key
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
-from cdc_sync.pipeline.database import Steps
+from cdc_sync.pipeline.database import SWEEPS_AT_ONCE, Steps
 from cdc_sync.source.reading import Digests
 from cdc_sync.source.triggers import Installation
 
@@ -121,3 +121,20 @@ async def test_one_that_was_resumed_is_followed_by_a_whole_one(
             (PAGES * 10 - 1, True),
             (PAGES * 10 - 1, False),
         ]
+
+
+async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
+    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+        await rig.adopt()
+        turns, pulse = rig.intake.parts.database.sweeping, Pulse()
+        for _ in range(SWEEPS_AT_ONCE):
+            await turns.acquire()
+        async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
+            await asyncio.sleep(0.2)
+            assert not rig.heard(SweepDone)
+            assert pulse.hung() == ()
+
+            turns.release()
+
+            await eventually(lambda: rig.heard(SweepDone), "a sweep")
+        assert not turns.locked(), "whoever is interrupted gives its turn back"
