@@ -1,0 +1,101 @@
+"""Watches with credentials of their own, and watches that share an endpoint: none keeps another from being told."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+from support.hellowork_server import hellowork as running_hellowork
+from support.installation import API_KEY, JOB, Installation
+
+from cdc_sync.emulator import EmulatorOptions
+
+MASS = 1_000
+
+
+def add_watch(installation: Installation, name: str, **sections: Any) -> None:
+    """A second watch of a table like the first one's, with an application of its own."""
+    table = sql.Identifier("public", name)
+    installation.ats.execute(sql.SQL("CREATE TABLE {} (LIKE public.applications INCLUDING ALL)").format(table))
+    insert = (
+        "INSERT INTO {} (hellowork_id, status, job_id, created_at, updated_at) VALUES (%s, 'NEW', %s, now(), now())"
+    )
+    installation.ats.execute(sql.SQL(insert).format(table), (f"hw-{name}", JOB))
+    first = installation.document["watches"]["applications"]
+    installation.configure(watches={name: {**first, "table": f"public.{name}", **sections}})
+    installation.install()
+
+
+def change(installation: Installation, name: str, status: str) -> None:
+    """Change the application of the second watch."""
+    update = sql.SQL("UPDATE {} SET status = %s, updated_at = clock_timestamp()")
+    installation.ats.execute(update.format(sql.Identifier("public", name)), (status,))
+
+
+def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
+    notify: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    key: Path = tmp_path_factory.mktemp("keys") / "candidates"
+    key.write_text("a-revoked-key-of-candidates\n")
+    notify.configure(hellowork={"retry": {"first": "1h", "max": "1h"}})
+    own = {"headers": {"x-api-key": f"${{file:{key}}}", "X-Customer": "candidates"}}
+    add_watch(notify, "candidates", hellowork=own)
+    notify.add("hw-1")
+    paused = f"{notify.hellowork.url} [candidates]"
+    with notify.daemon() as daemon:
+        change(notify, "candidates", "SEEN")
+        reasons = daemon.wait_until_not_ready("paused")
+        assert f"endpoint {paused}: paused" in reasons
+
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the other watch's call")
+
+        modes = {each["endpoint"]: each["mode"] for each in daemon.report()["endpoints"]}
+        assert modes == {notify.hellowork.url: "healthy", paused: "paused"}
+        assert f'cdc_sync_endpoint_healthy{{endpoint="{paused}"}} 0.0' in daemon.get("/metrics")[1]
+        (story,) = json.loads(notify.run("explain", "hw-candidates", "--json").stdout)
+        assert "a-revoked-key" not in json.dumps([story, daemon.report()])
+
+        key.write_text(f"{API_KEY}\n")
+        daemon.send_signal(signal.SIGHUP)
+        taken_over = daemon.wait_for_event("the configuration was read again and is in use")
+        assert "renewed" not in taken_over, "what is captured has not changed"
+        daemon.wait_until(
+            lambda: notify.hellowork.told("hw-candidates") == [("SEEN", JOB)], "the call with the new key"
+        )
+        daemon.wait_until_ready()
+        assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
+        assert notify.run("pause", paused).code == 0
+        change(notify, "candidates", "HIRED")
+        notify.change("hw-1", status="HIRED")
+        daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "the other watch's call")
+        assert len(notify.hellowork.told("hw-candidates")) == 1
+        assert notify.run("resume", paused).code == 0
+        daemon.wait_until(lambda: len(notify.hellowork.told("hw-candidates")) == 2, "the call once it is resumed")
+        assert "a-revoked-key" not in daemon.logged
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own store", "shared store"])
+def test_a_mass_change_of_one_watch_does_not_delay_anothers(notify: Installation, *, shared: bool) -> None:
+    if shared:
+        notify.share_store()
+    required = {"X-Api-Key": API_KEY}
+    with running_hellowork(EmulatorOptions(latency=0.02, required_headers=required)) as slow:
+        notify.configure(hellowork={"base_url": slow.url})
+        notify.configure_watch(fuse={"max_changes": 10 * MASS})
+        add_watch(notify, "candidates")
+        notify.add_many("hw", MASS)
+        with notify.daemon() as daemon:
+            notify.ats.execute("UPDATE public.applications SET status = 'SEEN', updated_at = clock_timestamp()")
+            daemon.wait_until(lambda: slow.calls, "the first call")
+
+            change(notify, "candidates", "SEEN")
+            daemon.wait_until(lambda: slow.told("hw-candidates"), "the quiet watch's call")
+            order = [call.application_id for call in slow.calls]
+            daemon.wait_until(lambda: len(slow.state) > MASS, "all of them")
+
+            assert order.index("hw-candidates") < MASS / 2, "in the middle of the others"
+            assert daemon.stop() == 0
