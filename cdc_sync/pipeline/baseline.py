@@ -122,7 +122,6 @@ async def adopt_everything(
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))
         progressed()
-    counts = (await intake.store.counts()).get(watch)
-    known = counts.known if counts else 0
+    known = await intake.store.known_of(watch)
     intake.observe(BaselineDone(watch, known, position.queued, time.monotonic() - started))
     return position

@@ -125,7 +125,7 @@ class Capture(ABC):
     def tell_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
         """Say what is missing, if anything is, and what finds changes `meanwhile`."""
 
-    async def was_worked_before(self, *, alone: bool) -> bool:  # noqa: ARG002 - of whatever
+    async def was_worked_before(self) -> bool:
         """Whether the database shows that an earlier daemon has captured the watch."""
         return False
 

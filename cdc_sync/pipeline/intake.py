@@ -49,8 +49,8 @@ Found = TypeVar("Found", bound=Read)
 
 
 REQUESTS = "sweeps-asked-for"
-LONGEST_REST = 60.0
-"""Seconds between looks where no deletion is suspected, at most."""
+LONGEST_REST = 600.0
+"""Seconds between looks where no deletion is suspected, at most: whoever suspects one says so."""
 
 _LOOK_EVERY = 1.0
 """Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""

@@ -149,10 +149,12 @@ class NotifyCapture(SweepOnlyCapture):
         """Whether it depends on being rung for: the bell is armed, and its fence passed."""
         return self.bell.is_heard
 
-    async def was_worked_before(self, *, alone: bool) -> bool:
+    async def was_worked_before(self) -> bool:
         """See `Capture`."""
-        looking = partial(worked_before, name=self.parts.name, alone=alone)
-        return await self.pool.ask("looking for an earlier daemon's work", looking)
+        looking = partial(worked_before, name=self.parts.name)
+        was_set, was_taken = await self.pool.ask("looking for an earlier daemon's work", looking)
+        # The log says nothing of which watch was worked: it counts only for the first of its store.
+        return was_set or (was_taken and not await self.parts.store.counts())
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """See `Capture`."""

@@ -89,7 +89,7 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
     position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if position is None:
         is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
-        if is_silent and await capture.was_worked_before(alone=not await parts.store.counts()):
+        if is_silent and await capture.was_worked_before():
             # It is about to take for told what an earlier store, which is not here, had to send.
             parts.observe(BaselineOverEarlierWork(parts.name))
             await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})

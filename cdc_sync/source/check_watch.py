@@ -30,7 +30,7 @@ from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_fac
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
-from cdc_sync.source.scripts import granting, missing_grants, verify, verify_watches
+from cdc_sync.source.scripts import granting, missing_grants, verify, verify_watch
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.source.survey import survey
@@ -385,7 +385,7 @@ class _Watch:
         never = untriggered(self.facts.kind, self._version)
         if never is not None:
             return self._found("triggers/never-fire", never.remedy, table=self.facts.qualified, reason=never.reason)
-        objects = await verified(self._connection, verify_watches({self._name: self._watch}))
+        objects = await verified(self._connection, verify_watch(self._name, self._watch, rights_too=True))
         wrong = await problems(self._connection, self._watch, objects)
         if not wrong:
             return self._found("triggers/fire")

@@ -30,6 +30,7 @@ from cdc_sync.source.recorders import (
     TRIGGERS,
     bell_of,
     function_of,
+    functions_of,
     missed_of,
     only_tables,
     recorders,
@@ -129,7 +130,7 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
 
 def verify(config: Config) -> str:
     """The query that compares what is installed with what `install` would install."""
-    return verify_watches(noticed(config))
+    return _verify(noticed(config), r"LIKE 'record\_%'", rights_too=True)
 
 
 def absent(watch: str | None = None) -> str:
@@ -143,11 +144,16 @@ def absent(watch: str | None = None) -> str:
     return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
 
 
-def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str:
-    """The query for these watches alone; what belongs to others is left over then.
+def verify_watch(name: str, watch: Watch, *, rights_too: bool) -> str:
+    """The query for this watch alone, which does not look at the functions of others.
 
     Without `rights_too` it looks at nobody's rights, which for hundreds of watches takes as long as all the rest.
     """
+    own = composed("IN ({})", literals(functions_of(name, watch))).as_string()
+    return _verify({name: watch}, own, rights_too=rights_too)
+
+
+def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool) -> str:
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
     functions = [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted]
     triggers = [
@@ -175,6 +181,7 @@ def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str
         functions=_values(5, functions),
         triggers=_values(6, triggers),
         relations=_values(3, relations),
+        of_functions=sql.SQL(of_functions),
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
         exposed=sql.SQL(exposed),
         unreadable=sql.SQL(unreadable),

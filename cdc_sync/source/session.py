@@ -258,9 +258,9 @@ class Session:
         if notification.channel != CHANNEL:
             self._echoed = True
             return
-        for watch, (ring, _) in self._listeners.items():
-            if notification.payload in ("", watch):
-                ring()
+        watch = notification.payload
+        for ring, _ in self._listeners.values() if not watch else filter(None, [self._listeners.get(watch)]):
+            ring()
 
     async def _prove(self, within: float) -> None:
         if not self._echo:

@@ -23,7 +23,7 @@ from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.recorders import bell_of, function_of, tables_of
-from cdc_sync.source.scripts import verify_watches
+from cdc_sync.source.scripts import verify_watch
 
 _SQL = sections("changelog.sql")
 
@@ -80,7 +80,7 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
     Raises:
         SourceError: the catalog cannot be read.
     """
-    query = verify_watches({name: watch}, rights_too=False)
+    query = verify_watch(name, watch, rights_too=False)
     found = await verified(connection, query)
     has_log = all(
         each.state != "missing"
@@ -103,10 +103,9 @@ async def problems(connection: Connection, watch: Watch, found: Sequence[Verifie
     return [*_problems([each for each in found if each.state != "left over"]), *told]
 
 
-async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:
-    """Whether a daemon has worked a watch here: its bell was set once, or changes were taken from the log.
+async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
+    """Whether a watch's bell was ever set, and whether changes of any watch were ever taken from the log.
 
-    The log says nothing of which watch was worked: it counts only if the watch is `alone`, the first of its store.
     The change log and the bell must be there.
 
     Raises:
@@ -115,7 +114,7 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     query = composed(_SQL["worked_before"], sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
-    return bool(was_set or (alone and was_taken))
+    return bool(was_set), bool(was_taken)
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:

@@ -71,8 +71,8 @@ COMMIT
 SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})
 
 -- name: bells
--- Of each watch: what its bell said, what it says now if it was set, and how many changes were not recorded. The inner
--- query reads, and OFFSET keeps it apart from the outer one, which sets. What is not there, or not ours to set, is NULL:
+-- Of each watch: what its bell said, what it says now if it was set, and how many changes were not recorded. An inner
+-- query finds, the next one reads, and OFFSET keeps each apart from the one around it, of which the last one sets. What is not there, or not ours to set, is NULL:
 -- an error would be one of all of them. A bell that was never set tells that nobody has worked the watch
 -- (`worked_before`). setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 SELECT seen.watch, seen.before,
@@ -83,20 +83,27 @@ SELECT seen.watch, seen.before,
             THEN setval(seen.bell, seen.now - 1) END,
        seen.missed
   FROM (
-    SELECT named.watch, named.wanted, named.begins, bell.oid::regclass AS bell,
-           floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
-           pg_sequence_last_value(bell.oid) AS before,
-           CASE WHEN missed.oid IS NOT NULL THEN coalesce(pg_sequence_last_value(missed.oid), 0) END AS missed,
+    SELECT found.*, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
+           pg_sequence_last_value(found.bell) AS before,
+           CASE WHEN found.count IS NOT NULL THEN coalesce(pg_sequence_last_value(found.count), 0) END AS missed,
            set_config('synchronous_commit', 'off', true)
-      FROM unnest(%(watches)s::text[], %(bells)s::text[], %(missed)s::text[], %(wanted)s::bool[], %(begins)s::bool[])
-           AS named (watch, bell, missed, wanted, begins)
-      LEFT JOIN pg_catalog.pg_class bell
-        ON bell.relname = named.bell::name AND bell.relnamespace = to_regnamespace('cdc_sync')
-       AND CASE WHEN bell.relkind = 'S' THEN has_sequence_privilege(bell.oid, 'SELECT')
-                                         AND has_sequence_privilege(bell.oid, 'UPDATE') END
-      LEFT JOIN pg_catalog.pg_class missed
-        ON missed.relname = named.missed::name AND missed.relnamespace = to_regnamespace('cdc_sync')
-       AND CASE WHEN missed.relkind = 'S' THEN has_sequence_privilege(missed.oid, 'SELECT') END
+      FROM (
+        SELECT named.watch, named.wanted, named.begins,
+               (SELECT CASE WHEN c.relkind = 'S' THEN
+                       CASE WHEN has_sequence_privilege(c.oid, 'SELECT') AND has_sequence_privilege(c.oid, 'UPDATE')
+                            THEN c.oid::regclass END END
+                  FROM pg_catalog.pg_class c
+                 WHERE c.relname = named.bell::name
+                   AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync')) AS bell,
+               (SELECT CASE WHEN c.relkind = 'S' THEN
+                       CASE WHEN has_sequence_privilege(c.oid, 'SELECT') THEN c.oid::regclass END END
+                  FROM pg_catalog.pg_class c
+                 WHERE c.relname = named.missed::name
+                   AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync')) AS count
+          FROM unnest(%(watches)s::text[], %(bells)s::text[], %(missed)s::text[], %(wanted)s::bool[],
+                      %(begins)s::bool[]) AS named (watch, bell, missed, wanted, begins)
+        OFFSET 0
+      ) AS found
     OFFSET 0
   ) AS seen
 

@@ -19,23 +19,27 @@ WITH RECURSIVE tree (watch, relation) AS (
      WHERE named.schema IS NULL
     UNION
     SELECT tree.watch, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.relation
+), ours (oid) AS (
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync'
 ), function (watch, oid, written) AS (
-    SELECT named.watch, p.oid, concat_ws(' ', p.oid, p.xmin, pg_catalog.obj_description(p.oid, 'pg_proc'))
+    SELECT named.watch, p.oid, concat_ws(' ', 'function', p.oid, p.xmin, d.description)
       FROM unnest(%(with_function)s::text[], %(functions)s::text[]) AS named (watch, name)
-      JOIN pg_catalog.pg_proc p
-        ON p.proname = named.name::name AND p.pronamespace = pg_catalog.to_regnamespace('cdc_sync')
+      JOIN pg_catalog.pg_proc p ON p.proname = named.name::name AND p.pronamespace = (SELECT oid FROM ours)
+      LEFT JOIN pg_catalog.pg_description d
+        ON d.objoid = p.oid AND d.classoid = 'pg_catalog.pg_proc'::regclass AND d.objsubid = 0
 ), storage (watch, digest) AS (
     SELECT tree.watch, pg_catalog.md5(string_agg(concat_ws(' ', c.oid, c.relfilenode), ',' ORDER BY c.oid))
       FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation
      GROUP BY tree.watch
 ), line (watch, written) AS (
-    SELECT f.watch, 'function ' || f.written FROM function f
+    SELECT watch, written FROM function
     UNION ALL
-    SELECT tree.watch, concat_ws(' ', 'trigger', tree.relation, t.oid, t.xmin, t.tgenabled,
-                                 pg_catalog.obj_description(t.oid, 'pg_trigger'))
+    SELECT tree.watch, concat_ws(' ', 'trigger', tree.relation, t.oid, t.xmin, t.tgenabled, d.description)
       FROM tree
       JOIN pg_catalog.pg_trigger t ON t.tgrelid = tree.relation
       JOIN function f ON f.oid = t.tgfoid AND f.watch = tree.watch
+      LEFT JOIN pg_catalog.pg_description d
+        ON d.objoid = t.oid AND d.classoid = 'pg_catalog.pg_trigger'::regclass AND d.objsubid = 0
     UNION ALL
     SELECT tree.watch, concat_ws(' ', 'table', c.oid, c.relkind, c.relnamespace, c.relname,
                                  pg_catalog.pg_table_is_visible(c.oid), s.srsubid)
@@ -45,14 +49,13 @@ WITH RECURSIVE tree (watch, relation) AS (
     UNION ALL
     SELECT named.watch, concat_ws(' ', 'sequence', c.oid, c.relkind)
       FROM unnest(%(with_sequence)s::text[], %(sequences)s::text[]) AS named (watch, name)
-      JOIN pg_catalog.pg_class c
-        ON c.relname = named.name::name AND c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND c.relnamespace = (SELECT oid FROM ours)
 ), setup (watch, digest) AS (
-    SELECT watch, pg_catalog.md5(string_agg(written, E'\n' ORDER BY written)) FROM line GROUP BY watch
+    SELECT watch, pg_catalog.md5(string_agg(written, E'\n' ORDER BY written COLLATE "C")) FROM line GROUP BY watch
 ), log (digest) AS (
     SELECT concat_ws(' ',
         (SELECT c.oid FROM pg_catalog.pg_class c
-          WHERE c.relname = 'changes' AND c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')),
+          WHERE c.relname = 'changes' AND c.relnamespace = (SELECT oid FROM ours)),
         (SELECT pg_catalog.md5(string_agg(concat_ws(' ', alien.kind, alien.name), ',' ORDER BY alien.kind, alien.name))
            FROM ({not_ours}) AS alien))
 ), policies (digest) AS (

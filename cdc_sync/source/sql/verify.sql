@@ -25,19 +25,22 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
            -- Line ends as they are here, in case the script went through a file of Windows.
            pg_catalog.md5(pg_catalog.convert_to(pg_catalog.replace(p.prosrc, E'\r', ''), 'UTF8')) AS body
       FROM pg_catalog.pg_proc p
-     WHERE p.pronamespace IN (SELECT oid FROM in_schema) AND p.proname LIKE 'record\_%'
+     WHERE p.pronamespace IN (SELECT oid FROM in_schema) AND p.proname {of_functions}
+), fires AS (
+    -- A partition has copies, each of which can be disabled by itself.
+    SELECT t.tgfoid, t.tgname, pg_catalog.string_agg(DISTINCT t.tgenabled::text, '') AS as_found
+      FROM found_function f
+      JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
+     GROUP BY t.tgfoid, t.tgname
 ), found_trigger AS (
     SELECT t.tgname::text AS name, f.name AS function,
            -- Not by to_regclass, which asks for a right on the schema.
            ARRAY[n.nspname::text, c.relname::text] AS relation,
            CASE WHEN pg_catalog.pg_table_is_visible(c.oid) THEN ARRAY[c.relname::text] END AS visible_as,
-           pg_catalog.obj_description(t.oid, 'pg_trigger') AS fingerprint,
-           -- A partition has copies, each of which can be disabled by itself.
-           (SELECT pg_catalog.string_agg(DISTINCT copy.tgenabled::text, '')
-              FROM pg_catalog.pg_trigger copy
-             WHERE copy.tgfoid = t.tgfoid AND copy.tgname = t.tgname) AS fires
+           pg_catalog.obj_description(t.oid, 'pg_trigger') AS fingerprint, fires.as_found AS fires
       FROM found_function f
       JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
+      JOIN fires ON fires.tgfoid = t.tgfoid AND fires.tgname = t.tgname
       JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ), found_relation AS (

@@ -306,6 +306,9 @@ SELECT watch, 'skipped', count(*) FROM @skipped GROUP BY watch
 UNION ALL
 SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
 
+-- name: known_of
+SELECT known FROM @watch WHERE name = :watch;
+
 -- name: skipped
 SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
 

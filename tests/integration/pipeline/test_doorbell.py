@@ -309,4 +309,4 @@ async def test_a_pool_that_has_no_connection_is_an_error_of_the_watch_alone(open
         await rig.intake.sessions.pool.close()
 
         with pytest.raises(SourceError):
-            await rig.drain.was_worked_before(alone=True)
+            await rig.drain.was_worked_before()
