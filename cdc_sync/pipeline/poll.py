@@ -89,7 +89,7 @@ class PollCapture(Capture):
 
     async def look(self) -> SnapshotReading | None:
         """See `Capture`."""
-        return await self.reader.look()
+        return await self._transactions()
 
     async def begin(self, look: SnapshotReading | None) -> None:
         """Go on where it was, or from where the baseline began."""
@@ -97,8 +97,8 @@ class PollCapture(Capture):
         watermark, began = positions.get(POSITION), positions.get(BEGAN)
         if watermark is None:
             # Without a look the baseline was made in notify mode: what is older than now, the sweep at the start finds.
-            look = look or await self.reader.look()
-            watermark, began = await self.reader.watermark_at(look.instant), str(look.xmax)
+            look = look or await self._transactions()
+            watermark, began = await self._watermark_at(look.instant), str(look.xmax)
             await self.intake.place({POSITION: watermark, BEGAN: began})
         self.watermark, self._began = watermark, int(began) if began else None
 
@@ -111,8 +111,7 @@ class PollCapture(Capture):
         async with self._lock:
             started = time.monotonic()
             # The look comes before the rows: whatever had ended by then is visible to the pages.
-            every = self.parts.steps.look_every
-            reading = await self.lookout.ask("transactions", every, self.reader.look)
+            reading = await self._transactions()
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
@@ -150,8 +149,7 @@ class PollCapture(Capture):
         if fence is None:
             return
         if fence != before:
-            what = "watermark", self.reader.kind, fence
-            self.watermark = await self.lookout.ask(what, ROUND, lambda: self.reader.watermark_at(fence))
+            self.watermark = await self._watermark_at(fence)
         if self._began is not None and reading.xmin >= self._began:
             # If we die before that sweep has run, the whole one after the next start does what it would have done.
             self._began = None
@@ -160,6 +158,16 @@ class PollCapture(Capture):
         if ends or now >= self._place_at:
             self._place_at = now + self.parts.steps.place_every
             await self.intake.place({POSITION: self.watermark, **(ends or {})})
+
+    async def _transactions(self) -> SnapshotReading:
+        """A look at the server's transactions that is others' too; as good as one of now, but a little older."""
+        return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
+
+    async def _watermark_at(self, fence: int) -> str:
+        """The watermark that a fence allows, which is that of each watch of the same kind."""
+        return await self.lookout.ask(
+            ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
+        )
 
     async def run(self, progressed: Callable[[], None]) -> None:
         """Poll for ever, `poll_interval` after the end of the last poll, or later if that took long."""
