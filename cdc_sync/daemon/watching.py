@@ -116,13 +116,12 @@ class WatchWorker:
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
 
     async def _stand_by(self, lease: Lease, within: float) -> None:
-        """Wait until this daemon should try to capture the watch, and say who does meanwhile."""
+        """Wait until this daemon should try to capture the watch, and say if another one does meanwhile."""
         parts = self._parts
         self._pulse.rest(parts.name)  # that is no business of a loop's, and may take for ever
-        other: Lease | None = lease
-        while other is not None:
-            self._say(LeasedElsewhereError(parts.name, other))
-            other = await parts.store.stand_by(parts.name, other, within, lambda: parts.database.failure is None)
+        while other := await parts.store.stand_by(parts.name, lease, within, lambda: parts.database.failure is None):
+            lease = other
+            self._say(LeasedElsewhereError(parts.name, lease))
 
     def _beat(self, loop: str, rest: float = 0.0) -> None:
         """A loop got round, and rests for so many seconds at most before its next step."""

@@ -10,7 +10,6 @@ Nothing of one watch waits for another's: see `source.connection` for the turns 
 """
 
 import asyncio
-import math
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -253,11 +252,13 @@ class Database:
                         await store.give_back(watch)
 
     async def _is_over(self, session: Session, other: str) -> bool:
-        clock = asyncio.get_running_loop().time
-        if clock() - self._alive_at.get(other, -math.inf) < _ALIVE_FOR:
+        now = asyncio.get_running_loop().time()
+        self._alive_at = {text: at for text, at in self._alive_at.items() if now - at < _ALIVE_FOR}
+        if other in self._alive_at:
             return False
         is_over = await session.is_over(Process.from_text(other))
-        self._alive_at = {} if is_over else {other: clock()}
+        if not is_over:
+            self._alive_at[other] = now
         return is_over
 
     async def _join(self, watch: str) -> Sessions:

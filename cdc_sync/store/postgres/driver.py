@@ -26,7 +26,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Row, Work
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.postgres.claims import Claims, Living
+from cdc_sync.store.postgres.claims import BEAT, Claims, Living
 from cdc_sync.store.postgres.schema import Connection, configure, connected, conninfo, prepare, translate
 from cdc_sync.store.postgres.sharing import Sharing
 from cdc_sync.store.protocol import Lease, Upgrading, not_reported
@@ -326,7 +326,8 @@ class PostgresStore(Store):
                 elif listening is None or listening.done():
                     listening = asyncio.create_task(self._listen(), name="store: wake-ups")
                     self._sharing.look()
-                await asyncio.sleep(self._living.beat)
+                beat, self._living.beat = self._living.beat, BEAT
+                await asyncio.sleep(beat)
                 # Whoever claims next says what is wrong; until it is renewed nothing is sent.
                 with suppress(StoreError):
                     await self._living.renew()

@@ -39,6 +39,9 @@ LOOK_EVERY = 5.0
 _GATHERED_FOR = 0.02
 """Seconds for which a look waits for others who want one."""
 
+_SETTLED_AFTER = 0.3
+"""Seconds for which a free watch waits for others who would take it: the daemon that had it first of all."""
+
 _TAKEN_WITHIN = 4.0
 """Seconds after which a free watch is anybody's, whose turn it ever was."""
 
@@ -211,11 +214,10 @@ class Sharing:
         now = time.monotonic()
         every = LOOK_EVERY if self._is_heard() else BEAT
         dues = [self._waiters[watch].try_at for watch in self._scouts()]
-        dues += [
-            self._free_since[watch] + _TAKEN_WITHIN
-            for watch, waiter in self._waiters.items()
-            if watch in self._free_since and waiter.answer is not None
-        ]
+        for watch, waiter in self._waiters.items():
+            if watch in self._free_since and waiter.answer is not None:
+                since = self._free_since[watch]
+                dues.append(since + (_SETTLED_AFTER if now < since + _SETTLED_AFTER else _TAKEN_WITHIN))
         return min(every, max(min(dues, default=math.inf) - now, _GATHERED_FOR))
 
     async def _look(self) -> None:
@@ -313,7 +315,10 @@ class Sharing:
         found = view.holders.get(watch)
         if found is None:
             taker = view.plan.takers.get(watch, view.daemon)
-            is_late = now - self._free_since.get(watch, now) >= _TAKEN_WITHIN
+            free_for = now - self._free_since.get(watch, -math.inf)
+            if free_for < _SETTLED_AFTER and self._others():
+                return
+            is_late = free_for >= _TAKEN_WITHIN
             if taker == view.daemon or is_late or taker not in view.others:
                 waiter.answer.set_result(None)
                 return

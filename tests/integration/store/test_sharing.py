@@ -38,6 +38,12 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self, watch: str) -> None:
+        try:
+            await self._take_turns(watch)
+        finally:
+            self.store.withdraw(watch)
+
+    async def _take_turns(self, watch: str) -> None:
         while True:
             lease: Lease | None = await self.store.take(watch, f"session of {id(self)}")
             if lease is not None and lease.mine:
