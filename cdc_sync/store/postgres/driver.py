@@ -219,6 +219,9 @@ class PostgresStore(Store):
         lease = await super().take(watch, session, instead_of)
         if lease.mine:
             self._sharing.taken(watch, instead_of)
+            if instead_of is not None:
+                # Should it live, it says anew what it waits for; if it is dead, nobody is to give it anything.
+                await self.transact(lambda t: t.run("wait_for", daemon=instead_of.number, watches=[]))
         return lease
 
     async def give_back(self, watch: str) -> None:

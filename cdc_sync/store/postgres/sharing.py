@@ -10,8 +10,8 @@ looks at nothing.
 
 **Rebalancing.** A daemon with more than its share ends the capture of some watches, in order, and gives their leases
 back. Those that have fewer see them free, and take them. What nobody has taken a few seconds later, its old daemon
-takes again: the other one cannot, or died meanwhile. It then keeps it, and gives nothing up for a while, or a daemon
-whose captures fail as soon as they begin would take watches from one whose captures work.
+takes again: the other one cannot, or died meanwhile. It then keeps it, and gives nothing to the other one for a while,
+or a daemon whose captures fail as soon as they begin would take watches from one whose captures work.
 
 **A scout.** A lease lasts longer than the session by which its daemon captures. Whether that session has ended, the
 ATS's server knows, and only whoever connects can ask. So of all the watches that wait for one session one goes and
@@ -52,7 +52,7 @@ _AT_ONCE = 50
 """Watches that are given back in one rebalancing, at most: each begins with a sweep at its new daemon."""
 
 _COMES_BACK_WITHIN = 60.0
-"""Seconds within which a watch that was given up in vain comes back. Then nothing is given up for as long."""
+"""Seconds within which a watch that was given up in vain comes back. For as long its daemon is given nothing then."""
 
 _KEPT_FOR = 600.0
 """Seconds for which such a watch stays."""
@@ -131,9 +131,10 @@ class Sharing:
         """Sessions that have ended, whoever's lease names them."""
         self._free_since: dict[str, float] = {}
         self._rebalance_from = -math.inf
-        self._given_up: dict[str, float] = {}
-        """When each watch was given up last."""
+        self._given_up: dict[str, tuple[float, int]] = {}
+        """When each watch was given up last, and to which daemon."""
         self._kept_until: dict[str, float] = {}
+        self._shunned_until: dict[int, float] = {}
         self._wanted = asyncio.Event()
         self._announce = False
 
@@ -167,9 +168,10 @@ class Sharing:
         """This daemon has the watch's lease now."""
         self.withdraw(watch)
         now = time.monotonic()
-        if now - self._given_up.pop(watch, -math.inf) < _COMES_BACK_WITHIN:
+        given_up_at, daemon = self._given_up.pop(watch, (-math.inf, 0))
+        if now - given_up_at < _COMES_BACK_WITHIN:
             self._kept_until[watch] = now + _KEPT_FOR
-            self._rebalance_from = now + _COMES_BACK_WITHIN
+            self._shunned_until[daemon] = now + _COMES_BACK_WITHIN
         if instead_of is not None and instead_of.session:
             self._over.add(instead_of.session)
             self.look()
@@ -250,7 +252,9 @@ class Sharing:
         held: dict[int, set[str]] = {each.number: set() for each in daemons if each.lives}
         held.setdefault(daemon, set())
         waiting: dict[int, frozenset[str]] = {
-            each.number: frozenset(each.waits_for) for each in daemons if each.lives and each.number != daemon
+            each.number: frozenset(each.waits_for)
+            for each in daemons
+            if each.lives and each.number != daemon and self._shunned_until.get(each.number, now) <= now
         }
         waiting[daemon] = wanted
         self._over &= {session for _, _, session in leases if session is not None}
@@ -274,14 +278,14 @@ class Sharing:
 
     def _rebalance(self) -> None:
         now = time.monotonic()
-        moves = [watch for watch in self._view.plan.moves if watch in self._captures]
+        moves = [(watch, to) for watch, to in self._view.plan.moves.items() if watch in self._captures]
         if not moves or now < self._rebalance_from:
             return
         self._rebalance_from = now + _REBALANCED_EVERY
-        for watch in moves[:_AT_ONCE]:
+        for watch, to in moves[:_AT_ONCE]:
             if watch not in self._ending:
                 self._ending.add(watch)
-                self._given_up[watch] = now
+                self._given_up[watch] = now, to
                 self._captures[watch]()
 
     # The answers.

@@ -181,6 +181,23 @@ async def test_what_is_not_taken_goes_back_and_stays(join: Join, monkeypatch: py
     assert len(first.taken) == taken
 
 
+async def test_one_whose_session_has_ended_is_given_nothing_until_it_speaks(
+    join: Join, dba: "psycopg.Connection[tuple[object, ...]]"
+) -> None:
+    """It may have been killed: then nobody would take what it is given, as long as its lease lasts."""
+    first, second = await join("w0"), await join("w0", "w1", "w2", "w3")
+    await eventually(lambda: waits_for(second) == frozenset({"w0"}), "the second to wait", within=SOON)
+    third = await join()
+
+    (lease,) = [await third.store.take("w1", "its own")]
+    taken = await third.store.take("w1", "its own", instead_of=lease)
+
+    assert (lease.mine, taken.mine) == (False, True)
+    waits = "SELECT waits_for FROM cdc_sync.daemon WHERE id = %s"
+    assert dba.execute(waits, (second.store._living.number,)).fetchone() == ([],)
+    assert first.captures == {"w0"}
+
+
 async def test_of_what_waits_for_one_session_one_goes_and_looks(join: Join) -> None:
     first = await join(*WATCHES)
     await shared_out(first)
