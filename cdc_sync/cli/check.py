@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -100,7 +100,12 @@ def check(
 
 async def _find_tenants(config: Config, tell: Tell) -> Config:
     """The configuration with a watch for each tenant; tells of the templates."""
-    found = await discover(config)
+    known: Collection[str] = ()
+    if config.templates:
+        with suppress(StoreError):  # what is wrong with it is among the findings
+            async with opened_beside(config, read_only=True) as store:
+                known = await store.counts()
+    found = await discover(config, known)
     for error in found.unasked.values():
         tell(Finding("tenants", "failed", f"tenants cannot be looked for: {error.message}", "Repair that first."))
     for name, reason in found.refused.items():

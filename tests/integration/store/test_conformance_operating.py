@@ -325,6 +325,26 @@ class TestDiscard:
         assert await told_status(store) == "42"
 
 
+class TestPatterns:
+    TENANTS = ("a@tenant_1", "a@tenant_41", "a@tenant_42", "a@tenant_4%", "b@tenant_42")
+
+    async def test_a_pattern_means_watches_that_the_store_knows(self, store: Store) -> None:
+        for watch in self.TENANTS[:3]:
+            await hold(store, "x", watch=watch)
+
+        assert [group.watch for group in await store.held_groups("a@tenant_4%")] == ["a@tenant_41", "a@tenant_42"]
+        assert await store.held_groups("a@tenant_9*") == []
+        assert await store.discard("held", "*2", LATER) == [("a@tenant_42", "x")]
+        assert await store.release_held("%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
+
+    async def test_a_name_that_is_a_pattern_means_itself(self, store: Store) -> None:
+        for watch in self.TENANTS:
+            await hold(store, "x", watch=watch)
+
+        assert await left(store, watch="a@tenant_4%") == ["x"]
+        assert await store.release_held("a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
+
+
 class TestRetry:
     async def test_a_dead_letter_is_sent_again(self, store: Store) -> None:
         await adopt(store, "a1")
