@@ -310,9 +310,11 @@ def test_known_tenants_stay_while_the_database_is_down(
                 daemon.wait_for_event("tenants cannot be looked for")
                 assert daemon.wait_for_event("started")["watches"] == "applications,customers@tenant_1"
                 assert not daemon.events_named("the store knows a watch")
+                daemon.wait_until_not_ready("tenants: ")
                 restartable_server.start()
                 made.reconnect()
                 daemon.wait_until_ready()
+                daemon.wait_for_event("tenants can be looked for again")
                 create(made, "tenant_2", "b")
                 daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)
                 change(made, "tenant_1", "a", "SEEN")
