@@ -13,6 +13,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TypeVar
 
 from cdc_sync import __version__
@@ -37,6 +38,8 @@ from cdc_sync.core.rows import (
 from cdc_sync.pipeline.database import Sessions, WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
+from cdc_sync.source.errors import source_error
+from cdc_sync.source.facts import oid_of
 from cdc_sync.source.lookout import Watched
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Read, Reader
@@ -49,6 +52,9 @@ Found = TypeVar("Found", bound=Read)
 
 
 REQUESTS = "sweeps-asked-for"
+TABLE = "table"
+"""The position that says which table was read: its oid."""
+
 LONGEST_REST = 600.0
 """Seconds between looks where no deletion is suspected, at most: whoever suspects one says so."""
 
@@ -127,6 +133,31 @@ class Intake:
         # Once more: another daemon may have recorded news until this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.guard.load(self._replica)
+        await self._recognise_table(positions.get(TABLE))
+
+    async def _recognise_table(self, before: str | None) -> None:
+        """Remember which table it is. One that was made anew has no rows for as long as they are being loaded.
+
+        Raises:
+            SourceError: it has none yet; all that is known of it would be taken for deleted.
+        """
+        facts = self.reader.mapping.facts
+        if before == str(facts.oid):
+            return
+        is_known = before is not None and await self.store.knows_any(self.rules.watch)
+        if is_known and not (await self.reader.page(None, 1)).rows:
+            raise source_error("table-emptied", table=facts.qualified)
+        await self.place({TABLE: str(facts.oid)})
+
+    async def _look_whether_replaced(self) -> None:
+        """Look whether the rows that were not found were looked for in the table that the watch began with.
+
+        Raises:
+            SourceError: another one has its name; the watch begins anew, with a look at that.
+        """
+        facts, table = self.reader.mapping.facts, self.parts.watch.table
+        if await self.sessions.pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != facts.oid:
+            raise source_error("table-replaced", table=facts.qualified)
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Find out whether row-level security may hide rows, and say so if that is news, or with `first` at any rate.
@@ -250,6 +281,8 @@ class Intake:
                     resolved = await self._resolve({each.application_id: each.at for each in due})
                     missing = [each.application_id for each in resolved if each.canonical is None]
                     left = await self._without_id(missing) if missing else {}
+                    if missing:
+                        await self._look_whether_replaced()
                     resolved = [
                         replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved
                     ]

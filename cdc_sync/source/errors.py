@@ -19,7 +19,7 @@ T = TypeVar("T")
 # fmt: off
 UNREACHABLE = frozenset({
     "listener-deaf", "lock-foreign", "lock-taken", "server-behind", "server-may-lag", "standby", "system-refused",
-    "table-locked", "unanswered", "unreachable",
+    "table-locked", "table-replaced", "unanswered", "unreachable",
 })
 # fmt: on
 """Codes of errors that mend themselves: keep trying. All others need a person: keep trying, slowly.

@@ -75,6 +75,7 @@ class TableFacts:
     """A table, as the catalog has it.
 
     Attributes:
+        oid: `pg_class.oid`: a table that is made anew has another one.
         schema: its schema.
         name: its name in it.
         kind: `pg_class.relkind`.
@@ -85,6 +86,7 @@ class TableFacts:
         unique: the columns of each index that makes them unique.
     """
 
+    oid: int
     schema: str
     name: str
     kind: str
@@ -134,7 +136,17 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
         return None
     ((oid, *facts),) = found
     ((described,),) = await rows_of(connection, catalog("table"), {"tables": [oid]})
-    return TableFacts(*facts, *json.loads(described))
+    return TableFacts(oid, *facts, *json.loads(described))
+
+
+async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
+    """The oid that a table's name leads to; None if it leads to none.
+
+    Raises:
+        psycopg.Error: the catalog cannot be read.
+    """
+    found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
+    return int(found[0][0]) if found else None
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:

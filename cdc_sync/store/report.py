@@ -61,6 +61,7 @@ class Report(Driver):
     async def captors(self) -> dict[str, tuple[str, int]]:
         """Which of the daemons that share the store captures each watch: host and process id."""
         return {watch: (host, process) for watch, host, process in await self.ask("captors")}
+
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
         rows = await self.ask("known_of", watch=watch)

@@ -223,6 +223,26 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
 
 
+def test_a_schema_that_is_made_anew_has_its_rows_waited_for(vendor: Installation) -> None:
+    """As a restore does: the tables first, and their rows later, whether or not the daemon noticed the time between."""
+    create(vendor, "tenant_1", "a", "b")
+    install(vendor)
+    with vendor.daemon() as daemon:
+        with vendor.ats.transaction():
+            vendor.ats.execute("DROP SCHEMA tenant_1 CASCADE")
+            create(vendor, "tenant_1")
+        install(vendor)
+        reload(daemon)
+        daemon.wait_for_event("The table tenant_1.applications was made anew and has no row yet")
+        daemon.wait_until_not_ready("customers@tenant_1")
+        add(vendor, "tenant_1", "a")
+        add(vendor, "tenant_1", "b", "SEEN")
+        daemon.wait_until_ready()
+        told(daemon, vendor.hellowork, "b", "SEEN")
+        assert statuses(vendor.hellowork, "a") == [[]]
+        assert daemon.stop() == 0
+
+
 def test_a_broken_schema_concerns_its_watch_only(polling: Installation) -> None:
     create(polling, "tenant_1", "a")
     create(polling, "tenant_2", "b")
