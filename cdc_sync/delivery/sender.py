@@ -74,6 +74,9 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
 _LOOKS_EVERY = 5.0
 """Seconds between looks at the outbox where one is woken for what others leave due."""
 
+_MANY_LANES = 100
+"""A look at more lanes takes a while: a tenth of the time at most."""
+
 _Step = Literal["claim", "look", "complete"]
 
 
@@ -158,6 +161,8 @@ class Sender:
         self._look = False
         """Something may be due that no hint says: look at the outbox at the next turn."""
         self._learnt_at = -math.inf
+        self._look_from = -math.inf
+        """Before that, only the look that each `look_every` brings."""
         self._lapsed = False
         """A claim did not hold any more when its call was to begin."""
 
@@ -303,7 +308,8 @@ class Sender:
             await asyncio.sleep(self._store_retry)
             self._lapsed = False
             return
-        await self._wait(min(endpoints.due_in(), self._look_every))
+        wait = min(endpoints.due_in(), self._look_every)
+        await self._wait(min(wait, max(self._look_from - self._monotonic(), 0)) if self._look else wait)
 
     async def _claim_ahead(self) -> None:
         """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
@@ -317,7 +323,8 @@ class Sender:
                 few = await self._claim(wanted, probing) < sum(wanted.values())
                 endpoints.give_back(everything=not self._open)
         look_every = max(self._look_every, _LOOKS_EVERY) if self._outbox.is_woken else self._look_every
-        if few or self._look or self._monotonic() - self._learnt_at >= look_every:
+        now, self._look = self._monotonic(), self._look or few
+        if (self._look and now >= self._look_from) or now - self._learnt_at >= look_every:
             self._look = False
             await self._learn()
             if endpoints.claimable()[0]:
@@ -370,10 +377,13 @@ class Sender:
 
     async def _learn(self) -> None:
         endpoints, writes = self._endpoints, self._writes
-        self._learnt_at = self._monotonic()
+        self._learnt_at = begun = self._monotonic()
         endpoints.look()
         with self._noting("look"):
             healths, lanes = await self._outbox.look()
+        self._look_from = ended = self._monotonic()
+        if len(lanes) > _MANY_LANES:
+            self._look_from += 9 * (ended - begun)
         self._works("look")
         # Between a write of ours and its end the store's health may be from before it; the next look will tell.
         others = self._writes == writes and writes % 2 == 0

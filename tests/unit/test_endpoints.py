@@ -1,5 +1,6 @@
 """Which endpoint an entry belongs to, whose turn it is, and that neither takes longer where there are many."""
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from typing import Any, Self
 
 import pytest
 from support.builders import HOUR, NOW, WATCH
+from support.memory_outbox import MemoryOutbox
 from support.sending import SETTINGS, an_entry
 
-from cdc_sync.core.delivery import Credentials, Health
+from cdc_sync.core.delivery import Credentials, Health, Reply
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.delivery import endpoints as module
 from cdc_sync.delivery.endpoints import Endpoints, fingerprint
+from cdc_sync.delivery.sender import Sender
 
 BASE_URL = "https://api.example"
 ORIGIN = f"{BASE_URL}:443"
@@ -236,3 +239,44 @@ def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(ready: int)
     assert len({begun[1].name for begun in first if begun}) == ready
     assert second is not None
     assert second[1].under_way == 2
+
+
+class ManyLanes(MemoryOutbox):
+    """The outbox of a thousand watches that wait: a look at it takes 0.02 s."""
+
+    looks = 0
+    lanes = 1000
+    moment = 1000.0
+
+    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
+        self.looks += 1
+        self.moment += 0.02
+        return {}, {(ORIGIN, f"w{number}"): NOW + HOUR for number in range(self.lanes)}
+
+
+class Nobody:
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        raise AssertionError(f"nothing is due: {entry}")
+
+
+@pytest.mark.parametrize(("lanes", "looks"), [(1000, 1), (10, 20)])
+async def test_a_look_at_many_lanes_takes_a_tenth_of_the_time_at_most(lanes: int, looks: int) -> None:
+    outbox = ManyLanes(lambda: NOW)
+    outbox.lanes = lanes
+    sender = Sender(outbox, Nobody(), SETTINGS, lambda _: None, lambda: NOW, monotonic=lambda: outbox.moment)
+    sending = asyncio.create_task(sender.run())
+    await asyncio.sleep(0)
+    begun, before = outbox.moment, outbox.looks
+
+    for _ in range(20):
+        sender.look()
+        await asyncio.sleep(0.001)
+
+    assert outbox.looks - before <= looks
+    assert outbox.looks - before >= min(looks, 5) - 1
+    outbox.moment = begun + 0.5
+    sender.look()
+    await asyncio.sleep(0.001)
+    assert outbox.moment > begun + 0.5, "the look that had to wait"
+    sender.stop()
+    await sending
