@@ -167,8 +167,10 @@ async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, 
 
 
 def _of_database(tell: Tell, name: str, finding: Finding) -> None:
-    """Tell of one database's finding, with its name."""
-    tell(replace(finding, database=name))
+    """Tell of one database's finding, with its name; texts are about the section `database`."""
+    dsn = keys(name)["dsn"]
+    remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
+    tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
 
 
 async def _check_database(
