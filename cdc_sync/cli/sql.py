@@ -34,8 +34,9 @@ sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or 
 
 
 def _watch(name: str | None) -> str | None:
-    if name is not None and not name.isidentifier():
-        raise typer.BadParameter(f"{name!r} cannot be a watch's name")
+    if name == "":
+        raise typer.BadParameter("a watch's name is not empty")
+    decodable(name)
     return name
 
 

@@ -219,7 +219,7 @@ class ChangeLog:
 
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""
-        query = composed(_SQL["older"], watch=self._watch, than=than)
+        query = composed(_SQL["older"], watch=expressions.literal(self._watch), than=than)
         ((has,),) = await self._pool.fetch(query, (), _DOING)
         return bool(has)
 
@@ -227,7 +227,7 @@ class ChangeLog:
 def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> sql.Composed:
     """The statement that reads a batch, beside rows of so many columns."""
     nulls = sql.SQL("NULL, " * width)
-    return composed(_SQL["batch"], nulls=nulls, watch=watch, now=NOW, table_size=table_size)
+    return composed(_SQL["batch"], nulls=nulls, watch=expressions.literal(watch), now=NOW, table_size=table_size)
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:

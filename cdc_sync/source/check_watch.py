@@ -117,8 +117,7 @@ async def check_left_over(connection: Connection, config: Config, tell: Tell) ->
     try:
         async with asking_shortly(connection, "looking for the triggers"):
             objects = await verified(connection, verify(config))
-            others = [each.function for each in objects if each.state == "left over" and each.function]
-            names = {function.removeprefix("record_").partition("$")[0] for function in others}
+            names = {each.watch for each in objects if each.state == "left over" and each.watch}
             worked = {name: await is_worked(connection, name) for name in sorted(names)}
     except SourceError as error:
         tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))

@@ -47,6 +47,11 @@ def name(*parts: str) -> sql.Identifier:
     return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
+def literal(text: str) -> sql.Literal:
+    """A text, quoted, as part of a statement that takes parameters: `%` stands for itself."""
+    return sql.Literal(text.replace("%", "%%"))
+
+
 def column(column_name: str) -> sql.Composed:
     """A column of the watch's table, which every statement calls `t`."""
     return composed("t.{}", name(column_name))

@@ -9,9 +9,10 @@ that is made anew by somebody else has none, and of the functions the body is co
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from psycopg import sql
 
 from cdc_sync.config import Watch
 from cdc_sync.config.models import Related
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
@@ -35,6 +37,13 @@ _OWN_OPERATION = 'TG_OP::pg_catalog."char"'
 _RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
 _UNKEYED_OPERATION = "'T'"
 
+
+_LONGEST_LABEL = 40
+"""Characters: PostgreSQL keeps 63 of `cdc_sync_…$12_truncate`."""
+
+_OWN_LABEL = re.compile("[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*)?")
+
+_HASHED, _DIGITS = "$0x", 14
 
 PARTITIONED_SINCE = 110000
 """The first version (`server_version_num`) with row triggers, and with an index, of a partitioned table as a whole."""
@@ -63,6 +72,16 @@ def _untriggered() -> list[Untriggered]:
     return [Untriggered(kind, *told) for kind, told in read.items()]
 
 
+class _Depends(NamedTuple):
+    """What a recorder's text depends on, beside the names of watch and table; `number` counts related tables."""
+
+    changed: Dependencies
+    key: tuple[str, ...]
+    number: int
+    max_backlog: int
+    wakeup: str
+
+
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """One table's function and triggers.
@@ -74,6 +93,7 @@ class Recorder:
         always: whether the triggers fire for changes that come by replication too.
         body: the function's text between the quotes.
         script: the statements that make all of it.
+        fingerprint: the comment of the function and of each trigger.
     """
 
     watch: str
@@ -82,11 +102,7 @@ class Recorder:
     always: bool
     body: str
     script: str
-
-    @property
-    def fingerprint(self) -> str:
-        """The comment of the function and of each trigger."""
-        return "cdc-sync " + hashlib.sha256(self.script.encode()).hexdigest()[:16]
+    fingerprint: str
 
     @property
     def commented_script(self) -> str:
@@ -110,8 +126,29 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
 
 def functions_of(name: str, watch: Watch) -> list[str]:
     """The names of the functions that record a watch's changes: of its table first, then of each related one."""
-    # No watch's name has a `$`, so no other function or trigger has such a name.
+    # No label ends like this, so no other function or trigger has such a name.
     return [function_of(name), *(f"{function_of(name)}${number}" for number, _ in enumerate(watch.related, start=1))]
+
+
+def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
+    depends = _Depends(changed, of.key, number, watch.capture.max_backlog, watch.capture.wakeup)
+    function, body, script = _texts(name, of.table, depends)
+    template, separator, _ = name.partition(SEPARATOR)
+    digest = _digest(template, of.table.name, depends) if separator else _digest_of(script)
+    # Where the function's name does not tell the watch's, its comment does: `verify` reads it there.
+    fingerprint = f"cdc-sync {digest} {name}" if _HASHED in function else f"cdc-sync {digest}"
+    return Recorder(name, function, of.table, watch.capture.replicated, body, script, fingerprint)
+
+
+@lru_cache
+def _digest(template: str, table: str, depends: _Depends) -> str:
+    """The digest of a template's script, the same for all of its tenants, whose names and schemas differ."""
+    *_, script = _texts(f"{template}{SEPARATOR}tenant", QualifiedName(None, table), depends)
+    return _digest_of(script)
+
+
+def _digest_of(script: str) -> str:
+    return hashlib.sha256(script.encode()).hexdigest()[:16]
 
 
 def tables_of(watch: Watch) -> list[QualifiedName]:
@@ -143,9 +180,23 @@ def only_tables(watch: Watch) -> str:
     )
 
 
+def label_of(watch: str) -> str:
+    """What stands for a watch in the names of its functions, triggers, sequences and settings.
+
+    A name such as `applications`, or `applications@tenant_42` with `$` in the place of `@`, if it has no more than
+    40 characters: none of them needs quotes, in settings neither. Of any other name what may stand there, cut, and a
+    part of its SHA-256, which no name of the first kind looks like: `applications_tenant_a$0x1f0c…`.
+    """
+    if len(watch) <= _LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
+        return watch.replace(SEPARATOR, "$")
+    digest = hashlib.sha256(watch.encode()).hexdigest()[:_DIGITS]
+    readable = re.sub("[^a-z0-9_]+", "_", watch.lower())[: _LONGEST_LABEL - len(_HASHED) - _DIGITS]
+    return f"{readable}{_HASHED}{digest}"
+
+
 def function_of(watch: str) -> str:
     """The name of a watch's function; those of its related tables go on with `$` and a number."""
-    return f"record_{watch}"
+    return f"record_{label_of(watch)}"
 
 
 def trigger_of(function: str, kind: str) -> str:
@@ -155,12 +206,12 @@ def trigger_of(function: str, kind: str) -> str:
 
 def bell_of(watch: str) -> str:
     """The name of a watch's doorbell."""
-    return f"bell_{watch}"
+    return f"bell_{label_of(watch)}"
 
 
 def missed_of(watch: str) -> str:
     """The name of the sequence that counts what was not recorded."""
-    return f"missed_{watch}"
+    return f"missed_{label_of(watch)}"
 
 
 def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> str:
@@ -169,18 +220,21 @@ def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> st
     return sql.SQL(template).format(*parts, **named).as_string()
 
 
-def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
-    table, key = of.table, of.key
-    function = functions_of(name, watch)[number]
+def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str, str]:
+    """The function's name, its text between the quotes, and the statements that make it with its triggers."""
+    changed, key, number, max_backlog, wakeup = depends
+    # No label ends like this, so no other function or trigger has this name.
+    function = f"{function_of(name)}${number}" if number else function_of(name)
     operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
     bell = sql.Identifier(bell_of(name))
-    wakes, parts = watch.capture.wakeup == "notify", sections("parts.sql")
+    wakes, parts = wakeup == "notify", sections("parts.sql")
     body = render(
         template("recorder_body.sql"),
         changed=_changed(changed),
-        max_backlog=sql.Literal(watch.capture.max_backlog),
-        half_of_it=sql.Literal(watch.capture.max_backlog // 2),
-        setting=sql.SQL(name),
+        max_backlog=sql.Literal(max_backlog),
+        half_of_it=sql.Literal(max_backlog // 2),
+        setting=sql.SQL(label_of(name)),
+        functions=sql.SQL(function_of(name).replace("$", "[$]")),
         bell=bell,
         missed=sql.Identifier(missed_of(name)),
         watch=sql.Literal(name),
@@ -196,16 +250,16 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
     )
     script = render(
         template("recorder.sql"),
-        watch_name=sql.SQL(name),
+        # In comments, which a line break would end.
+        watch_name=sql.SQL(visible(name)),
         table=expressions.table(table),
-        # In a comment, which a line break would end.
         shown=sql.SQL(visible(expressions.table(table).as_string())),
         role=sql.SQL(", whose rows change what an application of the watch is" if number else ""),
         function=sql.Identifier(function),
         body=sql.SQL(body),
         **{f"trigger_{kind}": sql.Identifier(trigger_of(function, kind)) for kind in TRIGGERS},
     )
-    return Recorder(name, function, table, watch.capture.replicated, body, script)
+    return function, body, script
 
 
 def _changed(dependencies: Dependencies) -> sql.Composable:

@@ -13,6 +13,7 @@ from psycopg import sql
 from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source.expressions import (
@@ -72,8 +73,8 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
 
 def _install(config: Config, patience: timedelta) -> Iterator[str]:
     watches = noticed(config)
-    backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
-    head = template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")
+    most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
+    head = template("install.sql").replace("{backlog}", ", ".join(most.values()) or "no watch is in notify mode")
     yield head.replace("{patience}", _setting(patience))
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
     functions = composed("IN ({})", literals([*map(function_of, watches)] or [None]))
@@ -90,7 +91,7 @@ def _install(config: Config, patience: timedelta) -> Iterator[str]:
         yield only_tables(watch)
         yield render(
             template("watch.sql"),
-            watch_name=sql.SQL(name),
+            watch_name=sql.SQL(visible(name)),
             bell=sql.Identifier(bell_of(name)),
             missed=sql.Identifier(missed_of(name)),
             function_name=sql.Literal(function_of(name)),
@@ -110,6 +111,12 @@ def _install(config: Config, patience: timedelta) -> Iterator[str]:
     readable = rights.readable(rights.owners(tables), _PARTS["relations"])
     yield render(template("readable.sql"), readable=sql.SQL(readable))
     yield "\nCOMMIT;\n"
+
+
+def _kind(name: str) -> str:
+    """A watch, or all of its template."""
+    template, separator, _ = name.partition(SEPARATOR)
+    return f"{template}{separator}*" if separator else name
 
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
@@ -137,7 +144,7 @@ def absent(watch: str | None = None) -> str:
     """The query of what is there of cdc-sync: of everything, or of what belongs to one watch, configured or not."""
     functions = relations = schema = composed("true")
     if watch is not None:
-        functions = composed("pg_catalog.split_part(p.proname, '$', 1) = {}", function_of(watch))
+        functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
         relations = composed("c.relname IN ({})", literals((bell_of(watch), missed_of(watch))))
         schema = composed("false")
     what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
@@ -193,7 +200,7 @@ def grants(config: Config, role: str) -> str:
     script = render(template("grants.sql").rstrip(), role=sql.Literal(role))
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
-        script += "\n".join(["", "", f"-- Watch {name}", *lines])
+        script += "\n".join(["", "", f"-- Watch {visible(name)}", *lines])
     granted = _block(rights.all_granted(_granted(config.watches, sql.Literal(role).as_string())))
     return f"{script}\n\n-- GRANT only warns of what it leaves out.\n{granted}\n"
 

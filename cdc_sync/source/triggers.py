@@ -37,7 +37,10 @@ _RIGHTS = {
 
 
 class Verified(NamedTuple):
-    """One object and its state, as `sql verify` tells it; `function` is the one that a trigger calls."""
+    """One object and its state, as `sql verify` tells it; `function` is the one that a trigger calls.
+
+    Of what is left over `watch` is the watch for which it was installed.
+    """
 
     watch: str | None
     kind: str

@@ -28,7 +28,7 @@ BEGIN
                       FROM pg_catalog.pg_trigger t
                       JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
                      WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync')
-                       AND pg_catalog.split_part(p.proname, '$', 1) {functions}
+                       AND pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') {functions}
                 ), log (relation) AS (
                     SELECT c.oid FROM pg_catalog.pg_class c
                      WHERE c.oid = pg_catalog.to_regclass('cdc_sync.changes') AND {log_is_altered}

@@ -144,7 +144,7 @@ DECLARE
                           FROM pg_catalog.pg_proc AS f
                           JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace
                          WHERE n.nspname OPERATOR(pg_catalog.=) 'cdc_sync'::pg_catalog.name
-                           AND f.proname OPERATOR(pg_catalog.~) '^record_{setting}([$]|$)');
+                           AND f.proname OPERATOR(pg_catalog.~) '^{functions}([$]|$)');
                     said := pg_catalog.set_config(
                         'cdc_sync.failed_{setting}',
                         (extract(epoch FROM pg_catalog.clock_timestamp())::bigint OPERATOR(pg_catalog.+) 10

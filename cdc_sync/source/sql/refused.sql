@@ -59,7 +59,7 @@ BEGIN
                p.proowner, NULL, pg_catalog.format('DROP FUNCTION %s CASCADE', p.oid::regprocedure)
           FROM pg_catalog.pg_proc p
          WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync')
-           AND pg_catalog.split_part(p.proname, '$', 1) {functions}
+           AND pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') {functions}
            AND NOT pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')
          UNION ALL
         SELECT 7, pg_catalog.format('permission denied for table %I.%I: it belongs to %I', n.nspname, c.relname,

@@ -17,7 +17,7 @@ BEGIN
     -- The functions take their triggers with them, on partitions too.
     FOR found IN
         SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-         WHERE n.nspname = 'cdc_sync' AND pg_catalog.split_part(p.proname, '$', 1) {functions}
+         WHERE n.nspname = 'cdc_sync' AND pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') {functions}
     LOOP
         EXECUTE pg_catalog.format('DROP FUNCTION %s CASCADE', found);
     END LOOP;

@@ -71,7 +71,9 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
        AND pg_catalog.parse_ident(w.relation) IN (t.relation, t.visible_as)
      WHERE w.name IS NOT NULL
     UNION ALL
-    SELECT NULL, 'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
+    SELECT coalesce(pg_catalog.substring(f.fingerprint, '^cdc-sync [0-9a-f]{{16}} (.+)$'),
+                    pg_catalog.replace(pg_catalog.regexp_replace(f.name, '^record_|[$][0-9]+$', '', 'g'), '$', '@')),
+           'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
       FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
     UNION ALL
     SELECT NULL, alien.kind, alien.name, 'cdc_sync.changes', NULL, 'not ours'

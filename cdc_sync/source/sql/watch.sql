@@ -16,7 +16,7 @@ DECLARE
 BEGIN
     FOR found IN
         SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-         WHERE n.nspname = 'cdc_sync' AND pg_catalog.split_part(p.proname, '$', 1) = {function_name}
+         WHERE n.nspname = 'cdc_sync' AND pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {function_name}
     LOOP
         EXECUTE pg_catalog.format('DROP FUNCTION %s CASCADE', found);
     END LOOP;

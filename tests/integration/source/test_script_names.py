@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
+from support.doorbell import Doorbell
 from support.roles import NewRole
 from support.sessions import Ats, rows
 from support.watched import a_config, uninstall_triggers
@@ -19,7 +20,8 @@ from support.watched import a_config, uninstall_triggers
 from cdc_sync.config import Config, ConfigurationError, PlainColumn, parse
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, usable, written
 from cdc_sync.core.visible import UNSAFE
-from cdc_sync.source.connection import connected
+from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.connection import Pool, connected, pooled
 from cdc_sync.source.scripts import absent, for_psql, grants, install, revokes, uninstall, verify
 from cdc_sync.source.survey import survey
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -158,6 +160,69 @@ def test_any_names(ats: Ats, tmp_path: Path, new_role: NewRole, names: list[str]
     else:
         with pytest.raises(ConfigurationError):
             written_down(names)
+
+
+WATCH_NAMES = st.builds("applications@{}".format, st.lists(NAMES, min_size=1, max_size=3).map("".join))
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(names=st.lists(WATCH_NAMES, min_size=2, max_size=3, unique=True))
+@example(names=["applications@tenant_42", "applications@Ten\"ant 'x'", f"applications@{'x' * 87}", "applications@100%"])
+async def test_any_watch(ats: Ats, database: str, names: list[str]) -> None:
+    config = a_config(related=[{"table": "public.stages", "key": []}])
+    config = config.model_copy(update={"watches": dict.fromkeys(names, config.watches["applications"])})
+    ats.execute("CREATE TABLE IF NOT EXISTS public.stages ()")
+    before = snapshot(ats)
+    async with pooled(database) as pool:
+        try:
+            ats.execute(for_psql(install(config)).encode())
+            ats.execute(for_psql(grants(config, ats.info.user)).encode())
+            assert {row[-1] for row in rows(ats, verify(config))} == {"ok"}
+            ats.execute("LISTEN cdc_sync")
+            for name in names:
+                assert await Doorbell(pool, name).arm()
+            ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
+            assert {heard.payload for heard in ats.notifies(timeout=5, stop_after=len(names))} == set(names)
+            assert sorted(name for (name,) in rows(ats, "SELECT watch FROM cdc_sync.changes")) == sorted(names)
+            for name in names:
+                log = ChangeLog(pool, name)
+                changes = await log.read(10)
+                assert changes.number == 1
+                assert await log.has_older("infinity")
+                await log.delete(changes)
+                assert not await log.has_older("infinity")
+                assert await missed(pool, name) == 0
+            fails(ats)
+            for name in names:
+                assert await missed(pool, name) == 1
+            assert {row[0] for row in rows(ats, verify(a_config())) if row[-1] == "left over"} == set(names)
+            for name in names:
+                assert len(rows(ats, absent(name))) == 8
+                uninstall_triggers(ats, name)
+                assert rows(ats, absent(name)) == []
+            uninstall_triggers(ats)
+            assert snapshot(ats) == before
+        finally:
+            ats.rollback()
+            # The triggers' settings too: after a failure they record nothing in this session for seconds.
+            ats.execute("UNLISTEN *; RESET ALL")
+            uninstall_triggers(ats)
+
+
+async def missed(pool: Pool, watch: str) -> int | None:
+    """How many changes of a watch were not recorded."""
+    bell = Doorbell(pool, watch)
+    await bell.worked()
+    return bell.bell.missed
+
+
+def fails(ats: Ats) -> None:
+    """A change that cannot be recorded."""
+    ats.execute("ALTER TABLE cdc_sync.changes ADD CONSTRAINT nothing CHECK (false) NOT VALID")
+    ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a2')")
+    ats.execute("ALTER TABLE cdc_sync.changes DROP CONSTRAINT nothing")
 
 
 @psql

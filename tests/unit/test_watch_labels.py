@@ -1,0 +1,64 @@
+"""What stands for a watch in the names of its objects in the database, whatever it is called."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.watched import a_watch
+
+from cdc_sync.core.identifiers import LONGEST
+from cdc_sync.source.recorders import TRIGGERS, bell_of, label_of, missed_of, recorders, trigger_of
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=100)
+PLAIN = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)
+NAMES = PLAIN | st.builds("{}@{}".format, PLAIN, TEXT) | TEXT
+
+
+@given(PLAIN)
+def test_a_watch_of_no_template_stands_for_itself(name: str) -> None:
+    assert label_of(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("applications@tenant_42", "applications$tenant_42"),
+        ("applications@42", "applications_42$0xae49c396b4b597"),
+        ("applications@Ten\"ant 'x'", "applications_ten_ant_x_$0x26228396260ef3"),
+        (f"applications@{'x' * 87}", "applications_xxxxxxxxxx$0x99ff4c003e6a5a"),
+    ],
+)
+def test_a_tenant_is_known_by_its_name(name: str, label: str) -> None:
+    assert label_of(name) == label
+
+
+@given(NAMES)
+def test_no_name_needs_quotes_or_is_cut(name: str) -> None:
+    several = a_watch(related=[{"table": f"public.t{number}", "key": []} for number in range(1, 12)])
+    functions = [each.function for each in recorders(name, several)]
+    named = [bell_of(name), missed_of(name), *(trigger_of(each, kind) for each in functions for kind in TRIGGERS)]
+    for each in (*named, *functions):
+        assert re.fullmatch(r"[a-z_][a-z0-9_$]*", each)
+        assert len(each) <= LONGEST
+    assert {re.sub(r"\$[0-9]+$", "", each) for each in functions} == {f"record_{label_of(name)}"}
+
+
+@given(st.lists(NAMES, unique=True, min_size=2, max_size=20))
+def test_no_two_watches_share_an_object(names: list[str]) -> None:
+    watch = a_watch(related=[{"table": "public.stages", "key": []}])
+    functions = [each.function for name in names for each in recorders(name, watch)]
+    assert len(set(functions)) == 2 * len(names)
+
+
+def test_one_fingerprint_is_every_tenants() -> None:
+    one, two = (recorders(name, a_watch())[0] for name in ("applications@tenant_1", "applications@tenant_2"))
+    assert one.fingerprint == two.fingerprint
+    assert one.body != two.body
+    (other,) = recorders("applications@tenant_1", a_watch(capture={"max_backlog": "1MB"}))
+    assert other.fingerprint != one.fingerprint
+
+
+def test_a_name_that_the_function_does_not_tell_stands_in_its_comment() -> None:
+    (recorder,) = recorders("applications@Ten", a_watch())
+    assert recorder.fingerprint.endswith(" applications@Ten")
