@@ -3,9 +3,10 @@
 import csv
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,14 +19,18 @@ from cdc_sync.cli.context import DatabaseOption, WatchOption, chosen, decodable,
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
+from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import LONGEST_TEXT
 from cdc_sync.core.status_url import id_in, id_refusal
+from cdc_sync.core.visible import HIDDEN
+from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.side_table import IdTable, Link, told
 from cdc_sync.source.side_table import link as put_in
+from cdc_sync.source.tenants import schemas_of_tenants
 from cdc_sync.source.triggers import verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -64,7 +69,11 @@ StoreOption = Annotated[
 RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
 AnyWatchOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", callback=_watch, help="Only what belongs to this watch, configured or not."),
+    typer.Option(
+        metavar="NAME",
+        callback=_watch,
+        help="Only what belongs to this watch, configured or not; % and * as elsewhere.",
+    ),
 ]
 _FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Else 3s."
 LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
@@ -126,9 +135,52 @@ class Target:
         return self._connection
 
 
+def _selected(target: Target, watch: str | None) -> Config:
+    """The configuration with the watches that a name or a pattern means, or all; tenants are looked for.
+
+    A tenant that is named in full is not: it may not be there yet, or its database out of reach.
+
+    Raises:
+        SourceError: tenants cannot be looked for.
+        typer.BadParameter: no watch is meant.
+    """
+    config = target.config
+    named = {} if watch is None or set("%*") & set(watch) else tenants_named(config, [watch])
+    if any(named.values()):
+        config = expanded(config, named, _hidden)[0]
+    elif config.templates and watch not in config.watches:
+        asking = partial(_tenants, config=config)
+        config, refused = expanded(config, in_database(target.connection(), asking), _hidden)
+        for name, mistake in refused.items():
+            say(f"{name}: {mistake.in_full()}", err=True)
+    watches = {name: config.watches[name] for name in chosen(config, watch)}
+    return config.with_watches(watches, config.templates)
+
+
+async def _tenants(connection: Connection, config: Config) -> dict[str, list[Tenant]]:
+    """The tenants of one database, by template."""
+    database = next(iter(config.databases), "")
+    here = {name: each for name, each in config.templates.items() if database in databases_of(config, each)}
+    several = {name for name, each in here.items() if each.for_each is not None and each.for_each.databases}
+    by_schema = {name: each for name, each in here.items() if each.for_each is not None and each.for_each.schemas}
+    found = {name: [] if name in by_schema else [Tenant(database, None)] for name in here}
+    for name, schema in await schemas_of_tenants(connection, by_schema):
+        found[name].append(Tenant(database if name in several else None, schema))
+    return found
+
+
+def _hidden(_: str) -> str:
+    """What stands for a tenant's credentials, which no script needs."""
+    return HIDDEN
+
+
 @sql.command()
 def install(  # noqa: PLR0917 - typer's options
     context: typer.Context,
+    watch: WatchOption = None,
+    function: Annotated[
+        bool, typer.Option("--function", help="Functions instead, that install what a template's new tenant needs.")
+    ] = False,
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
@@ -138,14 +190,23 @@ def install(  # noqa: PLR0917 - typer's options
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     _refuse_patience(lock_timeout, store=store)
-    target = Target(context, dsn, store=store, database=database)
-    config = target.config
+    if sum((watch is not None, function, store)) > 1:
+        raise typer.BadParameter("only one of --watch, --function and --store")
+    target = Target(context, dsn, store=store, database=database, watch=watch)
+    patience = lock_timeout or scripts.PATIENCE
+    script: str | Iterable[scripts.Part]
     if store:
-        script = store_scripts.install(target.user, store_scripts.owners(tables_beside(config)))
-    elif scripts.noticed(config):
-        script = scripts.install(config, lock_timeout or scripts.PATIENCE)
+        script = store_scripts.install(target.user, store_scripts.owners(tables_beside(target.config)))
+    elif function:
+        script = scripts.functions_for_tenants(target.config, patience)
+        if not script:
+            raise OperationError(text("no_function"))
+    elif scripts.noticed(config := _selected(target, watch)):
+        script = scripts.installation(config, patience)
     else:
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
+        if config.templates and not config.watches:
+            nothing = f"Nothing to install: no tenant was found of {listed(config.templates)}."
         say(nothing if apply else f"-- {nothing}")
         return
     _put_out(script, target.connection, apply=apply, store=store)
@@ -172,10 +233,16 @@ def uninstall(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter(whole, param_hint="--watch")
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
-    where: Callable[[], str] = lambda: str(dsn)  # noqa: E731 - the other one is a method
-    if not everything:
-        where = Target(context, dsn, store=store, database=database, watch=watch).connection
+    target, patience = (
+        None if everything else Target(context, dsn, store=store, database=database, watch=watch),
+        lock_timeout or scripts.PATIENCE,
+    )
+    script: str | Iterable[scripts.Part]
+    if target is not None and watch is not None and set("%*") & set(watch):
+        script = [scripts.Part(name, scripts.uninstall(name, patience)) for name in _selected(target, watch).watches]
+    else:
+        script = store_scripts.uninstall() if store else scripts.uninstall(watch, patience)
+    where = (lambda: str(dsn)) if target is None else target.connection
     _put_out(script, where, apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
@@ -203,17 +270,18 @@ def verify(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
-    if expect == "installed" and watch is not None:
-        raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
     # What is left of cdc-sync is found without a configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
-    query = scripts.absent(watch) if target is None or expect == "absent" else scripts.verify(target.config)
+    config = None if target is None or expect == "absent" else _selected(target, watch)
+    query = scripts.absent(watch) if config is None else scripts.verify(config, is_all=watch is None)
     if not apply:
         put_out(scripts.for_psql(query))
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
-    print_text("verified", seen=seen, expect=expect, watch=watch)
+    # Of many watches what is wrong is shown, and the rest counted.
+    shown = [each for each in seen if each.state != "ok"] if config and len(config.watches) > MOST_LISTED else seen
+    print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
 
@@ -221,6 +289,7 @@ def verify(  # noqa: PLR0917 - typer's options
 @sql.command()
 def grants(  # noqa: PLR0917 - typer's options
     context: typer.Context,
+    watch: WatchOption = None,
     role: RoleOption = None,
     revoke: Annotated[
         bool, typer.Option("--revoke", help="Take back what `grants` gives, so that the role can be dropped.")
@@ -237,7 +306,7 @@ def grants(  # noqa: PLR0917 - typer's options
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
-        script = (scripts.revokes if revoke else scripts.grants)(target.config, user)
+        script = (scripts.revokes if revoke else scripts.grants)(_selected(target, watch), user)
     _put_out(script, target.connection, apply=apply, store=store)
 
 
@@ -262,13 +331,38 @@ def the_one(config: Config, watch: str | None) -> Watch:
     return config.watches[chosen(config, watch)[0]]
 
 
-def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:
+def _put_out(
+    script: str | Iterable[scripts.Part], where: Callable[[], str], *, apply: bool, store: bool = False
+) -> None:
+    parts = [scripts.Part(None, script)] if isinstance(script, str) else script
     if not apply:
-        put_out(scripts.for_psql(script))
+        for part in parts:
+            put_out(scripts.for_psql(part.script))
         return
-    for notice in in_database(where(), partial(_apply, script=script, store=store)):
+    failed: dict[str, str] = {}
+    for notice in in_database(where(), partial(_apply_all, parts=parts, store=store, failed=failed)):
         say(notice, err=True)
+    for watch, reason in islice(failed.items(), MOST_LISTED):
+        say(f"{watch}: {reason}", err=True)
+    if failed:
+        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
     say("done")
+
+
+async def _apply_all(
+    connection: Connection, parts: Iterable[scripts.Part], *, store: bool, failed: dict[str, str]
+) -> list[str]:
+    """Run a script; what one watch's part met with is put into `failed`."""
+    notices: list[str] = []
+    for part in parts:
+        try:
+            notices += await _apply(connection, part.script, store=store)
+        except OperationError as error:
+            if part.watch is None or connection.closed:
+                raise
+            failed[part.watch] = str(error)
+            await connection.execute("ROLLBACK")
+    return notices
 
 
 async def _apply(connection: Connection, script: str, *, store: bool) -> list[str]:
@@ -289,6 +383,8 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
         raise _refused(error, store=store) from error
     except UnicodeEncodeError as error:
         raise unwritable(error) from error
+    finally:
+        connection.remove_notice_handler(hear)
     return notices
 
 

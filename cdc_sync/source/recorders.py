@@ -38,10 +38,10 @@ _RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
 _UNKEYED_OPERATION = "'T'"
 
 
-_LONGEST_LABEL = 40
+LONGEST_LABEL = 40
 """Characters: PostgreSQL keeps 63 of `cdc_sync_…$12_truncate`."""
 
-_OWN_LABEL = re.compile("[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*)?")
+_OWN_LABEL = re.compile(r"[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?)?")
 
 _HASHED, _DIGITS = "$0x", 14
 
@@ -183,14 +183,15 @@ def only_tables(watch: Watch) -> str:
 def label_of(watch: str) -> str:
     """What stands for a watch in the names of its functions, triggers, sequences and settings.
 
-    A name such as `applications`, or `applications@tenant_42` with `$` in the place of `@`, if it has no more than
-    40 characters: none of them needs quotes, in settings neither. Of any other name what may stand there, cut, and a
-    part of its SHA-256, which no name of the first kind looks like: `applications_tenant_a$0x1f0c…`.
+    A name such as `applications`, or `applications@tenant_42` with `$` in the place of `@` (and of the dot in
+    `applications@database.tenant_42`), if it has no more than 40 characters: none of them needs quotes, in settings
+    neither. Of any other name what may stand there, cut, and a part of its SHA-256, which no name of the first kind
+    looks like: `applications_tenant_a$0x1f0c…`.
     """
-    if len(watch) <= _LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
-        return watch.replace(SEPARATOR, "$")
+    if len(watch) <= LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
+        return watch.replace(SEPARATOR, "$").replace(".", "$")
     digest = hashlib.sha256(watch.encode()).hexdigest()[:_DIGITS]
-    readable = re.sub("[^a-z0-9_]+", "_", watch.lower())[: _LONGEST_LABEL - len(_HASHED) - _DIGITS]
+    readable = re.sub("[^a-z0-9_]+", "_", watch.lower())[: LONGEST_LABEL - len(_HASHED) - _DIGITS]
     return f"{readable}{_HASHED}{digest}"
 
 

@@ -7,13 +7,16 @@ nothing is chosen by version. Identifiers and literals are put in with `psycopg.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import count
+from typing import NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
-from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.config.models import OwnHelloWork
+from cdc_sync.config.tenants import SEPARATOR, Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source.expressions import (
@@ -28,10 +31,12 @@ from cdc_sync.source.expressions import (
 )
 from cdc_sync.source.expressions import table as quoted
 from cdc_sync.source.recorders import (
+    LONGEST_LABEL,
     TRIGGERS,
     bell_of,
     function_of,
     functions_of,
+    label_of,
     missed_of,
     only_tables,
     recorders,
@@ -68,19 +73,136 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
         config: the configuration.
         patience: how long the first lock is waited for.
     """
-    return "".join(_install(config, patience))
+    return "".join(part.script for part in installation(config, patience))
 
 
-def _install(config: Config, patience: timedelta) -> Iterator[str]:
+class Part(NamedTuple):
+    """A part of a script that is whole transactions; `watch` is the one that it is about, if there is one alone."""
+
+    watch: str | None
+    script: str
+
+
+def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Part]:
+    """The installation script in parts.
+
+    The watches of the file, and the log, are one transaction. Each tenant's watch is another: no transaction has a
+    thousand tables' locks, and one broken schema is no other tenant's concern.
+    """
     watches = noticed(config)
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
     head = template("install.sql").replace("{backlog}", ", ".join(most.values()) or "no watch is in notify mode")
-    yield head.replace("{patience}", _setting(patience))
+    of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
+    yield Part(None, head.replace("{patience}", _setting(patience)) + _transaction(config, of_file, patience))
+    tenants = {name: watch for name, watch in watches.items() if name not in of_file}
+    if tenants:
+        yield Part(None, f"\n{_PARTS['tenants']}\n")
+    functions: dict[str, TenantFunction | None] = {}
+    for name, watch in tenants.items():
+        kind = name.partition(SEPARATOR)[0]
+        if kind not in functions:
+            functions[kind] = function = tenant_function(config, kind, patience)
+            yield Part(None, "" if function is None else function.create("pg_temp"))
+        function = functions[kind]
+        if function is not None and (schema := function.schema_of(name)) is not None:
+            yield Part(name, f"{function.call('pg_temp', schema)}\n")
+        else:
+            yield Part(name, _transaction(config, {name: watch}, patience))
+
+
+def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str:
+    """The script that installs the log, and for each template a function that installs what a tenant needs.
+
+    It is empty if no template has such a function.
+    """
+    functions = [each for name in config.templates if (each := tenant_function(config, name, patience))]
+    made = "".join(each.create("cdc_sync") for each in functions)
+    return f"{_PARTS['for_new_tenants']}\n{_transaction(config, {}, patience)}{made}" if made else ""
+
+
+class TenantFunction(NamedTuple):
+    """A function of SQL that installs what a template's tenant needs, by the name of its schema.
+
+    Attributes:
+        prefix: what a watch's name has before the schema's.
+        script: what is done, for a schema called `placeholder`.
+        placeholder: a text that is nowhere else in the script.
+        patience: how long the first lock is waited for.
+    """
+
+    prefix: str
+    script: str
+    placeholder: str
+    patience: timedelta
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return f"install_{self.prefix[:-1].replace(SEPARATOR, '$')}"
+
+    def schema_of(self, watch: str) -> str | None:
+        """The schema that a watch is for; None if the function does not take it."""
+        label, schema = label_of(watch), watch.removeprefix(self.prefix)
+        is_taken = watch.startswith(self.prefix) and label.endswith(f"${schema}") and not schema.startswith("cdc_sync")
+        return schema if is_taken else None
+
+    def create(self, schema: str) -> str:
+        """What makes the function in a schema."""
+        quoted = render("$cdc_sync${script}$cdc_sync$", script=sql.SQL(self.script))
+        return render(
+            template("tenant_function.sql"),
+            kind=sql.SQL(self.prefix),
+            schema=sql.SQL(schema),
+            name=sql.Identifier(self.name),
+            patience=sql.SQL(_setting(self.patience)),
+            longest=sql.Literal(LONGEST_LABEL - len(self.prefix)),
+            watch=sql.Literal(self.prefix),
+            script=sql.SQL(quoted),
+            placeholder=sql.Literal(self.placeholder),
+        )
+
+    def call(self, schema: str, tenant: str) -> str:
+        """What installs a tenant by the function in a schema."""
+        return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), sql.Literal(tenant))
+
+
+def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -> TenantFunction | None:
+    """The function that installs what a template's tenant needs; None if its tenants differ by more than a schema."""
+    kind = config.templates.get(name)
+    if kind is None or kind.for_each is None or kind.for_each.schemas is None or not kind.capture.needs.log:
+        return None
+    database = next(iter(config.databases)) if kind.for_each.databases else None
+
+    without_headers = kind.model_copy(update={"hellowork": OwnHelloWork()})
+
+    def script_for(schema: str) -> str:
+        tenant = Tenant(database, schema)
+        watch = watch_for(without_headers, tenant, str)
+        return "".join(_steps(config, {watch_name(name, tenant): watch}, patience))
+
+    for number in count():
+        placeholder, other = f"x{number}", f"y{number}"
+        watch = watch_name(name, Tenant(database, placeholder))
+        if not label_of(watch).endswith(f"${placeholder}"):
+            break  # the template's name is long: each tenant's has a hash
+        if (script := script_for(placeholder)).replace(placeholder, other) == script_for(other):
+            return TenantFunction(watch.removesuffix(placeholder), script, placeholder, patience)
+    return None
+
+
+def _transaction(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> str:
+    begin = _PARTS["begin"].replace("{patience}", _setting(patience))
+    return f"\n{begin}\n{''.join(_steps(config, watches, patience))}\nCOMMIT;\n"
+
+
+def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> Iterator[str]:
+    """What is done for these watches within a transaction: for all of the file, or for one tenant's."""
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
+    sequences = literals([each for name in watches for each in (bell_of(name), missed_of(name))] or [None])
     functions = composed("IN ({})", literals([*map(function_of, watches)] or [None]))
     yield render(
         template("refused.sql"),
-        sequences=literals([each for name in watches for each in (bell_of(name), missed_of(name))] or [None]),
+        sequences=sequences,
         functions=functions,
         watched=_values(2, [(table.schema, table.name) for table in tables]),
     )
@@ -99,18 +221,26 @@ def _install(config: Config, patience: timedelta) -> Iterator[str]:
         yield from (recorder.commented_script for recorder in recorders(name, watch))
     # Take from other roles what only the daemon needs, and look once more at what they may have done with it.
     was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
+    is_tenant, of_all, relations = any(SEPARATOR in name for name in watches), _PARTS["functions"], _PARTS["relations"]
+    if is_tenant:
+        of_all = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') {}", functions).as_string()
+        relations = composed("c.relname IN ('changes', {})", sequences).as_string()
     objects = _ours(
         f"NOT 'schema' = {was_there}",
         f"NOT c.oid::text = {was_there}",
-        "\n                   AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')",
+        f"{of_all}\n                   AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')",
+        relations,
     )
     ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
     daemon = sql.Literal(user_of(config.database.dsn.get_secret_value())).as_string()
-    yield render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)))
+    revoke = sql.SQL(rights.revoke(objects, ourselves, daemon))
+    yield render(template("rights.sql"), revoke=revoke, functions=sql.SQL(of_all))
     yield _only_keeps_rows()
-    readable = rights.readable(rights.owners(tables), _PARTS["relations"])
-    yield render(template("readable.sql"), readable=sql.SQL(readable))
-    yield "\nCOMMIT;\n"
+    readable = [rights.readable(rights.owners(tables), _PARTS["relations"])]
+    if is_tenant:  # the other tables' owners
+        readable.append(rights.readable(_PARTS["owners_of_watched"], relations))
+    for each in readable:
+        yield render(template("readable.sql"), readable=sql.SQL(each))
 
 
 def _kind(name: str) -> str:
@@ -121,7 +251,7 @@ def _kind(name: str) -> str:
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
-    functions, sequences = r"LIKE 'record\_%'", r"~ '^(bell|missed)_'"
+    functions, sequences = "~ '^(record|install)_'", "~ '^(bell|missed)_'"
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
     if watch is not None:
         functions = composed("= {}", function_of(watch)).as_string()
@@ -135,9 +265,12 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     return render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))) + locks + render(tail, **put_in)
 
 
-def verify(config: Config) -> str:
-    """The query that compares what is installed with what `install` would install."""
-    return _verify(noticed(config), r"LIKE 'record\_%'", rights_too=True)
+def verify(config: Config, *, is_all: bool = True) -> str:
+    """The query that compares what is installed with what `install` would install.
+
+    If there are more watches than these, of what belongs to them nothing is said.
+    """
+    return _verify(noticed(config), r"LIKE 'record\_%'", rights_too=True, is_all=is_all)
 
 
 def absent(watch: str | None = None) -> str:
@@ -160,7 +293,7 @@ def verify_watch(name: str, watch: Watch, *, rights_too: bool) -> str:
     return _verify({name: watch}, own, rights_too=rights_too)
 
 
-def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool) -> str:
+def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool, is_all: bool = True) -> str:
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
     functions = [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted]
     triggers = [
@@ -181,7 +314,8 @@ def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool) -
     exposed = unreadable = _PARTS["nothing_exposed"]
     if rights_too:
         owners = rights.owners(table for watch in watches.values() for table in tables_of(watch))
-        exposed = rights.exposed(_ours("false", "false"), _PARTS["installers"])
+        ours = _ours("false", "false", _PARTS["functions"], _PARTS["relations"])
+        exposed = rights.exposed(ours, _PARTS["installers"])
         unreadable = rights.unreadable(owners, _PARTS["relations"])
     return render(
         template("verify.sql"),
@@ -192,6 +326,7 @@ def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool) -
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
         exposed=sql.SQL(exposed),
         unreadable=sql.SQL(unreadable),
+        is_all=sql.Literal(is_all),
     )
 
 
@@ -301,13 +436,14 @@ def _only_keeps_rows() -> str:
     return render(template("only_keeps_rows.sql"), not_ours=sql.SQL(template("not_ours.sql").rstrip()))
 
 
-def _ours(new_schema: str, new_relation: str, of_ours: str = "") -> str:
+def _ours(new_schema: str, new_relation: str, functions: str, relations: str) -> str:
     """The query of what the script creates, as `rights` wants it."""
     return render(
         template("ours.sql").rstrip(),
         new_schema=sql.SQL(new_schema),
         new_relation=sql.SQL(new_relation),
-        of_ours=sql.SQL(of_ours),
+        functions=sql.SQL(functions),
+        relations=sql.SQL(relations),
     )
 
 

@@ -12,7 +12,7 @@ from cdc_sync.source.recorders import TRIGGERS, bell_of, label_of, missed_of, re
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=100)
 PLAIN = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)
-NAMES = PLAIN | st.builds("{}@{}".format, PLAIN, TEXT) | TEXT
+NAMES = PLAIN | st.builds("{}@{}.{}".format, PLAIN, PLAIN, PLAIN) | st.builds("{}@{}".format, PLAIN, TEXT) | TEXT
 
 
 @given(PLAIN)
@@ -24,6 +24,7 @@ def test_a_watch_of_no_template_stands_for_itself(name: str) -> None:
     ("name", "label"),
     [
         ("applications@tenant_42", "applications$tenant_42"),
+        ("applications@north.tenant_42", "applications$north$tenant_42"),
         ("applications@42", "applications_42$0xae49c396b4b597"),
         ("applications@Ten\"ant 'x'", "applications_ten_ant_x_$0x26228396260ef3"),
         (f"applications@{'x' * 87}", "applications_xxxxxxxxxx$0x99ff4c003e6a5a"),

@@ -1,5 +1,6 @@
--- cdc-sync: the triggers of capture.mode notify. One transaction: all of it or nothing. Run it as the owner of the
--- watched tables, again at any time: it replaces what an earlier version or configuration installed.
+-- cdc-sync: the triggers of capture.mode notify. One transaction: all of it or nothing; and one for each tenant of a
+-- template. Run it as the owner of the watched tables, again at any time: it replaces what an earlier version or
+-- configuration installed.
 --
 -- Creates   the schema cdc_sync with the table changes (a log of keys, no other data); per watch the sequences
 --           bell_<watch> (until when somebody wants to be woken) and missed_<watch> (how many changes were not recorded)
@@ -34,7 +35,3 @@
 -- Grows     cdc_sync.changes, while no daemon consumes it, up to max_backlog ({backlog}); then recording stops.
 -- Verify    with what `cdc-sync sql verify` prints: one row per object, and whether it is what this script installs.
 -- Remove    with what `cdc-sync sql uninstall` prints.
-
-BEGIN;
-SET LOCAL lock_timeout = '{patience}';
-SET LOCAL client_min_messages = warning;

@@ -16,7 +16,7 @@
                     SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
                        ) AS acls (acl)
                  WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
-                   AND (c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')
+                   AND {relations}
                  UNION ALL
                 SELECT 'FUNCTION', pg_catalog.format('cdc_sync.%I()', p.proname), p.proowner,
                        nullif(acls.acl, '{{}}'), '{{}}'::text[], false
@@ -32,5 +32,5 @@
                                SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
                                 WHERE t.tgfoid = p.oid AND c.relkind = 'p' AND c.relowner = g.grantee))
                        ) AS acls (acl)
-                 WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
-                   AND p.pronargs = 0 AND p.prosecdef{of_ours}
+                 WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND {functions}
+                   AND p.pronargs = 0 AND p.prosecdef

@@ -87,6 +87,31 @@ $cdc_sync$;
                         OR pg_catalog.current_setting('server_version_num')::int >= 120000
                            AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')
 
+-- name: begin
+BEGIN;
+SET LOCAL lock_timeout = '{patience}';
+SET LOCAL client_min_messages = warning;
+
+-- name: functions
+p.proname LIKE 'record\_%'
+
+-- name: owners_of_watched
+SELECT DISTINCT c.relowner
+          FROM pg_catalog.pg_proc p
+          JOIN pg_catalog.pg_trigger t ON t.tgfoid = p.oid
+          JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
+
+-- name: tenants
+/* The tenants of templates, each in a transaction of its own: their tables are locked for milliseconds, one after the
+   other. If one fails, the others are installed all the same; repair what it says, and run the whole again. */
+
+-- name: for_new_tenants
+/* cdc-sync: functions that install what a new tenant needs, to be called when its tables are there, by the owner of these:
+       SELECT cdc_sync.install_…('its schema');
+   Each does what the script of `cdc-sync sql install --watch` does, with the rights of who calls it. What the daemon's role
+   needs is printed by `cdc-sync sql grants`. Run this script again after an upgrade, or after a change of a template. */
+
 -- name: installers
 SELECT p.proowner FROM pg_catalog.pg_proc p
          WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'

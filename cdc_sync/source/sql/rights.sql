@@ -16,7 +16,7 @@ BEGIN
           FROM pg_catalog.pg_proc p
           JOIN pg_catalog.pg_trigger t ON t.tgfoid = p.oid
           JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%' AND p.pronargs = 0
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND {functions} AND p.pronargs = 0
            AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE') AND c.relkind = 'p'
            AND NOT pg_catalog.has_function_privilege(c.relowner, p.oid, 'EXECUTE')
     LOOP

@@ -72,9 +72,10 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
      WHERE w.name IS NOT NULL
     UNION ALL
     SELECT coalesce(pg_catalog.substring(f.fingerprint, '^cdc-sync [0-9a-f]{{16}} (.+)$'),
-                    pg_catalog.replace(pg_catalog.regexp_replace(f.name, '^record_|[$][0-9]+$', '', 'g'), '$', '@')),
+                    pg_catalog.replace(pg_catalog.regexp_replace(
+                        pg_catalog.regexp_replace(f.name, '^record_|[$][0-9]+$', '', 'g'), '[$]', '@'), '$', '.')),
            'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
-      FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
+      FROM found_function f WHERE {is_all} AND NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
     UNION ALL
     SELECT NULL, alien.kind, alien.name, 'cdc_sync.changes', NULL, 'not ours'
       FROM (

@@ -169,7 +169,15 @@ WATCH_NAMES = st.builds("applications@{}".format, st.lists(NAMES, min_size=1, ma
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(names=st.lists(WATCH_NAMES, min_size=2, max_size=3, unique=True))
-@example(names=["applications@tenant_42", "applications@Ten\"ant 'x'", f"applications@{'x' * 87}", "applications@100%"])
+@example(
+    names=[
+        "applications@tenant_42",
+        "applications@Ten\"ant 'x'",
+        f"applications@{'x' * 87}",
+        "applications@100%",
+        "applications@north.a",
+    ]
+)
 async def test_any_watch(ats: Ats, database: str, names: list[str]) -> None:
     config = a_config(related=[{"table": "public.stages", "key": []}])
     config = config.model_copy(update={"watches": dict.fromkeys(names, config.watches["applications"])})
