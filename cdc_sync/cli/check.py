@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from psycopg import sql
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cdc_sync.cli.console import console, print_table
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, with_tenants
@@ -24,6 +25,7 @@ from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
+from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.discovery import discover
@@ -63,18 +65,14 @@ _NOTHING = {
 def check(
     context: typer.Context,
     as_json: JsonOption = False,
+    watch: WatchOption = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Show the status's labels too: reads that column of every row.")
     ] = False,
 ) -> None:
     """Check every precondition, with the remedy for each that fails. Safe while the daemon runs; changes nothing."""
-    findings: list[Finding] = []
-
-    def tell(finding: Finding) -> None:
-        findings.append(finding)
-        if not as_json:
-            _show(finding)
-
+    report = _Report(shows=not as_json)
+    tell = report.tell
     try:
         config = configured(context)
     except ConfigurationError as error:
@@ -85,17 +83,61 @@ def check(
     for warning in suspicious(config, context.obj):
         tell(_configuration("warning", warning))
     config = asyncio.run(_find_tenants(config, tell))
-    counted = asyncio.run(_check(config, tell, labels=labels))
-    states = [finding.state for finding in findings]
+    with report.about(chosen(config, watch)) as names:
+        counted = asyncio.run(_check(config, tell, names, labels=labels))
     if as_json:
-        print_json(list(map(_facts, findings)))
+        print_json(list(map(_facts, report.findings)))
     else:
         if counted:
             show_labels(counted)
-        failed, warned = states.count("failed"), states.count("warning")
-        console.print(f"{len(states)} checks: {failed} failed, {warned} warning(s)")
-    if "failed" in states:
+        console.print(report.summary())
+    if any(finding.state == "failed" for finding in report.findings):
         raise typer.Exit(1)
+
+
+class _Report:
+    """Takes the findings and shows them one by one; of many watches those alone that are not ok.
+
+    Attributes:
+        findings: all of them.
+    """
+
+    def __init__(self, *, shows: bool) -> None:
+        self.findings: list[Finding] = []
+        self._shows = shows
+        self._many: Collection[str] = ()
+        self._begun: set[str] = set()
+        self._advance: Callable[[], object] = list
+
+    @contextmanager
+    def about(self, names: list[str]) -> Iterator[list[str]]:
+        """Findings are about these watches; how many have some stands on a terminal, if they are many."""
+        self._many = frozenset(names) if len(names) > MOST_LISTED else ()
+        if not (self._many and self._shows and console.is_terminal):
+            yield names
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            self._advance = partial(progress.advance, progress.add_task("watches", total=len(names)))
+            yield names
+
+    def tell(self, finding: Finding) -> None:
+        """Take one."""
+        self.findings.append(finding)
+        is_one_of_many = finding.watch in self._many
+        if finding.watch is not None and is_one_of_many and finding.watch not in self._begun:
+            self._begun.add(finding.watch)
+            self._advance()
+        if self._shows and (finding.state != "ok" or not is_one_of_many):
+            _show(finding)
+
+    def summary(self) -> str:
+        """The numbers."""
+        states = Counter(finding.state for finding in self.findings)
+        total = f"{len(self.findings)} checks: {states['failed']} failed, {states['warning']} warning(s)"
+        sick = {finding.watch for finding in self.findings if finding.watch in self._many and finding.state != "ok"}
+        well = f"; all is well with {len(self._many) - len(sick):,} of {len(self._many):,} watches"
+        return total + (well if self._many else "")
 
 
 async def _find_tenants(config: Config, tell: Tell) -> Config:
@@ -141,7 +183,7 @@ def _show(finding: Finding) -> None:
         say(f"         → {line}")
 
 
-async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, Any]]:
+async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
     """Tell of everything; returns the labels, if they are wanted."""
     counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
     # Beforehand, since to connect is to log in.
@@ -153,7 +195,7 @@ async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, 
     bound = await check_store(config, tell)
     for name in config.all_databases:
         telling = partial(_of_database, tell, name) if several else tell
-        counted += await _check_database(config, name, telling, None if name else bound, labels=labels)
+        counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
     with suppress(StoreError):  # what is wrong with the store is among the findings
         async with opened_beside(config, read_only=True) as store:
             for condition in await store.conditions():
@@ -174,19 +216,19 @@ def _of_database(tell: Tell, name: str, finding: Finding) -> None:
 
 
 async def _check_database(
-    whole: Config, name: str, tell: Tell, bound: str | None, *, labels: bool
+    whole: Config, name: str, tell: Tell, bound: str | None, only: Collection[str], *, labels: bool
 ) -> list[dict[str, Any]]:
-    """Tell of a database and its watches; returns the labels, if they are wanted.
+    """Tell of a database and some of its watches; returns the labels, if they are wanted.
 
     `bound` is what the store remembers of the section `database`, which has no name.
     """
     config, counted = whole.of_database(name), list[dict[str, Any]]()
     dsn, positions = config.database.dsn.get_secret_value(), await stored_positions(config, POSITION)
-    found = await check_database(config, wall_clock, tell, positions, sessions_at_server(whole, name))
+    found = await check_database(config, wall_clock, tell, positions, sessions_at_server(whole, name), only=only)
     if found is None:
         return counted
     await _check_identity(config, name, found, tell, bound)
-    for watch in config.watches if labels else ():
+    for watch in filter(only.__contains__, config.watches) if labels else ():
         try:
             own = await labels_of(dsn, config, [watch])
         except SourceError as error:

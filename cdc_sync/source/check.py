@@ -8,14 +8,16 @@ First who answers: version, role, clock, connections, and whether each session i
 (`check_watch`). What is found has its texts in `findings.yaml`.
 """
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 
 import psycopg
 
-from cdc_sync.config import Config
+from cdc_sync.config import Config, Watch
+from cdc_sync.config.models import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
@@ -27,6 +29,7 @@ from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.scripts import noticed
 from cdc_sync.source.session import primary_session
+from cdc_sync.source.triggers import Triggers, all_triggers
 
 _OLDEST, _NEWEST = 10, 18
 _ROUNDS = 5
@@ -44,6 +47,8 @@ async def check_database(
     tell: Tell,
     read: Mapping[str, str] | None = None,
     sessions: Sessions | None = None,
+    *,
+    only: Collection[str] | None = None,
 ) -> str | None:
     """Tell of everything about a database of the ATS.
 
@@ -53,6 +58,7 @@ async def check_database(
         tell: takes each finding.
         read: the replica position that the store has, by watch.
         sessions: what the daemon takes of the server; None if that is for this database alone.
+        only: the watches that are looked at; all if it is None.
 
     Returns the database's identity; None if it cannot be reached.
     """
@@ -88,9 +94,10 @@ async def check_database(
                 tell(finding)
             if (notified := await _notify(connection, other, config, facts)) is not None:
                 tell(notified)
-            for name, watch in config.watches.items():
-                await check_watch(connection, name, watch, tell)
-            await check_left_over(connection, config, tell)
+            triggers = await _triggers(connection, config)
+            watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
+            await _check_watches([connection, other], config.database, watches, triggers, tell)
+            await check_left_over(connection, config, triggers, tell)
             return facts.identity
     except SourceError as error:
         remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
@@ -99,6 +106,41 @@ async def check_database(
             remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
         tell(Finding("connection", "failed", error.message, remedy))
         return None
+
+
+async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
+    """All watches' triggers, or why they cannot be looked up."""
+    try:
+        async with asking_shortly(connection, "looking for the triggers"):
+            return await all_triggers(connection, config)
+    except SourceError as error:
+        return error
+
+
+async def _check_watches(
+    connections: Sequence[Connection],
+    database: Database,
+    watches: Mapping[str, Watch],
+    triggers: Triggers | SourceError,
+    tell: Tell,
+) -> None:
+    """Tell of each watch, several at a time, on `database.pool` connections at the most; these are two of them."""
+    waiting = iter(watches.items())
+
+    async def work(connection: Connection) -> None:
+        for name, watch in waiting:
+            findings: list[Finding] = []
+            await check_watch(connection, name, watch, triggers, findings.append)
+            for finding in findings:
+                tell(finding)
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        several = list(connections[: database.pool])
+        with suppress(SourceError):  # no more are to be had
+            while len(several) < min(database.pool, len(watches)):
+                several.append(await stack.enter_async_context(connected(database.dsn.get_secret_value())))
+        for connection in several:
+            tasks.create_task(work(connection))
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:

@@ -30,11 +30,11 @@ from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_fac
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
-from cdc_sync.source.scripts import granting, missing_grants, verify, verify_watch
-from cdc_sync.source.session import is_worked
+from cdc_sync.source.scripts import granting, missing_grants
+from cdc_sync.source.session import worked
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.source.survey import survey
-from cdc_sync.source.triggers import problems, verified
+from cdc_sync.source.triggers import Triggers
 
 _FINDINGS = "findings.yaml"
 
@@ -68,8 +68,10 @@ Raises:
 """
 
 
-async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tell) -> None:
-    """Tell of a watch, one precondition after the other."""
+async def check_watch(
+    connection: Connection, name: str, watch: Watch, triggers: Triggers | SourceError, tell: Tell
+) -> None:
+    """Tell of a watch, one precondition after the other; its triggers, or why they are not known, are given."""
     one = _Watch(connection, name, watch)
     zone = watch.timezone.rpartition("/")[2]
     known = {"table": watch.table, "zone": _like(zone), "similar": _like(watch.table.name)}
@@ -106,26 +108,26 @@ async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tel
             await holds("watermark-index", explaining, partial(one.watermark_index, watermark))
     # With other columns than the watch's they would be taken for edited ones.
     if watch.capture.needs.log and complete:
-        await holds("triggers", "looking for the triggers", one.triggers)
+        await holds("triggers", "looking for the triggers", partial(one.triggers, triggers))
 
 
-async def check_left_over(connection: Connection, config: Config, tell: Tell) -> None:
+async def check_left_over(connection: Connection, config: Config, triggers: Triggers | SourceError, tell: Tell) -> None:
     """Tell of triggers of watches that this configuration does not have in notify mode.
 
     They may be another installation's; if they are nobody's, they go on filling the log.
     """
     try:
+        if isinstance(triggers, SourceError):
+            raise triggers
         async with asking_shortly(connection, "looking for the triggers"):
-            objects = await verified(connection, verify(config))
-            names = {each.watch for each in objects if each.state == "left over" and each.watch}
-            worked = {name: await is_worked(connection, name) for name in sorted(names)}
+            at_work = await worked(connection, triggers.left_over) if triggers.left_over else ()
     except SourceError as error:
         tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
         return
-    if not worked:
+    if not triggers.left_over:
         tell(found("left-over/none"))
-    for name, is_at_work in worked.items():
-        what = "polled" if name in config.watches else "worked" if is_at_work else "resting"
+    for name in triggers.left_over:
+        what = "polled" if name in config.watches else "worked" if name in at_work else "resting"
         tell(found(f"left-over/{what}", of=name))
 
 
@@ -380,12 +382,13 @@ class _Watch:
             return composed(each, table=table.as_string(), columns=columns).as_string()
         return composed("CREATE INDEX{} ON {} ({});", sql.SQL(_how(facts)), table, on).as_string()
 
-    async def triggers(self) -> Finding:
+    async def triggers(self, found: Triggers | SourceError) -> Finding:
         never = untriggered(self.facts.kind, self._version)
         if never is not None:
             return self._found("triggers/never-fire", never.remedy, table=self.facts.qualified, reason=never.reason)
-        objects = await verified(self._connection, verify_watch(self._name, self._watch, rights_too=True))
-        wrong = await problems(self._connection, self._watch, objects)
+        if isinstance(found, SourceError):
+            raise found
+        objects, wrong = found.of(self._name), found.problems(self._name, self._watch)
         if not wrong:
             return self._found("triggers/fire")
         remedy, enable = None, f"ENABLE {'ALWAYS ' if self._watch.capture.replicated else ''}TRIGGER"

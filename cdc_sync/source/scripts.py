@@ -270,7 +270,10 @@ def verify(config: Config, *, is_all: bool = True) -> str:
 
     If there are more watches than these, of what belongs to them nothing is said.
     """
-    return _verify(noticed(config), r"LIKE 'record\_%'", rights_too=True, is_all=is_all)
+    watches = noticed(config)
+    own = [function for name, watch in watches.items() for function in functions_of(name, watch)]
+    of_functions = r"LIKE 'record\_%'" if is_all else composed("IN ({})", literals(own or [None])).as_string()
+    return _verify(watches, of_functions, rights_too=True)
 
 
 def absent(watch: str | None = None) -> str:
@@ -287,13 +290,13 @@ def absent(watch: str | None = None) -> str:
 def verify_watch(name: str, watch: Watch, *, rights_too: bool) -> str:
     """The query for this watch alone, which does not look at the functions of others.
 
-    Without `rights_too` it looks at nobody's rights, which for hundreds of watches takes as long as all the rest.
+    Without `rights_too` it looks at nobody's rights, which takes as long as all the rest.
     """
     own = composed("IN ({})", literals(functions_of(name, watch))).as_string()
     return _verify({name: watch}, own, rights_too=rights_too)
 
 
-def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool, is_all: bool = True) -> str:
+def _verify(watches: Mapping[str, Watch], of_functions: str, *, rights_too: bool) -> str:
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
     functions = [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted]
     triggers = [
@@ -326,7 +329,6 @@ def _verify(watches: dict[str, Watch], of_functions: str, *, rights_too: bool, i
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
         exposed=sql.SQL(exposed),
         unreadable=sql.SQL(unreadable),
-        is_all=sql.Literal(is_all),
     )
 
 

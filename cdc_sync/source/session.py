@@ -18,7 +18,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -27,7 +27,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from cdc_sync.core.visible import visible
-from cdc_sync.source.connection import Connection, asking, connected
+from cdc_sync.source.connection import Connection, asking, connected, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import sections
 
@@ -367,13 +367,14 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     return source_error("lock-foreign", watch=watch, who=who, end=end)
 
 
-async def is_worked(connection: Connection, watch: str) -> bool:
-    """Whether somebody holds the watch's lock on this database: a daemon, wherever it runs and whatever it is called.
+async def worked(connection: Connection, watches: Collection[str]) -> set[str]:
+    """The watches whose lock on this database somebody holds: a daemon, wherever it runs and whatever it is called.
 
     Raises:
         psycopg.Error: the server cannot be asked.
     """
-    return await _row(connection, "holders", {"number": _lock_number(watch)}) is not None
+    held = {number for (number,) in await rows_of(connection, _SQL["held"])}
+    return {watch for watch in watches if _lock_number(watch) in held}
 
 
 def _lock_number(watch: str) -> int:

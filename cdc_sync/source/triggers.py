@@ -13,17 +13,19 @@
   transactions have ended that were writing when it was read (`changelog.all_ended`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync.config import Watch
+from cdc_sync.config import Config, Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.recorders import bell_of, function_of, tables_of
-from cdc_sync.source.scripts import verify_watch
+from cdc_sync.source.scripts import noticed, verify, verify_watch
 
 _SQL = sections("changelog.sql")
 
@@ -99,11 +101,58 @@ async def problems(connection: Connection, watch: Watch, found: Sequence[Verifie
     Raises:
         SourceError: the catalog cannot be read.
     """
-    own = list(map(str, tables_of(watch)))
-    async with asking(f"looking for what the triggers of {watch.table} do not see"):
-        unseen = await rows_of(connection, catalog("unseen"), {"table": str(watch.table), "own": own})
-    told = [_unseen(why, table, watch) for why, table in unseen if why == "heir" or not watch.capture.replicated]
-    return [*_problems([each for each in found if each.state != "left over"]), *told]
+    unseen = await _unseen_tables(connection, {"": watch})
+    return list(_problems(watch, found, unseen[""]))
+
+
+@dataclass(frozen=True, slots=True)
+class Triggers:
+    """What there is for all watches, looked up at once.
+
+    Attributes:
+        objects: what was `verified`, by watch; of no watch alone is what all need, and what other roles may do.
+        left_over: the watches that are not these, for which something was installed.
+    """
+
+    objects: Mapping[str | None, Sequence[Verified]]
+    unseen: Mapping[str, Sequence[tuple[str, str]]]
+    left_over: Sequence[str]
+
+    def of(self, name: str) -> list[Verified]:
+        """What concerns a watch."""
+        return [*self.objects.get(name, ()), *self.objects.get(None, ())]
+
+    def problems(self, name: str, watch: Watch) -> list[str]:
+        """What is wrong for a watch, in words."""
+        return list(_problems(watch, self.of(name), self.unseen.get(name, ())))
+
+
+async def all_triggers(connection: Connection, config: Config) -> Triggers:
+    """Look for what all watches need, by two statements, however many there are.
+
+    Raises:
+        SourceError: the catalog cannot be read.
+    """
+    objects: dict[str | None, list[Verified]] = defaultdict(list)
+    left_over: set[str] = set()
+    for each in await verified(connection, verify(config)):
+        if each.state != "left over":
+            objects[each.watch].append(each)
+        elif each.watch is not None:
+            left_over.add(each.watch)
+    return Triggers(objects, await _unseen_tables(connection, noticed(config)), sorted(left_over))
+
+
+async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -> Mapping[str, list[tuple[str, str]]]:
+    """The tables for whose rows triggers do not fire, with the reason before each, by watch."""
+    own = [(name, str(table), table == watch.table) for name, watch in watches.items() for table in tables_of(watch)]
+    unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    names, tables, roots = zip(*own, strict=True) if own else ((), (), ())
+    about = {"watches": list(names), "tables": list(tables), "roots": list(roots)}
+    async with asking("looking for what the triggers do not see"):
+        for name, why, table in await rows_of(connection, catalog("unseen"), about):
+            unseen[name].append((why, table))
+    return unseen
 
 
 async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
@@ -120,7 +169,14 @@ async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
     return bool(was_set), bool(was_taken)
 
 
-def _problems(found: Sequence[Verified]) -> Iterator[str]:
+def _problems(watch: Watch, found: Sequence[Verified], unseen: Sequence[tuple[str, str]]) -> Iterator[str]:
+    yield from _problems_of([each for each in found if each.state != "left over"])
+    for why, table in unseen:
+        if why == "heir" or not watch.capture.replicated:
+            yield _unseen(why, table, watch)
+
+
+def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
     for function in dict.fromkeys(each.function for each in found if each.function is not None):
         own = [each for each in found if each.function == function]
         states = {each.state for each in own}

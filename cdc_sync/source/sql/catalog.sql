@@ -226,29 +226,30 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
  WHERE c.relname::text = ANY (%s)
 
 -- name: unseen
--- Tables for whose rows the triggers of a watch's tables do not fire, though they are read with these.
--- As above, not by to_regclass.
-WITH RECURSIVE own (name, relation, kind) AS (
-    SELECT named.name, c.oid, c.relkind
-      FROM pg_catalog.unnest(%(own)s::text[]) AS named (name)
+-- Tables for whose rows the triggers of watches' tables do not fire, though they are read with these. Of each watch its
+-- own table is the root. As above, not by to_regclass.
+WITH RECURSIVE own (watch, name, is_root, relation, kind) AS (
+    SELECT named.watch, named.name, named.is_root, c.oid, c.relkind
+      FROM ROWS FROM (pg_catalog.unnest(%(watches)s::text[]), pg_catalog.unnest(%(tables)s::text[]),
+                      pg_catalog.unnest(%(roots)s::bool[])) AS named (watch, name, is_root)
      CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
       JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN pg_catalog.pg_table_is_visible(c.oid)
                                                      ELSE n.nspname = parsed.parts[1] END
-), tree (name, relation) AS (
-    SELECT own.name, own.relation FROM own
+), tree (watch, name, relation) AS (
+    SELECT own.watch, own.name, own.relation FROM own
     UNION
-    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+    SELECT tree.watch, tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
-SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+SELECT tree.watch, 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
-  JOIN own AS root ON root.name = tree.name AND root.kind = 'r'
+  JOIN own AS root ON root.watch = tree.watch AND root.name = tree.name AND root.is_root AND root.kind = 'r'
   JOIN pg_catalog.pg_class c ON c.oid = tree.relation
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE tree.name = %(table)s AND NOT EXISTS (SELECT FROM own WHERE own.relation = c.oid)
+ WHERE NOT EXISTS (SELECT FROM own WHERE own.watch = tree.watch AND own.relation = c.oid)
  UNION ALL
-SELECT DISTINCT 'subscribed', tree.name
+SELECT DISTINCT tree.watch, 'subscribed', tree.name
   FROM tree
   JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
- ORDER BY 1, 2
+ ORDER BY 1, 2, 3

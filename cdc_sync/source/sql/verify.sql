@@ -75,7 +75,7 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
                     pg_catalog.replace(pg_catalog.regexp_replace(
                         pg_catalog.regexp_replace(f.name, '^record_|[$][0-9]+$', '', 'g'), '[$]', '@'), '$', '.')),
            'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
-      FROM found_function f WHERE {is_all} AND NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
+      FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
     UNION ALL
     SELECT NULL, alien.kind, alien.name, 'cdc_sync.changes', NULL, 'not ours'
       FROM (

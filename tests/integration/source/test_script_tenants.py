@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from typer.testing import CliRunner, Result
 from cdc_sync.cli import app
 from cdc_sync.config import Config, parse
 from cdc_sync.config.tenants import Tenant, expanded
+from cdc_sync.core.findings import Finding
+from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import functions_for_tenants, grants, installation, uninstall, verify
+from cdc_sync.wall_clock import wall_clock
 
 ODD = "Ten\"ant 'x'; %s"
 PLAIN = ("tenant_1", "tenant_2", "user")
@@ -206,3 +210,45 @@ def test_psql_goes_on_after_a_broken_schema(vendor: Ats, database: str) -> None:
     )
     assert done.stderr
     assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+
+
+class TestCheck:
+    async def findings(self, config: Config, only: list[str] | None = None) -> list[Finding]:
+        found: list[Finding] = []
+        await check_database(config, wall_clock, found.append, only=only)
+        return found
+
+    async def test_each_tenants_triggers_are_looked_at(self, vendor: Ats, database: str) -> None:
+        tenants = [f"tenant_{number}" for number in range(12)]
+        for tenant in tenants[3:] + tenants[:1]:
+            create(vendor, tenant)
+        config = configured(database, tenants)
+        install(vendor, config)
+        vendor.execute("ALTER TABLE tenant_7.applications DISABLE TRIGGER cdc_sync_customers$tenant_7_row")
+        vendor.execute("CREATE TABLE tenant_8.more () INHERITS (tenant_8.applications)")
+
+        findings = await self.findings(config)
+
+        states = {finding.watch: finding.state for finding in findings if finding.check == "triggers"}
+        assert states == dict.fromkeys(config.watches, "ok") | {
+            "customers@tenant_7": "failed", "customers@tenant_8": "failed",
+        }  # fmt: skip
+        of_watches = [finding.watch for finding in findings if finding.watch is not None]
+        assert len(list(groupby(of_watches))) == len(tenants), "what is found of a watch is told together"
+
+    async def test_others_than_the_wanted_ones_are_not_taken_for_left_over(self, vendor: Ats, database: str) -> None:
+        config = configured(database)
+        install(vendor, config)
+
+        findings = await self.findings(config, ["customers@user"])
+
+        assert {finding.watch for finding in findings} == {None, "customers@user"}
+        assert [finding.state for finding in findings if finding.check == "left-over"] == ["ok"]
+
+    async def test_what_is_left_over_is_named_as_it_was_configured(self, vendor: Ats, database: str) -> None:
+        install(vendor, configured())
+
+        findings = await self.findings(configured(database, PLAIN))
+
+        (left,) = [finding for finding in findings if finding.check == "left-over"]
+        assert f"customers@{ODD}" in left.message

@@ -1,0 +1,22 @@
+"""What `cdc-sync check` shows, of a few watches and of many."""
+
+import pytest
+
+from cdc_sync.cli.check import _Report
+from cdc_sync.core.findings import Finding
+
+
+@pytest.mark.parametrize(("number", "shown"), [(3, 3), (50, 0)])
+def test_of_many_watches_what_is_ok_is_counted(number: int, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"applications@tenant_{each}" for each in range(number)]
+    report = _Report(shows=True)
+    with report.about(names):
+        for name in names:
+            report.tell(Finding("columns", "ok", "the columns fit", None, name))
+        report.tell(Finding("triggers", "failed", "no trigger", "install them", names[1]))
+        report.tell(Finding("server", "ok", "the columns fit"))
+    printed = capsys.readouterr().out
+    assert printed.count("the columns fit") == shown + 1
+    assert "applications@tenant_1 triggers: no trigger" in printed
+    assert report.summary().startswith(f"{number + 2} checks: 1 failed, 0 warning(s)")
+    assert ("all is well with 49 of 50 watches" in report.summary()) == (number == 50)
