@@ -94,10 +94,7 @@ class PostgresTransaction:
         self.left_due += len(rows) if name in _LEAVE_DUE else 0
         for first in range(0, len(rows), _AT_ONCE):
             columns = zip(*rows[first : first + _AT_ONCE], strict=True)
-            arrays = {
-                column: [text(value) if kind == "text" and value else value for value in values]
-                for (column, kind), values in zip(statement.columns, columns, strict=True)
-            }
+            arrays = {column: array(values) for (column, _), values in zip(statement.columns, columns, strict=True)}
             await self._connection.execute(statement.text.encode(), arrays)
 
     async def _execute(self, name: str, parameters: dict[str, Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
@@ -108,10 +105,10 @@ class PostgresTransaction:
                     bound[key] = text(value)
                 case [(str(), str(), *_), *_]:
                     bound[f"{key}_first"], bound[f"{key}_second"] = (
-                        [pair[place] for pair in value] for place in (0, 1)
+                        array(pair[place] for pair in value) for place in (0, 1)
                     )
                 case [str(), *_]:
-                    bound[key] = list(map(text, value))
+                    bound[key] = array(value)
                 case _:
                     bound[key] = value
         return await self._connection.execute(_STATEMENTS[name].text.encode(), bound)
@@ -120,6 +117,18 @@ class PostgresTransaction:
 def text(value: str) -> str:
     """A text as PostgreSQL can hold it: without U+0000, which a reply's body can have."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def array(values: Iterable[str | float | None]) -> str:
+    """An array as PostgreSQL reads it. psycopg escapes JSON in it by a template in Python: 100 µs for each text."""
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(value: str | float | None) -> str:
+    if isinstance(value, str):
+        escaped = text(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return "NULL" if value is None else str(value)
 
 
 class PostgresStore(Store):
