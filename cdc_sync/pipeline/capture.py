@@ -106,7 +106,8 @@ class Capture(ABC):
         """
 
     async def _watch_tables(self) -> None:
-        looked_at = self._setup, self.server
+        # What failed while the baseline was made is tried again, and fails again if it still does.
+        self.watched.error, looked_at = None, (self._setup, self.server)
         while True:
             await self.watched.has_changed()
             await self.look_at_tables()

@@ -359,6 +359,7 @@ class Bells:
         found, unfenced = {watch: answer for watch, *answer in rows}, list[tuple[Bell, int]]()
         for bell, wanted in zip(bells, wishes, strict=True):
             before, until, missed = found[bell.watch]
+            bell.error = None
             if missed != bell.missed:
                 bell.missed = missed
                 bell.counted.set()

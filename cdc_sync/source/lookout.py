@@ -102,6 +102,7 @@ class Watched:
         next_look: when the next one is, by the lookout's clock.
         doubts: whether it is to look closer after each round, changed or not.
         changed: set when there is something to look closer at.
+        error: why it cannot be looked for.
     """
 
     name: str
@@ -115,7 +116,19 @@ class Watched:
     doubts: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_look: float = 0.0
-    _error: Exception | None = None
+    error: Exception | None = None
+
+    @property
+    def falls_asleep(self) -> bool:
+        """Whether it waits for looks that tell whether every change rings by now."""
+        return self.looked is not None and self.bell is not None and self.bell.needs_a_look
+
+    def is_concerned(self, look: Look) -> bool:
+        """Whether a look shows it something before its time: once it sleeps, it is rung for."""
+        bell = self.bell
+        if bell is None or not (self.falls_asleep or bell.refused):
+            return False
+        return bell.refused or self.name in look.watches or (bell.fence is not None and look.oldest > bell.fence)
 
     async def has_changed(self) -> None:
         """Wait until there is something to look closer at.
@@ -126,12 +139,12 @@ class Watched:
         """
         await self.changed.wait()
         self.changed.clear()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def fail(self, error: Exception) -> None:
         """Let the watch know of an error."""
-        self._error = error
+        self.error = error
         self.changed.set()
 
 
@@ -183,7 +196,7 @@ class Lookout:
         """From now on a watch waits to be told of what looks show; of nothing after so many seconds."""
         now = self._clock()
         watched.every, watched.next_look = every, now + every
-        self._expect(now if watched.bell is not None and watched.bell.needs_a_look else now + every)
+        self._expect(now if watched.falls_asleep else now + every)
 
     async def refresh(self, watched: Watched) -> None:
         """Find out the state of a watch now, by one statement with all who ask at the same time.
@@ -246,16 +259,9 @@ class Lookout:
         for one in resting:
             # Whoever has waited for half of his time is told with the others: there is no look for each.
             is_due = now >= one.next_look - one.every / 2
-            if one.looked is not None and (is_due or self._concerns(look, one.bell, one.name)):
+            if one.looked is not None and (is_due or one.is_concerned(look)):
                 one.looked(look)
                 one.next_look = now + one.every
-
-    @staticmethod
-    def _concerns(look: Look, bell: Bell | None, watch: str) -> bool:
-        """Whether a look shows something to a watch that falls asleep; one that sleeps is rung for."""
-        if bell is None or not bell.needs_a_look:
-            return False
-        return watch in look.watches or (bell.fence is not None and look.oldest > bell.fence)
 
     async def renew(self) -> None:
         """Renew the bells' leases, and count what was not recorded.
@@ -283,7 +289,7 @@ class Lookout:
     async def _is_due(self) -> None:
         """Wait until somebody wants a look."""
         await asyncio.sleep(self._pause)
-        while not any(one.bell is not None and one.bell.needs_a_look for one in self._watched.values()):
+        while not any(one.falls_asleep for one in self._watched.values()):
             self._hurry.clear()
             try:
                 async with asyncio.timeout(max(min(self._look_at, self._round_at) - self._clock(), 0)):

@@ -92,8 +92,8 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
     """While the others hang: whoever only looks at the triggers must not end the daemon."""
     async with open_rig(capture={"drain_interval": "10ms"}) as rig:
         pool = rig.intake.sessions.pool
-        taken = [await pool.getconn() for _ in range(POOL_SIZE)]
         pool.timeout = 0.1
+        taken = [await pool.getconn(timeout=30) for _ in range(POOL_SIZE)]
 
         with pytest.raises(SourceError, match="a connection after") as raised:
             await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs(nothing))["tables"]

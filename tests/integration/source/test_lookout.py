@@ -13,7 +13,7 @@ from cdc_sync.source.changelog import Bell, Bells
 from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
-from cdc_sync.source.lookout import Lookout, State, Watched
+from cdc_sync.source.lookout import Look, Lookout, State, Watched
 from cdc_sync.source.recorders import functions_of, tables_of
 
 COLUMNS = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id", "created": "created_at"}
@@ -143,6 +143,18 @@ async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(tenants: Config
     assert [bell.until is not None for bell in bells] == [True, False, True]
     (error,) = (bell.error for bell in bells if bell.error is not None)
     assert 'bell_two" does not exist' in str(error)
+
+
+async def test_a_watch_whose_bell_is_refused_learns_of_it_at_once(tenants: Config, pool: Pool) -> None:
+    one, *_ = watched(tenants)
+    lookout = await lookout_for(pool, [one])
+    looks: list[Look] = []
+    one.bell, one.looked = Bell("one", missed=0, refused=True), looks.append
+
+    lookout.rest(one, 60.0)
+    await lookout.look()
+
+    assert len(looks) == 1
 
 
 async def test_hundreds_of_bells_are_armed_with_few_locks(ats: Ats, pool: Pool) -> None:
