@@ -1,11 +1,12 @@
-"""How much of its lease a daemon believes to have left."""
+"""How much of its lease a daemon believes to have left, and when it looks at the others'."""
 
 from typing import Any
 
 import pytest
 
+from cdc_sync.store.clock import Clock
 from cdc_sync.store.postgres import claims as module
-from cdc_sync.store.postgres.claims import Living
+from cdc_sync.store.postgres.claims import BEAT, Living
 
 
 async def test_a_suspended_machine_has_used_up_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +24,26 @@ async def test_a_suspended_machine_has_used_up_its_lease(monkeypatch: pytest.Mon
     up += 60_000
 
     assert not living.holds
+
+
+@pytest.mark.parametrize(
+    ("overdue", "beat"),
+    [
+        ([], BEAT),
+        ([(7, "soon", False, 0.5)], 0.5),
+        ([(7, "a moment ago", False, 0.0), (8, "soon", False, 1.5)], 1.5),
+        ([(7, "a moment ago", False, 0.0)], BEAT),
+    ],
+)
+async def test_a_lease_is_looked_at_when_it_lapses(overdue: list[tuple[Any, ...]], beat: float) -> None:
+    """And not up to a beat later: what its daemon had waits for it."""
+    answers = iter([overdue, None])
+
+    async def run(work: Any) -> Any:
+        return next(answers)
+
+    living = Living(run, longest_call=10.0)
+
+    await living.bury_dead(Clock(0))
+
+    assert living.beat == pytest.approx(beat, abs=0.1)
