@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from cdc_sync import __version__
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.failures import StoreError
@@ -102,6 +103,7 @@ class Intake:
             watch.capture.drain_interval.total_seconds(),
         )
         self.seen = self.watched.state
+        self._is_of_tenant = SEPARATOR in parts.name
         self.suspected = asyncio.Event()
         self.requests = 0
         self.skipped: dict[Key, str] = {}
@@ -136,13 +138,13 @@ class Intake:
         await self._recognise_table(positions.get(TABLE))
 
     async def _recognise_table(self, before: str | None) -> None:
-        """Remember which table it is. One that was made anew has no rows for as long as they are being loaded.
+        """Remember which table a tenant has: schemas come back, and have no rows for as long as they are being loaded.
 
         Raises:
-            SourceError: it has none yet; all that is known of it would be taken for deleted.
+            SourceError: it is another table, and has none yet; all that is known would be taken for deleted.
         """
         facts = self.reader.mapping.facts
-        if before == str(facts.oid):
+        if before == str(facts.oid) or not self._is_of_tenant:
             return
         is_known = before is not None and await self.store.knows_any(self.rules.watch)
         if is_known and not (await self.reader.page(None, 1)).rows:
@@ -150,11 +152,13 @@ class Intake:
         await self.place({TABLE: str(facts.oid)})
 
     async def _look_whether_replaced(self) -> None:
-        """Look whether the rows that were not found were looked for in the table that the watch began with.
+        """Look whether a tenant's rows that were not found were looked for in the table that the watch began with.
 
         Raises:
             SourceError: another one has its name; the watch begins anew, with a look at that.
         """
+        if not self._is_of_tenant:
+            return
         facts, table = self.reader.mapping.facts, self.parts.watch.table
         if await self.sessions.pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != facts.oid:
             raise source_error("table-replaced", table=facts.qualified)

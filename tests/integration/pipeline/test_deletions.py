@@ -95,31 +95,6 @@ class TestHard:
             (entry,) = await rig.entries()
             assert before - 1000 <= entry.content.event_date <= after + 1000
 
-    async def test_a_table_that_is_made_anew_has_its_rows_waited_for(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        insert(ats, 2, "a2")
-        anew = (
-            "BEGIN; ALTER TABLE public.applications RENAME TO former;"
-            "CREATE TABLE public.applications (LIKE former INCLUDING ALL);"
-            "GRANT SELECT ON public.applications TO PUBLIC; COMMIT"
-        )
-        async with open_rig() as rig:
-            await rig.adopt()
-            delete(ats, 1)
-            await rig.drain.catch_up()
-            uninstall_triggers(ats)
-            ats.execute(anew)
-
-            with pytest.raises(SourceError, match="was replaced"):
-                await rig.pass_grace()
-        with pytest.raises(SourceError, match="was made anew and has no row yet"):
-            async with open_rig():
-                pass
-        ats.execute("INSERT INTO public.applications SELECT * FROM public.former")
-        async with open_rig() as rig:
-            assert await rig.pass_grace() == 1
-            assert await rig.deliver() == [("a1", "deleted", "J1")]
-
     @pytest.mark.parametrize(
         "harm",
         [
