@@ -456,6 +456,7 @@ def _md5(body: str) -> str:
 def _values(width: int, lines: Sequence[tuple[str | None, ...]]) -> sql.Composable:
     """Lines of VALUES; PostgreSQL wants at least one, and the type of each column from the first."""
     values = [
-        [composed("{}::pg_catalog.text", sql.Literal(value)) for value in line] for line in lines or [(None,) * width]
+        ", ".join(f"{sql.Literal(value).as_string()}::pg_catalog.text" for value in line)
+        for line in lines or [(None,) * width]
     ]
-    return sql.SQL(",\n    ").join(composed("({})", line) for line in values)
+    return sql.SQL(",\n    ".join(f"({line})" for line in values))
