@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -19,11 +20,11 @@ from cdc_sync.cli.context import DatabaseOption, WatchOption, chosen, decodable,
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import LONGEST_TEXT
 from cdc_sync.core.status_url import id_in, id_refusal
-from cdc_sync.core.visible import HIDDEN
+from cdc_sync.core.visible import HIDDEN, visible
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
@@ -39,9 +40,9 @@ sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or 
 
 
 def _watch(name: str | None) -> str | None:
-    if name == "":
-        raise typer.BadParameter("a watch's name is not empty")
     decodable(name)
+    if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
+        raise typer.BadParameter(visible(f"{name!r} cannot be a watch's name"))
     return name
 
 

@@ -123,7 +123,8 @@ def test_one_watch_is_seen_to_be_gone_beside_another(notify: Installation) -> No
     assert notify.run("sql", "uninstall", "--watch", "applications", "--apply", "--dsn", notify.dsn).code == 0
     assert gone("applications") == 0
     assert notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn).code == 1  # the log
-    assert notify.run("sql", "verify", "--watch", "applications").code == 2
+    assert notify.run("sql", "verify", "--watch", "applications", "--apply", "--dsn", notify.dsn).code == 1
+    assert notify.run("sql", "verify", "--watch", "another").code == 2
 
 
 def test_the_first_lock_is_waited_for_as_long_as_is_said(notify: Installation) -> None:
