@@ -405,8 +405,9 @@ ALL_ENDPOINTS = ""
 
 
 def is_paused(paused: Collection[str], endpoint: str) -> bool:
-    """Whether an operator has paused sending to an endpoint."""
-    return ALL_ENDPOINTS in paused or endpoint in paused
+    """Whether an operator has paused sending to an endpoint, or to all at its origin."""
+    origin, _, _ = endpoint.partition(" [")
+    return not {ALL_ENDPOINTS, origin, endpoint}.isdisjoint(paused)
 
 
 def with_other_credentials(health: Health) -> Health:

@@ -36,7 +36,7 @@ _EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
 TRIGGERED = "notify, with triggers"
 
 
-@pytest.fixture(params=["poll", pytest.param(TRIGGERED, marks=pytest.mark.xfail(reason="its own names", strict=False))])
+@pytest.fixture(params=["poll", TRIGGERED])
 def vendor(
     tmp_path: Path, database: str, hellowork: HelloWork, request: pytest.FixtureRequest
 ) -> Iterator[Installation]:

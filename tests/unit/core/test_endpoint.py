@@ -284,3 +284,6 @@ def test_an_operator_pauses_sending_to_all_or_to_one() -> None:
     assert is_paused({"https://one.example:443"}, "https://one.example:443")
     assert not is_paused({"https://one.example:443"}, "https://other.example:443")
     assert not is_paused(frozenset(), "https://one.example:443")
+    assert is_paused({"https://one.example:443"}, "https://one.example:443 [a watch]")
+    assert is_paused({"https://one.example:443 [a watch]"}, "https://one.example:443 [a watch]")
+    assert not is_paused({"https://one.example:443 [a watch]"}, "https://one.example:443")
