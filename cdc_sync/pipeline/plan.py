@@ -92,8 +92,7 @@ async def plan(
         if page.last is None:
             break
         after = page.last
-    for first in range(1, last + 1, _WINDOW):
-        unmet = await store.unseen(watch, bytes(preview.marks), first, min(first + _WINDOW - 1, last))
+    async for unmet in store.unseen(watch, bytes(preview.marks), last, _WINDOW):
         before = await store.known(watch, unmet)
         progressed()
         if before:

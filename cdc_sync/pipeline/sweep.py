@@ -353,10 +353,7 @@ class Sweep:
     async def _find_gone(self) -> None:
         """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
         last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
-        for first in range(1, last + 1, self._steps.searched):
-            gone = await self._intake.store.unseen(
-                self._watch, marks, first, min(first + self._steps.searched - 1, last)
-            )
+        async for gone in self._intake.store.unseen(self._watch, marks, last, self._steps.searched):
             self._progressed()
             # In parts, since what is known of each is as large as its row was.
             size = self._intake.reader.at_once(self._steps.read)

@@ -5,7 +5,7 @@ reading an entry and cancelling it the sender may have sent it, and what was sen
 """
 
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -167,15 +167,24 @@ class Capture(Driver):
         ]
         await self.transact(lambda t: t.write("verify", rows))
 
-    async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
-        """The applications, of those numbered `first` to `last`, whose bit in a sweep's bitmap is not set.
+    async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
+        """The watch's applications, of those numbered 1 to `last`, whose bit in a sweep's bitmap is not set, in parts.
 
-        Left out are those of which HelloWork knows, or will be told, that they are gone, and those out of scope.
+        Left out are those of which HelloWork knows, or will be told, that they are gone, and those out of scope. For
+        each part so many records are looked at, at most. It costs as much as the watch has records, not the store.
         """
-        if not (numbers := unmarked(bitmap, first, last)):
-            return []
-        rows = await self.ask("unseen", watch=watch, numbers=numbers)
-        return [application_id for (application_id,) in rows]
+        if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
+            for first in range(1, last + 1, at_once):
+                numbers = unmarked(bitmap, first, min(first + at_once - 1, last))
+                rows = await self.ask("unseen", watch=watch, numbers=numbers) if numbers else ()
+                yield [application_id for (application_id,) in rows]
+            return
+        # Most numbers that are not marked are those of other watches.
+        after, is_over = "", False
+        while not is_over:
+            rows = await self.ask("in_scope_after", watch=watch, after=after, limit=at_once)
+            yield [id_ for id_, number in rows if number <= last and not bitmap[number >> 3] >> (number & 7) & 1]
+            after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def highest_number(self) -> int:
         """The highest record number in use; 0 if there is none."""

@@ -218,7 +218,11 @@ class Bench:
             daemon.stop()
 
     def rest(self, daemon: DaemonProcess) -> None:
-        """Measure the daemon and its server with nothing to do."""
+        """Measure the daemon and its server with nothing to do: after the sweeps of the start."""
+        begun = time.monotonic()
+        while len(daemon.events_named("swept")) < self.shape.tenants and time.monotonic() < begun + PATIENCE:
+            time.sleep(1)
+        say(f"  the first sweeps           {time.monotonic() - begun:.1f} s more")
         time.sleep(min(self.seconds, 30))
         process, most = psutil.Process(daemon.pid), 0
         with psycopg.connect(self.server.dsn, autocommit=True) as ats:

@@ -356,6 +356,14 @@ SELECT step, outcome, count FROM @call_count WHERE step > :after ORDER BY step;
 -- name: repairs
 SELECT watch, cause, count FROM @repair ORDER BY watch, cause;
 
+-- name: in_scope_after
+SELECT s.application_id, s.number
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch = :watch AND s.application_id > :after AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
+ ORDER BY s.application_id
+ LIMIT :limit;
+
 -- name: highest_number
 SELECT coalesce(max(number), 0) FROM @snapshot;
 
