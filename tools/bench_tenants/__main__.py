@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ class Bench:
             self.rest(daemon)
             among_many = self.clicks(2)
             say(f"  memory                     {psutil.Process(daemon.pid).memory_info().rss / 1e6:.0f} MB")
-            quiet, took = self.beside_a_mass_change(daemon)
+            quiet, took = self.beside_a_mass_change()
             say(f"  a neighbour sends {_MASS:,} in  {took:.1f} s; clicks meanwhile {self.described(quiet)}")
             assert not daemon.events_named("fuse")
         alone = self.configure("one", r"tenant\_2", self.shape.names[:1])
@@ -266,24 +267,22 @@ class Bench:
             first.setdefault(call.application_id, call.at)
         return [(first[application_id] - at) / 1e6 for application_id, at in committed.items()]
 
-    def beside_a_mass_change(self, daemon: DaemonProcess) -> tuple[list[float], float]:
+    def beside_a_mass_change(self) -> tuple[list[float], float]:
         """The delays of a quiet tenant's clicks while its neighbour sends 10,000, and the seconds which that took."""
         self.calls.reset(_SLOW_ENDPOINT)
         committed: dict[str, int] = {}
-        with psycopg.connect(self.server.dsn_for(self.shape.names[0]), autocommit=True) as ats:
+        with (
+            psycopg.connect(self.server.dsn_for(self.shape.names[0]), autocommit=True) as ats,
+            ThreadPoolExecutor(1) as pool,
+        ):
             begun = time.monotonic()
             ats.execute("UPDATE tenant_1.applications SET status = 'MASS', updated_at = now()")
-            number = 0
-            while number < _ROWS and (number < 10 or self.pending(daemon)):
-                number += 1
-                committed.update(self.click(ats, 3, number))
+            sent = pool.submit(self.calls.wait, _MASS, PATIENCE)
+            while len(committed) < _ROWS and not sent.done():
+                committed.update(self.click(ats, 3, len(committed) + 1))
                 time.sleep(2 * _BETWEEN_CLICKS)
-        self.calls.wait(_MASS + number, PATIENCE)
+        self.calls.wait(_MASS + len(committed), PATIENCE)
         return self.delays(committed), time.monotonic() - begun
-
-    def pending(self, daemon: DaemonProcess) -> int:
-        """How many calls are still to be made."""
-        return sum(watch["pending"] for watch in daemon.report()["watches"])
 
     def described(self, delays: list[float]) -> str:
         """Median and 99th percentile."""
