@@ -208,7 +208,7 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def turn(self) -> float | None:
         """Read a batch and see to the bell; returns the seconds until the next turn, or None: rest until woken."""
-        self.watched.looked = None
+        has_rested, self.watched.looked = self.watched.looked is not None, None
         if await self.step(keep_pace=True):
             return 0.0
         if (look := self._look) is not None:
@@ -219,7 +219,8 @@ class NotifyCapture(SweepOnlyCapture):
                 return pause(self._searched)
             self.bell.wanted = True
         self.watched.looked = self._looked
-        self.lookout.rest(self.watched, self._rest())
+        if not has_rested:  # whoever has gets the looks that he waits for already
+            self.lookout.rest(self.watched, self._rest())
         return None
 
     def _ring(self) -> None:
@@ -271,6 +272,7 @@ class NotifyCapture(SweepOnlyCapture):
                     now = self._clock()
                     if changes.number and look is not None and self.is_asleep:
                         self._unrung_until = now + _UNRUNG_FOR
+                        self.lookout.rest(self.watched, self._rest())
                     self._pace = count(self._pace, now, changes.number)
                     if self.bell.wanted and self._pace.rate >= BUSY:
                         # Before they are recorded: each costs the ATS a NOTIFY.

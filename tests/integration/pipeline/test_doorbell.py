@@ -230,7 +230,8 @@ class TestWritersThatDoNotRing:
 
             assert doorbell.watched.every == 0.25
             now[0] += 301
-            await doorbell.turn()
+            await asyncio.sleep(0.25)
+            await doorbell.lookout.look()
             assert doorbell.watched.every == 1.0
 
     async def test_those_that_ring_do_not_make_it_poll(self, ats: Ats, open_rig: OpenRig) -> None:
