@@ -25,7 +25,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, cycle, islice
@@ -156,11 +156,6 @@ class Endpoint:
     most: int | None = None
     level: int | None = None
 
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port."""
-        return self.name.partition(" ")[0]
-
     def heed(self, health: Health, *, answered: bool = False) -> None:
         """Take over another health; `answered`: after a reply of an endpoint that works."""
         if health.mode != "healthy":
@@ -179,7 +174,10 @@ class Endpoints:
         clock: when something is due: milliseconds since the epoch.
         monotonic: a clock for the pace: seconds.
         all: the endpoints, by name.
-        coming: how many entries are being claimed of each lane, at most: they have their places in the queues.
+        pending: those of which something is due, now or later, or may be.
+        ready: the entries in the ready queues, the withdrawn ones among them: in whose queue each is.
+        coming: the claims under way: how many entries each takes of each lane, at most. They have their places in the
+            queues.
         withdrawn: ready entries that an apply decides about now: none of them may begin.
         ahead: how many calls are expected to begin within `AHEAD`, of those for which no worker is free now.
         under_way: calls that have begun and not ended.
@@ -193,7 +191,9 @@ class Endpoints:
     clock: Callable[[], int]
     monotonic: Callable[[], float] = time.monotonic
     all: dict[str, Endpoint] = field(default_factory=dict)
-    coming: dict[Lane, int] = field(default_factory=dict)
+    pending: dict[Endpoint, None] = field(default_factory=dict)
+    ready: dict[Whose, Endpoint] = field(default_factory=dict)
+    coming: list[Mapping[Lane, int]] = field(default_factory=list)
     withdrawn: dict[Whose, Offer] = field(default_factory=dict)
     ahead: int = 0
     under_way: int = 0
@@ -202,27 +202,13 @@ class Endpoints:
     until: int = sys.maxsize
     # By watch and origin.
     _lanes: dict[str, dict[str, Endpoint]] = field(default_factory=dict)
-    # Those of which something is due, now or later, or may be.
-    _pending: dict[Endpoint, None] = field(default_factory=dict)
     # Those that have something ready, by how many calls they have under way; who came first is the first.
     _levels: dict[int, dict[Endpoint, None]] = field(default_factory=dict)
-    # In whose queue a ready entry is.
-    _queued: dict[Whose, Endpoint] = field(default_factory=dict)
     # When something may be due, by lane, that a look which has begun may not show.
     _hints: dict[Lane, int] = field(default_factory=dict)
     # Seconds that a call is expected to take.
     _call_takes: float = math.inf
     _has_learnt: bool = False
-
-    @property
-    def ready(self) -> int:
-        """Entries in the ready queues, the withdrawn ones among them."""
-        return len(self._queued)
-
-    @property
-    def expects_more(self) -> bool:
-        """Whether an endpoint has something due, now or later, or may have."""
-        return bool(self._pending)
 
     def headers_of(self, endpoint: Endpoint) -> Mapping[str, str]:
         """The headers of an endpoint's calls."""
@@ -244,6 +230,8 @@ class Endpoints:
                 endpoint.health = with_other_credentials(endpoint.health)
         if not are_same:
             self._sort_anew()
+        if self._has_learnt:
+            self._know_built()
 
     def _sort_anew(self) -> None:
         """Have each lane, and what is ready of it, at the endpoint whose credentials its watch has now."""
@@ -251,17 +239,25 @@ class Endpoints:
         self._lanes.clear()
         for lane in lanes:
             self._endpoint_of(lane)
-        dues = [(lane, due_at) for endpoint in self._pending for lane, due_at in endpoint.due.items()]
-        for endpoint in self._pending:
+        dues = [(lane, due_at) for endpoint in self.pending for lane, due_at in endpoint.due.items()]
+        for endpoint in self.pending:
             endpoint.due.clear()
-        self._pending.clear()
+        self.pending.clear()
         for lane, due_at in dues:
             self._set_due(lane, due_at)
-        for of, endpoint in list(self._queued.items()):
+        for of, endpoint in list(self.ready.items()):
             entry = endpoint.ready[of]
-            if self._endpoint_of(lane_of(entry)) is not endpoint:
+            other = self._endpoint_of(lane_of(entry))
+            if other is not endpoint:
                 self._drop(of)
-                self._queue(of, entry)
+                other.ready[of], self.ready[of] = entry, other
+                self._place(other)
+
+    def _know_built(self) -> None:
+        """A watch that builds its URLs has entries for its base URL, as long as nothing else is known of it."""
+        for watch, base_url in self.settings.built.items():
+            if watch not in self._lanes:
+                self._endpoint_of((endpoint_of(base_url), watch))
 
     def learn(self, healths: Mapping[str, Health], lanes: Mapping[Lane, int], unsaved: Collection[str]) -> list[str]:
         """Take over what the store knows: of health what another daemon that shares the store has written.
@@ -280,12 +276,12 @@ class Endpoints:
         lanes = {**lanes}
         for lane, due_at in self._hints.items():
             lanes[lane] = min(lanes.get(lane, due_at), due_at)
-        for endpoint in list(self._pending):
+        for endpoint in list(self.pending):
             # What is not found any more is claimed, or a failover has lost it.
             for lane in [lane for lane in endpoint.due if lane not in lanes]:
                 del endpoint.due[lane]
             if not endpoint.due:
-                del self._pending[endpoint]
+                del self.pending[endpoint]
         for lane, due_at in lanes.items():
             self._set_due(lane, due_at)
         for name, health in healths.items():
@@ -299,6 +295,7 @@ class Endpoints:
             # What another daemon has met comes back as gently here.
             endpoint.heed(with_other_credentials(health) if others else health)
         self._has_learnt = True
+        self._know_built()
         return news
 
     def hint(self, due_at: int, lane: Lane) -> None:
@@ -317,60 +314,25 @@ class Endpoints:
 
     # Claiming.
 
-    def claimable(self, by_apply_of: str | None = None) -> tuple[dict[Lane, int], frozenset[Lane]]:
+    def claimable(self) -> tuple[dict[Lane, int], frozenset[Lane]]:
         """How many entries to claim of each lane now, and those that get one only to find out whether they work.
 
         Of what is due, as far as is known; and nothing while enough is ready: small claims cost as much as large ones.
-
-        An apply may claim of what it enqueues for its watch: as many as begin at once. None for an endpoint that has
-        others due, which come first, or which are being claimed: the next claim is theirs, and takes what is new with
-        them.
         """
-        free = max(self.settings.concurrency - self.under_way, 0)
-        most = _MOST_AHEAD * self.settings.concurrency + free
-        by_apply = by_apply_of is not None
-        room = (free if by_apply else free + self.ahead) - self.ready - sum(self.coming.values())
-        if room <= 0:
-            return {}, frozenset()
-        enough = not by_apply and self.ready > self.ahead // 2 and self.ready >= free
         now, coming = self.clock(), self._coming()
-        allowed, lanes = dict[Endpoint, int](), dict[Endpoint, list[Lane]]()
-        for endpoint in self._pending if by_apply_of is None else self._endpoints_of(by_apply_of):
-            waiting, due = len(endpoint.ready) + coming[endpoint], self._due_lanes(endpoint, now)
-            if bool(due) == by_apply or (by_apply and waiting):
-                continue
-            number = self._places(endpoint, now, waiting, endpoint.most or most)
-            if number > waiting:
-                allowed[endpoint] = min(number - waiting, room)
-                lanes[endpoint] = due if by_apply_of is None else [(endpoint.origin, by_apply_of)]
-                enough = enough and bool(endpoint.ready)
-        if enough:
-            return {}, frozenset()
-        if len(allowed) > 1:
-            allowed = _dealt(room, allowed, coming)
-        wanted: dict[Lane, int] = {}
-        for endpoint, number in allowed.items():
-            wanted |= Counter(islice(cycle(lanes[endpoint]), number))
-        probes = [lanes[endpoint] for endpoint in allowed if endpoint.health.mode in ("open", "paused")]
-        return wanted, frozenset(chain.from_iterable(probes)) & wanted.keys()
+        due = ((endpoint, lanes) for endpoint in self.pending if (lanes := self._due_lanes(endpoint, now)))
+        return self._dealt(due, self.ahead, now, coming)
 
     def expect(self, wanted: Mapping[Lane, int]) -> None:
         """So many entries are being claimed: these lanes have had their turns."""
-        for lane, number in wanted.items():
-            self.coming[lane] = self.coming.get(lane, 0) + number
+        self.coming.append(wanted)
+        for lane in wanted:
             due = self._endpoint_of(lane).due
             if lane in due:
                 due[lane] = due.pop(lane)
 
-    def came(self, wanted: Mapping[Lane, int]) -> None:
-        """The claim that was expected has come to its end."""
-        for lane, number in wanted.items():
-            self.coming[lane] -= number
-            if not self.coming[lane]:
-                del self.coming[lane]
-
     def put(self, entries: Iterable[Entry]) -> None:
-        """Entries were claimed: each is the last in its endpoint's queue."""
+        """Entries were claimed: each is the last in its endpoint's queue, or in the place of the one that is there."""
         for entry in entries:
             of = entry.watch, entry.application_id
             if of in self.returning:
@@ -379,14 +341,20 @@ class Endpoints:
             if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
-            self._queue(of, entry)
+            endpoint = self._endpoint_of(lane_of(entry))
+            if self.ready.get(of, endpoint) is not endpoint:
+                self._drop(of)
+            endpoint.ready[of] = entry
+            self.ready[of] = endpoint
+            if endpoint.level is None:
+                self._place(endpoint)
 
     # Beginning and ending.
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
         settings, levels = self.settings, self._levels
-        if len(self._queued) <= len(self.withdrawn) or self.under_way >= settings.concurrency:
+        if len(self.ready) <= len(self.withdrawn) or self.under_way >= settings.concurrency:
             return None
         moment, rate, quick = self.monotonic(), settings.rate, not self.paused
         chosen: Endpoint | None = None
@@ -402,7 +370,7 @@ class Endpoints:
             return None
         of = next(filter(lambda of: of not in self.withdrawn, chosen.ready) if self.withdrawn else iter(chosen.ready))
         entry = chosen.ready.pop(of)
-        del self._queued[of]
+        del self.ready[of]
         self.under_way += 1
         chosen.under_way += 1
         chosen.last_start = moment
@@ -427,22 +395,33 @@ class Endpoints:
     def offer(self, watch: str, application_ids: Collection[str], *, claims: bool) -> Offer:
         """Withdraw the entries of these applications that have not begun, but for those of another apply.
 
-        None of them begins until the offer is settled. With `claims`, the apply may claim what begins at once.
+        None of them begins until the offer is settled. With `claims`, the apply may claim of what it enqueues for its
+        watch: as many as begin at once. None for an endpoint that has others due, which come first, or which are being
+        claimed: the next claim is theirs, and takes what is new with them.
         """
         unstarted = frozenset[str]()
-        if self._queued:
-            queued, withdrawn = self._queued, self.withdrawn
+        if self.ready:
+            queued, withdrawn = self.ready, self.withdrawn
             unstarted = frozenset(
                 application_id
                 for application_id in application_ids
                 if (watch, application_id) in queued and (watch, application_id) not in withdrawn
             )
-        wanted, probing = self.claimable(watch) if claims else ({}, frozenset[Lane]())
+        wanted, probing = dict[Lane, int](), frozenset[Lane]()
+        if claims and (of_watch := self._lanes.get(watch)):
+            now, coming = self.clock(), self._coming() if self.coming else Counter[Endpoint]()
+            idle = (
+                (endpoint, [(origin, watch)])
+                for origin, endpoint in of_watch.items()
+                if not (endpoint.ready or coming[endpoint] or (endpoint.due and self._due_lanes(endpoint, now)))
+            )
+            wanted, probing = self._dealt(idle, 0, now, coming)
         if not unstarted and not wanted:
             return NOTHING
         offer = Offer(unstarted, wanted, probing, self.settings.horizon)
         self.withdrawn.update(((watch, application_id), offer) for application_id in unstarted)
-        self.expect(wanted)
+        if wanted:
+            self.coming.append(wanted)
         return offer
 
     def settle(self, watch: str, offer: Offer, touched: Collection[str] | None) -> None:
@@ -450,7 +429,8 @@ class Endpoints:
 
         All of them are given back if it is not known what became of them (`touched` is None).
         """
-        self.came(offer.wanted)
+        if offer.wanted:
+            self.coming.remove(offer.wanted)
         for application_id in offer.unstarted:
             of = (watch, application_id)
             if self.withdrawn.get(of) is not offer:
@@ -468,7 +448,7 @@ class Endpoints:
 
         With `everything`, nothing will begin any more. What is withdrawn stays, as an apply decides about it.
         """
-        if not self._queued:
+        if not self.ready:
             return
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
         now = self.clock()
@@ -490,7 +470,7 @@ class Endpoints:
         """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
         soonest, now, has_pace = math.inf, self.clock(), self.settings.rate is not None
         moment, due_now = self.monotonic() if has_pace else 0.0, min(now, self.until)
-        for endpoint in {*self._pending, *self._ready_ones()} if has_pace else self._pending:
+        for endpoint in {*self.pending, *self._ready_ones()} if has_pace else self.pending:
             pace = endpoint.pace.wait(moment) if has_pace else 0.0
             if pace and self._first(endpoint) is not None and self._may_begin(endpoint, now):
                 soonest = min(soonest, pace)
@@ -507,7 +487,7 @@ class Endpoints:
     def has_due(self) -> bool:
         """Whether time alone lets a further call begin of what is due, sooner or later."""
         now, coming = self.clock(), self._coming()
-        for each in self._pending:
+        for each in self.pending:
             under_way = each.under_way + len(each.ready) + coming[each]
             if self._due_lanes(each, now) and self._admits(each, now, under_way) != "none":
                 return True
@@ -529,34 +509,49 @@ class Endpoints:
             self._lanes.setdefault(watch, {})[origin] = endpoint
         return endpoint
 
-    def _endpoints_of(self, watch: str) -> Iterable[Endpoint]:
-        """Those that a watch has had entries for; before it has, that of its base URL."""
-        base_url = self.settings.built.get(watch)
-        if watch not in self._lanes and base_url is not None and self._has_learnt:  # else its health is not known
-            self._endpoint_of((endpoint_of(base_url), watch))
-        return self._lanes.get(watch, {}).values()
-
     def _set_due(self, lane: Lane, due_at: int) -> None:
         endpoint = self._endpoint_of(lane)
         endpoint.due[lane] = due_at
-        self._pending[endpoint] = None
+        self.pending[endpoint] = None
 
     def _coming(self) -> Counter[Endpoint]:
         """How many entries are being claimed for each endpoint, at most."""
         coming: Counter[Endpoint] = Counter()
-        for lane, number in self.coming.items():
+        for lane, number in chain.from_iterable(claim.items() for claim in self.coming):
             coming[self._endpoint_of(lane)] += number
         return coming
 
-    def _places(self, endpoint: Endpoint, now: int, waiting: int, most: int) -> int:
-        """How many entries may wait for an endpoint where so many do, by its health and its pace; `most` at most."""
-        if self.paused or endpoint.health.mode != "healthy":
-            # Of a probe there is only one, be it under way or on its way.
-            admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
-            most = {"none": 0, "probe": 1}.get(admitted, most)
-        if most and self.settings.rate is not None:
-            return endpoint.pace.within(self.monotonic(), self.settings.rate, AHEAD, most)
-        return most
+    def _dealt(
+        self, lanes: Iterable[tuple[Endpoint, Sequence[Lane]]], ahead: int, now: int, coming: Counter[Endpoint]
+    ) -> tuple[dict[Lane, int], frozenset[Lane]]:
+        """Deal out what free workers take now, and `ahead` more, to some endpoints' lanes; returns as `claimable`."""
+        settings, ready, wanted = self.settings, len(self.ready), dict[Lane, int]()
+        free = max(settings.concurrency - self.under_way, 0)
+        room = free + ahead - ready - coming.total()
+        if room <= 0:
+            return wanted, frozenset()
+        enough = ready > ahead // 2 and ready >= free
+        allowed, turns = dict[Endpoint, int](), dict[Endpoint, Sequence[Lane]]()
+        for endpoint, of_endpoint in lanes:
+            waiting, most = len(endpoint.ready) + coming[endpoint], endpoint.most
+            most = most or _MOST_AHEAD * settings.concurrency + free
+            if self.paused or endpoint.health.mode != "healthy":
+                # Of a probe there is only one, be it under way or on its way.
+                admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
+                most = {"none": 0, "probe": 1}.get(admitted, most)
+            if most and settings.rate is not None:
+                most = endpoint.pace.within(self.monotonic(), settings.rate, AHEAD, most)
+            if most > waiting:
+                allowed[endpoint], turns[endpoint] = min(most - waiting, room), of_endpoint
+                enough = enough and bool(endpoint.ready)
+        if enough:
+            return wanted, frozenset()
+        if len(allowed) > 1:
+            allowed = _one_by_one(room, allowed, coming)
+        for endpoint, number in allowed.items():
+            wanted |= Counter(islice(cycle(turns[endpoint]), number))
+        probes = [turns[endpoint] for endpoint in allowed if endpoint.health.mode in ("open", "paused")]
+        return wanted, frozenset(chain.from_iterable(probes)) & wanted.keys()
 
     def _due_lanes(self, endpoint: Endpoint, now: int) -> list[Lane]:
         """The lanes of which something is due now, in the order of their turns."""
@@ -582,16 +577,6 @@ class Endpoints:
             self._levels.setdefault(level, {})[endpoint] = None
         endpoint.level = level
 
-    def _queue(self, of: Whose, entry: Entry) -> None:
-        """Put a claimed entry at the end of its endpoint's queue; one that is there is replaced."""
-        endpoint = self._endpoint_of(lane_of(entry))
-        if self._queued.get(of, endpoint) is not endpoint:
-            self._drop(of)
-        endpoint.ready[of] = entry
-        self._queued[of] = endpoint
-        if endpoint.level is None:
-            self._place(endpoint)
-
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""
         if self.paused and is_paused(self.paused, endpoint.name):
@@ -616,7 +601,7 @@ class Endpoints:
 
     def _drop(self, of: Whose) -> Entry:
         """Take an entry out of its queue."""
-        endpoint = self._queued.pop(of)
+        endpoint = self.ready.pop(of)
         entry = endpoint.ready.pop(of)
         self._place(endpoint)
         return entry
@@ -627,7 +612,7 @@ def lane_of(entry: Entry) -> Lane:
     return endpoint_of(entry.content.url), entry.watch
 
 
-def _dealt(room: int, allowed: Mapping[Endpoint, int], coming: Mapping[Endpoint, int]) -> dict[Endpoint, int]:
+def _one_by_one(room: int, allowed: Mapping[Endpoint, int], coming: Mapping[Endpoint, int]) -> dict[Endpoint, int]:
     """Deal out so many places to endpoints, each of which may have so many, one by one to whoever has the fewest."""
     dealt: dict[Endpoint, int] = {}
     burdens = [

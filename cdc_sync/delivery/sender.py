@@ -342,7 +342,7 @@ class Sender:
             with self._noting("claim"):
                 entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
         finally:
-            endpoints.came(wanted)
+            endpoints.coming.remove(wanted)
         endpoints.put(entries)
         if entries:  # where nothing was found, nothing was written
             self._works("claim")
@@ -390,7 +390,7 @@ class Sender:
         for name in endpoints.learn(healths, lanes, unsaved=self._changed if others else healths):
             # From an earlier run, or from another daemon: whoever keeps account of what is wrong has not heard of it.
             self._tell(name, endpoints.all[name].health)
-        if not endpoints.expects_more:
+        if not endpoints.pending:
             self._works("claim")  # what could not be claimed is gone
 
     async def _wait(self, seconds: float) -> None:
@@ -403,7 +403,7 @@ class Sender:
 
     def _dispatch(self) -> None:
         """Wake an idle worker for each entry that may begin; it takes one then, if there still is one."""
-        startable = self._endpoints.ready - len(self._endpoints.withdrawn)
+        startable = len(self._endpoints.ready) - len(self._endpoints.withdrawn)
         while startable > 0 and self._idle:
             idle = self._idle.pop()
             if not idle.done():  # it was not cancelled
@@ -420,7 +420,7 @@ class Sender:
             if begun is not None:
                 entry, endpoint = begun
                 self._unfinished.add((entry.watch, entry.application_id))
-                if endpoints.ready <= endpoints.ahead // 2 and endpoints.expects_more:
+                if len(endpoints.ready) <= endpoints.ahead // 2 and endpoints.pending:
                     self._woken.set()
                 await self._deliver(entry, endpoint)
                 asked = False
@@ -431,7 +431,7 @@ class Sender:
             else:
                 # The last one wakes the claimer only if something is left to wait for: a pace, or the end.
                 is_last = not endpoints.under_way and (endpoints.ready or self._once)
-                if not asked and (endpoints.expects_more or is_last):
+                if not asked and (endpoints.pending or is_last):
                     self._woken.set()
                 asked = True
                 idle = asyncio.get_running_loop().create_future()
@@ -563,7 +563,8 @@ class Sender:
             self._newer -= newer
             for lane, due_at in agains:
                 endpoints.hint(due_at, lane)
-            endpoints.hint_of_watches(self._clock(), {watch for watch, _ in newer})
+            if newer:
+                endpoints.hint_of_watches(self._clock(), {watch for watch, _ in newer})
             if "complete" in self._failing:
                 self._works("complete")
                 self._dispatch()

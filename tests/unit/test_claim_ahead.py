@@ -407,9 +407,11 @@ class ClaimAhead(RuleBasedStateMachine):
     def the_window_is_kept(self) -> None:
         if hasattr(self, "sender"):
             endpoints = self.sender._endpoints
-            claimed = endpoints.ready + sum(endpoints.coming.values()) + endpoints.under_way
+            claimed = (
+                len(endpoints.ready) + sum(sum(claim.values()) for claim in endpoints.coming) + endpoints.under_way
+            )
             assert claimed <= 9 * max(self.concurrency, self.reloaded_from)
-            assert endpoints.ready == sum(len(each.ready) for each in endpoints.all.values())
+            assert len(endpoints.ready) == sum(len(each.ready) for each in endpoints.all.values())
             assert (
                 endpoints.under_way
                 == sum(each.under_way for each in endpoints.all.values())

@@ -115,7 +115,7 @@ class TestCredentials:
         assert begun[1].name == f"{ORIGIN} [a]"
         assert not found.all[ORIGIN].due
         assert list(begun[1].due) == [(ORIGIN, "a")]
-        assert found.ready == 1
+        assert len(found.ready) == 1
 
 
 def refused(watch: str) -> Health:
@@ -139,7 +139,7 @@ class TestTurns:
             wanted, _ = found.claimable()
             assert found.claimable()[0] == wanted, "to ask is no turn"
             found.expect(wanted)
-            found.came(wanted)
+            found.coming.remove(wanted)
             turns.update(watch for _, watch in wanted)
 
         assert turns == dict.fromkeys("abcde", 2)
@@ -218,7 +218,7 @@ def test_a_claim_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_
             found.give_back()
             wanted, _ = found.claimable()
             found.expect(wanted)
-            found.came(wanted)
+            found.coming.remove(wanted)
             found.put(entries_of("w0", "a1"))
             assert found.due_in() > 0
             assert found.has_due()
