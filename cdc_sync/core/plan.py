@@ -187,6 +187,7 @@ class BatchPlan:
         results: what was news.
         unresolved: applications of which nothing is written before all their rows have been read, and when each seems
             to have changed.
+        is_empty: whether there is nothing to write.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -206,12 +207,7 @@ class BatchPlan:
     fuse: Fuse | None = None
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        news = self.results or self.moved or self.refreshed or self.out_of_scope
-        return not (news or self.suspicions or self.answered or self.skips or self.positions)
+    is_empty: bool = False
 
     @property
     def touched(self) -> frozenset[str]:
@@ -251,6 +247,8 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
         planner.resolve(resolved)
     if not unresolved:
         plan.positions.update(batch.positions)
+    news = plan.results or plan.moved or plan.refreshed or plan.out_of_scope
+    plan.is_empty = not (news or plan.suspicions or plan.answered or plan.skips or plan.positions)
     if not plan.is_empty:
         plan.positions.update(batch.replica)
     return plan
