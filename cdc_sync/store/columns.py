@@ -57,17 +57,17 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
         keys: rows' keys by their texts, of those that need not be read again.
         unstarted: the call for which its entry is claimed has not begun, and will not before this is decided.
     """
-    number, _, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at, adopted = columns[:10]
+    number, _, row_key, in_scope, *told, acknowledged_at, adopted = columns[:10]
     pending = None
     if columns[10] is not None:
         attempted, claimed_by = columns[14:16]
         is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
         pending = Waiting(_content(*columns[10:14]), is_attempted)
-    key, told = keys.get(row_key) or key_from(row_key), content_from(status, job_id, deleted, metadata)
+    key, snapshot = keys.get(row_key) or key_from(row_key), None if told[0] is None else _content(*told)
     is_acknowledged = acknowledged_at is not None and not adopted
     state, reason, queued_at = columns[-3:]
     why = reason and from_text(reason)
-    return Known(number, key, bool(in_scope), told, pending, is_acknowledged, state, why, queued_at)
+    return Known(number, key, bool(in_scope), snapshot, pending, is_acknowledged, state, why, queued_at)
 
 
 def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
