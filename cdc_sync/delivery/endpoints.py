@@ -237,8 +237,8 @@ class Endpoints:
         """Have each lane, and what is ready of it, at the endpoint whose credentials its watch has now."""
         lanes = [(origin, watch) for watch, of_watch in self._lanes.items() for origin in of_watch]
         self._lanes.clear()
-        for lane in lanes:
-            self._endpoint_of(lane)
+        for origin, watch in lanes:
+            self._endpoint_of(origin, watch)
         dues = [(lane, due_at) for endpoint in self.pending for lane, due_at in endpoint.due.items()]
         for endpoint in self.pending:
             endpoint.due.clear()
@@ -247,7 +247,7 @@ class Endpoints:
             self._set_due(lane, due_at)
         for of, endpoint in list(self.ready.items()):
             entry = endpoint.ready[of]
-            other = self._endpoint_of(lane_of(entry))
+            other = self._endpoint_of(endpoint_of(entry.content.url), entry.watch)
             if other is not endpoint:
                 self._drop(of)
                 other.ready[of], self.ready[of] = entry, other
@@ -257,7 +257,7 @@ class Endpoints:
         """A watch that builds its URLs has entries for its base URL, as long as nothing else is known of it."""
         for watch, base_url in self.settings.built.items():
             if watch not in self._lanes:
-                self._endpoint_of((endpoint_of(base_url), watch))
+                self._endpoint_of(endpoint_of(base_url), watch)
 
     def learn(self, healths: Mapping[str, Health], lanes: Mapping[Lane, int], unsaved: Collection[str]) -> list[str]:
         """Take over what the store knows: of health what another daemon that shares the store has written.
@@ -300,7 +300,7 @@ class Endpoints:
 
     def hint(self, due_at: int, lane: Lane) -> None:
         """Something of a lane may be due then."""
-        self._set_due(lane, min(self._endpoint_of(lane).due.get(lane, due_at), due_at))
+        self._set_due(lane, min(self._endpoint_of(*lane).due.get(lane, due_at), due_at))
         self._hints[lane] = min(self._hints.get(lane, due_at), due_at)
 
     def hint_of_watches(self, due_at: int, watches: Collection[str]) -> None:
@@ -327,7 +327,7 @@ class Endpoints:
         """So many entries are being claimed: these lanes have had their turns."""
         self.coming.append(wanted)
         for lane in wanted:
-            due = self._endpoint_of(lane).due
+            due = self._endpoint_of(*lane).due
             if lane in due:
                 due[lane] = due.pop(lane)
 
@@ -341,7 +341,7 @@ class Endpoints:
             if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
-            endpoint = self._endpoint_of(lane_of(entry))
+            endpoint = self._endpoint_of(endpoint_of(entry.content.url), entry.watch)
             if self.ready.get(of, endpoint) is not endpoint:
                 self._drop(of)
             endpoint.ready[of] = entry
@@ -498,9 +498,8 @@ class Endpoints:
     def _named(self, name: str) -> Endpoint:
         return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
 
-    def _endpoint_of(self, lane: Lane) -> Endpoint:
+    def _endpoint_of(self, origin: str, watch: str) -> Endpoint:
         """The endpoint to which a lane's entries are sent, with the credentials that its watch has now."""
-        origin, watch = lane
         of_watch = self._lanes.get(watch)
         endpoint = None if of_watch is None else of_watch.get(origin)
         if endpoint is None:
@@ -510,7 +509,7 @@ class Endpoints:
         return endpoint
 
     def _set_due(self, lane: Lane, due_at: int) -> None:
-        endpoint = self._endpoint_of(lane)
+        endpoint = self._endpoint_of(*lane)
         endpoint.due[lane] = due_at
         self.pending[endpoint] = None
 
@@ -518,7 +517,7 @@ class Endpoints:
         """How many entries are being claimed for each endpoint, at most."""
         coming: Counter[Endpoint] = Counter()
         for lane, number in chain.from_iterable(claim.items() for claim in self.coming):
-            coming[self._endpoint_of(lane)] += number
+            coming[self._endpoint_of(*lane)] += number
         return coming
 
     def _dealt(

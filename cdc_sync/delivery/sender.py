@@ -543,9 +543,9 @@ class Sender:
             self._ends, self._changed, self._agains = [], {}, []
             self._writes += 1
             try:
-                with self._noting("complete"):
-                    await self._outbox.complete(ends, health)
-            except StoreError:
+                await self._outbox.complete(ends, health)
+            except StoreError as error:
+                self._fails("complete", error)
                 self._ends, self._agains = ends + self._ends, agains + self._agains
                 self._changed = health | self._changed
                 if self._once:
@@ -574,14 +574,18 @@ class Sender:
 
     @contextmanager
     def _noting(self, step: _Step) -> Iterator[None]:
-        """Note if the store fails at a step, and say so if it is the first."""
+        """Note if the store fails at a step."""
         try:
             yield
         except StoreError as error:
-            if not self._failing:
-                self._observe(events.StoreFailed(error.message, code=error.code))
-            self._failing.add(step)
+            self._fails(step, error)
             raise
+
+    def _fails(self, step: _Step, error: StoreError) -> None:
+        """The store fails at a step: say so if it is the first."""
+        if not self._failing:
+            self._observe(events.StoreFailed(error.message, code=error.code))
+        self._failing.add(step)
 
     def _works(self, step: _Step) -> None:
         if step in self._failing:
