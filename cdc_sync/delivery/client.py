@@ -258,7 +258,8 @@ class _Opened:
             await asyncio.sleep(0)  # as above
             raise
         protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None or transport.is_closing():
+        # What came while nothing was asked is no answer to what is asked next.
+        if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
             connection.close()
             raise ConnectionResetError
         return connection, protocol, transport

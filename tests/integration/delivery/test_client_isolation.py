@@ -16,6 +16,9 @@ from cdc_sync.emulator.faults import HugeBody, Status
 
 MIB = 1024 * 1024
 
+ACCEPTED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(client: Client, hellowork: Emulator, status: int) -> None:
@@ -129,3 +132,27 @@ async def test_after_an_answer_that_was_too_long_the_next_call_is_made(client: C
 async def test_an_answer_about_as_long_as_the_limit(client: Client, size: int) -> None:
     async with wire_server(saying(OK + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)) as wire:
         assert await client.call(an_entry(base_url=wire.url)) == (Reply(200, "application/json"), "x" * EXCERPT)
+
+
+async def test_what_came_unasked_on_an_idle_connection_answers_no_call(client: Client) -> None:
+    idle = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        if len(wire.requests) > 1:
+            writer.write(REFUSED)
+            return
+        writer.write(ACCEPTED)
+        await idle.wait()
+        writer.write(ACCEPTED)
+        await asyncio.Event().wait()
+
+    async with wire_server(answer) as wire:
+        entry = an_entry(base_url=wire.url)
+        first, _ = await client.call(entry)
+        idle.set()
+        await asyncio.sleep(0.1)
+        second, _ = await client.call(entry)
+        third, _ = await client.call(entry)
+
+    assert (first.status, second.status, third.status) == (200, None, 400)
+    assert len(wire.requests) == 2
