@@ -198,6 +198,9 @@ class Capture(Driver):
             StoreError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
         batch = replace(batch, shift=self.clock.shift)
+        if rules.watch in self.withheld:
+            # Another of its watches has found its database to be another one.
+            offer = replace(offer, wanted={})
         work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
         if (claims := self.claims) is not None:
             return await _apply_to_shared(self, claims, work, rules.watch, offer)

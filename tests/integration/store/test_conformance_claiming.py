@@ -522,6 +522,16 @@ class TestWithheld:
         store.withheld = ()
         assert [entry.watch for entry in await claim(store)] == ["one"]
 
+    async def test_nor_by_its_own_apply(self, store: Store) -> None:
+        await adopt(store, "a1")
+        store.withheld = {WATCH}
+
+        offer = Offer(wanted={LANE: 1}, horizon=HORIZON)
+        applied = await store.apply(some_rules(), a_batch(an_observation("a1", "hired")), offer)
+
+        assert [result.state for result in applied.results] == ["pending"]
+        assert not applied.claimed
+
     async def test_nor_by_a_probe(self, store: Store) -> None:
         for watch in ("one", "other"):
             await adopt(store, "a1", watch=watch)
