@@ -3,6 +3,9 @@
 A copy of an installation, store included, must not send what waits in it. So at the start nothing is sent of a watch
 before its database was recognised. Later that is in question again when the database turns out to be another one, has
 another section after a reload, or was given another watch.
+
+Nor is anything sent of a watch that had credentials of its own, and was gone when the daemon began: it would be sent
+with those of another customer.
 """
 
 import asyncio
@@ -38,9 +41,12 @@ class Gate:
         self._database_of: dict[str, str] = {}
         self._recognised: set[str] = set()
         self._moved: set[str] = set()
-        """Watches that were captured under another database's name, and were not recognised since."""
+        """Watches that wait for themselves: they were captured under another database's name, and were not recognised
+        since, or nobody has their credentials."""
         self._accepted: dict[str, str] = {}
         """Those that were recognised, with their databases: the store may not have noted it yet."""
+        self._without_credentials: set[str] | None = None
+        """Watches that had credentials of their own, which nobody has now; None before that is known."""
         store.withheld = self._withheld
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
@@ -48,6 +54,8 @@ class Gate:
         noted: dict[str, str] = {}
         with suppress(StoreError):  # whoever works with it says so; a watch whose database has a name waits for itself
             noted = await self._store.captured_from()
+            if self._without_credentials is None:  # those of a watch that goes later are kept
+                self._without_credentials = {*await self._store.credentials()}
         # Also of watches that are no longer configured, if their database is.
         former = {watch: database for watch, database in noted.items() if database in config.all_databases}
         self._database_of = former | {watch: config.database_name(watch) for watch in config.watches}
@@ -64,6 +72,9 @@ class Gate:
             for watch, database in self._database_of.items()
             if database not in {noted.get(watch, ""), self._accepted.get(watch)}
         }
+        if self._without_credentials is not None:
+            self._without_credentials -= config.watches.keys()
+            self._moved |= self._without_credentials
         self._recognised.intersection_update(kept)
         unknown = self._watches.keys() - self._recognised
         self._withheld.clear()

@@ -23,9 +23,9 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -59,7 +59,7 @@ from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
 from cdc_sync.daemon.tenants import TenantLookout
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker
-from cdc_sync.delivery.client import Caller, Client
+from cdc_sync.delivery.client import NO_OWN, Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, ungrouped
@@ -125,16 +125,18 @@ def opened_caller(
     return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
 
 
-def client_settings(config: Config) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
-    """What a `Client` is made with, as configured."""
+def client_settings(
+    config: Config, gone: Mapping[str, Credentials] = NO_OWN
+) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
+    """What a `Client` is made with, as configured; with the credentials of watches that are gone."""
     headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
     timeout = config.hellowork.timeout.total_seconds()
-    return headers, timeout, config.hellowork.concurrency, own_credentials(config)
+    return headers, timeout, config.hellowork.concurrency, {**gone, **own_credentials(config)}
 
 
-def sender_settings(config: Config) -> SenderSettings:
-    """The sender's settings as configured."""
-    headers, *_, own = client_settings(config)
+def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) -> SenderSettings:
+    """The sender's settings as configured; `gone` as of `client_settings`."""
+    headers, *_, own = client_settings(config, gone)
     return SenderSettings(
         concurrency=config.hellowork.concurrency,
         rate=config.hellowork.rate_limit,
@@ -185,8 +187,9 @@ def make_database(config: Config, name: str, store: Store, recognised: Callable[
 
 async def note_credentials(config: Config, store: Store) -> None:
     """Note whose credentials the calls of each watch get, for those who show the endpoints."""
+    owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):  # the parts that work with it report that
-        await store.note_credentials({name: own.owner for name, own in own_credentials(config).items()})
+        await store.note_credentials(owners, config.watches.keys())
 
 
 def make_parts(
@@ -272,6 +275,8 @@ class _Daemon:
     _is_reload_wanted: bool = False
     _looked: tuple[Config, Config] | None = None
     """The configuration that tenants were looked for with, and the same with those that were found."""
+    _gone: dict[str, Credentials] = field(default_factory=dict)
+    """The credentials of watches that are no longer configured, as far as this process has seen them."""
     _stop: str = ""
 
     def __post_init__(self) -> None:
@@ -420,7 +425,6 @@ class _Daemon:
         config = (await self._tenants.look(config, self._config.watches, self._watches.pools)).config
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
-        self._config = config
         await self._take_over(config)
         self._emit(await self._watches.use(config))
         await tell_of_unconfigured(config, self._store, self._emit, self._tenants.refused)
@@ -440,8 +444,7 @@ class _Daemon:
         looked, self._looked = self._looked, None
         if looked is None or looked[0] is not self._config:
             return
-        self._config = looked[1]
-        await self._take_over(self._config)
+        await self._take_over(looked[1])
         changed = await self._watches.use(self._config)
         if changed.begun:
             self._emit(events.TenantsFound(changed.begun))
@@ -450,13 +453,17 @@ class _Daemon:
 
     async def _take_over(self, config: Config) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
+        before, self._config = {**self._gone, **own_credentials(self._config)}, config
         self._store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
         await note_credentials(config, self._store)
+        await follow_pauses(self._sender, self._store)  # the endpoints may have other names
+        # What is pending of a watch that is gone is still sent: with its credentials, nobody else's.
+        self._gone = {of: replace(own, owner=of) for of, own in before.items() if of not in config.watches}
         self._admin.use(config)
-        self._sender.use(sender_settings(config))
+        self._sender.use(sender_settings(config, self._gone))
         # In the same turn of the event loop: whose credentials a call was made with is known by the sender's settings.
         if isinstance(self._caller, Client):
-            await self._caller.use(*client_settings(config))
+            await self._caller.use(*client_settings(config, self._gone))
 
     async def _send(self) -> None:
         """Send, once it is known that a database is the one that the store belongs to."""
@@ -614,8 +621,7 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Obse
         Gate(store, sender.look),
         {name: make_database(config, name, store) for name in config.all_databases},
     )
-    if len(databases) > 1:
-        await gate.use(config, ())
+    await gate.use(config, ())
     lost = 0
     for name in config.watches:
         database = databases[config.database_name(name)]

@@ -22,7 +22,7 @@ from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, in_json
 from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
-from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose
+from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose, locked
 from cdc_sync.store.protocol import CALL_STEP
 
 if TYPE_CHECKING:
@@ -118,11 +118,36 @@ class Delivery(Driver):
             return name in known
         return name.removesuffix(f" [{owner}]") in known and owner in (await self.credentials()).values()
 
-    async def note_credentials(self, owners: Mapping[str, str]) -> None:
-        """Note what `credentials` returns, if it is something else."""
-        if owners != await self.credentials():
-            text = as_json(owners)
-            await self.transact(lambda t: t.run("set_about", name="credentials", value=text))
+    async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
+        """Note what `credentials` returns.
+
+        A watch that had its own, and is no longer among those configured, keeps them for itself until it is forgotten.
+        What an operator has paused stays paused, by the name that the endpoint has now.
+        """
+        before = await self.credentials()
+        if gone := before.keys() - configured:
+            gone &= {name for (name,) in await self.ask("watches")}
+        now = {watch: watch for watch in gone} | {**owners}
+        if now == before:
+            return
+
+        async def work(transaction: Transaction) -> None:
+            paused = await locked(transaction, "paused", "[]")
+            await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
+            await transaction.run("set_about", name="credentials", value=as_json(now))
+
+        await self.transact(work)
+
+
+def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The paused endpoints, and the names that they have now for the watches whose calls were paused."""
+    found = set(paused)
+    for name in paused:
+        if owner := credentials_of(name):
+            origin = name.removesuffix(f" [{owner}]")
+            owners = {now[watch] for watch, of in before.items() if of == owner and watch in now}
+            found |= {endpoint_name(origin, each) for each in owners}
+    return sorted(found)
 
 
 _Row = tuple[Any, ...]

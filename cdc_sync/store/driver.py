@@ -4,6 +4,7 @@ The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this
 thread, from beginning to end without suspending it; the PostgreSQL store awaits its server.
 """
 
+import json
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -49,6 +50,12 @@ async def about(transaction: Transaction, name: str) -> str | None:
     """One of the store's notes about itself."""
     rows = await transaction.rows("about", name=name)
     return str(rows[0][0]) if rows else None
+
+
+async def locked(transaction: Transaction, name: str, empty: str) -> Any:
+    """A note of the store, in JSON, `empty` at first; nobody else changes it before the transaction ends."""
+    await transaction.run("set_about_first", name=name, value=empty)
+    return json.loads((await transaction.rows("lock_about", name=name))[0][0])
 
 
 async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:

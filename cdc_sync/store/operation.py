@@ -23,7 +23,7 @@ from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.columns import as_json, content_from, fuse_from, fuse_text, state_columns
-from cdc_sync.store.driver import Driver, Transaction, Whose, about, watches_of
+from cdc_sync.store.driver import Driver, Transaction, Whose, about, locked, watches_of
 from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
@@ -246,7 +246,7 @@ class Operation(Driver):
 
     async def _set_paused(self, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
         async def work(transaction: Transaction) -> frozenset[str]:
-            paused = change(frozenset(await _locked(transaction, "paused", "[]")))
+            paused = change(frozenset(await locked(transaction, "paused", "[]")))
             await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
             return paused
 
@@ -262,7 +262,7 @@ class Operation(Driver):
         async def work(transaction: Transaction) -> list[PersonActed]:
             if not json.loads(await about(transaction, "actions") or _NO_ACTIONS)["unlogged"]:
                 return []
-            actions = await _locked(transaction, "actions", _NO_ACTIONS)
+            actions = await locked(transaction, "actions", _NO_ACTIONS)
             await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
             return [PersonActed(*each) for each in actions["unlogged"]]
 
@@ -404,12 +404,6 @@ def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
 _NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
-async def _locked(transaction: Transaction, name: str, empty: str) -> Any:
-    """A note of the store, in JSON, `empty` at first; nobody else changes it before the transaction ends."""
-    await transaction.run("set_about_first", name=name, value=empty)
-    return json.loads((await transaction.rows("lock_about", name=name))[0][0])
-
-
 async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
     """Record that a person's action concerned so many, in the act's own transaction.
 
@@ -418,7 +412,7 @@ async def _record(transaction: Transaction, by: PersonActed | None, number: int)
     """
     if by is None or not number:
         return
-    actions, action = await _locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))
+    actions, action = await locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))
     unlogged = [PersonActed(*each) for each in actions["unlogged"]]
     if actions.get("last") != action:
         actions["counts"][by.action] = actions["counts"].get(by.action, 0) + 1

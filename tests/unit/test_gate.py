@@ -16,9 +16,13 @@ class Noted:
     def __init__(self, captured_from: Mapping[str, str]) -> None:
         self.withheld: Collection[str] = ()
         self.noted = dict(captured_from)
+        self.owners: dict[str, str] = {}
 
     async def captured_from(self) -> dict[str, str]:
         return self.noted
+
+    async def credentials(self) -> dict[str, str]:
+        return self.owners
 
 
 def a_gate(captured_from: Mapping[str, str]) -> tuple[Gate, Noted, list[None]]:
@@ -102,3 +106,15 @@ async def test_a_reload_has_those_wait_whose_database_is_another_one_now() -> No
     assert store.withheld == {"applications"}
     gate.recognise("applications")
     assert store.withheld == set()
+
+
+async def test_of_a_watch_that_is_gone_nothing_is_sent_with_credentials_of_others() -> None:
+    gate, store, _ = a_gate({"a": "one", "b": "one", "gone": "one"})
+    store.owners = {"a": "a", "gone": "gone"}
+    await gate.use(several(a="one", b="one"), ())
+    gate.recognise("a")
+    assert store.withheld == {"gone"}
+    await gate.use(several(a="one", b="one", gone="one"), {"one"})
+    assert store.withheld == set(), "it is back"
+    await gate.use(several(b="one"), {"one"})
+    assert store.withheld == set(), "this process has seen their credentials"

@@ -1,11 +1,14 @@
 """A reload: the sender and the client take other credentials over in one turn of the event loop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
-from support.configurations import a_config
+import yaml
+from support.configurations import LEAST, WATCH, a_config
 
 from cdc_sync.admin.server import AdminServer
+from cdc_sync.config import Config
 from cdc_sync.daemon.running import _Daemon
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -13,14 +16,39 @@ from cdc_sync.delivery.sender import Sender
 from cdc_sync.store.store import Store
 
 
+class Used:
+    """What a sender is told."""
+
+    def __init__(self, told: Callable[[SenderSettings], None]) -> None:
+        self.use = told
+
+    def pause(self, _: object) -> None: ...
+
+
+class Others:
+    """The admin server and the store."""
+
+    def use(self, _: object) -> None: ...
+
+    def expect(self, _: object) -> None: ...
+
+    async def note_credentials(self, *_: object) -> None: ...
+
+    async def paused(self) -> frozenset[str]:
+        return frozenset()
+
+
+def a_daemon(config: Config, told: Callable[[SenderSettings], None], client: Client) -> _Daemon:
+    daemon = _Daemon(config, (), print, None, _dry_run=False, _beat_every=10.0)
+    daemon._caller, daemon._sender = client, cast("Sender", Used(told))
+    daemon._admin, daemon._store = cast("AdminServer", Others()), cast("Store", Others())
+    return daemon
+
+
 async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of_the_other() -> None:
     """A refusal counts if it was of the credentials that the sender has: they must be those of the client."""
     turns = dict[str, int]()
     turn = 0
-
-    class TheSender:
-        def use(self, settings: SenderSettings) -> None:
-            turns[settings.headers["X-Api-Key"]] = turn
 
     class TheClient(Client):
         async def use(self, *settings: Any) -> None:
@@ -28,21 +56,36 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
             await super().use(*settings)
             await asyncio.sleep(0)  # until its former connections are closed
 
-    class TheOther:
-        def use(self, _: object) -> None: ...
-
-        def expect(self, _: object) -> None: ...
-
-        async def note_credentials(self, _: object) -> None: ...
+    def told(settings: SenderSettings) -> None:
+        turns[settings.headers["X-Api-Key"]] = turn
 
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
-    daemon = _Daemon(config, (), print, None, _dry_run=False, _beat_every=10.0)
     async with TheClient({}, 1.0, 1) as client:
-        daemon._caller, daemon._sender = client, cast("Sender", TheSender())
-        daemon._admin, daemon._store = cast("AdminServer", TheOther()), cast("Store", TheOther())
-        taking = asyncio.create_task(daemon._take_over(config))
+        taking = asyncio.create_task(a_daemon(config, told, client)._take_over(config))
         while not taking.done():
             turn += 1
             await asyncio.sleep(0)
 
     assert turns["client"] == turns["new"]
+
+
+async def test_what_is_pending_of_a_watch_that_is_gone_is_sent_with_its_own_credentials() -> None:
+    keys = list[dict[str, tuple[str, str]]]()
+
+    def told(settings: SenderSettings) -> None:
+        keys.append({watch: (own.owner, own.headers["X-Api-Key"]) for watch, own in settings.own.items()})
+
+    least = yaml.safe_load(LEAST)["watches"]["applications"]
+    both = {"watches.gone": {**least, "hellowork": {"headers": {"X-Api-Key": "old"}}}}
+    own = {f"{WATCH}.hellowork.headers": {"X-Api-Key": "old"}}
+    others = {f"{WATCH}.hellowork.headers": {"X-Api-Key": "new"}}
+    async with Client({}, 1.0, 1) as client:
+        daemon = a_daemon(a_config({**own, **both}), told, client)
+        for config in (a_config(own), a_config(others), a_config({**both, **others})):
+            await daemon._take_over(config)
+
+    assert keys == [
+        {"gone": ("gone", "old"), "applications": ("applications", "old")},
+        {"gone": ("gone", "old"), "applications": ("applications", "new")},
+        {"gone": ("gone", "old"), "applications": ("applications", "new")},
+    ]

@@ -36,6 +36,7 @@ from support.store_steps import (
 
 from cdc_sync.core.content import request
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Again, Finished, Health
+from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.store.store import Store
 
@@ -484,7 +485,7 @@ class TestEndpoints:
         await settle(store, a1=MINUTE)
         await observe(store, an_observation("q1"), rules=some_rules("quiet"))
         await store.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
-        await store.note_credentials({"quiet": "quiet", "loud": "loud"})
+        await store.note_credentials({"quiet": "quiet", "loud": "loud"}, ())
 
         assert await store.endpoints() == {
             ENDPOINT: (Health(), NOW + MINUTE),
@@ -492,6 +493,27 @@ class TestEndpoints:
         }
         named = (ENDPOINT, f"{ENDPOINT} [quiet]", f"{ENDPOINT} [loud]", f"{ENDPOINT} [no]", f"{STAGING}:443 [loud]")
         assert [await store.has_endpoint(name) for name in named] == [True, True, True, False, False]
+
+    async def test_a_watch_that_is_gone_has_its_own_credentials_until_it_is_forgotten(self, store: Store) -> None:
+        for watch in ("first", "gone"):
+            await adopt(store, "a1", watch=watch)
+        await store.note_credentials({"first": "first", "gone": "first", "unknown": "first"}, {"first", "gone"})
+
+        await store.note_credentials({"first": "first"}, {"first"})
+        assert await store.credentials() == {"first": "first", "gone": "gone"}
+
+        await store.forget("gone", PersonActed(NOW, "forget", "somebody", 1, "gone"))
+        await store.note_credentials({"first": "first"}, {"first"})
+        assert await store.credentials() == {"first": "first"}
+
+    async def test_what_is_paused_stays_so_when_other_watches_have_its_credentials_too(self, store: Store) -> None:
+        await store.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
+        await store.pause(f"{ENDPOINT} [m]")
+        await store.pause(f"{STAGING}:443")
+
+        await store.note_credentials({"a": "a", "m": "a", "n": "a"}, {"a", "m", "n"})
+
+        assert await store.paused() == {f"{ENDPOINT} [a]", f"{ENDPOINT} [m]", f"{STAGING}:443"}
 
     async def test_its_health_outlives_further_entries(self, store: Store) -> None:
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
