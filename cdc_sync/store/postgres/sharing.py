@@ -233,6 +233,8 @@ class Sharing:
         )
         if is_news:
             self._published = daemon, wanted
+        if any(each.number == daemon and {*each.waits_for} != wanted for each in daemons):
+            self._published = None  # another one took this daemon for dead: the next look says it again
         if is_news or self._announce:
             self._announce = False
             await self._notify()

@@ -237,3 +237,22 @@ async def test_a_thousand_watches_wait_by_a_statement_every_few_seconds(
 
     assert second.store._sharing._looks - looks <= 6
     assert second.captures == set()
+
+
+async def test_what_another_one_has_struck_off_is_waited_for_again(
+    join: Join, dba: "psycopg.Connection[tuple[object, ...]]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes a watch whose session is over takes its former daemon for dead, which may have waited on."""
+    monkeypatch.setattr(sharing, "LOOK_EVERY", 0.2)
+    first = await join(WATCHES[0])
+    await shared_out(first, total=1)
+    second = await join(WATCHES[0])
+    await eventually(lambda: waits_for(second) == {WATCHES[0]}, "the second waits", within=SOON)
+
+    dba.execute("UPDATE cdc_sync.daemon SET waits_for = '{}'")
+
+    def waiting() -> bool:
+        rows = dba.execute("SELECT waits_for FROM cdc_sync.daemon ORDER BY id").fetchall()
+        return rows == [([],), (WATCHES[:1],)]
+
+    await eventually(waiting, "it says so again", within=SOON)
