@@ -123,22 +123,26 @@ async def test_the_longest_due_come_first_and_no_more_than_wanted(store: Store) 
 
 
 async def test_each_endpoint_gets_what_it_wants(store: Store) -> None:
-    await observe(store, *(an_observation(one) for one in ("a1", "a2", "a3")))
-    await observe(store, *(an_observation(one, base_url=STAGING) for one in ("s1", "s2", "s3")))
+    for number in (1, 2, 3):
+        await observe(store, an_observation(f"a{number}"), at=NOW + number)
+        await observe(store, an_observation(f"s{number}", base_url=STAGING), at=NOW + number)
+    now = NOW + SECOND
 
-    assert ids(await store.claim(NOW, HORIZON, {("https://elsewhere.example:443", WATCH): 10})) == []
-    claimed = await store.claim(NOW, HORIZON, {LANE: 1, (f"{STAGING}:443", WATCH): 2})
+    assert ids(await store.claim(now, HORIZON, {("https://elsewhere.example:443", WATCH): 10})) == []
+    claimed = await store.claim(now, HORIZON, {LANE: 1, (f"{STAGING}:443", WATCH): 2})
     assert ids(claimed) == ["a1", "s1", "s2"]
-    assert ids(await store.claim(NOW, HORIZON, {LANE: 10})) == ["a2", "a3"]
+    assert ids(await store.claim(now, HORIZON, {LANE: 10})) == ["a2", "a3"]
 
 
 async def test_watches_take_turns_however_long_one_of_them_has_had_entries_due(store: Store) -> None:
-    await observe(store, *(an_observation(f"m{number}") for number in range(9)))
-    await observe(store, an_observation("q1"), an_observation("q2"), rules=some_rules("quiet"), at=NOW + SECOND)
-    wanted = {LANE: 3, (ENDPOINT, "quiet"): 3}
+    for number in range(9):
+        await observe(store, an_observation(f"m{number}"), at=NOW + number)
+    for number in (1, 2):
+        await observe(store, an_observation(f"q{number}"), rules=some_rules("quiet"), at=NOW + SECOND + number)
+    wanted, now = {LANE: 3, (ENDPOINT, "quiet"): 3}, NOW + 2 * SECOND
 
-    assert ids(await store.claim(NOW + SECOND, HORIZON, wanted)) == ["m0", "q1", "m1", "q2", "m2"]
-    assert ids(await store.claim(NOW + SECOND, HORIZON, wanted)) == ["m3", "m4", "m5"]
+    assert ids(await store.claim(now, HORIZON, wanted)) == ["m0", "q1", "m1", "q2", "m2"]
+    assert ids(await store.claim(now, HORIZON, wanted)) == ["m3", "m4", "m5"]
 
 
 async def test_a_look_shows_of_each_watch_and_origin_when_the_next_entry_is_due(store: Store) -> None:
