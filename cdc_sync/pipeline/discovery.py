@@ -77,7 +77,9 @@ async def discover(
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
     ask = partial(schemas_of_tenants, templates=templates)
-    if pool is not None:
-        return await pool.ask(_LOOKING, ask, _WITHIN)
-    async with connected(dsn) as connection, asking(_LOOKING, _WITHIN):
-        return await ask(connection)
+    # To connect, or to wait for a lock, counts too: a start, a reload and the daemon's end wait for this.
+    async with asking(_LOOKING, _WITHIN):
+        if pool is not None:
+            return await pool.ask(_LOOKING, ask)
+        async with connected(dsn) as connection:
+            return await ask(connection)

@@ -1,6 +1,7 @@
 """Looking for tenants: which schemas of which databases have a template's table."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.postgres import Cluster, fresh_database
 from support.sessions import Ats
 
 from cdc_sync.config import Config, parse
+from cdc_sync.pipeline import discovery
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.connection import pooled
 
@@ -85,6 +87,16 @@ async def test_of_a_database_that_cannot_be_asked_the_known_tenants_stay(databas
     assert list(found.config.watches) == ["applications@down.a_7", "applications@up.a_1"]
     assert list(found.unasked) == ["down"]
     assert found.unasked["down"].kind == "unreachable"
+
+
+async def test_a_database_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_WITHIN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dsn = make_conninfo(f"host=127.0.0.1 port={server.getsockname()[1]} connect_timeout=60")
+        async with asyncio.timeout(15):
+            found = await discover(a_config(f"database: {{dsn: '{dsn}'}}", "{schemas: 'a%'}"), ["applications@a_1"])
+    assert list(found.config.watches) == ["applications@a_1"]
+    assert list(found.unasked) == [""]
 
 
 async def test_a_missing_credential_concerns_its_tenant_only(database: str, tmp_path: Path) -> None:
