@@ -17,6 +17,7 @@ tell the same. A limit is generous: a minute on top of how often the configurati
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -57,15 +58,16 @@ class Pulse:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[tuple[str, str], float] = {}
+        # By watch, and by loop: a watch of thousands ends its own at once.
+        self._until: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
     def beat(self, loop: str, within: float, *, watch: str = "") -> None:
         """A loop got round, and will again within so many seconds."""
-        self._until[watch, loop] = self._clock() + within
+        self._until[watch][loop] = self._clock() + within
 
     def rest(self, watch: str) -> None:
         """A watch's loops have ended."""
-        self._until = {name: until for name, until in self._until.items() if name[0] != watch}
+        self._until.pop(watch, None)
 
     def handlers(self) -> Handlers:
         """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""
@@ -74,14 +76,19 @@ class Pulse:
     def _changes_read(self, event: events.ChangesRead) -> None:
         if event.origin in ("notify", "poll"):
             until = self._clock() + STEP_OF_DATABASE
-            for loop in (CAPTURE, SWEEPS):
-                if (event.watch, loop) in self._until:
-                    self._until[event.watch, loop] = max(until, self._until[event.watch, loop])
+            loops = self._until.get(event.watch, {})
+            for loop in loops.keys() & {CAPTURE, SWEEPS}:
+                loops[loop] = max(until, loops[loop])
 
     def hung(self) -> tuple[str, ...]:
         """The loops that have missed their time."""
         now = self._clock()
-        return tuple(f"{loop} {watch}".rstrip() for (watch, loop), until in self._until.items() if until < now)
+        return tuple(
+            f"{loop} {watch}".rstrip()
+            for watch, loops in self._until.items()
+            for loop, until in loops.items()
+            if until < now
+        )
 
 
 CAPTURE, SWEEPS = "capture", "sweeps"
