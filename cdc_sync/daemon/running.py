@@ -626,6 +626,8 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Obse
     for name in config.watches:
         database = databases[config.database_name(name)]
         try:
+            if database.failure is not None:
+                raise database.failure  # once is enough, of hundreds of watches
             await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
             gate.recognise(name)
         except (SourceError, OSError, AnotherDatabaseError) as failure:
