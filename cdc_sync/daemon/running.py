@@ -57,7 +57,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.tenants import TenantLookout
+from cdc_sync.daemon.tenants import TenantNews, look_after
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker
 from cdc_sync.delivery.client import NO_OWN, Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -65,6 +65,7 @@ from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, ungrouped
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nobody, nothing
+from cdc_sync.pipeline.discovery import Discovery, discover
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
@@ -273,8 +274,8 @@ class _Daemon:
     _pulse: Pulse = field(default_factory=Pulse)
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
     _is_reload_wanted: bool = False
-    _looked: tuple[Config, Config] | None = None
-    """The configuration that tenants were looked for with, and the same with those that were found."""
+    _looked: tuple[Config, Discovery] | None = None
+    """The configuration that tenants were looked for with, and what was found."""
     _gone: dict[str, Credentials] = field(default_factory=dict)
     """The credentials of watches that are no longer configured, as far as this process has seen them."""
     _stop: str = ""
@@ -290,7 +291,7 @@ class _Daemon:
             lambda: dict.fromkeys(conditions.EVENTS, self._fold),
         )
         self._emit = self._events.emit
-        self._tenants = TenantLookout(self._emit)
+        self._tenants = TenantNews(self._emit)
 
     def _handlers(self) -> Handlers:
         return {
@@ -322,7 +323,8 @@ class _Daemon:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(self._config, self._emit, dry_run=dry_run))
             self._store, self._moves = store, store.moves
-            config = self._config = (await self._tenants.look(self._config, await known_watches(store), {})).config
+            found = await discover(self._config, await known_watches(store))
+            config = self._config = self._tenants.tell(found)
             self._conditions = {**self._conditions, **starting(tuple(config.watches))}
             self._caller = await stack.enter_async_context(opened_caller(config, self._show, dry_run=dry_run))
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
@@ -359,7 +361,7 @@ class _Daemon:
             self._emit(events.DaemonStarted(__version__, tuple(config.watches), dry_run, self._admin.url))
             await note_credentials(config, store)
             await tell_of_unconfigured(config, store, self._emit, self._tenants.refused)
-            await self._supervise()
+            await self._supervise(look_after(found))
         self._emit(events.DaemonStopped())
 
     async def _prune(self) -> None:
@@ -369,7 +371,7 @@ class _Daemon:
         parts = make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=self._dry_run)
         return WatchWorker(parts, self._pulse)
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, wait: float) -> None:
         store, watches = self._store, self._watches
         await watches.use(self._config)
         lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self._emit, store.clock)
@@ -381,7 +383,7 @@ class _Daemon:
             regularly(self._look_at_store, LOOK_EVERY),
             regularly(store.check_place, LOOK),
             regularly(lambda: follow_pauses(self._sender, store), LOOK),
-            self._look_for_tenants(),
+            self._look_for_tenants(wait),
         ]
         lasting = [asyncio.create_task(work) for work in works]
         try:
@@ -422,29 +424,31 @@ class _Daemon:
         if refusal := refusal or changes_that_need_a_restart(self._config, config):
             self._emit(events.ReloadRefused(refusal))
             return
-        config = (await self._tenants.look(config, self._config.watches, self._watches.pools)).config
+        config = self._tenants.tell(await discover(config, self._config.watches, self._watches.pools(config)))
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
         await self._take_over(config)
         self._emit(await self._watches.use(config))
         await tell_of_unconfigured(config, self._store, self._emit, self._tenants.refused)
 
-    async def _look_for_tenants(self) -> None:
-        """Look for tenants, for ever; others than before are used by whoever supervises."""
+    async def _look_for_tenants(self, wait: float) -> None:
+        """Look for tenants, for ever; what was found is used by whoever supervises. `wait` is until the first look."""
         while True:
-            await asyncio.sleep(self._tenants.look_after)
+            await asyncio.sleep(wait)
             config = self._config
-            found = (await self._tenants.look(config, config.watches, self._watches.pools)).config
-            if found.watches != config.watches:
-                self._looked = config, found
-                self._signalled.set()
+            found = await discover(config, config.watches, self._watches.pools(config))
+            self._looked, wait = (config, found), look_after(found)
+            self._signalled.set()
 
     async def _use_tenants(self) -> None:
         """Begin and end watches, as tenants came and went; unless there was a reload, which has looked itself."""
         looked, self._looked = self._looked, None
         if looked is None or looked[0] is not self._config:
             return
-        await self._take_over(looked[1])
+        config = self._tenants.tell(looked[1])
+        if config.watches == self._config.watches:
+            return
+        await self._take_over(config)
         changed = await self._watches.use(self._config)
         if changed.begun:
             self._emit(events.TenantsFound(changed.begun))
@@ -582,8 +586,8 @@ async def run_once(
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
-        tenants = await TenantLookout(emit).look(config, await known_watches(store), {})
-        config = tenants.config
+        tenants = await discover(config, await known_watches(store))
+        config = TenantNews(emit).tell(tenants)
         for error in tenants.unasked.values() if not config.watches else ():
             raise error
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))

@@ -1,13 +1,12 @@
-"""Looks for the tenants of templates, and says what is wrong with them when that changes."""
+"""Says what is wrong with the tenants of templates when that changes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import observations as events
-from cdc_sync.pipeline.discovery import Discovery, discover
-from cdc_sync.source.connection import Pool
+from cdc_sync.pipeline.discovery import Discovery
 
 LOOK_FOR_TENANTS = 30.0
 """Seconds between two looks: a new customer's first application comes later than that."""
@@ -17,8 +16,8 @@ LOOK_AGAIN = 5.0
 
 
 @dataclass(slots=True)
-class TenantLookout:
-    """Looks for tenants.
+class TenantNews:
+    """What was found by looks for tenants, as far as it is used: a look may be overtaken by a reload.
 
     Attributes:
         observe: told what is wrong, or no longer is.
@@ -30,14 +29,9 @@ class TenantLookout:
     _unasked: Mapping[str, str] = field(default_factory=dict, init=False)
     _empty: Collection[str] = field(default=(), init=False)
 
-    @property
-    def look_after(self) -> float:
-        """Seconds until the next look."""
-        return LOOK_AGAIN if self._unasked else LOOK_FOR_TENANTS
-
-    async def look(self, config: Config, known: Iterable[str], pools: Mapping[str, Pool]) -> Discovery:
-        """Look, and say what has changed; arguments as of `discover`."""
-        found = await discover(config, known, pools)
+    def tell(self, found: Discovery) -> Config:
+        """Say what has changed since the last look; returns the configuration with the tenants that there are."""
+        config = found.config
         unasked = {database: error.message for database, error in found.unasked.items()}
         for watch, message in _news(self.refused, found.refused):
             self.observe(events.TenantRefused(watch, message))
@@ -47,13 +41,18 @@ class TenantLookout:
             self.observe(events.TenantsUnknown(database, message))
         for database in self._unasked.keys() - unasked.keys():
             self.observe(events.TenantsKnown(database))
-        has_tenants = {name.partition(SEPARATOR)[0] for name in (*found.config.watches, *found.refused)}
+        has_tenants = {name.partition(SEPARATOR)[0] for name in (*config.watches, *found.refused)}
         empty = () if unasked else [name for name in config.templates if name not in has_tenants]
         for template in empty:
             if template not in self._empty:
                 self.observe(events.TenantsMissing(template))
         self.refused, self._unasked, self._empty = found.refused, unasked, empty
-        return found
+        return config
+
+
+def look_after(found: Discovery) -> float:
+    """Seconds until the next look."""
+    return LOOK_AGAIN if found.unasked else LOOK_FOR_TENANTS
 
 
 def _news(before: Mapping[str, str], now: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -279,10 +279,10 @@ class RunningWatches:
         """The watches' tasks."""
         return [task for task, _, _ in self._running.values()]
 
-    @property
-    def pools(self) -> dict[str, Pool]:
-        """The pools that are open, by the databases' names."""
-        pools = {name: database.pool for name, (_, database) in self._databases.items()}
+    def pools(self, config: Config) -> dict[str, Pool]:
+        """The pools that are open to databases of a configuration, by their names."""
+        sections = config.all_databases
+        pools = {name: used.pool for name, (section, used) in self._databases.items() if sections.get(name) == section}
         return {name: pool for name, pool in pools.items() if pool is not None}
 
     async def use(self, config: Config) -> events.Reloaded:

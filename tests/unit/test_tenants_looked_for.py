@@ -1,0 +1,58 @@
+"""Where the daemon looks for tenants, and what it makes of what it finds."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from support.configurations import a_config
+
+from cdc_sync.config import Config
+from cdc_sync.core.observations import Observation, TenantRefused
+from cdc_sync.daemon.gate import Gate
+from cdc_sync.daemon.running import _Daemon
+from cdc_sync.daemon.watching import RunningWatches
+from cdc_sync.pipeline.database import Database
+from cdc_sync.pipeline.discovery import Discovery
+
+
+def with_template(**hosts: str) -> Config:
+    """A configuration with a template, and with these databases."""
+    template: dict[str, Any] = {
+        "table": "t",
+        "key": ["id"],
+        "columns": {"application_id": "a", "status": "b", "job_id": "c", "created": "d"},
+        "for_each": {"schemas": "%", "databases": list(hosts)},
+    }
+    databases = {name: {"dsn": f"host={host}"} for name, host in hosts.items()}
+    return a_config({"databases": databases, "watches": {"applications": template}})
+
+
+class OpenGate:
+    """A gate that nothing waits at."""
+
+    async def use(self, *_: object) -> None:
+        """See `Gate`."""
+
+
+async def test_a_database_that_is_elsewhere_after_a_reload_is_not_asked_where_it_was() -> None:
+    def opened(config: Config, name: str) -> Database:
+        return cast("Database", SimpleNamespace(pool=config.all_databases[name].dsn.get_secret_value()))
+
+    watches = RunningWatches(lambda *_: None, opened, cast("Gate", OpenGate()), print)  # type: ignore[arg-type]
+    await watches.use(with_template(stays="a", moves="b"))
+
+    pools: dict[str, Any] = dict(watches.pools(with_template(stays="a", moves="elsewhere", new="c")))
+    assert pools == {"stays": "host=a"}
+
+
+async def test_of_a_look_that_a_reload_has_overtaken_nothing_is_said() -> None:
+    said: list[Observation] = []
+    config = with_template(one="a")
+    daemon = _Daemon(config, [lambda: {Observation: said.append}], print, None, _dry_run=True, _beat_every=1.0)
+    found = Discovery(config, {"applications@one.x": "no file"}, {})
+    daemon._looked = with_template(one="before"), found
+    await daemon._use_tenants()
+    assert said == []
+
+    daemon._looked = config, found
+    await daemon._use_tenants()
+    assert said == [TenantRefused("applications@one.x", "no file")]
