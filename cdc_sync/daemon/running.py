@@ -642,6 +642,8 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Obse
             wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
             emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
             gate.lost(name, error.code)
+        finally:
+            store.withdraw(name)  # or another daemon would give it up for this run
     return lost
 
 
