@@ -20,12 +20,12 @@ from cdc_sync.config.dsn import encryption
 from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
 from cdc_sync.config.sessions import sessions_at_server
-from cdc_sync.config.tenants import SEPARATOR, tenants_named
+from cdc_sync.config.tenants import SEPARATOR, tenants_named, unused_overrides
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
-from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.discovery import discover
@@ -162,6 +162,10 @@ async def _find_tenants(config: Config, tell: Tell) -> Config:
         else:
             wrong = "no schema that matches for_each.schemas has the table"
             tell(Finding("tenants", "warning", wrong, "Is the pattern right, and the table's name?", template))
+    there = (*found.config.watches, *found.refused)
+    for template, unused in unused_overrides(config, there).items() if not found.unasked else ():
+        wrong = f"overrides name tenants that there are not: {listed(unused)}"
+        tell(Finding("tenants", "warning", wrong, "Is a name misspelt?", template))
     return found.config
 
 

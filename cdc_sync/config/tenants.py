@@ -70,6 +70,16 @@ def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant
     return found
 
 
+def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The tenants that templates override and that watches of these names are not made for, by template."""
+    unused = dict[str, tuple[str, ...]]()
+    for template, tenants in tenants_named(config, names).items():
+        there = {tenant.name for tenant in tenants}
+        if others := [name for name in config.templates[template].overrides if name not in there]:
+            unused[template] = tuple(others)
+    return unused
+
+
 def expanded(
     config: Config, found: Mapping[str, Iterable[Tenant]], reveal: Callable[[str], str]
 ) -> tuple[Config, dict[str, Mistake]]:

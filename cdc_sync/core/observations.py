@@ -147,6 +147,13 @@ class TenantsMissing(Event):
     template: str
 
 
+class OverridesUnused(Event):
+    """A template's `overrides` name tenants that there are not."""
+
+    template: str
+    tenants: tuple[str, ...]
+
+
 class TenantsUnknown(Event):
     """A database cannot be asked for tenants: those that are known go on. `database` is its name, "" the only one's."""
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
-from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.config.tenants import SEPARATOR, unused_overrides
 from cdc_sync.core import observations as events
 from cdc_sync.pipeline.discovery import Discovery
 
@@ -28,6 +28,7 @@ class TenantNews:
     refused: Mapping[str, str] = field(default_factory=dict, init=False)
     _unasked: Mapping[str, str] = field(default_factory=dict, init=False)
     _empty: Collection[str] = field(default=(), init=False)
+    _unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def tell(self, found: Discovery) -> Config:
         """Say what has changed since the last look; returns the configuration with the tenants that there are."""
@@ -46,7 +47,11 @@ class TenantNews:
         for template in empty:
             if template not in self._empty:
                 self.observe(events.TenantsMissing(template))
-        self.refused, self._unasked, self._empty = found.refused, unasked, empty
+        unused = {} if unasked else unused_overrides(config, (*config.watches, *found.refused))
+        for template, tenants in unused.items():
+            if self._unused.get(template) != tenants:
+                self.observe(events.OverridesUnused(template, tenants))
+        self.refused, self._unasked, self._empty, self._unused = found.refused, unasked, empty, unused
         return config
 
 

@@ -6,12 +6,16 @@ from typing import Any, cast
 from support.configurations import a_config
 
 from cdc_sync.config import Config
-from cdc_sync.core.observations import Observation, TenantRefused
+from cdc_sync.config.models import Override
+from cdc_sync.config.tenants import Tenant, expanded
+from cdc_sync.core.observations import Observation, OverridesUnused, TenantRefused
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.running import _Daemon
+from cdc_sync.daemon.tenants import TenantNews
 from cdc_sync.daemon.watching import RunningWatches
 from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.discovery import Discovery
+from cdc_sync.source.errors import source_error
 
 
 def with_template(**hosts: str) -> Config:
@@ -56,3 +60,21 @@ async def test_of_a_look_that_a_reload_has_overtaken_nothing_is_said() -> None:
     daemon._looked = config, found
     await daemon._use_tenants()
     assert said == [TenantRefused("applications@one.x", "no file")]
+
+
+def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
+    said: list[Observation] = []
+    news, config = TenantNews(said.append), with_template(one="a")
+    tenants = {"one.there": Override(), "one.refused": Override(), "one.mispelt": Override()}
+    template = config.templates["applications"].model_copy(update={"overrides": tenants})
+    config, _ = expanded(
+        config.with_watches({}, {"applications": template}), {"applications": [Tenant("one", "there")]}, str
+    )
+    refused = {"applications@one.refused": "no file"}
+    news.tell(Discovery(config, refused, {"one": source_error("log-kept")}))
+    assert not any(isinstance(event, OverridesUnused) for event in said), "there may be such a tenant"
+    for _ in range(2):
+        news.tell(Discovery(config, refused, {}))
+    assert [event for event in said if isinstance(event, OverridesUnused)] == [
+        OverridesUnused("applications", ("one.mispelt",))
+    ]
