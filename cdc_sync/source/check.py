@@ -124,15 +124,18 @@ async def _check_watches(
     triggers: Triggers | SourceError,
     tell: Tell,
 ) -> None:
-    """Tell of each watch, several at a time, on `database.pool` connections at the most; these are two of them."""
+    """Tell of each watch in their order, several looked at at a time.
+
+    That takes `database.pool` connections at the most; these are two of them.
+    """
     waiting = iter(watches.items())
+    checked = {name: asyncio.Future[list[Finding]]() for name in watches}
 
     async def work(connection: Connection) -> None:
         for name, watch in waiting:
             findings: list[Finding] = []
             await check_watch(connection, name, watch, triggers, findings.append)
-            for finding in findings:
-                tell(finding)
+            checked[name].set_result(findings)
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         several = list(connections[: database.pool])
@@ -141,6 +144,9 @@ async def _check_watches(
                 several.append(await stack.enter_async_context(connected(database.dsn.get_secret_value())))
         for connection in several:
             tasks.create_task(work(connection))
+        for each in checked.values():
+            for finding in await each:
+                tell(finding)
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:

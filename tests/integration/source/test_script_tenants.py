@@ -1,5 +1,6 @@
 """The scripts for a template's tenants, run by psql's rules and by the command line."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -19,7 +20,8 @@ from typer.testing import CliRunner, Result
 from cdc_sync.cli import app
 from cdc_sync.config import Config, parse
 from cdc_sync.config.tenants import Tenant, expanded
-from cdc_sync.core.findings import Finding
+from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.source import check as check_module
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import functions_for_tenants, grants, installation, uninstall, verify
 from cdc_sync.wall_clock import wall_clock
@@ -195,6 +197,29 @@ class TestCommandLine:
         assert "customers@tenant_1: " in done.output
         assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
 
+    @pytest.mark.parametrize(
+        ("tenant", "message", "remedy"),
+        [
+            ("'tenant_1'", '"tenant_1.stages" does not exist', "tables"),
+            ("'tenant_nowhere'", 'schema "tenant_nowhere" does not exist', "tables"),
+            ("'Upper'", "a script of its own", "customers@Upper"),
+            ("''", "which schema", "SELECT"),
+            ("NULL", "which schema", "SELECT"),
+        ],
+    )
+    def test_a_function_says_shortly_what_is_wrong(
+        self, command: Command, vendor: Ats, tenant: str, message: str, remedy: str
+    ) -> None:
+        vendor.execute("DROP TABLE tenant_1.stages")
+        run_script(vendor, command("install", "--function").output)
+
+        with pytest.raises(psycopg.Error) as refused:
+            vendor.execute(f"SELECT cdc_sync.install_customers({tenant})")
+
+        assert message in str(refused.value.diag.message_primary)
+        assert remedy in str(refused.value.diag.message_hint)
+        assert len(str(refused.value)) < 1000, "the script is no part of the message"
+
     def test_prints_functions(self, command: Command, vendor: Ats) -> None:
         run_script(vendor, command("install", "--function").output)
         vendor.execute("SELECT cdc_sync.install_customers('tenant_1')")
@@ -234,7 +259,24 @@ class TestCheck:
             "customers@tenant_7": "failed", "customers@tenant_8": "failed",
         }  # fmt: skip
         of_watches = [finding.watch for finding in findings if finding.watch is not None]
-        assert len(list(groupby(of_watches))) == len(tenants), "what is found of a watch is told together"
+        assert [name for name, _ in groupby(of_watches)] == list(config.watches), (
+            "each once, in the configuration's order"
+        )
+
+    async def test_the_order_is_the_configurations(
+        self, vendor: Ats, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config, (slow, *_) = configured(database), configured(database).watches
+
+        async def check_watch(connection: object, name: str, watch: object, triggers: object, tell: Tell) -> None:
+            await asyncio.sleep(0.1 if name == slow else 0)
+            tell(Finding("table", "ok", "it is there", None, name))
+
+        monkeypatch.setattr(check_module, "check_watch", check_watch)
+
+        findings = await self.findings(config)
+
+        assert [finding.watch for finding in findings if finding.check == "table"] == list(config.watches)
 
     async def test_others_than_the_wanted_ones_are_not_taken_for_left_over(self, vendor: Ats, database: str) -> None:
         config = configured(database)
