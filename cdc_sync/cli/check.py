@@ -30,7 +30,7 @@ from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.check import check_database
-from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.connection import asking, connected, rows_of
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
@@ -51,7 +51,7 @@ _SHOWN = 10
 
 _COUNT = """
 SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
- ORDER BY coalesce(pg_catalog.btrim(label::text), '') = '' OR label::text = ANY ({mapped}::text[]) DESC, number DESC
+ ORDER BY coalesce(pg_catalog.btrim(label::text), '') = '' OR label::text = ANY (%s::text[]) DESC, number DESC
  LIMIT {most}
 """
 
@@ -208,7 +208,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
                 if kind == WATERMARK and watch in config.watches:
                     reason = condition.message.removesuffix(f". Remedy: {REMEDY}")
                     tell(Finding("watermark", "warning", reason, REMEDY, watch))
-    await check_endpoint(config.hellowork, wall_clock, tell)
+    await check_endpoint(config, wall_clock, tell)
     return counted
 
 
@@ -294,11 +294,10 @@ async def labels_of(dsn: str, config: Config, names: Iterable[str]) -> list[dict
                 label=mapping.expressions["columns.status"],
                 table=mapping.table,
                 scope=mapping.scope,
-                mapped=sql.Literal(list(rules.map)),
                 most=_MOST + len(rules.map),
             )
             async with asking(f"counting the labels of {watch.table}"):
-                rows = await (await connection.execute(query)).fetchall()
+                rows = await rows_of(connection, query, (list(rules.map),))
             counts: Counter[str] = Counter()
             for label, number in rows:
                 # As `map_status` has it: NULL and blanks are one label.

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -25,10 +26,12 @@ import yaml
 from yarl import URL
 
 from cdc_sync import __version__
+from cdc_sync.config import Config
 from cdc_sync.config.models import HelloWork
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.findings import Finding, Tell, Texts, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
+from cdc_sync.core.watch_names import listed
 
 _PATIENCE = 10.0
 """Seconds for each step, or hellowork.timeout if that is less."""
@@ -69,14 +72,15 @@ def _texts() -> Texts:
     return cast("Texts", yaml.safe_load(files("cdc_sync.delivery").joinpath("findings.yaml").read_text("utf-8")))
 
 
-async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Tell) -> None:
+async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -> None:
     """Tell whether calls could get through.
 
     Args:
-        settings: the section `hellowork`.
+        config: the configuration, of which the section `hellowork` and the watches' own headers count.
         clock: this machine's, in milliseconds since the epoch.
         tell: takes each finding.
     """
+    settings = config.hellowork
     patience = min(_PATIENCE, settings.timeout.total_seconds())
     for place in _places(settings):
         for check, ask in _STEPS.items():
@@ -90,7 +94,7 @@ async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Te
                 break  # what comes next needs it
             for finding in findings:
                 tell(finding)
-    tell(_check_headers(settings))
+    tell(_check_headers(config))
 
 
 def _places(settings: HelloWork) -> list[_Place]:
@@ -151,10 +155,14 @@ _STEPS: Mapping[str, Callable[[_Place, Callable[[], int]], Awaitable[list[Findin
 """What is asked, by the check's name; it may raise what the network does."""
 
 
-def _check_headers(settings: HelloWork) -> Finding:
+def _check_headers(config: Config) -> Finding:
+    settings = config.hellowork
+    own = {name: watch.hellowork.headers for name, watch in (config.watches or config.templates).items()}
+    names = dict.fromkeys([*settings.headers, *chain.from_iterable(own.values())])
+    without = [] if settings.headers else [name for name, headers in own.items() if not headers]
     is_local = is_loopback(urlsplit(settings.base_url).hostname or "")
-    what = "configured" if settings.headers else "unneeded" if is_local else "missing"
-    return found(_texts(), f"headers/{what}", names=", ".join(settings.headers))
+    what = "configured" if not without else "unneeded" if is_local else "of-some" if names else "missing"
+    return found(_texts(), f"headers/{what}", names=", ".join(names), without=listed(without))
 
 
 async def _open(place: _Place, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:

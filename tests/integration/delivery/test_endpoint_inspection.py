@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from support import wire
-from support.configurations import a_config
+from support.configurations import LEAST, a_config
 from support.daemon_process import free_port
 from support.wire import saying, wire_server
 
@@ -29,7 +30,7 @@ def clock() -> int:
 async def found(base_url: str, told: Callable[[], int] = clock, **hellowork: object) -> dict[str, Finding]:
     changes = {f"hellowork.{name}": value for name, value in {"base_url": base_url, **hellowork}.items()}
     findings: list[Finding] = []
-    await check_endpoint(a_config(changes).hellowork, told, findings.append)
+    await check_endpoint(a_config(changes), told, findings.append)
     return {finding.check: finding for finding in findings}
 
 
@@ -166,8 +167,35 @@ async def test_allowed_hosts_are_looked_at_as_far_as_their_certificate() -> None
     findings: list[Finding] = []
     async with Emulator() as emulator:
         changes = {"hellowork.base_url": emulator.url, "hellowork.allowed_hosts": ["nowhere.invalid", "localhost"]}
-        await check_endpoint(a_config(changes).hellowork, clock, findings.append)
+        await check_endpoint(a_config(changes), clock, findings.append)
 
     (failed,) = (finding for finding in findings if finding.state != "ok")
     assert failed.check == "endpoint-dns"
     assert "nowhere.invalid" in failed.message
+
+
+@pytest.mark.parametrize("section", ["watches.applications.hellowork.headers", "hellowork.headers"])
+async def test_headers_of_a_watch_are_credentials_too(section: str) -> None:
+    findings: list[Finding] = []
+    changes = {"hellowork.base_url": "https://nowhere.invalid", "hellowork.headers": {}, section: HEADERS}
+    await check_endpoint(a_config(changes), clock, findings.append)
+
+    (headers,) = (finding for finding in findings if finding.check == "headers")
+    assert (headers.state, headers.watch) == ("ok", None)
+    assert "X-Api-Key" in headers.message
+    assert "planted-secret" not in headers.message
+
+
+async def test_a_watch_without_headers_beside_others_that_have_some() -> None:
+    findings: list[Finding] = []
+    watch = yaml.safe_load(LEAST)["watches"]["applications"]
+    changes = {
+        "hellowork.base_url": "https://nowhere.invalid",
+        "hellowork.headers": {},
+        "watches.others": {**watch, "hellowork": {"headers": HEADERS}},
+    }
+    await check_endpoint(a_config(changes), clock, findings.append)
+
+    (headers,) = (finding for finding in findings if finding.check == "headers")
+    assert headers.state == "warning"
+    assert headers.message.startswith("calls for applications carry no headers")
