@@ -112,3 +112,17 @@ def test_it_names_the_watches_that_there_are(notify: Installation) -> None:
     refused = notify.run("labels", "--watch", "absent")
     assert refused.code == 2
     assert "there is applications" in refused.stderr
+
+
+def test_names_and_labels_may_have_a_percent_sign(notify: Installation) -> None:
+    notify.add("hw-1", status="100%")
+    notify.ats.execute('ALTER TABLE public.applications RENAME TO "of 100%s"')
+    notify.configure_watch(
+        table='public."of 100%s"',
+        columns={"status": {"sql": "coalesce(t.status, '0%')", "depends_on": ["status"]}},
+        status={"map": {"100%": "hired"}},
+    )
+
+    labels = json.loads(notify.run("labels", "--json").stdout)
+
+    assert {item["label"]: item["sent"] for item in labels}["100%"] == "hired"
