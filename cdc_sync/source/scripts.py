@@ -159,6 +159,7 @@ class TenantFunction(NamedTuple):
             watch=sql.Literal(self.prefix),
             script=sql.SQL(quoted),
             placeholder=sql.Literal(self.placeholder),
+            usage=sql.Literal(f"SELECT {schema}.{self.name}('the schema');"),
         )
 
     def call(self, schema: str, tenant: str) -> str:

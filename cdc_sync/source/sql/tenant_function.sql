@@ -3,16 +3,38 @@
 CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
     LANGUAGE plpgsql SET lock_timeout = '{patience}' SET client_min_messages = warning SET search_path = pg_catalog AS
 $cdc_sync$
+DECLARE
+    state text;
+    message text;
+    detail text;
+    remedy text;
 BEGIN
+    IF coalesce(tenant, '') = '' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'expected the tenant''s schema: which schema is meant?',
+            HINT = {usage};
+    END IF;
     IF tenant !~ '^[a-z_][a-z0-9_]*$' OR length(tenant) > {longest} OR tenant ~ '^cdc_sync' THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('the schema %I has to be installed by a script of its own', tenant),
             HINT = format('Run what `cdc-sync sql install --watch %L` prints.', {watch} || tenant);
     END IF;
-    EXECUTE replace(
+    BEGIN
+        EXECUTE replace(
 {script},
-        {placeholder}, tenant);
+            {placeholder}, tenant);
+    EXCEPTION WHEN OTHERS THEN
+        -- Raised anew without its context, which is the whole script.
+        GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+            remedy = PG_EXCEPTION_HINT;
+        IF remedy = '' AND state IN ('3F000', '42P01') THEN
+            remedy = format('Make the tables of the tenant %I first, then run this again.', tenant);
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = state, MESSAGE = format('%s%s: %s', {watch}, tenant, message), DETAIL = detail,
+            HINT = remedy;
+    END;
 END
 $cdc_sync$;
 REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
