@@ -1,6 +1,7 @@
 """`cdc-sync check`: every precondition, with the remedy of each that does not hold; and `labels`, those of the ATS."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,9 @@ _MOST = 1_000
 
 _SHOWN = 10
 """So many numbers are named."""
+
+_SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
+"""A command that is about one database."""
 
 _COUNT = """
 SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
@@ -216,6 +220,7 @@ def _of_database(tell: Tell, name: str, finding: Finding) -> None:
     """Tell of one database's finding, with its name; texts are about the section `database`."""
     dsn = keys(name)["dsn"]
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
+    remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
 
 

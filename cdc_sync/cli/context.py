@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cdc_sync.config import Config, Problem, exposures, load, warnings
-from cdc_sync.config.tenants import expanded, tenants_named
+from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import listed, matches
@@ -177,14 +177,18 @@ def chosen(config: Config, watch: str | None) -> list[str]:
 
 
 def the_database(config: Config, name: str | None, watch: str | None = None) -> str:
-    """The database of this name, or of a watch, or the only one.
+    """The database of this name, or of a watch or tenant, or the only one.
 
     Raises:
-        typer.BadParameter: there is none of this name, or there are several and none is named.
+        typer.BadParameter: there is none of this name, the watch is in another one, or there are several and none is
+            named.
     """
     known = config.all_databases
-    if name is None and watch is not None and watch in config.watches:
-        return config.database_name(watch)
+    its_own = None if watch is None else _database_of(config, watch)
+    if name is None and its_own is not None:
+        return its_own
+    if its_own is not None and name in known and name != its_own:
+        raise typer.BadParameter(visible(f"the watch {watch} is in the database {its_own}"), param_hint="--database")
     if name is None and len(known) == 1:
         return next(iter(known))
     if name is None or not name or name not in known:
@@ -194,6 +198,18 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
             visible(f"{what}: {there}" if there else f"{what} none with a name"), param_hint="--database"
         )
     return name
+
+
+def _database_of(config: Config, watch: str) -> str | None:
+    """The name of the database of a watch, or of a tenant, known or not yet; None if the name is neither's."""
+    if watch in config.watches:
+        return config.database_name(watch)
+    if set("%*") & set(watch):
+        return None
+    for template, tenants in tenants_named(config, [watch]).items():
+        for tenant in tenants:
+            return tenant.database or databases_of(config, config.templates[template])[0]
+    return None
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -302,7 +302,7 @@ def grants(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    target = Target(context, dsn, store=store, database=database)
+    target = Target(context, dsn, store=store, database=database, watch=watch)
     user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)

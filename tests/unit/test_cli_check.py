@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc_sync.cli.check import _Report
+from cdc_sync.cli.check import _of_database, _Report
 from cdc_sync.core.findings import Finding
 
 
@@ -20,3 +20,14 @@ def test_of_many_watches_what_is_ok_is_counted(number: int, shown: int, capsys: 
     assert "applications@tenant_1 triggers: no trigger" in printed
     assert report.summary().startswith(f"{number + 2} checks: 1 failed, 0 warning(s)")
     assert ("all is well with 49 of 50 watches" in report.summary()) == (number == 50)
+
+
+def test_of_several_databases_a_remedy_names_the_one() -> None:
+    findings: list[Finding] = []
+    remedy = "cdc-sync sql install > install.sql\nset database.dsn; cdc-sync sql grants --store"
+
+    _of_database(findings.append, "north", Finding("triggers", "failed", "none is there", remedy))
+
+    assert findings[0].remedy == (
+        "cdc-sync sql install --database north > install.sql\nset databases.north.dsn; cdc-sync sql grants --store"
+    )
