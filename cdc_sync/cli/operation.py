@@ -334,7 +334,7 @@ def forget(
             f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline."
         )
     if not in_store(config, None, lambda store: store.forget(watch, acting(store, "forget", watch)), writes=True):
-        raise no_such_watch(config, watch)
+        raise no_such_watch(with_known_tenants(config), watch)
     say(f"{watch} is forgotten")
 
 

@@ -416,6 +416,9 @@ def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None
     refused = polling.run("forget", "customers@tenant_42", "--yes")
     assert refused.code == 2
     assert "the tenant of the watch customers@tenant_42 is there" in plainly(refused)
+    unknown = polling.run("forget", "customers@tenant_nowhere", "--yes")
+    assert unknown.code == 2
+    assert "customers@tenant_42" in plainly(unknown), "it names those that the store knows"
     polling.ats.execute("DROP SCHEMA tenant_42 CASCADE")
     assert polling.run("forget", "customers@tenant_42", "--yes").stdout == "customers@tenant_42 is forgotten\n"
     assert "customers@tenant_42" not in polling.run("status").stdout
