@@ -24,6 +24,7 @@ ENGLISH, FRENCH = ROOT / "README.md", ROOT / "README.fr.md"
 GUIDE, FRENCH_GUIDE = DOCS / "getting-started.md", DOCS / "fr" / "premiers-pas.md"
 IDS, FRENCH_IDS = DOCS / "hellowork-id.md", DOCS / "fr" / "identifiant-hellowork.md"
 DBAS, FRENCH_DBAS = DOCS / "for-dbas.md", DOCS / "fr" / "pour-les-dba.md"
+CUSTOMERS, FRENCH_CUSTOMERS = DOCS / "many-customers.md", DOCS / "fr" / "clients-multiples.md"
 OPERATIONS, FRENCH_OPERATIONS = DOCS / "operations.md", DOCS / "fr" / "exploitation.md"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -193,6 +194,7 @@ class TestFrench:
         (IDS, FRENCH_IDS),
         (DBAS, FRENCH_DBAS),
         (OPERATIONS, FRENCH_OPERATIONS),
+        (CUSTOMERS, FRENCH_CUSTOMERS),
     )
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
