@@ -37,8 +37,9 @@ class Report(Driver):
         """Outbox entries in a state, oldest first; of each watch `each` at most."""
 
         async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
-            watches = [watch]
-            if watch is None:
+            if watch is not None:
+                watches = await watches_of(transaction, watch)
+            else:
                 # The oldest entries are of the watches whose first ones are the oldest.
                 first = await transaction.rows("first_of_each", state=state)
                 by_age = sorted((at, name) for name, at in first if at is not None)

@@ -332,6 +332,7 @@ class TestPatterns:
         for watch in self.TENANTS[:3]:
             await hold(store, "x", watch=watch)
 
+        assert [each.watch for each in await store.entries("held", "a@tenant_4%", 9)] == ["a@tenant_41", "a@tenant_42"]
         assert [group.watch for group in await store.held_groups("a@tenant_4%")] == ["a@tenant_41", "a@tenant_42"]
         assert await store.held_groups("a@tenant_9*") == []
         assert await store.discard("held", "*2", LATER) == [("a@tenant_42", "x")]
