@@ -241,7 +241,7 @@ class Lookout:
                 await self._telling(self.renew, lambda one: one.bell is not None)
                 await self._telling(self.go_round, lambda _: True)
             await self._telling(self.look, lambda one: one.looked is not None)
-            # Who reads the log himself looks at it by that.
+            # A watch that reads the log itself now has looked; it may not ask again when it rests.
             now = self._clock()
             wanted = [now + one.every if one.looked is None else one.next_look for one in self._watched.values()]
             self._look_at = min([self._round_at, *wanted])

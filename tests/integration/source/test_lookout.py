@@ -1,9 +1,11 @@
 """What is looked at for all watches of a database at once, on a real server."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from support.builders import WATCH
+from support.eventually import eventually
 from support.sessions import Ats, run
 from support.watched import install_triggers, some_config
 
@@ -13,7 +15,7 @@ from cdc_sync.source.changelog import Bell, Bells
 from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
-from cdc_sync.source.lookout import Look, Lookout, State, Watched
+from cdc_sync.source.lookout import ROUND, Look, Lookout, State, Watched
 from cdc_sync.source.recorders import functions_of, tables_of
 
 COLUMNS = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id", "created": "created_at"}
@@ -155,6 +157,25 @@ async def test_a_watch_whose_bell_is_refused_learns_of_it_at_once(tenants: Confi
     await lookout.look()
 
     assert len(looks) == 1
+
+
+async def test_a_watch_that_reads_the_log_itself_gets_its_next_look_in_time(tenants: Config, pool: Pool) -> None:
+    one, *_ = watched(tenants)
+    lookout = await lookout_for(pool, [one])
+    looks: list[Look] = []
+
+    def rung_for_meanwhile(look: Look) -> None:
+        looks.append(look)
+        one.looked = None
+
+    one.looked = rung_for_meanwhile
+    lookout.rest(one, 0.2)
+    looking = asyncio.create_task(lookout.run())
+    await eventually(lambda: looks, "the first look")
+    await asyncio.sleep(0)
+    one.looked = looks.append
+    await eventually(lambda: len(looks) > 1, "the next look", within=ROUND / 2)
+    looking.cancel()
 
 
 async def test_hundreds_of_bells_are_armed_with_few_locks(ats: Ats, pool: Pool) -> None:
