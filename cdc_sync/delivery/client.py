@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -172,7 +172,8 @@ class _Deadlines:
             task.cancel()
 
 
-class _Origin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Origin:
     """A scheme, host and port, and some credentials: what all calls there have in common.
 
     Attributes:
@@ -182,8 +183,8 @@ class _Origin(NamedTuple):
     """
 
     request: aiohttp.ClientRequest
-    headers: str
-    hide: Callable[[str], str]
+    headers: str = field(repr=False)
+    hide: Callable[[str], str] = field(repr=False)
 
 
 @dataclass(slots=True)

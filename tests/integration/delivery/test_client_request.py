@@ -142,6 +142,15 @@ async def test_a_watchs_own_headers_take_the_place_of_those_that_all_watches_sha
     assert "planted-secret" not in text
 
 
+async def test_what_calls_have_in_common_shows_no_secret(client: Client) -> None:
+    async with wire_server(saying(UPDATED)) as wire:
+        await client.call(an_entry(base_url=wire.url))
+
+    (origin,) = client._opened.origins.values()
+    assert "planted-secret" in origin.headers
+    assert "planted-secret" not in repr(origin)
+
+
 async def test_a_body_waits_for_no_permission() -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + UPDATED
     client = Client({"Expect": "100-continue"}, timeout=20, connections=1)
