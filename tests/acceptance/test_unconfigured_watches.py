@@ -82,7 +82,7 @@ def test_what_they_left_is_seen_sent_and_decided_about(notify: Installation, bac
     assert {name: watch["configured"] for name, watch in watches.items()} == {"candidates": True, "applications": False}
     assert (watches["applications"]["pending"], watches["applications"]["dead_letters"]) == (1, 1)
     shown = notify.run("status").stdout
-    assert [line.split("│")[1].strip() for line in shown.splitlines() if "│" in line] == ["candidates", "applications"]
+    assert [line.split("│")[1].strip() for line in shown.splitlines() if "│" in line] == ["applications", "candidates"]
     assert "applications is not configured: " in shown
 
     (letter,) = json.loads(notify.run("dead-letters", "list", "--watch", "applications", "--json").stdout)
