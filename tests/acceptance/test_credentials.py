@@ -68,6 +68,7 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         daemon.wait_until_ready()
         assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         assert notify.run("pause", paused).code == 0
+        daemon.wait_for_event("sending is paused by an operator")
         change(notify, "candidates", "HIRED")
         notify.change("hw-1", status="HIRED")
         daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "the other watch's call")
