@@ -16,7 +16,7 @@ import typer
 from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.observations import PersonActed
-from cdc_sync.core.visible import visible, visible_json, visible_lines
+from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.connection import Connection, connected
@@ -83,6 +83,18 @@ def with_tenants(config: Config, watch: str | None = None) -> Config:
     return found.config
 
 
+def is_there(config: Config, watch: str) -> bool:
+    """Whether a database has this watch's tenant, be it one that is not watched, for lack of a file say.
+
+    Raises:
+        SourceError: a database cannot be asked.
+    """
+    found = asyncio.run(discover(config))
+    for error in found.unasked.values():
+        raise error
+    return watch in found.config.watches or watch in found.refused
+
+
 def with_known_tenants(config: Config) -> Config:
     """A configuration with a watch for each tenant that the store knows. No database of the ATS is asked.
 
@@ -94,7 +106,8 @@ def with_known_tenants(config: Config) -> Config:
 
     async def known() -> Config:
         async with opened_beside(config, read_only=True) as store:
-            return expanded(config, tenants_named(config, await store.counts()), config.reveal)[0]
+            # No credentials are needed, and who gives the command may not read them.
+            return expanded(config, tenants_named(config, await store.counts()), lambda _: HIDDEN)[0]
 
     return asyncio.run(known())
 

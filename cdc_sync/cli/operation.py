@@ -26,12 +26,12 @@ from cdc_sync.cli.context import (
     configured,
     decodable,
     in_store,
+    is_there,
     no_such_watch,
     print_json,
     say,
     the_database,
     with_known_tenants,
-    with_tenants,
 )
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import SEPARATOR
@@ -321,7 +321,7 @@ def forget(
     """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
     config = configured(context)
     # A tenant that is there would come back at once, and begin with a baseline.
-    if watch.partition(SEPARATOR)[0] in config.templates and watch in with_tenants(config).watches:
+    if watch.partition(SEPARATOR)[0] in config.templates and is_there(config, watch):
         raise typer.BadParameter(visible(f"the tenant of the watch {watch} is there: its schema has the table"))
     if watch in config.watches:
         raise typer.BadParameter(

@@ -311,6 +311,12 @@ def test_a_tenant_without_its_credentials_concerns_no_other(polling: Installatio
         told(daemon, polling.hellowork, "b", "SEEN")
         assert len(daemon.events_named("the tenant is not watched")) == 1
         assert daemon.stop() == 0
+    # For whoever may not read the file, the tenant is there all the same.
+    (keys / "tenant_1").unlink()
+    assert "no longer configured" not in polling.run("status").stdout
+    kept = polling.run("forget", "customers@tenant_1", "--yes")
+    assert kept.code == 2
+    assert "the tenant of the watch customers@tenant_1 is there" in plainly(kept)
     # The secret is in no output, as the fixture looks for it: it is the endpoint's own.
 
 
