@@ -61,7 +61,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     watches: list[dict[str, Any]] = []
     several = len(config.all_databases) > 1
     positions, held = await store.positions_of_all(_BASELINE, _OVER_EARLIER_WORK), await store.oldest("held")
-    watches = []
+    captors = {watch: {"host": host, "process": process} for watch, (host, process) in (await store.captors()).items()}
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
         watch, fuse, of_watch = config.watches.get(name), fuses.get(name, Fuse()), counts.get(name, WatchCounts())
         reached, oldest = positions.get(name, {}), of_watch.oldest_queued_at
@@ -69,6 +69,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
             {
                 "watch": name,
                 "configured": watch is not None,
+                "captured_by": captors.get(name),
                 **({"database": config.database_name(name) if watch else None} if several else {}),
                 "table": None if watch is None else str(watch.table),
                 "mode": None if watch is None else watch.capture.mode,

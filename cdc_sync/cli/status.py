@@ -130,10 +130,6 @@ async def _report(config: Config, store: Store) -> dict[str, Any]:
     daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
     if len(running) > 1:
         daemon["all"] = [{"host": host, "process": process} for host, process in running]
-    captors = await store.captors()
-    for watch in report["watches"]:
-        host, process = captors.get(watch["watch"], ("", None))
-        watch["captured_by"] = None if process is None else {"host": host, "process": process}
     return {"daemon": daemon, **report}
 
 
