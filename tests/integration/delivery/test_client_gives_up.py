@@ -77,6 +77,7 @@ def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
     with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
         caller.begin(peer.url, BIG)
         connection = peer.take()
+        wait_until_it_sends(connection)  # what comes before is no answer
         connection.sendall(BUSY)
         assert caller.outcome() == ("503", 0)
         assert peer.left() == []
@@ -89,6 +90,7 @@ def test_so_is_one_that_is_accepted_before_it_was_sent(*, tls: bool) -> None:
     with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
         caller.begin(peer.url, HUGE)
         connection = peer.take()
+        wait_until_it_sends(connection)  # what comes before is no answer
         connection.sendall(OK)
         assert caller.outcome() == ("200", 0)
         assert peer.left() == []
