@@ -18,6 +18,7 @@ import psycopg
 import yaml
 from bench.sink import Sink, sink
 from bench.site import cpu_of
+from many_watches.__main__ import one, say, server_cpu
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
@@ -227,16 +228,14 @@ class Bench:
         time.sleep(min(self.seconds, 30))
         process, most = psutil.Process(daemon.pid), 0
         with psycopg.connect(self.server.dsn, autocommit=True) as ats:
-            postmaster = psutil.Process(ats.info.backend_pid).parent()
-            assert postmaster is not None
-            begun, ours, theirs = time.monotonic(), cpu_of(process.pid), server_cpu(postmaster)
+            begun, ours, theirs = time.monotonic(), cpu_of(process.pid), server_cpu(ats)
             transactions = one(ats, _TRANSACTIONS)
             while time.monotonic() < begun + self.seconds:
                 most = max(most, one(ats, _SESSIONS))
                 time.sleep(1)
             took = time.monotonic() - begun
             done = one(ats, _TRANSACTIONS) - transactions
-            ours, theirs = cpu_of(process.pid) - ours, server_cpu(postmaster) - theirs
+            ours, theirs = cpu_of(process.pid) - ours, server_cpu(ats) - theirs
         say(f"  sessions of a database     {most} at most")
         say(f"  at rest, % of a core       daemon {100 * ours / took:.1f}, PostgreSQL {100 * theirs / took:.1f}")
         say(f"  transactions a second      {done / took:.1f}")
@@ -287,25 +286,6 @@ class Bench:
     def described(self, delays: list[float]) -> str:
         """Median and 99th percentile."""
         return f"p50 {median(delays):.1f} ms, p99 {quantiles(delays, n=100)[98]:.0f} ms"
-
-
-def server_cpu(postmaster: psutil.Process) -> float:
-    """Seconds of the server's processes, those that have ended included as far as their parent knows."""
-    ended = postmaster.cpu_times()
-    running = sum(cpu_of(child.pid) for child in postmaster.children())
-    return float(cpu_of(postmaster.pid) + ended.children_user + ended.children_system + running)
-
-
-def one(ats: psycopg.Connection[Any], query: str) -> int:
-    """The one number that a query gives."""
-    row = ats.execute(query.encode()).fetchone()
-    return int(row[0]) if row else 0
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
