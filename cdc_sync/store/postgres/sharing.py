@@ -42,8 +42,8 @@ _GATHERED_FOR = 0.02
 _SETTLED_AFTER = 0.3
 """Seconds for which a free watch waits for others who would take it: the daemon that had it first of all."""
 
-_TAKEN_WITHIN = 4.0
-"""Seconds after which a free watch is anybody's, whose turn it ever was."""
+_TAKEN_WITHIN = 10.0
+"""Seconds after which a free watch is anybody's. A daemon that has just started on a busy host may need five."""
 
 _REBALANCED_EVERY = 5.0
 """Seconds between two rebalancings, at least."""
