@@ -208,6 +208,9 @@ class Installation:
         mark = f"MARK {next(self._marks)}"
         self.change(SENTINEL, status=mark)
         daemon.wait_until(lambda: self.hellowork.told(SENTINEL)[-1:] == [(mark, JOB)], f"the call for {mark}")
+        # The mark overtakes an application that has several rows: those are read once more.
+        if any(watch["capture"].get("mode") == "notify" for watch in self.document["watches"].values()):
+            daemon.wait_until(lambda: self.unread() == 0, "the log to be empty")
         self.quiet(daemon, pending=pending)
 
     def quiet(self, daemon: DaemonProcess, *, pending: int = 0) -> None:
