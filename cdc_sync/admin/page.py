@@ -31,7 +31,9 @@ from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import MOST_LISTED
 
-_BEFORE_A_MARK = re.compile(r" (?=[:;?!»])|(?<=«) ")
+_NEVER_BROKEN = re.compile(r" (?=[:;?!»])|(?<=«) |(?<=\)s) (?=(?:ms|s|min|h|j)\b)")
+"""The spaces of French before a mark, within « », and between a number and its unit."""
+
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
 
 _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, ))job(?= [^→]* → [^→]*$)")
@@ -62,7 +64,7 @@ def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
     texts, reasons = dict[str, tuple[str, ...]](), dict[str, str]()
     for entry in _entries(files("cdc_sync.admin").joinpath("locale/fr.po").read_text("utf-8")):
         forms = tuple(
-            _BEFORE_A_MARK.sub("\N{NO-BREAK SPACE}", text) for key, text in entry.items() if key.startswith("msgstr")
+            _NEVER_BROKEN.sub("\N{NO-BREAK SPACE}", text) for key, text in entry.items() if key.startswith("msgstr")
         )
         if "msgctxt" in entry:
             reasons[entry["msgctxt"]] = forms[0]

@@ -60,11 +60,11 @@ def test_the_catalogue_reads_as_gettext_reads_it() -> None:
     assert len(texts) - 1 + len(reasons) == len(_MESSAGES)
 
 
-def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark() -> None:
+def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark_and_its_unit() -> None:
     assert FRENCH_PAGE.gettext(":") == "\N{NO-BREAK SPACE}:"
     assert ENGLISH_PAGE.gettext(":") == ":"
     french = [text for forms in page._french()[0].values() for text in forms]
-    assert [text for text in french if re.search(" [:;?!»]|« ", text)] == []
+    assert [text for text in french if re.search(r" [:;?!»]|« |\)s (?:ms|s|min|h|j)\b", text)] == []
 
 
 @cache
@@ -96,7 +96,7 @@ def test_every_kind_of_condition_has_its_french() -> None:
         name = kind if kind == "loops" else f"{kind} applications"
         assert "<span" not in FRENCH_PAGE.condition(name)
         assert ENGLISH_PAGE.condition(name) == name
-    assert FRENCH_PAGE.condition("store") == "base d'état"
+    assert FRENCH_PAGE.condition("store") == "stockage"
     assert FRENCH_PAGE.condition("of a later version") == '<span lang="en">of a later version</span>'
 
 
@@ -149,17 +149,17 @@ def _conditions(event: seen.Event) -> str:
             ),
             (
                 "u précède `created`, sur 9 lignes ; u était dans le futur à l'écriture, sur 8 lignes, de 2 h : une "
-                "partie de l'ATS écrit dans un autre fuseau horaire que `timezone`. Remède : faites en sorte que "
-                "toutes les parties de l'ATS mettent à jour cette colonne, dans le fuseau horaire indiqué par "
-                "`timezone`, ou choisissez capture.mode notify ; en attendant, un capture.sweep plus court trouve ces "
-                "changements plus tôt"
+                "partie de l'ATS écrit dans un autre fuseau horaire que `timezone`. Remède : faites mettre à jour "
+                "cette colonne par toutes les parties de l'ATS, dans le fuseau horaire indiqué par `timezone`, "
+                "ou choisissez capture.mode notify ; en attendant, un capture.sweep plus court trouve ces changements "
+                "plus tôt"
             ),
         ),
         (
             _conditions(seen.StoreFailed(schema.translate(Path("s.db"), sqlite3.Error("disk is full")).message)),
             (
-                'La base d\'état s.db ne peut pas être utilisée : <span lang="en">disk is full</span>. Libérez de la '
-                "place sur son disque ; rien n'est envoyé tant qu'elle ne peut pas être écrite."
+                'Le stockage s.db ne peut pas être utilisé : <span lang="en">disk is full</span>. Libérez de la place '
+                "sur son disque ; rien n'est envoyé tant que l'écriture est impossible."
             ),
         ),
         (
@@ -219,18 +219,18 @@ def test_a_transition_s_own_words_are_translated_and_labels_are_not(text: str, f
 )
 def test_lengths_of_time(seconds: float, english: str, in_french: str) -> None:
     assert ENGLISH_PAGE.length(seconds) == english
-    assert FRENCH_PAGE.length(seconds) == in_french
+    assert FRENCH_PAGE.length(seconds) == in_french.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_instants_ago() -> None:
     assert ENGLISH_PAGE.ago(0, 900) == "0 s ago"
     assert ENGLISH_PAGE.ago(0, 3_600_000) == "1 h ago"
-    assert FRENCH_PAGE.ago(0, 59_000) == "il y a 59 s"
+    assert FRENCH_PAGE.ago(0, 59_000) == "il y a 59\N{NO-BREAK SPACE}s"
 
 
 def test_instants_ahead() -> None:
     assert ENGLISH_PAGE.ago(90_000, 0) == "in 2 min"
-    assert FRENCH_PAGE.ago(30_000, 0) == "dans 30 s"
+    assert FRENCH_PAGE.ago(30_000, 0) == "dans 30\N{NO-BREAK SPACE}s"
 
 
 def test_numbers() -> None:

@@ -133,7 +133,7 @@ async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
         assert answer.text.startswith(unreadable)
     page = await admin.get("/", headers={"Accept": "text/html", "Accept-Language": "fr"})
     assert page.status == 503
-    assert f"La base d'état {admin.folder / 'state.db'} ne peut pas être utilisée" in page.text
+    assert f"Le stockage {admin.folder / 'state.db'} ne peut pas être utilisé" in page.text
     readiness = await admin.get("/readyz")
     assert readiness.status == 503
     # That is not all that is wrong.

@@ -311,7 +311,7 @@ async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_engli
 
     assert ': HTTP 400\N{NO-BREAK SPACE}: <span lang="en">no</span>' in answer.text
     assert "plus de 0 changements d'un coup" in answer.text
-    assert "depuis 1 min" in answer.text
+    assert "depuis 1\N{NO-BREAK SPACE}min" in answer.text
     assert "Reçus par HelloWork\N{NO-BREAK SPACE}: 0" in answer.text
 
 
