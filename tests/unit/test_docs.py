@@ -26,10 +26,17 @@ IDS, FRENCH_IDS = DOCS / "hellowork-id.md", DOCS / "fr" / "identifiant-hellowork
 DBAS, FRENCH_DBAS = DOCS / "for-dbas.md", DOCS / "fr" / "pour-les-dba.md"
 CUSTOMERS, FRENCH_CUSTOMERS = DOCS / "many-customers.md", DOCS / "fr" / "clients-multiples.md"
 OPERATIONS, FRENCH_OPERATIONS = DOCS / "operations.md", DOCS / "fr" / "exploitation.md"
+CATALOGUE = ROOT / "cdc_sync" / "admin" / "locale" / "fr.po"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[(?:[^\]\[]|!\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
+_COMMENT = re.compile(r"(?:^| +)(?:#|--) .*$", re.MULTILINE)
+_CODE = re.compile(r"`[^`]+`(?:, `[^`]+`)*")
+_OTHER_WORDS = re.compile(
+    r"\bbases? d'état|\bpoints? d'accès|\btriggers?\b|\bcolonnes? de suivi|\bétats? de départ|\bcapt(?:e|é|er|ent)\b|"
+    r"\bpri(?:se|t|s) en charge d|\bfai(?:re|tes) relire"
+)
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 
 # Where a line of a shell begins a command.
@@ -69,10 +76,10 @@ def is_there(page: Path, target: str) -> bool:
     return not anchor or anchor in anchors(file)
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(page: Path) -> list[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = _HEADING.findall(prose(page.read_text(encoding="utf-8")))
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_a_link_that_leads_nowhere_is_found() -> None:
@@ -186,7 +193,7 @@ def test_there_are_pieces() -> None:
 
 
 class TestFrench:
-    """The French pages say what the English ones say."""
+    """A French page has the structure, the code, the figures and the links of the English one, in words of its own."""
 
     PAIRS = (
         (ENGLISH, FRENCH),
@@ -216,8 +223,30 @@ class TestFrench:
             assert ours == theirs, f"section {number}"
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
-    def test_the_same_configuration(self, english: Path, french: Path) -> None:
-        assert pieces(english) == pieces(french)
+    def test_the_same_code(self, english: Path, french: Path) -> None:
+        assert blocks(english) == blocks(french)
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_the_same_tables(self, english: Path, french: Path) -> None:
+        for number, (ours, theirs) in enumerate(zip(tables(english), tables(french), strict=True)):
+            assert ours == theirs, f"section {number}"
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_the_same_links(self, english: Path, french: Path) -> None:
+        assert self.places(english) == self.places(french)
+
+    def places(self, page: Path) -> Counter[tuple[Path, str | int]]:
+        """Where a page leads to, by its English page and the number of the heading there; not pictures, nor itself in
+        the other language."""
+        translated = {french: english for english, french in self.PAIRS}
+        found = Counter[tuple[Path, str | int]]()
+        for target in links(page):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            english = translated.get(file, file)
+            if file.suffix != ".png" and (file == page or english != translated.get(page, page)):
+                found[english, anchors(file).index(anchor) if anchor else ""] += 1
+        return found
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
     def test_each_leads_to_the_other(self, english: Path, french: Path) -> None:
@@ -229,6 +258,44 @@ class TestFrench:
         french = {translated.get(page, page) for page in leads_to(FRENCH)}
 
         assert pages(french) == pages(leads_to(ENGLISH))
+
+    def test_every_french_page_is_compared(self) -> None:
+        assert {french for _, french in self.PAIRS} == {FRENCH, *(DOCS / "fr").glob("*.md")}
+
+    @pytest.mark.parametrize("page", [french for _, french in PAIRS], ids=name)
+    def test_no_line_breaks_before_a_mark_or_a_unit(self, page: Path) -> None:
+        text = _INLINE.sub("`", prose(page.read_text(encoding="utf-8")))
+
+        assert (
+            re.findall(r".*[ \n][:;?!»](?![\w/\[]).*|.*«[ \n].*|.*\d[ \n](?:[mµ]?s|min|h|[kMG]o|%)(?!\w).*", text) == []
+        )
+
+    @pytest.mark.parametrize("page", [french for _, french in PAIRS] + [CATALOGUE], ids=name)
+    def test_one_word_for_each_term(self, page: Path) -> None:
+        """Of the glossary at the head of `fr.po`."""
+        source = page.read_text(encoding="utf-8")
+        if page == CATALOGUE:
+            source = "\n".join(re.findall("^msgstr.*$", source, re.MULTILINE))
+
+        text = _INLINE.sub("", prose(source))
+        assert _OTHER_WORDS.findall(text) == []
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The language and the text of each block of code, without comments; not drawings, which hold words."""
+    found = _FENCE.findall(page.read_text(encoding="utf-8"))
+    return [(language, _COMMENT.sub("", block)) for language, block in found if "┌" not in block]
+
+
+def tables(page: Path) -> list[list[tuple[str, ...]]]:
+    """The rows of each section's tables; of cells that are not code alone, only that they are there."""
+    return [
+        [
+            tuple(cell.strip() if _CODE.fullmatch(cell.strip()) else "" for cell in row.split("|"))
+            for row in re.findall(r"^\|(.*)\|$", section, re.MULTILINE)
+        ]
+        for section in re.split(r"^#+ ", prose(page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    ]
 
 
 def figures(page: Path) -> list[Counter[str]]:
