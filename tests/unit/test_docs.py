@@ -354,3 +354,16 @@ def is_key(key: str) -> bool:
     """Whether a path, or its end, leads to a key."""
     paths = {f"{path}.{each}".lstrip(".") for path, fields in sections().items() for each in fields}
     return any(path == key or path.endswith(f".{key}") for path in paths)
+
+
+@pytest.mark.parametrize("record", sorted(DOCS.glob("decisions/*.md")), ids=name)
+def test_a_decision_record_has_status_date_context_decision_and_consequences(record: Path) -> None:
+    text = record.read_text(encoding="utf-8")
+
+    assert text.startswith(f"# {int(record.name[:4])}. ")
+    assert re.search(r"^\*\*Status:\*\* [^#]*\*\*Date:\*\*\s\d{4}-\d\d-\d\d", text, re.MULTILINE)
+    assert [found for found in re.findall(r"^## (.+)$", text, re.MULTILINE) if not found.startswith("Appendix")] == [
+        "Context",
+        "Decision",
+        "Consequences",
+    ]
