@@ -367,3 +367,12 @@ def test_a_decision_record_has_status_date_context_decision_and_consequences(rec
         "Decision",
         "Consequences",
     ]
+
+
+def test_an_entry_of_the_changelog_is_short() -> None:
+    """A merge that brings back what was summed up brings back long entries."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^- (.*?)(?=^- |^$|\Z)", text, re.MULTILINE | re.DOTALL)
+
+    assert [entry for entry in entries if len(entry.split()) > 45] == []
+    assert len(entries) > 100
