@@ -1,4 +1,4 @@
-"""What is wrong now, folded from the events: the one source of readiness and of `status`."""
+"""What is wrong now, computed from the events: the one source of readiness and of `status`."""
 
 import re
 from collections.abc import Mapping
@@ -15,25 +15,25 @@ Conditions = Mapping[str, str]
 NONE: Conditions = MappingProxyType({})
 
 STANDBY = "standby"
-"""What the name of the one condition begins with that is nothing wrong: another daemon captures the watch."""
+"""Prefix of the one condition that is no problem: another daemon captures the watch."""
 
 WATERMARK = "watermark"
-"""What the names of conditions begin with of which a person should know, though every change arrives: by sweeps."""
+"""Prefix of conditions that a person should know, though every change arrives, by sweeps."""
 
 REMEDY = (
     "have every part of the ATS set that column, in the time zone that `timezone` names, or use capture.mode notify; "
     "until then a shorter capture.sweep finds such changes sooner"
 )
-"""What to do about a watermark that cannot be relied on."""
+"""The remedy for an unreliable watermark."""
 
 _FIELD = re.compile(r"%\((\w+)\)s")
 
 _OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "store")
-"""What the names of the conditions of a watch that is captured here begin with, but for its lag."""
+"""The conditions that a captured watch may have, except its lag."""
 
 
 def kind_of(name: str) -> str:
-    """A condition's name without watches and hosts, for whoever may not know them."""
+    """A condition's name without watches and hosts, for people who may not know them."""
     return next((kind for kind in KINDS if name == kind or name.startswith(f"{kind} ")), "other")
 
 
@@ -48,11 +48,11 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
         case seen.Reloaded(begun=begun) | seen.TenantsFound(watches=begun):
             return {**conditions, **starting(begun)} if begun else conditions
         case seen.WatchEnded(watch, for_good):
-            # One that begins again is as late as it was, and not connected.
+            # One that begins again is still lagging, and not connected.
             others = _without(conditions, watch, STANDBY, *_OF_A_WATCH, *(("lag",) if for_good else ()))
             return others if for_good else {**others, **starting((watch,))}
         case seen.WatchStandsBy(watch, message):
-            # Whatever else was wrong with the watch is the business of whoever captures it.
+            # The daemon that captures the watch reports its other problems.
             return _with(_without(conditions, watch, *_OF_A_WATCH, "lag"), f"{STANDBY} {watch}", message)
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
             conditions = _without(conditions, watch, STANDBY)
@@ -90,7 +90,7 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
 
 
 def wrong(conditions: Conditions) -> Conditions:
-    """Those that keep changes from arriving: not a daemon that waits for its turn, nor a watermark."""
+    """Those that delay or stop changes: neither standby nor watermark conditions."""
     aside = {name for name in conditions if is_standby(name) or name.startswith(f"{WATERMARK} ")}
     return {name: message for name, message in conditions.items() if name not in aside}
 
@@ -101,13 +101,13 @@ def is_standby(name: str) -> bool:
 
 
 def _without(conditions: Conditions, watch: str, *kinds: str) -> Conditions:
-    """The conditions without a watch's of some kinds; the same object if it has none."""
+    """The conditions without some kinds of one watch; the same object if it has none."""
     own = conditions.keys() & {f"{kind} {watch}" for kind in kinds}
     return {name: conditions[name] for name in conditions if name not in own} if own else conditions
 
 
 def _with(conditions: Conditions, name: str, message: str) -> Conditions:
-    """The conditions with one as it is now; no message: nothing is wrong any more."""
+    """The conditions with one changed; an empty message ends it."""
     if conditions.get(name, "") == message:
         return conditions
     others = {key: value for key, value in conditions.items() if key != name}
@@ -122,21 +122,18 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "baseline": (seen.BaselineDone,),
     "sending": (seen.SendingPaused, seen.SendingResumed),
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
-    # One for each whom it fails: that the sender can write again says nothing of what a watch could not record.
+    # Separate for each watch and the sender: one may recover before another.
     "store": (seen.StoreFailed, seen.StoreRecovered),
     "loops": (seen.LoopsMove,),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
     "tenant": (seen.TenantRefused, seen.TenantAccepted),
 }
-"""Which kind of condition each type of event begins or ends: it begins with a reason below, or the event's `message`.
-
-Without either it ends.
-"""
+"""The kind of condition that each type of event begins, by a reason below or its `message`, or else ends."""
 
 _KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
 
 _WHOSE = ("watch", "endpoint", "by", "database")
-"""The field of an event that says whose condition it is."""
+"""The field of an event that names the condition's subject."""
 
 _REASONS: Mapping[type[Event], tuple[str, str]] = {
     seen.WatchConnected: ("preparing", "connected, and getting ready"),
@@ -145,7 +142,7 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
     seen.CaptureLate: ("lag", "changes were last read completely more than %(limit)s s ago"),
     seen.DeliveryLate: ("call-late", "a call has been due for more than %(limit)s s"),
 }
-"""The code and the text of why; a place of the text is a field of the event."""
+"""The code and the text of each reason; the text's fields are the event's."""
 
 # fmt: off
 EVENTS = frozenset({
@@ -156,4 +153,4 @@ EVENTS = frozenset({
 """The types of the events that can change a condition."""
 
 KINDS = (*_BY_KIND, "endpoint", STANDBY, "fuse", "held")
-"""What the names of conditions begin with; the rest says which watch or which host."""
+"""The first words of conditions' names; a watch or a host follows."""

@@ -1,7 +1,7 @@
-"""What HelloWork knows, or should know, of one application, and the call that says it.
+"""What HelloWork knows, or should know, of one application, and the call that carries it.
 
-The call's body and key are functions of the content alone, so every retry of a delivery, also after a crash, is the
-same request to the byte. Instants are whole milliseconds since the epoch, as far as HelloWork's dates can be written.
+Body and key depend on the content alone, so every retry is the same request to the byte, also after a crash. Instants
+are whole milliseconds since the epoch, within the years that HelloWork's dates can express.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ _as_length = struct.Struct(">Q").pack
 _decode = json.JSONDecoder().raw_decode
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[^\s",:\[\]{}]+', re.DOTALL)
-"""A string, a bracket, or a number or word. What is between is white space, commas and colons."""
+"""A string, a bracket, or a number or word. Between them are white space, commas and colons."""
 
 Kind = Literal["first", "status", "job", "deleted"]
-"""Why a call is made; several may apply at once."""
+"""Why a call is made; several may apply."""
 
 
 class Content(NamedTuple):
-    """What one call tells HelloWork.
+    """The content of one call.
 
     Attributes:
         status: the label as it is sent, already mapped.
         job_id: the job's id in the ATS.
         deleted: whether the application is gone from the ATS.
-        created: when the application was created in the ATS, in milliseconds since the epoch.
-        event_date: when the event behind this content happened, in milliseconds since the epoch.
+        created: when the application was created in the ATS.
+        event_date: when the event behind this content happened.
         source: JSON text of a string or an object, or None to leave the field out.
         extra: JSON text of an object with the further fields of the payload, or None.
         url: where the call goes.
@@ -52,25 +52,19 @@ class Content(NamedTuple):
     url: str
 
     def same_as(self, other: Self) -> bool:
-        """Whether telling one after the other would tell HelloWork nothing new.
-
-        Only status, job and existence count; the other fields ride along.
-        """
+        """Whether status, job and existence are the same; the other fields are metadata."""
         return self.status == other.status and self.job_id == other.job_id and self.deleted == other.deleted
 
     def rides_as(self, other: Self) -> bool:
-        """Whether what rides along is the same too: address, source, date of creation and extra fields.
+        """Whether address, source, creation date and extra fields are the same.
 
-        Not the event's date: each write to a row may change it.
+        The event's date is left out: each write to a row may change it.
         """
         mine = (self.url, self.source, self.created, self.extra)
         return mine == (other.url, other.source, other.created, other.extra)
 
     def as_deleted(self, status: str, at: int, extra_fields: Collection[str]) -> Self:
-        """The same application gone: its last known job and creation date, since its row cannot be read any more.
-
-        Of the extra fields only those go with it that `extra_fields` names.
-        """
+        """The content after a deletion: the last known job and creation date, with only these extra fields."""
         extra = None if self.extra is None else only_fields(self.extra, extra_fields)
         return self._replace(status=status, deleted=True, event_date=at, extra=extra)
 
@@ -79,22 +73,22 @@ class Content(NamedTuple):
 
 
 def request(application_id: str, content: Content) -> tuple[bytes, str]:
-    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it, and the call's idempotency key.
+    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it, and the idempotency key.
 
-    The key is the same for every retry of the same content, another for any other content or application.
+    The key is the same for every retry of one content, and different for any other content or application.
     """
     text = (
         f'{{"status": {encode_basestring_ascii(content.status)}, "eventDate": "{iso(content.event_date)}", '
         f'"created": "{iso(content.created)}", "jobId": {encode_basestring_ascii(content.job_id)}'
     )
     if content.source is not None:
-        # PostgreSQL wrote this JSON. It goes out as it is: reading it here could only change its numbers.
+        # PostgreSQL wrote this JSON. Parsing it here could only change its numbers.
         text += f', "source": {content.source}'
     if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
         text += f", {further}"
     data = f"{text}}}".encode()
     whose, url = application_id.encode(), content.url.encode()
-    # The lengths too: otherwise ("a", "bc") and ("ab", "c") would be one key.
+    # With the lengths: otherwise ("a", "bc") and ("ab", "c") would have one key.
     parts = (_as_length(len(whose)), whose, _as_length(len(url)), url, _as_length(len(data)), data)
     return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
 
@@ -116,9 +110,9 @@ def only_fields(text: str, names: Collection[str]) -> str | None:
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """Where the value ends that begins at, or after white space at, `start`.
+    """The end of the value that begins at `start` or after white space there.
 
-    Not by a parser: PostgreSQL takes json that is nested deeper than Python's can follow.
+    Without a parser: PostgreSQL accepts JSON that is nested deeper than Python can follow.
     """
     depth, parts = 0, _PART.finditer(text, start)
     while True:
@@ -139,7 +133,7 @@ LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _M
 
 
 class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
-    """A date that exists in PostgreSQL but cannot be written in HelloWork's format."""
+    """A date that PostgreSQL has and HelloWork's format cannot express."""
 
 
 def milliseconds(length: timedelta) -> int:
@@ -157,7 +151,7 @@ def from_datetime(moment: datetime) -> int:
 
 
 def within_range(instant: int) -> int:
-    """The instant, if it can be written.
+    """The instant, if HelloWork's format can express it.
 
     Raises:
         NotAnInstant: its year is outside 1 to 9999.
@@ -170,12 +164,12 @@ def within_range(instant: int) -> int:
 
 
 def iso(instant: int) -> str:
-    """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
+    """Format an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
     second, rest = divmod(instant, 1_000)
     return f"{to_the_second(second)}.{rest:03}Z"
 
 
 @lru_cache(maxsize=1_024)  # a mass change and its log lines have few different ones
 def to_the_second(second: int) -> str:
-    """Write a second since the epoch, in UTC: `2023-01-10T09:00:00`."""
+    """Format a second since the epoch in UTC: `2023-01-10T09:00:00`."""
     return (_NAIVE_EPOCH + timedelta(seconds=second)).isoformat()

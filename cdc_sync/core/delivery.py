@@ -1,7 +1,7 @@
-"""What a reply means, for the outbox entry that was sent and for its endpoint, and when either is tried again.
+"""What a reply means for the entry that was sent and for its endpoint, and when either is tried again.
 
-A reply has one of a closed set of meanings (design, "What a reply means"), decided by `meaning_of` alone. `fate` is
-what becomes of the entry, `after` the health of its endpoint (scheme, host, port), which all calls to it share:
+`meaning_of` gives a reply one of a closed set of meanings. `fate` decides about the entry, `after` about the health of
+its endpoint (scheme, host, port), which all calls to it share:
 
     healthy ──5 unavailable in a row──▶ open ───probe fails──▶ open, longer
        ▲  │                              │
@@ -10,12 +10,12 @@ what becomes of the entry, `after` the health of its endpoint (scheme, host, por
        │  └──429, Retry-After──▶ throttled ──its time is up──▶ healthy
        └──────────────────────────────────────────────────────────┘
 
-While an endpoint is open or paused, nothing is sent before `until`; then one single call is let through as a probe.
-What was already under way when the state changed still reports back: such a straggler lengthens the wait only if it was
-told a longer one, and ends it only if it succeeded; a wait that HelloWork asked for is not ended by a success either.
+While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe. A call that was
+under way when the state changed is a straggler: it lengthens the wait only if its reply asks for a longer one, and ends
+it only if it succeeds, but never a wait that HelloWork asked for.
 
-HelloWork may also refuse our credentials for some applications only. So that these hold nobody up, a probe is made with
-the entry that has the fewest attempts (`Store.claim`).
+HelloWork may refuse our credentials for some applications only. So that these block no others, the probe is the entry
+with the fewest attempts (`Store.claim`).
 """
 
 from collections.abc import Collection, Mapping
@@ -31,14 +31,11 @@ from cdc_sync.core.reasons import coded
 # What a reply means.
 
 LONGEST_RETRY_AFTER = 60 * 60 * 1000
-"""A `Retry-After` is obeyed up to an hour (milliseconds): a mistaken date must not silence us for years."""
+"""A `Retry-After` is obeyed up to an hour (milliseconds): a wrong date must not stop calls for years."""
 
 
 class Reply(NamedTuple):
-    """What came back: a status line with what matters of its headers, or `failure`, what happened instead of one.
-
-    Its `date` matters beside a `retry_after` only.
-    """
+    """A reply's status line and headers, or `failure`, what happened instead. `date` serves `retry_after` only."""
 
     status: int | None = None
     content_type: str = ""
@@ -49,7 +46,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """HelloWork knows it now."""
+    """HelloWork has accepted the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +56,24 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRefused:
-    """It is about us, not about this call: the whole endpoint pauses."""
+    """Our credentials are refused: the whole endpoint pauses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The whole endpoint waits: for `wait` milliseconds, or by its own backoff if None was told."""
+    """The whole endpoint waits: for `wait` milliseconds, or by its own backoff if None."""
 
     wait: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nobody knows whether the call was heard."""
+    """It is unknown whether the call was received."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Understood and refused: to say the same again would not help."""
+    """Received and refused: a retry would not help."""
 
 
 ACKNOWLEDGED = Acknowledged()
@@ -85,14 +82,14 @@ Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable
 
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
-    """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with.
+    """The meaning of a reply; `now` (milliseconds since the epoch) is compared with a `Retry-After` date.
 
-    If the reply has a date of its own, that is now: the sender's clock may differ from ours by more than the wait.
+    A reply's own date takes the place of `now`: the two clocks may differ by more than the wait.
     """
     status = reply.status
     if status is None:
         return Unavailable()
-    # A web page in the place of the API's answer is a captive portal, a proxy's error page, a maintenance page.
+    # A web page instead of the API's answer comes from a captive portal or a proxy.
     is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
     if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
         return ACKNOWLEDGED
@@ -133,19 +130,15 @@ def _instant(date: str) -> int | None:
         return None
 
 
-# When a delivery is tried again, and when it is given up.
+# When a delivery is retried, and when it is given up.
 
 LONGEST_COUNTED = 15 * 60_000
-"""Of the milliseconds for which a delivery is due and not tried (its endpoint is paused, say), as many count as tried.
-
-So the first failure after a pause of a week gives nothing up.
+"""Of a time in which a delivery is due but not tried (its endpoint is paused, say), so many milliseconds count. So the
+first failure after a pause of a week gives nothing up.
 """
 
 LONGEST_UNASKED = 60_000
-"""Of the milliseconds for which a delivery that was answered with 404 is due and not tried, as many count as asked.
-
-So one 404 before an outage, or before a clock is set forward, and one after it give nothing up.
-"""
+"""The same for a delivery that was answered with 404. So one 404 before an outage and one after it give nothing up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +159,13 @@ class RetryPolicy:
 
 
 def ceiling(policy: RetryPolicy, failures: int) -> int:
-    """The longest wait after that many failures in a row (1 and more), in milliseconds."""
-    # The exponent is bounded: after a week of failures 2**n would be a number of thousands of digits.
+    """The longest wait after so many failures in a row (1 and more), in milliseconds."""
+    # The exponent is bounded: after a week of failures 2**n would have thousands of digits.
     return min(policy.max, policy.first << min(failures - 1, 62))
 
 
 def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
-    """Full jitter: anything from nothing to the ceiling, so that what failed together does not return together.
+    """Full jitter: between nothing and the ceiling, so that calls that failed together do not return together.
 
     Args:
         policy: the policy.
@@ -183,29 +176,26 @@ def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
 
 
 def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
-    """Equal jitter: at least half the ceiling. For an endpoint's single probe, which must not come at once."""
+    """Equal jitter: at least half the ceiling, for an endpoint's single probe."""
     return int(ceiling(policy, failures) * (0.5 + chance / 2))
 
 
 # What becomes of an entry.
 
 CallOutcome = Literal["acknowledged", "retry", "dead"]
-"""A fate in one word, as it is counted."""
+"""An outcome in one word, as it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The snapshot takes its content, the entry is gone."""
+    """The content becomes the snapshot, the entry is removed."""
 
     outcome: ClassVar[CallOutcome] = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again at `due_at`; `not_found_since` is what the entry is to remember (see `Entry`).
-
-    With `anew`, it is as if it had not been tried yet: `retry.for` begins with the next attempt.
-    """
+    """Retry at `due_at`; `not_found_since` is stored in the entry. `anew`: the time that counts begins again."""
 
     outcome: ClassVar[CallOutcome] = "retry"
     due_at: int
@@ -215,7 +205,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """A dead letter, for a person to look at, or for the application's next change to replace."""
+    """A dead letter, for a person, or for the application's next change to replace."""
 
     outcome: ClassVar[CallOutcome] = "dead"
     reason: str
@@ -227,20 +217,20 @@ Fate = Done | Again | GiveUp
 
 
 def kernel_gives_up_after(timeout: float) -> float:
-    """Seconds for which the kernel keeps trying to send a request whose process is stopped.
+    """Seconds for which the kernel keeps sending a request whose process is stopped.
 
-    Longer than the call's own timeout, which says better what happened.
+    Longer than the call's own timeout, which explains better what happened.
     """
     return timeout + 1
 
 
 def longest_on_its_way(timeout: float) -> float:
-    """Seconds after its beginning in which a call's bytes may leave this host, even if its process is stopped."""
+    """Seconds in which a call's bytes may still leave this host, even if its process is stopped."""
     return timeout + kernel_gives_up_after(timeout)
 
 
 class Finished(NamedTuple):
-    """An attempt's end: the entry as claimed, its fate, the reply as the history keeps it, and when (milliseconds)."""
+    """A finished attempt: the entry as claimed, its outcome, the reply for the history, and when (milliseconds)."""
 
     entry: Entry
     fate: Fate
@@ -251,7 +241,7 @@ class Finished(NamedTuple):
 def fate(  # noqa: PLR0911 - a decision table, one return per row
     entry: Entry, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float
 ) -> Fate:
-    """Decide an entry's fate.
+    """Decide an entry's outcome.
 
     Args:
         entry: the entry as it was claimed, this attempt counted.
@@ -268,8 +258,8 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
         case Rejected():
             return GiveUp(reason)
         case CredentialsRefused():
-            # Not this entry's fault: the endpoint waits as a whole, and nothing is given up meanwhile. The entry is due
-            # at once: it goes out as soon as somebody has corrected the credentials.
+            # Not this entry's fault: the endpoint pauses, nothing is given up, and the entry goes out as soon as the
+            # credentials are corrected.
             return Again(now, anew=True)
         case Throttled():
             return Again(now)
@@ -298,11 +288,11 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
 
 FAILURES_TO_OPEN = 5
 LONGEST_OPEN = 60_000
-"""An open circuit is probed at least every minute (milliseconds): a single call a minute harms nobody."""
+"""An open circuit is probed at least every minute (milliseconds)."""
 LONGEST_PAUSE = LONGEST_RETRY_AFTER
 """Refused credentials are tried again at least every hour (milliseconds), however long `retry.max` is."""
 _SLACK = 60_000
-"""Milliseconds by which clocks of daemons that share a store may differ without a wait looking like a mistake."""
+"""Milliseconds by which clocks of daemons with a shared store may differ without a wait looking wrong."""
 
 Mode = Literal["healthy", "throttled", "open", "paused"]
 Admission = Literal["all", "probe", "none"]
@@ -314,10 +304,10 @@ class Health:
 
     Attributes:
         mode: see the module's text.
-        failures: so many in a row, of those that brought it into this mode, or may bring it into another.
+        failures: failures in a row that count for this mode.
         until: when the next call may go out, in milliseconds since the epoch.
         reason: the last failure in words.
-        refused: which of our credentials were refused last, by a fingerprint; None if that is not known.
+        refused: a fingerprint of the credentials refused last; None if unknown.
     """
 
     mode: Mode = "healthy"
@@ -359,7 +349,7 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
             return HEALTHY
         case Throttled(wait):
             failures = health.failures + 1 if health.mode == "throttled" else 1
-            # To wait for 0 seconds, or until a date that is past, is no wait: obeyed to the letter, it makes a storm.
+            # A wait of 0 seconds, or until a past date, would cause a storm of calls.
             until = now + (wait or min(probe_after(policy, failures, chance), LONGEST_PAUSE))
             return Health("throttled", failures, until, reason)
         case CredentialsRefused():
@@ -378,11 +368,11 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A watch's own credentials, which several watches may share.
+    """Credentials that one or several watches have for themselves.
 
     Attributes:
-        owner: the first of these watches by name: people know the credentials by it.
-        headers: all that is sent with each of their calls.
+        owner: the first of these watches by name, by which people know the credentials.
+        headers: all headers of their calls.
     """
 
     owner: str
@@ -390,33 +380,33 @@ class Credentials:
 
 
 def endpoint_name(origin: str, credentials: str | None) -> str:
-    """The name of an endpoint: its origin, and whose credentials it gets if those are a watch's own."""
+    """The name of an endpoint: its origin, and the owner of its credentials if these are a watch's own."""
     return origin if credentials is None else f"{origin} [{credentials}]"
 
 
 def credentials_of(endpoint: str) -> str | None:
-    """Whose credentials an endpoint gets, by its name; None if those that all watches share."""
+    """The owner of an endpoint's credentials by its name; None if all watches share them."""
     _, is_own, rest = endpoint.partition(" [")
     return rest.removesuffix("]") if is_own else None
 
 
 ALL_ENDPOINTS = ""
-"""Among the endpoints to which an operator has paused sending: to all, also those that nobody knows yet."""
+"""In the paused endpoints: all of them, also those not yet known."""
 
 
 def is_paused(paused: Collection[str], endpoint: str) -> bool:
-    """Whether an operator has paused sending to an endpoint, or to all at its origin."""
+    """Whether an operator has paused sending to an endpoint, to its origin or to all."""
     origin, _, _ = endpoint.partition(" [")
     return not {ALL_ENDPOINTS, origin, endpoint}.isdisjoint(paused)
 
 
 def with_other_credentials(health: Health) -> Health:
-    """The state after our credentials may have become others: whoever refused them is asked again at once."""
+    """The state after our credentials may have changed: a paused endpoint is probed at once."""
     return replace(health, until=0) if health.mode == "paused" else health
 
 
 def _waits(health: Health, now: int) -> bool:
-    """Whether the endpoint's wait lasts; a wrong clock made one that reaches further ahead than any of its mode."""
+    """Whether the endpoint still waits; a wait longer than its mode's longest comes from a wrong clock."""
     longest = LONGEST_OPEN if health.mode == "open" else LONGEST_PAUSE
     return health.mode != "healthy" and now < health.until <= now + longest + _SLACK
 

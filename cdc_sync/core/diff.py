@@ -1,26 +1,24 @@
-"""The decisions at the heart: is an observation worth a call (diff), and may it go out unseen by a person (fuse)?
+"""Two decisions: does an observation need a call (diff), and does a person decide first (fuse)?
 
-The diff goes by what was told and what is waiting. The rules (design, "Diff"), with `base` = the waiting entry's
-content if there is one, else what HelloWork was told:
+The diff compares with `base`: the pending entry's content, or without one the snapshot (last acknowledged state).
 
 1. observed = base: nothing to do.
-2. observed = told, and the waiting entry was never attempted: the change was undone in time, cancel it.
-3. observed = told, but the entry *was* attempted: HelloWork may or may not have heard it (the answer can be lost), so
-   only saying the observed state again makes sure. Replace.
-4. Anything else: queue, or replace what waits; the newest state wins.
+2. observed = snapshot, and the pending entry was never attempted: the change was reverted in time, cancel it.
+3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it (the answer can be lost), so the
+   observed state is sent again. Replace.
+4. Anything else: enqueue, or replace the pending entry; the newest state wins.
 
-The dates of one application's calls rise: a receiver that orders by them keeps the newest state. A row's own date may
-be older than one that was sent: a status that is taken back shows the date of an earlier event, a date without a time
-is midnight all day long, and a clock may have been ahead. A date alone never causes a call.
+The dates of an application's calls rise, for receivers that order by them. A row's own date may be older than a sent
+one: a reverted status shows an earlier event's date, a date without a time is midnight all day, and a clock may have
+been ahead. A date alone never causes a call.
 
-The fuse: a mass change is held for a person, not sent. It counts the entries that a watch queues, and the deletions
-among them, in windows that start with the first entry after the last window's end. An entry that takes the place of one
-that still waits counts too, once in a window: while HelloWork is away a mass change may find an entry of each
-application there, and tell of each something else. From the first entry beyond the limit on, everything new is held,
-until a person releases or discards it: a blown fuse does not mend itself with time.
+The fuse holds a mass change for a person. It counts a watch's new entries, and deletions among them. An entry that
+replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may find a pending entry for
+each application. From the first entry beyond the limit on, every new one is held until a person releases or discards
+it; time alone does not mend a blown fuse.
 
-A deletion that is doubted, since row-level security may have hidden the row, is held by itself: it says nothing of
-other changes, so it neither blows the fuse nor counts.
+A deletion that is suspected because row-level security may hide the row is held by itself. It neither blows the fuse
+nor counts.
 """
 
 from dataclasses import dataclass
@@ -34,22 +32,22 @@ Unseen = Literal["send", "adopt"]
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """HelloWork knows it already, or what waits says it."""
+    """HelloWork or the pending entry has this state already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Take it as told without a call."""
+    """Take the state as acknowledged, without a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Forget what waits: it was undone before it was ever sent."""
+    """Cancel the pending entry: the change was reverted before it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Let it wait for delivery, in the place of what waits now, if anything does."""
+    """Enqueue the state; it replaces a pending entry."""
 
     kinds: frozenset[Kind]
 
@@ -60,20 +58,20 @@ _NOTHING, _ADOPT, _CANCEL = Nothing(), Adopt(), Cancel()
 
 
 class Waiting(NamedTuple):
-    """The part of an outbox entry (pending, held or dead) that a decision depends on."""
+    """The part of an outbox entry (pending, held or dead) that decisions depend on."""
 
     content: Content
     attempted: bool
 
 
 def decide(observed: Content, told: Content | None, waiting: Waiting | None, unseen: Unseen) -> Decision:
-    """Decide what an observation asks for.
+    """Decide what follows from an observation.
 
     Args:
         observed: the application as the ATS's database has it now.
-        told: what HelloWork acknowledged last, or what was adopted; None if it was told nothing yet.
-        waiting: the application's outbox entry, in whatever state.
-        unseen: what to do with an application of which HelloWork was told nothing and nothing waits.
+        told: the snapshot; None if HelloWork has acknowledged nothing and nothing was adopted.
+        waiting: the application's outbox entry, in any state.
+        unseen: what happens to an application without snapshot and entry.
     """
     if waiting is not None:
         if observed.same_as(waiting.content):
@@ -88,12 +86,12 @@ def decide(observed: Content, told: Content | None, waiting: Waiting | None, uns
 
 
 def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
-    """In which respects `observed` is news to somebody who was told `told` (None: nothing yet); none if it is none."""
+    """The respects in which `observed` differs from the snapshot (None: there is none)."""
     kinds: set[Kind] = set()
     if told is None:
         kinds.add("first")
     else:
-        # Existence has no field of its own in a call: an application that is back is told by its status alone.
+        # A call has no field for existence: a status alone brings an application back.
         if told.status != observed.status or (told.deleted and not observed.deleted):
             kinds.add("status")
         if told.job_id != observed.job_id:
@@ -104,7 +102,7 @@ def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
 
 
 def transition(told: Content | None, observed: Content) -> str:
-    """What happens to an application, as people group and name it; `store/sql/transition.sql` says the same."""
+    """What happens to an application, as people group it; `store/sql/transition.sql` is the same rule."""
     if observed.deleted and not (told and told.deleted):
         return "deleted"
     if told is None:
@@ -118,28 +116,26 @@ def transition(told: Content | None, observed: Content) -> str:
 
 
 def in_order(content: Content, changed_at: int, acknowledged: Content | None, pending: Waiting | None) -> Content:
-    """The content with a date that is later than each that HelloWork may have received.
-
-    It is asked for once, when the content is enqueued, so that every attempt is the same request.
+    """The content with a later date than any that HelloWork may have received.
 
     Args:
-        content: what is enqueued, with its row's own date.
-        changed_at: when the change was recorded or read, in milliseconds since the epoch.
+        content: as the row gives it.
+        changed_at: when the row changed, in milliseconds since the epoch.
         acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
-        pending: the entry whose place it takes; one that was attempted may have been received.
+        pending: the entry that is replaced; an attempted one may have been received.
     """
     received = [] if acknowledged is None else [acknowledged.event_date]
     if pending is not None and pending.attempted:
         received.append(pending.content.event_date)
     if not received or content.event_date > max(received):
         return content
-    # Beyond the last date that can be written there is nothing to order by.
+    # Beyond the last expressible date nothing can be ordered.
     return content._replace(event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
 
 
 @dataclass(frozen=True, slots=True)
 class FusePolicy:
-    """How many new entries, and how many deletions among them, are believed within `window` milliseconds."""
+    """How many new entries, and deletions among them, pass within `window` milliseconds."""
 
     max_changes: int
     max_deletions: int
@@ -147,16 +143,16 @@ class FusePolicy:
 
 
 class Fuse(NamedTuple):
-    """The state of one watch's fuse: two buckets that fill with each new entry and drain evenly over the window.
+    """One watch's fuse: two buckets that fill with each new entry and drain evenly over the window.
 
     Attributes:
-        at: when the buckets were as full as is said here, in milliseconds since the epoch.
-        changes: what is in the bucket of all new entries.
-        deletions: what is in the bucket of deletions.
+        at: when the buckets had these contents, in milliseconds since the epoch.
+        changes: content of the bucket of all new entries.
+        deletions: content of the bucket of deletions.
         blown_at: since when entries are held; None if none is.
-        reason: which limit was crossed first, for people.
-        holds_all: whether every new entry is held, however full the buckets are.
-        decided_at: when a person last released or discarded entries; those enqueued before were not counted.
+        reason: the limit that was crossed first, for people.
+        holds_all: whether every new entry is held, whatever the buckets contain.
+        decided_at: when a person last released or discarded entries; earlier ones were not counted.
     """
 
     at: int = 0
@@ -169,12 +165,11 @@ class Fuse(NamedTuple):
 
 
 def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[Fuse, str | None]:
-    """Count one new entry. Returns the fuse, and why the entry is to be held; None if it is believed.
+    """Count one new entry. Returns the fuse, and why the entry is held; None if it passes.
 
-    What is held fills nothing, so that the next ordinary change finds room. But draining begins anew with it: of a mass
-    change that goes on nothing is let through before its end.
-
-    A clock that was set back empties the buckets rather than keep them full for hours.
+    A held entry fills nothing, so the next ordinary change finds room. But draining restarts with it: a mass change
+    that goes on is held to its end. A clock that was set back empties the buckets, rather than keep them full for
+    hours.
     """
     if fuse.holds_all:
         return fuse, fuse.reason or ""
@@ -199,10 +194,10 @@ def _beyond(limit: int, what: Literal["changes", "deletions"]) -> Reason:
 
 
 def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:
-    """Whether an entry that was enqueued at some moment has been counted within the last window."""
+    """Whether an entry enqueued at that moment was counted within the last window."""
     return queued_at is not None and queued_at >= fuse.decided_at and 0 <= now - queued_at < policy.window
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:
-    """Blow it, unless it is blown already: what blew it first is what people look for."""
+    """Blow the fuse; a blown one keeps its first reason, which people look for."""
     return fuse if fuse.blown_at is not None else fuse._replace(blown_at=now, reason=reason)

@@ -1,20 +1,19 @@
-"""Failures that several layers must understand, though they cannot import each other."""
+"""Failures that several layers handle without importing each other."""
 
 
 class OperationError(Exception):
-    """What was asked for cannot be done; the message is for a person, and says why and what repairs it.
+    """The operation cannot be done; the message is for a person, with the cause and the remedy.
 
-    The command line tells it in one line. It needs this base to do so without loading every part that can fail.
+    The command line prints it in one line. This base lets it do so without loading every part that can fail.
     """
 
 
 class StoreError(OperationError):
-    """The store cannot do what was asked.
+    """The store cannot do the operation.
 
     Attributes:
-        code: what is wrong, as a stable name, for programs and for whoever looks it up in docs/operations.md; one of
-            `store/errors.yaml`.
-        message: what is wrong, and what repairs it.
+        code: the error's stable name, of `store/errors.yaml` and docs/operations.md.
+        message: what is wrong, and the remedy.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -1,6 +1,6 @@
-"""What `cdc-sync check` finds: one finding for each precondition, with the remedy if it does not hold.
+"""The findings of `cdc-sync check`: one for each precondition, with the remedy if it does not hold.
 
-And how what is looked at is judged: clocks, where a database is, a query's plan.
+Also how clocks, a database's place and a query's plan are evaluated.
 """
 
 import json
@@ -10,20 +10,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 State = Literal["ok", "warning", "failed"]
-"""`warning`: it works, but slower or with less certainty than it could. `failed`: it does not work, or not right."""
+"""`warning`: it works, but slower or less reliably than it could. `failed`: it does not work correctly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of one check.
+    """The result of one check.
 
     Attributes:
         check: its name, which scripts may rely on.
         state: whether the precondition holds.
         message: what was found, in one line.
-        remedy: commands or SQL to paste, or what to write where; None if there is nothing to do.
-        watch: the watch that it is about; None for what all of them share.
-        database: the database that it is about, by its name; None if there is only one, or it is about no database.
+        remedy: commands or SQL to paste, or what to configure; None if there is nothing to do.
+        watch: the watch concerned; None for what all watches share.
+        database: the database's name, if there are several.
     """
 
     check: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 Texts: TypeAlias = Mapping[str, Mapping[str, Mapping[str, str]]]
-"""By check and by what was found: the state with its message, and the remedy; `{name}` stands for a fact."""
+"""By check and result: the message under its state, and the remedy; `{name}` stands for a fact."""
 
 
 def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
@@ -43,10 +43,10 @@ def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | No
 
     Args:
         texts: the texts.
-        name: the check, and behind a `/` what was found.
-        remedy: the remedy, where it is made for the case.
-        watch: the watch that it is about.
-        facts: what the text is about.
+        name: the check, and behind a `/` its result.
+        remedy: the remedy, if it depends on the case.
+        watch: the watch concerned.
+        facts: the values of the text.
     """
     check, _, what = name.partition("/")
     text = {key: each.format(watch=watch, **facts) for key, each in texts[check][what].items()}
@@ -55,26 +55,26 @@ def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | No
 
 
 Tell: TypeAlias = Callable[[Finding], None]
-"""Takes each finding as soon as there is one: a check that waits for a timeout must not hide those before it."""
+"""Takes each finding at once: a check that waits for a timeout must not delay those before it."""
 
 
-# How far another clock is from ours, by one exchange. The other clock was read at some moment between two readings of
-# ours, so it is off by at least what lies outside of them: a slow answer alone is no skew.
+# Clock skew by one exchange. The other clock was read between two readings of ours, so only what lies outside of them
+# is skew: a slow answer is none.
 
 WORTH_SAYING = 2_000
-"""Milliseconds beyond which a skew is told. Dates in a call come from the database and so carry its skew along."""
+"""Milliseconds of skew that are reported. The dates in calls come from the database, with its skew."""
 
-_CLOCK_REMEDY = "timedatectl set-ntp true   # on the machine whose clock is wrong; `timedatectl status` tells which"
+_CLOCK_REMEDY = "timedatectl set-ntp true   # on the machine whose clock is wrong; see `timedatectl status`"
 
 
 def clock_skew(theirs: int, before: int, after: int, resolution: int = 0) -> int:
-    """By how many milliseconds at least their clock is ahead of ours (negative: behind); 0 if it may be right.
+    """Milliseconds by which their clock is at least ahead of ours (negative: behind); 0 if it may be right.
 
     Args:
         theirs: their reading, rounded down to `resolution`; all in milliseconds since the epoch.
         before: ours before the question was sent.
         after: ours after the answer had come.
-        resolution: in which steps they tell it.
+        resolution: the steps of their readings.
     """
     if theirs > after:
         return theirs - after
@@ -86,8 +86,8 @@ def check_clock(check: str, whose: str, found: int) -> Finding:
 
     Args:
         check: the check's name.
-        whose: whose clock it is, as the beginning of a sentence.
-        found: what `clock_skew` gave.
+        whose: the clock, as the beginning of a sentence.
+        found: the skew.
     """
     if abs(found) <= WORTH_SAYING:
         return Finding(check, "ok", f"{whose} and this machine's clock agree")
@@ -101,9 +101,8 @@ def check_clock(check: str, whose: str, found: int) -> Finding:
     )
 
 
-# Where a database is. Its identity is its name, the cluster's system identifier, and where it is: a physical copy (a
-# standby of its own, a restored snapshot of a disk) has the other two. So the store remembers under which hosts the
-# database was reached.
+# A physical copy of a database (a standby, a restored disk snapshot) has the same name and system identifier. So the
+# store also remembers the hosts under which the database was reached.
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +110,16 @@ class Whereabouts:
     """Where a database was reached.
 
     Attributes:
-        hosts: those that the configuration names, each with its port, or the folder of a socket in a host's place.
-        started: when the server was started that answered, in microseconds since the epoch. A server that runs has this
-            in common with no other, and with no copy: it proves that a new name is one more of the same server.
+        hosts: the configured hosts with their ports, or a socket's folder in a host's place.
+        started: the start of the server that answered, in microseconds since the epoch. No other server and no copy
+            shares it, so it proves that a new host name belongs to the same server.
     """
 
     hosts: tuple[str, ...]
     started: str
 
     def to_text(self) -> str:
-        """As the store keeps it."""
+        """The text that the store keeps."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
@@ -130,11 +129,11 @@ class Whereabouts:
         return cls(tuple(fields["hosts"]), fields["started"])
 
     def has(self, other: "Whereabouts") -> bool:
-        """Whether another one shares a host or the running server, and so is the same database."""
+        """Whether both share a host or the running server, and so are the same database."""
         return self.started == other.started or not set(self.hosts).isdisjoint(other.hosts)
 
     def joined(self, other: "Whereabouts") -> "Whereabouts":
-        """Another one's server, under the hosts of both."""
+        """The other one's server, under the hosts of both."""
         return Whereabouts(tuple(dict.fromkeys((*self.hosts, *other.hosts))), other.started)
 
     def __str__(self) -> str:
@@ -142,10 +141,8 @@ class Whereabouts:
         return ", ".join(self.hosts)
 
 
-# Whether a query's plan, as `EXPLAIN (FORMAT JSON)` gives it, makes use of an index. The plan is asked for with
-# sequential scans and sorts forbidden, so that it tells what the indexes allow, whatever size the table has today. What
-# stands in sub-selects of the configuration's expressions (SubPlan, InitPlan) is another matter: only the way to the
-# rows counts.
+# How a plan (`EXPLAIN (FORMAT JSON)`, with sequential scans and sorts forbidden, so that the table's size today does
+# not matter) uses indexes. Sub-selects of the configuration's expressions (SubPlan, InitPlan) do not count.
 
 Plan: TypeAlias = Mapping[str, Any]
 """A node of a plan: "Node Type", its properties, and the nodes below it in "Plans"."""
@@ -154,26 +151,26 @@ _ELSEWHERE = frozenset({"SubPlan", "InitPlan"})
 
 
 def plan_seeks(plan: Plan, leading: Mapping[str, str | None]) -> bool:
-    """Whether every table is entered through an index by a condition on what the index begins with.
+    """Whether every table is entered through an index by a condition on the index's first column.
 
-    A condition on a later part of an index leaves the whole index to be read.
+    A condition on a later column makes PostgreSQL read the whole index.
 
     Args:
         plan: the query's plan.
-        leading: of each index in it, the column that it begins with, as SQL writes it; None for an expression.
+        leading: of each index in it, the first column as SQL writes it; None for an expression.
     """
     return all(any(_narrows(node, leading) for node in _nodes(scan)) for scan in _scans(plan))
 
 
 def plan_indexes(plan: Plan) -> frozenset[str]:
-    """The names of the indexes that a plan makes use of."""
+    """The names of the indexes in a plan."""
     return frozenset(node["Index Name"] for node in _nodes(plan) if "Index Name" in node)
 
 
 def plan_is_in_order(plan: Plan) -> bool:
-    """Whether rows come in the order that the query asks for, so that a page costs a page and no sort of the rest.
+    """Whether rows come in the query's order without a sort, so that a page costs only a page.
 
-    A plan that reads no table at all (row-level security lets no row through) has nothing to sort.
+    A plan that reads no table (row-level security lets no row through) has nothing to sort.
     """
     reads = next(_scans(plan), None) is not None
     return not (reads and any(node["Node Type"] in {"Sort", "Seq Scan"} for node in _nodes(plan)))
@@ -191,7 +188,7 @@ def _scans(plan: Plan) -> Iterator[Plan]:
 
 
 def _narrows(node: Plan, leading: Mapping[str, str | None]) -> bool:
-    """Whether a node finds its place in an index; the nodes of a bitmap stand below the scan."""
+    """Whether a node finds its place in an index; a bitmap's nodes stand below the scan."""
     condition = node.get("Index Cond")
     if condition is None:
         return False

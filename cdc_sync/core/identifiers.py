@@ -1,14 +1,11 @@
-"""PostgreSQL's identifiers, as people write them: `applications`, `ats.applications`, `"ATS"."Candidatures"`.
+"""PostgreSQL identifiers as people write them: `applications`, `ats.applications`, `"ATS"."Candidatures"`.
 
-The rules are PostgreSQL's (documentation, "Lexical Structure", "Identifiers and Key Words"): an unquoted name begins
-with a letter or `_`, goes on with letters, digits, `_` and `$`, and is folded to lower case; inside double quotes
-anything may stand, and `""` is one double quote. One rule is stricter, since what PostgreSQL does there is never what
-was meant: a name of more than 63 bytes is an error where PostgreSQL would cut it off. And one is safer: a name with a
-control character, a line break or a mark of the writing's direction is refused, for it would look like something else
-in every script and on every terminal. Key words need no quotes, for every
-name is quoted again before it becomes part of a statement.
+The rules are PostgreSQL's ("Lexical Structure", "Identifiers and Key Words"), with three differences. A name of more
+than 63 bytes is an error, where PostgreSQL cuts it off. A name with a control character, a line break or a mark of
+writing direction is refused, since scripts and terminals would show another name. Key words need no quotes, since every
+name is quoted again in statements.
 
-Beside them dollar quotes that nothing inside them can end, whatever names are put in.
+`requoted` makes dollar quotes that no inserted name can end.
 """
 
 import re
@@ -24,7 +21,7 @@ LONGEST = 63
 _DOT = re.compile(r'\.(?=(?:[^"]*"[^"]*")*[^"]*\Z)')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"[a-z_][a-z0-9_]*")
-# The words that PostgreSQL (10 to 18) takes for something else where a column may stand, or takes there not at all.
+# Words that PostgreSQL (10 to 18) does not read as a column's name.
 _RESERVED = (
     "all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation "
     "column concurrently constraint create cross current_catalog current_date current_role current_schema current_time "
@@ -40,18 +37,18 @@ _TAG = "$cdc_sync"
 
 
 class IdentifierError(ValueError):
-    """Text that is no identifier; the message says what is wrong with it, without quoting it as a whole."""
+    """Text that is no identifier; the message explains why, without quoting it as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class QualifiedName:
-    """A table's name as the catalog has it; without a schema the connection's `search_path` decides."""
+    """A table's name as the catalog has it; without a schema `search_path` decides."""
 
     schema: str | None
     name: str
 
     def __str__(self) -> str:
-        """As SQL has it, with quotes where they are needed; `parse_qualified` reads it back."""
+        """The name in SQL, quoted where needed; `parse_qualified` reads it back."""
         return written(self.name) if self.schema is None else f"{written(self.schema)}.{written(self.name)}"
 
 
@@ -76,7 +73,7 @@ def parse_column(text: str) -> str:
 
 
 def written(name: str) -> str:
-    """A name as SQL has it: quoted if it would not come back unchanged without quotes, or is a key word."""
+    """A name in SQL: quoted if it would change without quotes, or is a key word."""
     return name if _BARE.fullmatch(name) and name not in _KEY_WORDS else '"' + name.replace('"', '""') + '"'
 
 
@@ -90,7 +87,7 @@ def usable(name: str) -> bool:
 
 
 def _parts(text: str, most: int, expected: str) -> list[str]:
-    """The parts between the dots, at most so many; a text has at least one."""
+    """The parts between the dots: at least one, at most so many."""
     parts = _DOT.split(text)
     if len(parts) > most:
         raise IdentifierError(
@@ -131,7 +128,7 @@ def _checked(name: str) -> str:
 
 
 def requoted(template: str, parts: Collection[str]) -> str:
-    """A template of a script with other dollar quotes than `$cdc_sync$`, if a part that is put into it has these."""
+    """A script's template with other dollar quotes than `$cdc_sync$` if an inserted part contains these."""
     tag, number = _TAG, 0
     while any(tag in part for part in parts):
         number += 1

@@ -1,9 +1,8 @@
-"""Everything that the program reports about itself: its events, which logs, metrics and conditions are made of.
+"""The events that the program reports about itself. Logs, metrics and conditions are made of them.
 
-A component emits what happened. What of it is worth a line, and which number it moves, is decided by each consumer: it
-offers a handler for each type of event that it cares about. `Dispatch` puts their offers together in one table, so an
-event costs one look-up and the handlers that its type has. A new event needs no edit of the consumers; the log writes
-it under its class's name. Durations are in seconds.
+A component emits events. Each consumer decides what an event is worth: it offers a handler for each type that it needs.
+`Dispatch` joins these offers in one table, so an event costs one look-up. A new event needs no edit of a consumer; the
+log writes it under its class's name. Durations are in seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +15,9 @@ from cdc_sync.core.rows import Key, Origin
 
 @dataclass_transform(frozen_default=True)
 class Event:
-    """Something that happened, as a value: each class below is a dataclass.
+    """Something that happened. Each class below is a dataclass.
 
-    Frozen for the type checker alone: at run time it would take six times as long to make one.
+    Frozen for the type checker alone: a frozen one takes six times as long to make.
     """
 
     def __init_subclass__(cls) -> None:
@@ -34,21 +33,21 @@ Observe = Callable[[Event], None]
 Handler = Callable[[Any], None]
 
 Handlers = Mapping[type[Event], Handler | None]
-"""What a consumer does about the events of each type: None, nothing. `Event` stands for each type that is not there."""
+"""A consumer's handler for each type of event, None to ignore it. `Event` is the default."""
 
 Consumer = Callable[[], Handlers]
 """Offers its handlers, as they are now."""
 
 
 class Dispatch:
-    """Hands each event to the consumers that have a handler for its type, in their order."""
+    """Hands each event to the handlers of its type, in the consumers' order."""
 
     def __init__(self, *consumers: Consumer) -> None:
         self._consumers = consumers
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Ask the consumers anew: what one of them does about some event has changed."""
+        """Ask the consumers for their handlers again, after one of them has changed."""
         offers = [offer() for offer in self._consumers]
         self._table: dict[type[Event], tuple[Handler, ...]] = {
             of: tuple(handler for each in offers if (handler := each.get(of, each.get(Event))))
@@ -56,19 +55,19 @@ class Dispatch:
         }
 
     def emit(self, event: Event) -> None:
-        """Have an event handled."""
+        """Hand an event to its handlers."""
         for handle in self._table.get(type(event), self._table[Event]):
             handle(event)
 
 
 class WatchEvent(Event):
-    """What concerns one watch."""
+    """An event of one watch."""
 
     watch: str
 
 
 class DaemonStarted(Event):
-    """The process is up; `watches` names what it works on, `admin` is where it can be looked at."""
+    """The process is up. `admin` is the page's address."""
 
     version: str
     watches: tuple[str, ...]
@@ -84,7 +83,7 @@ class DaemonStopping(Event):
 
 
 class DaemonStopped(Event):
-    """Everything is put away."""
+    """Everything is closed."""
 
 
 class ReloadStarted(Event):
@@ -92,9 +91,10 @@ class ReloadStarted(Event):
 
 
 class Reloaded(Event):
-    """The configuration was read again, and is in use; `watches` are its watches.
+    """The configuration was read again and is in use.
 
-    `begun`, `renewed` and `ended` name those that are new, that begin again with other settings, and that are no more.
+    `begun`, `renewed` and `ended` name the watches that are new, that begin again with other settings, and that are
+    removed.
     """
 
     watches: tuple[str, ...]
@@ -104,22 +104,21 @@ class Reloaded(Event):
 
 
 class ReloadRefused(Event):
-    """The configuration was read again and cannot be used: the one in use stays, whole. `problems` has everything."""
+    """The new configuration cannot be used; the one in use stays as a whole."""
 
     problems: tuple[str, ...]
 
 
 class WatchEnded(WatchEvent):
-    """A watch has stopped because of another configuration, for good or to begin again: what was said of it is past."""
+    """A watch has stopped because of another configuration, for good or to begin again. Its conditions end."""
 
     for_good: bool
 
 
 class WatchUnconfigured(WatchEvent):
-    """The store knows a watch that the configuration in use does not have: it was removed, or renamed.
+    """The store has a watch that is no longer configured: it was removed or renamed.
 
-    Of it the store holds `known` applications, so many entries that are `pending`, `held` and `dead` letters, and
-    `suspected` deletions.
+    The numbers are the applications and entries that the store keeps of it.
     """
 
     known: int = 0
@@ -136,7 +135,7 @@ class TenantsFound(Event):
 
 
 class TenantsGone(Event):
-    """Tenants have no schema any more, or not their table in it: their watches have ended, what is known is kept."""
+    """Tenants have lost their schema or their table: their watches have ended, their state is kept."""
 
     watches: tuple[str, ...]
 
@@ -148,53 +147,53 @@ class TenantsMissing(Event):
 
 
 class OverridesUnused(Event):
-    """A template's `overrides` name tenants that there are not."""
+    """A template's `overrides` name tenants that do not exist."""
 
     template: str
     tenants: tuple[str, ...]
 
 
 class TenantsUnknown(Event):
-    """A database cannot be asked for tenants: those that are known go on. `database` is its name, "" the only one's."""
+    """A database cannot be asked for tenants; those already known go on. `database` is "" if it is the only one."""
 
     database: str
     message: str
 
 
 class TenantsKnown(Event):
-    """It can be asked again."""
+    """The database answers again."""
 
     database: str
 
 
 class TenantRefused(WatchEvent):
-    """A tenant has no watch, since something of its own cannot be used: the file of a header, say."""
+    """A tenant has no watch because its own settings cannot be used: a header's file, say."""
 
     message: str
 
 
 class TenantAccepted(WatchEvent):
-    """That is over, or the tenant is gone."""
+    """The tenant's settings work, or the tenant is gone."""
 
 
 class HeartBeat(Event):
-    """Every loop gets round. `pending` entries wait; None if the store does not tell."""
+    """Every loop makes progress. `pending` counts entries; None if the store does not answer."""
 
     pending: int | None
 
 
 class LoopsHang(Event):
-    """These loops have not got round in time: they wait for something that never comes."""
+    """These loops are stalled."""
 
     loops: tuple[str, ...]
 
 
 class LoopsMove(Event):
-    """All loops get round again."""
+    """All loops make progress again."""
 
 
 class WatchConnected(WatchEvent):
-    """The watch's database is reached, its lock is held. `database` is its name, if there are several."""
+    """The watch's database is connected and its lock held. `database` names it if there are several."""
 
     mode: str
     server_version: int
@@ -202,14 +201,14 @@ class WatchConnected(WatchEvent):
 
 
 class CaptureStarted(WatchEvent):
-    """The baseline is done, and changes are captured from now on."""
+    """The baseline is complete; changes are captured from now on."""
 
 
 class WatchLost(WatchEvent):
-    """The watch's database cannot be used. Reported when the reason changes, not at each try.
+    """The watch's database cannot be used. Emitted when the reason changes, not at each attempt.
 
-    `code` names what is wrong; docs/operations.md has the codes. `repeated` tells that another watch has just reported
-    the same of the database that they share; `database` is its name, if there are several.
+    `code` is one of docs/operations.md. `repeated`: another watch of the same database has just reported it. `database`
+    names the database if there are several.
     """
 
     message: str
@@ -220,67 +219,67 @@ class WatchLost(WatchEvent):
 
 
 class WatchStandsBy(WatchEvent):
-    """Another daemon captures the watch; this one could, and waits for its turn. Said when `message` changes."""
+    """Another daemon captures the watch; this one waits for its turn. Emitted when `message` changes."""
 
     message: str
 
 
 class TriggersMissing(WatchEvent):
-    """Notify mode without its triggers: only sweeps find changes. `message` has the remedy."""
+    """Notify mode lacks its triggers: only sweeps find changes. `message` has the remedy."""
 
     message: str
 
 
 class TriggersFound(WatchEvent):
-    """The triggers are there, enabled and current."""
+    """The triggers exist, enabled and current."""
 
 
 class BellLeftAlone(WatchEvent):
-    """The triggers may not NOTIFY on this server: the log is read every `pause` seconds instead."""
+    """The triggers must not NOTIFY on this server: the log is read every `pause` seconds instead."""
 
     pause: float
 
 
 class BaselineOverEarlierWork(WatchEvent):
-    """A silent baseline begins where the database shows that the watch was worked before, with another store."""
+    """A silent baseline begins although the database shows that another store captured the watch before."""
 
 
 class WatermarkDoubted(WatchEvent):
-    """Polls cannot rely on the watermark; `reason` has what was seen. Said when another thing speaks against it."""
+    """Polls cannot rely on the watermark. Emitted when the evidence changes."""
 
     reason: str
 
 
 class WatermarkTrusted(WatchEvent):
-    """Nothing has spoken against the watermark for a day."""
+    """No evidence against the watermark for a day."""
 
 
 class ChangesMissed(WatchEvent):
-    """The triggers could not record `number` changes (some may have been rolled back): a sweep follows."""
+    """The triggers dropped `number` changes (some may have been rolled back): a sweep follows."""
 
     number: int
     reason: str
 
 
 class RowsHidden(WatchEvent):
-    """Row-level security may hide rows from us: every deletion is held. `message` has the remedy."""
+    """Row-level security may hide rows: every deletion is held. `message` has the remedy."""
 
     message: str
 
 
 class RowsVisible(WatchEvent):
-    """Row-level security hides no rows from us."""
+    """Row-level security hides no rows."""
 
 
 class BaselineProgress(WatchEvent):
-    """So many applications are known; `estimate` is the planner's guess at the table's rows (0: no idea)."""
+    """`rows` applications are known; `estimate` is the planner's guess at the table's rows (0: none)."""
 
     rows: int
     estimate: int
 
 
 class BaselineDone(WatchEvent):
-    """The first look is over: `known` applications, `queued` calls (0 unless the baseline is to be sent)."""
+    """The baseline is complete: `known` applications, `queued` calls (0 unless the baseline is sent)."""
 
     known: int
     queued: int
@@ -288,9 +287,9 @@ class BaselineDone(WatchEvent):
 
 
 class StatusRulesChanged(WatchEvent):
-    """Labels become other statuses than when the watch was worked on last: `touched` applications are to be told.
+    """Labels map to other statuses than before: `touched` applications have a new status.
 
-    `held`: they are more than the fuse believes, so all of them wait for a person.
+    `held`: they exceed the fuse's limit, so all of them wait for a person.
     """
 
     touched: int
@@ -298,51 +297,52 @@ class StatusRulesChanged(WatchEvent):
 
 
 class ChangesRead(WatchEvent):
-    """Capture brought `keys` keys in one batch."""
+    """Capture read `keys` keys in one batch."""
 
     origin: Origin
     keys: int
 
 
 class CaughtUp(WatchEvent):
-    """Everything that was committed before a look that took `seconds`, and is over now, is recorded."""
+    """Everything committed before a read that took `seconds` is now applied."""
 
     seconds: float
 
 
 class ListenerProved(WatchEvent):
-    """The listening connection hears; `queue_usage` is the share in use of the server's NOTIFY queue, from 0 to 1."""
+    """The listening connection works; `queue_usage` is the used share of the NOTIFY queue, from 0 to 1."""
 
     queue_usage: float
 
 
 class CaptureLate(WatchEvent):
-    """For longer than `limit` seconds capture has not caught up with the database. Said once, when it begins."""
+    """Capture is lagging for longer than `limit` seconds. Emitted once, when it begins."""
 
     limit: float
 
 
 class CaptureInTime(WatchEvent):
-    """Capture has caught up again."""
+    """Capture has caught up."""
 
 
 class DeliveryLate(Event):
-    """A call to an endpoint has been due for longer than `limit` seconds. Said once, when it begins."""
+    """A call to an endpoint has been due for longer than `limit` seconds. Emitted once, when it begins."""
 
     endpoint: str
     limit: float
 
 
 class DeliveryInTime(Event):
-    """No call to the endpoint is late any more."""
+    """No call to the endpoint is late."""
 
     endpoint: str
 
 
 class ClockSkewed(Event):
-    """This machine's clock is so many seconds ahead of the store's, negative: behind.
+    """This machine's clock is `ahead` seconds ahead of the store's; negative: behind.
 
-    If nobody else has the store, it is ahead of its own as it was when the store was first opened after the boot.
+    `shared`: others use the store. Else the clock is compared with itself when the store was first opened after the
+    boot.
     """
 
     ahead: float
@@ -354,11 +354,11 @@ class ClockAgrees(Event):
 
 
 Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
-"""What became of an observation that was news."""
+"""What followed from an observation that differs."""
 
 
 class Decided(WatchEvent):
-    """An observation was news."""
+    """An observation differs from what is known."""
 
     application_id: str
     origin: Origin
@@ -367,7 +367,7 @@ class Decided(WatchEvent):
 
 
 class RowSkipped(WatchEvent):
-    """A row cannot be reported."""
+    """A row cannot be sent."""
 
     key: str
     application_id: str | None
@@ -375,14 +375,14 @@ class RowSkipped(WatchEvent):
 
 
 ASKED_FOR = "asked_for"
-"""The cause of what a sweep has found that was asked for, as by a TRUNCATE: nothing that capture had missed."""
+"""The cause of repairs by a requested sweep, after a TRUNCATE say: capture had not missed them."""
 
 
 class SweepDone(WatchEvent):
-    """The whole table was compared. `repaired` counts by cause what nothing else had found.
+    """The whole table was compared. `repaired` counts by cause the changes that only the sweep found.
 
-    `resumed`: it was interrupted and went on. What happened meanwhile to rows that it had compared before, it missed.
-    `missed` are keys of rows whose change nothing else had found, not all if they are many.
+    `resumed`: it was interrupted, so it missed later changes of rows that it had compared before. `missed` lists keys
+    of repaired rows, not all if they are many.
     """
 
     rows: int
@@ -393,7 +393,7 @@ class SweepDone(WatchEvent):
 
 
 class CallEnded(WatchEvent):
-    """A call to HelloWork is over."""
+    """A call to HelloWork has ended."""
 
     application_id: str
     outcome: Literal["acknowledged", "retry", "dead"]
@@ -404,7 +404,7 @@ class CallEnded(WatchEvent):
 
 
 class EndpointChanged(Event):
-    """An endpoint opened, paused, throttled or recovered."""
+    """An endpoint's circuit opened, or it paused, was throttled or recovered."""
 
     endpoint: str
     mode: Mode
@@ -413,26 +413,26 @@ class EndpointChanged(Event):
 
 
 class SendingPaused(Event):
-    """An operator has paused sending, to one endpoint or, if it is None, to all."""
+    """An operator has paused sending to one endpoint, or to all if it is None."""
 
     endpoint: str | None
 
 
 class SendingResumed(Event):
-    """Such a pause has ended."""
+    """An operator has resumed sending."""
 
     endpoint: str | None
 
 
 class PersonActed(Event):
-    """A person has decided something, by the page or by a command, which works without the daemon too.
+    """A person has acted, by the page or by a command; commands work without the daemon too.
 
     Attributes:
         at: when, in milliseconds since the epoch.
         action: the command's or button's name.
         who: the operating system's user, or the page's session.
         count: how many entries or endpoints it concerned.
-        on: the watch or the endpoint that was named, if any.
+        on: the named watch or endpoint, if any.
     """
 
     at: int
@@ -443,10 +443,10 @@ class PersonActed(Event):
 
 
 class StoreFailed(Event):
-    """The store cannot be written; nothing is sent or consumed meanwhile.
+    """The store cannot be written; meanwhile nothing is sent or consumed.
 
-    `by` is whom it fails: the watch that cannot record, or None for the sender. Each tells its own recovery.
-    `code` names what is wrong; docs/operations.md has the codes.
+    `by` is the watch that cannot write, None for the sender; each recovers by itself. `code` is one of
+    docs/operations.md.
     """
 
     message: str
@@ -455,26 +455,26 @@ class StoreFailed(Event):
 
 
 class StoreUpgrading(Event):
-    """The store of an earlier version is brought up to date, for so many seconds now; said every ten."""
+    """The store is being migrated, for so many seconds now; emitted every ten."""
 
     seconds: float
 
 
 class StoreMoved(Event):
-    """Another server than before has the shared store, or the same after a restart: sweeps find what it may lack."""
+    """The shared store is on another server, or its server restarted: sweeps find what it may lack."""
 
 
 class StoreRecovered(Event):
-    """The store can be written again, by whom it had failed."""
+    """The store can be written again by `by`."""
 
     by: str | None = None
 
 
 class TokenRefused(Event):
-    """Somebody brought the admin server another token than the right one. `peer` is the address that he came from."""
+    """Somebody presented a wrong token to the admin server from the address `peer`."""
 
     peer: str
 
 
 class ConnectionDisplaced(Event):
-    """All places of the admin server are taken: one that waited longest was cut off for a new one, or that refused."""
+    """All connections of the admin server are taken: the longest-waiting or the new one was closed."""

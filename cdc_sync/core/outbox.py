@@ -1,4 +1,4 @@
-"""What the store holds of an application: the records that the pipeline and the sender work on."""
+"""What the store holds of an application: the records of the pipeline and the sender."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from cdc_sync.core.rows import Key, Observation, Unreportable
 from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
-"""`pending`: to be sent when due. `held`: the fuse keeps it for a person. `dead`: given up, kept for a person."""
+"""`pending`: sent when due. `held`: by the fuse, for a person. `dead`: given up, for a person."""
 
 
 Lane = tuple[str, str]
@@ -18,22 +18,22 @@ Lane = tuple[str, str]
 
 
 class Entry(NamedTuple):
-    """An application's one outbox entry. Times are in milliseconds since the epoch.
+    """An application's outbox entry. Times are in milliseconds since the epoch.
 
     Attributes:
         watch: the watch's name.
-        application_id: whose entry it is.
-        content: what is to be told.
+        application_id: the application.
+        content: what is to be sent.
         kinds: why.
         state: see `EntryState`.
-        revision: grows with each replacement, so that an answer is never taken for another content's.
-        queued_at: when this content was queued.
-        due_at: when it may be sent: settle time or backoff.
-        attempted: a call with this or an earlier content may have been heard without our knowing.
+        revision: grows with each replacement, so that an answer is never assigned to another content.
+        queued_at: when this content was enqueued.
+        due_at: when it may be sent, after settle time or backoff.
+        attempted: HelloWork may have received this or an earlier content without our knowing.
         attempts: calls made with this content.
-        first_attempt_at: the first of them since our credentials were last refused for it, moved on by the time for
-            which the entry was due since then and nobody tried it, if that was more than `delivery.LONGEST_COUNTED`: so
-            from it to now is how long it was tried.
+        first_attempt_at: the first attempt since its credentials were last refused. Moved on by times in which the
+            entry was due but not tried, beyond `delivery.LONGEST_COUNTED`, so that it measures how long the entry was
+            tried.
         not_found_since: the first 404 in a row, moved on likewise, beyond `delivery.LONGEST_UNASKED`.
         reason: why it is held or dead, or how the last attempt failed.
     """
@@ -54,14 +54,14 @@ class Entry(NamedTuple):
 
     @property
     def waiting(self) -> Waiting:
-        """What a decision needs to know of it."""
+        """The part that decisions need."""
         return Waiting(self.content, self.attempted)
 
     def addressed(self, built: Mapping[str, str]) -> Self:
-        """The entry with the URL that it has now: `base_url` may have changed since it was built and queued.
+        """The entry with its current URL: `base_url` may have changed since it was enqueued.
 
         Args:
-            built: the base URL of each watch that builds its URLs; those of other watches came with their rows.
+            built: the base URL of each watch that builds its URLs; other watches' URLs come with their rows.
         """
         base_url = built.get(self.watch)
         if base_url is None or (url := build(base_url, self.application_id)) == self.content.url:
@@ -70,18 +70,18 @@ class Entry(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Everything the store knows of one application when an observation arrives.
+    """All that the store knows of one application.
 
     Attributes:
         number: the record's own number, dense enough to be a place in a bitmap.
-        key: the row that spoke for it last.
+        key: the row that represented it last.
         in_scope: whether that row was in scope.
-        told: the snapshot: what HelloWork acknowledged last or what was adopted; None if nothing was told yet.
+        told: the snapshot: the last acknowledged or adopted state; None if there is none.
         waiting: its outbox entry, if there is one.
-        is_acknowledged: whether the snapshot was sent and acknowledged, or discarded by a person, and not adopted.
-        state: its entry's, if it has one; what follows is the entry's too.
+        is_acknowledged: whether the snapshot was acknowledged, or discarded by a person, and not adopted.
+        state: its entry's state, if it has one; so are the following.
         reason: why it is held or dead, or how the last attempt failed.
-        queued_at: when its content was queued.
+        queued_at: when its content was enqueued.
     """
 
     number: int
@@ -96,14 +96,14 @@ class Known(NamedTuple):
 
     @property
     def latest(self) -> Content | None:
-        """What HelloWork will know once everything is sent."""
+        """The state that HelloWork has once everything is sent."""
         return self.told if self.waiting is None else self.waiting.content
 
 
 def with_last_job(observation: Observation, known: Known | None) -> Observation:
-    """An observation of a row that has no job any more, with its application's last known job if there is one.
+    """The observation of a row that lost its job, with its application's last known job.
 
-    A job that is deleted in the ATS often leaves its applications behind without one (ON DELETE SET NULL).
+    Deleting a job in the ATS often leaves applications without one (ON DELETE SET NULL).
     """
     if not isinstance(observation, Unreportable) or observation.without_job is None:
         return observation
@@ -114,15 +114,15 @@ def with_last_job(observation: Observation, known: Known | None) -> Observation:
 
 
 def corrects(content: Content, refused: str | None, waiting: Waiting | None) -> bool:
-    """Whether an observation that is no news to what waits tells it something else that rides along."""
+    """Whether an observation changes only the metadata of the pending entry."""
     return waiting is not None and refused is None and not content.rides_as(waiting.content)
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A row that was compared and is no news, and its digest.
+    """A row that was compared and does not differ, and its digest.
 
-    `content` is what it says; None if it says nothing that could be news as long as it is the application's row.
+    `content` is the row's; None if the row causes no call while it is the application's.
     """
 
     application_id: str
@@ -133,7 +133,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """An application whose row seems gone; believed after `due_at`, if a fresh read agrees.
+    """An application whose row seems gone; deleted after `due_at`, if a fresh read agrees.
 
     `at` is when it seems to have gone, in milliseconds since the epoch by the database's clock.
     """
@@ -154,14 +154,14 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the sender gives to a batch that is applied, and would take with it.
+    """The sender's unstarted entries for a batch, and the entries that it wants to claim with it.
 
     Attributes:
-        unstarted: applications of the watch whose entry is claimed, and whose call does not begin before the batch is
-            applied: they count as never attempted.
+        unstarted: applications with a claimed entry that does not start before the batch is applied: they count as
+            never attempted.
         wanted: how many entries to claim, for each lane; see `Store.claim`, for the others too.
-        probing: the lanes whose call is to find out whether their endpoint works.
-        horizon: beyond it a due time is a clock's mistake, in milliseconds.
+        probing: lanes whose next call probes their endpoint.
+        horizon: later due times come from a wrong clock, in milliseconds.
     """
 
     unstarted: frozenset[str] = frozenset()

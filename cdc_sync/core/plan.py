@@ -1,11 +1,11 @@
-"""What a batch of observations changes: decided once, for every store, from all that is known, and without a database.
+"""What a batch of observations changes, decided in one place for every store, without a database.
 
-A store reads what is known of the batch's applications and rows, asks here what follows, and writes that, all in one
-transaction that nobody else can come between.
+A store reads what is known of the batch's applications and rows, calls `plan_batch` and writes the plan, all in one
+transaction.
 
-A row that seems gone, that represents another application than before, or that is not the only one of its application
-is never believed at first sight. Its application is *unresolved*: nothing of it is written. Capture then reads all rows
-that carry its id, and applies what it found (`Resolved`) in a second batch.
+A row that is gone, that represents another application than before, or that is not the only one of its application
+needs a second look. Its application is *unresolved*: nothing of it is written. Capture then reads all rows with its id
+and applies them (`Resolved`) in a second batch.
 
 A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
 """
@@ -22,7 +22,7 @@ from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Re
 from cdc_sync.core.status_url import build, endpoint_of
 
 NOWHERE = "nowhere"
-"""The endpoint of an entry whose URL cannot be called; such an entry is born dead."""
+"""The endpoint of an entry whose URL cannot be called; it is enqueued dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Resolved:
     """All rows that carry an application's id, read together.
 
     Attributes:
-        application_id: whose they are.
+        application_id: the id.
         changed_at: when the application seems to have changed, in milliseconds since the epoch.
-        canonical: the one that represents it (`rows.current`). If no row carries the id any more: the row that did and
-            is still there without a usable id, else None.
+        canonical: the row that represents it (`rows.current`). If no row carries the id: the row that did, if it still
+            exists without a usable id, else None.
         keys: the rows that carry the id.
     """
 
@@ -45,23 +45,22 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All that one step of capture found out, applied together with the position that it reached.
+    """One step of capture, applied together with the position that it reached.
 
     Attributes:
-        origin: which part of capture it comes from.
+        origin: the part of capture.
         now: the store's `clock`.
-        unseen: what an application gets of which nothing is known. With the origin `baseline`, `adopt` also takes what
-            was adopted before anew: two rows of one application are no news about each other, unless the first is gone.
+        unseen: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones again:
+            two rows of one application do not differ from each other, unless the first is gone.
         observations: rows as they were read, at most one per key.
-        gone: keys of rows that do not exist any more, and when each may have gone.
-        resolved: what all rows of applications together say. With the origin `deletion`, suspicions are answered by it.
-        skipped: rows that could not be reported so far, and why; others than those above may be among them.
-        positions: capture positions to save with it; not if there is an unresolved application, since the step is not
-            over then.
+        gone: keys of rows that no longer exist, and when each may have gone.
+        resolved: all rows of applications together. With the origin `deletion` they answer suspicions.
+        skipped: rows that could not be reported before, and why; others may be among them.
+        positions: capture positions to save; not if an application is unresolved, since the step is not over then.
         replica: the replica position to save, if anything else is written.
-        doubt: why no deletion is believed now; None if they are. A new one is held then, whatever the fuse says.
-        rows_are_new: none of its rows was recorded before, so none of them represented another application.
-        shift: what is added to `now` for people; the store's own business.
+        doubt: why new deletions are held, whatever the fuse decides; None if they are not.
+        rows_are_new: none of its rows represented another application before.
+        shift: what the store adds to `now` for people.
     """
 
     origin: Origin
@@ -79,7 +78,7 @@ class Batch:
 
     @property
     def application_ids(self) -> list[str]:
-        """The applications that it is about by their ids, each once."""
+        """The ids of its applications, each once."""
         ids = {each.application_id for each in self.observations}
         ids.update([each.application_id for each in self.resolved])
         return sorted([id_ for id_ in ids if id_ is not None])
@@ -89,7 +88,7 @@ _NEVER_SEEN = Known(0, (), in_scope=False, told=None, waiting=None)
 
 
 class ApplyResult(NamedTuple):
-    """What became of one observation that was news: the decision, and the state of its entry if it was enqueued."""
+    """The decision about one observation that differs, and its entry's state if it was enqueued."""
 
     application_id: str
     decision: Decision
@@ -99,18 +98,17 @@ class ApplyResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch came to.
+    """The result of a batch.
 
     Attributes:
-        results: what was news.
-        touched: of the offer's entries that have not begun, those that are replaced, corrected or cancelled now.
-        claimed: entries that were claimed for the sender in the same transaction, by its offer.
-        unresolved: applications of which nothing was written before all their rows are read, and when each seems to
-            have changed.
+        results: observations that differ.
+        touched: the offer's unstarted entries that are replaced, corrected or cancelled.
+        claimed: entries claimed for the sender in the same transaction, by its offer.
+        unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
-        skips: rows that cannot be reported, or can be again, which is news.
+        skips: rows that cannot be reported, or can be again, unlike before.
         written: whether anything was written.
-        due: when the first is due of what was enqueued or corrected, by the origin to which it is to be sent.
+        due: when the first enqueued or corrected entry is due, by its origin.
     """
 
     results: Sequence[ApplyResult] = ()
@@ -134,7 +132,7 @@ class HistoryEntry(NamedTuple):
 
 
 class HistoryLine(NamedTuple):
-    """The same as it is kept: its detail is a JSON text."""
+    """A history entry as the store keeps it: its detail is a JSON text."""
 
     at: int
     watch: str
@@ -144,7 +142,7 @@ class HistoryLine(NamedTuple):
 
 
 class Enqueued(NamedTuple):
-    """A content that goes into the outbox, in the place of the pending entry if there is one."""
+    """A content that goes into the outbox and replaces a pending entry."""
 
     application_id: str
     content: Content
@@ -157,7 +155,7 @@ class Enqueued(NamedTuple):
 
 
 class Refreshed(NamedTuple):
-    """A pending entry that is sent with other metadata, and maybe to another endpoint."""
+    """A pending entry that gets other metadata, and maybe another endpoint."""
 
     application_id: str
     content: Content
@@ -169,24 +167,23 @@ class BatchPlan:
     """What one batch changes; at most one step per application in each list.
 
     Attributes:
-        new: applications never seen before, of which HelloWork acknowledged nothing.
+        new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
-        cancelled: their outbox entries are undone.
-        enqueued: into the outbox.
-        refreshed: their pending entries are corrected.
+        cancelled: their outbox entries are cancelled.
+        enqueued: new outbox entries.
+        refreshed: pending entries that are corrected.
         out_of_scope: their row is out of scope.
         suspicions: applications whose row seems gone; the first suspicion counts.
-        answered: their suspicions have been answered.
+        answered: their suspicions are answered.
         skips: rows that cannot be reported, or can be again.
         positions: capture positions.
-        history: lines of applications' histories; those of new suspicions are not among them.
-        due: when the first is due of what is to be sent, by origin.
+        history: lines of applications' histories, without new suspicions.
+        due: when the first entry is due, by origin.
         fuse: the fuse afterwards; None if it counted nothing.
-        results: what was news.
-        unresolved: applications of which nothing is written before all their rows have been read, and when each seems
-            to have changed.
+        results: observations that differ.
+        unresolved: applications whose rows must all be read first, and when each seems to have changed.
         is_empty: whether there is nothing to write.
     """
 
@@ -211,13 +208,13 @@ class BatchPlan:
 
     @property
     def touched(self) -> frozenset[str]:
-        """The applications whose outbox entry is another one afterwards, or gone."""
+        """The applications whose outbox entry is changed or removed."""
         touched = [each.application_id for each in self.enqueued]
         touched += [each.application_id for each in self.refreshed]
         return frozenset(touched + self.cancelled)
 
     def concerned(self) -> Iterator[str]:
-        """The applications about which something is written, or which are unresolved."""
+        """The applications that are written or unresolved."""
         yield from self.unresolved
         yield from self.out_of_scope
         for each in (*self.results, *self.moved, *self.refreshed, *self.suspicions):
@@ -229,9 +226,8 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
 
     Args:
         rules: the watch's rules.
-        batch: what capture found out.
-        before: what is known of the applications that the batch names, and of those that one of its rows represented
-            last; an application that is missing was never seen.
+        batch: the observations.
+        before: what is known of the batch's applications and of those that its rows represented last.
         fuse: the watch's fuse.
     """
     planner, observations = _Planner(rules, batch, before, fuse), batch.observations
@@ -255,9 +251,9 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
 
 
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
-    """The rows of a batch's observations about which something would be written, or whose application is unresolved.
+    """The rows of a batch that would cause a write, or whose application is unresolved.
 
-    Of two rows of one application the canonical one is not among them for the other one's sake.
+    Of two rows of one application the canonical one does not count for the other's sake.
     """
     plan = plan_batch(rules, batch, known, Fuse())
     concerned, skips = set(plan.concerned()), {skip.key for skip in plan.skips}
@@ -271,22 +267,22 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
 
 
 def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at: int) -> Content:
-    """What HelloWork is to be sent of an application whose row is gone since `at`."""
+    """The content for an application whose row is gone since `at`."""
     status = rules.status.deleted
     content = latest.as_deleted(status, at, rules.extra_fields_of(status))
-    # What was acknowledged last may have gone to an earlier base_url.
+    # The snapshot may have gone to an earlier base_url.
     return content if rules.own_urls else content._replace(url=build(rules.base_url, application_id))
 
 
 def described(content: Content) -> str:
-    """A content as the history keeps it, in JSON: what was compared."""
+    """A content as the history keeps it, in JSON: the compared fields."""
     deleted = "true" if content.deleted else "false"
     return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
 
 
 @dataclass(slots=True)
 class _Planner:
-    """The state of one `plan_batch`; `fuse` is the watch's, with what was counted so far."""
+    """The state of one `plan_batch`; `fuse` has counted its entries so far."""
 
     rules: WatchRules
     batch: Batch
@@ -295,7 +291,7 @@ class _Planner:
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Rows, those whose id cannot be read as of the applications that they represented last."""
+        """The observations; rows with unreadable ids are assigned to the applications that they represented last."""
         owners = {known.key: id_ for id_, known in reversed(list(self.before.items()))}
         return [
             replace(each, application_id=owners.get(each.key))
@@ -305,7 +301,7 @@ class _Planner:
         ]
 
     def unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
-        """Applications whose row is gone or carries another id, and those that have another row than before, or two."""
+        """Applications whose row is gone or has another id, and those with another row than before, or two."""
         unresolved: dict[str, int] = {}
         rows = {each.key: each for each in observations}
         for id_, known in self.before.items():
@@ -327,7 +323,7 @@ class _Planner:
         return unresolved
 
     def resolve(self, resolved: Resolved) -> None:
-        """Put what all rows of an application say where it belongs."""
+        """Apply all rows of one application."""
         id_, row = resolved.application_id, resolved.canonical
         before = self.before.get(id_, _NEVER_SEEN)
         latest = before.latest
@@ -347,11 +343,11 @@ class _Planner:
             gone = Reportable(id_, before.key, content, refused, changed_at=resolved.changed_at)
             self._decide(gone, before, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:
-            # The row is there and has lost its id. One that cannot be read may well have its id, and stays as it is.
+            # The row exists and has lost its id. An unreadable one may well have its id, and stays.
             self.changes.out_of_scope.append(id_)
 
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
-        """Put one observation where it belongs."""
+        """Apply one observation."""
         known = self.before.get(observation.application_id or "", _NEVER_SEEN)
         if isinstance(observation, Unreportable):
             observation = with_last_job(observation, known)
@@ -366,7 +362,7 @@ class _Planner:
                 if known.in_scope:
                     self.changes.out_of_scope.append(application_id)
             case Ignored() as row:
-                # Its end would be its application's from now on.
+                # From now on the end of this row is the application's end.
                 if known.latest is not None and not (known.in_scope and known.key == row.key):
                     self.changes.moved.append(row)
         if observation.key in self.batch.skipped:
@@ -377,7 +373,7 @@ class _Planner:
         self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        """Do what a row asks for. The common one is of a known application, and the row that it had before."""
+        """Apply a row. Most are of a known application and the row that it had before."""
         batch, changes, content = self.batch, self.changes, row.content
         is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
@@ -388,7 +384,7 @@ class _Planner:
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
             if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Queue):
-                # Two rows of one application, on two pages: the second is no news about the first.
+                # Two rows of one application, on two pages: the second does not differ from the first.
                 decision = decision if is_move or known.waiting is not None else Adopt()
             if known.key != row.key or not known.in_scope:
                 changes.moved.append(row)
@@ -440,12 +436,12 @@ class _Planner:
         return ApplyResult(id_, decision, state, reason)
 
     def _hold(self, content: Content, known: Known) -> str | None:
-        """Why a person has to decide about an entry; None if it is to be sent."""
+        """Why a person must decide about an entry; None if it is sent."""
         batch, pending = self.batch, known.waiting
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
         if deletion and batch.doubt is not None:
             return batch.doubt
-        # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
+        # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
         if known.state == "held" and (content.deleted or self.fuse.blown_at is not None):
             return known.reason or ""
         is_pending = known.state == "pending" and not deletion and not self.fuse.holds_all
@@ -456,7 +452,7 @@ class _Planner:
         return reason
 
     def _refresh(self, row: Reportable, known: Known) -> None:
-        """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""
+        """A corrected row corrects its entry; otherwise a retried dead letter is refused again."""
         if not corrects(row.content, row.refused, known.waiting):
             return
         endpoint = endpoint_of(row.content.url)

@@ -1,6 +1,6 @@
-"""Reasons: sentences for people that keep their code and their values, so that the page can give them in French.
+"""Reasons: English sentences with a code and values, so that the page can show them in French.
 
-The store keeps all three. What an earlier version stored is a sentence alone, and stays one.
+The store keeps all three. A reason of an earlier version is a plain sentence and stays one.
 """
 
 import json
@@ -15,11 +15,11 @@ _PLACE = re.compile(r"\{(\w+)\}")
 
 
 class Reason(str):
-    """A reason; to everybody but the page it is the English sentence.
+    """A reason; outside the page it is the English sentence.
 
     Attributes:
-        code: which reason it is: stable, where the sentence is not.
-        values: what varies in it, by name: texts, numbers, other reasons.
+        code: the reason's stable name.
+        values: the varying parts by name: texts, numbers, other reasons.
     """
 
     __slots__ = ("code", "values")
@@ -38,19 +38,19 @@ class Reason(str):
 
 
 def coded(code: str, text: str, /, **values: object) -> Reason:
-    """A reason; `%(name)s` in its text stands for the value of that name."""
+    """A reason; `%(name)s` in its text is replaced by the value of that name."""
     values = {name: round(value) if isinstance(value, float) else value for name, value in values.items()}
     kept = {name: value if isinstance(value, (int, Reason)) else str(value) for name, value in values.items()}
     return Reason(text % kept, code, kept)
 
 
 def filled(code: str, text: str, /, **values: object) -> Reason:
-    """As `coded`, with a text of a file, where `{name}` stands for the value of that name."""
+    """As `coded`, with `{name}` in place of `%(name)s`, as files have it."""
     return coded(code, _PLACE.sub(r"%(\1)s", text), **values)
 
 
 def _fields(reason: str) -> dict[str, Any]:
-    """A reason as fields of JSON; a mere sentence has neither code nor values."""
+    """A reason as fields of JSON; a plain sentence has neither code nor values."""
     if not isinstance(reason, Reason):
         return {"reason": reason}
     values = {name: _fields(value) if isinstance(value, Reason) else value for name, value in reason.values.items()}
@@ -58,17 +58,17 @@ def _fields(reason: str) -> dict[str, Any]:
 
 
 def in_json(reason: str) -> str:
-    """The `fields` as they stand in a JSON text, without brackets."""
+    """The fields of a reason as JSON without the brackets."""
     return _encode(_fields(reason))[1:-1]
 
 
 def as_text(reason: str | None) -> str | None:
-    """A reason as one text to be stored."""
+    """A reason as one text for the store."""
     return f"{{{in_json(reason)}}}" if isinstance(reason, Reason) else reason
 
 
 def from_text(text: str | None) -> str | None:
-    """The inverse of `as_text`; a mere sentence is given as it is."""
+    """The inverse of `as_text`; a plain sentence stays as it is."""
     if text is None or not text.startswith(_BEGINNING):
         return text
     try:
@@ -79,12 +79,12 @@ def from_text(text: str | None) -> str | None:
 
 
 def restored(found: dict[str, Any]) -> Any:
-    """An object of JSON as a reason, if it has exactly the `fields` of one with a code."""
+    """An object of JSON as a reason, if it has exactly the fields of one with a code."""
     return Reason(found["reason"], found["code"], found["values"]) if found.keys() == _NAMES else found
 
 
 def joined(reasons: Sequence[str]) -> str:
-    """Several reasons as one; at least one."""
+    """At least one reason, joined to one."""
     first, *others = reasons
     for other in others:
         first = coded("and", "%(reason)s; %(reason_other)s", reason=first, reason_other=other)

@@ -1,4 +1,4 @@
-"""A row of the ATS's table, as the mapping's SQL gives it, and what it says of an application by the watch's rules."""
+"""A row of the ATS's table, as the mapping's SQL returns it, and what it means by the watch's rules."""
 
 import json
 from collections.abc import Container, Iterable, Mapping
@@ -13,19 +13,19 @@ from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.status_url import AllowedHosts
 
 LONGEST_TEXT = 10_000
-"""Characters that an id, a status, a job or a URL may have. HelloWork states no limit; no real one comes near this."""
+"""Most characters of an id, a status, a job or a URL. HelloWork states no limit; no real one comes near."""
 
 LONGEST_JSON = 100_000
-"""Characters that `source` or an extra field may have as JSON."""
+"""Most characters of `source` or an extra field as JSON."""
 
 BLANKS = " \t\n\r\f\v"
-"""An id or a URL of nothing but these is none: it means the same as NULL. `source.mapping` has it so in SQL, too."""
+"""An id or a URL of blanks means the same as NULL. `source.mapping` has the same rule in SQL."""
 
 Key = tuple[str, ...]
-"""A row's key: the text of each key column, in the configured order."""
+"""The text of each key column, in the configured order."""
 
 Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
-"""Which part of capture saw a change; kept in the history and counted."""
+"""The part of capture that saw a change; kept in the history and counted."""
 
 Unmapped = Literal["send", "ignore", "reject"]
 
@@ -36,7 +36,7 @@ class StatusRules:
 
     Attributes:
         map: ATS label → status to send.
-        unmapped: what a label outside the map gets: sent as it is, no call, or a dead letter.
+        unmapped: what happens to other labels: sent as they are, no call, or a dead letter.
         deleted: the status of an application that is gone.
     """
 
@@ -47,7 +47,7 @@ class StatusRules:
 
 @dataclass(frozen=True, slots=True)
 class ExtraField:
-    """A further field of the payload; with `only_for`, sent with these statuses only (empty: with all)."""
+    """A further field of the payload, sent with the statuses of `only_for` (empty: with all)."""
 
     name: str
     only_for: frozenset[str]
@@ -60,15 +60,15 @@ class WatchRules:
     Attributes:
         watch: the watch's name.
         status: from labels to statuses.
-        baseline: what the rows get that exist at the first start.
-        first_status: what an application gets that appears later.
+        baseline: what happens to rows that exist at the first start.
+        first_status: what happens to applications that appear later.
         settle: status as sent → how long it must stand before it is sent; `default_settle` for the others.
-        deletion_grace: how long a row must be gone before its deletion is believed.
+        deletion_grace: how long a row must be gone before it counts as deleted.
         extra: further payload fields, in the order of the row's extra values.
         base_url: where calls go for rows without a status URL.
         own_urls: whether rows may have a status URL of their own.
-        allowed: where calls may go at all.
-        fuse: how many changes at once are believed.
+        allowed: where calls may go.
+        fuse: how many changes at once pass.
         last_known_job: whether a row without a job is sent with the application's last known one.
         ordered_dates: whether the dates of an application's calls must rise.
     """
@@ -89,22 +89,20 @@ class WatchRules:
     ordered_dates: bool = True
 
     def extra_fields_of(self, status: str) -> frozenset[str]:
-        """The names of the extra fields that go with a status."""
+        """The extra fields that are sent with a status."""
         return frozenset(field.name for field in self.extra if not field.only_for or status in field.only_for)
 
 
 class Row(NamedTuple):
     """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.
 
-    A tuple, which is made in a quarter of the time: there is one for each row that is read.
+    A tuple: it is made for each row, in a quarter of an object's time. A reader may cut texts beyond the limits above
+    to one character more than the limit, which shows that they are too long.
 
-    Whoever reads them may cut texts beyond the limits above, but not to the limit: one character more tells.
+    `digest` covers the rules and all of the row but the event's date; None if there is none.
 
-    `digest` stands for all of the row that its reading depends on but the event's date, and for the rules; None if
-    nobody made one.
-
-    `unreadable` says which expression of the configuration fails on the row, and how; None if all succeed. Its field
-    is None then, and the row counts as in scope where `where` fails. With `id_unreadable` it is one that gives the id.
+    `unreadable` explains which expression of the configuration fails on the row; its field is None then. The row counts
+    as in scope if `where` fails. `id_unreadable`: the failing expression gives the id.
     """
 
     key: Key
@@ -125,7 +123,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)  # not frozen: one is made for each row, in a third of the time
 class Reportable:
-    """The row says this of this application; `refused` tells why it must not be sent, None if it may."""
+    """The application's state by this row; `refused` explains why it must not be sent, None if it may."""
 
     application_id: str
     key: Key
@@ -140,8 +138,8 @@ class Unreportable:
     """The row lacks something that every call needs.
 
     Attributes:
-        unreadable: it may have it, but an expression fails on it.
-        without_job: what it says, if all that it lacks is a job, and the last known one may take its place.
+        unreadable: an expression fails on the row, so the value may exist.
+        without_job: the state, if only a job is missing and the last known one may take its place.
     """
 
     application_id: str | None
@@ -154,7 +152,7 @@ class Unreportable:
 
 @dataclass(frozen=True, slots=True)
 class OutOfScope:
-    """Not for HelloWork now: the row does not match `where`."""
+    """The row does not match `where`."""
 
     application_id: str
     key: Key
@@ -163,7 +161,7 @@ class OutOfScope:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The row's label is unmapped and ignored: no news of a reportable application, whose end would still be news."""
+    """The row's label is unmapped and ignored: no call, but the application's deletion is one."""
 
     application_id: str
     key: Key
@@ -173,7 +171,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """The row is about no application of HelloWork's: it has no id, or an unusable one and is out of scope."""
+    """The row belongs to no application of HelloWork's: it has no id, or an unusable one and is out of scope."""
 
     key: Key
     changed_at: int = field(default=0, compare=False)
@@ -183,27 +181,27 @@ class Foreign:
 Observation = Reportable | Unreportable | OutOfScope | Ignored | Foreign
 """A row as read and interpreted.
 
-`changed_at` is when the change was recorded or read, in milliseconds since the epoch. `digest` is the row's, if it was
-made when the row was read; a row that is adopted is verified with it.
+`changed_at` is when the change was recorded or read, in milliseconds since the epoch. `digest` is the row's, if one was
+made.
 """
 
 
 def has_no_id(observation: Observation) -> bool:
-    """Whether a row carries no usable id: nothing can be said of it, so that it has none is no deletion."""
+    """Whether a row has no usable id: that it lacks one is no deletion."""
     return isinstance(observation, Foreign | Unreportable)
 
 
 class Mapped(NamedTuple):
-    """The status to send; `refused` tells why it must not be sent, None if it may."""
+    """The status to send; `refused` explains why it must not be sent, None if it may."""
 
     status: str
     refused: str | None = None
 
 
 def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> Mapped | None:
-    """The status of a row with this label, "" if it has none; None if the label is to be ignored.
+    """The status for a label; None if the label is ignored.
 
-    NULL and blanks are one label, which has a status only if the map gives it one.
+    NULL and blanks are the one label "", which has a status only if the map has it.
     """
     if deleted:
         return Mapped(rules.deleted)
@@ -225,9 +223,7 @@ def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) 
 
 
 def from_microseconds(text: str) -> int:
-    """Read a date of a row: microseconds since the epoch, or PostgreSQL's name for infinity.
-
-    Rounded down, so that an instant is never told later than it was.
+    """A row's date: microseconds since the epoch, or PostgreSQL's `infinity`. Rounded down, never later than it was.
 
     Raises:
         NotAnInstant: for `infinity`, `-infinity` and years outside 1 to 9999.
@@ -242,7 +238,7 @@ def from_microseconds(text: str) -> int:
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
-    """Say what a row means for HelloWork, by itself: see `outbox.with_last_job`.
+    """Interpret one row by itself; `outbox.with_last_job` adds what is known already.
 
     Args:
         row: the row.
@@ -255,7 +251,7 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
     if application_id is None or url is None or row.id_unreadable:
         identified = _identify(row, changed_at)
         if not isinstance(identified, str):
-            # `where` is how people leave out the rows whose id is not HelloWork's; those are nobody's mistake.
+            # `where` is how people leave out rows of others' applications; their ids are no error.
             return identified if row.in_scope else Foreign(row.key, changed_at)
         application_id = identified
     if not row.in_scope:
@@ -268,14 +264,14 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
 def _observation_of(
     application_id: str, built: str | None, row: Row, rules: WatchRules, changed_at: int
 ) -> Observation:
-    """What a row in scope means for the application that it is about."""
+    """What a row in scope means for its application."""
     key = row.key
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, key, row.digest, changed_at)
     status, created, lacks = mapped.status, 0, None
     is_large = rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT
-    if is_large or row.created is None or not status or status.isspace():  # asked here: it is done for each row
+    if is_large or row.created is None or not status or status.isspace():  # inline, since it runs for each row
         lacks = _lacks(row, rules, status)
     try:
         created = from_microseconds(row.created or "")
@@ -293,7 +289,7 @@ def _observation_of(
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
     source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
     extra = _extra(row, rules, status) if rules.extra else None
-    # By position: it is done for each row.
+    # By position, since it runs for each row.
     content = Content(status, job_id, row.deleted, created, event_date, source, extra, url)
     refused = mapped.refused or (refusal and status_url.refused(url, refusal))
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
@@ -304,13 +300,12 @@ def _observation_of(
 
 
 def current(rows: Iterable[Row]) -> Row | None:
-    """Of the rows that carry one application's id, the one that speaks for it; None if there is none.
+    """The canonical row of those that carry one application's id; None if there is none.
 
-    A move often leaves the old row behind, soft-deleted, or both rows live for a moment. A live row speaks before a
-    deleted one, one in scope before one out of it, the later created before the earlier; what is still equal is decided
-    by the order in which the rows are given (the database's own key order, last wins), so that the choice never
-    flickers between two equal rows. A row whose date of creation cannot be read may be the latest: it speaks, and so
-    nothing is said until it can be read.
+    A move may leave the old row behind, soft-deleted or live for a moment. A live row wins over a deleted one, one in
+    scope over one out of it, the later created over the earlier. Ties go to the last in the given order (the database's
+    key order), so that the choice is stable. A row with an unreadable creation date may be the latest: it wins, and
+    nothing is sent until it can be read.
     """
     return max(reversed([*rows]), key=_precedence, default=None)
 
@@ -336,12 +331,12 @@ def _precedence(row: Row) -> tuple[bool, bool, int]:
 
 @lru_cache(maxsize=16)
 def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
-    """Why none of the URLs that are built may be called: ids that could leave their place in one are refused before."""
+    """Why no built URL may be called. Ids that could leave their place in a URL are refused before."""
     return allowed.refusal(status_url.build(base_url, "id"))
 
 
 def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
-    """What a row lacks that every call needs, or has too long; None if neither."""
+    """What a row lacks, or has too long, for a call; None if nothing."""
     if not status or status.isspace():
         return coded("no-status", "it has no status")
     texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
@@ -374,7 +369,7 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
         return Foreign(row.key, changed_at)
     for name, text in (("application id", application_id), ("status URL", url)):
         if text is not None and len(text) > LONGEST_TEXT:
-            # Of no application: what is cut may be the beginning of several ids.
+            # Without an application: a cut text may be the beginning of several ids.
             return Unreportable(None, row.key, _beyond(name, LONGEST_TEXT), changed_at=changed_at)
     if application_id is None:
         application_id = status_url.id_in(url or "")
@@ -394,7 +389,7 @@ def _value(text: str | None) -> str | None:
 
 
 def _source(text: str) -> str | None:
-    """HelloWork takes a string or an object; any other JSON value is sent as a string that holds its text."""
+    """HelloWork accepts a string or an object; any other JSON value is sent as a string of its text."""
     if text.strip() == "null":
         return None
     return text if text.lstrip()[:1] in ('"', "{") else json.dumps(text)

@@ -1,15 +1,14 @@
-"""Which daemon captures which watch, where several daemons share a store.
+"""Which daemon captures which watch, if several daemons share a store.
 
-Every daemon reads the same table, of who captures what and who waits for what, and decides by the same rule, so nothing
-is elected and nobody is asked. A daemon that waits for a watch has reached the watch's database: what another daemon
-cannot capture is never given to it.
+Every daemon reads the same table of captured and waiting watches and decides by the same rule, without an election. A
+daemon that waits for a watch has connected to its database, so no watch goes to a daemon that cannot capture it.
 
-- A free watch goes to the daemon that has the fewest, among those that wait for it.
-- A watch moves only from a daemon to one that has at least two fewer. So where all can capture everything, the shares
-  end up equal or differ by one, with the fewest moves that get there, and then nothing moves any more.
+- A free watch goes to the waiting daemon with the fewest watches.
+- A watch moves only to a daemon with at least two fewer. So the shares end up equal or differ by one, with the fewest
+  moves.
 
-A daemon that acts on an older table than another takes nothing away from it: the store gives a lease to one daemon, and
-the next table shows what is left to move.
+A daemon with an outdated table does no harm: the store gives a lease to one daemon, and the next table shows what is
+left to move.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,11 +18,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, by watch; daemons are their numbers.
+    """The decision, by watch; daemons are their numbers.
 
     Attributes:
-        takers: which daemon takes each free watch; watches for which nobody waits are left out.
-        moves: to which daemon each watch goes whose daemon has more than its share, in the order of the moves.
+        takers: which daemon takes each free watch, if any waits for it.
+        moves: to which daemon each watch moves, in order.
     """
 
     takers: Mapping[str, int]
@@ -36,7 +35,7 @@ def plan(
     free: Collection[str],
     fixed: AbstractSet[str] = frozenset(),
 ) -> Plan:
-    """Decide who takes what, and what moves.
+    """Decide which daemon takes each free watch, and which watches move.
 
     Args:
         held: the watches that each living daemon captures.
@@ -47,7 +46,7 @@ def plan(
     load = {daemon: len(held.get(daemon, ())) for daemon in held.keys() | waiting.keys()}
     takers = dict[str, int]()
     candidates = {watch: [daemon for daemon in waiting if watch in waiting[daemon]] for watch in free}
-    # What the fewest can take goes first: the others even it out.
+    # Those with the fewest candidates first: the others even it out.
     for watch in sorted(free, key=lambda watch: (len(candidates[watch]), watch)):
         if candidates[watch]:
             taker = min(candidates[watch], key=lambda daemon: (load[daemon], daemon))
@@ -62,7 +61,7 @@ def _moves(
     load: dict[int, int],
     fixed: AbstractSet[str],
 ) -> dict[str, int]:
-    """What moves until no daemon has two more than one that waits for a watch of its; changes `load`."""
+    """Moves until no daemon has two more than one that waits for one of its watches; changes `load`."""
     movable = {
         (giver, taker): sorted((held[giver] & waiting[taker]) - fixed)
         for giver in held

@@ -1,7 +1,7 @@
-"""The URL of a call: built from an application's id, or taken from a row and then not trusted.
+"""The URL of a call: built from an application's id, or taken from a row and not trusted.
 
-A URL is matched against one strict pattern rather than given to a parser: two parsers that disagree about a backslash,
-a tab or a second `@` are how a request ends at a host that a check never saw.
+One strict pattern decides, no parser: where two parsers disagree about a backslash, a tab or a second `@`, a request
+may reach a host that no check saw.
 """
 
 import ipaddress
@@ -22,16 +22,16 @@ _URL = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
-# Nothing in it can be read in two ways, by whoever decodes it.
+# Unambiguous also after decoding.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
-# Segments of a decoded path that a server takes away, with the one before or alone. Some read `\` as `/`, or let go of
-# what follows a `;`.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot store a NUL from %00
+# Segments of a decoded path that a server removes, with or without the one before. Some servers read `\` as `/`, or
+# drop what follows a `;`.
 _DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
 _DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
-# If a server decodes it and passes it on as it is, what follows a `?` or `#` is no path any more. What comes before it
-# must not be a status URL by then.
+# A server that decodes the path and passes it on makes a query of what follows a `?` or `#`. What comes before must not
+# be a status URL.
 _ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
 _AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
@@ -55,9 +55,9 @@ class AllowedHosts:
         refusal = self._origin_refusal(origin)
         return refusal or (_path_refusal(path) if path else None)
 
-    @lru_cache(maxsize=256)  # noqa: B019 - of very few configurations, and hosts
+    @lru_cache(maxsize=256)  # noqa: B019 - few configurations and hosts
     def _origin_refusal(self, origin: str) -> str | None:
-        """Why nothing of this origin may be called; None if what is under it may."""
+        """Why nothing of this origin may be called; None if it may."""
         try:
             endpoint = _endpoint_of(origin)
         except ValueError:
@@ -82,9 +82,9 @@ class AllowedHosts:
         )
 
 
-@lru_cache(maxsize=256)  # asked for each row and each call, of very few hosts
+@lru_cache(maxsize=256)  # called for each row and each call, with few hosts
 def is_loopback(host: str) -> bool:
-    """Whether a host, as written in a URL, is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
+    """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
     if host.lower() == "localhost":
         return True
     try:
@@ -94,16 +94,16 @@ def is_loopback(host: str) -> bool:
 
 
 def endpoint_of(url: str) -> str:
-    """Scheme, host and port: what is up or down, throttled or paused as a whole.
+    """Scheme, host and port, which are paused or throttled as a whole.
 
     Raises:
-        ValueError: if the URL is not one that `AllowedHosts` could let pass.
+        ValueError: the URL is none that `AllowedHosts` could allow.
     """
     return _endpoint_of(_parts(url)[0])
 
 
 def _parts(url: str) -> tuple[str, str]:
-    """The origin, or all of what is no URL, and the path; of a plain path, which needs no further look, nothing."""
+    """Origin and path of a URL. A plain path is given as "": it needs no check. No URL is all origin."""
     path = url.find("/", _AFTER_SCHEME)
     if path > 0 and _PLAIN_PATH.fullmatch(url, path):
         return url[:path], ""
@@ -111,7 +111,7 @@ def _parts(url: str) -> tuple[str, str]:
     return (url, "") if match is None else (url[: match.start("path")], match["path"])
 
 
-@lru_cache(maxsize=256)  # asked for each call, of very few hosts
+@lru_cache(maxsize=256)  # called for each call, with few hosts
 def _endpoint_of(origin: str) -> str:
     match = _URL.fullmatch(origin)
     if match is None:
@@ -123,19 +123,19 @@ def _endpoint_of(origin: str) -> str:
 def build(base_url: str, application_id: str) -> str:
     """The documented URL of an application: `{base_url}/v1/applications/{applicationId}/status`.
 
-    Everything outside RFC 3986's unreserved characters is percent-encoded. That keeps an id in its place as long as
-    nobody on the way decodes the path, as an ordinary nginx does: what could leave it then, `id_refusal` turns away.
+    Everything outside RFC 3986's unreserved characters is percent-encoded. A server that decodes the path, such as
+    nginx, undoes that; `id_refusal` refuses ids that could leave their place then.
     """
     return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
 
 
 def of_plain_id(base_url: str, application_id: str) -> str | None:
-    """The same if the id has unreserved characters only, and no dot, as most do: it needs no further look."""
+    """The same URL for an id of unreserved characters without a dot, as most are: it needs no check."""
     return f"{base_url}/v1/applications/{application_id}/status" if _PLAIN_ID.fullmatch(application_id) else None
 
 
 def id_in(url: str) -> str | None:
-    """The application's id inside its status URL; None if the URL has not the documented form."""
+    """The application's id in its status URL; None if the URL has another form."""
     match = _URL.fullmatch(url)
     return _id_in(match["path"]) if match else None
 
@@ -143,7 +143,7 @@ def id_in(url: str) -> str | None:
 def _id_in(path: str) -> str | None:
     found = _STATUS_PATH.search(path)
     try:
-        # Strictly: to replace what is not UTF-8 would make two applications one.
+        # Strictly: a replacement for invalid UTF-8 would merge two applications.
         return unquote(found["id"], errors="strict") if found else None
     except UnicodeDecodeError:
         return None
@@ -167,7 +167,7 @@ def id_refusal(application_id: str) -> str | None:
 
 
 def refused(url: str, refusal: str) -> Reason:
-    """Why a call is not made whose URL is refused for a reason."""
+    """Why a call to a refused URL is not made."""
     return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=refusal)
 
 
@@ -187,7 +187,7 @@ def _path_refusal(path: str) -> str | None:
 
 
 def _decoded(path: str) -> str:
-    """A path as the last of several servers sees it, each of which decodes it once more."""
+    """The path as the last of several servers sees it, each of which decodes it once more."""
     while (decoded := unquote(path)) != path:
         path = decoded
     return path

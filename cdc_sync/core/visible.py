@@ -1,12 +1,10 @@
-"""Text from outside, for people: what a terminal or a reader would obey instead of showing it is written as an escape.
+"""Text from outside, made safe to show to people.
 
-These are the control characters (C0 with ESC and the line breaks, DEL, C1, of which some terminals take U+009B for an
-escape sequence's start), Unicode's line and paragraph separators, the marks that turn the direction of writing
-(UAX #9, by which a text may look like another), and halves of surrogate pairs, which no encoding takes.
+Escaped are the control characters (C0, DEL and C1, of which some terminals take U+009B as an escape sequence's start),
+Unicode's line and paragraph separators, marks of writing direction (UAX #9) and halves of surrogate pairs.
 
-Our own credentials are hidden, however a text writes them: a server that refuses a call may repeat its headers: as they
-are, in a JSON string, in a query, in a page, or decoded from Basic. What it makes of them otherwise (a hash, another
-encoding) is not recognised.
+Our own credentials are hidden: a server that refuses a call may repeat its headers, plain, in a JSON string, in a
+query, in a page, or decoded from Basic. Other forms (a hash, another encoding) are not recognised.
 """
 
 import base64
@@ -16,16 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""One character that is not shown as it is."""
+"""A character that is shown escaped."""
 
 
 def visible(text: str) -> str:
-    r"""One line, whatever it holds: an ESC is shown as `\x1b`, a line break as `\n`."""
+    r"""One line: an ESC is shown as `\x1b`, a line break as `\n`."""
     return text if text.isprintable() else UNSAFE.sub(_escaped, text)
 
 
 def visible_lines(text: str) -> str:
-    """As `visible`, for a text of ours that has lines: these stay."""
+    """As `visible`, but line breaks stay, for texts of ours."""
     return "\n".join(map(visible, text.split("\n")))
 
 
@@ -34,8 +32,8 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def visible_json(text: str) -> str:
-    r"""JSON in which strings have such characters as `\u` escapes, which mean the same; C0 JSON escapes itself."""
-    if text.isprintable():  # several times faster than to look for each of them, and no unsafe character is
+    r"""JSON with unsafe characters as `\u` escapes, which mean the same; JSON itself escapes C0."""
+    if text.isprintable():  # several times faster than a search for each of them
         return text
     return UNSAFE.sub(lambda found: found[0] if found[0] < " " else f"\\u{ord(found[0]):04x}", text)
 
@@ -45,21 +43,21 @@ def visible_json(text: str) -> str:
 HIDDEN = "(hidden)"
 
 _SHORTEST_WORD = 8
-"""Shorter words of a header (`Bearer`, a version) are no secrets, and would be hidden all over a text."""
+"""Shorter words of a header (`Bearer`, a version) are no secrets."""
 
 _SHORTEST_PASSWORD = 4
-"""What Basic has behind its colon is a secret for sure; one letter would be hidden all over a text all the same."""
+"""The text behind Basic's colon is always a secret, but hiding one letter would spoil every text."""
 
 _SEPARATORS = re.compile(r'[\s,;="]+')
 _BASIC = re.compile(r"\s*basic\s+(\S+)\s*", re.IGNORECASE)
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 
-# Bounded everywhere: a text of nothing but backslashes or zeros must not take a square of its length.
+# Bounded everywhere: a text of backslashes or zeros must not take quadratic time.
 _BACKSLASHES = r"\\{1,8}"
 
 
 def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
-    """What hides in a text what the values of headers say."""
+    """A function that hides the values of these headers in a text."""
     words = {word for value in headers.values() for word in _words(value)}
     # The longest first: a word may be part of another.
     patterns = [_pattern(word) for word in sorted(words, key=lambda word: (-len(word), word))]
@@ -67,7 +65,7 @@ def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _words(value: str) -> Iterator[str]:
-    """A header's value, the words in it, and what Basic's second word decodes to."""
+    """A header's value, its words, and the decoded form of Basic's second word."""
     split: Iterable[str] = (value.strip(), *value.split(), *_SEPARATORS.split(value))
     yield from (word for word in split if len(word) >= _SHORTEST_WORD)
     if basic := _BASIC.fullmatch(value):
@@ -80,17 +78,17 @@ def _words(value: str) -> Iterator[str]:
 
 
 def _pattern(word: str) -> str:
-    """A word in any of the ways in which texts write it, each of its characters by itself."""
+    """A pattern for a word in every spelling, each character by itself."""
     return "".join(f"(?:{'|'.join(_ways(character))})" for character in word)
 
 
 def _ways(character: str) -> Iterator[str]:
-    """How texts write a character; itself at last, since others begin with it (`%25`, `&amp;`)."""
+    """Spellings of a character; the plain one last, since others begin with it (`%25`, `&amp;`)."""
     # JSON, also within a JSON string: a character beyond 16 bits is a pair of surrogates.
     units = character.encode("utf-16-be", "surrogatepass")
     pairs = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
     yield "".join(rf"{_BACKSLASHES}u(?i:{pair})" for pair in pairs)
-    # A query, also within another's value.
+    # A query, also within another query's value.
     yield "".join(rf"%(?:25){{0,4}}(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
     if character == " ":
         yield r"\+"

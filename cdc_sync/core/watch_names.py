@@ -1,4 +1,4 @@
-"""Names of watches, of which there may be a thousand, for people: which ones a pattern means, and a few of many."""
+"""Names of watches, of which there may be a thousand: matched by patterns, and listed for people."""
 
 import glob
 import re
@@ -7,15 +7,15 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 MOST_LISTED = 10
-"""How many of many are named in one line."""
+"""Most names in one line."""
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern means a name: it is the name, or has `%` or `*` where the name may have any characters.
+    """Whether a name is the pattern, or matches it: `%` and `*` stand for any characters.
 
-    `_` is one of a name's own characters, unlike in LIKE.
+    `_` is an ordinary character of names, unlike in LIKE.
     """
-    # `?` and `[` stand for themselves. However many wildcards there are, fnmatch goes through the name once.
+    # `?` and `[` stand for themselves. fnmatch goes through the name once, however many wildcards there are.
     return name == pattern or fnmatchcase(name, "*".join(map(glob.escape, re.split("[%*]+", pattern))))
 
 

@@ -1,25 +1,21 @@
-"""How far a poll's watermark may go, and whether it can be relied on.
+"""How far a poll's watermark may advance (the fence), and the evidence against it.
 
-The fence is how far it may go without passing a transaction that has not committed yet.
+A row becomes visible when its transaction commits, but `updated_at` is usually the transaction's start. A watermark
+that follows the newest visible row would pass rows of slower transactions.
 
-A row becomes visible when its transaction commits, but carries a time from before: `updated_at` is usually the
-transaction's start. A watermark that follows the newest row seen would pass the rows of transactions that are slower.
+All transactions below a snapshot's `xmin` have ended. Each poll remembers a pair (instant, xmax), where xmax is above
+every transaction id assigned by that instant. Once a later snapshot's xmin reaches that xmax, every such transaction
+has ended. What commits later took its id, and so made its first write, after the instant. The fence is the latest such
+instant.
 
-PostgreSQL tells, to anybody, a snapshot's `xmin`: every transaction below has ended. Remember at each poll the pair
-(instant, xmax), where xmax is above every transaction id that had been handed out at the instant. When some later
-snapshot's xmin has reached that xmax, every transaction that had an id at that instant has ended; whatever commits
-later took its id after the instant, so its first write came after it too. So from then on nothing with a first write
-before the instant can appear any more. The fence is the latest such instant.
+A snapshot's own xmax does not serve: it is one above the highest *ended* id, so a running transaction may have that id
+or a higher one.
 
-A snapshot's own xmax will not do: it is one above the highest id that has *ended*, so a transaction that is still
-writing may have that very id, or a higher one, and the snapshot is `755:755:` both before it begins and while it runs.
+`lookback` covers the time between a transaction's start (`now()`) and its first write, and application servers whose
+clocks are behind.
 
-`lookback` then covers the distance between a transaction's own time and its first write (PostgreSQL assigns an id at
-the first write, while `now()` is the start), and application servers whose clocks are behind.
-
-A watermark that the ATS does not set, or sets in several time zones, lets changes wait for the next sweep. Three things
-show it: a row that is dated ahead of the database's clock, a row that is older than its own creation, and
-a change that only a sweep has found.
+A watermark that the ATS does not set, or sets in several time zones, delays changes until a sweep. Three things show
+it: a row dated ahead of the database's clock, a row older than its own creation, and a change that only a sweep found.
 """
 
 from collections.abc import Collection
@@ -34,12 +30,12 @@ REMEMBERED = 512
 
 @dataclass(frozen=True, slots=True)
 class SnapshotReading:
-    """One look at the server.
+    """One reading of the server.
 
     Attributes:
         instant: the database's clock, in microseconds since the epoch, read before `xmax` is taken.
-        xmin: a snapshot's xmin, with epoch (64 bits, never wraps); the rows are read with this snapshot or a later one.
-        xmax: an id, with epoch, above all that had been handed out at `instant`; not the snapshot's own xmax.
+        xmin: a snapshot's xmin, with epoch (64 bits); the rows are read with this snapshot or a later one.
+        xmax: an id, with epoch, above all assigned by `instant`; not the snapshot's own xmax.
     """
 
     instant: int
@@ -49,11 +45,11 @@ class SnapshotReading:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What is remembered of earlier looks, oldest first, and the fence so far.
+    """Earlier readings, oldest first, and the fence so far.
 
     Attributes:
-        readings: pairs not yet known to be past.
-        instant: the fence, in microseconds since the epoch; None as long as it is not known.
+        readings: those that no xmin has reached yet.
+        instant: the fence, in microseconds since the epoch; None if not yet known.
     """
 
     readings: tuple[SnapshotReading, ...] = ()
@@ -61,24 +57,21 @@ class Fence:
 
 
 def look(fence: Fence, reading: SnapshotReading) -> Fence:
-    """Take one more look into account.
-
-    The fence moves back only if the server's clock does.
-    """
-    # A clock that went back gives what is written from then on its new, earlier time. No earlier reading knew of that.
+    """Add a reading. The fence moves back only if the server's clock does."""
+    # A clock that went back dates new writes earlier than earlier readings assumed.
     readings = tuple(
         known if known.instant <= reading.instant else replace(known, instant=reading.instant)
         for known in fence.readings
     )
     if readings and readings[-1].xmax == reading.xmax:
-        # No transaction has begun to write between the two, so the later instant is as good, and nearer.
+        # No transaction took an id between the two, so the later instant is valid, and nearer.
         readings = readings[:-1]
     readings = (*readings, reading)
     past = [known.instant for known in readings if known.xmax <= reading.xmin]
     ahead = tuple(known for known in readings if known.xmax > reading.xmin)
     reached = past[-1] if past else fence.instant
     if len(ahead) > REMEMBERED:
-        # A transaction stays open for long. Forgetting every other pair only makes the fence's steps coarser.
+        # A long transaction. Dropping every other reading only makes the fence's steps coarser.
         ahead = ahead[::2]
     return Fence(ahead, None if reached is None else min(reached, reading.instant))
 
@@ -86,7 +79,7 @@ def look(fence: Fence, reading: SnapshotReading) -> Fence:
 # Evidence against a watermark.
 
 LEAST = 3
-"""Rows that show the same before it is said: fewer may be slips."""
+"""Fewer rows with the same evidence may be slips."""
 
 SLIP = 5 * 60_000
 """Milliseconds by which a clock may be ahead."""
@@ -111,40 +104,40 @@ _TEXTS = {
     f"sweeps found them: {_ZONES}",
 }
 _BY_HOURS = {_AHEAD: f"{_AHEAD}-by", _EARLY: f"{_EARLY}-by", _STILL: "watermark-behind"}
-"""The reason of what rows show of a watermark, and the one if all are off by the same hours."""
+"""Each kind of evidence, and its text if all rows are off by the same hours."""
 
 
 class Evidence:
-    """Rows of one watch that speak against its watermark, for a day; times and distances are in milliseconds.
+    """Rows of one watch that are evidence against its watermark, for a day; times in milliseconds.
 
     Attributes:
         column: the watermark's name.
         resolution: how much time each value stands for.
-        reported: the verdict that was reported last.
+        reported: the verdict reported last.
     """
 
     def __init__(self, column: str = "", resolution: int = 0) -> None:
         self.column = column
         self.resolution = resolution
         self.reported: str | None = None
-        # By what they show: the distance that a row had first, and when it was seen last.
+        # By kind of evidence: a row's first distance, and when it was last seen.
         self._seen: dict[str, dict[Key, tuple[int, int]]] = {shown: {} for shown in _BY_HOURS}
         self._between_sweeps = 0
 
     def polled(self, key: Key, instant: int, created: int | None, now: int) -> None:
-        """A poll has read a row with this watermark at `now`, of which only the first time counts."""
+        """Count a row that a poll has read at `now`; only the first time counts."""
         if instant - now > SLIP:
             self._note(_AHEAD, key, instant - now, now)
         if created is not None and created - instant - self.resolution > SLIP:
             self._note(_EARLY, key, created - instant, now)
 
     def missed(self, key: Key, instant: int | None, now: int, between_sweeps: int) -> None:
-        """A sweep has found a row's change, which no poll has seen; None if the watermark is no instant."""
+        """Count a change that only a sweep has found; `instant` None if the watermark is no instant."""
         self._between_sweeps = max(self._between_sweeps, between_sweeps)
         self._note(_STILL, key, 0 if instant is None else now - instant, now)
 
     def verdict(self, now: int) -> str | None:
-        """What speaks against the watermark; None if too little does."""
+        """The evidence against the watermark; None if there is too little."""
         said = []
         for shown, known in self._seen.items():
             seen = self._seen[shown] = {key: each for key, each in known.items() if now - each[1] <= _FORGOTTEN}
@@ -161,17 +154,14 @@ class Evidence:
             seen[key] = (seen.get(key, (distance, now))[0], now)
 
     def _hours_behind(self, missed: Collection[int]) -> int:
-        """The whole hours by which all of them are behind, if one number fits; else 0.
-
-        When each change happened is known only as far as that it was between two sweeps.
-        """
+        """The whole hours by which all are behind, if one number fits; else 0. Each changed between two sweeps."""
         hours = min(missed) // _HOUR
         fits = 1 <= hours <= _MOST_HOURS and max(missed) - hours * _HOUR <= self._between_sweeps + _EXACTLY < _HOUR
         return hours if fits else 0
 
 
 def _whole_hours(distances: Collection[int]) -> int:
-    """The median in whole hours, if it is near enough to a number of them; else 0."""
+    """The median in whole hours, if it is near enough; else 0."""
     middle = median(distances)
     hours = round(middle / _HOUR)
     return hours if 1 <= hours <= _MOST_HOURS and abs(middle - hours * _HOUR) <= _EXACTLY else 0
