@@ -1,20 +1,18 @@
-"""From YAML to plain values: each part's place is known, references are replaced, and nothing is a surprise.
+"""From YAML to plain values: each part's place is known, and references are replaced.
 
-Differences from what YAML 1.1 libraries do, each because of what people write in such a file:
+Differences from YAML 1.1 libraries, because of what people write in such a file:
 
-- only `true` and `false` are booleans and only `null`, `~` and nothing at all are null; everything else is text as it
-  is written, and the model makes a number of it where it wants one. So a label `no`, a job id `0123` and a date stay
-  what they are; and a key is always text.
-- a key that stands twice is an error, not a silent choice.
-- tags are refused: nothing here needs them, and some make a library do more than read.
-- messages are ours: a library's quote the file, and the file has secrets.
+- Only `true` and `false` are booleans, and only `null`, `~` and nothing at all are null; everything else is text, and
+  the model makes numbers of it. So a label `no`, a job id `0123` and a date stay as they are; a key is always text.
+- A key that stands twice is an error, not a silent choice.
+- Tags are refused: nothing here needs them, and some make a library do more than read.
+- Messages are ours: a library's quote the file, and the file has secrets.
 
-Anchors, aliases and the merge key `<<` work; what they expand to is bounded.
+Anchors, aliases and the merge key `<<` work; their expansion is bounded.
 
-`${NAME}` and `${file:PATH}` are replaced in values, not in keys; what is put in is not looked at again, so a secret may
-contain `${`. `$${` stands for `${` itself. A PATH may have `${NAME}` in it: systemd tells by `CREDENTIALS_DIRECTORY`
-where it has put credentials. It may have `{tenant}` in it, in a watch with `for_each`: such a value is replaced for
-each tenant.
+`${NAME}` and `${file:PATH}` are replaced in values, not in keys. Replacements are not searched again, so a secret may
+contain `${`. `$${` stands for `${` itself. A PATH may contain `${NAME}`, such as systemd's `CREDENTIALS_DIRECTORY`, and
+in a watch with `for_each` `{tenant}`: such a value is replaced for each tenant.
 """
 
 import re
@@ -39,7 +37,7 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _SAYS = re.compile(r"\s*[^\s#]")
 _HAS_A_COLON = re.compile(r":(\s|$)")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
-"""Characters that YAML and an environment can have, and neither PostgreSQL nor a file system nor a terminal takes."""
+"""Characters of YAML or an environment that PostgreSQL, file systems or terminals refuse."""
 
 
 class Part(NamedTuple):
@@ -48,7 +46,7 @@ class Part(NamedTuple):
     Attributes:
         key: the place of its key; its own in a list.
         place: its own.
-        value: what it stands for, as it is written: references are not replaced.
+        value: its value, with references not replaced.
         text: a scalar as it is written; None for a list or a section.
     """
 
@@ -63,7 +61,7 @@ class Document:
 
     Attributes:
         values: all of it, references replaced.
-        parts: what stands at each path; empty if there is nothing in the text.
+        parts: what stands at each path; empty if the text is empty.
         mistakes: those that did not prevent reading on, by place.
     """
 
@@ -72,10 +70,10 @@ class Document:
 
         Args:
             text: YAML.
-            replace: makes of a value what it stands for.
+            replace: replaces the references in a value.
 
         Raises:
-            Mistake: the text is not YAML, or has what is refused here.
+            Mistake: the text is not YAML, or has something that is refused here.
         """
         self.parts: dict[Path, Part] = {}
         self.mistakes: dict[Place, Mistake] = {}
@@ -100,7 +98,7 @@ class Document:
         return {name: self._value(below, (*path, name), at) for name, at, below in self._entries(node, path)}
 
     def _entries(self, node: yaml.Node, path: Path, deep: int = 0) -> Iterator[tuple[str, Place, yaml.Node]]:
-        """A section's keys with their places and values; after its own those that are merged, `deep` in each other."""
+        """A section's keys with their places and values, the merged ones last; `deep` counts nested merges."""
         _check_extent(self._count, len(path) + deep, self._furthest)
         own: dict[str, Place] = {}
         merged: dict[str, tuple[Place, yaml.Node]] = {}
@@ -123,7 +121,7 @@ class Document:
         yield from ((name, *entry) for name, entry in merged.items() if name not in own)
 
     def _reach(self, node: yaml.Node, path: Path) -> Place:
-        """Count one more part; an alias counts as often as it is used, with all that is in it."""
+        """Count one more part; an alias counts at each use, with all its content."""
         place = _place(node)
         self._furthest = max(self._furthest, place)
         self._count += 1
@@ -145,7 +143,7 @@ def _check_extent(count: int, depth: int, place: Place) -> None:
 
 
 class _Loader(yaml.BaseLoader):
-    """Composes nodes; refuses what takes long to read as soon as it has taken long, and takes an anchor again."""
+    """Composes nodes; refuses large documents early, and allows an anchor to be redefined."""
 
     _count = _depth = 0
 
@@ -159,7 +157,7 @@ class _Loader(yaml.BaseLoader):
         self._depth += 1
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
-        # As it is written: PyYAML gives one to what has none.
+        # As written: PyYAML adds a tag where there is none.
         node.tag = event.tag or ""
         return node  # type: ignore[no-any-return]
 
@@ -180,22 +178,22 @@ def _compose(text: str) -> yaml.Node | None:
     except Mistake:
         raise
     except (ValueError, OverflowError):
-        # An escape such as "\Uffffffff" is no character, and PyYAML does not say so in its own way.
+        # An escape such as "\Uffffffff" is no character; PyYAML reports it as a ValueError.
         raise mistake("escape", place=Place(loader.line + 1, loader.column + 1)) from None
 
 
 def _place(part: Any) -> Place:
-    """Where a node, an event or (as its mark) an error of PyYAML's is."""
+    """The place of a node, of an event or (by its mark) of an error of PyYAML's."""
     mark = getattr(part, "start_mark", part)
     return Place(mark.line + 1, mark.column + 1)
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
-    """What an error of PyYAML's is in our words."""
+    """An error of PyYAML's in our words."""
     problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
     before = [each for each in enumerate(text.splitlines()[: place.line - 1], 1) if _SAYS.match(each[1])]
     if "mapping values are not allowed" in problem and before and not _HAS_A_COLON.search(before[-1][1]):
-        # A key without its colon goes on, as text does, until the next line's colon.
+        # A key without its colon continues, as text does, until the next line's colon.
         problem, began, place = "could not find expected ':'", None, Place(before[-1][0], 1)
     meant = next(meaning for meaning in messages()["yaml"] if meaning["sign"] in problem)
     if meant.get("began") and began:
@@ -207,62 +205,62 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\}|\{tenant\})*|[^{}]*)\}|\$\{")
 
 UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
-"""What stands for a reference that cannot be replaced, where only names are wanted: long enough for any secret."""
+"""In place of a reference that cannot be replaced, where only names are needed: long enough for any secret."""
 
 
 def substitute(text: str, resolved: Callable[[str], str]) -> str:
-    """Replace every reference in a value by what is made of the text in its braces (of no text, if they are open)."""
+    """Replace every reference in a value by `resolved` of the text in its braces (of "" if they are open)."""
     return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else resolved(match["body"] or ""), text)
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Where references lead: to variables of an environment, and to files, of which relative ones are in a folder."""
+    """The values of references: variables of an environment, and files, relative ones in a folder."""
 
     environ: Mapping[str, str]
     folder: FilePath
 
     def __call__(self, text: str) -> str:
-        """A text with what its references stand for.
+        """A text with its references replaced.
 
         Raises:
-            Mistake: one stands for nothing.
+            Mistake: a reference has no value.
         """
         return substitute(text, lambda body: resolve(body, self.environ, self.folder))
 
 
 def is_for_each_tenant(text: str) -> bool:
-    """Whether a value has a reference that is another one for each tenant: `{tenant}` is in it."""
+    """Whether a value has a reference with `{tenant}` in it."""
     return any("{tenant}" in (match["body"] or "") for match in _REFERENCE.finditer(text))
 
 
 def is_reference_alone(text: str) -> bool:
-    """Whether a value is made of one reference and nothing else, so that it can be shown though it is a secret."""
+    """Whether a value is one reference and nothing else, so that it can be shown though it is a secret."""
     match = _REFERENCE.fullmatch(text)
     body = match and match["body"]
     return bool(body and (_NAME.fullmatch(body) or body.startswith("file:")))
 
 
 def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
-    """What a reference stands for; a relative PATH is relative to a folder.
+    """The value of a reference; a relative PATH is relative to the folder.
 
     Raises:
-        Mistake: for nothing.
+        Mistake: it has none.
     """
     if not body.startswith("file:"):
         return _variable(body, environ)
     path = re.sub(r"\$\{([^{}]*)\}", lambda match: _variable(match[1], environ), body.removeprefix("file:"))
     shown, file = printable(path), folder / path
     try:
-        # A pipe without a writer would keep the daemon from ever starting.
+        # A pipe without a writer would block the daemon's start.
         if stat.S_ISFIFO(file.stat().st_mode):
             raise mistake("pipe", file=shown)
         text = read_text(file)
     except OSError as error:
-        raise mistake("file-unreadable", file=shown, said=error.strerror) from None
+        raise mistake("file-unreadable", file=shown, reason=error.strerror) from None
     if _UNUSABLE.search(text):
         raise mistake("file-no-text", file=shown)
-    # One newline, which editors and `echo` put there; a second one is content.
+    # One newline, which editors and `echo` add; a second one is content.
     return re.sub(r"\r?\n\Z", "", text)
 
 
@@ -277,7 +275,7 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
 
 
 def read_text(path: FilePath) -> str:
-    """The text of a file; bytes that are no UTF-8 are halves of surrogate pairs in it, which nothing takes.
+    """The text of a file; bytes that are no UTF-8 become halves of surrogate pairs, which are refused later.
 
     Raises:
         OSError: it cannot be read, or is too large.

@@ -1,12 +1,11 @@
-"""Connection strings of libpq: what is wrong with one, what of it may be shown, whether it is safe on its way.
+"""Connection strings of libpq: their errors, what of them may be shown, and whether they are encrypted.
 
-What is wrong: as far as its text tells; what only a server can judge is left to it. libpq takes for a host whatever
-stands in a host's place: of a password with an `@` or a `/` that is not escaped, the rest. It would be looked for for
-ever. So a URI is read more strictly here: an `@` in a host or a database's name is escaped, or is a mistake. Values
-that libpq looks at only when it connects are looked at beforehand.
+Only errors in the text are found here; the rest is the server's. libpq takes anything in a host's place for a host,
+also the rest of a password with an unescaped `@` or `/`, and would look for it for ever. So here an `@` in the host or
+database name of a URI must be escaped. Values that libpq checks only when it connects are checked beforehand.
 
-No message repeats anything of the string, since what stands in the place of a keyword or a port may be a part of a
-password. Only names and values are written that libpq has itself.
+No message repeats anything of the string, since a part of a password may stand in the place of a keyword or a port.
+Messages contain only libpq's own names and values.
 """
 
 import re
@@ -29,15 +28,15 @@ _CREDENTIALS = re.compile(r"[^@/]*@")
 _CONTROL = re.compile(r"[\t-\r]")
 _LIBPQ = data("libpq.yaml")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
-_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
+_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg reads this one, and accepts decimals
 _LAST_PORT = 65535
 
 
 def check(dsn: str) -> None:
-    """Refuse a connection string that leads nowhere whatever the server is; an empty one leaves all to the environment.
+    """Refuse a connection string that leads nowhere on any server; an empty one leaves all to the environment.
 
     Raises:
-        Mistake: which part is wrong; the message goes on after the string's name, and tells nothing of what it holds.
+        Mistake: the wrong part; the message follows the string's name and shows nothing of its content.
     """
     if "\0" in dsn:
         raise Mistake("has a NUL character, where libpq would stop reading")
@@ -70,7 +69,7 @@ def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
 
 
 def _check_values(given: Mapping[str, str]) -> None:
-    """Look at what libpq looks at later; the case of letters counts, but for the versions of TLS."""
+    """Check what libpq checks later; case counts, except in versions of TLS."""
     if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
         raise Mistake("has a connect_timeout that is no number of seconds")
     for name in _LIBPQ["numbers"]:
@@ -86,7 +85,7 @@ def _check_values(given: Mapping[str, str]) -> None:
 
 def _check_uri(uri: str) -> None:
     rest = uri.partition("://")[2]
-    # What libpq takes for them; the hosts and the database's name follow.
+    # libpq's idea of the credentials; the hosts and the database's name follow.
     credentials = _CREDENTIALS.match(rest)
     if "@" in rest[credentials.end() if credentials else 0 :].partition("?")[0]:
         raise mistake("dsn-two-ats" if credentials else "dsn-slash", escapes=ESCAPES)
@@ -95,7 +94,7 @@ def _check_uri(uri: str) -> None:
 
 
 def _refused(libpq: str) -> Mistake:
-    """What libpq refuses, known by how it begins to say so: it goes on with what the string holds."""
+    """An error of libpq, recognised by its beginning: the rest quotes the string."""
     meant = next(each for each in _LIBPQ["refusals"] if libpq.startswith(each["sign"]))
     remedy = meant["remedy"].format(escapes=ESCAPES)
     if meant.get("is_keyword"):
@@ -105,14 +104,14 @@ def _refused(libpq: str) -> Mistake:
 
 
 def _is_port(text: str) -> bool:
-    """An empty one is the usual one."""
+    """Whether it is a port; an empty one is the default."""
     return not text or (re.fullmatch(r"\+?[0-9]{1,9}", text) is not None and 0 < int(text) <= _LAST_PORT)
 
 
 def shown(dsn: str) -> str:
     """A connection string for people, as pairs: user, hosts, database and a few harmless parameters.
 
-    One that `check` refuses is hidden as a whole: a password with an unescaped `@` or blank must not pass for a host.
+    A string that `check` refuses is hidden as a whole: part of a password could pass for a host.
     """
     if not dsn.strip():
         return "(PG* variables)"
@@ -122,21 +121,21 @@ def shown(dsn: str) -> str:
         return HIDDEN
     given = conninfo_to_dict(dsn)
     harmless = {name: str(given[name]) for name in _LIBPQ["harmless"] if name in given}
-    # In a name's place it may be a URI with a password of its own.
+    # A name may be a URI with a password of its own.
     if any("://" in value for value in harmless.values()):
         return HIDDEN
     return make_conninfo("", **harmless) or HIDDEN
 
 
 def user_of(dsn: str) -> str | None:
-    """The role that a connection string names; None if it names none, or by a reference without a value."""
+    """The role of a connection string; None without one, or for a reference without a value."""
     user = conninfo_to_dict(dsn).get("user")
     return None if user is None or UNRESOLVED in str(user) else str(user)
 
 
 def _settings(dsn: str) -> dict[str, str]:
-    """What a connection string says; what it leaves open, the environment says."""
-    # What libpq was compiled with is no decision: sslmode depends on sslrootcert, if nobody sets it.
+    """A connection string's settings, completed by the environment."""
+    # Without libpq's compiled defaults: sslmode depends on sslrootcert if nobody sets it.
     environment = {
         each.keyword.decode(): each.val.decode(errors="replace")
         for each in pq.Conninfo.get_defaults()
@@ -157,18 +156,18 @@ def place(dsn: str) -> str | None:
 
 
 def encryption(check: str, name: str, dsn: str) -> Finding:
-    """Whether a connection string lets anybody on the way read along, or stand in for the server.
+    """Whether anybody on the way can read along, or pose as the server.
 
-    libpq's own default, `sslmode=prefer`, is to encrypt if the server offers it: whoever stands in between offers none,
-    and may then ask for the password in clear text (documentation of libpq, "SSL Support" and "Parameter Key Words").
+    libpq's default, `sslmode=prefer`, encrypts if the server offers it: an attacker in between offers none, and may ask
+    for the password in clear text (documentation of libpq, "SSL Support" and "Parameter Key Words").
 
     Args:
         check: the finding's name.
-        name: the key that the connection string stands under.
-        dsn: the connection string; what it leaves open, the environment says.
+        name: the key of the connection string.
+        dsn: the connection string; the environment completes it.
     """
     given, settings = conninfo_to_dict(dsn), _settings(dsn)
-    # Of each host an address, where one is given.
+    # The address of each host, where one is given.
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
     far = [host for host in hosts if not _is_here(host)]
     mode = settings.get("sslmode") or ("verify-full" if settings.get("sslrootcert") == "system" else "prefer")
@@ -186,5 +185,5 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
 
 
 def _is_here(host: str) -> bool:
-    """A socket (a path, an abstract one, or the default), or loopback."""
+    """Whether a host is a socket (a path, an abstract one, or the default) or loopback."""
     return not host or host[0] in "/@" or is_loopback(host.partition("%")[0])

@@ -1,4 +1,4 @@
-"""The first configuration, as `cdc-sync init` writes it: what was guessed, with its reasons and doubts as comments."""
+"""The first configuration, as `cdc-sync init` writes it: guesses, with reasons and doubts as comments."""
 
 import textwrap
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ from cdc_sync.core.identifiers import written
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is not guessed from the tables.
+    """What the tables do not show.
 
     Attributes:
-        dsn: the database, without secrets; empty if the PG* variables say it.
-        dsn_comments: what to know about it.
-        mode: how changes are noticed.
-        mode_why: why so.
+        dsn: the database, without secrets; empty if the PG* variables name it.
+        dsn_comments: notes about it.
+        mode: how changes are captured.
+        mode_why: the reason.
         timezone: of values without a zone.
-        timezone_doubt: why that must be looked at; None if a person said it, or nothing depends on it.
+        timezone_doubt: why it must be checked; None if a person chose it, or nothing depends on it.
         state: the store's path.
-        others: other tables that could have been meant.
+        others: other tables that could be meant.
     """
 
     dsn: str
@@ -64,7 +64,7 @@ def first_configuration(proposal: Proposal, answers: Answers) -> str:
 
 
 def undecided(proposal: Proposal, answers: Answers) -> list[str]:
-    """The doubts by which wrong things could be sent."""
+    """The doubts that could make the daemon send wrong things."""
     doubts = {
         "table": f"{', '.join(answers.others)} look like it too" if answers.others else None,
         "key": proposal.key_doubt,
@@ -83,7 +83,7 @@ def undecided(proposal: Proposal, answers: Answers) -> list[str]:
 
 def mapped(field: str, guess: Guess) -> str:
     """A key of `columns`, as the file has it."""
-    # What was not found still has to be a name; `check` says that there is no such column.
+    # A missing column still needs a name; `check` reports that it does not exist.
     column = guess.column or f"put_{field}_here"
     if guess.sql is None:
         return f"{field}: {_text(written(column))}"
@@ -107,10 +107,7 @@ def _text(value: str, style: str | None = None) -> str:
 
 
 def _wrapped(text: str, first: str, later: str | None = None) -> str:
-    """Lines of a comment, or of an entry; what YAML does not take, or what is not to be seen, as an escape.
-
-    A name may hold a line break, which must not end a comment.
-    """
+    """Lines of a comment or an entry; characters that are no text are escaped, so that no name ends a comment."""
     line = " ".join(text.split())
     return textwrap.fill(
         "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line),

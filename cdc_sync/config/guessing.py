@@ -1,35 +1,34 @@
-"""Which table holds the applications, and which of its columns means what: guessed from names, types and keys.
+"""Which table holds the applications, and what its columns mean, guessed from names, types and keys.
 
-A guess is for a person to read, so it never hides how sure it is: each has its reason and its doubt. Of rows nothing is
-known but the different values of what may be a flag. The words by which a column is taken for something are in
-`meanings.yaml`.
+A person reads each guess, so it carries its reason and its doubt. Of rows only the different values of possible flags
+are known. `meanings.yaml` has the words that identify columns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cdc_sync.config.meanings import Kind, decision, is_personal, known, says, weight, words
+from cdc_sync.config.meanings import Kind, decision, is_personal, known, mentions, weight, words
 from cdc_sync.core.identifiers import QualifiedName, written
 
 FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 """The mapped columns, in the configuration's order."""
 
 _NEAR = 2
-"""How near the second best may come without casting a doubt on the best."""
+"""A second best within this distance makes the best doubtful."""
 
 _LANGUAGES = ("fr_FR", "en_US")
 
 _FEW = 60
-"""Different values that a status may have; a job has more, and a person's name far more."""
+"""Most different values of a status; a job has more, and a person's name far more."""
 
 MOST_VALUES = 6
-"""So many different values are looked at of what may be a flag; fewer are one."""
+"""So many different values of a possible flag are read; a flag has fewer."""
 
 _LONGEST_FLAG = 5
 _LEAST_OF_A_TABLE = 9
 _NEAR_TABLE = 6
-"""How near another table's score may come to be worth a word."""
+"""Tables within this distance of the best are mentioned."""
 
 _ABOUT_THEM = 9
 _VIEW = 3
@@ -55,14 +54,14 @@ class Column:
 
     Attributes:
         name: as the catalog has it.
-        type: as SQL writes it, domains followed down.
+        type: as SQL writes it, domains resolved.
         is_enum: whether the type is an enumeration.
         not_null: whether it is never NULL.
         unique: whether an index makes it unique by itself.
         indexed: whether an index begins with it.
         reference: where a foreign key leads.
-        distinct: how many different values the planner believes in; None if it does not know.
-        values: some of its different values, `MOST_VALUES` at most; None if nobody looked.
+        distinct: the planner's estimate of different values; None if unknown.
+        values: some of its different values, `MOST_VALUES` at most; None if they were not read.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Column:
 
     @property
     def kind(self) -> Kind:
-        """What sort of value it has."""
+        """The kind of its values."""
         if self.is_enum:
             return "enum"
         if self.type.startswith("timestamp"):
@@ -110,7 +109,7 @@ class Table:
 
     @property
     def size(self) -> str:
-        """How many rows it has."""
+        """How many rows it has, for people."""
         return "an unknown number of rows, never analysed" if self.rows is None else f"about {self.rows} rows"
 
     def column(self, name: str) -> Column | None:
@@ -119,7 +118,7 @@ class Table:
 
 
 def rank(tables: Iterable[Table]) -> list[Table]:
-    """Those that look most like a table of applications, best first; of equal ones the bigger first."""
+    """Tables that look like a table of applications, best first; of equal ones the bigger first."""
     scores = {table: _table_score(table) for table in tables}
     least = max(_LEAST_OF_A_TABLE, max(scores.values(), default=0) - _NEAR_TABLE)
     near = [table for table, score in scores.items() if score >= least]
@@ -127,12 +126,12 @@ def rank(tables: Iterable[Table]) -> list[Table]:
 
 
 def _table_score(table: Table) -> int:
-    """Its name, and half of what its columns say: each thing that a call needs, and HelloWork's id above all."""
+    """The score of its name, and half that of its columns: each required field, and HelloWork's id."""
     name = words(table.name.name)
-    said = min(weight(name, known().applications), _MOST_OF_A_FIELD)
+    name_words = min(weight(name, known().applications), _MOST_OF_A_FIELD)
     required = sum(_best(table, field) for field, meaning in known().columns.items() if meaning.required)
-    total = said + (required + max(_best(table, field) for field in _IDS)) // 2
-    if says(name, known().about_them):
+    total = name_words + (required + max(_best(table, field) for field in _IDS)) // 2
+    if mentions(name, known().about_them):
         total -= _ABOUT_THEM
     return total if table.is_table else total - _VIEW
 
@@ -142,7 +141,7 @@ def _best(table: Table, field: str) -> int:
 
 
 class Scored(NamedTuple):
-    """A column, how much speaks for it, and what."""
+    """A column, its score, and the reasons."""
 
     column: Column
     score: int
@@ -150,20 +149,25 @@ class Scored(NamedTuple):
 
 
 def candidates(table: Table, field: str) -> list[Scored]:
-    """The columns of a table that could be a thing of the configuration, as `meanings.yaml` names it, best first."""
+    """The columns of a table that could be a field of `meanings.yaml`, best first."""
     meaning, found = known().columns[field], []
     for column in table.columns:
         name = words(column.name)
-        said = weight(name, meaning.words)
-        if said and column.kind in meaning.kinds and not says(name, meaning.never) and _may_be(table, column, field):
+        name_words = weight(name, meaning.words)
+        if (
+            name_words
+            and column.kind in meaning.kinds
+            and not mentions(name, meaning.never)
+            and _may_be(table, column, field)
+        ):
             evidence = _evidence(column, field)
-            found.append(Scored(column, said + sum(evidence.values()), ("its name", *evidence)))
+            found.append(Scored(column, name_words + sum(evidence.values()), ("its name", *evidence)))
     # Of equal ones the first in the table's order.
     return sorted((one for one in found if one.score >= meaning.least), key=lambda one: -one.score)
 
 
 def label_of(table: Table) -> Column | None:
-    """The column of a lookup table that has what people read."""
+    """The column of a lookup table that people read."""
     scores = {
         column: weight(words(column.name), known().labels)
         for column in table.columns
@@ -180,18 +184,18 @@ def _may_be(table: Table, column: Column, field: str) -> bool:
         seen = column.values or ()
         few = len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
         return column.reference is None and few
-    # The ATS's own number is none of HelloWork's, and neither is another table's.
+    # The ATS's own id is none of HelloWork's, and neither is another table's.
     return field != "application_id" or (table.key != (column.name,) and column.reference is None)
 
 
 def flags(table: Table) -> list[str]:
-    """The columns whose values tell how they say that a row is deleted, or archived."""
+    """The columns whose values show how they mark deleted or archived rows."""
     found = [one.column for field in ("deleted", "archived") for one in candidates(table, field)]
     return [column.name for column in found if column.kind in _WRITTEN_FLAGS]
 
 
 def _evidence(column: Column, field: str) -> dict[str, int]:
-    """What else speaks for a column, or against it, and how much."""
+    """The other reasons for a column, or against it, with their weights."""
     values = column.distinct or 0
     facts = {
         "it is unique": column.unique,
@@ -208,16 +212,16 @@ def _evidence(column: Column, field: str) -> dict[str, int]:
 
 
 class Guess(NamedTuple):
-    """Where a thing is.
+    """Where a field is.
 
     Attributes:
         column: the column, as the catalog has it; None if none was found.
-        why: what speaks for it.
-        doubt: what speaks against it, or must be looked at; None if nothing does.
+        why: the reason for it.
+        doubt: a reason against it, or what must be checked; None if there is none.
         sql: the expression that gives the value; None if the column itself does.
-        depends_on: the columns that the expression uses, where they are not `column` alone; empty if they are unknown.
+        depends_on: the expression's columns, if not `column` alone; empty if unknown.
         related: the other table that the expression reads.
-        suggested: whether it is only a suggestion, to be written down without effect.
+        suggested: whether it is only a suggestion, written without effect.
     """
 
     column: str | None
@@ -230,12 +234,12 @@ class Guess(NamedTuple):
 
 
 class Carrier(NamedTuple):
-    """What may also decide the status: a flag, a date, a reason, or a row of another table.
+    """What else may decide the status: a flag, a date, a reason, or a row of another table.
 
     Attributes:
         name: the column's name, or the other table's, as SQL has it.
         condition: holds if it does.
-        status: what the status then is.
+        status: the status then.
         column: the column; None if it is another table.
         related: the other table.
         key: its column that leads to the application.
@@ -255,11 +259,11 @@ class Proposal(NamedTuple):
     Attributes:
         table: the table.
         key: its key.
-        key_doubt: what is wrong with the key.
-        guesses: by field; one that is neither required nor found is not there.
-        watermark: what polling would go by.
-        zoneless: the mapped columns whose values have no time zone.
-        carriers: what may also decide the status, what weighs most first.
+        key_doubt: a problem of the key.
+        guesses: by field, without those that are neither required nor found.
+        watermark: the column for polling.
+        zoneless: mapped columns whose values have no time zone.
+        carriers: what else may decide the status, the heaviest first.
     """
 
     table: Table
@@ -292,19 +296,19 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Gu
 
     Args:
         table: the table.
-        tables: all there are, to follow references.
-        chosen: columns that a person has named, and expressions, by field (a field of `FIELDS`, or `watermark`).
+        tables: all tables, to follow references.
+        chosen: a person's columns and expressions, by field (a field of `FIELDS`, or `watermark`).
     """
     others = {other.name: other for other in tables}
-    said = chosen or {}
-    guesses = {field: _guess(table, field, said.get(field), others) for field in FIELDS}
+    chosen = chosen or {}
+    guesses = {field: _guess(table, field, chosen.get(field), others) for field in FIELDS}
     if guesses["deleted"] is None:
         guesses["deleted"] = _archived(table)
-    # One of the two is required; where both are found, the id's own column is doubted less.
+    # One of the two is required; if neither is found, the id's own column is.
     if guesses["application_id"] is None and guesses["status_url"] is None:
         guesses["application_id"] = Guess(None, *known().no_id)
     found = {field: guess for field, guess in guesses.items() if guess is not None}
-    watermark = _guess(table, "watermark", said.get("watermark"), others)
+    watermark = _guess(table, "watermark", chosen.get("watermark"), others)
     key, doubt = table.key, None
     if not key:
         key = (next((column.name for column in table.columns if "id" in words(column.name)), table.columns[0].name),)
@@ -312,8 +316,8 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Gu
     dated = [found.get("created"), found.get("event_date"), watermark]
     used = [table.column(guess.column or "") for guess in dated if guess is not None and not guess.suggested]
     zoneless = [column.name for column in used if column is not None and column.kind in {"timestamp", "date"}]
-    # Who gives an expression for the status has thought of them.
-    decide = () if isinstance(said.get("status"), Guess) else _carriers(table, others, found)
+    # A person who gives an expression for the status has considered them.
+    decide = () if isinstance(chosen.get("status"), Guess) else _carriers(table, others, found)
     return Proposal(table, key, doubt, found, watermark, tuple(dict.fromkeys(zoneless)), decide)
 
 
@@ -327,17 +331,17 @@ def _carriers(table: Table, others: Mapping[QualifiedName, Table], guesses: Mapp
 
 def _of_column(column: Column) -> Carrier | None:
     place, leads = f"t.{written(column.name)}", column.reference is not None
-    status = _INACTIVE if _says_alive(column) else decision(column.name)
+    status = _INACTIVE if _marks_alive(column) else decision(column.name)
     if column.reference is not None and status in {None, _CLOSED}:
-        # `motif_id` alone says less than the table that it leads to.
+        # `motif_id` alone is vaguer than the table that it leads to.
         status = decision(column.reference.table.name) or status
     there = f"{place} IS NOT NULL"
     conditions: dict[Kind, str] = {"boolean": f"NOT {place}", "number": f"{place} = 0"}
     if status != _INACTIVE:
-        said = words(column.name)
-        number = there if leads or said & known().numbers else f"{place} <> 0"
+        name_words = words(column.name)
+        number = there if leads or name_words & known().numbers else f"{place} <> 0"
         conditions = {"boolean": place, "number": number, **dict.fromkeys(("uuid", *_INSTANTS), there)}
-        if leads or (status != _CLOSED and said & _REASONS):
+        if leads or (status != _CLOSED and name_words & _REASONS):
             conditions["text"] = f"{place} <> ''"
         elif column.type == "character(1)":
             conditions["text"] = _is_one_of(place, known().yes)
@@ -347,14 +351,14 @@ def _of_column(column: Column) -> Carrier | None:
 
 
 def _of_table(table: Table, other: Table) -> Carrier | None:
-    """A row of another table that leads to the application, by a foreign key or by its name alone."""
+    """A row of another table that leads to the application, by a foreign key or by its name."""
     status, own = decision(other.name.name), table.column(table.key[0]) if len(table.key) == 1 else None
     if status is None or own is None:
         return None
     about = words(table.name.name)
     for column in other.columns:
-        said = words(column.name) - known().numbers
-        by_name = column.reference is None and column.kind == own.kind and bool(said) and said <= about
+        name_words = words(column.name) - known().numbers
+        by_name = column.reference is None and column.kind == own.kind and bool(name_words) and name_words <= about
         if by_name or column.reference == Reference(table.name, own.name):
             where = f"r.{written(column.name)} = t.{written(own.name)}"
             exists = f"EXISTS (SELECT FROM {other.name} r WHERE {where})"
@@ -379,16 +383,16 @@ def _guess(table: Table, field: str, chosen: str | Guess | None, others: Mapping
 
 def _rivals(field: str, found: Sequence[Scored]) -> str | None:
     best = found[0].score
-    # A job is told by its foreign key as clearly as by its name, so two that look like one are in doubt in any case.
+    # A job's foreign key identifies it as clearly as its name, so two candidates are always a doubt.
     enough = min(best - _NEAR, known().columns[field].sure) if field == "job_id" else best - _NEAR
     near = [written(other.column.name) for other in found[1:] if other.score >= enough]
     if near:
         return f"it could also be {', '.join(near)}"
-    return "its name says little: look whether it is" if best < known().columns[field].sure else None
+    return "its name is vague: look whether it is" if best < known().columns[field].sure else None
 
 
 def _misfit(table: Table, column: Column, field: str) -> str | None:
-    """Why a column that a person has named looks wrong; None if it does not."""
+    """Why a person's column looks wrong; None if it does not."""
     meaning = known().columns[field]
     if is_personal(column.name):
         return "it looks like personal data, which HelloWork must not receive"
@@ -396,7 +400,7 @@ def _misfit(table: Table, column: Column, field: str) -> str | None:
         return f"it is of type {column.type}, which is odd for this"
     if field == "application_id" and not _may_be(table, column, field):
         return "it looks like a number of the ATS's own, and HelloWork's id is needed"
-    return "its name says something else" if says(words(column.name), meaning.never) else None
+    return "its name means something else" if mentions(words(column.name), meaning.never) else None
 
 
 def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:
@@ -411,10 +415,10 @@ def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedNam
     return guess
 
 
-def _flag(guess: Guess, column: Column, *, says_alive: bool = False) -> Guess:
-    """A flag that is a text or a number: which of its values are those of rows that are deleted."""
+def _flag(guess: Guess, column: Column, *, marks_alive: bool = False) -> Guess:
+    """A flag that is a text or a number: which of its values mark deleted rows."""
     place, yes, no = f"t.{written(column.name)}", known().yes, known().no
-    deleted, alive = (no, yes) if says_alive else (yes, no | {""})
+    deleted, alive = (no, yes) if marks_alive else (yes, no | {""})
     seen = [value for value in column.values or () if len(value) <= _LONGEST_FLAG]
     shown = ", ".join(map(_literal, seen))
     found = [value for value in seen if value.strip().lower() in deleted]
@@ -424,7 +428,7 @@ def _flag(guess: Guess, column: Column, *, says_alive: bool = False) -> Guess:
         return guess._replace(sql=f"{place} {condition}", why=f"{guess.why}; its values are {shown}")
     what = f"of its values only {shown} was seen" if shown else "its values were not seen"
     guess = _doubted(guess, f"{what}: does the expression say which rows are deleted?")
-    by_number = f"{place} {'= 0' if says_alive else '<> 0'}"
+    by_number = f"{place} {'= 0' if marks_alive else '<> 0'}"
     return guess._replace(sql=by_number if column.kind == "number" else _is_one_of(place, deleted))
 
 
@@ -444,9 +448,9 @@ def _status(guess: Guess, column: Column, others: Mapping[QualifiedName, Table])
     if reference is None or label is None:
         doubt = "it is no label: map each value in status.map, or read the label from its table by an expression"
         return _doubted(guess, doubt) if column.kind in {"number", "uuid"} else guess
-    why = f"{guess.why}; it leads to {reference.table}, whose {written(label.name)} is what people read"
+    why = f"{guess.why}; it leads to {reference.table}, and people read its {written(label.name)}"
     if column.reference is None:
-        guess = _doubted(guess, f"no foreign key says that it leads to {reference.table}")
+        guess = _doubted(guess, f"no foreign key leads to {reference.table}")
     value = f"s.{written(label.name)}"
     if label.kind == "json":
         # A translated label, as Odoo has it: one text for each language.
@@ -462,41 +466,41 @@ def _doubted(guess: Guess, doubt: str) -> Guess:
 
 
 def _undeclared(column: Column, others: Mapping[QualifiedName, Table]) -> Reference | None:
-    """The lookup table that a number or a code means by its name alone, where no foreign key is declared."""
-    said = words(column.name)
+    """The lookup table of a number or a code by its name, where no foreign key is declared."""
+    name_words = words(column.name)
     for other in others.values():
         key = other.column(other.key[0]) if len(other.key) == 1 else None
         if key is None or key.kind != column.kind or label_of(other) in {None, key}:
             continue
-        if _is_named_in(said, words(other.name.name)):
+        if _is_named_in(name_words, words(other.name.name)):
             return Reference(other.name, key.name)
     return None
 
 
-def _is_named_in(said: frozenset[str], table: frozenset[str]) -> bool:
-    """Whether a column's name says what a table's does, be it in the singular, but for what applications are called.
+def _is_named_in(name_words: frozenset[str], table: frozenset[str]) -> bool:
+    """Whether a column's name contains a table's, also in the singular, without the words for applications.
 
-    `CODESTATUT` says `STATUTS`, and `statut_id` says `statuts_candidature`.
+    `CODESTATUT` contains `STATUTS`, and `statut_id` `statuts_candidature`.
     """
     singular = {word for word in table if f"{word}s" in table or not word.endswith("s")} or table
     about = singular - known().applications.keys() - known().of_lookups
-    return bool(about) and all(says(said, {word}) for word in about)
+    return bool(about) and all(mentions(name_words, {word}) for word in about)
 
 
 def _archived(table: Table) -> Guess | None:
-    """A state that may mean deleted, or that somebody tidied up: written down without effect."""
+    """A state that may mean deleted or just archived: written without effect."""
     found = candidates(table, "archived")
     if not found:
         return None
     column = found[0].column
-    says_alive = _says_alive(column)
+    marks_alive = _marks_alive(column)
     doubt = "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up: then nothing is to be sent"
     guess = Guess(column.name, "by its name", doubt, suggested=True)
     if column.kind in _WRITTEN_FLAGS:
-        return _flag(guess, column, says_alive=says_alive)
-    return guess._replace(sql=f"NOT t.{written(column.name)}" if says_alive and column.kind == "boolean" else None)
+        return _flag(guess, column, marks_alive=marks_alive)
+    return guess._replace(sql=f"NOT t.{written(column.name)}" if marks_alive and column.kind == "boolean" else None)
 
 
-def _says_alive(column: Column) -> bool:
-    said = words(column.name)
-    return says(said, {"active", "actif"}) and not says(said, {"inactive", "inactif", "desactive"})
+def _marks_alive(column: Column) -> bool:
+    name_words = words(column.name)
+    return mentions(name_words, {"active", "actif"}) and not mentions(name_words, {"inactive", "inactif", "desactive"})

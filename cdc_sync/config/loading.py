@@ -1,8 +1,7 @@
-"""From a file to a configuration, or to everything that is wrong with it at once, in our words.
+"""From a file to a configuration, or to all its errors at once, in our words.
 
-How much of the file may be shown then is decided in one place, `Spot`, by the schema: a value is shown only where that
-expects a scalar that is no secret. Everything else, such as a password under a misspelt key, is hidden or told by its
-kind.
+`Spot` decides by the schema what of the file an error may show: a value only where the schema expects a scalar that is
+no secret. Everything else, such as a password under a misspelt key, is hidden or described by its kind.
 """
 
 import re
@@ -54,7 +53,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
 
     Args:
         path: the file; a relative `${file:PATH}` in it is relative to its folder.
-        environ: where `${NAME}` is looked up.
+        environ: the values of `${NAME}`.
         lacking: see `parse`.
 
     Raises:
@@ -64,7 +63,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
         text = read_text(path)
     except OSError as error:
         what = "not-there" if isinstance(error, FileNotFoundError) else "unreadable"
-        raise ConfigurationError(str(path), [disclose(mistake(what, said=error.strerror), {})]) from None
+        raise ConfigurationError(str(path), [disclose(mistake(what, reason=error.strerror), {})]) from None
     return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
 
@@ -80,18 +79,17 @@ def parse(
 
     Args:
         text: YAML.
-        name: what messages call it.
-        environ: where `${NAME}` is looked up.
-        folder: what a relative `${file:PATH}` is relative to.
-        lacking: for printing SQL, where a secret whose variable or file is not there is no error: gets what each lacks,
-            by its path. In its place is a placeholder then, or for a connection string that says nothing without it,
-            nothing.
+        name: its name in messages.
+        environ: the values of `${NAME}`.
+        folder: the folder of relative `${file:PATH}`.
+        lacking: for printing SQL, where a secret's missing variable or file is no error: gets what is missing, by path.
+            The value is a placeholder then, or "" for a connection string that makes no sense without it.
 
     Raises:
         ConfigurationError: something in it is wrong.
     """
     found = _read(text, environ, folder, lacking)
-    # Raised out here, so that no exception with the file's content in it hangs on to this one.
+    # Raised here, so that no exception with the file's content is its context.
     if isinstance(found, Config):
         return found
     raise ConfigurationError(name, found)
@@ -113,7 +111,7 @@ def _read(
                 wrong.append(replace(error, path=path))
                 return UNRESOLVED if may_lack else ""
 
-        # What is another one for each tenant is replaced when the tenant's watch is made.
+        # A tenant's own value is replaced when the tenant's watch is made.
         value = text if path[:1] == ("watches",) and is_for_each_tenant(text) else substitute(text, resolved)
         if lacking is None or not may_lack:
             unreplaced.extend(wrong)
@@ -135,11 +133,11 @@ def _read(
     try:
         config = Config.model_validate(document.values)
         if not mistakes:
-            # Where secrets may lack, none is needed.
+            # Where secrets may be missing, none is needed.
             reveal = References(environ, folder) if lacking is None else _unresolved
             return expanded(config.revealing(reveal), {}, reveal)[0]
     except ValidationError as error:
-        # What could not be put in is not judged as well: it would be called wrong twice.
+        # A missing value is not validated too: it would be reported twice.
         missing = {mistake.path for mistake in unreplaced}
         mistakes += [
             found
@@ -154,7 +152,7 @@ def _unresolved(_: str) -> str:
 
 
 def _mistake(details: ErrorDetails) -> Mistake:
-    """Say what a validation found wrong. The value that was validated is only compared, never shown."""
+    """A validation error in our words. Its input is only compared, never shown."""
     path: Path = details["loc"]
     context: dict[str, Any] = details.get("ctx", {})
     path, about_key = (path[:-1], True) if path[-1:] == ("[key]",) else (path, False)
@@ -185,7 +183,7 @@ def _meaning(path: Path) -> str:
 
 
 def _likely(path: Path) -> str | None:
-    """Which key was meant: one of another section that is spelled just so, else one of this section nearly so."""
+    """The key that was meant: the same one of another section, else a similar one of this section."""
     key = str(path[-1])
     if not _LIKE_A_KEY.fullmatch(key):
         return "write `key: value`, with a blank after the colon"
@@ -209,11 +207,11 @@ class Spot:
 
     Attributes:
         kinds: their schemas.
-        keys: the keys of the sections that may stand here, with their schemas.
-        has_scalars: whether anything but a section, a mapping or a list may stand here.
+        keys: the keys of the possible sections, with their schemas.
+        has_scalars: whether anything but a section, a mapping or a list is allowed.
         names_are_free: whether people choose the keys below.
         is_secret: whether a value here is a secret.
-        may_be_shown: whether a scalar found here is surely no secret: one is expected, and none is secret.
+        may_be_shown: whether a scalar here is surely no secret.
     """
 
     def __init__(self, kinds: Iterable[Schema]) -> None:
@@ -226,7 +224,7 @@ class Spot:
         self.may_be_shown = self.has_scalars and not self.is_secret
 
     def below(self, key: str | int) -> "Spot":
-        """What may stand at a key, or at a position in a list."""
+        """What is allowed at a key, or at a position in a list."""
         found = [*filter(None, [self.keys.get(str(key))])]
         for kind in self.kinds:
             further = (kind.get("items"), kind.get("additionalProperties"), *kind.get("patternProperties", {}).values())
@@ -236,15 +234,15 @@ class Spot:
 
 @cache
 def at(path: Path) -> Spot:
-    """What may stand at a path."""
+    """What is allowed at a path."""
     return at(path[:-1]).below(path[-1]) if path else Spot([{"type": "object", "properties": written_out()}])
 
 
 @cache
 def all_sections() -> tuple[tuple[tuple[str, ...], Schema], ...]:
-    """Every section that stands at a fixed place or under a name of people's choice: its path and its keys, in order.
+    """Every section at a fixed place or under a free name: its path and its keys, in order.
 
-    A section that is only the long form of a scalar (`{sql: …}` for a column's name) is none of them.
+    Without sections that are only the long form of a scalar (`{sql: …}` for a column's name).
     """
     return tuple(_sections_from(at(()), ()))
 
@@ -262,7 +260,7 @@ def disclose(mistake: Mistake, parts: Mapping[Path, Part]) -> Problem:
     path, found = mistake.path, None
     reached, part = _locate(path, parts)
     place = mistake.place or (part and part.key)
-    # A column's name is short for a section: what is wrong with the section's key is wrong with the name.
+    # A column's name is short for a section: an error of the section's key is one of the name.
     if reached == path or (part and part.text is not None and part.value is not None):
         path = reached
         if part is not None and not mistake.about_key:
@@ -273,7 +271,7 @@ def disclose(mistake: Mistake, parts: Mapping[Path, Part]) -> Problem:
 
 
 def path_text(path: Path, parts: Mapping[Path, Part]) -> str:
-    """Write a path: `watches.applications.related[0].table`, odd keys in quotes, what may be a secret hidden."""
+    """Format a path: `watches.applications.related[0].table`, odd keys in quotes, possible secrets hidden."""
     text = ""
     for depth, key in enumerate(path):
         if isinstance(key, int):
@@ -298,7 +296,7 @@ def _name(key: str, spot: Spot, part: Part | None) -> str:
 
 
 def _locate(path: Path, parts: Mapping[Path, Part]) -> tuple[Path, Part | None]:
-    """How far a path leads into the document, and what stands there."""
+    """The longest part of a path that is in the document, and what stands there."""
     reached = next((path[:length] for length in range(len(path), 0, -1) if path[:length] in parts), ())
     return reached, parts.get(reached)
 
@@ -312,5 +310,5 @@ def _found(part: Part, spot: Spot) -> str:
         return part.text
     if not spot.may_be_shown:
         return HIDDEN if spot.has_scalars or not spot.kinds else "text"
-    # A URL or a DSN in the wrong place brings its password along.
+    # A URL or a DSN in the wrong place may have a password.
     return HIDDEN if _CREDENTIALS.search(part.text) else part.text

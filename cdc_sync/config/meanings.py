@@ -1,8 +1,7 @@
-"""How a name is read, the words by which a column is taken for something, and HelloWork's own statuses.
+"""How names are split into words, the words by which columns are recognised, and HelloWork's own statuses.
 
-The words and the statuses are in `meanings.yaml`.
-
-A name is taken apart into words: `date_création`, `DateCreation`, `DATECREATION` and `x_hellowork_id`.
+Words and statuses are in `meanings.yaml`. Examples of names: `date_création`, `DateCreation`, `DATECREATION` and
+`x_hellowork_id`.
 """
 
 import re
@@ -17,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator
 from cdc_sync.config.problems import data
 
 Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz", "timestamp", "date", "other"]
-"""What sort of value a column has."""
+"""The kind of a column's values."""
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -33,10 +32,10 @@ _SHORTEST_GLUED = 4
 """Letters of a word that is recognised inside another one; shorter ones are everywhere."""
 
 _CLOSE = 0.85
-"""How like a code a status is that misspells it."""
+"""Similarity from which a status counts as a misspelt code."""
 
 _GLUED = 1
-"""What a word weighs less if it is only part of another."""
+"""How much less a word weighs as a part of another."""
 
 
 class Meaning(BaseModel):
@@ -52,7 +51,7 @@ class Meaning(BaseModel):
 
 
 class Vocabulary(BaseModel):
-    """What `meanings.yaml` has; each is explained there."""
+    """The content of `meanings.yaml`, which explains each."""
 
     types: dict[str, Kind]
     columns: dict[str, Meaning]
@@ -76,35 +75,35 @@ class Vocabulary(BaseModel):
 
 @cache
 def known() -> Vocabulary:
-    """Read when it is needed first."""
+    """The vocabulary, loaded at its first use."""
     return Vocabulary.model_validate(data("meanings.yaml"))
 
 
 def decision(name: str) -> str | None:
-    """The status that a name speaks of; None if it speaks of none."""
-    said, stems = words(name), known().decisions.items()
-    found = (status for stem, status in stems if any(word.startswith(stem) for word in said))
-    return None if said & known().undecided else next(found, None)
+    """The status that a name mentions; None if none."""
+    own, stems = words(name), known().decisions.items()
+    found = (status for stem, status in stems if any(word.startswith(stem) for word in own))
+    return None if own & known().undecided else next(found, None)
 
 
 def is_personal(name: str) -> bool:
-    """Whether a column has personal data by its name: a telephone, a mail, an address, a person's name."""
-    said, they = words(name), known()
-    is_name = said & they.names and said <= they.of_people
-    return says(said, they.personal) or bool(said & they.personal_alone or is_name)
+    """Whether a column's name suggests personal data: a telephone, a mail, an address, a person's name."""
+    own, they = words(name), known()
+    is_name = own & they.names and own <= they.of_people
+    return mentions(own, they.personal) or bool(own & they.personal_alone or is_name)
 
 
 def words(name: str) -> frozenset[str]:
-    """The words of a name, in lower case without accents; of a plural the singular too."""
+    """The words of a name, in lower case without accents; for a plural the singular too."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     found = {part.lower() for part in _PARTS.findall(plain)}
     return frozenset(found | {word[:-1] for word in found if word.endswith("s")})
 
 
 def weight(name: frozenset[str], known: Mapping[str, int]) -> int:
-    """How much a name says: the sum of its known words' weights, each once.
+    """The sum of a name's known words' weights, each once.
 
-    A word that is glued to another (`codestatut`, `IDOFFRE`) counts a little less.
+    A word inside another (`codestatut`, `IDOFFRE`) counts a little less.
     """
     exact = name & known.keys()
     total = sum(known[word] for word in exact)
@@ -115,8 +114,8 @@ def weight(name: frozenset[str], known: Mapping[str, int]) -> int:
     return total
 
 
-def says(name: frozenset[str], forbidden: Iterable[str]) -> bool:
-    """Whether a name has one of these words, alone or glued to another."""
+def mentions(name: frozenset[str], forbidden: Iterable[str]) -> bool:
+    """Whether a name has one of these words, alone or inside another."""
     return any(part in name or any(_is_glued(part, word) for word in name) for part in forbidden)
 
 
@@ -125,7 +124,7 @@ def _is_glued(part: str, word: str) -> bool:
 
 
 def code_meant(status: str) -> str | None:
-    """HelloWork's code that a status misspells, as HelloWork spells it; None if it is a code, or like none."""
+    """HelloWork's code that a status misspells; None if it is a code, or like none."""
     codes = known().hellowork
     if status in codes:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with a value, and with a configuration: for people and for programs."""
+"""Errors of a value and of a configuration, for people and for programs."""
 
 import json
 from collections.abc import Iterable
@@ -27,17 +27,17 @@ class Place(NamedTuple):
 
 @dataclass(eq=False)
 class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the program has no error
-    """What is wrong with a part of the file, before it is decided how much of the file may be shown.
+    """An error in a part of the file, before it is decided what of the file may be shown.
 
-    The readers of single values raise it without a path. The message says what was expected, never what was found: the
-    value may be a secret that was put in from the environment.
+    The readers of single values raise it without a path. The message names what was expected, never what was found: the
+    value may be a secret from the environment.
 
     Attributes:
         message: what was expected.
-        suggestion: how to repair it, if there is more to say than that.
+        suggestion: the repair, if it is more than that.
         path: where.
         about_key: whether the key is wrong (or missing), and not its value.
-        place: where exactly, if the path does not tell.
+        place: where exactly, if the path does not show it.
     """
 
     message: str
@@ -50,23 +50,23 @@ class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the 
         return self.message
 
     def in_full(self) -> str:
-        """What was expected, and how to repair it."""
+        """What was expected, and the repair."""
         return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, or suspicious.
+    """An error or a warning.
 
     Attributes:
         path: where, as `watches.applications.capture.mode`; empty for the file as a whole.
         line: the line in the file, from 1; None if there is none.
         column: the column in that line, from 1; None if there is none.
-        found: what the file has there, as it is written (`${NAME}`, not its value), `(hidden)` if it may be a secret,
-            or for a list or a section that it is one; None if the key alone tells enough.
+        found: the text of the file (`${NAME}`, not its value), `(hidden)` if it may be a secret, or the kind of a list
+            or a section; None if the key is enough.
         message: what was expected.
-        suggestion: how to repair it, if there is more to say than that.
-        code: what is suspicious, as a stable name; None for what is wrong.
+        suggestion: the repair, if it is more than that.
+        code: a warning's stable name; None for an error.
     """
 
     path: str
@@ -85,7 +85,7 @@ class Problem:
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; `problems` has everything that is wrong, in the order of the file."""
+    """The configuration cannot be used; `problems` has every error, in the order of the file."""
 
     def __init__(self, name: str, problems: Iterable[Problem]) -> None:
         self.name = name
@@ -93,7 +93,7 @@ class ConfigurationError(Exception):
         super().__init__(name, self.problems)
 
     def __str__(self) -> str:
-        """Every problem on a line of its own, in the form that editors and terminals make links of."""
+        """Every problem on a line of its own, in a form that editors and terminals turn into links."""
         return "\n".join(
             visible(f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}")
             for problem in self.problems
@@ -103,15 +103,15 @@ class ConfigurationError(Exception):
 def mistake(
     name: str, /, *, path: Path = (), about_key: bool = False, place: Place | None = None, **facts: object
 ) -> Mistake:
-    """One of the mistakes in `messages.yaml`, `otherwise` if it is none; facts are what its texts have in braces."""
+    """One of the errors in `messages.yaml`, or `otherwise`; facts replace the names in braces."""
     known = messages()["mistakes"]
-    said = known.get(name, known["otherwise"])
-    texts = [text.format_map(facts) for text in ([said] if isinstance(said, str) else said)]
+    texts = known.get(name, known["otherwise"])
+    texts = [text.format_map(facts) for text in ([texts] if isinstance(texts, str) else texts)]
     return Mistake(*texts, path=path, about_key=about_key, place=place)
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
-    """What was meant most likely; None if nothing is like it."""
+    """The most likely intention; None if nothing is similar."""
     close = get_close_matches(text, known, n=1)
     return f'did you mean "{close[0]}"?' if close else None
 
@@ -124,11 +124,11 @@ def printable(text: str) -> str:
 
 @cache
 def data(name: str) -> dict[str, Any]:
-    """What stands in one of the YAML files beside this module."""
+    """The content of a YAML file beside this module."""
     found: dict[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath(name).read_text("utf-8"))
     return found
 
 
 def messages() -> dict[str, Any]:
-    """What stands in `messages.yaml`."""
+    """The content of `messages.yaml`."""
     return data("messages.yaml")

@@ -1,4 +1,4 @@
-"""The JSON Schema, which is made from the models so that it is what is so, and the annotated example."""
+"""The JSON Schema, made from the models, and the annotated example."""
 
 import inspect
 import math
@@ -31,7 +31,7 @@ def json_schema() -> Schema:
 
 
 def written_out() -> Schema:
-    """The keys of the whole file, with each section where it belongs, and not referred to."""
+    """The keys of the whole file, with each section in its place instead of a reference."""
     schema = json_schema()
 
     def out(node: Any) -> Any:
@@ -51,7 +51,7 @@ def example() -> str:
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults as the file has them, and makes no titles of the keys' names."""
+    """Writes defaults as the file has them, and no titles."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
         return False
@@ -65,7 +65,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def flow(value: Any, style: str | None = None) -> str:
-    """A value as YAML writes it on one line; its texts in a kind of quotes, if one is given."""
+    """A value as YAML on one line, its texts in the given kind of quotes."""
     text: str = yaml.safe_dump(
         value, default_style=style, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
     )

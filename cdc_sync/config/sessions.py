@@ -1,16 +1,16 @@
-"""How every session of ours is set up, at the ATS's database and at the store's, so that each end notices the other's.
+"""The settings of every session of ours, at the ATS's database and at the store's.
 
-What a session of ours holds (a page's locks and snapshot, a lease) must end when its daemon is stopped, frozen or gone,
-and only the server can end it then. Whatever the role or the database sets, unless it is stricter:
+A session's locks, snapshot or lease must end when its daemon is stopped, frozen or gone, and only the server can end it
+then. So every session sets these, unless the role or the database is stricter:
 
-- `tcp_user_timeout` (the server's, since PostgreSQL 12): data that a peer does not take ends the session, be it that
-  its host is gone or that it is stopped and its buffers are full. Keepalives do not run while data is unacknowledged,
-  and a backend that cannot send heeds no other timeout.
-- keepalives: a host that is gone without a word ends the session, as long as nothing is under way.
-- `statement_timeout`: a statement whose client is gone ends. It is above our own limit, which says more.
+- `tcp_user_timeout` (the server's, since PostgreSQL 12): ends the session if its peer takes no data, because the host
+  is gone or the process is stopped. Keepalives pause while data is unacknowledged, and a backend that cannot send heeds
+  no other timeout.
+- keepalives: end an idle session whose host is gone.
+- `statement_timeout`: ends the statement of a vanished client. It is above our own limit, which explains more.
 - `idle_in_transaction_session_timeout`.
 
-Without effect on a unix socket are the first two. Behind a pooler they are about the pooler's connections.
+The first two have no effect on a unix socket; behind a pooler they apply to the pooler's connections.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cdc_sync.config.models import Config
 
 ANSWERS_WITHIN = 300.0
-"""Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
+"""Seconds within which any statement must be answered. Pages are short: only a missing index takes that long."""
 
 _STATEMENT_ENDS_WITHIN = ANSWERS_WITHIN + 30
 _IDLE_ENDS_WITHIN = 20.0
@@ -29,7 +29,7 @@ _IDLE_ENDS_WITHIN = 20.0
 _DEFAULTS: dict[str, str | int] = {
     "client_encoding": "utf8",
     "connect_timeout": 10,
-    # A peer that vanished without a word is noticed within about a minute instead of the kernel's two hours.
+    # A vanished peer is noticed within about a minute, not the kernel's two hours.
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -37,20 +37,20 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 USER_TIMEOUT = 30.0
-"""Seconds after which the server ends a session whose peer takes no data: what the session holds, the ATS waits for."""
+"""Seconds after which the server ends a session whose peer takes no data: the ATS waits for what the session holds."""
 
 _HAS_USER_TIMEOUT = 120000
 
 POOL_SIZE = 4
-"""Connections of a pool, at most, unless it is told otherwise (`database.pool`). One is enough to work."""
+"""Connections of a pool, at most (`database.pool`). One is enough to work."""
 
 
 class Sessions(NamedTuple):
     """How many sessions of the ATS's database a daemon takes.
 
     Attributes:
-        least: with so many it works.
-        most: it takes no more.
+        least: the number that it needs.
+        most: its limit.
     """
 
     least: int
@@ -61,19 +61,19 @@ class Sessions(NamedTuple):
 
 
 def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
-    """What a configuration needs: one session that listens and holds the locks, and a pool; however many watches.
+    """The sessions of a configuration: one that listens and holds the locks, and a pool, for any number of watches.
 
     Args:
         pool: connections of the pool, at most.
-        shares_store: whether the store is in the same database. It has a pool, and one session listens while
-            other daemons share it.
+        shares_store: whether the store is in the same database. It has a pool, and one session listens while other
+            daemons share it.
     """
     others = (1, 1 + POOL_SIZE) if shares_store else (0, 0)
     return Sessions(2 + others[0], 1 + pool + others[1])
 
 
 def sessions_at_server(config: "Config", database: str) -> Sessions:
-    """What a configuration needs of the server that one of its databases is on.
+    """The sessions at the server of one of a configuration's databases.
 
     Databases are on one server if their connection strings name the same host and port.
     """
@@ -90,10 +90,10 @@ def _server(dsn: str) -> tuple[object, ...]:
 
 
 def completed(dsn: str, application_name: str) -> str:
-    """The DSN with our defaults for what it leaves open.
+    """The DSN with our defaults for its missing settings.
 
     Raises:
-        psycopg.ProgrammingError: it is not a DSN that libpq understands; its text may quote a password.
+        psycopg.ProgrammingError: libpq does not understand it; the error may quote a password.
     """
     given = conninfo_to_dict(dsn)
     defaults = {"application_name": application_name, **_DEFAULTS}
@@ -101,15 +101,15 @@ def completed(dsn: str, application_name: str) -> str:
 
 
 def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
-    """What a new session sets, as one message without parameters.
+    """The settings of a new session, as one message without parameters.
 
-    In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, would take part in the
-    conflicts of the ATS's own transactions, and make them fail; a standby refuses them. Behind a transaction pooler it
-    reaches the sessions of our own role, which alone share its pool.
+    In a transaction of its own, since reads at SERIALIZABLE, which the role or the database may set, could make the
+    ATS's own transactions fail; a standby refuses them. Behind a transaction pooler it reaches the sessions of our own
+    role.
 
     Args:
-        server_version: as libpq has it.
-        statements_end: whether a statement may be ended that takes long; not where one migrates or copies a store.
+        server_version: as libpq gives it.
+        statements_end: whether long statements are ended; not where one migrates or copies a store.
     """
     settings = {
         "default_transaction_isolation": "'read committed'",
@@ -127,6 +127,6 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
 
 
 def _at_most(name: str, seconds: float) -> str:
-    """A timeout as the role or the database has it, if that is stricter; 0 is none. An interval has the same units."""
+    """The role's or the database's timeout if it is stricter, else ours; 0 is none. An interval has the same units."""
     has, ours = f"current_setting('{name}')", f"'{seconds:.0f}s'"
     return f"CASE WHEN {has}::interval > '0' AND {has}::interval < {ours} THEN {has} ELSE {ours} END"

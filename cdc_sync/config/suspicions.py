@@ -1,6 +1,6 @@
-"""What is allowed in a configuration, and hardly ever meant; and what other users of this host may do with its secrets.
+"""What is valid in a configuration and hardly ever meant, and secrets that other users of this host can reach.
 
-A group is trusted: it is how a file is shared with whom it is meant for.
+A group is trusted: it is how a file is shared on purpose.
 """
 
 import re
@@ -11,39 +11,33 @@ from pathlib import Path as FilePath
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
+from cdc_sync.config.daemon import HOW_TO_MAKE_ONE, SHORTEST_TOKEN
 from cdc_sync.config.document import Document, read_text, substitute
 from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import code_meant, is_personal, known, words
-from cdc_sync.config.models import (
-    HOW_TO_MAKE_ONE,
-    SHORTEST_TOKEN,
-    Config,
-    PlainColumn,
-    SqlColumn,
-    Status,
-    Watch,
-    bare_column,
-)
+from cdc_sync.config.models import Config
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
+from cdc_sync.config.watch import Status, Watch
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
-"""Characters: `Bearer` and a version are none."""
+"""Characters: `Bearer` and a version have fewer."""
 
 _STAND_IN = "reference-to-a-secret"
-"""What a reference is replaced by: nothing would make another setting of `host=${NAME} user=x`."""
+"""In place of a reference: without it `host=${NAME} user=x` would change its meaning."""
 
 _NO_COLUMN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\b(?:FROM|JOIN)\s+[\w.\"]+", re.DOTALL | re.IGNORECASE)
 """What names no column in an expression: texts, comments, tables."""
 
 _NAMED = re.compile(r'(?:(\w+)\s*\.\s*)?("(?:[^"]|"")+"|\b[^\W\d]\w*)(?!\s*[.(]|\w)')
-"""A column as an expression names it, and its table if that is said."""
+"""A column in an expression, with its table if one is named."""
 
 _A_NAME = frozenset({"name", "nom"})
 
 
 def warnings(config: Config) -> list[Problem]:
-    """What is suspicious in a valid configuration; the problems have no line, as the file is not at hand any more."""
+    """What is suspicious in a valid configuration, without lines, since the file is not at hand."""
     return list(_warnings(config))
 
 
@@ -81,7 +75,7 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _sent(path: Path, status: Status) -> dict[Path, str]:
-    """The statuses that a section `status` has sent."""
+    """The statuses that a section `status` sends."""
     sent: dict[Path, str] = {(*path, "map", label): sent for label, sent in status.map.items()}
     return sent | {(*path, "deleted"): status.deleted}
 
@@ -97,25 +91,25 @@ def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
-    """The columns a value is made of that look like personal data, as far as an expression names them."""
+    """The columns of a value that look like personal data, as far as an expression names them."""
     if isinstance(mapped, PlainColumn):
         return [mapped.name] if is_personal(mapped.name) else []
     named = [(owner, name.strip('"')) for owner, name in _NAMED.findall(_NO_COLUMN.sub(" ", mapped.sql))]
     named += [("t", name) for name in mapped.depends_on or ()]
-    # Another table's `name` is a label's, as a rule.
+    # Another table's `name` is usually a label's.
     return list(
         dict.fromkeys(name for owner, name in named if is_personal(name) and (owner == "t" or words(name) - _A_NAME))
     )
 
 
 def _suspicion(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:
-    """One of `messages.yaml`; what follows a slash in its name is no part of its code."""
+    """One of `messages.yaml`; the code is the name without what follows a slash."""
     message, remedy = (text.format_map(facts) for text in messages()["suspicions"][name])
     return Problem(path_text(path, {}), None, None, found, message, remedy, name.partition("/")[0])
 
 
 def exposures(path: FilePath, config: Config) -> list[Problem]:
-    """What others may read or write that they should not.
+    """What other users can read or write and should not.
 
     Args:
         path: the configuration's file.
@@ -129,7 +123,7 @@ def others_may(path: FilePath) -> str | None:
     try:
         real = path.resolve(strict=True)
         mode = real.stat().st_mode
-        # Whoever may not search a folder above cannot reach it.
+        # Users who may not search a folder above cannot reach the file.
         reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
     except OSError:
         return None
@@ -147,7 +141,7 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
     try:
         parts = Document(read_text(path)).parts
     except (OSError, Mistake):
-        return  # it has changed since it was loaded, and is judged when it is loaded again
+        return  # it has changed since it was loaded, and is checked when it is loaded again
     for where, part in parts.items():
         if isinstance(part.value, str) and at(where).is_secret and _is_secret(where, part.value):
             message = f"is a secret, and every user of this host may {may} {path}"
@@ -164,7 +158,7 @@ def _of_store(config: Config) -> Iterator[Problem]:
 
 
 def _is_secret(path: Path, text: str) -> bool:
-    """Whether what stands in the file itself may be a secret; in a connection string a password is one."""
+    """Whether text in the file itself may be a secret; in a connection string a password is one."""
     text, shortest = substitute(text, lambda _: _STAND_IN), 1
     words: Iterable[object] = [text]
     if path[-1] == "dsn":

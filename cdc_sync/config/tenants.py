@@ -12,10 +12,13 @@ from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from cdc_sync.config.columns import ExtraField, SqlColumn
 from cdc_sync.config.document import is_for_each_tenant
-from cdc_sync.config.models import Config, ExtraField, OwnHelloWork, SqlColumn, Status, Watch
+from cdc_sync.config.hellowork import OwnHelloWork
+from cdc_sync.config.models import Config
 from cdc_sync.config.problems import Mistake, mistake
 from cdc_sync.config.values import HeaderValue
+from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
 
 SEPARATOR = "@"

@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of, and how single values are read.
+"""The base of every section, and how single values are read.
 
 Text, names, numbers, lengths of time (`500ms`, `30s`, `7d`), sizes (`256MB`, `64KiB`), addresses and headers.
 """
@@ -20,24 +20,24 @@ from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_colu
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
-"""What an editor is told of a text that has rules of its own."""
+"""The schema of a text that has rules of its own."""
 
 _REFERENCE = r".*\$\{[^}]+\}.*"
-"""Text with a `${…}` in it: what it stands for is not known until the file is loaded."""
+"""Text with a `${…}` in it, whose value is unknown until the file is loaded."""
 
 
 def _or_reference(kind: str, pattern: str, **bounds: int) -> dict[str, Any]:
-    """What an editor accepts: a number, or text that is one or has a reference."""
+    """The schema of a number, or of text that is one or has a reference."""
     return {"type": [kind, "string"], "pattern": rf"^({pattern}|{_REFERENCE})$", **bounds}
 
 
 class Section(pydantic.BaseModel):
-    """A section: immutable, and every key that it does not know is an error.
+    """A section: immutable, and every unknown key is an error.
 
     A key's documentation stands in its section, below `Attributes`; a short comment in the annotated example.
     """
 
-    # Inputs are hidden because an exception travels: into logs, into a report of a crash.
+    # Inputs are hidden because exceptions reach logs and crash reports.
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
@@ -48,7 +48,7 @@ class Section(pydantic.BaseModel):
 
 
 def must(hold: Callable[[Any], object], message: str, **facts: Any) -> AfterValidator:
-    """Refuse a value for which something does not hold, with one of `messages.yaml`."""
+    """Refuse a value that does not hold, with one of `messages.yaml`."""
 
     def check(value: Any) -> Any:
         if not hold(value):
@@ -61,13 +61,13 @@ def must(hold: Callable[[Any], object], message: str, **facts: Any) -> AfterVali
 def reads(
     message: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...] = (), written: Any = str
 ) -> PlainValidator:
-    """Read a value by the type that it has in the file.
+    """Read a value by its type in the file.
 
     Args:
-        message: what is said of another one, by its name in `messages.yaml`.
+        message: the error for other types, by its name in `messages.yaml`.
         readers: by type; they raise `IdentifierError` for what is no name.
-        made: of which type a value is that was made in code, and is taken as it is.
-        written: what an editor accepts.
+        made: types of values made in code, which pass unchanged.
+        written: the type in the schema.
     """
 
     def read(value: Any) -> Any:
@@ -91,7 +91,7 @@ Sql = Annotated[Text, must(lambda sql: not sql.rstrip().endswith(";"), "semicolo
 """A piece of SQL, put into a statement as it is."""
 
 ColumnName = Annotated[str, reads("column", {str: parse_column}), NOT_EMPTY]
-"""A column's name as the catalog has it; written as in SQL: folded to lower case unless in double quotes."""
+"""A column's name as the catalog has it; folded to lower case, as in SQL, unless in double quotes."""
 
 DISTINCT = must(lambda names: len(set(names)) == len(names), "column-twice")
 
@@ -100,17 +100,17 @@ TableName = Annotated[
     reads("table", {str: parse_qualified}, made=QualifiedName),
     NOT_EMPTY,
 ]
-"""A table's name; written as in SQL: each part folded to lower case unless in double quotes."""
+"""A table's name; each part folded to lower case, as in SQL, unless in double quotes."""
 
 # Numbers.
 
-# Bounded, because Python refuses to convert more than some thousand digits; 18 fit 64 bits.
+# Bounded, because Python refuses to convert thousands of digits; 18 fit 64 bits.
 _WHOLE = r"\s*-?[0-9]{1,18}\s*"
 _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
 
 
 def _number(pattern: str, kind: Callable[[str], Any], message: str) -> BeforeValidator:
-    """Read a number that is written as an editor accepts it too; Python takes more. `true` is none."""
+    """Read a number as the schema describes it; Python accepts more. `true` is none."""
 
     def read(value: Any) -> Any:
         if not re.fullmatch(pattern, str(value)):
@@ -144,7 +144,7 @@ _BYTES = {f"{prefix}B": 1000**power for power, prefix in enumerate(["", *"kMGT"]
 _BYTES |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 
 LONGEST = timedelta(days=3650)
-"""No duration is longer: every sum with a date must stay within what Python and PostgreSQL can write."""
+"""The longest duration: every sum with a date must stay within what Python and PostgreSQL can express."""
 
 
 def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
@@ -152,7 +152,7 @@ def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
     match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
     if match is None:
         wrong = mistake(message)
-        # Which units there are helps only whoever has written a number.
+        # The list of units helps only those who have written a number.
         raise wrong if re.match(_NUMBER, str(value)) else Mistake(wrong.message)
     if match[1]:
         raise mistake("negative")
@@ -162,7 +162,7 @@ def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
 def parse_duration(value: Any) -> timedelta:
     """Read a duration: a number, decimals allowed, and one of the units ms, s, m, h and d; or plain `0`.
 
-    A `timedelta` is taken as it is, so that a configuration can be made in code.
+    A `timedelta` passes unchanged, for configurations made in code.
 
     Raises:
         Mistake: it is not one, it is negative, finer than a millisecond, or longer than ten years.
@@ -178,7 +178,7 @@ def parse_duration(value: Any) -> timedelta:
 
 
 def format_duration(length: timedelta) -> str:
-    """Write a duration in the largest unit that gives a whole number; parts of a millisecond are dropped."""
+    """Format a duration in the largest unit that gives a whole number; parts of a millisecond are dropped."""
     length -= length % _MILLISECOND
     return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
 
@@ -254,7 +254,7 @@ def _base_url(value: str) -> str:
         raise mistake("url-credentials")
     if _OUR_PATH.search(url):
         raise mistake("url-path")
-    # The same judge as for every call: a base URL that loads is one that can be called.
+    # The same check as for every call: a base URL that loads can be called.
     try:
         refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
     except ValueError as error:
@@ -285,7 +285,7 @@ def _listen(value: str) -> HostPort:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
-"""An https URL (http: loopback only) without credentials, query, fragment and slash at the end."""
+"""An https URL (http: loopback only) without credentials, query, fragment and final slash."""
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
 """`host` or `host:port`, lower case, the port without leading zeros."""

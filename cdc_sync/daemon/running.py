@@ -37,14 +37,7 @@ from cdc_sync import __version__
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
-from cdc_sync.config.models import (
-    allowed_hosts,
-    built_urls,
-    own_credentials,
-    retry_policy,
-    sender_horizon,
-    watch_rules,
-)
+from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
 from cdc_sync.core import conditions
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import starting

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cdc_sync.config import Config, format_duration
-from cdc_sync.config.models import OwnHelloWork, Watch, allowed_hosts
+from cdc_sync.config.hellowork import OwnHelloWork
+from cdc_sync.config.models import allowed_hosts
+from cdc_sync.config.watch import Watch
 from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded

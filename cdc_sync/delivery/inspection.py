@@ -27,7 +27,7 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.config import Config
-from cdc_sync.config.models import HelloWork
+from cdc_sync.config.hellowork import HelloWork
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.findings import Finding, Tell, Texts, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback

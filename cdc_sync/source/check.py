@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 import psycopg
 
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.models import Database
+from cdc_sync.config.daemon import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN

@@ -16,9 +16,10 @@ from typing import Any
 from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch, first
+from cdc_sync.config.columns import bare_column
 from cdc_sync.config.guessing import Column, Reference, propose
 from cdc_sync.config.meanings import is_bare_number, known
-from cdc_sync.config.models import Related, bare_column
+from cdc_sync.config.watch import Related
 from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_seeks
 from cdc_sync.core.identifiers import QualifiedName, written

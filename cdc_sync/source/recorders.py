@@ -20,8 +20,8 @@ import yaml
 from psycopg import sql
 
 from cdc_sync.config import Watch
-from cdc_sync.config.models import Related
 from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions

@@ -15,7 +15,7 @@ from psycopg import sql
 from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
-from cdc_sync.config.models import OwnHelloWork
+from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.tenants import SEPARATOR, Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cdc_sync.config.models import Watch
+from cdc_sync.config.watch import Watch
 from cdc_sync.core.identifiers import usable
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.expressions import catalog

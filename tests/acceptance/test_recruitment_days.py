@@ -98,7 +98,7 @@ def test_an_ats_that_never_dates_its_changes_is_told_so_where_it_is_polled(bare:
         ("horilla", ["offer_letter_status", "recruitment_rejectedcandidate, hired, hired_date, canceled, converted"]),
         ("odoo-recruitment", ["is the language right?", "refuse_reason_id, refuse_date, date_closed, active"]),
         ("openats", ["current_stage_id", "public.candidate_rejections"]),
-        ("french-flags", ["created: its name says little", "fg_embauche may decide it", "which rows are deleted?"]),
+        ("french-flags", ["created: its name is vague", "fg_embauche may decide it", "which rows are deleted?"]),
     ],
 )
 @pytest.mark.parametrize("mode", ["notify"])

@@ -20,7 +20,10 @@ from cdc_sync.config import (
     Watch,
     format_duration,
 )
-from cdc_sync.config.models import Columns, ExtraField, Fuse, HelloWork, State, Status
+from cdc_sync.config.columns import Columns, ExtraField
+from cdc_sync.config.daemon import State
+from cdc_sync.config.hellowork import HelloWork
+from cdc_sync.config.watch import Fuse, Status
 from cdc_sync.core.identifiers import QualifiedName
 
 TOKEN = "0123456789abcdef"

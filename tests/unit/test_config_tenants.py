@@ -141,7 +141,7 @@ def test_one_database_need_not_be_named() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "wrong"),
     [
-        ("table: applications", "table: x.applications", "watches.applications.for_each: schemas says in which"),
+        ("table: applications", "table: x.applications", "watches.applications.for_each: schemas selects the schemas"),
         ('    for_each: {schemas: "tenant_%"}\n', "", "watches.applications.overrides: expected for_each"),
         ('schemas: "tenant_%"', "", "watches.applications.for_each.databases: expected schemas or databases"),
         ('schemas: "tenant_%"', "databases: [ona]", "for_each.databases: no entry of databases has this name"),

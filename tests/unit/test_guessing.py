@@ -1,4 +1,4 @@
-"""What is guessed of schemas of several kinds, and how sure of it the guess says to be."""
+"""What is guessed of schemas of several kinds, and how sure of it the guess mentions to be."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
 from cdc_sync.config.guessing import Guess, Proposal, Table, flags, label_of, propose, rank
-from cdc_sync.config.meanings import is_personal, says, weight, words
+from cdc_sync.config.meanings import is_personal, mentions, weight, words
 from cdc_sync.core.identifiers import QualifiedName
 
 
@@ -45,8 +45,8 @@ def test_a_word_inside_another_counts_a_little_less() -> None:
     assert weight(words("CODESTATUT"), known) == 7
     assert weight(words("code_statut"), known) == 9
     assert weight(words("idee"), known) == 0  # `id` is too short to be seen in there
-    assert says(words("SITUATIONFAMILIALE"), {"familiale"})
-    assert not says(words("familiarity"), {"familiale"})
+    assert mentions(words("SITUATIONFAMILIALE"), {"familiale"})
+    assert not mentions(words("familiarity"), {"familiale"})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_day_of_entry_is_a_creation_date_to_be_looked_at() -> None:
     found = a_guess("id integer", "dt_naissance date", "dt_saisie date !")
 
     assert columns(found)["created"] == "dt_saisie"
-    assert found.guesses["created"].doubt == "its name says little: look whether it is"
+    assert found.guesses["created"].doubt == "its name is vague: look whether it is"
 
 
 def test_upper_case_without_separators_and_without_foreign_keys() -> None:
@@ -155,7 +155,7 @@ def test_upper_case_without_separators_and_without_foreign_keys() -> None:
     assert found.guesses["application_id"].doubt is None
     status = found.guesses["status"]
     assert status.sql == '(SELECT s."LIBELLE" FROM "ATS"."STATUTS" s WHERE s."CODE" = t."CODESTATUT")'
-    assert "no foreign key says" in (status.doubt or "")
+    assert "no foreign key leads" in (status.doubt or "")
     assert found.guesses["deleted"].sql == 't."SUPPRIME" <> 0'
     assert "its values were not seen" in (found.guesses["deleted"].doubt or "")
     event_date = found.guesses["event_date"]
@@ -343,7 +343,7 @@ def test_what_is_not_a_persons_is_no_personal_data(name: str) -> None:
     [
         ("application_id", "partner_phone", "it looks like personal data, which HelloWork must not receive"),
         ("status", "seen_on", "it is of type date, which is odd for this"),
-        ("status", "status_reason", "its name says something else"),
+        ("status", "status_reason", "its name means something else"),
         ("application_id", "id", "it looks like a number of the ATS's own, and HelloWork's id is needed"),
         ("status", "progress", None),
     ],

@@ -6,8 +6,8 @@ from typing import Any, cast
 from support.configurations import a_config
 
 from cdc_sync.config import Config
-from cdc_sync.config.models import Override
 from cdc_sync.config.tenants import Tenant, expanded
+from cdc_sync.config.watch import Override
 from cdc_sync.core.observations import Observation, OverridesUnused, TenantRefused
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.running import _Daemon

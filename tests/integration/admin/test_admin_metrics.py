@@ -13,7 +13,7 @@ from support.store_steps import claim_one, reject
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
-from cdc_sync.config.models import Metrics
+from cdc_sync.config.daemon import Metrics
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome, Health, Mode
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Queue

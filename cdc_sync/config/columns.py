@@ -1,0 +1,154 @@
+"""Section `columns` of a watch, and its further fields: the column or SQL expression of each value."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Self, TypeAlias
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from cdc_sync.config import values
+from cdc_sync.config.problems import mistake
+from cdc_sync.config.values import Section
+from cdc_sync.core.identifiers import parse_column
+
+OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
+"""Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
+
+ExtraName = Annotated[
+    str,
+    values.must(str.strip, "extra-name-empty"),
+    values.must(lambda name: name not in OUR_FIELDS, "extra-name-ours"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainColumn:
+    """A column; `name` is as the catalog has it."""
+
+    name: str
+
+
+class SqlColumn(Section):
+    """An SQL expression over the row.
+
+    Attributes:
+        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It
+            becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.
+        depends_on: The columns of the table that the expression uses: what the triggers compare, and what the daemon's
+            role may read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if
+            nothing else in it could be a column, else every column of the table.
+    """
+
+    sql: values.Sql
+    depends_on: tuple[values.ColumnName, ...] | None = None
+
+
+_COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
+
+_TEXT = r"(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)"
+
+_AS_IT_IS = re.compile(
+    rf"\s*(?:{_COLUMN}(?:\s*::\s*{_TEXT})?|cast\s*\(\s*{_COLUMN}\s+as\s+{_TEXT}\s*\))\s*", re.IGNORECASE
+)
+
+
+def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
+    """The column whose value is taken unchanged, also by `t.column::text`; None for any other expression."""
+    if isinstance(mapped, PlainColumn):
+        return mapped.name
+    as_it_is = _AS_IT_IS.fullmatch(mapped.sql)
+    return None if as_it_is is None else parse_column(as_it_is[1] or as_it_is[2])
+
+
+class ExtraField(Section):
+    """A further field of the payload.
+
+    Attributes:
+        column: The column that has the value; this or `sql`. Null, the default: `sql` gives it.
+        sql: An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, the
+            default: `column` gives it.
+        depends_on: The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown.
+        only_for: The statuses, as they are sent, with which the field goes. Empty, the default: with every status.
+    """
+
+    column: values.ColumnName | None = None
+    sql: values.Sql | None = None
+    depends_on: tuple[values.ColumnName, ...] | None = None
+    only_for: tuple[values.Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
+            raise mistake("extra-source")
+        return self
+
+    @property
+    def mapped(self) -> PlainColumn | SqlColumn:
+        """The source of its value."""
+        if self.column is not None:
+            return PlainColumn(self.column)
+        return SqlColumn.model_construct(sql=self.sql, depends_on=self.depends_on)
+
+
+Column: TypeAlias = Annotated[
+    PlainColumn | SqlColumn,
+    values.reads(
+        "mapped-column",
+        {str: lambda name: PlainColumn(parse_column(name)), dict: SqlColumn.model_validate},
+        made=(PlainColumn, SqlColumn),
+        written=values.ColumnName | SqlColumn,
+    ),
+]
+"""The source of a value; in the file a column's name or `{sql: …, depends_on: […]}`."""
+
+Extra: TypeAlias = Annotated[
+    ExtraField,
+    values.reads(
+        "extra-column",
+        {str: lambda name: ExtraField(column=name), dict: ExtraField.model_validate},
+        made=ExtraField,
+        written=values.ColumnName | ExtraField,
+    ),
+]
+"""In the file a column's name, `{column: …, only_for: […]}` or `{sql: …, depends_on: […], only_for: […]}`."""
+
+
+class Columns(Section):
+    """Where each value that HelloWork receives comes from.
+
+    Attributes:
+        application_id: HelloWork's id of the application (`applicationId` of the application as it was received). This
+            or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row that has
+            neither is not HelloWork's and is left alone, without a warning. Null by default.
+        status_url: The application's status URL (`statusApiUrl` of the application as it was received). Where a row has
+            one, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is
+            not mapped. Null, the default: the URL is built from the id.
+        status: The application's status in the ATS: the label that `status.map` translates. Required. A status that
+            lives in another table, or in several booleans, takes an SQL expression.
+        job_id: The job's id in the ATS. Required: from it HelloWork learns that an application moved to another job.
+            Blank is as NULL; of a row that has none any more, see `last_known_job`.
+        created: When the application was created in the ATS: a date or a timestamp, with or without time zone (see
+            `timezone`). Required: every call has it.
+        event_date: When the event that caused the call happened: a date or a timestamp. Null, the default: the time at
+            which the change was recorded (notify) or seen (poll). One that is not later than the last one sent is
+            replaced: see `ordered_dates`.
+        source: Where the application came from: text, or a JSON object. Null, the default: not sent.
+        deleted: Whether the row is deleted although it still exists: a boolean, or a timestamp that is NULL as long as
+            the row lives. Null, the default: only a row that is gone is deleted.
+    """
+
+    application_id: Column | None = Field(default=None, validate_default=True, examples=["hellowork_id"])
+    status_url: Column | None = Field(default=None, validate_default=True, examples=["status_api_url"])
+    status: Column = Field(examples=["status"])
+    job_id: Column = Field(examples=["job_id"])
+    created: Column = Field(examples=["created_at"])
+    event_date: Column | None = Field(default=None, examples=["updated_at"])
+    source: Column | None = Field(default=None, examples=["source"])
+    deleted: Column | None = Field(default=None, examples=["deleted_at"])
+
+    @field_validator("status_url")
+    @classmethod
+    def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
+        if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
+            raise mistake("no-id")
+        return status_url

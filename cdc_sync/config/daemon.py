@@ -1,0 +1,148 @@
+"""Sections of the daemon itself: databases, state, admin server, metrics, log."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
+
+from cdc_sync.config import values
+from cdc_sync.config.dsn import check, place, shown
+from cdc_sync.config.problems import mistake
+from cdc_sync.config.values import HostPort, Section
+
+SHORTEST_TOKEN = 16
+"""Characters of `admin.token` that nobody guesses."""
+
+HOW_TO_MAKE_ONE = "`openssl rand -hex 16` prints a good one"
+
+
+def _dsn(dsn: SecretStr) -> SecretStr:
+    check(dsn.get_secret_value())
+    return dsn
+
+
+_PREFIX = "(/[A-Za-z0-9._~-]+)*"
+
+Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
+
+FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "path"), values.NOT_EMPTY]
+
+Token = Annotated[
+    SecretStr,
+    values.must(lambda token: token.get_secret_value(), "token-empty", how_to_make_one=HOW_TO_MAKE_ONE),
+    values.must(lambda token: re.fullmatch("[!-~]*", token.get_secret_value()), "token-signs"),
+]
+
+Prefix = Annotated[
+    str,
+    values.must(lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")), "prefix"),
+    WithJsonSchema({"type": "string", "pattern": f"^{_PREFIX}$"}),
+]
+
+
+class Database(Section):
+    """The ATS's database.
+
+    Attributes:
+        dsn: Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it leaves out
+            comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is
+            written %40, / %2F and % %25. Empty by default: the environment has everything. A pooler in transaction mode
+            is refused: the daemon's lock and LISTEN need a session of their own.
+        pool: How many connections may read at the same time, 1 to 100, for all watches together; one more, which lasts,
+            listens and holds their locks. 4 by default: watches are busy for moments. Slow reads and sweeps leave one
+            of them to the others.
+    """
+
+    dsn: Dsn = Field(default=SecretStr(""), examples=["postgresql://cdc_sync@/ats"])
+
+    pool: values.WholeNumber = Field(default=4, ge=1, le=100)
+
+    def shown(self) -> str:
+        """The DSN for people: without its password and other secrets."""
+        return shown(self.dsn.get_secret_value())
+
+    def place(self) -> str | None:
+        """The database and its host, in short; None if unknown."""
+        return place(self.dsn.get_secret_value())
+
+
+class State(Section):
+    """Where the daemon keeps its state.
+
+    Attributes:
+        backend: Where the daemon keeps what HelloWork acknowledged, what is to be sent, and how far it has read:
+            `sqlite`, one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts
+            that share it. Neither holds personal data.
+        path: The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is
+            in the folder that the systemd unit sets up.
+        dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the
+            default: the ATS's database, in the schema cdc_sync; required where there are several. `cdc-sync sql install
+            --store` and `sql grants --store` print what the DBA runs.
+        history: How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than
+            a million events (300 MB) the oldest go earlier. The state that HelloWork acknowledged last is kept for
+            ever: changes are measured against it.
+    """
+
+    backend: Literal["sqlite", "postgres"] = "sqlite"
+    path: FilePath = Path("/var/lib/cdc-sync/state.db")
+    dsn: Dsn | None = None
+    history: values.PositiveDuration = timedelta(days=30)
+
+
+class Admin(Section):
+    """Health, metrics and the page.
+
+    Attributes:
+        listen: Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This machine
+            only by default; any other address needs a token.
+        token: The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 characters
+            it could be guessed: that is an error on another than a loopback address, and warned of on one. Null, the
+            default: no token is needed, which is accepted on a loopback address only, and nothing can be released,
+            discarded or retried on the page.
+        title: What the page calls this installation, where one has several. Null, the default: the database and its
+            host, as DATABASE@HOST; of several databases their names.
+        prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links, redirects and cookies
+            begin with it. The proxy takes it off what it passes on, so that the daemon answers at its own paths,
+            `/healthz` and `/metrics` among them. Empty by default: no proxy, or one that shows the page at `/`.
+    """
+
+    listen: values.Listen | None = HostPort("127.0.0.1", 8765)
+    token: Token | None = Field(default=None, validate_default=True)
+    title: values.Text | None = None
+    prefix: Prefix = ""
+
+    @field_validator("token")
+    @classmethod
+    def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
+        if listen is not None and not listen.is_loopback and len(text) < SHORTEST_TOKEN:
+            raise mistake("token-short", shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
+        return token
+
+
+class Metrics(Section):
+    """What `/metrics` has.
+
+    Attributes:
+        per_watch: Whether metrics are given for each watch, with the label `watch`. True by default. With false, which
+            is for hundreds of watches, names stay and each is given for all watches together: numbers are added up, of
+            delays the longest is taken, and of `cdc_sync_watch_connected` the least.
+    """
+
+    per_watch: bool = True
+
+
+class Log(Section):
+    """What is logged, and how.
+
+    Attributes:
+        level: The least important level that is logged: debug, info, warning or error. At info, the default, every call
+            and every change of the daemon's own state has a line.
+        format: How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an
+            object per line. `auto`, the default: text on a terminal, journal under systemd, else json.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "journal", "json"] = "auto"

@@ -1,0 +1,294 @@
+"""Section `watches`: which rows are applications, how their changes are captured, and what is sent."""
+
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from cdc_sync.config import values
+from cdc_sync.config.columns import Columns, Extra, ExtraName
+from cdc_sync.config.hellowork import OwnHelloWork
+from cdc_sync.config.problems import Mistake, did_you_mean, mistake
+from cdc_sync.config.values import Section
+
+_ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
+"""Zones with a summer time whose names PostgreSQL reads as abbreviations of a fixed offset (documentation, "Time
+Zones"), and a place for each. It reads all other names as the IANA database does.
+"""
+
+
+def _time_zone(name: str) -> str:
+    if name in _ABBREVIATIONS:
+        raise mistake("zone-abbreviation", name=name, city=_ABBREVIATIONS[name])
+    try:
+        zoneinfo.ZoneInfo(name)
+    # A zone is a file: a folder (Europe) or a name that cannot be a path fails in other ways than an unknown name.
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise Mistake(str(mistake("zone")), did_you_mean(name, zoneinfo.available_timezones())) from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone), values.NOT_EMPTY]
+
+Interval = Annotated[values.Duration, values.at_least(timedelta(milliseconds=10), "10ms")]
+
+
+class Related(Section):
+    """Another table whose changes matter to the watched one.
+
+    Attributes:
+        table: The other table: `table` or `schema.table`; parts in double quotes keep their case.
+        key: Its columns that hold the watched table's key, in the same order. Empty if there are none (a table of
+            stages, say): any change of it then has the whole watch swept.
+    """
+
+    table: values.TableName
+    key: Annotated[tuple[values.ColumnName, ...], values.DISTINCT]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a kind of capture needs of the ATS's database, beside the mapped columns.
+
+    Attributes:
+        log: whether triggers record changes, and the daemon consumes their log.
+        watermark: the column by which changed rows are found, if one is; best indexed.
+    """
+
+    log: bool = False
+    watermark: str | None = None
+
+
+class Capture(Section):
+    """How changes are captured.
+
+    Attributes:
+        mode: `notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed and latency
+            is milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS maintains. The
+            default is notify, since it depends on nothing that the ATS does right.
+        wakeup: In notify mode, what wakes the daemon after a change: `notify`, PostgreSQL's NOTIFY; `none`, a look
+            every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of latency; `none` is
+            for an ATS whose commits must not take NOTIFY's lock.
+        watermark: In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at
+            every change. Required then, and best indexed. Null by default, as notify mode needs none.
+        poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by
+            default: quick for people, and next to nothing for a database with an index on the watermark. After a long
+            poll it is nine times the poll's length, up to a minute.
+        lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
+            earlier than its commit by as much as its transaction lasted before its first write, and as application
+            servers' clocks are behind. Reading again costs only a comparison. 5m by default.
+        drain_interval: In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s
+            by default: a notification is lost at most with a connection.
+        sweep: How often every row is compared with what HelloWork acknowledged. It finds what nothing else can:
+            deletions in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a
+            big table sweeps space themselves out, so as not to take more than a tenth of the time.
+        replicated: In notify mode, whether the triggers fire for changes that come by logical replication too (ENABLE
+            ALWAYS), and for sessions with session_replication_role = replica. False by default, as triggers usually
+            are: such changes are then found by sweeps.
+        max_backlog: In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop
+            recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by
+            default: millions of changes, and no danger to a disk.
+    """
+
+    mode: Literal["notify", "poll"] = "notify"
+    wakeup: Literal["notify", "none"] = "notify"
+    watermark: values.ColumnName | None = Field(default=None, validate_default=True, examples=["updated_at"])
+    poll_interval: Interval = timedelta(seconds=2)
+    lookback: values.Duration = timedelta(minutes=5)
+    drain_interval: Interval = timedelta(seconds=30)
+    sweep: values.PositiveDuration = timedelta(minutes=15)
+    replicated: bool = False
+    max_backlog: Annotated[values.Size, values.at_least(64 * 2**10, "64KiB")] = Field(
+        default=256 * 10**6, json_schema_extra={"default": "256MB"}
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of the ATS's database: for `check`, `sql install` and `sql grants`."""
+        by_mode = {"notify": Needs(log=True), "poll": Needs(watermark=self.watermark)}
+        return by_mode[self.mode]
+
+    @field_validator("watermark")
+    @classmethod
+    def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
+        if watermark is None and info.data.get("mode") == "poll":
+            raise mistake("no-watermark")
+        return watermark
+
+
+class Status(Section):
+    """From the ATS's labels to the statuses that are sent.
+
+    Attributes:
+        map: From the ATS's label to the status to send. Labels are compared as text, to the letter. Where two labels
+            have the same status, moving between them is no change. The label "" stands for an application without a
+            status (NULL or blank), which else cannot be reported. Empty by default: HelloWork takes any label and maps
+            it on its own side.
+        unmapped: What happens to a label that is not in `map`: `send` it as it is, `ignore` it (no call, but a deletion
+            is still sent), or `reject` it (a dead letter, for a person to look at). The default is send, as HelloWork
+            sets no list of labels.
+        deleted: The status of an application that was deleted: HelloWork has no call of its own for that, a deletion is
+            a status like any other. Any label; `deleted` by default.
+    """
+
+    map: Mapping[str, values.Text] = Field(default_factory=dict)
+    unmapped: Literal["send", "ignore", "reject"] = "send"
+    deleted: values.Text = "deleted"
+
+
+class Fuse(Section):
+    """How many changes at once pass without a person.
+
+    Attributes:
+        max_changes: How many new calls of a watch within `window` pass, 1 or more; those beyond are held until a person
+            releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.
+        max_deletions: As max_changes, for deletions alone. 100 by default: fewer, since they cannot be taken back.
+        window: The time over which the two are counted. 10m by default.
+    """
+
+    max_changes: values.WholeNumber = Field(default=1000, ge=1)
+    max_deletions: values.WholeNumber = Field(default=100, ge=1)
+    window: values.PositiveDuration = timedelta(minutes=10)
+
+
+LikePattern = Annotated[
+    values.Text, values.must(lambda pattern: (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 0, "like-escape")
+]
+
+
+class ForEach(Section):
+    """The customers of whom a watch is a template: schemas, databases, or schemas of several databases.
+
+    Attributes:
+        schemas: The schemas, as a pattern of SQL's LIKE over their names: `%` stands for any text, `_` for any one
+            character, and a backslash takes either as it is. Those that have the watch's table are followed, also such
+            as appear while the daemon runs. This or `databases` is required. Null by default.
+        databases: Names of `databases`, each of which has the watch's table. Empty by default.
+    """
+
+    schemas: LikePattern | None = Field(default=None, examples=["tenant_%"])
+    databases: Annotated[tuple[values.Text, ...], values.DISTINCT] = Field(default=(), validate_default=True)
+
+    @field_validator("databases")
+    @classmethod
+    def _names_customers(cls, databases: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not databases and "schemas" in info.data and info.data["schemas"] is None:
+            raise mistake("for-each-empty")
+        return databases
+
+
+class Override(Section):
+    """What is different for one tenant.
+
+    Attributes:
+        status: As the watch's section `status`: the keys that are given count for this tenant, `map` beside the watch's
+            own entries and in place of those with the same label. May be left out.
+        timezone: The time zone of this tenant's dates. Null, the default: the watch's.
+        hellowork: As the watch's section `hellowork`: this tenant's own headers. May be left out.
+    """
+
+    status: Status = Field(default_factory=Status)
+    timezone: TimeZone | None = None
+    hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+
+class Watch(Section):
+    """A table whose rows are applications.
+
+    Attributes:
+        table: The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, a
+            name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the
+            whole. Without a schema, the connection's search_path decides, or with `for_each.schemas` the tenant's
+            schema. Required.
+        key: The columns that identify a row, at least one: the primary key or another unique one. Required.
+        columns: Where each value that HelloWork receives comes from: the name of a column, or `{sql: EXPRESSION,
+            depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
+        where: An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of scope, and a
+            row that leaves the scope causes no call. Null, the default: every row.
+        timezone: The time zone of dates, and of timestamps without time zone, by its IANA name, such as Europe/Paris. A
+            date is midnight there. Where clocks are set back, the hour that comes twice is read as the second one, in
+            standard time; where they are set forward, a time in the hour that is left out is read an hour later. UTC by
+            default, as most servers keep their clocks.
+        related: Other tables whose changes matter, because a column mapping's SQL reads them: a table of rejections, of
+            stages. In notify mode they get triggers too. None by default.
+        capture: How changes of the table's rows are captured: by triggers or by polling, and by sweeps in any case. May
+            be left out: by triggers.
+        status: How the ATS's labels become the statuses that are sent. May be left out: each is sent as it is.
+        baseline: What happens to the rows that exist when the watch first starts: `adopt`, they are taken as known to
+            HelloWork, without a call; `send`, each is reported. The default is adopt: what happened before was reported
+            already, or is too late.
+        first_status: What happens to an application that appears later, with the status it then has: `send`, the
+            default, reports it; `adopt` takes it as known and reports its next change.
+        settle: How long a status must stand before it is sent, so that a mis-click undone within it is never sent. Per
+            status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.
+        deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by
+            deleting its row and inserting another. 5s by default: longer than such a move takes.
+        last_known_job: Whether an application whose row has no job any more (NULL or blank: its job was deleted, ON
+            DELETE SET NULL) is sent with the job that it had last; the loss is no change of job. True by default. With
+            false, and where no job was ever seen, such a row cannot be reported.
+        ordered_dates: Whether the eventDates of an application's calls rise. With true, the default, a date of
+            `columns.event_date` that is not later than the last one sent is replaced by the time of the change, a
+            millisecond after the last one at least: a receiver that orders by date would keep the older status. With
+            false the row's own date is sent as it is.
+        extra: Further fields of the payload: a field's name, and a column's name, `{column: NAME, only_for:
+            [statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is
+            NULL is left out. None by default.
+        fuse: How many changes at once pass. More (an UPDATE without WHERE, a restored backup, an edited map) blow the
+            fuse: those beyond are held until a person releases or discards them.
+        database: Which of `databases` the table is in, by its name. Null, the default: the only one there is.
+        for_each: With this key the watch is a template: each customer that it names gets a watch of its own, called
+            `WATCH@TENANT` after the schema, after the database, or as `DATABASE.SCHEMA`. In `sql`, `where` and the like
+            `{schema}` then stands for the schema's name in double quotes, and `{tenant}` for the tenant's as a text in
+            single ones. Null, the default: a watch of one table.
+        overrides: What is different for single tenants of `for_each`, by the name that follows the @. None by default.
+        hellowork: How HelloWork is called for this watch: credentials of its own. May be left out.
+    """
+
+    table: values.TableName = Field(examples=["public.applications"])
+    key: Annotated[tuple[values.ColumnName, ...], Field(min_length=1), values.DISTINCT] = Field(examples=[["id"]])
+    columns: Columns
+    where: values.Sql | None = None
+    timezone: TimeZone = "UTC"
+    related: tuple[Related, ...] = ()
+    capture: Capture = Field(default_factory=Capture)
+    status: Status = Field(default_factory=Status)
+    baseline: Literal["adopt", "send"] = "adopt"
+    first_status: Literal["send", "adopt"] = "send"
+    settle: Mapping[values.Text, values.Duration] = Field(default_factory=dict)
+    deletion_grace: values.Duration = timedelta(seconds=5)
+    last_known_job: bool = True
+    ordered_dates: bool = True
+    extra: Mapping[ExtraName, Extra] = Field(default_factory=dict)
+    fuse: Fuse = Field(default_factory=Fuse)
+    database: values.Text | None = Field(default=None, examples=["main"])
+    for_each: ForEach | None = None
+    overrides: Mapping[values.Text, Override] = Field(default_factory=dict, validate_default=True)
+    hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+    @field_validator("overrides")
+    @classmethod
+    def _overrides_are_of_tenants(
+        cls, overrides: Mapping[str, Override], info: ValidationInfo
+    ) -> Mapping[str, Override]:
+        if overrides and "for_each" in info.data and info.data["for_each"] is None:
+            raise mistake("overrides-of-nothing")
+        return overrides
+
+    @field_validator("for_each")
+    @classmethod
+    def _tenants_have_schemas(cls, for_each: ForEach | None, info: ValidationInfo) -> ForEach | None:
+        table = info.data.get("table")
+        if for_each is not None and for_each.schemas is not None and table is not None and table.schema is not None:
+            raise mistake("for-each-table", table=table.name)
+        return for_each
+
+    @field_validator("related")
+    @classmethod
+    def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
+        key = info.data.get("key")
+        if key is not None and any(other.key and len(other.key) != len(key) for other in related):
+            raise mistake("related-key", columns=len(key))
+        return related
