@@ -29,7 +29,7 @@ from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate, unwritable
-from cdc_sync.source.side_table import IdTable, Link, told
+from cdc_sync.source.side_table import IdTable, Link, as_message
 from cdc_sync.source.side_table import link as put_in
 from cdc_sync.source.tenants import schemas_of_tenants
 from cdc_sync.source.triggers import verified
@@ -441,7 +441,7 @@ def link(  # noqa: PLR0917 - typer's options
     if not ids.is_configured:
         raise OperationError(f"{text('no_side_table')}\n{ids.configuration(configured)}")
     if problems := _problems(links, has_url=ids.url is not None):
-        raise OperationError(told(problems))
+        raise OperationError(as_message(problems))
     linked = in_database(target.connection(), partial(put_in, watch=configured, links=links, replace=replace))
     say(f"{linked.new} linked, {linked.changed} changed, {linked.unchanged} were so already")
 
@@ -474,7 +474,7 @@ def _read_links(file: Path, watch: Watch) -> list[Link]:
     except csv.Error as error:
         problems.append(f"near line {reader.line_num}: {error}")
     if problems:
-        raise OperationError(f"{file}: {told(problems)}")
+        raise OperationError(f"{file}: {as_message(problems)}")
     return links
 
 

@@ -1,4 +1,6 @@
-"""The ATS's database: what its rows say, and which of them may have changed.
+"""The ATS's database: reading its rows, and finding those that may have changed.
 
-Nothing here decides; it reads. Every read is one short transaction, and every statement is composed with `psycopg.sql`.
+This package reads and decides nothing. Every read is one short transaction, and every statement is composed with
+`psycopg.sql`. Functions raise `SourceError` if the database does not answer; those that run within the caller's
+`asking` (`rows_of`, `look_up`, `oid_of`, `hiding`, `worked`) raise psycopg's errors.
 """

@@ -1,17 +1,16 @@
-"""The change log that the triggers write, and the bells by which they wake: what was read of the log is deleted.
+"""The change log that the triggers write, and the bells by which they wake the daemon.
 
-A batch of changes and the current rows that they are about are read by one statement, in one snapshot: a snapshot that
-shows an entry of the log shows the row as that entry's transaction left it, or newer. The batch is deleted by a second
-statement, once the pipeline has stored what follows from it. In between nothing is open: no transaction, no lock, no
-connection of the pool. So a daemon that is stopped there holds nothing up, and one connection is enough for all that a
-batch needs. If anything fails before the second statement, the same changes come again. A transaction that commits late
-simply appears in a later batch. [Decision 20](../../docs/decisions/0020-one-statement-for-a-change.md).
+One statement reads a batch of changes and their current rows in one snapshot: a snapshot that shows an entry of the log
+shows the row as that entry's transaction left it, or newer. A second statement deletes the batch once the pipeline has
+stored the result. In between nothing is open: no transaction, no lock, no connection of the pool. So a stopped daemon
+blocks nothing, and one connection is enough. If anything fails before the second statement, the same changes come
+again. A transaction that commits late appears in a later batch. [Decision
+20](../../docs/decisions/0020-one-statement-for-a-change.md).
 
 SELECT and DELETE are needed, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the
-log needs no index, and the triggers pay for none. Another row may have come to that place meanwhile, if another daemon
-has deleted ours and VACUUM has made room. So a row is deleted only if it was written (xmin) by one of the transactions
-whose rows the batch has: these had ended when it was read, and write no more. VACUUM FULL moves their other rows, too:
-into another file, whose rows have other places.
+log needs no index. Another row may be in that place, if another daemon has deleted ours and VACUUM has made room. So a
+row is deleted only if one of the batch's transactions wrote it (xmin): these had ended when it was read. VACUUM FULL
+moves other rows of theirs into another file, which is compared too.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ from cdc_sync.source.replica_guard import NOW
 
 _SQL = sections("changelog.sql")
 
-# Before the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
+# Before the first batch, which may be empty: a missing right must be reported before rows have to be deleted.
 _MAY_DELETE = "DELETE FROM cdc_sync.changes WHERE false"
 
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
@@ -43,7 +42,7 @@ LEASE = 60
 """Seconds for which the bell stays armed without renewal."""
 
 _ROUNDING = 2
-"""Seconds by which whole ones may be wrong: a renewal that late in the lease may have been too late."""
+"""Seconds of rounding: a renewal that late in the lease may have been too late."""
 
 _TAKE_ID = "SELECT txid_current()"
 _OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
@@ -52,15 +51,16 @@ _ENDED_EVERY = 0.5
 """Seconds between looks whether transactions have ended."""
 
 _MOST_OF_QUEUE = 0.25
-"""The share of the server's NOTIFY queue beyond which nothing is added to it on our account."""
+"""The share of the server's NOTIFY queue beyond which no bell is armed."""
 
 _AT_ONCE = 100
-"""Watches whose sequences are read and set by one statement, which has two locks for each of them until it ends: the
-server has 64 for each connection that it allows, for all of them together."""
+"""Watches whose sequences one statement reads and sets. It has two locks for each until it ends; the server has 64 for
+each connection that it allows, for all together.
+"""
 
 
 def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
-    """Each key once, with the time of its last change: many changes of one row are one reading of it."""
+    """Each key once, with the time of its last change: many changes of one row need one read."""
     times: dict[Key, int] = {}
     for key, at in changes:
         times[key] = max(at, times.get(key, at))
@@ -73,13 +73,13 @@ class Changes:
 
     Attributes:
         number: how many they are.
-        times: the keys that they name, each with the time of its last change, in milliseconds since the epoch.
-        rows: the rows of these keys, read in the same snapshot; None if they have to be read apart.
-        everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
+        times: their keys, each with the time of its last change, in milliseconds since the epoch.
+        rows: the rows of these keys, read in the same snapshot; None if they must be read apart.
+        everything: whether one requires a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
-        searched: seconds that it took to find them.
-        size: bytes of the whole log, those included that were taken and that VACUUM has not made room of.
-        places: where they are in the log's file and which transactions wrote them, as arrays of SQL, and that file,
+        searched: seconds that the search took.
+        size: bytes of the whole log, including taken rows that VACUUM has not removed.
+        places: their places in the log's file and the transactions that wrote them, as arrays of SQL, and that file,
             which a rewrite replaces.
     """
 
@@ -96,11 +96,11 @@ class Changes:
 class ChangeLog:
     """One watch's part of the change log.
 
-    With `consume` false (dry run) the log is only looked at. Without a `reader` no rows come with the changes.
+    With `consume` false (dry run) the log is only read. Without a `reader` changes come without rows.
 
     Attributes:
         consumes: whether changes are deleted.
-        statement: what reads a batch with its rows; the parameter is how many changes. None if rows are read apart.
+        statement: reads a batch with its rows; the parameter is how many changes. None if rows are read apart.
     """
 
     def __init__(self, pool: Pool, watch: str, reader: Reader | None = None, *, consume: bool = True) -> None:
@@ -109,18 +109,18 @@ class ChangeLog:
         self._reader = reader
         self.consumes = consume
         self._may_delete = not consume
-        # The batch of which nothing was deleted, though nothing was wrong.
+        # The batch of which nothing was deleted, without an error.
         self._kept: tuple[str, ...] = ()
-        # As text, once: to compose a statement takes longer than to ask for it.
+        # As text, once: composing a statement takes longer than running it.
         self._alone = _batch(watch).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
         self._table_size = 0
         self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
-        """Read up to `limit` changes, and the rows that they are about, unless these are to be read `apart`.
+        """Read up to `limit` changes, with their rows unless these are to be read `apart`.
 
-        Apart, the ATS's table is not touched: so it is while nobody expects changes.
+        Apart, the ATS's table is not touched, as is right while no changes are expected.
 
         Raises:
             SourceError: the log cannot be read, or nothing can be deleted from it.
@@ -137,8 +137,8 @@ class ChangeLog:
             if not self._may_delete:
                 await connection.execute(_MAY_DELETE)
                 self._may_delete = True
-            # Prepared: to plan it takes three times as long as to run it, for one change. But a plan is kept, and
-            # that of a small table may be to read all of it: each time it has doubled, it is another statement.
+            # Prepared: for one change, planning takes three times as long as running. But a kept plan may be to read
+            # all of a small table: each time the table has doubled, it is another statement.
             text = f"{query} -- {table_size.bit_length()}"
             cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
             return await cursor.fetchall(), time.monotonic() - begun
@@ -148,10 +148,10 @@ class ChangeLog:
             listed, size, position, *places, found_size = json.loads(own_row(rows))
             self._pool.guard.advance(position)
         except SourceError as error:
-            # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
+            # One row or key makes the statement fail, or everything is wrong: reading apart shows which.
             if reader is None or error.kind == "unreachable":
                 raise
-            # Maybe it fails because it is prepared, and would for as long as the connection lasts.
+            # It may fail because it is prepared, and would as long as the connection lasts.
             self._may_prepare = self._may_prepare and not table_size
             return await self.read(limit, apart=True)
         listed = listed or []
@@ -167,9 +167,8 @@ class ChangeLog:
         """Delete from the log what was read of it.
 
         Raises:
-            SourceError: it could not be deleted, and comes again. So does what something keeps in the log without an
-                error: that is one when the very same batch stays for the second time. The first time, another daemon
-                may have taken it.
+            SourceError: it could not be deleted, and comes again; or the very same batch stays without an error for the
+                second time. The first time, another daemon may have taken it.
         """
         if not changes.number or not self.consumes:
             return
@@ -191,11 +190,7 @@ class ChangeLog:
             self._kept = changes.places
 
     async def give_back(self, *, nearly_full: bool) -> None:
-        """Shorten the log's file, if nothing is in it and nobody uses it at this moment.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
+        """Shorten the log's file, if it is empty and unused at this moment."""
         query = composed(_SQL["may_give_back"], nearly_full=nearly_full)
 
         async def shorten(connection: Connection) -> None:
@@ -203,7 +198,7 @@ class ChangeLog:
                 if (True,) not in await rows_of(connection, query):
                     return
             except errors.LockNotAvailable:
-                return  # somebody rewrites it
+                return  # being rewritten
             await connection.execute(_SQL["give_back_within"])
             try:
                 await connection.execute(_SQL["give_back"])
@@ -213,12 +208,12 @@ class ChangeLog:
         await self._pool.ask(_DOING, shorten)
 
     async def clock(self) -> str:
-        """The server's clock, as a text that does not depend on DateStyle."""
+        """The server's clock, as a text independent of DateStyle."""
         ((now,),) = await self._pool.fetch(_CLOCK, (), "asking for the time")
         return str(now)
 
     async def has_older(self, than: str) -> bool:
-        """Whether there are changes that were recorded before a moment of the server's clock."""
+        """Whether there are changes recorded before a moment of the server's clock."""
         query = composed(_SQL["older"], watch=expressions.literal(self._watch), than=than)
         ((has,),) = await self._pool.fetch(query, (), _DOING)
         return bool(has)
@@ -231,10 +226,10 @@ def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> 
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:
-    """The statement that reads a batch and its rows; None if the rows have to be read apart.
+    """The statement that reads a batch and its rows; None if the rows must be read apart.
 
-    So it is if the keys have to be looked at first (`Reader.as_read`), or the rows are those of other tables: to find
-    few in a partitioned table, PostgreSQL has to know the keys when it plans, or it looks into all partitions.
+    That is if the keys must be read first (`Reader.as_read`), or the rows are of several tables: to find few rows in a
+    partitioned table, PostgreSQL has to know the keys when it plans.
     """
     facts = reader.mapping.facts
     if reader.statements.as_read is not None or facts.kind not in {"r", "m"}:
@@ -248,37 +243,33 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
 
 @dataclass(slots=True, eq=False)
 class Bell:
-    """A doorbell: a sequence that tells the triggers until when somebody sleeps and wants to be woken by NOTIFY.
+    """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time.
 
-    The arming is a lease: a daemon that is gone costs the ATS nothing, once its lease is over. It is by the server's
-    clock alone, so it does not matter for how long a daemon, or its machine, was stopped.
+    Armed means a lease by the server's clock: a vanished or stopped daemon costs the ATS nothing once it is over.
 
-    Arming alone is not enough: a transaction that read the bell before may commit later and never ring. So a
-    transaction id is taken after it, and the log is read until all transactions below have ended; decision 10 has the
-    proof. The bell is a sequence, whose value is read outside MVCC: a writer with an old snapshot sees it as it is.
+    A transaction that read the bell before it was armed may commit later without a NOTIFY. So a transaction id is taken
+    after arming, and the log is read until all transactions below it have ended; decision 10 has the proof. A
+    sequence's value is read outside MVCC: a writer with an old snapshot sees it as it is.
 
-    Where a NOTIFY could harm the ATS the bell is never armed. PostgreSQL prepares no transaction that has notified
-    (two-phase commit). And a commit that notifies keeps the cluster's one lock of NOTIFY while it waits for a
-    synchronous standby: if that stalls, every commit that rings would wait behind it, also one that waits for no
-    standby itself.
+    Where a NOTIFY could harm the ATS the bell is never armed: PostgreSQL prepares no transaction that has notified
+    (two-phase commit), and a commit that notifies holds the cluster's one lock of NOTIFY while it waits for a
+    synchronous standby. Nor is it armed while the server's NOTIFY queue is more than a quarter full: when the queue is
+    full, each COMMIT that notifies fails.
 
-    Nor is it armed while the server's NOTIFY queue is more than a quarter full: somebody listens inside a transaction,
-    and when the queue is full each COMMIT that notifies fails.
-
-    A bell that is not armed says, by the hour, when the watch was worked last: a time that is over. By it the triggers
-    of a watch that nobody works stop recording, while others' changes are taken (`sql/recorder_body.sql`). Zero, as
-    earlier versions left it, and a bell that was never set say nothing.
+    A bell that is not armed contains, to the hour, when the watch was last worked. By it the triggers of an abandoned
+    watch stop recording while others' changes are taken (`sql/recorder_body.sql`). Zero, as earlier versions left it,
+    and a bell that was never set contain nothing.
 
     Attributes:
         watch: the watch's name.
         wanted: whether it is to be armed.
-        begins: whether it may say that the watch is worked though it was never set.
-        until: what it was armed until, by the server's clock; None if it is not armed.
-        fence: a transaction id that was taken after it was armed: all that may have read it before have ended once a
-            snapshot's oldest transaction (`lookout.Look`) is above. None once they have.
-        refused: whether it was not armed since the server's NOTIFY queue fills up.
-        missed: how many changes were not recorded since the triggers were installed first; None: not yet known.
-        counted: set when `missed` is another number.
+        begins: whether it may be set to "worked" though it was never set.
+        until: the armed time, by the server's clock; None if it is not armed.
+        fence: a transaction id taken after arming: all that may have read it before have ended once a snapshot's oldest
+            transaction (`lookout.Look`) is above it. None once they have.
+        refused: whether it was not armed because the server's NOTIFY queue fills up.
+        missed: how many changes were not recorded since the triggers were first installed; None if unknown.
+        counted: set when `missed` changes.
         error: why it cannot be set or read.
     """
 
@@ -294,35 +285,35 @@ class Bell:
 
     @property
     def is_heard(self) -> bool:
-        """Whether every change rings from now on."""
+        """Whether every change notifies from now on."""
         return self.wanted and self.until is not None and self.fence is None
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has to be seen to before the next look at the log."""
+        """Whether it must be set or read before the next look at the log."""
         return self.missed is None or (self.wanted and self.until is None)
 
     @property
     def needs_a_look(self) -> bool:
-        """Whether the watch falls asleep."""
+        """Whether the watch is becoming idle."""
         return self.wanted and not self.refused and (self.until is None or self.fence is not None)
 
 
 class Bells:
-    """Sets doorbells, and reads what could not be recorded, for many watches at once.
+    """Sets doorbells, and reads the counts of unrecorded changes, for many watches at once.
 
-    Every method raises `SourceError` when the database cannot answer.
+    Every method raises `SourceError` when the database does not answer.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        # What is wanted of a bell is sent by one statement at a time, so the last wish is the last to arrive.
+        # One statement at a time, so that the last request is the last to arrive.
         self._turn = asyncio.Lock()
 
     async def see_to(self, bells: Collection[Bell]) -> None:
-        """Arm those that are wanted, or renew them, for `LEASE` seconds; let the others say that the watch is worked.
+        """Arm or renew the wanted bells for `LEASE` seconds; set the others to "worked now".
 
-        One that was not armed all the time since it was armed last gets a new fence.
+        A bell that was not armed all the time since its last arming gets a new fence.
         """
         async with self._turn:
             unfenced: list[tuple[Bell, int]] = []
@@ -336,7 +327,7 @@ class Bells:
                     bell.until, bell.fence = until, fence
 
     async def disarm(self, bell: Bell) -> None:
-        """Nobody sleeps here any more."""
+        """Disarm a bell: the watch is busy."""
         bell.wanted = False
         async with self._turn:
             bell.until = bell.fence = None
@@ -344,7 +335,7 @@ class Bells:
             await self._disarm(bell)
 
     async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
-        """See to these; returns those that need a fence, with what they are armed until."""
+        """Set these bells; returns those that need a fence, with their armed time."""
         wishes = [bell.wanted for bell in bells]
         parameters = {
             "watches": [bell.watch for bell in bells],
@@ -371,14 +362,14 @@ class Bells:
                 if bell.refused:
                     bell.until = bell.fence = None
                 elif was_armed:
-                    # A renewal leaves an older fence standing: it still has to be passed.
+                    # A renewal keeps an older fence, which still has to be passed.
                     bell.until = until
                 else:
                     unfenced.append((bell, until))
         return unfenced
 
     async def _find_error(self, bell: Bell) -> None:
-        """Ask for one alone, which tells what is wrong with it."""
+        """Find a bell's error by setting it alone."""
         name = missed_of(bell.watch)
         try:
             await self._disarm(bell)
@@ -394,37 +385,25 @@ class Bells:
 
 
 async def take_id(pool: Pool) -> int:
-    """A transaction id above all that write now. Not on a standby, which hands out none.
+    """A transaction id above all that write now. A standby assigns none.
 
-    Whether every transaction has ended that was writing at some moment: a transaction has an id from its first write
-    on. So take an id: it is above every one that was handed out before. Once a snapshot's xmin has passed it, all these
-    transactions have ended, and what they wrote is visible or gone. A snapshot's own xmax would not do in the place of
-    the id: it is one above the highest id that has *ended*, and transactions that are still writing may have higher
-    ones (src/backend/storage/ipc/procarray.c, GetSnapshotData).
-
-    Raises:
-        SourceError: the database cannot answer.
+    A transaction has an id from its first write on, so the taken id is above every writer's. Once a snapshot's xmin has
+    passed it, these transactions have ended, and what they wrote is visible or gone. A snapshot's own xmax does not
+    serve: it is one above the highest *ended* id, and running transactions may have higher ones
+    (src/backend/storage/ipc/procarray.c, GetSnapshotData).
     """
     ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
     return int(taken)
 
 
 async def all_ended(pool: Pool) -> None:
-    """Wait until every transaction that writes now has ended, however long that takes.
-
-    Raises:
-        SourceError: the database cannot answer.
-    """
+    """Wait until every transaction that writes now has ended, however long that takes."""
     taken = await take_id(pool)
     while not await have_ended(pool, taken):  # noqa: ASYNC110 - the server announces it to nobody
         await asyncio.sleep(_ENDED_EVERY)
 
 
 async def have_ended(pool: Pool, taken: int) -> bool:
-    """Whether all transactions below an id have ended.
-
-    Raises:
-        SourceError: the database cannot answer.
-    """
+    """Whether all transactions below an id have ended."""
     ((oldest,),) = await pool.fetch(_OLDEST, (), "reading the server's snapshot")
     return int(oldest) > taken

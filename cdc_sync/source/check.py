@@ -1,11 +1,11 @@
-"""What `cdc-sync check` asks the ATS's database, beside a daemon that may be at work in it.
+"""The questions of `cdc-sync check` to the ATS's database, beside a running daemon.
 
-Every question is a short read-only transaction with a timeout of its own (`asking_shortly`), so that a check can
-neither hold anything up nor wait for long, and nothing is set that would outlive it: a pooler may hand the session on.
-No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0 tell what there is to know.
+Every question is a short read-only transaction with its own timeout (`asking_shortly`): a check blocks nothing and
+waits briefly, and no setting outlives it, since a pooler may hand the session on. No row is read: the catalog, the
+planner and the daemon's own statements with LIMIT 0 are enough.
 
-First who answers: version, role, clock, connections, and whether each session is ours alone; then watch by watch
-(`check_watch`). What is found has its texts in `findings.yaml`.
+First the server: version, role, clock, connections, and whether each session is ours alone; then each watch
+(`check_watch`). `findings.yaml` has the texts.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _OLDEST, _NEWEST = 10, 18
 _ROUNDS = 5
 
 _WITHIN = 5.0
-"""Seconds within which a notification must have come; it takes a millisecond."""
+"""Seconds within which a notification must arrive; it takes a millisecond."""
 
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _PROCESS = "SELECT pg_backend_pid()"
@@ -50,20 +50,20 @@ async def check_database(
     *,
     only: Collection[str] | None = None,
 ) -> str | None:
-    """Tell of everything about a database of the ATS.
+    """Report everything about a database of the ATS.
 
     Args:
         config: the configuration, as `Config.of_database` gives it.
         clock: this machine's, in milliseconds since the epoch.
         tell: takes each finding.
-        read: the replica position that the store has, by watch.
-        sessions: what the daemon takes of the server; None if that is for this database alone.
-        only: the watches that are looked at; all if it is None.
+        read: the replica position in the store, by watch.
+        sessions: the daemon's sessions at the server; None if they are for this database alone.
+        only: the watches to check; all if it is None.
 
     Returns the database's identity; None if it cannot be reached.
     """
     dsn = config.database.dsn.get_secret_value()
-    # What may not be shown is for the reader to put in.
+    # The reader puts in what may not be shown.
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
@@ -85,8 +85,7 @@ async def check_database(
                 tell(found("standby/polled" if facts.in_recovery else "standby/primary"))
             for name, position in (read or {}).items():
                 tell(_replica_position(facts, name, position))
-            # Which daemons do the watches' locks keep away? A standby's own are known to nobody else. A shared store
-            # decides who captures, wherever its daemons read.
+            # A standby's own locks are unknown elsewhere. With a shared store, the store decides who captures.
             if facts.in_recovery and config.state.backend != "postgres":
                 async with primary_session(dsn) as primary:
                     tell(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
@@ -101,7 +100,7 @@ async def check_database(
             return facts.identity
     except SourceError as error:
         remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
-        # libpq gives text only when connecting fails.
+        # libpq gives only text when connecting fails.
         if "permission denied for database" in error.message:
             remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
         tell(Finding("connection", "failed", error.message, remedy))
@@ -109,7 +108,7 @@ async def check_database(
 
 
 async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
-    """All watches' triggers, or why they cannot be looked up."""
+    """All watches' triggers, or the error of looking them up."""
     try:
         async with asking_shortly(connection, "looking for the triggers"):
             return await all_triggers(connection, config)
@@ -124,9 +123,9 @@ async def _check_watches(
     triggers: Triggers | SourceError,
     tell: Tell,
 ) -> None:
-    """Tell of each watch in their order, several looked at at a time.
+    """Report each watch in order; several are checked at a time.
 
-    That takes `database.pool` connections at the most; these are two of them.
+    That takes at most `database.pool` connections, including the given ones.
     """
     waiting = iter(watches.items())
     checked = {name: asyncio.Future[list[Finding]]() for name in watches}
@@ -139,7 +138,7 @@ async def _check_watches(
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         several = list(connections[: database.pool])
-        with suppress(SourceError):  # no more are to be had
+        with suppress(SourceError):  # no more are available
             while len(several) < min(database.pool, len(watches)):
                 several.append(await stack.enter_async_context(connected(database.dsn.get_secret_value())))
         for connection in several:
@@ -150,10 +149,10 @@ async def _check_watches(
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:
-    """Whether each connection has a session of its own: a lock, and LISTEN, belong to a session.
+    """Whether each connection has a session of its own, as locks and LISTEN need.
 
-    A pooler in transaction mode gives any free one to each statement. With little other traffic two connections then
-    share one; with much, one connection meets several.
+    A pooler in transaction mode gives any free session to each statement. With little other traffic two connections
+    then share one; with much, one connection meets several.
     """
     ours: set[int] = set()
     theirs: set[int] = set()
@@ -168,7 +167,7 @@ async def _session(connection: Connection, other: Connection) -> Finding:
 
 
 async def _connections(connection: Connection, needed: Sessions) -> Finding:
-    """Whether the limits of the role, the database and the server leave the daemon what it needs."""
+    """Whether the limits of the role, the database and the server leave the daemon enough connections."""
     async with asking_shortly(connection, "asking how many connections there are"):
         ((name, more, limit, has, role, is_servers),) = await rows_of(
             connection, catalog("limits"), {"most": needed.most}
@@ -188,7 +187,7 @@ async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
 
 
 def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
-    """Whether the server shows all that was read of a watch; `read` is what the store has of that."""
+    """Whether the server shows all that was read of a watch, up to the store's position `read`."""
     guard = ReplicaGuard()
     guard.load(read)
     try:
@@ -216,17 +215,17 @@ def _neighbours(config: Config, facts: ServerFacts) -> Iterator[Finding]:
 
 
 async def _notify(connection: Connection, other: Connection, config: Config, facts: ServerFacts) -> Finding | None:
-    """Whether a NOTIFY really comes back, from one session to another, if a watch waits for notifications.
+    """Whether a NOTIFY arrives from one session in another, if a watch waits for notifications.
 
-    From a session to itself it would come back behind a transaction pooler too, as long as both statements happen to be
-    given the same session; the daemon's triggers notify from others.
+    From a session to itself it could arrive behind a transaction pooler too; the daemon's triggers notify from other
+    sessions.
     """
     if not _rung(config):
         return found("notify/unused")
     if facts.in_recovery:
-        return None  # said already, and PostgreSQL refuses LISTEN there
+        return None  # reported already, and PostgreSQL refuses LISTEN there
     if facts.waits_for_standbys:
-        # A commit that has notified may hold the lock of NOTIFY for as long as the standby stalls.
+        # A commit with a NOTIFY may hold NOTIFY's lock for as long as the standby stalls.
         return found("notify/unsafe")
     try:
         took = await _round_trip(connection, other)
@@ -236,15 +235,15 @@ async def _notify(connection: Connection, other: Connection, config: Config, fac
 
 
 async def _round_trip(listener: Connection, notifier: Connection) -> float | None:
-    """Seconds that it took; None if it did not come."""
-    # A channel of its own: the daemon, and every other listener, hears nothing of it.
+    """Seconds that a notification took; None if it did not arrive."""
+    # A channel of its own: no other listener is woken.
     channel = f"cdc_sync_check_{secrets.token_hex(8)}"
     # Our constant and hexadecimal digits: nothing to quote.
     await listener.execute(f"LISTEN {channel}".encode())
     try:
         started = time.monotonic()
         await notifier.execute("SELECT pg_notify(%s, '')", (channel,))
-        # Left early, the generator holds the connection until it is closed.
+        # If it is left early, the generator holds the connection until it is closed.
         async with aclosing(listener.notifies(timeout=_WITHIN)) as notifications:
             async for notification in notifications:
                 if notification.channel == channel:

@@ -1,10 +1,9 @@
-"""One watch: its table, columns and types, key, privileges, policies, indexes, triggers.
+"""Checks of one watch: its table, columns and types, key, privileges, policies, indexes, triggers.
 
-What builds on what failed is left out: of a table that does not exist there is nothing more to tell.
+Checks that depend on a failed one are left out.
 
-Of indexes the planner tells, which is asked about the daemon's own statements. Nothing is executed: EXPLAIN alone
-plans. Sequential scans and sorts are forbidden while it does, so that the answer is about the indexes that there are,
-and not about the size that the table has today.
+The planner answers about indexes, by EXPLAIN of the daemon's own statements. Sequential scans and sorts are forbidden
+meanwhile, so that the table's size today does not matter.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -53,32 +52,28 @@ def found(name: str, remedy: str | None = None, *, watch: str | None = None, **f
     """A finding with a text of `findings.yaml`.
 
     Args:
-        name: the check, and behind a `/` what was found.
-        remedy: the remedy, where it is made for the case.
-        watch: the watch that it is about.
-        facts: what the text is about.
+        name: the check, and behind a `/` its result.
+        remedy: the remedy, if it depends on the case.
+        watch: the watch concerned.
+        facts: the values of the text.
     """
     return findings.found(texts(_FINDINGS), name, remedy, watch=watch, **facts)
 
 
 Question = Callable[[], Awaitable[Finding | None]]
-"""Returns what is found, nothing if that is not worth a finding.
-
-Raises:
-    SourceError: the database cannot answer.
-"""
+"""Returns the finding, if it is worth one; raises `SourceError` if the database does not answer."""
 
 
 async def check_watch(
     connection: Connection, name: str, watch: Watch, triggers: Triggers | SourceError, tell: Tell
 ) -> None:
-    """Tell of a watch, one precondition after the other; its triggers, or why they are not known, are given."""
+    """Report on a watch, one precondition after the other; `triggers` may be the error of looking them up."""
     one = _Watch(connection, name, watch)
     zone = watch.timezone.rpartition("/")[2]
     known = {"table": watch.table, "zone": _like(zone), "similar": _like(watch.table.name)}
 
     async def holds(check: str, doing: str, question: Question) -> bool:
-        """Tell the answer."""
+        """Report the answer."""
         try:
             async with asking_shortly(connection, doing):
                 finding = await question()
@@ -107,15 +102,15 @@ async def check_watch(
         await holds("application-id-index", explaining, one.id_index)
         if (watermark := watch.capture.needs.watermark) is not None:
             await holds("watermark-index", explaining, partial(one.watermark_index, watermark))
-    # With other columns than the watch's they would be taken for edited ones.
+    # With missing columns they would look outdated.
     if watch.capture.needs.log and complete:
         await holds("triggers", "looking for the triggers", partial(one.triggers, triggers))
 
 
 async def check_left_over(connection: Connection, config: Config, triggers: Triggers | SourceError, tell: Tell) -> None:
-    """Tell of triggers of watches that this configuration does not have in notify mode.
+    """Report triggers of watches that this configuration does not have in notify mode.
 
-    They may be another installation's; if they are nobody's, they go on filling the log.
+    They may be another installation's; otherwise they keep filling the log.
     """
     try:
         if isinstance(triggers, SourceError):
@@ -173,7 +168,7 @@ class _Watch:
         return self._found("related/there", table=related.table)
 
     async def _side_table(self, side: SideTable, seen: TableFacts) -> Finding | None:
-        """What is wrong, unless a row has one id at most, which goes with it."""
+        """Whether a row can have several ids, or its id outlives it."""
         named = [(f"related ({side.table})", column) for column in (*side.key, side.column)]
         if missing := self._missing("related", named, seen):
             return missing
@@ -197,7 +192,7 @@ class _Watch:
         )
 
     def _missing(self, check: str, named: list[tuple[str, str]], table: TableFacts) -> Finding | None:
-        """The columns that a table lacks, of some that are given behind the places that name them."""
+        """The columns that a table lacks, of those given with the places that name them."""
         missing = [(place, column) for place, column in named if column not in table.columns]
         if not missing:
             return None
@@ -212,7 +207,7 @@ class _Watch:
         return self._found(f"{check}/column-missing", remedy, table=table.qualified, missing=lacks, columns=has)
 
     async def columns(self) -> Finding | None:
-        """Whether every column is there that is named."""
+        """Whether every named column exists."""
         named = [(f"key[{number}]", column) for number, column in enumerate(self._watch.key)]
         for name, mapped in expressions.mapped(self._watch).items():
             place = name if name.startswith("extra.") else f"columns.{name}"
@@ -247,7 +242,7 @@ class _Watch:
         elif is_number:
             remedy = f"Read the label from its table by an expression (columns.status.sql), or {by_map}."
         else:
-            return None  # its values are all that there is to read
+            return None  # its values are all that can be read
         if reference is not None and codes is None:
             user = sql.Identifier(self._connection.info.user)
             lines = granting(reference.table, "SELECT", [reference.key], user)
@@ -265,7 +260,7 @@ class _Watch:
         return next(found, None)
 
     async def _codes(self, reference: Reference) -> set[str] | None:
-        """The values that a foreign key may have; None if we may not read them, or they are too many to be codes."""
+        """The values of a foreign key; None if we may not read them, or they are too many to be codes."""
         column, table = sql.Identifier(reference.key), expressions.table(reference.table)
         query = sql.SQL(sections("reading.sql")["values"]).format(column=column, table=table, most=_MOST_CODES)
         with suppress(SourceError):
@@ -277,7 +272,7 @@ class _Watch:
     async def key(self) -> Finding | None:
         key, table = self._watch.key, self.facts
         if not set(key) <= set(table.columns):
-            return None  # said already
+            return None  # reported already
         about: dict[str, Any] = {"table": table.qualified, "names": _listed(key), "how": _how(table)}
         if table.kind not in _TABLES:
             return self._found("key/not-of-a-table", **about)
@@ -291,7 +286,7 @@ class _Watch:
         return self._found("key/unique", **about)
 
     async def privileges(self) -> Finding:
-        """Whether we may read the table and its schema: what the daemon has of its own is another matter."""
+        """Whether we may read the table and its schema, apart from the daemon's own objects."""
         missing = [line for (line,) in await rows_of(self._connection, missing_grants(self._name, self._watch))]
         ours = ("cdc_sync.", "GRANT USAGE ON SCHEMA cdc_sync ")
         self.may_read = all(any(part in line for part in ours) for line in missing)
@@ -309,13 +304,13 @@ class _Watch:
             user = sql.Identifier(self._connection.info.user)
             grant = granting(self.facts.qualified, "SELECT", (), user)[-1]
             if set(self.facts.readable) == self.facts.columns.keys():
-                # Then it is a function or a table that an expression names, and the server says which.
+                # Then an expression uses a function or a table, which the server names.
                 grant = render("GRANT USAGE ON SCHEMA … TO {};   -- or SELECT, or EXECUTE, on what is named", user)
             return self._found("columns/not-granted", grant, reason=error.message)
         return self._found("columns/fit", number=len(self.facts.columns))
 
     async def policies(self) -> Finding:
-        # What the statement touches is locked by it, by which the policies are found.
+        # The statement locks what it touches, by which the policies are found.
         await self._connection.execute(Statements(self.mapping).first_page, [0])
         if hides := await row_security.hiding(self._connection):
             scripts = "\n".join(one.script for one in hides)
@@ -339,7 +334,7 @@ class _Watch:
             side = expressions.side_table(self._watch, mapped)
             table = self.facts if side is None else await table_facts(self._connection, side.table)
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
-            # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
+            # A list of NULL has every type, and unlike an empty one makes the planner look for something.
             query = composed("SELECT {}", in_side_table(side, condition)) if side else self._where(given)
             making = self._making_index(None if column is None else indexed(column), table)
             finding = await self._index("application-id-index", query, [None], making, by=by)
@@ -353,11 +348,11 @@ class _Watch:
         return await self._index("watermark-index", since, "infinity", making, **about)
 
     def _where(self, condition: sql.Composable) -> sql.Composed:
-        # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
+        # Without an order, which another index could provide by reading all of it.
         return composed("SELECT FROM {} WHERE {}", self.mapping.table, condition)
 
     async def _index(self, check: str, query: sql.Composable, value: Any, making: str | None, **about: Any) -> Finding:
-        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order."""
+        """Whether an index serves a query: its condition, or a page's order, if the value is a number."""
         await self._connection.execute(catalog("only_by_index"))
         explain = composed("EXPLAIN (FORMAT JSON) {}", query)
         (((explained,),),) = await rows_of(self._connection, explain, [value])
@@ -404,7 +399,7 @@ def _url_of(column: str) -> sql.Composed:
 
 
 def _how(table: TableFacts) -> str:
-    """How an index is created: on a partitioned table as a whole PostgreSQL builds none concurrently."""
+    """How an index is created: PostgreSQL builds none concurrently on a partitioned table as a whole."""
     return "" if table.kind == _PARTITIONED else " CONCURRENTLY"
 
 
@@ -413,5 +408,5 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _like(part: str) -> str:
-    """A pattern of what has such a part, as SQL has it."""
+    """A pattern of names that contain this, as SQL has it."""
     return sql.Literal(f"%{part}%").as_string()

@@ -1,14 +1,13 @@
-"""Connecting, and reading under the watch's guard: a dead peer is noticed, and nothing outlives a statement.
+"""Connections, and reads under the watch's guard.
 
 A read returns its server's position with its rows (`source.replica_guard`).
 
-When a database is gone that does not say so, what notices is, from the quickest on:
+What notices that a silent database is gone, the quickest first:
 
-- the lasting session, which proves itself (`source.session`): within 25 seconds, and 10 more in which
-  the driver tries to cancel its statement. Every watch then connects anew, so this bounds a page, too, that waits
-  for a server behind the same dead network.
-- the kernel, for any single connection whose other end is gone: within a minute, by the settings below.
-- `asking`, for a single connection that somebody in between keeps open without an answer: within 5 minutes.
+- the lasting session's proof (`source.session`): within 25 seconds, and 10 more in which the driver tries to cancel its
+  statement. Every watch then reconnects, so this also bounds a page behind the same dead network.
+- the kernel, for any single connection whose other end is gone: within a minute, by `config.sessions`.
+- `asking`, for a single connection that is kept open without an answer: within 5 minutes.
 """
 
 import asyncio
@@ -39,32 +38,31 @@ Query = str | bytes | sql.SQL | sql.Composed
 Parameters = Sequence[Any] | abc.Mapping[str, Any]
 
 _TRIES = 4
-"""Connections made in a row, at most, to find the server that was read last among those behind one address."""
+"""Most connections made in a row to find the server that was read last among those behind one address."""
 
 _AGAIN_AFTER = 0.1
-"""Seconds between two tries of a read that meets a server that is behind."""
+"""Seconds between two tries of a read at a server that is behind."""
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
-"""Seconds within which a pool has a connection to give: the only one that it gets may be at work on a long page."""
+"""Seconds to wait for a free connection: the only one may be at work on a long page."""
 
 _LONGEST_PAUSE = 5.0
-"""Seconds between two tries of a read that waits for a lock, at most: each failure is a line in the server's log."""
+"""Most seconds between two tries of a read that waits for a lock: each failure is a line in the server's log."""
 
 _QUICK = 1.0
-"""Seconds for which a read may have a connection and still be quick."""
+"""Seconds that a quick read may hold a connection."""
 
 
 def conninfo(dsn: str) -> str:
-    """The DSN with our defaults for what it leaves open.
+    """The DSN with our defaults for its missing settings.
 
     Raises:
-        SourceError: it leads nowhere. The text is not quoted: it may hold a password.
+        SourceError: it leads nowhere. The text is not quoted: it may contain a password.
     """
     try:
         check(dsn)
     except Mistake as mistake:
-        said = f"{mistake.message}; {mistake.suggestion}" if mistake.suggestion else mistake.message
-        raise source_error("connection-string", mistake=said) from None
+        raise source_error("connection-string", mistake=mistake.in_full()) from None
     return completed(dsn, "cdc-sync")
 
 
@@ -73,11 +71,8 @@ async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIter
     """Ask the database for something that takes moments.
 
     Args:
-        doing: what, as in "reading public.applications".
-        within: seconds within which the database answers; None: it need not.
-
-    Raises:
-        SourceError: it failed, or it has not been answered in time.
+        doing: the operation, as in "reading public.applications".
+        within: seconds within which the database answers; None: no limit.
     """
     try:
         async with asyncio.timeout(within):
@@ -92,11 +87,7 @@ async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIter
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """One connection of its own, in autocommit: for LISTEN, for session locks, for a command's few questions.
-
-    Raises:
-        SourceError: it cannot be made.
-    """
+    """One connection in autocommit: for LISTEN, for session locks, for a command's few questions."""
     async with asking("connecting"):
         connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
     try:
@@ -109,11 +100,11 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 @dataclass(slots=True)
 class Reads:
-    """Reads that share their turns at a pool: those of a watch's capture, or those of its sweeps.
+    """Reads that take turns at a pool together: those of a watch's capture, or those of its sweeps.
 
     Attributes:
-        slow: whether the last one had a connection for long.
-        always: whether they are taken for slow whatever they do: there may be many.
+        slow: whether the last one held a connection for long.
+        always: whether they count as slow in any case, since there may be many.
     """
 
     slow: bool = False
@@ -121,12 +112,12 @@ class Reads:
 
 
 READS: ContextVar[Reads | None] = ContextVar("READS", default=None)
-"""Whose reads this task makes, and the tasks that it begins."""
+"""The `Reads` of this task and of the tasks that it starts."""
 
 
 @contextmanager
 def reading_as(reads: Reads) -> Iterator[None]:
-    """Read on somebody's account."""
+    """Read on the account of `reads`."""
     token = READS.set(reads)
     try:
         yield
@@ -135,17 +126,17 @@ def reading_as(reads: Reads) -> Iterator[None]:
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """Connections for reads, of which one is enough: nobody takes a second one while he holds one.
+    """Connections for reads. One is enough: no task takes a second one while it holds one.
 
-    Slow reads leave a connection for quick ones; among their like all wait by turns. Connections stay on the server
-    that was read last, if it can be reached; none is made to a server that is behind.
+    Slow reads leave a connection for quick ones; among each other reads take turns. Connections stay on the server that
+    was read last, if it can be reached; none is made to a server that is behind.
 
-    A statement is prepared only if it asks for it (`prepare=True`), and where no pooler stands in between, which could
-    lead the next one to another session of the server.
+    A statement is prepared only on request (`prepare=True`) and without a pooler, which could lead the next one to
+    another session.
 
     Attributes:
         guard: what was read before, over all connections.
-        refused: why the last connection could not be made, where the server has said it.
+        refused: why the last connection could not be made, if the server answered.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -157,23 +148,23 @@ class Pool(AsyncConnectionPool[Connection]):
             max_size=size,
             open=False,
             timeout=_FREE_WITHIN,
-            # Tried so long, ever more seldom; broken connections are found by using them, and the caller reconnects as
-            # a whole.
+            # Connecting is tried so long, ever more seldom. Broken connections are found by using them; then the caller
+            # reconnects.
             reconnect_timeout=_FREE_WITHIN,
         )
         self.guard = guard
         self.refused: SourceError | None = None
-        # One fewer than there are connections, but one at least.
+        # One fewer than the connections, but at least one.
         self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
-        """Ask on a connection, at this task's turn: how long others read before is not counted.
+        """Ask on a connection, at this task's turn: earlier reads' time does not count.
 
-        It asks again while a lock is waited for. In between it has no connection, and nobody queues behind it.
+        It asks again while a lock is held by others. In between it has no connection, so nobody queues behind it.
 
         Args:
             doing: as of `asking`.
-            what: what is asked.
+            what: the question.
             within: as of `asking`.
 
         Raises:
@@ -204,15 +195,11 @@ class Pool(AsyncConnectionPool[Connection]):
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def fetch(self, query: Query, parameters: Parameters, doing: str) -> Rows:
-        """The rows of one statement.
-
-        Raises:
-            SourceError: as `ask` does.
-        """
+        """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
-        """What a statement `with_position` gives; again for moments while it meets a server that is behind.
+        """The rows of a statement `with_position`, repeated for moments at a server that is behind.
 
         Raises:
             SourceError: as `ask` does; or the server is behind what was read before.
@@ -244,7 +231,7 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                     await connection.execute(session_settings(connection.info.server_version))
                     ((position, _),) = await rows_of(connection, NOW_AND_IDENTITY)
                     server = ReplicaPosition.from_text(position).server
-                    # The same other one twice: that is where the address leads now.
+                    # The same other server twice: the address leads there now.
                     if left == 0 or server == before or pool.guard.is_on(server):
                         await pool.guard.meet(connection)
                         ((process, _),) = await rows_of(connection, sections("sessions.sql")["configure"])
@@ -268,11 +255,8 @@ async def pooled(
     Args:
         dsn: the database.
         guard: what was read before.
-        size: how many connections, at most.
+        size: most connections.
         connects_within: seconds within which it has its first connection.
-
-    Raises:
-        SourceError: no connection can be made.
     """
     pool = Pool(dsn, guard or ReplicaGuard(), size)
     try:
@@ -286,24 +270,20 @@ async def pooled(
 
 
 async def rows_of(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
-    """The rows that a statement gives on a connection.
-
-    Raises:
-        psycopg.Error: it fails.
-    """
+    """The rows of a statement on a connection."""
     return await (await connection.execute(query, parameters)).fetchall()
 
 
 def with_position(query: sql.Composable, width: int) -> str:
     """A query of so many columns, with the server's position in one more: one statement has one snapshot.
 
-    As text: to compose a statement takes longer than to ask for it.
+    Returned as text: composing a statement takes longer than running it.
     """
-    # In a row of its own, it comes once, and also if there are no others.
+    # A row of its own for the position: it comes once, also without others.
     own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
     return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()
 
 
 def own_row(rows: Rows) -> str:
-    """Take out the row that only the last column stands in, and return that. As far as SQL goes, it may be any."""
+    """Remove the row with the position, and return the position. SQL does not fix its place."""
     return str(rows.pop(next(number for number, row in enumerate(rows) if row[-1] is not None))[-1])

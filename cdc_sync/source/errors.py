@@ -1,4 +1,4 @@
-"""What can be wrong with the ATS's database, said once, with the remedy: the texts are in `errors.yaml`."""
+"""Errors of the ATS's database, with their remedies; `errors.yaml` has the texts."""
 
 import re
 from collections.abc import Awaitable
@@ -22,15 +22,15 @@ UNREACHABLE = frozenset({
     "table-locked", "table-replaced", "unanswered", "unreachable",
 })
 # fmt: on
-"""Codes of errors that mend themselves: keep trying. All others need a person: keep trying, slowly.
+"""Codes of errors that pass by themselves: the daemon keeps trying. All others need a person: it tries slowly.
 
-Not in the file, which cannot be opened where the system refuses files.
+They are not in the file, which cannot be opened where the system refuses files.
 """
 
 
 @cache
 def texts(file: str = "errors.yaml") -> dict[str, Any]:
-    """What a file of texts has: what errors of the driver are about (`meanings`), our own `messages`, and `reasons`."""
+    """The content of a file of texts: `meanings` of the driver's errors, our own `messages`, and `reasons`."""
     found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath(file).read_text("utf-8"))
     return found
 
@@ -39,13 +39,12 @@ class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:
-        code: what is wrong, for programs and for whoever looks it up in docs/operations.md: stable, where a message is
-            not.
-        kind: whether it mends itself ("unreachable") or a person has to mend it ("misconfigured").
+        code: the error's stable name, as docs/operations.md has it.
+        kind: whether it passes by itself ("unreachable") or needs a person ("misconfigured").
         message: what is wrong, and the remedy.
     """
 
-    # No frozen dataclass: whoever passes an exception on, contextlib for one, writes its traceback into it.
+    # No frozen dataclass: contextlib, for one, writes an exception's traceback into it.
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -53,24 +52,24 @@ class SourceError(OperationError):
         self.message = message
 
     def followed_by(self, sentences: str) -> Self:
-        """The same error, with more to say."""
-        said = coded("followed", "%(reason)s %(reason_more)s", reason=self.message, reason_more=sentences)
-        return type(self)(self.code, said)
+        """The same error with further sentences."""
+        message = coded("followed", "%(reason)s %(reason_more)s", reason=self.message, reason_more=sentences)
+        return type(self)(self.code, message)
 
 
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
-"""From the first quote to the last, in whatever language: errors about a value quote it, and it is a row's."""
+"""From the first quote to the last, in any language: errors about a value quote it, and it is a row's."""
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
 _KNOWN_CLASSES = frozenset(
     each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
 )
-"""PostgreSQL's classes of SQLSTATEs. Any other is of somebody's own: a function raised it (RAISE … USING ERRCODE)."""
+"""PostgreSQL's classes of SQLSTATEs. Any other is from a function (RAISE … USING ERRCODE)."""
 
 
 def source_error(name: str, **facts: object) -> SourceError:
-    """The error with one of the messages: they are by their codes, and by names behind a `/`."""
+    """The error with one of the messages, named by its code and maybe a `/` and more."""
     return _error(name, texts()["messages"][name], **facts)
 
 
@@ -80,7 +79,7 @@ def reason(name: str, /, **facts: object) -> Reason:
 
 
 def refused_by_system(error: OSError) -> SourceError:
-    """What to say when the daemon lacks something of the machine's, open files for one: it may pass."""
+    """The error for a lack of something of the machine's, such as open files: it may pass."""
     return SourceError(
         "system-refused",
         coded("system-refused", "The operating system refuses what the watch needs: %(said)s.", said=error),
@@ -92,24 +91,24 @@ def _error(name: str, text: str, /, **facts: object) -> SourceError:
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
-    """A name that the connection's encoding does not have."""
+    """The error for a name that the connection's encoding does not have."""
     return source_error("name-not-encodable", character=f"{ord(error.object[error.start]):04X}")
 
 
 def translate(error: psycopg.Error, doing: str) -> SourceError:
-    """Put a driver's error into words.
+    """The error for an error of the driver.
 
     Args:
-        error: what the driver raised.
-        doing: what was being done, as in "reading public.applications".
+        error: the driver's.
+        doing: the operation, as in "reading public.applications".
     """
-    said = visible(_first_line(error))
+    line = visible(_first_line(error))
     names = {kind.__name__ for kind in type(error).__mro__}
     names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
     for meaning in texts()["meanings"]:
-        match = re.search("|".join(meaning.get("found", ())), said)
+        match = re.search("|".join(meaning.get("found", ())), line)
         if match is not None and names.intersection(meaning["of"]):
-            return _error(meaning["code"], meaning["says"], said=said, found=said[match.start() :], doing=doing)
+            return _error(meaning["code"], meaning["text"], said=line, found=line[match.start() :], doing=doing)
     raise AssertionError("the last one is of every error")
 
 
@@ -127,7 +126,7 @@ _OF_ROWS = (
 
 
 def is_of_a_row(error: SourceError) -> bool:
-    """Whether the contents of a single row may be to blame, so that others may be read all the same."""
+    """Whether the contents of a single row may be the cause, so that others can still be read."""
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
         return cause.sqlstate is not None and (cause.sqlstate[:2] in _OF_ROWS or _is_raised(cause))
@@ -135,7 +134,7 @@ def is_of_a_row(error: SourceError) -> bool:
 
 
 async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
-    """What is asked for; None if the contents of a row keep PostgreSQL from giving it.
+    """The answer; None if the contents of a row prevent it.
 
     Raises:
         SourceError: any other error.
@@ -149,7 +148,7 @@ async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
 
 
 def said_of_a_row(error: SourceError) -> str:
-    """What PostgreSQL says of an error that `is_of_a_row`, without the row's values; what we say, where it is ours."""
+    """PostgreSQL's text for an error that `is_of_a_row`, without the row's values; our own text, where it is ours."""
     cause = error.__cause__
     if not isinstance(cause, psycopg.Error):
         return error.message
@@ -161,7 +160,7 @@ def _is_raised(error: psycopg.Error) -> bool:
 
 
 def _first_line(error: psycopg.Error) -> str:
-    """The server's primary message. Details are left out: they can quote a row's values."""
+    """The server's primary message, without details: they can quote a row's values."""
     text = error.diag.message_primary or str(error)
     if isinstance(error, psycopg.DataError):
         text = _QUOTED.sub("…", text)

@@ -1,11 +1,10 @@
-"""Composing SQL from identifiers and from the configuration's own expressions, and which columns these use.
+"""Composing SQL from identifiers and the configuration's expressions, and the columns that these use.
 
-Two kinds of text meet in a statement: names, which are always quoted, and expressions that the configuration gives as
-SQL (`columns.*.sql`, `where`), which are the operator's own code and are put in as they are, in brackets. Nothing from
-a row ever becomes part of a statement.
+Names are always quoted. Expressions of the configuration (`columns.*.sql`, `where`) are the operator's own code and are
+put in as they are, in brackets. Nothing from a row becomes part of a statement.
 
-Which columns a watch depends on is needed for the triggers' comparison, and for grants: these are by column, for the
-tables hold personal data.
+The triggers' comparison and the grants need the columns of a watch; grants are by column, since the tables hold
+personal data.
 """
 
 import re
@@ -24,12 +23,12 @@ Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
 
 
 def fragment(text: str) -> sql.SQL:
-    """SQL of ours or of the configuration as part of a statement that takes parameters: `%` stands for itself."""
+    """SQL as part of a statement with parameters: `%` stands for itself."""
     return sql.SQL(text.replace("%", "%%"))
 
 
 def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
-    """SQL with these parts put in: a list with commas between its own, a text or a number as a literal."""
+    """SQL with its parts: a list with commas between its items, a text or a number as a literal."""
 
     def whole(part: Part) -> sql.Composable | str | int:
         return part if isinstance(part, sql.Composable | str | int) else sql.SQL(", ").join(part)
@@ -38,17 +37,17 @@ def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
 
 
 def table(qualified: QualifiedName) -> sql.Composable:
-    """A table's name, quoted, for a script: there `%` has no meaning of its own."""
+    """A table's name, quoted, for a script: there `%` needs no doubling."""
     return sql.Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
 
 
 def name(*parts: str) -> sql.Identifier:
-    """A name, quoted, as part of a statement that takes parameters: `%` stands for itself."""
+    """A name, quoted, as part of a statement with parameters."""
     return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def literal(text: str) -> sql.Literal:
-    """A text, quoted, as part of a statement that takes parameters: `%` stands for itself."""
+    """A text, quoted, as part of a statement with parameters."""
     return sql.Literal(text.replace("%", "%%"))
 
 
@@ -75,14 +74,14 @@ def template(file: str) -> str:
 
 @cache
 def sections(file: str) -> dict[str, str]:
-    """What stands in a .sql file below `-- name: …`, by the name; a line that begins with `--` is a comment on it."""
+    """The parts of a .sql file by their names (`-- name: …`), without comment lines."""
     _, *parts = re.split(r"^-- name: (\w+)\n", template(file), flags=re.MULTILINE)
     bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip("\n") for body in parts[1::2])
     return dict(zip(parts[::2], bodies, strict=True))
 
 
 def catalog(name: str) -> str:
-    """A statement of `sql/catalog.sql`, with those that it names in braces put in."""
+    """A statement of `sql/catalog.sql`, with those that it names in braces."""
     found = sections("catalog.sql")
     return re.sub(r"\{(\w+)\}", lambda other: found.get(other[1], other[0]), found[name])
 
@@ -94,9 +93,9 @@ _SAME_AS_JSON = re.compile(
 
 
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
-    """A key column's value as text, the same in every session as far as may be: by `::text` a date follows DateStyle.
+    """A key column's value as text, the same in every session as far as possible: by `::text` a date follows DateStyle.
 
-    Where the type is known to be one that knows no such settings, `::text` gives the same, in much less time.
+    For types without such settings `::text` gives the same in much less time.
     """
     if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return composed("{}::text", value)
@@ -104,27 +103,24 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
 
 
 def may_depend_on_session(type_: str) -> bool:
-    """Whether settings of a session may change the `key_text` of this type, as TimeZone does of a timestamptz.
-
-    A type that is not known to be written in one way is taken for one that is not.
-    """
+    """Whether session settings may change this type's `key_text`, as TimeZone does timestamptz's; also if unknown."""
     return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
 def expression(one: Column) -> sql.Composed:
-    """A mapped column, or expression, over `t`."""
+    """A mapped column or expression, over `t`."""
     if isinstance(one, PlainColumn):
         return column(one.name)
-    # The line break ends a comment that the expression may end with.
+    # The line break ends a comment at the end of the expression.
     return composed("({}\n)", fragment(one.sql))
 
 
 def spellings_in_url(application_id: str) -> set[str]:
-    """How an id may be written inside a status URL: as it is, and percent-encoded in either common way."""
+    """The spellings of an id inside a status URL: as it is, and percent-encoded in either common way."""
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-# What may stand in a simple condition, and in a sub-select, without naming a column.
+# Words of a simple condition, and of a sub-select, that name no column.
 # fmt: off
 _WORDS = frozenset({
     "and", "or", "not", "is", "null", "true", "false", "unknown", "in", "like", "ilike", "similar", "between",
@@ -164,7 +160,7 @@ def same(one: QualifiedName, other: QualifiedName) -> bool:
 
 
 class Dependencies(NamedTuple):
-    """Column names in order; `complete` is false if an expression may use others that cannot be told."""
+    """Column names in order; `complete` is false if an expression may use others."""
 
     columns: tuple[str, ...]
     complete: bool
@@ -175,7 +171,7 @@ class SideTable(NamedTuple):
 
     Attributes:
         table: its name.
-        column: the column that has the value.
+        column: the value's column.
         key: its columns that hold the watched table's key, in the key's order.
     """
 
@@ -185,14 +181,11 @@ class SideTable(NamedTuple):
 
 
 def side_table(watch: Watch, one: Column | None) -> SideTable | None:
-    """The side table that an expression looks a value up in: `SELECT s.value FROM table s WHERE s.key = t.key`.
-
-    None if it is anything else, or more than that.
-    """
+    """The side table of an expression `SELECT s.value FROM table s WHERE s.key = t.key`; None for any other one."""
     match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
     if match is None or (alias := unwritten(match["alias"])) == "t" or unwritten(match["owner"]) != alias:
         return None
-    if match["table"].lower() in ("only", "lateral"):  # what is taken for the alias is the table then
+    if match["table"].lower() in ("only", "lateral"):  # what looks like the alias is the table then
         return None
     key: dict[str, str] = {}
     for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
@@ -208,21 +201,21 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
 
 
 def mapped(watch: Watch) -> dict[str, Column]:
-    """Every column and expression that the payload is made of, by its place in `columns`, or as `extra.…`."""
+    """Every column and expression of the payload, by its place in `columns`, or as `extra.…`."""
     found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
     found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
     return {name: column for name, column in found.items() if column is not None}
 
 
 def watched(watch: Watch) -> Dependencies:
-    """What a change of must be noticed: the key, every mapped column, and what `where` and expressions use."""
+    """The columns whose changes matter: the key, every mapped column, and those of `where` and expressions."""
     return _used(watch, mapped(watch).values())
 
 
 def compared(watch: Watch) -> Dependencies:
-    """What the UPDATE trigger compares: as `watched`, without what only rides along in a call.
+    """The columns that the UPDATE trigger compares: as `watched`, without a call's metadata.
 
-    `event_date` usually names the column that every update touches; comparing it would log every cosmetic one.
+    `event_date` is usually a column that every update touches; comparing it would log every cosmetic one.
     """
     rides_along = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
     return _used(watch, [column for name, column in mapped(watch).items() if name not in rides_along])
@@ -234,7 +227,7 @@ def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
 
 
 def columns_of(one: Column) -> Dependencies:
-    """The columns that a mapped column or expression needs."""
+    """The columns of a mapped column or expression."""
     if isinstance(one, PlainColumn):
         return Dependencies((one.name,), complete=True)
     return columns_in(one.sql) if one.depends_on is None else Dependencies(one.depends_on, complete=True)
@@ -243,8 +236,8 @@ def columns_of(one: Column) -> Dependencies:
 def columns_in(text: str) -> Dependencies:
     """The columns that an SQL expression over `t` names as `t.column`.
 
-    Complete only if nothing else in it could be a column: an unqualified name could, and so could a sub-select's; then
-    the caller assumes that every column matters.
+    Complete only if nothing else in it could be a column, such as an unqualified name or a sub-select's; otherwise the
+    caller assumes that every column matters.
     """
     found = list(_TOKEN.finditer(text))
     others = any(match["schema"] or match["owner"] not in {None, "t"} for match in found)
@@ -253,7 +246,7 @@ def columns_in(text: str) -> Dependencies:
 
 
 def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
-    """The columns that expressions name as `alias.column`, where the alias was given as `FROM table alias`.
+    """The columns that expressions name as `alias.column`, for an alias given as `FROM table alias`.
 
     Complete only if the table is read in this way somewhere, and nothing else could be a column of it.
     """
@@ -263,7 +256,7 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
         aliases = {unwritten(found["alias"]) for found in _FROM.finditer(text) if same(related, _table(found))}
         if aliases:
             named = _columns(_TOKEN.finditer(_FROM.sub(" ", text)), aliases, _WORDS_OF_SELECT)
-            has_alias = not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: none at all
+            has_alias = not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: no alias
             parts.append(Dependencies(named.columns, named.complete and has_alias))
         elif re.search(rf"\b{re.escape(related.name)}\b", text):
             parts.append(Dependencies((), complete=False))
@@ -272,7 +265,7 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
 
 
 def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Collection[str]) -> Dependencies:
-    """The columns that are named with these owners before them."""
+    """The columns with these owners before them."""
     tokens = list(tokens)
     own = [each["column"] for each in tokens if each["owner"] and unwritten(each["owner"]) in owners]
     others = any(each["name"] and each["name"].lower() not in words for each in tokens)

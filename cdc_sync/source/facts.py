@@ -1,7 +1,4 @@
-"""What the server is, where it is reached, and which tables it has: the catalog's answers.
-
-Of rows nothing is read, but for some values of what may be a flag (`with_values`).
-"""
+"""The catalog's answers: the server, where it is reached, and its tables. No row is read."""
 
 import asyncio
 import json
@@ -26,10 +23,10 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names for one address; with one port they lead to one server."""
 
 _ANSWERS_WITHIN = 3
-"""Seconds within which a host of before must answer to prove anything."""
+"""Seconds within which a former host must answer."""
 
 _MOST_ASKED = 4
-"""Hosts of before that are asked, at most."""
+"""Most former hosts that are asked."""
 
 _PORT = "5432"
 
@@ -38,19 +35,19 @@ _SERVER = composed(catalog("server"), identity=IDENTITY, position=NOW)
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server behind a connection; who asks it, and in which session, makes no other one of it.
+    """The server behind a connection. Session and login do not count in comparisons.
 
     Attributes:
         version: as `server_version_num`: 150004 for 15.4.
         in_recovery: whether it is a standby.
-        identity: names the database so that a copy elsewhere has another one.
+        identity: identifies the database, so that a copy elsewhere differs.
         position: how far it is: see `replica_guard`.
         prepares_transactions: whether transactions may be committed in two phases.
         waits_for_standbys: whether commits may wait for a synchronous standby.
-        user: whom we are logged in as.
+        user: our role.
         database: its name.
-        timezone: the server's, as the session has it.
-        is_superuser: whether we may do everything.
+        timezone: the session's.
+        is_superuser: whether our role is one.
     """
 
     version: int
@@ -66,7 +63,7 @@ class ServerFacts:
 
     @property
     def started(self) -> str:
-        """When it was started: no two servers that run have this in common."""
+        """When the server was started: no two running servers share it."""
         return ReplicaPosition.from_text(self.position).server.partition(" ")[0]
 
 
@@ -75,15 +72,15 @@ class TableFacts:
     """A table, as the catalog has it.
 
     Attributes:
-        oid: `pg_class.oid`: a table that is made anew has another one.
+        oid: `pg_class.oid`; a table that was created again has another one.
         schema: its schema.
-        name: its name in it.
+        name: its name.
         kind: `pg_class.relkind`.
-        estimate: the planner's row count; 0 if it knows none.
+        estimate: the planner's row count; 0 if unknown.
         columns: its columns in order, each with its type as SQL writes it.
-        not_null: those that are never NULL.
-        readable: those that we may read.
-        unique: the columns of each index that makes them unique.
+        not_null: columns that are never NULL.
+        readable: columns that we may read.
+        unique: the columns of each unique index.
     """
 
     oid: int
@@ -98,16 +95,16 @@ class TableFacts:
 
     @property
     def qualified(self) -> QualifiedName:
-        """Its name, schema included."""
+        """Its name with its schema."""
         return QualifiedName(self.schema, self.name)
 
 
 @asynccontextmanager
 async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
-    """Ask in a read-only transaction of the block's length, which can neither hold anything up nor wait for long.
+    """Ask in a read-only transaction as long as the block, which blocks nothing and waits briefly.
 
     Raises:
-        SourceError: it failed, or was not answered in time; or something holds a lock that keeps everybody out.
+        SourceError: it failed, was not answered in time, or a lock keeps everybody out.
     """
     async with asking(doing), connection.transaction():
         await connection.execute(sections("sessions.sql")["bounds"])
@@ -115,22 +112,14 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
 
 
 async def server_facts(connection: Connection) -> ServerFacts:
-    """Ask the server who it is.
-
-    Raises:
-        SourceError: it cannot be asked.
-    """
+    """Ask the server for its facts."""
     async with asking("asking the server for its version and identity"):
         (row,) = await rows_of(connection, _SERVER)
     return ServerFacts(*row)
 
 
 async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | None:
-    """Look a table up; None if there is none, or without a schema none that the search_path leads to.
-
-    Raises:
-        psycopg.Error: the catalog cannot be read.
-    """
+    """Look a table up; None if it does not exist, or without a schema is not on the search_path."""
     found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
     if not found:
         return None
@@ -140,11 +129,7 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
 
 
 async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
-    """The oid that a table's name leads to; None if it leads to none.
-
-    Raises:
-        psycopg.Error: the catalog cannot be read.
-    """
+    """The oid of a table's name; None if there is no such table."""
     found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
     return int(found[0][0]) if found else None
 
@@ -168,18 +153,14 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
 
 
 async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
-    """Where a DSN leads, and which server answered on a connection made with it.
-
-    Raises:
-        SourceError: the server cannot be asked.
-    """
+    """Where a DSN leads, and which server answered on its connection."""
     return Whereabouts(hosts_of(dsn, connection), (await server_facts(connection)).started)
 
 
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
-    """The hosts that a DSN, its service or the environment names, each with its port, in one spelling."""
+    """The hosts of a DSN, its service or the environment, each with its port, in one spelling."""
     given = conninfo_to_dict(dsn)
-    # Of the environment the connection has one host alone, since psycopg tries them one by one; of a service all.
+    # The connection has only one host of the environment, since psycopg tries them one by one, but all of a service.
     options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
     others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
     named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
@@ -200,9 +181,9 @@ def _spelled(host: str, port: str) -> str:
 async def is_same_cluster(
     dsn: str, identity: str, before: Whereabouts, now: Whereabouts, connection: Connection
 ) -> bool:
-    """Whether a host of before leads to the very server that answers now, or one of both follows the other.
+    """Whether a former host leads to the server that answers now, or one of both follows the other.
 
-    A standby follows a primary if it replays what the primary writes now: a copy that is left in recovery does not.
+    A standby follows a primary if it replays the primary's present writes; a copy left in recovery does not.
 
     Args:
         dsn: the configured one; its login is used there too.
@@ -224,12 +205,12 @@ async def is_same_cluster(
 
 
 async def _follows(one: Connection, another: Connection) -> bool:
-    """Whether one of two servers is a standby that replays what the other one, a primary, writes now."""
+    """Whether one of two servers is a standby that replays the present writes of the other, a primary."""
     in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
     if in_recovery[0] == in_recovery[1]:
         return False
     primary, standby = (another, one) if in_recovery[0] else (one, another)
-    # A transaction with an id of its own writes a record: an idle primary would be where its copy is.
+    # A transaction with an id writes a record: an idle primary would be where its copy is.
     await primary.execute("SELECT txid_current()")
     row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
     try:

@@ -1,26 +1,23 @@
-"""From the watch's configuration to the one SELECT list that every reading uses, and from its rows to the core's.
+"""From the watch's configuration to the SELECT list of every read, and from its rows to the core's.
 
-Everything is fetched as text, in a form that does not depend on the session's DateStyle or TimeZone: dates as
-microseconds since the epoch, `source` and extra fields as JSON. A naive timestamp is read in the watch's
-time zone by PostgreSQL's own rules: in the hour that the end of summer time repeats it means the second, standard-time
-one, and an instant in the hour that is skipped in spring is moved forward by that hour.
+All values are fetched as text, independent of the session's DateStyle and TimeZone: dates as microseconds since the
+epoch, `source` and extra fields as JSON. PostgreSQL reads a naive timestamp in the watch's time zone: in the hour that
+the end of summer time repeats it means the second, standard-time one; an instant in the hour skipped in spring moves
+forward by that hour.
 
-A row's digest is made by the server: a sweep compares digests where a row is as it was when it was last compared. It
-covers all that its reading depends on and the caller's `shape`, which stands for the rules: so two rows of one digest
-and one key say the same, by whatever configuration. Session settings change no digest in a way that could make two
-different rows alike; the worst that they do is that a row is read once more.
+The server computes a row's digest, by which a sweep finds the rows that are as they were. It covers all that the row's
+reading depends on, and the caller's `shape`, which stands for the rules: rows with one digest and key mean the same,
+under any configuration. Session settings can only cause a row to be read once more.
 
-A page of digests is one JSON text that goes from the server to the store as it is. Each of its elements, in the order
-of the keys, is a text:
+A page of digests is one JSON text that goes to the store unchanged. Each of its elements, in key order, is a text:
 
 - sixteen hexadecimal digits and the row's key, as the store writes it (`store.columns.key_text`): to be compared;
 - `n`: no row of HelloWork's, for it has no id;
 - `o` and a JSON array of the row's key and its application's id: out of scope;
-- `?`: the digests say nothing of it. It is to be read.
+- `?`: unknown, to be read.
 
-The digest is the 64-bit hash by which PostgreSQL spreads texts over partitions (`hashtextextended`, since 11: Bob
-Jenkins' lookup3, whose author offers it as a probably unique identifier); on 10, half of an md5. Nothing here is a
-secret or is signed. Of all changes, one in 10^19 would leave the digest as it is. Should another major version hash
+The digest is the 64-bit hash by which PostgreSQL partitions texts (`hashtextextended`, since 11: Bob Jenkins' lookup3);
+on 10, half of an md5. It protects no secret. One change in 10^19 would leave it as it is. If a major version hashes
 otherwise, each row is read once.
 """
 
@@ -49,11 +46,11 @@ _TEXT = 25
 _TEXTS = frozenset({_TEXT, 1043})  # and varchar
 
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
-"""Types of digits, and of the digits and hyphens of a UUID: never blank, and nothing to escape in JSON."""
+"""Types of digits, or of a UUID's digits and hyphens: never blank, and nothing to escape in JSON."""
 
-_BYTES_OF_A_CHARACTER = 4  # at most, in every encoding of a server
+_BYTES_OF_A_CHARACTER = 4  # most, in every encoding of a server
 
-# Relations by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
+# By `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
 _READABLE = frozenset("rpvmf")
 
 _SQL = expressions.sections("reading.sql")
@@ -72,7 +69,7 @@ _NULL = sql.SQL("NULL::text")
 
 
 class Mapping:
-    """A watch's SELECT list, fitted to the types that its expressions really have, and to the server's version.
+    """A watch's SELECT list, for the actual types of its expressions and the server's version.
 
     Attributes:
         expressions: what is read of a row beside its key, in the order of `row`, by the places in the configuration.
@@ -87,8 +84,8 @@ class Mapping:
         self._mapped = expressions.mapped(watch)
         self.table = _table(facts)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
-        # that is not on the search_path (citext, say) `>` is found for text only.
+        # By the walk's own operator, not a type's own order: for a type outside the search_path (citext, say) `>` is
+        # found for text only.
         self.key_order = [composed("{} USING <", key) for key in self.key_columns]
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
@@ -102,9 +99,8 @@ class Mapping:
         )
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
-        # All that the reading of a row in scope depends on but the event's date, in forms as cheap as can be. Of the
-        # creation date, the source and further fields only what makes a row unreportable counts; they are taken as they
-        # are. None of these depends on the session.
+        # All that the reading of a row in scope depends on, without the event's date, in cheap forms. Creation date,
+        # source and further fields count because they can make a row unreportable. None depends on the session.
         fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
         decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
         made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
@@ -115,8 +111,8 @@ class Mapping:
         """Fit a watch to its table.
 
         Raises:
-            SourceError: there are no rows to read, a column is missing, an expression does not parse, or a type is not
-                what its use needs.
+            SourceError: there are no rows to read, a column is missing, an expression does not parse, or a type does
+                not fit.
         """
         name = f"{facts.schema}.{facts.name}"
         if facts.kind not in _READABLE:
@@ -135,7 +131,7 @@ class Mapping:
         return cls(watch, facts, types, connection.info)
 
     def _read(self, name: str) -> sql.Composable:
-        """What is read of a field."""
+        """The expression by which a field is read."""
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if name == "deleted":
             test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
@@ -148,32 +144,32 @@ class Mapping:
         if name in {"created", "event_date"}:
             return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
-            # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
+            # HelloWork's format; by itself PostgreSQL would use the session's time zone.
             value = composed("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
         elif oid == _TEXT:
-            # A bare literal is text in a SELECT list, but of no type yet inside a call.
+            # A bare literal is text in a SELECT list, but has no type yet inside a call.
             value = composed("{}::text", value)
         return _cut(composed("to_json({})::text", value), LONGEST_JSON)
 
     def _raw(self, name: str) -> sql.Composable:
-        """What a digest is made of for a field."""
+        """The expression of a field in a digest."""
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if mapped is not None and name == "created":
             send = sql.SQL(f"{_DATES[oid or 0]}_send")
             return composed("encode({}({}), 'hex')", send, expressions.expression(mapped))
-        # What is too long as it is is too long as JSON.
+        # A text that is too long as it is, is too long as JSON.
         is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
         if not (is_text and isinstance(mapped, PlainColumn)):
             return self._read(name)
-        # Cut as late as may be: to count characters costs more than to digest some too many.
+        # Cut as late as possible: counting characters costs more than digesting some too many.
         longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
         text = composed("{}::text", expressions.expression(mapped))
         most, cut = _BYTES_OF_A_CHARACTER * longest, _cut(text, longest)
         return composed("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END", text, most, cut)
 
     def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
-        """A date as microseconds since the epoch, as text; of a date or a timestamp in the watch's time zone."""
-        # PostgreSQL's last years cannot be converted: one such row would make the reading of all others fail.
+        """A date as microseconds since the epoch, as text; a date or a naive timestamp in the watch's time zone."""
+        # PostgreSQL's last years cannot be converted: one such row would make every read fail.
         instant = composed("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", value, sql.SQL(type_))
         if type_ != "timestamptz":
             instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
@@ -185,7 +181,7 @@ class Mapping:
         return None if known is None else known.name
 
     def is_none(self, mapped: Column | None) -> sql.Composable:
-        """Whether a mapped id or URL is no value: NULL or blank, as `core.rows` has it."""
+        """Whether a mapped id or URL has no value: NULL or blank, as in `core.rows`."""
         if mapped is None:
             return sql.SQL("true")
         value = expressions.expression(mapped)
@@ -207,15 +203,15 @@ class Mapping:
             named = composed("json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
             out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' || {} END", has_no_id, named)
             digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
-        # The key of a type that has a value with no text is no key of ours.
+        # A key of a type that has a value without text cannot be compared.
         return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
 
     def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
-        """Turn a fetched row into the core's."""
+        """A fetched row as the core's."""
         split = len(self.key_columns)
         key, extra = tuple(columns[:split]), tuple(columns[split + 9 : self.width])
         in_scope, id_, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
-        # By position: it is done for each row.
+        # By position, since it runs for each row.
         return Row(key, in_scope == 1, id_, url, status, job, created, event_date, source, deleted == 1, extra, digest)
 
     def key(self, columns: Sequence[Any]) -> Key:
@@ -224,7 +220,7 @@ class Mapping:
 
 
 def keys_of(digests: str, places: list[int]) -> list[Key] | None:
-    """The keys of the rows at these places of a page of digests; None if one of them has none to tell."""
+    """The keys of the rows at these places of a page of digests; None if one has none."""
     elements: list[str] = json.loads(digests)
     texts: list[str] = []
     for place in places:
@@ -244,12 +240,12 @@ def _where(watch: Watch) -> sql.Composed:
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
-    """Bound what one row can bring: a page is of thousands. One character more tells that it was longer."""
+    """Bound one row's size, since a page has thousands. One character more shows that the text was longer."""
     return composed("left({}, {})", text, longest + 1)
 
 
 async def check_time_zone(connection: Connection, name: str) -> None:
-    """The configuration knows that the zone exists; a server may be older than the zone's name, or newer.
+    """Check the zone's name at the server, which may be older or newer than the name.
 
     Raises:
         SourceError: the server does not know it.
@@ -262,7 +258,7 @@ async def check_time_zone(connection: Connection, name: str) -> None:
 
 
 def _check_types(watch: Watch, types: dict[str, int]) -> None:
-    """Each use's type, all mistakes at once."""
+    """Check each field's type, and report all errors at once."""
     wrong: list[str] = []
     for field in ("created", "event_date", "deleted"):
         oid, mapped = types.get(field), getattr(watch.columns, field)

@@ -1,10 +1,10 @@
 """Reading rows: by key, by application, and in pages. Each statement is a short transaction of its own.
 
-A read that is to prove that a row is gone is `doubting`: what may have hidden the row is part of its answer.
+A read that proves that a row is gone is `doubting`: its answer includes what may have hidden the row.
 
 Polls read pages over (watermark column, key). The database computes and compares every watermark in the column's own
-type, so neither its precision nor its time zone is ever translated. A watermark is kept as the text that `to_json`
-gives: ISO 8601 in full precision, whatever DateStyle is.
+type, so its precision and time zone are never translated. A watermark is kept as the text of `to_json`: ISO 8601 in
+full precision, whatever DateStyle is.
 """
 
 import re
@@ -29,7 +29,7 @@ from cdc_sync.source.statements import CLOCK, LARGEST, TEXT, Statements, bounded
 from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, columns_of, convertible
 
 _AT_FIRST = 200
-"""Rows to have in memory at once where the server does not bound them, until it is known how large they are."""
+"""Rows in memory at once, where the server does not bound them, until their size is known."""
 
 _UNKNOWN = sys.maxsize
 
@@ -52,8 +52,8 @@ _INSTANTS = {
 class Read:
     """Rows, and the database's clock when they were read (milliseconds since the epoch).
 
-    `hidden_by` is whose policies may have hidden rows from it, where the reader looked for that. `unread` are keys that
-    were asked for and are not answered, since the rows before them were large.
+    `hidden_by`: the policies that may have hidden rows from it, if it was doubting. `unread`: requested keys without an
+    answer, since the rows before them were large.
     """
 
     rows: list[Row]
@@ -64,7 +64,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Page(Read):
-    """A page of a walk; `last` is where the next one begins, None when this was the last.
+    """A page of a walk; `last` is where the next one begins, None if this was the last.
 
     `dates` are the rows' watermarks as rows write dates, if the walk is by them; none if a row could not be read.
     """
@@ -93,23 +93,22 @@ class Digests:
 class Reader:
     """Reads one watch's table through its mapping.
 
-    Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer. A
-    row on which an expression of the configuration fails comes as one that is `unreadable`.
-
-    Rows come with their digests where a `shape` is given.
+    Every method raises `SourceError` when the database does not answer: a failed read is never an empty answer. A row
+    on which an expression of the configuration fails is returned as `unreadable`. Rows have digests if a `shape` is
+    given.
 
     Args:
         pool: its connections.
         mapping: the watch's.
         clock: seconds that do not go back.
-        idle: seconds for which the two statements of a doubting read may be apart: `begin_doubting` in `reading.sql`.
+        idle: most seconds between the two statements of a doubting read: `begin_doubting` in `reading.sql`.
 
     Attributes:
-        guard: how far any of the servers was that were read.
-        estimate: about how many rows the table has (the planner's figure at connection time; 0 if unknown).
+        guard: how far the servers were that were read.
+        estimate: the planner's row count at connection time; 0 if unknown.
         fit: how many rows fit into a page, as far as is known.
-        shape: what a walk reads and in which order, as text: the same as long as table, mapping, key and types are.
-        unreadable: which rows cannot be read.
+        shape: what a walk reads and in which order, as text; it changes with table, mapping, key and types.
+        unreadable: rows that cannot be read.
     """
 
     def __init__(
@@ -127,24 +126,24 @@ class Reader:
         self.unreadable = UnreadableRows(self, clock)
 
     def at_once(self, wanted: int) -> int:
-        """How many of the table's rows to have in memory at once, where so many are wanted at most."""
+        """How many rows to have in memory at once, of at most so many."""
         return min(wanted, _AT_FIRST if self.fit == _UNKNOWN else self.fit)
 
     async def hidden_by(self) -> frozenset[Hiding]:
-        """Whose policies may hide rows of the table now; reads none."""
+        """The policies that may hide rows of the table now; reads no row."""
         read, _ = await self._read(self.statements.pages[0], [None, 0], doubting=True)
         return read.hidden_by
 
     def taken(self, fetched: Rows) -> Read | None:
-        """What `Statements.by_key_in` gave; None if it was ended, so that rows are missing."""
+        """The rows of `Statements.by_key_in`; None if it was ended, so that rows are missing."""
         width = self.mapping.width
         if self.are_large(fetched, width + 2):
             return None
-        # An empty result has no clock of its own; nobody dates anything by it.
+        # An empty result has no clock; nothing needs its date.
         return Read(list(map(self.mapping.row, fetched)), int(fetched[0][width + 1]) if fetched else 0)
 
     def are_large(self, fetched: Rows, size_at: int) -> bool:
-        """Whether rows that have their size at this place are too large together; it learns from it."""
+        """Whether rows, with their size in this column, are too large together; updates `fit`."""
         if not fetched or fetched[0][size_at] is None:  # nothing bounds them
             return False
         size = int(max(row[size_at] for row in fetched))
@@ -153,22 +152,22 @@ class Reader:
         return size >= LARGEST
 
     async def by_key(self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None) -> Read:
-        """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row.
+        """The rows of these keys that exist now. A key that the columns cannot hold has no row.
 
-        With `doubting` it looks for what may have hidden some; with a `shape` rows have digests.
+        `doubting` also finds what may have hidden some; with a `shape` rows have digests.
         """
         return _whole([part async for part, _ in self.parts_by_key(keys, doubting=doubting, shape=shape)])
 
     async def parts_by_key(
         self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None
     ) -> AsyncIterator[tuple[Read, list[Key]]]:
-        """As `by_key`, in parts that are not too large, each with the keys that it answers."""
+        """As `by_key`, in parts of bounded size, each with the keys that it answers."""
 
         async def read(some: Sequence[Key]) -> Read:
             found, is_cut = await self._read(self.statements.by_key, [shape, *columns_of(some)], doubting=doubting)
             if not is_cut:
                 return found
-            # To ask for all of them again would go on for ever.
+            # To ask for all of them again would never end.
             unread = frozenset(some) - {row.key for row in found.rows}
             return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
@@ -185,10 +184,9 @@ class Reader:
             left = [*found.unread, *left]
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
-        """Of keys as other sessions wrote them, those that are read otherwise here, and how.
+        """The keys, as other sessions wrote them, that are read as another text here, and that text.
 
-        What such a session is set to (its TimeZone, its bytea_output) may show in the text of a key: it is another text
-        then, of the same key.
+        A session's settings (TimeZone, bytea_output) may show in the text of a key.
         """
         query = self.statements.as_read
         if query is None or not keys:
@@ -204,8 +202,7 @@ class Reader:
         """All rows that carry one of these applications' ids now, each id's in key order; doubting.
 
         An id may stand in its column or, where that is NULL or not mapped, in the status URL; by URL, rows of similar
-        ids may come too. URLs have no index that could serve, so only those ids are looked for there that the column
-        does not have.
+        ids may come too. URLs may have no index, so only ids missing in the column are looked for there.
         """
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
@@ -217,7 +214,7 @@ class Reader:
         return found
 
     async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
-        """The rows for which a condition holds; where a statement fails on a row, maybe some others too; doubting."""
+        """The rows for which a condition holds; maybe others too where a statement fails on a row; doubting."""
         query = self.statements.where(condition)
         while values:
             found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], doubting=True))
@@ -234,10 +231,7 @@ class Reader:
         return _whole([hidden, await self.by_key(keys, doubting=True)])
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
-        """The next `size` rows in key order, or fewer that are large.
-
-        A row whose key is NULL cannot be walked to and is left out.
-        """
+        """The next `size` rows in key order, or fewer large ones, without rows whose key is NULL."""
         size, behind = min(size, self.fit), after is not None
         place = [*(after or ()), size]
         page = await unless_a_row_fails(self._read(self.statements.pages[behind], [shape, *place]))
@@ -247,12 +241,12 @@ class Reader:
         found = await self.fetch(self.statements.keys[behind], place)
         keys = list(map(self.mapping.key, found))
         read = await self.by_key(keys, shape=shape)
-        # Without rows, they were deleted meanwhile.
+        # If there are none, they were deleted meanwhile.
         at = read.at or (found[0][len(keys[0])] if found else 0)
         return Page(read.rows, at, keys[-1] if len(keys) == size else None)
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
-        """The same rows' digests; None if an expression fails on one of them, so that they are to be read."""
+        """The same rows' digests; None if an expression fails on one of them, so that they must be read."""
         places = [size] * len(self.mapping.key_columns)
         query, parameters = self.statements.digests[after is not None], [*places, shape, *(after or ()), size]
         found = await unless_a_row_fails(self.fetch(query, parameters))
@@ -262,13 +256,13 @@ class Reader:
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def fetch(self, query: str, parameters: Sequence[Any]) -> Rows:
-        """What a statement `with_position` gives."""
+        """The rows of a statement `with_position`."""
         return await self.pool.read(self._doing, lambda connection: rows_of(connection, query, parameters))
 
     async def _read(self, query: str, parameters: Sequence[Any], *, doubting: bool = False) -> tuple[Read, bool]:
-        """Run a statement that gives rows; and whether it was ended, since they became too large together.
+        """Run a statement that returns rows; also whether it was ended by its size.
 
-        Doubting, it finds out whose policies may have hidden rows from it.
+        Doubting, it finds the policies that may have hidden rows from it.
         """
         hidden_by = frozenset[Hiding]()
 
@@ -276,7 +270,7 @@ class Reader:
             nonlocal hidden_by
             if not doubting:
                 return await rows_of(connection, query, parameters)
-            # Leaving the pool's block commits, or rolls back if there is an exception.
+            # Leaving the pool's block commits, or rolls back after an exception.
             await connection.execute(self._begin_doubting)
             found = await rows_of(connection, query, parameters)
             hidden_by = frozenset(await row_security.hiding(connection))
@@ -309,7 +303,7 @@ def _whole(parts: Sequence[Read]) -> Read:
 class WatermarkReader:
     """Polls one watch's table.
 
-    Every method raises `SourceError` when the database cannot answer.
+    Every method raises `SourceError` when the database does not answer.
 
     Attributes:
         resolution: milliseconds that a watermark stands for.
@@ -330,22 +324,22 @@ class WatermarkReader:
         keys, width = mapping.key_texts, len(mapping.key_texts)
         pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
-        # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
+        # The keys of a page with a failing row; its rows are then read apart.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 
     async def look(self) -> SnapshotReading:
-        """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
+        """Read the server's transactions. On a primary it takes a transaction id: not to be done too often."""
         ((instant, xmin, xmax, _),) = await self._reader.fetch(_LOOK, ())
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:
         """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it.
 
-        It is a whole second: a column, or an application, may have no fractions and so write a time that is a little
-        past. In a time zone that sets its clocks back within the next hours, local times will repeat. The watermark
-        then stays behind the first of them already now, since a poll may be the last one for hours.
+        It is a whole second, since a column or an application without fractions writes an earlier time. Where clocks
+        are set back within the next hours, local times will repeat: the watermark stays behind the first of them, since
+        a poll may be the last one for hours.
         """
         instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
         if self._type != "timestamptz":
@@ -357,7 +351,7 @@ class WatermarkReader:
         return str(watermark)
 
     async def page(self, place: Key, size: int) -> Page:
-        """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a watermark and key."""
+        """The next `size` rows, or fewer large ones: at or behind a watermark, or behind a watermark and key."""
         reader, behind = self._reader, len(place) > 1
         size = min(size, reader.fit)
         found = await unless_a_row_fails(reader.fetch(self._pages[behind], [*place, size]))
@@ -381,7 +375,7 @@ class WatermarkReader:
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:
-    """The watermark's type as a cast; only instants have an order that the fence can be compared with.
+    """The watermark's type as a cast; only instants can be compared with the fence.
 
     Raises:
         SourceError: there is no such column, or it is of another type.

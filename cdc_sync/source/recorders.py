@@ -1,11 +1,11 @@
-"""What is installed for a watch: one recording function for its table and one for each related table, with triggers.
+"""The trigger definitions of a watch: a recording function for its table and for each related table, with triggers.
 
-Only tables have row triggers; `untriggered` says of the other relations why not. Poll and sweep read every kind. The
-facts are those of PostgreSQL's documentation, "CREATE TRIGGER".
+Only tables have row triggers; `untriggered` explains it for other relations. Poll and sweep read every kind. The facts
+are from PostgreSQL's documentation, "CREATE TRIGGER".
 
-The text of each part has a fingerprint, which its function and its triggers carry as their comment. By it the daemon,
-and `cdc-sync sql verify`, see whether what is installed is what this version and configuration would install: a trigger
-that is made anew by somebody else has none, and of the functions the body is compared too.
+Each part's text has a fingerprint, the comment of its function and triggers. By it the daemon and `cdc-sync sql verify`
+recognise what this version and configuration would install. A trigger that somebody else has replaced has none; of
+functions the body is compared too.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ TRIGGERS = ("row", "truncate")
 """The triggers of a recorder, as the last part of their names."""
 
 
-# The log's operation: the first letter of INSERT, UPDATE, DELETE or TRUNCATE. Any row of a related table with a key
+# The log's operation: the first letter of INSERT, UPDATE, DELETE or TRUNCATE. A row of a related table with a key
 # updates the watched rows that it belongs to.
 _OWN_OPERATION = 'TG_OP::pg_catalog."char"'
 _RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
@@ -46,11 +46,11 @@ _OWN_LABEL = re.compile(r"[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?
 _HASHED, _DIGITS = "$0x", 14
 
 PARTITIONED_SINCE = 110000
-"""The first version (`server_version_num`) with row triggers, and with an index, of a partitioned table as a whole."""
+"""The first version (`server_version_num`) with row triggers and indexes on partitioned tables as a whole."""
 
 
 class Untriggered(NamedTuple):
-    """Why relations of a kind set off no trigger.
+    """Why relations of a kind fire no trigger.
 
     Attributes:
         kind: `pg_class.relkind`.
@@ -69,7 +69,7 @@ class Untriggered(NamedTuple):
 def _untriggered() -> list[Untriggered]:
     """Kinds of relations without row triggers."""
     read = yaml.safe_load(files("cdc_sync.source").joinpath("untriggered.yaml").read_text("utf-8"))
-    return [Untriggered(kind, *told) for kind, told in read.items()]
+    return [Untriggered(kind, *about) for kind, about in read.items()]
 
 
 class _Depends(NamedTuple):
@@ -89,10 +89,10 @@ class Recorder:
     Attributes:
         watch: the watch's name.
         function: the function's name in the schema cdc_sync.
-        table: the table that its triggers are on.
-        always: whether the triggers fire for changes that come by replication too.
+        table: the table of its triggers.
+        always: whether the triggers fire for replicated changes too.
         body: the function's text between the quotes.
-        script: the statements that make all of it.
+        script: the statements that create all of it.
         fingerprint: the comment of the function and of each trigger.
     """
 
@@ -118,14 +118,14 @@ class Recorder:
 
 
 def recorders(name: str, watch: Watch) -> list[Recorder]:
-    """What is installed for a watch: for its table first, then for each related one."""
+    """The trigger definitions of a watch: its table's first, then each related one's."""
     everything = Dependencies((), complete=False)
     related = [_recorder(name, watch, each, everything, number) for number, each in enumerate(watch.related, start=1)]
     return [_recorder(name, watch, watch, compared(watch), 0), *related]
 
 
 def functions_of(name: str, watch: Watch) -> list[str]:
-    """The names of the functions that record a watch's changes: of its table first, then of each related one."""
+    """The names of a watch's recording functions: its table's first, then each related one's."""
     # No label ends like this, so no other function or trigger has such a name.
     return [function_of(name), *(f"{function_of(name)}${number}" for number, _ in enumerate(watch.related, start=1))]
 
@@ -135,14 +135,14 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
     function, body, script = _texts(name, of.table, depends)
     template, separator, _ = name.partition(SEPARATOR)
     digest = _digest(template, of.table.name, depends) if separator else _digest_of(script)
-    # Where the function's name does not tell the watch's, its comment does: `verify` reads it there.
+    # If the function's name does not contain the watch's, its comment does: `verify` reads it there.
     fingerprint = f"cdc-sync {digest} {name}" if _HASHED in function else f"cdc-sync {digest}"
     return Recorder(name, function, of.table, watch.capture.replicated, body, script, fingerprint)
 
 
 @lru_cache
 def _digest(template: str, table: str, depends: _Depends) -> str:
-    """The digest of a template's script, the same for all of its tenants, whose names and schemas differ."""
+    """The digest of a template's script, the same for all tenants, whose names and schemas differ."""
     *_, script = _texts(f"{template}{SEPARATOR}tenant", QualifiedName(None, table), depends)
     return _digest_of(script)
 
@@ -152,28 +152,28 @@ def _digest_of(script: str) -> str:
 
 
 def tables_of(watch: Watch) -> list[QualifiedName]:
-    """The tables that a watch has triggers on."""
+    """The tables with triggers of a watch."""
     return [watch.table, *(related.table for related in watch.related)]
 
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
-    """Why a relation of this kind (`pg_class.relkind`) sets off no trigger; None if it does.
+    """Why a relation of this kind fires no trigger; None if it does.
 
     Args:
-        kind: the relation's kind.
+        kind: the relation's kind, `pg_class.relkind`.
         version: the server's `server_version_num`.
     """
     return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)
 
 
 def only_tables(watch: Watch) -> str:
-    """The part of the installation script that says so of a watch's tables before PostgreSQL does, with the remedy."""
+    """The part of the installation script that refuses relations without triggers, with the remedy."""
     depends = compared(watch)
     lines = [sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, each))) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
         watched=sql.Literal(str(watch.table)),
-        # Of a whole row, the columns that others are generated from are compared too.
+        # Of a whole row, the columns that generated columns depend on are compared too.
         compared=sql.SQL(", ").join(map(sql.Literal, depends.columns if depends.complete else ())),
         tables=sql.SQL(", ").join(sql.Literal(str(table)) for table in tables_of(watch)),
         untriggered=sql.SQL(",\n            ").join(lines),
@@ -181,12 +181,11 @@ def only_tables(watch: Watch) -> str:
 
 
 def label_of(watch: str) -> str:
-    """What stands for a watch in the names of its functions, triggers, sequences and settings.
+    """A watch's name inside the names of its functions, triggers, sequences and settings.
 
     A name such as `applications`, or `applications@tenant_42` with `$` in the place of `@` (and of the dot in
-    `applications@database.tenant_42`), if it has no more than 40 characters: none of them needs quotes, in settings
-    neither. Of any other name what may stand there, cut, and a part of its SHA-256, which no name of the first kind
-    looks like: `applications_tenant_a$0x1f0c…`.
+    `applications@database.tenant_42`), if it has no more than 40 characters and needs no quotes. Any other name becomes
+    its allowed characters, cut, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
     """
     if len(watch) <= LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
         return watch.replace(SEPARATOR, "$").replace(".", "$")
@@ -196,7 +195,7 @@ def label_of(watch: str) -> str:
 
 
 def function_of(watch: str) -> str:
-    """The name of a watch's function; those of its related tables go on with `$` and a number."""
+    """The name of a watch's function; those of its related tables continue with `$` and a number."""
     return f"record_{label_of(watch)}"
 
 
@@ -211,18 +210,18 @@ def bell_of(watch: str) -> str:
 
 
 def missed_of(watch: str) -> str:
-    """The name of the sequence that counts what was not recorded."""
+    """The name of the sequence that counts unrecorded changes."""
     return f"missed_{label_of(watch)}"
 
 
 def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> str:
-    """A template with identifiers and literals put in, which cannot end the template's dollar quotes."""
+    """A template with identifiers and literals, which cannot end its dollar quotes."""
     template = requoted(template, [part.as_string() for part in (*parts, *named.values())])
     return sql.SQL(template).format(*parts, **named).as_string()
 
 
 def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str, str]:
-    """The function's name, its text between the quotes, and the statements that make it with its triggers."""
+    """The function's name, its text between the quotes, and the statements that create it with its triggers."""
     changed, key, number, max_backlog, wakeup = depends
     # No label ends like this, so no other function or trigger has this name.
     function = f"{function_of(name)}${number}" if number else function_of(name)
@@ -239,7 +238,7 @@ def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str
         bell=bell,
         missed=sql.Identifier(missed_of(name)),
         watch=sql.Literal(name),
-        # A function of an earlier version does not take it for its own.
+        # A function of an earlier version does not recognise it as its own.
         mark=sql.SQL(f"mark_{function}"),
         former_operation=sql.Literal("U" if number else "K"),
         operation=sql.SQL(operation),
@@ -266,12 +265,12 @@ def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str
 def _changed(dependencies: Dependencies) -> sql.Composable:
     """Whether an UPDATE has changed one of these columns.
 
-    `*<>` compares the stored bytes: it works for types that have no equality (json, point), and sees the change of case
-    that citext's own equality does not.
+    `*<>` compares the stored bytes: it works for types without equality (json, point), and sees the change of case that
+    citext's own equality does not.
     """
     if not dependencies.complete:
         return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
-    # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
+    # The casts prevent a row-wise comparison, which knows only =, < and their like.
     return sql.SQL(" OPERATOR(pg_catalog.*<>) ").join(
         sql.SQL("ROW({})::pg_catalog.record").format(sql.SQL(", ").join(_of_row(row, dependencies.columns)))
         for row in ("OLD", "NEW")

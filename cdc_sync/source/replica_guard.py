@@ -1,20 +1,19 @@
-"""Reads never go back: every read says which server it was made on and how far that server was.
+"""Reads never go back: every read returns its server and how far that server was.
 
-A DSN may name several hosts; behind one address several servers may stand; and behind a transaction pooler each
-transaction may run on another one. A replica that lags shows rows as they were, and does not show new ones yet. Read as
-news, that would send old states back and report deletions that never were.
+A DSN may name several hosts, several servers may stand behind one address, and behind a transaction pooler each
+transaction may run on another one. A lagging replica shows old rows and lacks new ones: read as changes, they would
+send old states and report false deletions.
 
-So each statement that reads rows returns its server and snapshot with them, in the same statement. Reads stay on one
-server. Rows of another one are used only if its snapshot shows all that was read before (`behind`). Else
-the statement is repeated for moments, since most replicas lag by less; then the watch waits (`connection.Pool.read`).
+So each statement that reads rows also returns its server and snapshot. Reads stay on one server. Rows of another server
+are used only if its snapshot shows all that was read before (`behind`). Otherwise the statement is repeated for
+moments, since most replicas lag by less; then the watch waits (`connection.Pool.read`).
 
-The position is stored with the news that it protects, so a restart does not forget it. A database that was put back on
-purpose (restored from a backup) is behind too: only a person knows, who says so by `cdc-sync adopt-database`.
+The position is stored with the changes that it protects, so it survives a restart. A database restored from a backup is
+behind too: a person confirms it by `cdc-sync adopt-database`.
 
-A replica counts the same transactions as its primary, with the same numbers. A snapshot shows what committed below its
-xmax, except for the transactions that it lists as still open. A snapshot of a server in recovery lists none: there any
-transaction from its xmin on may be open (src/backend/storage/ipc/procarray.c, GetSnapshotData). So an equal xmax does
-not tell that a replica has come as far.
+A replica has its primary's transaction numbers. A snapshot shows what committed below its xmax, except the transactions
+that it lists as open. A snapshot of a server in recovery lists none: any transaction from its xmin on may be open
+(src/backend/storage/ipc/procarray.c, GetSnapshotData). So an equal xmax does not prove that a replica has come as far.
 """
 
 import json
@@ -36,9 +35,9 @@ NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
-"""Transaction ids that a primary may hand out once more after a crash: those whose end was not on its disk yet, of
-commits that did not wait for it (ours do not either), within half a second or so. Without this, a server at which
-nobody writes after a crash would be refused for ever; one that is busy makes up for more within moments."""
+"""Transaction ids that a primary may assign again after a crash: those of the last half second or so whose end was not
+on its disk. Without this, an idle server would be refused for ever after a crash.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,12 @@ class ReplicaPosition:
     """A server, and the snapshot that was read there.
 
     Attributes:
-        server: names a running server: when it was started, in microseconds since the epoch, and its address.
+        server: identifies a running server: its start, in microseconds since the epoch, and its address.
         in_recovery: whether it was a standby.
-        xmin: the snapshot's; every transaction below has ended. With epoch (64 bits, never wraps), like all ids here.
+        xmin: the snapshot's; every transaction below has ended. With epoch (64 bits), like all ids here.
         xmax: the snapshot's; nothing from here on is visible.
-        open: the transactions in between that were open; of a standby they are not known.
-        timeline: of a primary, that of its last checkpoint: a promotion begins a new one, and a checkpoint; else 0.
+        open: the open transactions in between; unknown for a standby.
+        timeline: a primary's, by its last checkpoint; a promotion begins a new one. Else 0.
     """
 
     server: str
@@ -74,18 +73,18 @@ class ReplicaPosition:
 def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
     """Whether a server is behind what was read at another one; None if it shows all of it.
 
-    Returns the oldest transaction that is open there and may be one whose outcome was seen; 0 if the server has not
-    come as far at all.
+    Returns the oldest transaction that is open there and may have been read as ended; 0 if the server has not come as
+    far.
     """
     if now.server == read.server:
         return None
     lost = 0 if now.in_recovery else LOST_IN_A_CRASH
-    # A primary with an older timeline is one that a failover left behind. It may take writes, and reach any xmax.
+    # A primary with an older timeline was left behind by a failover. It may accept writes and reach any xmax.
     if (not now.in_recovery and now.timeline < read.timeline) or now.xmax + lost < read.xmax:
         return 0
     if now.in_recovery:
-        # All from xmin on may be open. What was open before was not seen either.
-        # Cut behind one more than can be among them.
+        # All from xmin on may be open; what was open before was not read either. The range is cut where it cannot be a
+        # subset.
         since = range(now.xmin, min(read.xmax, now.xmin + len(read.open) + 1))
         shows_all = now.xmin >= read.xmax or read.open.issuperset(since)
         return None if shows_all else now.xmin
@@ -94,14 +93,14 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 
 @dataclass(slots=True)
 class ReplicaGuard:
-    """Knows the furthest position that a watch was read at, and refuses servers that are behind it.
+    """The furthest position that a watch was read at; refuses servers that are behind it.
 
     Attributes:
-        position: that position; None if none is known.
+        position: that position; None if unknown.
         text: the same as the server wrote it, and as the store keeps it.
-        stored: what the store has.
-        identity: the database's; empty as long as it is not known.
-        behind_for: seconds for which a read is repeated that meets a server that is behind.
+        stored: the store's position.
+        identity: the database's; empty if unknown.
+        behind_for: seconds for which a read at a server that is behind is repeated.
     """
 
     position: ReplicaPosition | None = None
@@ -111,7 +110,7 @@ class ReplicaGuard:
     behind_for: float = 3.0
 
     def load(self, text: str | None) -> None:
-        """Take up what the store has, unless it was read further since."""
+        """Take the store's position, unless reads have passed it since."""
         if not text or text == self.stored:
             return
         self.stored = text
@@ -120,7 +119,7 @@ class ReplicaGuard:
             self.position, self.text = stored, text
 
     def check(self, text: str) -> ReplicaPosition:
-        """Refuse what was read at a server that is behind.
+        """Refuse a position that is behind.
 
         Raises:
             SourceError: it is behind what was read before.
@@ -134,7 +133,7 @@ class ReplicaGuard:
         return now
 
     def advance(self, text: str) -> None:
-        """Check, and take the position as the one that no later read may be behind.
+        """Check a position, and require it of later reads.
 
         Raises:
             SourceError: it is behind what was read before.
@@ -147,11 +146,11 @@ class ReplicaGuard:
         self.position, self.text = now, text
 
     async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
-        """Refuse a connection to a server that is behind; the first server that is met is the one to stay on.
+        """Refuse a connection to a server that is behind; reads stay on the first server.
 
         Raises:
-            SourceError: it is behind what was read before, or it is of another database.
-            psycopg.Error: it cannot be asked.
+            SourceError: it is behind what was read before, or of another database.
+            psycopg.Error: the server cannot be asked.
         """
         ((text, identity),) = await (await connection.execute(NOW_AND_IDENTITY)).fetchall()
         if self.identity not in ("", identity):
@@ -161,5 +160,5 @@ class ReplicaGuard:
             self.advance(text)
 
     def is_on(self, server: str) -> bool:
-        """Whether a server is the one that was read last; any is, if none was."""
+        """Whether a server is the one that was read last; true if none was."""
         return self.position is None or server == self.position.server

@@ -1,22 +1,20 @@
-"""Whether row-level security may have hidden rows from what a transaction of ours has read.
+"""Whether row-level security may have hidden rows from a transaction of ours.
 
-A hidden row looks like a deleted one, so a read that is to prove a deletion asks, in its own transaction and *after*
-the rows, which policies filtered them. That order makes the answer certain. A statement locks every relation that it
-touches until the transaction ends, and whatever changes what a policy hides (CREATE, ALTER and DROP POLICY, ALTER TABLE
-with ROW LEVEL SECURITY or OWNER TO, a new definition of a view) waits for that lock: what had been committed before the
-read applied to it, and the catalog shows it; nothing else can be committed before we have asked. In that order only
-READ COMMITTED sees it all: a snapshot from before the lock was granted may be older than the policy that came with it.
+A hidden row looks like a deleted one. So a read that proves a deletion asks, in its own transaction and *after* the
+rows, which policies filtered them. A statement locks every relation that it touches until the transaction ends, and
+whatever changes a policy (CREATE, ALTER and DROP POLICY, ALTER TABLE with ROW LEVEL SECURITY or OWNER TO, a view's new
+definition) waits for that lock. So the catalog shows what applied to the read. Only READ COMMITTED works: an older
+snapshot may miss a policy that came with the lock.
 
-The locks also tell which relations to ask about: the tables under a view, and the lookup tables that expressions of the
-configuration read. A partition or an inheriting table that is read through its parent is under the parent's policies
-alone. Under a view (but one with `security_invoker`) tables are read with the rights of the view's owner.
+The locks also show which relations to ask about: tables under a view, and lookup tables of the configuration's
+expressions. A partition or inheriting table read through its parent is under the parent's policies alone. Under a view
+(without `security_invoker`) tables are read with its owner's rights.
 
-No lock covers the attributes of roles and their memberships. They would have to change between two statements of one
-transaction; whoever asks keeps an earlier "may hide" until a later question, so that a remedy never lets through what
-was read before it.
+No lock covers roles' attributes and memberships. The caller keeps an earlier "may hide" until a later question, so that
+a remedy never releases what was read before it.
 
-`SET row_security = off`, with which PostgreSQL refuses a statement that policies would filter, is no substitute: it
-refuses where the policy is `USING (true)` too, and each refusal is an ERROR in the ATS's log.
+`SET row_security = off` is no substitute: PostgreSQL then refuses also where the policy is `USING (true)`, and each
+refusal is an ERROR in the ATS's log.
 """
 
 from collections.abc import Iterable
@@ -35,7 +33,7 @@ class Hiding:
 
     Attributes:
         table: its name, as SQL writes it.
-        role: who reads it, as SQL writes it: our role, or the owner of a view.
+        role: the reading role, as SQL writes it: ours, or the owner of a view.
         restrictive: the restrictive policies that apply to that role.
     """
 
@@ -62,23 +60,19 @@ class Hiding:
 
 
 async def hiding(connection: Connection) -> tuple[Hiding, ...]:
-    """The tables whose policies may have hidden rows from what this open transaction, READ COMMITTED, has read.
-
-    Raises:
-        psycopg.Error: the catalog cannot be read.
-    """
+    """The tables whose policies may have hidden rows from this open transaction, READ COMMITTED."""
     rows = await (await connection.execute(catalog("hiding"))).fetchall()
     return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
 
 
 def described(found: Iterable[Hiding]) -> Reason:
-    """Who may not see what, in words."""
-    said = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
-    return reduce(lambda a, b: reason("both", reason=a, reason_other=b), said)
+    """Which roles may miss rows of which tables, in words."""
+    reasons = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
+    return reduce(lambda a, b: reason("both", reason=a, reason_other=b), reasons)
 
 
 def warning(found: Iterable[Hiding]) -> Reason:
-    """Who may not see what, what follows from it, and how it is repaired."""
-    said = described(found)
-    sentence = Reason(f"{said[0].upper()}{said[1:]}", said.code, said.values)
+    """The same, with the consequence and the remedy."""
+    plain = described(found)
+    sentence = Reason(f"{plain[0].upper()}{plain[1:]}", plain.code, plain.values)
     return reason("row-security", reason=sentence, remedies="; and ".join(one.remedy for one in sorted(found)))

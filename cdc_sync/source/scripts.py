@@ -1,7 +1,7 @@
-"""The DBA's scripts, grants included: rendered from the .sql files beside this module, without a connection.
+"""The DBA's scripts, grants included, rendered from the .sql files beside this module, without a connection.
 
-All SQL works on PostgreSQL 10 to 18 as it stands (triggers say EXECUTE PROCEDURE, which every version understands), so
-nothing is chosen by version. Identifiers and literals are put in with `psycopg.sql`.
+All SQL works on PostgreSQL 10 to 18 (triggers use EXECUTE PROCEDURE, which every version understands), so nothing
+depends on the version. `psycopg.sql` puts in identifiers and literals.
 """
 
 import hashlib
@@ -46,19 +46,19 @@ from cdc_sync.source.recorders import (
 )
 
 PATIENCE = timedelta(seconds=3)
-"""How long a script waits for the first lock, unless something else is said; LONGEST_PATIENCE at most."""
+"""How long a script waits for the first lock by default; LONGEST_PATIENCE at most."""
 
 LONGEST_PATIENCE = timedelta(minutes=1)
 
 
 _PARTS = sections("parts.sql")
 
-_UNTOLD = """\
--- An expression of this watch uses columns that cannot be told from its text: give it depends_on, or
+_UNKNOWN = """\
+-- An expression of this watch uses columns that its text does not show: give it depends_on, or
 -- write t.column throughout, to get column-level privileges here."""
 
-_UNTOLD_OF_RELATED = """\
--- Which columns of {table} the watch's expressions read cannot be told from their text: give it an alias
+_UNKNOWN_OF_RELATED = """\
+-- Which columns of {table} the watch's expressions read, their text does not show: give it an alias
 -- (FROM table alias) and write alias.column throughout, to get column-level privileges here."""
 
 _IF_ROWS_ARE_HIDDEN = """\
@@ -71,13 +71,13 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
 
     Args:
         config: the configuration.
-        patience: how long the first lock is waited for.
+        patience: how long the script waits for the first lock.
     """
     return "".join(part.script for part in installation(config, patience))
 
 
 class Part(NamedTuple):
-    """A part of a script that is whole transactions; `watch` is the one that it is about, if there is one alone."""
+    """A part of a script, made of whole transactions; `watch` is its only watch, if it has one."""
 
     watch: str | None
     script: str
@@ -87,7 +87,7 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
     """The installation script in parts.
 
     The watches of the file, and the log, are one transaction. Each tenant's watch is another: no transaction has a
-    thousand tables' locks, and one broken schema is no other tenant's concern.
+    thousand tables' locks, and one broken schema affects no other tenant.
     """
     watches = noticed(config)
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
@@ -111,7 +111,7 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
 
 
 def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str:
-    """The script that installs the log, and for each template a function that installs what a tenant needs.
+    """The script that installs the log, and for each template a function that installs a tenant's triggers.
 
     It is empty if no template has such a function.
     """
@@ -121,13 +121,13 @@ def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str
 
 
 class TenantFunction(NamedTuple):
-    """A function of SQL that installs what a template's tenant needs, by the name of its schema.
+    """An SQL function that installs the triggers for a template's tenant, by the name of its schema.
 
     Attributes:
-        prefix: what a watch's name has before the schema's.
-        script: what is done, for a schema called `placeholder`.
-        placeholder: a text that is nowhere else in the script.
-        patience: how long the first lock is waited for.
+        prefix: a watch's name before the schema's.
+        script: the script for a schema called `placeholder`.
+        placeholder: a text that occurs nowhere else in the script.
+        patience: how long it waits for the first lock.
     """
 
     prefix: str
@@ -141,13 +141,13 @@ class TenantFunction(NamedTuple):
         return f"install_{self.prefix[:-1].replace(SEPARATOR, '$')}"
 
     def schema_of(self, watch: str) -> str | None:
-        """The schema that a watch is for; None if the function does not take it."""
+        """The schema of a watch; None if the function does not accept it."""
         label, schema = label_of(watch), watch.removeprefix(self.prefix)
         is_taken = watch.startswith(self.prefix) and label.endswith(f"${schema}") and not schema.startswith("cdc_sync")
         return schema if is_taken else None
 
     def create(self, schema: str) -> str:
-        """What makes the function in a schema."""
+        """The statement that creates the function in a schema."""
         quoted = render("$cdc_sync${script}$cdc_sync$", script=sql.SQL(self.script))
         return render(
             template("tenant_function.sql"),
@@ -163,12 +163,12 @@ class TenantFunction(NamedTuple):
         )
 
     def call(self, schema: str, tenant: str) -> str:
-        """What installs a tenant by the function in a schema."""
+        """The statement that installs a tenant by the function in a schema."""
         return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), sql.Literal(tenant))
 
 
 def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -> TenantFunction | None:
-    """The function that installs what a template's tenant needs; None if its tenants differ by more than a schema."""
+    """The function for a template's tenants; None if they differ by more than a schema."""
     kind = config.templates.get(name)
     if kind is None or kind.for_each is None or kind.for_each.schemas is None or not kind.capture.needs.log:
         return None
@@ -197,7 +197,7 @@ def _transaction(config: Config, watches: Mapping[str, Watch], patience: timedel
 
 
 def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> Iterator[str]:
-    """What is done for these watches within a transaction: for all of the file, or for one tenant's."""
+    """The steps for these watches within a transaction: for all of the file, or for one tenant's."""
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
     sequences = literals([each for name in watches for each in (bell_of(name), missed_of(name))] or [None])
     functions = composed("IN ({})", literals([*map(function_of, watches)] or [None]))
@@ -220,7 +220,7 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
             function_name=sql.Literal(function_of(name)),
         )
         yield from (recorder.commented_script for recorder in recorders(name, watch))
-    # Take from other roles what only the daemon needs, and look once more at what they may have done with it.
+    # Revoke what only the daemon needs, then look again at what other roles may have done with it.
     was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
     is_tenant, of_all, relations = any(SEPARATOR in name for name in watches), _PARTS["functions"], _PARTS["relations"]
     if is_tenant:
@@ -245,13 +245,13 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
 
 
 def _kind(name: str) -> str:
-    """A watch, or all of its template."""
+    """A watch's name, or the pattern of its template's watches."""
     template, separator, _ = name.partition(SEPARATOR)
     return f"{template}{separator}*" if separator else name
 
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
-    """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
+    """The script that removes everything, or what belongs to one watch, whatever is configured."""
     functions, sequences = "~ '^(record|install)_'", "~ '^(bell|missed)_'"
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
     if watch is not None:
@@ -269,7 +269,7 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
 def verify(config: Config, *, is_all: bool = True) -> str:
     """The query that compares what is installed with what `install` would install.
 
-    If there are more watches than these, of what belongs to them nothing is said.
+    Without `is_all` there are other watches, whose objects are ignored.
     """
     watches = noticed(config)
     own = [function for name, watch in watches.items() for function in functions_of(name, watch)]
@@ -278,7 +278,7 @@ def verify(config: Config, *, is_all: bool = True) -> str:
 
 
 def absent(watch: str | None = None) -> str:
-    """The query of what is there of cdc-sync: of everything, or of what belongs to one watch, configured or not."""
+    """The query of all that cdc-sync has installed, or of what belongs to one watch, whatever is configured."""
     functions = relations = schema = composed("true")
     if watch is not None:
         functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
@@ -289,9 +289,9 @@ def absent(watch: str | None = None) -> str:
 
 
 def verify_watch(name: str, watch: Watch, *, rights_too: bool) -> str:
-    """The query for this watch alone, which does not look at the functions of others.
+    """The query for this watch alone, ignoring the functions of others.
 
-    Without `rights_too` it looks at nobody's rights, which takes as long as all the rest.
+    `rights_too` takes as long as all the rest.
     """
     own = composed("IN ({})", literals(functions_of(name, watch))).as_string()
     return _verify({name: watch}, own, rights_too=rights_too)
@@ -306,7 +306,7 @@ def _verify(watches: Mapping[str, Watch], of_functions: str, *, rights_too: bool
             trigger_of(each.function, kind),
             each.function,
             str(each.table),
-            # What `tgenabled` must be, on the table and all its partitions, as a regular expression.
+            # The required `tgenabled` of the table and all its partitions, as a regular expression.
             "^A$" if each.always else "^[OA]+$",
             each.fingerprint,
         )
@@ -334,7 +334,7 @@ def _verify(watches: Mapping[str, Watch], of_functions: str, *, rights_too: bool
 
 
 def grants(config: Config, role: str) -> str:
-    """Column-level SELECT, and in notify mode the right to take the log and to arm the bell; nothing more."""
+    """Column-level SELECT, and in notify mode the rights to read the log and to arm the bell."""
     script = render(template("grants.sql").rstrip(), role=sql.Literal(role))
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
@@ -346,7 +346,7 @@ def grants(config: Config, role: str) -> str:
 def _grants(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
     for number, (table, needed) in enumerate(_tables(watch)):
         if not needed.complete:
-            yield _UNTOLD_OF_RELATED.format(table=visible(str(table))) if number else _UNTOLD
+            yield _UNKNOWN_OF_RELATED.format(table=visible(str(table))) if number else _UNKNOWN
         yield from granting(table, "SELECT", needed.columns if needed.complete else (), to)
     yield _IF_ROWS_ARE_HIDDEN
     policy = render("CREATE POLICY cdc_sync ON {} FOR SELECT TO {} USING (true);", quoted(watch.table), to)
@@ -367,7 +367,7 @@ def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: 
 
 
 def revokes(config: Config, role: str) -> str:
-    """What takes back all that `grants` gives, so that the role can be dropped."""
+    """The script that revokes all that `grants` gives, so that the role can be dropped."""
     granted = _granted(config.watches, sql.Literal(role).as_string())
     head = template("revokes.sql").replace("{revoked}", _block(rights.take_back(granted)))
     policies = (render("DROP POLICY cdc_sync ON {};", quoted(each.table)) for each in config.watches.values())
@@ -380,7 +380,7 @@ def missing_grants(name: str, watch: Watch) -> str:
 
 
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
-    """The columns that are read of tables for a watch: of its own first."""
+    """The columns that a watch reads of each table, its own table first."""
     needed, watermark = watched(watch), watch.capture.needs.watermark
     if watermark is not None:
         needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
@@ -389,7 +389,7 @@ def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
 
 
 def _log_rights(name: str, watch: Watch) -> dict[str, str]:
-    """What a watch needs of the schema cdc_sync, as it stands in GRANT."""
+    """A watch's privileges in the schema cdc_sync, as in GRANT."""
     if not watch.capture.needs.log:
         return {}
     return {"changes": "SELECT, DELETE, TRUNCATE", bell_of(name): "SELECT, UPDATE", missed_of(name): "SELECT"}
@@ -400,7 +400,7 @@ def _block(body: str) -> str:
 
 
 def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
-    """What `grants` gives, as data; the role is given as SQL."""
+    """The content of `grants` as data; the role is given as SQL."""
     read = [each for watch in watches.values() for each in _tables(watch)]
     ours = {one: each for name, watch in watches.items() for one, each in _log_rights(name, watch).items()}
     schemas = [table.schema for table, _ in read if table.schema is not None] + (["cdc_sync"] if ours else [])
@@ -409,7 +409,7 @@ def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
 
 
 def for_psql(script: str) -> str:
-    """The script as a file for psql: its names are UTF-8, whatever encoding it takes from its surroundings."""
+    """The script as a file for psql: its names are UTF-8, whatever encoding psql assumes."""
     return script if script.isascii() else f"SET client_encoding = 'UTF8';\n\n{script}"
 
 
@@ -425,7 +425,7 @@ def _setting(patience: timedelta) -> str:
 
 
 def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: str, patience: timedelta) -> str:
-    """Lock these tables, and whatever has triggers that call these functions, which are going to be dropped."""
+    """Lock these tables, and the tables whose triggers call functions that will be dropped."""
     return render(
         template("locks.sql"),
         tables=literals(tables),
@@ -440,7 +440,7 @@ def _only_keeps_rows() -> str:
 
 
 def _ours(new_schema: str, new_relation: str, functions: str, relations: str) -> str:
-    """The query of what the script creates, as `rights` wants it."""
+    """The query of the script's objects, as `rights` needs it."""
     return render(
         template("ours.sql").rstrip(),
         new_schema=sql.SQL(new_schema),
@@ -455,7 +455,7 @@ def _md5(body: str) -> str:
 
 
 def _values(width: int, lines: Sequence[tuple[str | None, ...]]) -> sql.Composable:
-    """Lines of VALUES; PostgreSQL wants at least one, and the type of each column from the first."""
+    """Lines of VALUES; PostgreSQL needs at least one, and takes the types from the first."""
     values = [
         ", ".join(f"{sql.Literal(value).as_string()}::pg_catalog.text" for value in line)
         for line in lines or [(None,) * width]

@@ -1,16 +1,16 @@
-"""The session that lasts: it holds the locks of all watches, and hears for all of them that a change was recorded.
+"""The lasting session: it holds the locks of all watches, and listens for all of them.
 
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
-makes the ATS's COMMIT fail, out of any trigger's reach.
+makes the ATS's COMMIT fail, which no trigger can prevent.
 
-It is the one that notices when the database is gone. What the server or the kernel says (a terminated backend, a
-shutdown, a reset) is noticed at once. Silence, in either direction or of notifications alone, is noticed by a proof:
-every `prove_every` seconds (the daemon: 15) something must come back within 10. A server in recovery refuses LISTEN.
+It notices that the database is gone. A terminated backend, a shutdown or a reset is noticed at once; silence, also of
+notifications alone, by a proof: every `prove_every` seconds (the daemon: 15) an answer must arrive within 10. A server
+in recovery refuses LISTEN.
 
-Locks and LISTEN belong to a session of the server, so the session must be the connection's own. Behind a pooler in
-transaction mode it is not: a second daemon is given the same session, and with it the locks, and a lock outlives the
-daemon. So the connection marks its session with a token before it locks anything. A session that has another's token
-already, one that a second connection of ours meets too, and one that has lost its token by the next proof, are refused.
+Locks and LISTEN belong to a session of the server, which must be the connection's own. Behind a pooler in transaction
+mode it is not: a second daemon may get the same session and its locks, and a lock outlives the daemon. So the
+connection marks its session with a token before it locks anything. A session that has another's token, one that a
+second connection of ours meets too, and one that has lost its token by the next proof are refused.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import sections
 
 CHANNEL = "cdc_sync"
-"""Where the triggers notify. The payload is the watch's name; none, as the triggers of 0.1.0 have it, means any."""
+"""The triggers' channel. The payload is the watch's name; none, as triggers of 0.1.0 send, means any."""
 
 ECHO_WITHIN = 10.0
-"""Seconds within which our own notification must come back."""
+"""Seconds within which our own notification must arrive."""
 
 _ENDS_WITHIN = 2.0
-"""Seconds within which a session that was told to end has let its lock go."""
+"""Seconds within which a terminated session has released its lock."""
 
 _ROUNDS = 5
-"""How often two connections take turns to find out whether they are given the same session."""
+"""How often two connections take turns to find out whether they share a session."""
 
 _PRIMARY_ANSWERS_WITHIN = 3
-"""Seconds for each of the hosts, on a standby, until the primary is found."""
+"""Seconds for each host, on a standby, until the primary is found."""
 
 _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
@@ -61,7 +61,7 @@ class Process:
     Attributes:
         pid: its number.
         started: when it was started, as ISO 8601.
-        server: when its server was started, which tells the server from others.
+        server: when its server was started, which identifies the server.
     """
 
     pid: int
@@ -70,11 +70,11 @@ class Process:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """What `as_text` made."""
+        """The inverse of `as_text`."""
         return cls(**json.loads(text))
 
     def as_text(self) -> str:
-        """As the store keeps it."""
+        """The text that the store keeps."""
         return json.dumps(asdict(self))
 
 
@@ -88,17 +88,17 @@ class StandbyError(SourceError):
 class Session:
     """A session of the server that is its connection's own; made by `own_session`.
 
-    Whoever uses it does so in turn, and interrupts `hold`, which has it the rest of the time.
+    Methods take turns, and interrupt `hold`, which has the session the rest of the time.
     """
 
     def __init__(self, connection: Connection, process: Process, token: str) -> None:
         self.connection = connection
         self.process = process
         self.is_pooled = connection.info.backend_pid != process.pid
-        """Whether somebody in between gave the connection its session."""
+        """Whether a pooler gave the connection its session."""
         self._token = token
         self._locked: set[int] = set()
-        # Locks that nobody wants here any more, or that may have been taken: nobody has heard the answer.
+        # Locks that are no longer needed here, or that may be held: their answer was lost.
         self._given_up: set[int] = set()
         self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._echo = ""
@@ -108,7 +108,7 @@ class Session:
         self._hearing: asyncio.Timeout | None = None
 
     async def lock(self, watch: str, *before: Process | None) -> None:
-        """Take the watch's lock: be its one worker on this database, whichever host or store others use.
+        """Take the watch's lock: be the only capture of the watch on this database, for all hosts and stores.
 
         Args:
             watch: the watch's name.
@@ -120,7 +120,7 @@ class Session:
         """
         number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
-            # A lock that could not be given back is held twice if it is taken twice.
+            # A lock that could not be given back would be held twice.
             await self._unlock()
             if number in self._locked or await self._try_lock(number):
                 return
@@ -134,14 +134,14 @@ class Session:
             raise await _held_by(self.connection, watch)
 
     def give_up(self, watch: str) -> None:
-        """Want the watch's lock no more: `hold` gives it back at its next turn, `unlock` at once."""
+        """Drop the watch's lock: `hold` gives it back at its next turn, `unlock` at once."""
         number = _lock_number(watch)
         if number in self._locked:
             self._locked.discard(number)
             self._given_up.add(number)
 
     async def unlock(self) -> None:
-        """Give back the locks that were given up; if the server does not answer soon, `hold` does it later."""
+        """Give back dropped locks; if the server does not answer soon, `hold` does it later."""
         if not self._given_up:
             return
         with suppress(psycopg.Error, TimeoutError):
@@ -149,11 +149,7 @@ class Session:
                 await self._unlock()
 
     async def is_over(self, process: Process) -> bool:
-        """Whether a process of this session's server has ended; false if it belongs to another server.
-
-        Raises:
-            SourceError: the server cannot be asked.
-        """
+        """Whether a process of this session's server has ended; false if it belongs to another server."""
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
             return await self._ask("over", asdict(process)) == (True,)
 
@@ -165,13 +161,13 @@ class Session:
         *,
         within: float = ECHO_WITHIN,
     ) -> None:
-        """Have `ring` called at each of the watch's notifications, as long as `hold` runs.
+        """Call `ring` at each of the watch's notifications, as long as `hold` runs.
 
-        It is called at once: changes that were committed before LISTEN rang for nobody. `proved` is told now, and at
-        each proof, which share of the server's NOTIFY queue is in use.
+        It is called at once: changes committed before LISTEN were not notified. `proved` gets, now and at each proof,
+        the used share of the server's NOTIFY queue.
 
         Raises:
-            SourceError: the server does not answer, or takes no LISTEN.
+            SourceError: the server does not answer, or refuses LISTEN.
         """
         async with self._turn(), asking(_HOLDING, within=within):
             echo, usage = await self._ask("echo") or ("", 0.0)
@@ -184,14 +180,14 @@ class Session:
         proved(usage)
 
     def stop_listening(self, watch: str) -> None:
-        """Ring for the watch no more."""
+        """Stop calling `ring` for the watch."""
         self._listeners.pop(watch, None)
 
     async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
-        """Hear notifications for ever, and find out that the connection is lost.
+        """Receive notifications for ever, and notice that the connection is lost.
 
-        At once if the server ends it, since another daemon may take the locks then; `within` seconds after one of the
-        proofs, made every `prove_every` seconds, if it only falls silent, or notifications no longer come.
+        At once if the server ends it, since another daemon may take the locks then; `within` seconds after a proof,
+        made every `prove_every` seconds, if it only falls silent, or notifications do not arrive.
 
         Raises:
             SourceError: it is lost, and the locks with it; or it is deaf, or its session is another's too.
@@ -207,7 +203,7 @@ class Session:
                     await self._unlock()
 
     async def prove(self) -> None:
-        """Find out that the server answers, and that the session is still the connection's own.
+        """Check that the server answers, and that the session is still the connection's own.
 
         Raises:
             SourceError: the session is another's too.
@@ -217,7 +213,7 @@ class Session:
             raise source_error("pooled")
 
     async def end(self) -> None:
-        """Leave nothing behind in a session that a pooler keeps. One without a pooler ends with its connection."""
+        """Leave nothing behind in a session that a pooler keeps. Without a pooler it ends with its connection."""
         if not self.is_pooled or self.connection.closed:
             return
         with suppress(psycopg.Error, TimeoutError):
@@ -243,8 +239,8 @@ class Session:
             self._wanted -= 1
 
     async def _hear_until(self, end: float) -> None:
-        """Hear notifications until a moment of the monotonic clock, or until somebody else wants the connection."""
-        # Whatever comes together is given together, and never left half-read: see `psycopg.Connection.notifies`.
+        """Receive notifications until a moment of the monotonic clock, or until a method waits for its turn."""
+        # Notifications that arrive together are delivered together: see `psycopg.Connection.notifies`.
         try:
             while not self._wanted and (left := end - time.monotonic()) > 0:
                 with suppress(TimeoutError):
@@ -285,7 +281,7 @@ class Session:
         return await _row(self.connection, statement, parameters)
 
     async def _try_lock(self, number: int) -> bool:
-        self._given_up.add(number)  # until it is known whether there is one to give back
+        self._given_up.add(number)  # until the answer shows whether there is one to give back
         row = await self._ask("lock", (number, self._token))
         if row is None:
             raise source_error("pooled")
@@ -295,13 +291,13 @@ class Session:
         return bool(row[0])
 
     async def _unlock(self) -> None:
-        # Those that we have, or may have: the server warns in its log of each that we have not.
+        # Only those that we may have: the server logs a warning for each other one.
         for number in list(self._given_up):
             await self._ask("unlock", (number, self._token))
             self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
-        """End a process if it holds a lock; returns whether it was told to."""
+        """End a process that holds a lock; returns whether it was asked to end."""
         try:
             return await self._ask("end", {**asdict(process), "number": number}) is not None
         except psycopg.errors.InsufficientPrivilege:
@@ -317,7 +313,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
     """Connect, and make sure that the session is this connection's alone.
 
     Raises:
-        SourceError: the database cannot be reached, or a pooler in between shares its sessions out.
+        SourceError: the database cannot be reached, or a pooler shares its sessions.
     """
     async with connected(dsn) as connection:
         token = secrets.token_hex(8)
@@ -328,8 +324,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
             session = Session(connection, Process(*ours), token)
         try:
             if session.is_pooled:
-                # With little other traffic, a second connection is then given the same session; with much, it meets
-                # several.
+                # With little other traffic, a second connection gets the same session; with much, it meets several.
                 async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
                     for _ in range(_ROUNDS):
                         if await _row(other, "marked") == (token,):
@@ -344,7 +339,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
 async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
     """A session on the primary if the connection string leads to one (several hosts, or one address for several).
 
-    Locks of a standby are its own: daemons that read different standbys meet on the primary only.
+    A standby's locks are its own: daemons that read different standbys meet on the primary only.
     """
     attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
     async with AsyncExitStack() as stack:
@@ -356,7 +351,7 @@ async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
-    """Who holds the watch's lock, and what to do. Any role may take it: its number is no secret."""
+    """Who holds the watch's lock, and the remedy. Any role may take it: its number is no secret."""
     row = await _row(connection, "holders", {"number": _lock_number(watch)})
     if row is None:
         return source_error("lock-taken", watch=watch)
@@ -368,11 +363,7 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
 
 
 async def worked(connection: Connection, watches: Collection[str]) -> set[str]:
-    """The watches whose lock on this database somebody holds: a daemon, wherever it runs and whatever it is called.
-
-    Raises:
-        psycopg.Error: the server cannot be asked.
-    """
+    """The watches whose lock on this database is held, by any daemon."""
     held = {number for (number,) in await rows_of(connection, _SQL["held"])}
     return {watch for watch in watches if _lock_number(watch) in held}
 

@@ -1,7 +1,7 @@
-"""The side table that holds HelloWork's ids for an ATS that does not: its script, and how ids are put into it.
+"""The side table of HelloWork's ids for an ATS without them: its script, and how it is filled.
 
-Which table it is the watch's configuration says, by the expression of its id (`expressions.side_table`). A watch that
-has its id elsewhere can have the script of the table that it could have, and the keys of the configuration for it.
+The expression of a watch's id names the table (`expressions.side_table`). For a watch that has its id elsewhere there
+are a script and the configuration's keys of a possible table.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class IdTable(NamedTuple):
 
     @classmethod
     def of(cls, watch: Watch) -> "IdTable":
-        """The one that the watch reads, else the one that it could have."""
+        """The table that the watch reads, else the one that it could have."""
         side = side_table(watch, watch.columns.application_id)
         if side is None:
             name = watch.table.name.encode()[: LONGEST - len(_SUFFIX)].decode(errors="ignore") + _SUFFIX
@@ -60,7 +60,7 @@ class IdTable(NamedTuple):
         return (*self.side.key, self.side.column, *([] if self.url is None else [self.url]))
 
     def configuration(self, watch: Watch) -> str:
-        """The watch's keys by which it reads this table, as YAML."""
+        """The watch's keys for this table, as YAML."""
         keys = zip(self.side.key, watch.key, strict=True)
         on = " AND ".join(f"h.{written(own)} = t.{written(key)}" for own, key in keys)
         looked_up = "(SELECT h.{column} FROM {table} h WHERE {on})"
@@ -142,7 +142,7 @@ class Link(NamedTuple):
 
 
 class Linked(NamedTuple):
-    """How many ids were put in, took another one's place (or only their URL did), and were there already."""
+    """How many ids were added, replaced another one (or its URL), and existed already."""
 
     new: int
     changed: int
@@ -156,10 +156,10 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
         connection: of a role that may write the table.
         watch: the watch, which reads its ids there.
         links: of different rows, and different ids.
-        replace: whether a row that has another id gets the new one.
+        replace: whether a row's other id is replaced.
 
     Raises:
-        OperationError: nothing was changed; each link that is wrong is named.
+        OperationError: nothing was changed; each wrong link is named.
     """
     ids = IdTable.of(watch)
     if not links:
@@ -174,7 +174,7 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
             given = list(map(list, zip(*((*each.key, each.application_id, each.url) for each in links), strict=True)))
             wrong = await rows_of(connection, _statement("wrong", parts), [*given, *given, replace])
             if problems := [_problem(links[place - 1], watch, *found) for place, *found in wrong]:
-                raise OperationError(told(problems))
+                raise OperationError(as_message(problems))
             await connection.execute(_statement("set_aside", parts), [*given, given[-2]])
             statement = _statement("link" if ids.url is None else "link_with_url", parts)
             written_ = await rows_of(connection, statement, given)
@@ -188,8 +188,8 @@ def _statement(name: str, parts: dict[str, sql.Composable]) -> sql.Composed:
     return sql.SQL(sections("link.sql")[name]).format(**parts)
 
 
-def told(problems: Sequence[str]) -> str:
-    """Problems as one message, the first of them if they are many."""
+def as_message(problems: Sequence[str]) -> str:
+    """Problems as one message, only the first if they are many."""
     most = 20
     more = [f"… and {len(problems) - most} more"] if len(problems) > most else []
     return "\n  ".join(["nothing was changed:", *problems[:most], *more])
@@ -208,7 +208,7 @@ async def _looked_up(connection: Connection, table: QualifiedName) -> TableFacts
 async def _insist_on_convertible(
     connection: Connection, links: Sequence[Link], keys: Sequence[sql.Composable], id_: sql.Composable
 ) -> None:
-    """PostgreSQL does not say which value it cannot convert, so it is found by halving."""
+    """Refuse values that PostgreSQL cannot convert; it does not name them, so they are found by halving."""
     lists = sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in (*keys, id_))
     by_value = {(*each.key, each.application_id): each for each in links}
 
@@ -226,7 +226,9 @@ async def _insist_on_convertible(
         links = [by_value[value] for value in wrong]
         rows = ((each.place, "/".join(each.key), each.application_id) for each in links)
         raise OperationError(
-            told([f"{place}: the key {key} is no {kinds}, or the id {id_!r} no {of_id}" for place, key, id_ in rows])
+            as_message(
+                [f"{place}: the key {key} is no {kinds}, or the id {id_!r} no {of_id}" for place, key, id_ in rows]
+            )
         )
 
 
@@ -280,7 +282,7 @@ _REFUSALS: dict[type[psycopg.Error], str] = {
     errors.LockNotAvailable: "Nothing was changed: a transaction of the ATS holds one of the rows, or a lock on the "
     "table. Run the command again in a moment.",
     errors.CardinalityViolation: "Nothing was changed: two of the keys are of one row, which is written in two ways.",
-    errors.InvalidColumnReference: "{side} has no primary key. `cdc-sync check` says how it is repaired.",
+    errors.InvalidColumnReference: "{side} has no primary key. `cdc-sync check` shows the repair.",
     errors.UniqueViolation: _AT_THIS_MOMENT,
     errors.ForeignKeyViolation: _AT_THIS_MOMENT,
 }

@@ -1,13 +1,11 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
-Composed once for a mapping, and apart from whoever executes them, so that `cdc-sync check` can ask the planner about
-the very statements that the daemon runs.
+Composed once for a mapping, and apart from their execution, so that `cdc-sync check` can ask the planner about the
+daemon's own statements.
 
-Pages are bounded in bytes: what one row brings is bounded by its mapping, and a page is of thousands of rows.
-
-The server ends a page with the row that makes it too large, whatever the rows before it were like. What it reads beyond
-that is in vain; so each page is asked for as many rows as fit, by the size of those that were read last. Pages of
-ordinary rows end by their number, and cost no further statement.
+The mapping bounds one row's bytes, and a page is bounded too: the server ends it with the row that makes it too large.
+What the server reads beyond that is wasted, so each page asks for as many rows as should fit, by the last rows' size.
+Pages of ordinary rows end by their number, without a further statement.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +21,12 @@ from cdc_sync.source.mapping import Mapping
 TEXT = sql.SQL("text")
 
 LARGEST = 4_000_000
-"""Bytes of a page, about, as the server has it. Until it is recorded it takes some ten times as much of memory."""
+"""Bytes of a page, about, at the server. In memory it takes some ten times as much until it is applied."""
 
 _COMPARED = ("varchar", "bpchar", "uuid", "int2", "int4", "int8", "numeric")
-"""Types that ids are compared in: those with an equality of their own, and of no length that an array would cut to."""
+"""Types in which ids are compared: with an equality of their own, and without a length that would cut an array's
+elements.
+"""
 
 _SQL = expressions.sections("reading.sql")
 
@@ -34,30 +34,30 @@ CLOCK = sql.SQL(_SQL["clock"])
 
 
 class Statements:
-    """What is read of one watch's table, and how.
+    """The statements for one watch's table.
 
-    What is a text has its server's position (`connection.with_position`). Where it gives rows, these go on behind what
-    `Mapping.row` takes: with the row's digest, the clock, and how many bytes it is with the rows before it. The digest
-    is NULL, and is not made, if the shape is NULL, which is the first parameter.
+    Those that are texts have the server's position (`connection.with_position`). Their rows have further columns behind
+    `Mapping.row`'s: the row's digest, the clock, and the bytes of the row and those before it. The first parameter is
+    the shape; if it is NULL, so is the digest.
 
     Of two statements the first begins at the table's beginning and the second behind a place, whose parts come before
-    the last parameter: how many at most.
+    the last parameter, the most rows.
 
     Attributes:
-        key_is_given: the condition that a row has a given key; a parameter for each part of the key, a list each.
-        id_is_given: the condition that a row is of a given application, by the id's column; None if it is not mapped.
-        id_type: the type that it compares in.
+        key_is_given: whether a row has a given key; a parameter for each part of the key, a list each.
+        id_is_given: whether a row has a given application id, by the id's column; None if it is not mapped.
+        id_type: the type of that comparison.
         url_is_given: the same by the status URL.
         first_page: the first rows in key order without their digests; the parameter is how many.
         shape: what a walk reads and in which order.
         by_key: the rows of given keys.
         pages: the rows in key order.
-        keys: their keys alone, and the clock, without a look at any expression of the configuration.
+        keys: their keys alone, and the clock, without the configuration's expressions.
         last_keys: the last keys in key order, backwards; the parameter is how many.
         digests: a page of digests as one text, of how many rows, the clock, and the key of the row at a place. The
             parameters begin with that place once for each part of the key; then come those of `pages`.
-        as_read: given keys, and each as a row's own key is read; parameters as of `key_is_given`. None if no session
-            writes a key otherwise than ours.
+        as_read: given keys, and the text of each as a row's own key is read; parameters as of `key_is_given`. None if
+            every session writes keys alike.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -91,7 +91,7 @@ class Statements:
         return with_position(query, self._width + 1)
 
     def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
-        """As `by_key`, but without digests and position, and how many columns it has.
+        """As `by_key`, but without digests and position, and its number of columns.
 
         The keys are given by SQL: arrays of text, one for each part of the key.
         """
@@ -107,8 +107,8 @@ class Statements:
         keys = zip(self._mapping.key_texts, self._names, strict=True)
         element = composed("{} AS element", self._mapping.digests_element())
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
-        # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
-        # "Aggregate Functions").
+        # Aggregates see the rows of a sorted subquery in its order, if nothing reorders them (PostgreSQL, "Aggregate
+        # Functions").
         last = [composed("(array_agg(page.{}))[%s]", name) for name in self._names]
         page = "SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page"
         return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
@@ -136,7 +136,7 @@ class Statements:
         return [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
-        """The condition that a value is one of the given ids; compared in its own type, so that its index serves."""
+        """Whether a value is one of the given ids; compared in its own type, so that its index serves."""
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
         return composed("{} = ANY (%s::{}[])", compared, self.id_type)
 
@@ -159,7 +159,7 @@ class Statements:
         return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
 
     def _where_value(self, mapped: Column, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
-        """A condition on a mapped value. One of a side table is looked for there, where an index can serve it."""
+        """A condition on a mapped value. A side table's value is compared there, where an index can serve."""
         side = expressions.side_table(self._mapping.watch, mapped)
         if side is None:
             return condition(expressions.expression(mapped))
@@ -168,17 +168,17 @@ class Statements:
 
 
 def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
-    """The rows of a side table for whose value a condition holds, as what follows a SELECT list over `s`."""
+    """The rows of a side table whose value fulfils a condition, as the text after a SELECT list over `s`."""
     names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
     value = composed("s.{}", expressions.name(side.column))
     return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
 
 
 def is_given_url(url: sql.Composable) -> sql.Composed:
-    """The condition that a status URL has one of the given ids.
+    """Whether a status URL has one of the given ids.
 
-    By DISTINCT the planner expects few of them, and looks each up in an index. Else PostgreSQL 10 and 11, for which any
-    list has 100, read a table as a whole that was never analysed, or has hardly any URLs.
+    With DISTINCT the planner expects few ids, and looks each up in an index. Without it PostgreSQL 10 and 11, which
+    expect 100 of any list, read all of a table that was never analysed or has few URLs.
     """
     return composed("""{} IN (SELECT DISTINCT lower(unnest(%s::text[]) COLLATE "C"))""", id_in_url(url))
 
@@ -193,7 +193,7 @@ def walk(
 ) -> tuple[sql.Composed, sql.Composed]:
     """The first rows in key order, and those behind a place; the last parameter is how many.
 
-    By a `mark` of such a type, which goes before the key: the rows from a mark on, and those behind a place.
+    With a `mark` of some type, which precedes the key: the rows from a mark on, and those behind a place.
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
@@ -209,7 +209,7 @@ def walk(
 def bounded(query: sql.Composable, width: int) -> str:
     """A query of so many columns, `with_position`, ended by the row that makes its answer too large.
 
-    See `Reader.are_large`. Without an order of their own, rows come through a window as they come to it.
+    See `Reader.are_large`. Rows without an order come in the order of the query.
     """
     return with_position(_ended(query, width), width + 1)
 

@@ -1,4 +1,4 @@
-"""Which tables a database has, for `cdc-sync init` and `check`. Apart from `source.facts`: no daemon has to load it."""
+"""The tables of a database, for `cdc-sync init` and `check`. Apart from `source.facts`: no daemon loads it."""
 
 import json
 from contextlib import suppress
@@ -21,7 +21,7 @@ class Survey(ServerFacts):
     """A database.
 
     Attributes:
-        tables: all that are not PostgreSQL's own.
+        tables: all but PostgreSQL's own.
         left_out: tables and columns whose names cannot be configured.
     """
 
@@ -30,11 +30,7 @@ class Survey(ServerFacts):
 
 
 async def survey(connection: Connection) -> Survey:
-    """Look at a database.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
+    """Look at a database."""
     async with asking_shortly(connection, "looking at the database's tables"):
         server = await server_facts(connection)
         relations = await rows_of(connection, catalog("relations"), {"kinds": list("rpvm")})
@@ -61,7 +57,7 @@ def _column(name: str, *, reference: list[str] | None, **about: Any) -> Column:
 
 
 async def with_values(connection: Connection, table: Table) -> Table:
-    """Look at the different values of what may be a flag, among the first rows, as far as we may read it."""
+    """Add the different values of possible flags, from the first rows, as far as we may read them."""
     seen: dict[str, tuple[str, ...]] = {}
     values = sections("reading.sql")["values"]
     for name in flags(table):

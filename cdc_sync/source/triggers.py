@@ -1,16 +1,14 @@
-"""Whether what capture.mode notify needs is there and fires, and which changes its triggers do not record.
+"""Whether capture.mode notify has what it needs, and which changes its triggers do not record.
 
-- Reading a table reads the tables that inherit from it too, but its row triggers are its own: only to partitions does
-  PostgreSQL copy them. And for what logical replication brings, only triggers that are enabled ALWAYS fire
-  (`installation`).
+- A table is read with the tables that inherit from it, but PostgreSQL copies row triggers only to partitions. For
+  logical replication only triggers that are enabled ALWAYS fire (`installation`).
 - TRUNCATE of one partition fires no trigger of the partitioned table, and ATTACH, DETACH and DROP of a partition (or
-  INHERIT and its like) fire none at all, though each lets rows appear or disappear. They all change the set of the
-  tables that are read with a watch's table or one of its related ones, or the file that holds one of them
-  (`lookout.State`).
-- The log was full, or writing to it failed: the triggers count that in a sequence (`changelog.Bell.missed`), since
-  it is counted up in the ATS's own transaction and not rolled back with it. So it may count what was never committed,
-  which costs one sweep in vain, and it counts before the commit, so whoever sweeps must first wait until the
-  transactions have ended that were writing when it was read (`changelog.all_ended`).
+  INHERIT and its like) fire none at all. They all change the set of tables that is read with a watch's table or a
+  related one, or the file of one of them (`lookout.State`).
+- The log was full, or writing to it failed: the triggers count that in a sequence (`changelog.Bell.missed`), inside the
+  ATS's transaction but not rolled back with it. So it may count changes that were never committed, at the cost of one
+  needless sweep; and it counts before the commit, so a sweep must first wait for the transactions that were writing
+  when it was read (`changelog.all_ended`).
 """
 
 from collections import defaultdict
@@ -30,7 +28,7 @@ from cdc_sync.source.scripts import noticed, verify, verify_watch
 _SQL = sections("changelog.sql")
 
 _STATES = ("missing", "disabled", "different")
-"""What is wrong with a function and its triggers: the worst state first."""
+"""The states of a function and its triggers that are problems, the worst first."""
 
 _RIGHTS = {
     "exposed": "another role has rights by which it could act as their owner",
@@ -39,9 +37,9 @@ _RIGHTS = {
 
 
 class Verified(NamedTuple):
-    """One object and its state, as `sql verify` tells it; `function` is the one that a trigger calls.
+    """One object and its state, as `sql verify` reports it; `function` is the one that a trigger calls.
 
-    Of what is left over `watch` is the watch for which it was installed.
+    For a left-over object `watch` is the watch for which it was installed.
     """
 
     watch: str | None
@@ -53,11 +51,11 @@ class Verified(NamedTuple):
 
 
 class Installation(NamedTuple):
-    """What there is for one watch.
+    """What is installed for one watch.
 
     Attributes:
-        problems: what is wrong, in words; empty if nothing is.
-        has_log: whether there is a change log to read: also if triggers are disabled or outdated.
+        problems: in words; empty if there are none.
+        has_log: whether there is a change log to read, also if triggers are disabled or outdated.
     """
 
     problems: tuple[str, ...]
@@ -65,13 +63,9 @@ class Installation(NamedTuple):
 
 
 async def verified(connection: Connection, query: str) -> list[Verified]:
-    """Run a query of `scripts.verify`.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
+    """Run a query of `scripts.verify`."""
     try:
-        # In the encoding that the server reads it in: in another, a name's last byte might swallow its closing quote.
+        # In the server's encoding: in another, a name's last byte might swallow its closing quote.
         text = query.encode(connection.info.encoding)
     except UnicodeEncodeError as error:
         raise unwritable(error) from error
@@ -80,11 +74,7 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 
 
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
-    """Look for what a watch needs, and for rows for whose changes its triggers do not fire.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
+    """Look for the objects of a watch, and for rows for whose changes its triggers do not fire."""
     query = verify_watch(name, watch, rights_too=False)
     found = await verified(connection, query)
     has_log = all(
@@ -96,22 +86,18 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
 
 
 async def problems(connection: Connection, watch: Watch, found: Sequence[Verified]) -> list[str]:
-    """What is wrong with what was `verified` of a watch, and rows for whose changes its triggers do not fire, in words.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
+    """The problems of a watch's `verified` objects, and rows for whose changes its triggers do not fire, in words."""
     unseen = await _unseen_tables(connection, {"": watch})
     return list(_problems(watch, found, unseen[""]))
 
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """What there is for all watches, looked up at once.
+    """The objects of all watches, looked up at once.
 
     Attributes:
-        objects: what was `verified`, by watch; of no watch alone is what all need, and what other roles may do.
-        left_over: the watches that are not these, for which something was installed.
+        objects: `verified` objects by watch; under None those that all need, and other roles' rights.
+        left_over: other watches for which something was installed.
     """
 
     objects: Mapping[str | None, Sequence[Verified]]
@@ -119,20 +105,16 @@ class Triggers:
     left_over: Sequence[str]
 
     def of(self, name: str) -> list[Verified]:
-        """What concerns a watch."""
+        """The objects that concern a watch."""
         return [*self.objects.get(name, ()), *self.objects.get(None, ())]
 
     def problems(self, name: str, watch: Watch) -> list[str]:
-        """What is wrong for a watch, in words."""
+        """The problems of a watch, in words."""
         return list(_problems(watch, self.of(name), self.unseen.get(name, ())))
 
 
 async def all_triggers(connection: Connection, config: Config) -> Triggers:
-    """Look for what all watches need, by two statements, however many there are.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
+    """Look up the objects of all watches, by two statements, however many watches there are."""
     objects: dict[str | None, list[Verified]] = defaultdict(list)
     left_over: set[str] = set()
     for each in await verified(connection, verify(config)):
@@ -144,7 +126,7 @@ async def all_triggers(connection: Connection, config: Config) -> Triggers:
 
 
 async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -> Mapping[str, list[tuple[str, str]]]:
-    """The tables for whose rows triggers do not fire, with the reason before each, by watch."""
+    """The tables for whose rows triggers do not fire, each with the reason, by watch."""
     own = [(name, str(table), table == watch.table) for name, watch in watches.items() for table in tables_of(watch)]
     unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
     names, tables, roots = zip(*own, strict=True) if own else ((), (), ())
@@ -158,10 +140,7 @@ async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -
 async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
     """Whether a watch's bell was ever set, and whether changes of any watch were ever taken from the log.
 
-    The change log and the bell must be there.
-
-    Raises:
-        SourceError: they cannot be read.
+    The change log and the bell must exist.
     """
     query = composed(_SQL["worked_before"], sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
@@ -182,7 +161,7 @@ def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
         states = {each.state for each in own}
         if state := next((state for state in _STATES if state in states), None):
             yield reason(f"triggers-{state}", function=function, table=own[0].table)
-    # Without any function nothing was ever installed, and that has been said.
+    # Without any function nothing was ever installed, which has been reported.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:
         if is_installed and each.function is None and each.state == "missing":
@@ -204,10 +183,7 @@ def _unseen(why: str, table: str, watch: Watch) -> str:
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
     """Whose changes fill the log, by watch, the most first, if it has reached `limit` bytes; None if it has not.
 
-    Costs a walk through a full log. What was taken since leaves an empty mapping until its space is given back.
-
-    Raises:
-        SourceError: it cannot be read.
+    It walks through a full log. After its rows were taken, the mapping is empty until the space is given back.
     """
     ((is_full,),) = await pool.fetch(_SQL["is_full"], (limit,), "asking for the size of cdc_sync.changes")
     if not is_full:

@@ -1,11 +1,11 @@
-"""Rows on which an expression of the configuration fails: found by halving, so that they hold up no others.
+"""Rows on which an expression of the configuration fails: found by halving, so that they block no others.
 
-PostgreSQL does not say which row an error is about, and gives nothing of a statement that fails. So the rows of such a
-statement are read by key, in halves, until each that fails stands alone; then its expressions are evaluated one by one.
-A bad row costs about twenty short statements the first time, some five when it is met again.
+PostgreSQL does not name the row of an error, and a failing statement returns nothing. So the statement's rows are read
+by key, in halves, until each failing row stands alone; then its expressions are evaluated one by one. A bad row costs
+about twenty short statements the first time, some five later.
 
-If no row can be read, of those that were asked for and of the table's first and last ones, it is the configuration that
-is wrong: that is an error, as it would be without all this.
+If no row can be read, neither of those asked for nor of the table's first and last ones, the configuration is wrong: an
+error.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
 """Reads the rows of some keys by one statement; raises `SourceError`."""
 
 _MANY = 20
-"""So many bad rows and no good one: is it the configuration? As many rows are tried at either end of the table."""
+"""With so many bad rows and no good one, as many rows at either end of the table are tried."""
 
 _REMEMBERED = 100_000
-"""Keys of bad rows, at most: to forget one costs the statements that find it again."""
+"""Most remembered keys of bad rows: forgetting one costs only the statements that find it again."""
 
 _LONGEST = 20.0
-"""Seconds for telling rows apart in one go: the change log's transaction is open meanwhile, for a minute at most."""
+"""Seconds for separating rows in one go: the change log's transaction is open meanwhile, for a minute at most."""
 
 NOT_TOLD_APART = coded(
     "not-told-apart",
     "an expression fails on it, or on one of the rows that were read with it: too many fail to be told apart at once, "
     "and the next sweep goes on with it",
 )
-"""Why a row is left out beyond that. The next time goes on from there, since bad rows are remembered."""
+"""Why further rows are left out. The next time continues there, since bad rows are remembered."""
 
 _PAGE = 1_000
 _OF_AN_ID = re.compile(rf"[^:]*\b(?:{re.escape(APPLICATION_ID)}|{re.escape(STATUS_URL)})\b[^:]* cannot be read: ")
@@ -56,7 +56,7 @@ _INTEGERS = frozenset({WHERE, "columns.deleted"})
 
 
 class UnreadableRows:
-    """Reads a watch's rows apart where a statement fails on one of them, and remembers which rows those were.
+    """Reads a watch's rows apart where a statement fails on one of them, and remembers the failing rows.
 
     `clock` gives seconds that do not go back.
     """
@@ -70,7 +70,7 @@ class UnreadableRows:
         self._clock = clock
 
     def expect(self, skips: abc.Mapping[Key, str]) -> None:
-        """Remember rows that an earlier run could not read, and why: to find them takes a walk through the table."""
+        """Remember rows that an earlier run could not read, and why: finding them takes a walk through the table."""
         self._without_id.update(
             key
             for key, reason in skips.items()
@@ -78,7 +78,7 @@ class UnreadableRows:
         )
 
     async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
-        """Read rows of which one at least makes a common statement fail.
+        """Read rows of which at least one makes a common statement fail.
 
         Returns what was read, the rows that cannot be, and the database's clock at the last of these.
 
@@ -127,21 +127,17 @@ class UnreadableRows:
 
     def _blamed(self, key: Key, error: SourceError) -> SourceError:
         if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
-            # Not the row's fault: database.dsn can say what the bytes are, and then every row can be read.
+            # Not the row's fault: with an encoding in database.dsn every row can be read.
             raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
         return error
 
     async def keys_where(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key]:
-        """The keys of the rows for which a condition holds, and of those on which it fails.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
+        """The keys of the rows for which a condition holds, and of those on which it fails."""
         given = self._statements.key_is_given
         found = await self._keys_if(condition, parameters)
         if found is not None:
             return found
-        # CASE: nothing else keeps the planner from evaluating the condition first. A copy: others look at rows, too.
+        # CASE alone keeps the planner from evaluating the condition first. A copy, since other tasks use the set too.
         without_id = set(self._without_id)
         if without_id:
             but = composed("CASE WHEN {} THEN false ELSE {} END", given, condition)
@@ -174,7 +170,7 @@ class UnreadableRows:
         """Find a row that can be read, at either end of the table.
 
         Raises:
-            SourceError: there is none: it is the configuration.
+            SourceError: there is none: the configuration is wrong.
         """
         for query in (self._statements.keys[0], self._statements.last_keys):
             for key in map(self._mapping.key, await self._fetch(query, [_MANY])):
@@ -188,7 +184,7 @@ class UnreadableRows:
         raise error.followed_by(f"No row that was tried can be read.{why}") from error.__cause__
 
     async def _examine(self, key: Key, error: SourceError) -> tuple[Row | None, int]:
-        """What can be read of a row, and which expression fails; None if the row is gone by now."""
+        """What can be read of a row, and which expression fails; None if the row is gone."""
         message = said_of_a_row(error)
         every = frozenset(self._mapping.expressions)
         places = self._culprits.get(message)
@@ -196,9 +192,9 @@ class UnreadableRows:
         if places is None or found is None:
             places = frozenset([place for place in every if await self._without(key, every - {place}) is None])
             found = await self._without(key, places)
-            if found is None:  # it changes as we look
+            if found is None:  # it changes meanwhile
                 places, found = every, await self._without(key, every)
-            if len(places) == 1:  # else a row of which only one fails would have both blamed
+            if len(places) == 1:  # otherwise a row of which only one fails would have both blamed
                 self._culprits = {**({} if len(self._culprits) > _MANY else self._culprits), message: places}
         if not found:
             return None, 0
@@ -216,7 +212,7 @@ class UnreadableRows:
         return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
     async def _without(self, key: Key, places: Collection[str]) -> Rows | None:
-        """A row without some expressions, as a list of one or, if it is gone, of none; None if another one fails."""
+        """A row without some expressions, in a list of one or, if it is gone, none; None if another one fails."""
         items = [
             sql.SQL("NULL::int" if place in _INTEGERS else "NULL::text") if place in places else expression
             for place, expression in self._mapping.expressions.items()
@@ -232,9 +228,9 @@ def columns_of(keys: Sequence[Key]) -> list[list[str]]:
 
 
 async def halved(keys: Sequence[Key], ask: Callable[[Sequence[Key]], Awaitable[T | None]]) -> tuple[list[T], list[Key]]:
-    """Ask about keys, and in halves where that fails, which `ask` says by None.
+    """Ask about keys, and in halves where that fails (`ask` returns None).
 
-    Returns the answers, and the keys about which it fails though they stand alone.
+    Returns the answers, and the keys that fail alone.
     """
     if not keys:
         return [], []
@@ -250,16 +246,13 @@ async def halved(keys: Sequence[Key], ask: Callable[[Sequence[Key]], Awaitable[T
 
 
 async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
-    """Those of the keys that these types, one for each part of a key, can hold.
+    """The keys that these types, one for each part of a key, can hold.
 
-    Keys and ids do not all come from the column that they are looked for in. A related table may keep an application's
-    number as text, beside numbers of other things; an id may stand in a status URL while the id's own column is a uuid.
-    A value that the column's type cannot hold is in no row, and must not keep all the others from being read.
+    A key or id may come from another column: a related table may keep an application's number as text beside other
+    numbers; an id may stand in a status URL while the id's own column is a uuid. A value that the type cannot hold is
+    in no row, and must not prevent reading the others.
 
-    Found by halving, since PostgreSQL does not tell which value an error is about (`pg_input_is_valid` came with 16).
-
-    Raises:
-        SourceError: the database cannot be asked.
+    Found by halving, since PostgreSQL does not name the value of an error (`pg_input_is_valid` came with 16).
     """
     given = [composed("%s::text[]::{}[]", type_) for type_ in types]
     query = composed("SELECT {}", given)

@@ -117,7 +117,7 @@ class TestCodes:
     @pytest.mark.parametrize(
         ("code", "message"),
         [
-            *((meaning["code"].partition("/")[0], meaning["says"]) for meaning in errors.texts()["meanings"]),
+            *((meaning["code"].partition("/")[0], meaning["text"]) for meaning in errors.texts()["meanings"]),
             *((name.partition("/")[0], message) for name, message in errors.texts()["messages"].items()),
             *((name.partition("/")[0], message) for name, message in store_errors.texts()["messages"].items()),
             ("store-unusable", str(schema.translate(Path("state.db"), sqlite3.Error("disk full")))),

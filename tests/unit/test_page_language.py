@@ -76,7 +76,7 @@ def _given() -> set[tuple[str, str]]:
     given = {(str(code), str(text)) for _, _, text, _, code in found}
     given |= {*conditions._REASONS.values(), *watermark._TEXTS.items(), *_REPLIES.items(), *REFUSALS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
-    texts = {each["code"]: each["says"] for each in errors.texts()["meanings"]}
+    texts = {each["code"]: each["text"] for each in errors.texts()["meanings"]}
     texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}
     texts |= {**store_errors.texts()["messages"], **store_errors.texts()["remedies"]}
     return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text.rstrip())) for name, text in texts.items()}

@@ -144,7 +144,7 @@ SELECT f.conname::text, f.confdeltype::text,
 
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
--- src/backend/rewrite/rowsecurity.c), for whoever reads. The catalog is open to every role.
+-- src/backend/rewrite/rowsecurity.c), for the reading role. The catalog is open to every role.
 WITH touched AS (
     SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
            c.reloptions
@@ -226,8 +226,8 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
  WHERE c.relname::text = ANY (%s)
 
 -- name: unseen
--- Tables for whose rows the triggers of watches' tables do not fire, though they are read with these. Of each watch its
--- own table is the root. As above, not by to_regclass.
+-- Tables that are read with watches' tables, but do not fire their triggers. A watch's own table is the root. As above,
+-- not by to_regclass.
 WITH RECURSIVE own (watch, name, is_root, relation, kind) AS (
     SELECT named.watch, named.name, named.is_root, c.oid, c.relkind
       FROM ROWS FROM (pg_catalog.unnest(%(watches)s::text[]), pg_catalog.unnest(%(tables)s::text[]),

@@ -35,7 +35,7 @@ DELETE FROM cdc_sync.changes
 COMMIT
 
 -- name: may_give_back
--- The file is shortened by us, and seldom, since that cancels whoever holds a lock on the log on a standby, as pg_dump
+-- The file is shortened by us, and seldom, since that cancels sessions on a standby that hold a lock on the log, as pg_dump
 -- does. Not where subscribers get the TRUNCATE: they may have a log of their own. A file that VACUUM has not cleaned may
 -- be so for a standby's sake (hot_standby_feedback): only a nearly full one is shortened all the same.
 SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
@@ -54,7 +54,7 @@ SET LOCAL statement_timeout = '200ms'
 -- Who writes while we have it waits for a walk through an empty file, and no longer than `statement_timeout`, which must
 -- be set by an earlier message on PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see
 -- all that was committed, and nothing else is under way. NULL, without an error in the server's log: there will be
--- another time, or `cdc-sync check` says what is missing.
+-- another time, or `cdc-sync check` reports what is missing.
 DO $cdc_sync$
 BEGIN
     LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE NOWAIT;
@@ -71,9 +71,9 @@ COMMIT
 SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})
 
 -- name: bells
--- Of each watch: what its bell said, what it says now if it was set, and how many changes were not recorded. An inner
--- query finds, the next one reads, and OFFSET keeps each apart from the one around it, of which the last one sets. What is not there, or not ours to set, is NULL:
--- an error would be one of all of them. A bell that was never set tells that nobody has worked the watch
+-- Of each watch: its bell's value before, its value now if it was set, and how many changes were not recorded. An inner
+-- query finds, the next one reads, and the outermost one sets; OFFSET keeps them apart. A missing or foreign sequence is
+-- NULL: an error would concern all of them. A bell that was never set means a watch that was never worked
 -- (`worked_before`). setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 SELECT seen.watch, seen.before,
        CASE WHEN seen.wanted

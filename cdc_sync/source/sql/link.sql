@@ -8,9 +8,8 @@ SELECT set_config('lock_timeout', (extract(epoch FROM least(current_setting('dea
        -- A million links take long to be written down between two statements; a daemon that freezes does not do this.
        set_config('idle_in_transaction_session_timeout', '10min', true)
 
--- What is wrong with the links: of each its place, whether its row is there, the key of the row that has its id already
--- and gets no other one, and the id that its row has already, where that is another one; which is right if ids are
--- replaced, says the last parameter.
+-- Problems of the links: of each its place, whether its row exists, the key of the row that has its id already and gets
+-- no other one, and its row's other id, which is no problem if the last parameter is true (ids are replaced).
 -- name: wrong
 SELECT given.place::int, t.{first} IS NOT NULL, other.key, own.{value}::text
   FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)

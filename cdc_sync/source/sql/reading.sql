@@ -23,12 +23,12 @@ left(md5(%s::text || ROW({})::text), 16)
 
 -- name: id_in_url
 -- The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
--- percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
+-- percent-encoded byte may have digits of either; the caller tells ids apart.
 -- `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
 lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
 
 -- name: clock
--- statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.
+-- statement_timestamp(): when the statement arrived, so before its snapshot. So a row has not changed later.
 (extract(epoch FROM statement_timestamp()) * 1000)::bigint
 
 -- name: bounded
@@ -50,7 +50,7 @@ SET LOCAL idle_in_transaction_session_timeout = {idle};
 -- may have a higher id (src/backend/storage/ipc/procarray.c, GetSnapshotData). So we take an id ourselves: it is above
 -- every id that was handed out before. The instant is that of the statement's arrival, so it precedes the id.
 --
--- A standby hands out no ids. The last checkpoint that it has replayed tells what the primary's next id was, and a time
+-- A standby hands out no ids. The last checkpoint that it has replayed contains the primary's next id, and a time
 -- from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id). Which of the two
 -- is read is asked each time: connections may lead to different servers, and a standby may be promoted.
 SELECT CASE WHEN server.is_standby

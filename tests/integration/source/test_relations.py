@@ -39,7 +39,7 @@ NO_TABLES = {
     ),
     "foreign table": (
         FOREIGN,
-        "shown is a foreign table, whose rows change on another server, where no trigger of this one fires",
+        "shown is a foreign table: its rows change on another server, where no trigger of this one fires",
         "at the server that has the table",
     ),
 }
