@@ -1,26 +1,24 @@
 """Who may look, and who may act.
 
     what                                 needs
-    /healthz, /readyz                    nothing; beyond loopback, to a stranger /readyz gives no details
-    everything else, without a token     nothing, but the server listens on loopback only then; it may not be acted
+    /healthz, /readyz                    nothing; beyond loopback, without the token /readyz gives no details
+    everything else, without a token     nothing, but the server listens on loopback only, and nobody may act
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
-Guessing the token is slow (`Guesses`), in log-ins as in headers. `/healthz` looks at no token, and `/readyz` answers
-whoever has none: a health check is never kept waiting by somebody's guesses.
+Guessing the token is slow (`Guesses`), in log-ins and headers. `/healthz` ignores tokens, and `/readyz` answers without
+one: others' guesses delay no health check.
 
 Against a page of another site in the same browser:
 
-- it cannot read: there is no CORS header, and on loopback a request without the token must name the loopback in `Host`.
-  A name that an attacker controls may lead to 127.0.0.1 (DNS rebinding); the browser then takes our answers for the
-  attacker's own, but it still sends the attacker's name.
-- it cannot act: the cookie is `SameSite=Strict`, a request that says where it comes from (`Sec-Fetch-Site`, `Origin`)
-  must come from ourselves, and a form must carry its session's token. Other ports of the same host are the same *site*,
-  so the cookie's attribute alone would not do.
-- it cannot frame, embed or open us with a handle: see the headers.
+- It cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`.
+  With DNS rebinding an attacker's name may lead to 127.0.0.1, but the browser still sends that name.
+- It cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
+  form must carry its session's token. Other ports of the host are the same *site*, so the cookie alone would not do.
+- It cannot frame, embed or open us with a handle: see the headers.
 
-Whoever brings the token, in a header or by the cookie of a log-in, need not name the loopback: neither is at an
-attacking page's disposal, and a proxy in front of the daemon may pass its own name on.
+A request with the token, in a header or by a log-in's cookie, need not name the loopback: an attacking page has
+neither, and a proxy may pass its own name on.
 """
 
 import asyncio
@@ -53,10 +51,10 @@ LIFETIME = 12 * 60 * 60
 """Seconds that a log-in lasts."""
 
 _MOST_SESSIONS = 64
-"""Log-ins at once; beyond them the oldest ends, so that a forgotten script cannot fill the memory."""
+"""Most log-ins at once; the oldest ends first, so that a forgotten script cannot fill the memory."""
 
 FREE = 10
-"""Wrong tokens before there are turns."""
+"""Wrong tokens without a delay."""
 
 _APART = 1.0
 _APART_OVERALL = 0.25
@@ -66,14 +64,14 @@ _FORGOTTEN_AFTER = 600.0
 """Seconds without a wrong token."""
 
 _REMEMBERED = 1_000
-"""Addresses, at most: beyond them the oldest is forgotten."""
+"""Most remembered addresses; the oldest is dropped first."""
 
 _NEIGHBOUR = 64
-"""Bits of an IPv6 address that belong to one neighbour: of the rest he has as many as he likes."""
+"""Bits of an IPv6 address that identify a neighbour, who has all the rest."""
 
 
 def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
-    """A refusal, whose argument is the reason that it gives."""
+    """A refusal; its argument is the reason."""
     why = coded(code, REFUSALS[code], **values)
     made = kind(text=f"{why}\n")
     made.args = (why,)
@@ -86,9 +84,9 @@ class Session:
 
     Attributes:
         until: when it ends, on the sessions' clock.
-        name: what it is called in the history.
-        form_token: what its forms carry.
-        done: what was done to how many entries, for its next page to show.
+        name: its name in the history.
+        form_token: the token of its forms.
+        done: actions and their numbers of entries, for its next page to show.
     """
 
     until: float
@@ -98,10 +96,10 @@ class Session:
 
 
 class Sessions:
-    """Log-ins of browsers: kept in memory, so that the daemon's end is the end of all of them.
+    """Log-ins of browsers, kept in memory: they end with the daemon.
 
-    The cookie holds a random number and nothing else; it is kept hashed here. Each session has a second random number
-    that its forms carry, which a page of another site cannot know. `clock` gives seconds that do not go back.
+    The cookie is a random number, kept hashed here. Each session has a second random number for its forms, which a page
+    of another site cannot know. `clock` gives seconds that do not go back.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -109,7 +107,7 @@ class Sessions:
         self._sessions: dict[bytes, Session] = {}
 
     def open(self) -> str:
-        """Begin one; returns what its cookie holds."""
+        """Begin one; returns its cookie."""
         cookie = secrets.token_urlsafe(32)
         _keep(self._sessions, _hash(cookie), Session(self._clock() + LIFETIME), _MOST_SESSIONS)
         return cookie
@@ -132,7 +130,7 @@ def _hash(cookie: str) -> bytes:
 
 
 def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
-    """Put a value behind the others, of which the oldest is dropped if they are too many."""
+    """Put a value behind the others; the oldest is dropped if there are too many."""
     kept.pop(key, None)
     kept[key] = value
     if len(kept) > most:
@@ -141,7 +139,7 @@ def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
 
 @dataclass(slots=True)
 class _Limit:
-    """How many tokens were wrong lately, the last of them when, and when the next turn is."""
+    """How many tokens were wrong lately, when the last was, and when the next turn is."""
 
     apart: float = _APART
     wrong: int = 0
@@ -150,19 +148,18 @@ class _Limit:
 
 
 class Guesses:
-    """How often somebody may try tokens: freely at first, then in turns, a second apart.
+    """How often an address may try tokens: freely at first, then a second apart.
 
     After ten wrong tokens of one address each further try from there, right or wrong, waits for its turn. After ten of
-    all addresses together so does each try from an address that has not brought the right token lately. Who would have
-    to wait for longer than ten seconds is sent away without a look at the token, with the time to come again.
+    all addresses together so does each try from an address without a recent right token. A try that would wait for
+    longer than ten seconds is refused unread, with `Retry-After`.
 
-    The right token ends it for its address. So nobody is locked out for longer than others keep every turn taken from
-    the same address, as can happen behind a proxy; a browser that has logged in needs no turn, as its cookie is no
-    guess.
+    The right token resets its address. So nobody is locked out for longer than others from the same address keep
+    guessing, as can happen behind a proxy; a logged-in browser needs no turn.
 
     Args:
         clock: seconds that do not go back.
-        longest_wait: seconds that a try waits for its turn, at most.
+        longest_wait: most seconds that a try waits for its turn.
     """
 
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
@@ -170,11 +167,11 @@ class Guesses:
         self.longest_wait = longest_wait
         self._peers: dict[str, _Limit] = {}
         self._all = _Limit(_APART_OVERALL)
-        # By itself: whoever guesses from a thousand addresses must not push it out.
+        # Apart: guesses from a thousand addresses must not push it out.
         self._right: dict[str, float] = {}
 
     def wait(self, address: str | None) -> float | None:
-        """Take a turn; returns in how many seconds it is, or None if it is too far away and was not taken."""
+        """Take a turn; returns the seconds until then, or None if it is too far away and was not taken."""
         now, peer = self._clock(), _peer(address)
         is_known = now - self._right.get(peer, -_FORGOTTEN_AFTER) < _FORGOTTEN_AFTER
         limits = [self._peers.get(peer, _Limit()), *([] if is_known else [self._all])]
@@ -202,7 +199,7 @@ class Guesses:
 
 
 def _peer(address: str | None) -> str:
-    """Whom an address belongs to."""
+    """The neighbour of an address."""
     try:
         # A link-local address has its interface behind a %.
         found = ip_address((address or "").partition("%")[0])
@@ -213,7 +210,7 @@ def _peer(address: str | None) -> str:
 
 
 class Visitor(NamedTuple):
-    """Who asks: somebody, somebody with the token in a header, or a browser that has logged in."""
+    """Who sends a request: anybody, one with the token in a header, or a logged-in browser."""
 
     has_token: bool
     session: Session | None = None
@@ -225,7 +222,7 @@ class Access:
     Args:
         admin: where the server listens, and its token.
         clock: seconds that do not go back.
-        longest_wait: seconds that a guess of the token waits for its turn, at most.
+        longest_wait: most seconds that a guess of the token waits for its turn.
         observe: takes the events of wrong tokens.
     """
 
@@ -245,21 +242,21 @@ class Access:
         return self._token is not None
 
     def use(self, admin: Admin) -> None:
-        """Require another token from now on; whoever logged in with the one before has to log in again."""
+        """Require another token from now on; log-ins with the former one end."""
         self.home = f"{admin.prefix}/"
         token = None if admin.token is None else admin.token.get_secret_value()
         if token != self._token:
             self._token, self._sessions = token, Sessions(self._clock)
 
     def listens_on(self, port: int) -> None:
-        """Give the cookie a name of its own: browsers share cookies between the ports of a host."""
+        """Name the cookie after the port: browsers share cookies between the ports of a host."""
         self.cookie = f"cdc_sync_{port}"
 
     async def visitor(self, request: web.Request) -> Visitor:
-        """Who asks; a token in a header may have to wait for its turn.
+        """Who sends a request; a token in a header may have to wait for its turn.
 
         Raises:
-            HTTPException: it is not allowed to.
+            HTTPException: it is not allowed.
         """
         if self._token is not None:
             session = self._sessions.find(request.cookies.get(self.cookie, ""))
@@ -279,7 +276,7 @@ class Access:
         return Visitor(has_token=False)
 
     async def _has_token(self, request: web.Request) -> bool:
-        # The scheme is written in any case; without one, all of it is the token.
+        # The scheme is in any case; without one, all of it is the token.
         scheme, blank, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = "" if blank else scheme
@@ -293,15 +290,11 @@ class Access:
             raise
 
     def is_stranger(self, visitor: Visitor) -> bool:
-        """Whether somebody may know nothing of hosts and names: without the token, from who knows where."""
+        """Whether a visitor may see no hosts and names: without the token, beyond loopback."""
         return not visitor.has_token and not self._is_loopback
 
     def insist_on_actor(self, request: web.Request, visitor: Visitor, form_token: str) -> None:
-        """Refuse a visitor who may not act.
-
-        Raises:
-            HTTPForbidden: it may not.
-        """
+        """Raise HTTPForbidden for a visitor who may not act."""
         if not visitor.has_token:
             raise refuse(web.HTTPForbidden, "token-unconfigured")
         self.insist_on_ourselves(request)
@@ -309,16 +302,12 @@ class Access:
             raise refuse(web.HTTPForbidden, "form-foreign")
 
     def insist_on_ourselves(self, request: web.Request) -> None:
-        """Refuse what a browser sends for a page of another origin.
-
-        Raises:
-            HTTPForbidden: it comes from elsewhere.
-        """
+        """Raise HTTPForbidden for a browser's request from a page of another origin."""
         if not comes_from_ourselves(request):
             raise refuse(web.HTTPForbidden, "origin-foreign")
 
     async def is_token(self, request: web.Request, given: str) -> bool:
-        """Whether it is the token; takes as long for a wrong one, however much of it is right.
+        """Whether it is the token, in constant time.
 
         Raises:
             HTTPTooManyRequests: too many were wrong.
@@ -351,13 +340,13 @@ class Access:
             path=self.home,
             httponly=True,
             samesite="Strict",
-            # Behind a proxy that speaks TLS the browser knows better than we do what it spoke.
+            # Behind a proxy with TLS only the browser knows what it used.
             secure=urlsplit(request.headers.get("Origin", "")).scheme == "https",
         )
         return response
 
     def log_out(self, request: web.Request) -> web.Response:
-        """Forget the browser's log-in, here and there."""
+        """End the browser's log-in."""
         response = web.Response(status=303, headers={"Location": self.home})
         self._sessions.close(request.cookies.get(self.cookie, ""))
         response.del_cookie(self.cookie, path=self.home, httponly=True, samesite="Strict")

@@ -1,13 +1,12 @@
-"""The page: templates filled by Jinja with escaping always on, so that nothing from outside can become markup.
+"""The page: Jinja templates with escaping always on, so that nothing from outside becomes markup.
 
-Its texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read as it
-is: nothing has to be compiled. Jinja's i18n extension gives templates `_` and `ngettext`.
+Its texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read
+uncompiled. Jinja's i18n extension gives templates `_` and `ngettext`.
 
-Reasons come from the core and the store as English sentences that keep their code and values (`core.reasons`). The
-catalogue has their French by the code, which is its context. Any other sentence is shown as it is and marked as
-English, so that a screen reader reads it with an English voice.
+Reasons of the core and the store are English sentences with a code and values (`core.reasons`). The catalogue has their
+French under the code as context. Any other sentence is shown as it is and marked as English, for screen readers.
 
-A misspelt name fails the rendering, instead of leaving a hole.
+A misspelt name fails the rendering instead of leaving a hole.
 """
 
 import ast
@@ -37,16 +36,16 @@ _NEVER_BROKEN = re.compile(r" (?=[:;?!»])|(?<=«) |(?<=\)s) (?=(?:ms|s|min|h|j)
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
 
 _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, ))job(?= [^→]* → [^→]*$)")
-"""What `diff.transition` writes beside labels and jobs."""
+"""The words of `diff.transition` beside labels and jobs."""
 
 _QUOTED = frozenset({"said", "doing", "found", "hint", "mistake", "remedies", "who", "wrong"})
-"""The values of reasons that are English, or what somebody else wrote."""
+"""Values of reasons that are English, or foreign texts."""
 
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
 
 
 def _entries(catalogue: str) -> Iterator[dict[str, str]]:
-    """The entries of a gettext catalogue, which blank lines separate: keyword → text."""
+    """The entries of a gettext catalogue, separated by blank lines: keyword → text."""
     for block in catalogue.split("\n\n"):
         entry, keyword = dict[str, str](), ""
         for line in block.splitlines():
@@ -80,11 +79,11 @@ class Language:
     code: Literal["en", "fr"]
 
     def gettext(self, text: str, /, **values: object) -> Markup:
-        """A text, with escaped values in its places."""
+        """A text with escaped values."""
         return Markup(_french()[0].get(text, (text,))[0] if self.code == "fr" else text) % values  # noqa: S704 - our own text
 
     def ngettext(self, one: str, many: str, num: int, /, **values: object) -> Markup:
-        """A text about a number of things, `num`; in French 0 is singular."""
+        """A text about `num` things; in French 0 is singular."""
         forms: tuple[str, ...] = (one, many)
         is_plural = num != 1
         if self.code == "fr":
@@ -92,7 +91,7 @@ class Language:
         return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
 
     def reason(self, reason: str) -> Markup:
-        """A reason in French, if it has a code that the catalogue knows, with these places; else as it is."""
+        """A reason in French if the catalogue has its code and values; otherwise as it is."""
         if self.code == "en":
             return escape(reason)
         if isinstance(reason, Reason):
@@ -108,22 +107,22 @@ class Language:
         return _AS_ENGLISH % str(reason)
 
     def condition(self, name: str) -> Markup:
-        """What a condition is about."""
+        """The subject of a condition."""
         kind = kind_of(name)
         subject = name[len(kind) + 1 :]
         return self.reason(Reason(name, f"condition {kind}{' of' if subject else ''}", {"subject": subject}))
 
     def transition(self, text: str) -> str:
-        """A transition (`diff.transition`) with our own words in this language; labels and jobs stay as they are."""
+        """A transition (`diff.transition`) with our words in this language; labels and jobs stay as they are."""
         ours = {"deleted": self.gettext("deleted"), "(new)": self.gettext("(new)"), "job": self.gettext("job")}
         return _OF_TRANSITION.sub(lambda found: str(ours[found[0]]), text)
 
     def number(self, number: int) -> str:
-        """A whole number, its thousands set apart."""
+        """A whole number with separated thousands."""
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A length of time, in the largest unit that leaves a number of 1 or more; days from two on."""
+        """A length of time, in the largest unit with a number of 1 or more; days from two on."""
         if seconds >= 172_800:  # noqa: PLR2004 - two days
             return self.gettext("%(num)s d", num=round(seconds / 86_400))
         if seconds >= 3_600:  # noqa: PLR2004 - an hour
@@ -146,10 +145,7 @@ LANGUAGES = {"en": Language("en"), "fr": Language("fr")}
 
 
 def chosen(asked: Iterable[str | None], accept_language: str) -> Language:
-    """The first language that was asked for, if it is one of ours; else the one that the browser prefers.
-
-    That is by its `Accept-Language` (RFC 9110, 12.5.4); English if it names neither.
-    """
+    """The first requested language that we have, else by `Accept-Language` (RFC 9110, 12.5.4), or English."""
     found = [offer for part in accept_language.split(",") if (offer := _OFFER.fullmatch(part.strip()))]
     offers = [(min(float(offer["weight"] or 1), 1.0), offer["tag"].lower()) for offer in found]
     _, preferred = max([(0.0, "en"), *offers], key=lambda offer: offer[0])
@@ -161,14 +157,14 @@ def _environment(language: Language) -> Environment:
     made = Environment(
         loader=PackageLoader("cdc_sync.admin"),
         extensions=["jinja2.ext.i18n"],
-        # Read once: no file is opened any more when the process has none left to open.
+        # Read once: no file is opened when the process has no descriptors left.
         auto_reload=False,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # `_` is the extension's, and calls `gettext`.
+    # The extension provides `_`, which calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
     made.globals |= {
         "version": __version__,
@@ -187,6 +183,6 @@ def _environment(language: Language) -> Environment:
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:
-    """A page in a language; `now` is in milliseconds since the epoch, for those that say how long ago things were."""
+    """A page in a language; `now` is in milliseconds since the epoch."""
     made = _environment(language).get_template(template)
     return made.render(now=now, ago=lambda at: language.ago(at, now), **values)

@@ -1,4 +1,7 @@
-"""The status report, the same for `cdc-sync status`, `GET /api/status` and the page; and what only the page shows."""
+"""The status report of `cdc-sync status`, `GET /api/status` and the page, and what only the page shows.
+
+Functions raise `StoreError` if the store cannot be read.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,38 +27,35 @@ _OVER_EARLIER_WORK = "baseline over earlier work"
 _RECENT = 20
 
 CALLS = 20
-"""How many of the last calls the page has, and how many of the last failures."""
+"""The page's last calls, and its last failures."""
 ENTRIES = 20
-"""How many pending entries and dead letters it shows, oldest first; the command line shows all of them."""
+"""The page's pending entries and dead letters, oldest first; the command line shows all."""
 HELD = 10
-"""How many groups of held entries of each watch it shows, the largest ones."""
+"""The page's largest groups of held entries, for each watch."""
 SKIPPED = 50
-"""How many rows that cannot be reported it shows, and how many endpoints."""
+"""The page's skipped rows, and its endpoints."""
 _GROUPED = 15_000
-"""Milliseconds for which groups are shown again: to find them, all that is held is read."""
+"""Milliseconds for which groups are reused: grouping reads all held entries."""
 EVENTS = 500
-"""How many of an application's events it and `explain` show, the newest."""
+"""Newest events of an application on the page and in `explain`."""
 
 _LOOKED_THROUGH = 20
-"""In so many of a dead letter's newest events its reply is looked for."""
+"""Newest events of a dead letter that are searched for its reply."""
 
 HOURS = 12
 BAR = 10 * 60 * 1000
-"""Each bar of a chart stands for this many milliseconds."""
+"""Milliseconds of a chart's bar."""
 BARS = HOURS * 60 * 60 * 1000 // BAR
 
 DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
-"""What an event may say of other times than its own, in milliseconds since the epoch."""
+"""An event's details that are times, in milliseconds since the epoch."""
 
 
 async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
-    """Watches, lag, pending entries, what is wrong, the last errors; `now` is in milliseconds since the epoch.
+    """Watches, lag, pending entries, conditions, the last errors; `now` is in milliseconds since the epoch.
 
-    After the configured watches come those that only the store knows: their pending entries are sent all the same.
-    `here` is what is wrong in this process, which the store does not have while it cannot be written.
-
-    Raises:
-        StoreError: the store cannot be read.
+    The configured watches come first, then those only in the store: their pending entries are sent too. `here` are this
+    process's conditions, which the store lacks while it cannot be written.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches: list[dict[str, Any]] = []
@@ -80,7 +80,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
                 "pending": of_watch.pending,
                 "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
                 "held": of_watch.held,
-                # Why the oldest held entry is: with a whole fuse, since its deletion is suspected.
+                # The oldest held entry's reason: with an intact fuse, its deletion is suspected.
                 "held_reason": held[name].reason if name in held else None,
                 "fuse": "blown" if fuse.blown_at is not None else "whole",
                 "fuse_reason": fuse.reason,
@@ -135,7 +135,7 @@ def _baseline(text: str | None) -> dict[str, Any]:
 
 
 Grouped = dict[str, tuple[int, tuple[Any, ...], list[HeldGroup]]]
-"""By watch: when its held entries were grouped, how many there were and how its fuse was, and the groups."""
+"""By watch: when its held entries were grouped, their number with its fuse's state, and the groups."""
 
 
 async def overview(
@@ -149,14 +149,11 @@ async def overview(
     here: Iterable[Condition] = (),
     asked: Asked = EVERYTHING,
 ) -> dict[str, Any]:
-    """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
+    """Everything on the page at `now` (milliseconds since the epoch).
 
-    `trends` are `Trends.bars`; `lags` are seconds that watches are behind; `totals` count entries by state. The verdict
-    is bad if changes do not arrive, and attention if a person should decide something. `grouped` is kept from one page
-    to the next. `here` is as in the report; `asked` says which watches are shown, if there are many.
-
-    Raises:
-        StoreError: the store cannot be read.
+    `trends` are `Trends.bars`; `lags` are seconds by watch; `totals` count entries by state. The verdict is bad if
+    changes do not arrive, and attention if a person should decide something. `grouped` is kept from one page to the
+    next. `here` is as in the report; `asked` chooses watches, if there are many.
     """
     dead = await store.entries("dead", None, ENTRIES)
     report = await status_report(config, store, now, here)
@@ -164,7 +161,7 @@ async def overview(
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
     doubtful = totals["dead_letters"] or report["conditions"]
-    # The last calls and, though they may be older, the last failures; each once.
+    # The last calls and the last failures, which may be older; each once.
     calls = {
         (event.watch, event.application_id, event.at, event.event): event
         for failed in (False, True)
@@ -202,7 +199,7 @@ async def overview(
 
 
 async def _group_anew(watches: Sequence[dict[str, Any]], store: Store, grouped: Grouped, now: int) -> None:
-    """Group what these watches hold, unless it was grouped just now and nothing of it has changed."""
+    """Group the held entries of these watches, unless groups are recent and nothing has changed."""
     stale = dict[str, tuple[Any, ...]]()
     for watch in watches:
         name, fuse = watch["watch"], (watch["held"], watch["fuse"], watch["fuse_reason"])
@@ -230,10 +227,10 @@ def since(now: int) -> int:
 
 
 def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
-    """The chart of the calls that were counted since `since(now)`, in bars of ten minutes.
+    """The chart of the calls counted since `since(now)`, in bars of ten minutes.
 
-    What HelloWork acknowledged rises above the axis, what it did not goes down below it: the difference must not be one
-    of colours alone. Both share one scale. The SVG has the units of what it shows: a bar is 1 wide, and a call 1 high.
+    Acknowledged calls rise above the axis, others go below it, so that colours alone do not distinguish them. In the
+    SVG a bar is 1 wide, and a call 1 high.
     """
     first, parts = since(now), ("acknowledged", "retry", "dead")
     bars = {first + place * BAR: dict.fromkeys(parts, 0) for place in range(BARS)}
@@ -257,7 +254,7 @@ def facts(content: Content) -> dict[str, Any]:
 
 
 def local_time(instant: str) -> str:
-    """An instant, as `iso` writes it, in this machine's zone, to stand behind it; nothing if that is UTC."""
+    """An instant of `iso` in this machine's zone, as a suffix; empty if that is UTC."""
     utc = datetime.fromisoformat(instant)
     here = utc.astimezone()
     if not here.utcoffset():
@@ -268,28 +265,26 @@ def local_time(instant: str) -> str:
 async def stories(
     config: Config, store: Store, application_id: str, watch: str | None
 ) -> list[tuple[Record, dict[str, Any]]]:
-    """All that is known of an application, by watch: the record, and its story for people and programs.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
+    """What is known of an application, by watch: the record, and its history for people and programs."""
     built, found = built_urls(config), []
     for record in await store.records(application_id, watch):
-        own, told = await store.story(application_id, record.watch, EVENTS), record.told
-        when_told = [event.event for event in own if event.at == record.told_at]
-        discarded = "discarded" in when_told and "acknowledged" not in when_told
+        own, snapshot = await store.story(application_id, record.watch, EVENTS), record.told
+        last = [event.event for event in own if event.at == record.told_at]
+        discarded = "discarded" in last and "acknowledged" not in last
         story = {
             "watch": record.watch,
             "application_id": application_id,
             "key": list(record.key),
             "in_scope": record.in_scope,
-            "told": told and _content(told),
+            "told": snapshot and _content(snapshot),
             "told_at": record.told_at and iso(record.told_at),
-            # It was never sent, but found so when the application was first seen.
-            "adopted": told is not None and record.adopted,
-            # It was never sent, but discarded by a person.
+            # Not sent, but found when the application was first seen.
+            "adopted": snapshot is not None and record.adopted,
+            # Not sent, but discarded by a person.
             "discarded": discarded,
-            "told_request": None if told is None or record.adopted or discarded else _request(application_id, told),
+            "told_request": None
+            if snapshot is None or record.adopted or discarded
+            else _request(application_id, snapshot),
             "entry": record.entry and _entry(record.entry.addressed(built)),
             "suspected_deletion_due_at": record.suspicion and iso(record.suspicion.due_at),
             "skipped": record.skipped,
@@ -300,7 +295,7 @@ async def stories(
 
 
 def _request(application_id: str, content: Content) -> dict[str, str]:
-    """The call that informs HelloWork of a state, to the byte; without the configured headers."""
+    """The call for a state, to the byte; without the configured headers."""
     body, key = request(application_id, content)
     return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
 
@@ -329,14 +324,10 @@ def _event(event: HistoryEntry) -> dict[str, Any]:
 
 
 async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
-    """The stories of the application that a text means; if it may mean several, or a row of none, the `hits`.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
+    """The histories of the application that a text means; the `hits`, if it may mean several, or a row without one."""
     hits = await store.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:
         return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
     found = [story for _, story in await stories(config, store, application_id, None)]
-    # Of a watch that is no longer configured nobody knows the present state.
+    # The present state of a watch that is no longer configured is unknown.
     return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": [], "by": hits[0].by}

@@ -1,4 +1,4 @@
-"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status`, and the page, through which a person may act."""
+"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status`, and the page with its actions."""
 
 import asyncio
 import logging
@@ -37,21 +37,21 @@ from cdc_sync.store.store import Store
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LONGEST_FAREWELL = 2.0
-"""Seconds that a request under way may take when the daemon ends: a slow reader must not hold it up."""
+"""Seconds for a request under way when the daemon ends: a slow reader must not delay that."""
 
 _SAMPLED_EVERY = 60.0
-"""Seconds between two samples of what the charts show."""
+"""Seconds between two samples of the charts."""
 
 _LARGEST_FORM = 64 * 1024
 """Bytes of a request's body."""
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-"""The files that pages refer to, and what they are."""
+"""The files of pages, and their types."""
 
 _LANGUAGE_COOKIE, _YEAR = "cdc_sync_language", 365 * 24 * 60 * 60
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
-"""Whom the guard let in, for whatever answers the request."""
+"""The visitor that the guard admitted."""
 
 ACTIONS = (
     "/fuse/release",
@@ -62,9 +62,9 @@ ACTIONS = (
     "/sending/pause",
     "/sending/resume",
 )
-"""What a person does through the page, or a script with the token."""
+"""The actions of a person on the page, or of a script with the token."""
 
-_REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization: Bearer …`)."
+_REASONS_HIDDEN = "The reasons need admin.token (`Authorization: Bearer …`)."
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
@@ -86,16 +86,16 @@ class AdminServer:
 
     Attributes:
         config: the configuration.
-        store: what is reported, and acted upon.
-        metrics: what is counted.
+        store: the store.
+        metrics: the metrics.
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
         hung: the stalled loops.
-        observe: takes the events of the door.
-        places: connections at once: a scraper, health checks and a few browsers take a dozen.
-        patience: seconds that a connection may take for a complete request, at its beginning and after each answer.
-        longest_wait: seconds that a guess of the token waits for its turn, at most.
-        url: where it listens, once it does.
+        observe: takes the events of the server.
+        places: most connections: a scraper, health checks and a few browsers take a dozen.
+        patience: seconds for a complete request, at a connection's beginning and after each answer.
+        longest_wait: most seconds that a guess of the token waits for its turn.
+        url: the address, once it listens.
     """
 
     config: Config
@@ -190,16 +190,16 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let in who may; an action asks again, and for more. A browser gets a refusal as a page."""
+        """Admit a visitor; an action checks again, and more. A browser gets a refusal as a page."""
         with self._listener.answering(request):
             try:
-                # The log-in form, what it is made of, and the log-in itself are open to all.
+                # The log-in form, its files, and the log-in itself are open to all.
                 if request.path != "/login" and not request.path.startswith("/static/"):
                     _visitor.set(await self._access.visitor(request))
                 return await handler(request)
             except StoreError as error:
                 if _is_browser(request):
-                    # Where a form was sent to there is no page.
+                    # A form's address has no page.
                     again = "" if request.method == "GET" else f"{self.config.admin.prefix}/"
                     return self._html(request, "failure.html", status=503, message=error.message, again=again)
                 return web.Response(status=503, text=f"{error}\n")
@@ -216,27 +216,27 @@ class AdminServer:
                 return answer
 
     async def _health(self, _: web.Request) -> web.Response:
-        """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
+        """503 if only a new process can help: not for a database or a HelloWork that is down."""
         if hung := self.hung():
             return web.Response(status=503, text=f"these loops are stalled: {listed(hung)}\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        """503 with the reasons, as long as something is wrong that keeps changes from arriving.
+        """503 with the reasons, as long as changes do not arrive.
 
-        A daemon that waits for its turn is ready: it could take over, and a rolling update waits for it.
-        Beyond loopback a stranger gets their kinds, and no watch's, host's or file's name.
+        A daemon that waits for its turn is ready: it could take over, and a rolling update waits for it. Beyond
+        loopback, without the token, only the kinds are shown, without names.
         """
         try:
             held = await self._held()
         except StoreError as error:
             held = {"store": str(error)}
-        # Afterwards: a store that is locked takes its time to say so.
+        # Afterwards: a locked store takes its time to answer.
         conditions = {each.name: each.message for each in self._wrong_here()}
         reasons = {**wrong(conditions), **held}
         shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
         if self._access.is_stranger(_visitor.get()):
-            lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_FOR_WHOM] if reasons else [])]
+            lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
         else:
             named = foremost(shown, self.config.watches)
             lines = [visible(f"{name}: {message}") for name, message in named.items()]
@@ -245,14 +245,14 @@ class AdminServer:
         return web.Response(status=503 if reasons else 200, text=text)
 
     def _wrong_here(self) -> list[Condition]:
-        """What is wrong in this process, each since it was looked at first."""
+        """This process's conditions, each since it was first seen."""
         now, conditions = self.clock(), self.conditions()
         self._since = {name: self._since.get(name, now) for name in conditions}
         return [Condition(name, message, self._since[name]) for name, message in conditions.items()]
 
     async def _held(self) -> dict[str, str]:
-        """What waits for a person, and why."""
-        more = "; `cdc-sync fuse show` tells more"
+        """The reasons for which a person must decide."""
+        more = "; see `cdc-sync fuse show`"
         fuses = await self.store.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
         reasons = {f"fuse {watch}": f"blown, {fuse.reason}{more}" for watch, fuse in blown.items()}
@@ -281,7 +281,7 @@ class AdminServer:
         )
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
-            # It is for this page alone.
+            # For this page alone.
             done, visitor.session.done = visitor.session.done, done
         has_actions = self._access.has_actions
         return self._html(request, "overview.html", overview=seen, visitor=visitor, done=done, has_actions=has_actions)
@@ -298,7 +298,7 @@ class AdminServer:
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
         watches = set(self.config.watches)
-        if request.path != "/resend":  # of the others nobody knows whether it is the present state
+        if request.path != "/resend":  # the present state of the others is unknown
             watches |= (await self.store.counts()).keys()
         who = coded("by-token", "the token from %(address)s", address=request.remote)
         if visitor.session is not None:
@@ -320,18 +320,18 @@ class AdminServer:
         return self._access.log_in(request)
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
-        """A page in the visitor's language, which is kept if it was asked for."""
-        # Brings Jinja along, which a daemon whose page nobody looks at does not need.
+        """A page in the visitor's language, which a cookie keeps if it was requested."""
+        # Loads Jinja, which a daemon needs only for its page.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
         asked, admin = request.query.get("language"), self.config.admin
         language = chosen((asked, request.cookies.get(_LANGUAGE_COOKIE)), request.headers.get("Accept-Language", ""))
         headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
         other = "en" if language.code == "fr" else "fr"
-        # Without a path: it stays on this page, whatever proxy is in front. The answer to a form has no such page.
+        # Without a path, so on this page behind any proxy. The answer to a form has no page.
         switch = f"?{urlencode([*((k, v) for k, v in request.query.items() if k != 'language'), ('language', other)])}"
         values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
-        # A name is for who was let in.
+        # Only admitted visitors see a name.
         values["title"] = (admin.title or self.config.place()) if "visitor" in values else None
         text = render(template, language, self.clock(), **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
@@ -366,54 +366,52 @@ def _is_browser(request: web.Request) -> bool:
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts, by name; what is no text is empty.
+    """A form's texts, by name; a file is empty.
 
     Raises:
-        HTTPBadRequest: it is no form: another encoding than it says, another charset than there is, broken off.
+        HTTPBadRequest: the body is no form.
     """
     try:
         form = await request.post()
     except web.HTTPException:
         raise
-    except Exception as error:  # whatever a body does to the parser is its sender's mistake
+    except Exception as error:  # any failure of the parser is the sender's mistake
         raise web.HTTPBadRequest(text="This body is no form.\n") from error
     return {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
-    """Every answer gets these headers, also a 404 that no handler of ours makes."""
+    """Every answer gets these headers, also a 404 of aiohttp's."""
     response.headers.update(SAFE_HEADERS)
-    # It has versions, which help nobody but an attacker.
+    # Its versions help only an attacker.
     response.headers.pop("Server", None)
 
 
 _refuse = partial(refuse, web.HTTPConflict)
-"""An action makes no sense, or no sense any more."""
+"""The action makes no sense, or no longer."""
 
 
 async def act(
     store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
 ) -> tuple[str, int, Mapping[str, Any]]:
-    """Do what a form says: release, discard, retry, resend, pause, resume.
+    """Do a form's action: release, discard, retry, resend, pause, resume.
 
     Returns what was done, to how many entries, and the answer's JSON.
 
-    A page is older than the press of its button. Whoever discards everything says how much there was on the page, and
-    is refused if it has become more or less meanwhile; a release sends no more than was seen, of each transition that
-    the form names.
+    A page is older than the press of its button. Discarding everything names how much the page showed, and is refused
+    if it has changed; a release sends no more than the page showed of each named transition.
 
     Args:
-        store: where.
+        store: the store.
         action: one of `ACTIONS`.
-        watches: those that there are, in the configuration or in the store.
-        fields: the form's: a watch, applications, or all of them, transitions, and how many of each were seen; or an
-            endpoint.
-        by: who asks for it, and when, for the history and the log.
+        watches: the watches of the configuration and the store.
+        fields: the form's: a watch, applications or all, transitions with the shown number of each; or an endpoint.
+        by: who acts, and when, for the history and the log.
 
     Raises:
-        HTTPConflict: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
+        HTTPConflict: the watch is unknown, the object is not named, or the numbers have changed.
     """
-    # It would else count as no restriction.
+    # It would otherwise be no restriction.
     if empty := [name for name in ("watch", "application_id", "transition", "endpoint") if "" in fields.get(name, ())]:
         raise _refuse("field-empty", field=empty[0])
     one = {name: next(iter(values), "") for name, values in fields.items()}
@@ -440,14 +438,14 @@ async def act(
             await _insist_on_seen(store, state, watch, ids, seen)
         decide = store.release_held if what == "released" else partial(store.discard, state)
         for transition, number in seen:
-            # No more than were seen: what comes to be held from now on, nobody has seen.
+            # No more than were seen: nobody has seen later ones.
             found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return what, len(found), {what: len(found) if what == "released" else each}
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
-    """How many a person has seen of each transition, or of all (None); None: nobody says."""
+    """How many a person has seen of each transition, or of all (None); None: not given."""
     # int() is slow for thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
         raise _refuse("no-number")

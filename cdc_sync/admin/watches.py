@@ -1,4 +1,4 @@
-"""Which watches are shown, of a thousand: those with problems first, those of a name, a page of fifty."""
+"""Which of a thousand watches are shown: those with problems first, those of a name, a page of fifty."""
 
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ from cdc_sync.core.watch_names import MOST_LISTED, matches
 _T = TypeVar("_T")
 
 FEW = 10
-"""So many watches are shown as cards, all of them; more as a table, of which a person chooses a part."""
+"""Up to so many watches are shown as cards; more as a table, of which a person chooses a part."""
 
 PAGE = 50
-"""How many watches a page has."""
+"""Watches of a page."""
 
 Show = Literal["all", "problems", "waiting"]
-"""All watches, those with problems, or those with entries to be sent or held."""
+"""All watches, those with problems, or those with pending or held entries."""
 
 _SHOWS: Mapping[str, Show] = {"all": "all", "problems": "problems", "waiting": "waiting"}
 _PAGE_NUMBER = re.compile("[1-9][0-9]{0,5}")
@@ -30,8 +30,8 @@ class Asked:
 
     Attributes:
         watch: a part of their names, in which % or * stand for any characters; empty: all.
-        show: which of these; None: those with problems, or all if a name is asked for.
-        page: which fifty of them, from 1 on; beyond the last the last.
+        show: which of these; None: those with problems, or all if there is a name.
+        page: which fifty of them, from 1 on; the last if there are fewer.
     """
 
     watch: str = ""
@@ -40,13 +40,13 @@ class Asked:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Self:
-        """What an address asks for; what makes no sense is ignored."""
+        """The watches of an address; nonsense is ignored."""
         page = query.get("page", "")
         number = int(page) if _PAGE_NUMBER.fullmatch(page) else 1
         return cls(query.get("watch", "").strip(), _SHOWS.get(query.get("show", "")), number)
 
     def address(self, **changes: Any) -> str:
-        """The query of an address that asks for this, changed so."""
+        """The query of an address for these watches, with changes."""
         asked = replace(self, **changes)
         parts = {"watch": asked.watch, "show": asked.show or "", "page": str(asked.page) if asked.page > 1 else ""}
         return f"?{urlencode({name: value for name, value in parts.items() if value})}"
@@ -56,9 +56,9 @@ EVERYTHING = Asked()
 
 
 def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) -> dict[str, Any]:
-    """The watches that the page lists, each with its conditions, and what the rest is in numbers.
+    """The watches that the page lists, each with its conditions, and counts of the rest.
 
-    A few are listed as they are configured. `lags` are the seconds that watches are behind.
+    A few are listed in their configured order. `lags` are seconds by watch.
     """
     troubled, conditions = troubles(report), dict[str, list[Any]]()
     for each in report["conditions"]:
@@ -99,10 +99,10 @@ def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) ->
 
 
 def troubles(report: Mapping[str, Any]) -> dict[str, int]:
-    """The watches that a person should look at: 0 if changes do not arrive, 1 if they do all the same.
+    """The watches that a person should look at: 0 if changes do not arrive, 1 if they do.
 
-    The first have a condition, or entries that are held; the others dead letters or a doubtful watermark, or are no
-    longer configured, or began over what another store had worked.
+    The first have a condition or held entries; the others dead letters or a doubtful watermark, or are no longer
+    configured, or began over another store's work.
     """
     reasons = {each["name"]: each["message"] for each in report["conditions"]}
     stuck, doubtful = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
@@ -117,18 +117,18 @@ def troubles(report: Mapping[str, Any]) -> dict[str, int]:
 
 
 def worst_first(watches: Iterable[dict[str, Any]], troubled: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Watches of a report, those that `troubles` names first."""
+    """Watches of a report, those of `troubles` first."""
     well = max(troubled.values(), default=0) + 1
     return sorted(watches, key=lambda each: troubled.get(each["watch"], well))
 
 
 def watch_of(condition: str) -> str:
-    """The watch, or the endpoint, that the name of a condition names; empty if it concerns all."""
+    """The watch or endpoint in a condition's name; empty if it concerns all."""
     return condition[len(kind_of(condition)) + 1 :]
 
 
 def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T]:
-    """The first ten of what is wrong, by the names of conditions; of more, what concerns more than one watch first."""
+    """The first ten problems, by names of conditions; if there are more, those of several watches first."""
     if len(reasons) <= MOST_LISTED:
         return dict(reasons)
     names = sorted(reasons, key=lambda name: watch_of(name) in watches)
@@ -136,7 +136,7 @@ def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T
 
 
 def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
-    """The report on the watches that a pattern means (None: all), or on those of them that have problems."""
+    """The report on the watches of a pattern (None: all), or on those of them that have problems."""
     troubled = troubles(report) if problems else None
     kept = {
         each["watch"]
@@ -148,5 +148,5 @@ def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -
 
 
 def first_of(most: int, of: Sequence[_T], is_well: Callable[[_T], bool]) -> list[_T]:
-    """The first of many, those first that are not well; a few as they are."""
+    """The first of many, those with problems first; a few as they are."""
     return list(of) if len(of) <= most else sorted(of, key=is_well)[:most]

@@ -1,6 +1,6 @@
-"""The command `cdc-sync`: one file per command group, and the one place where an error becomes an exit code.
+"""The command `cdc-sync`: one file per command group, and the place where errors become exit codes.
 
-0 done; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart on it).
+0 success; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart).
 """
 
 import logging
@@ -26,11 +26,11 @@ backup:operation adopt-database:operation forget:operation emulator:rehearsing d
 dead-letters:operation fuse:operation config:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
-"""In the order of the help: each command, and the module in which a function or a group of commands has its name."""
+"""Each command with the module of its function or group, in the order of the help."""
 
 
 class _Commands(TyperGroup):
-    """Each command is loaded when it is needed: the daemon keeps what it has loaded, and is none of the others."""
+    """Loads each command when it is needed: the daemon keeps what it has loaded."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": dict.fromkeys(_MODULES)})
@@ -48,7 +48,7 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Of an option of ours that stands after it, say where it belongs."""
+        """Run the command. For one of our options behind it, show where the option belongs."""
         try:
             return super().invoke(ctx)
         except Exception as error:  # click's NoSuchOption, whichever click this typer has
@@ -80,7 +80,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     context: typer.Context,
-    # Whether it can be read is found out by reading it: that is no mistake of the command line.
+    # An unreadable file is no usage error.
     config: Annotated[
         Path, typer.Option(metavar="PATH", envvar="CDC_SYNC_CONFIG", readable=False, help="The configuration.")
     ] = Path("/etc/cdc-sync/config.yaml"),
@@ -92,8 +92,8 @@ def _main(
 
 
 def main() -> None:
-    """The console script. A pipe that is closed and Ctrl-C end it by typer, with 1 and 130."""
-    # What the driver warns of, it raises as well; then we say it in our own words.
+    """The console script. Typer ends it after a closed pipe or Ctrl-C, with 1 and 130."""
+    # The driver raises what it warns of; we report that ourselves.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:
         app()

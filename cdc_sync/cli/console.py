@@ -1,4 +1,4 @@
-"""Where commands print tables and texts. Apart: a daemon at rest needs neither rich nor Jinja."""
+"""Tables and texts of commands. Apart: an idle daemon needs neither rich nor Jinja."""
 
 import shlex
 import sys
@@ -17,14 +17,14 @@ from cdc_sync.core.visible import visible
 
 
 class _Visible(Console):
-    """Makes visible whatever is printed as `str`, in the cells of tables too; our own lines are printed one by one."""
+    """Makes every printed `str` visible, also in the cells of tables; our own lines are printed one by one."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(visible(text), **how)
 
 
-# Into a file or a pipe nothing is wrapped or cut: who reads it there searches it. Ids, labels and replies come from
-# outside, so nothing in a text is taken for markup.
+# In a file or a pipe nothing is wrapped or cut, for searches. Ids, labels and replies come from outside, so no text is
+# read as markup.
 console = _Visible(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 
@@ -42,7 +42,7 @@ def words(facts: Mapping[str, Any]) -> str:
 
 
 def _detail(event: Mapping[str, Any]) -> str:
-    """What an event of a story says beside its name."""
+    """An event's details beside its name."""
     to, before, kinds = (event.get(name) for name in ("to", "from", "kinds"))
     parts = [f"{words(before)} → {words(to)}" if before else words(to)] if to else []
     parts += [f"because: {', '.join(kinds)}"] if kinds else []
@@ -69,11 +69,11 @@ def _texts() -> Any:
 
 
 def text(name: str, /, **values: object) -> str:
-    """A text of `texts.j2`, in which no value steers the terminal or forges a line."""
+    """A text of `texts.j2`, in which no value controls the terminal or forges a line."""
     return str(getattr(_texts(), name)(**values)).rstrip("\n")
 
 
 def print_text(name: str, /, **values: object) -> None:
-    """Print a text of `texts.j2`, if there is anything in it."""
+    """Print a text of `texts.j2`, if it is not empty."""
     if found := text(name, **values):
         console.print(Text.from_ansi(found), soft_wrap=True)

@@ -1,6 +1,7 @@
-"""What every command has: the configuration, the store, the options that several have, and one way to print.
+"""What commands share: the configuration, the store, common options, and printing.
 
-Nothing printed that comes from outside steers the terminal or forges a line. Tables are printed in `console`.
+Nothing printed from outside controls the terminal or forges a line. `console` prints tables. A failure is an exception,
+which `cli.main` turns into an exit code: `SourceError`, `StoreError` and `ConfigurationError` from here too.
 """
 
 import asyncio
@@ -32,18 +33,18 @@ DatabaseOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def decodable(said: str | list[str] | None) -> str | list[str] | None:
-    """What the command line says, if it is text.
+def decodable(given: str | list[str] | None) -> str | list[str] | None:
+    """A command line's text.
 
     Raises:
-        typer.BadParameter: it has bytes that the locale's encoding does not have; no store or database can take these.
+        typer.BadParameter: it has bytes that the locale's encoding lacks; no store or database accepts these.
     """
-    text = said if isinstance(said, str) else " ".join(said or ())
+    text = given if isinstance(given, str) else " ".join(given or ())
     try:
         text.encode()
     except UnicodeEncodeError:
         raise typer.BadParameter(visible(f"this is no text in the locale's encoding: {text}")) from None
-    return said
+    return given
 
 
 WatchOption = Annotated[
@@ -55,23 +56,16 @@ WatchOption = Annotated[
 
 
 def configured(context: typer.Context) -> Config:
-    """The configuration that the command line names, or the environment.
-
-    Raises:
-        ConfigurationError: it cannot be read, or is not valid.
-    """
+    """The configuration of the command line or the environment."""
     return load(context.obj, os.environ)
 
 
 def with_tenants(config: Config, watch: str | None = None) -> Config:
-    """A configuration with a watch for each tenant that its databases have; prints which tenants have none, and why.
+    """A configuration with a watch for each tenant in its databases; prints which tenants have none, and why.
 
     Args:
         config: the configuration, as it was read.
-        watch: the one watch that is wanted; nothing is looked for if it is no tenant's.
-
-    Raises:
-        SourceError: a database cannot be asked.
+        watch: the one watch that is needed; nothing is looked for if it is no tenant's.
     """
     if not config.templates or watch in config.watches:
         return config
@@ -84,11 +78,7 @@ def with_tenants(config: Config, watch: str | None = None) -> Config:
 
 
 def is_there(config: Config, watch: str) -> bool:
-    """Whether a database has this watch's tenant, be it one that is not watched, for lack of a file say.
-
-    Raises:
-        SourceError: a database cannot be asked.
-    """
+    """Whether a database has this watch's tenant, even if it is not watched, for lack of a file say."""
     found = asyncio.run(discover(config))
     for error in found.unasked.values():
         raise error
@@ -96,35 +86,30 @@ def is_there(config: Config, watch: str) -> bool:
 
 
 def with_known_tenants(config: Config) -> Config:
-    """A configuration with a watch for each tenant that the store knows. No database of the ATS is asked.
-
-    Raises:
-        StoreError: the store cannot be used, or does not exist yet.
-    """
+    """A configuration with a watch for each tenant in the store. No database of the ATS is asked."""
     if not config.templates:
         return config
 
     async def known() -> Config:
         async with opened_beside(config, read_only=True) as store:
-            # No credentials are needed, and who gives the command may not read them.
+            # No credentials are needed, and the user may not be able to read them.
             return expanded(config, tenants_named(config, await store.counts()), lambda _: HIDDEN)[0]
 
     return asyncio.run(known())
 
 
 def suspicious(config: Config, path: Path) -> list[Problem]:
-    """What is suspicious in a configuration, and in who may read its file."""
+    """What is suspicious in a configuration, and in the rights on its file."""
     return [*warnings(config), *exposures(path, config)]
 
 
 def in_store(
     config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]], *, writes: bool = False
 ) -> _Found:
-    """Do something in the store, beside daemons that may be running.
+    """Do something in the store, beside running daemons.
 
     Raises:
         typer.BadParameter: neither the configuration nor the store has such a watch.
-        StoreError: the store cannot be used, or does not exist yet.
     """
 
     async def found() -> _Found:
@@ -140,11 +125,7 @@ def in_store(
 
 
 def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:
-    """Do something on a connection to the ATS's database.
-
-    Raises:
-        SourceError: there is none.
-    """
+    """Do something on a connection to the ATS's database."""
 
     async def found() -> _Found:
         async with connected(dsn) as connection:
@@ -154,12 +135,12 @@ def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _F
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
-    """What somebody does now, to one thing until the store has counted."""
+    """A person's action now, on one thing until the store has counted."""
     return PersonActed(store.clock.for_people(), action, _operator(), 1, on)
 
 
 def _operator() -> str:
-    """Who gives this command: the operating system's user, and who became it by sudo."""
+    """The operating system's user, and who became it by sudo."""
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -170,13 +151,13 @@ def _operator() -> str:
 
 
 def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:
-    """That a watch is not configured."""
+    """The error for a watch that is not configured."""
     there = listed(config.watches) or "none: no tenant is known of the templates " + ", ".join(config.templates)
     return typer.BadParameter(visible(f"no watch is called {watch!r}; there is {there}{more}"))
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:
-    """The configured watches that a name or a pattern means, or all of them.
+    """The configured watches of a name or pattern, or all.
 
     Raises:
         typer.BadParameter: none is configured.
@@ -194,7 +175,7 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
 
     Raises:
         typer.BadParameter: there is none of this name, the watch is in another one, or there are several and none is
-            named.
+        named.
     """
     known = config.all_databases
     its_own = None if watch is None else _database_of(config, watch)
@@ -214,7 +195,7 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
 
 
 def _database_of(config: Config, watch: str) -> str | None:
-    """The name of the database of a watch, or of a tenant, known or not yet; None if the name is neither's."""
+    """The name of the database of a watch or tenant, known or not yet; None if the name is neither's."""
     if watch in config.watches:
         return config.database_name(watch)
     if set("%*") & set(watch):

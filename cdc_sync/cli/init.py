@@ -1,4 +1,4 @@
-"""`cdc-sync init`: a first configuration, from what the database's catalog says; and `config`: whether one is valid."""
+"""`cdc-sync init`: a first configuration from the database's catalog; and `config`: whether one is valid."""
 
 import asyncio
 import os
@@ -62,10 +62,10 @@ def init(  # noqa: PLR0917 - options, which are given by name
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table_ranked(seen, asks=asks) if table is None else (_table_named(seen, table), ())
     chosen = in_database(dsn, partial(with_values, table=chosen))
-    said = {field: _column(chosen, field, name) for field, name in named.items()}
-    proposal = propose(chosen, seen.tables, said)
+    columns = {field: _column(chosen, field, name) for field, name in named.items()}
+    proposal = propose(chosen, seen.tables, columns)
     if asks:
-        proposal = _ask_for_columns(proposal, seen, said)
+        proposal = _ask_for_columns(proposal, seen, columns)
     shown, comments = _without_secrets(dsn, seen)
     mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
     zone, doubt = (timezone, None) if timezone is not None else _time_zone(seen, proposal)
@@ -78,7 +78,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
         put_out(document)
         return
     try:
-        # `x`: a file that came into being meanwhile is not overwritten either.
+        # `x`: a file created meanwhile is not overwritten either.
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(document)
     except OSError as error:
@@ -131,7 +131,7 @@ def _column(table: Table, field: str, given: str) -> str | Guess:
 
 
 def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
-    """The table that looks most like one of applications, and others that could have been meant."""
+    """The table that looks most like applications, and others that could be meant."""
     near = rank(seen.tables)
     if not near:
         raise OperationError(text("no_table", seen=seen, tables=_some(table.name for table in seen.tables)))
@@ -166,8 +166,8 @@ def _table_named(seen: Survey, given: str) -> Table:
 
 
 def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
-    """Ask about each column that is in doubt; an answer of `-` leaves it so, and one that looks wrong too."""
-    said: dict[str, str | Guess | None] = {}
+    """Ask about each doubtful column; the answer `-` keeps the doubt."""
+    answers: dict[str, str | Guess | None] = {}
     for field, guess in proposal.guesses.items():
         if guess.doubt is None or guess.suggested or field in named:
             continue
@@ -178,8 +178,8 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Gu
         say(f"{field}: {guess.doubt}", err=True)
         question = f"  which column, or SQL over the row t? ({_NO_ANSWER}: leave it in doubt)"
         default = _NO_ANSWER if guess.column is None else written(guess.column)
-        said[field] = typer.prompt(question, default=default, value_proc=read, err=True)
-    answered = {field: answer for field, answer in said.items() if answer is not None}
+        answers[field] = typer.prompt(question, default=default, value_proc=read, err=True)
+    answered = {field: answer for field, answer in answers.items() if answer is not None}
     return propose(proposal.table, seen.tables, named | answered)
 
 
@@ -207,14 +207,14 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
 def _ask_for_time_zone(zone: str, doubt: str) -> tuple[str, str | None]:
     """The answer, or the zone and the doubt as they are."""
     say(f"timezone: {doubt}", err=True)
-    # That a server runs in UTC says nothing of the ATS: Enter decides nothing then.
+    # A server in UTC shows nothing of the ATS: Enter decides nothing then.
     likely = _NO_ANSWER if zone == "UTC" else zone
     answer: str = typer.prompt(f"  which time zone? ({_NO_ANSWER}: leave it in doubt)", default=likely, err=True)
     return (zone, doubt) if answer == _NO_ANSWER else (answer, None)
 
 
 def _check(document: str, timezone: str | None) -> Config:
-    """What we write is valid; but for what we were given, nothing could be wrong with it."""
+    """Our text is valid; only the given time zone may be wrong."""
     try:
         return parse(document, name="the configuration", environ=os.environ)
     except ConfigurationError as error:

@@ -1,7 +1,7 @@
-"""What a person decides: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`, with the daemon up or down.
+"""A person's decisions: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`, with the daemon up or down.
 
-And about the store itself: `backup`, a consistent copy; `forget`, a watch that is configured no longer; and
-`adopt-database`, to which database it belongs.
+And the store itself: `backup`, a consistent copy; `forget`, a watch that is no longer configured; and `adopt-database`,
+the database that it belongs to.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ EndpointArgument = Annotated[
 
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
 _NAMED = 10
-"""How many groups, of transitions or of reasons, a question names."""
+"""Most groups, of transitions or of reasons, in a question."""
 
 
 @fuse.command()
@@ -94,7 +94,7 @@ def _cells(group: HeldGroup) -> tuple[object, ...]:
 
 
 async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
-    """The blown fuses, and what is held."""
+    """The blown fuses, and the held entries."""
     blown = [
         {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
         for name, fuse in (await store.fuses()).items()
@@ -117,7 +117,7 @@ def decide_held(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")] = None,
     yes: YesOption = False,
 ) -> None:
-    """Release or discard what is held, as the command's name says."""
+    """Release or discard held entries, by the command's name."""
     config, action = with_known_tenants(configured(context)), str(context.info_name)
     chosen: dict[str, Any] = {"ids": ids or None, "only": only, "transition": transition, "limit": limit}
     groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
@@ -130,17 +130,17 @@ def decide_held(
     agreed: Groups | None = None
     if groups and not yes:
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
-        # What means something else by the time of the answer stays: nobody has agreed to it.
+        # What has changed its meaning by the time of the answer stays: nobody has agreed to it.
         agreed = {(each.watch, each.transition): each.number for each in groups}
 
     async def act(store: Store) -> tuple[int, set[str]]:
         decide = partial(store.discard, "held") if action == "discard" else store.release_held
-        # No more than was seen, whatever comes to be held from now on.
+        # No more than was seen, whatever is held from now on.
         seen, by = {**chosen, "limit": sum(each.number for each in groups)}, acting(store, action, watch)
         done = await decide(watch, by.at, by=by, groups=agreed, **seen)
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
-            # Beyond the limit, as was asked.
+            # Beyond the limit is as requested.
             left = {id_ for id_ in left if not await store.held_groups(watch, **{**chosen, "ids": [id_]})}
         return len(done), left
 
@@ -150,11 +150,11 @@ def decide_held(
 
 
 def _confirm(what: str) -> None:
-    """Say what will be done, and ask.
+    """Show the operation, and ask.
 
     Raises:
         typer.Abort: the answer is no.
-        typer.BadParameter: there is no terminal, so nobody can be asked.
+        typer.BadParameter: there is no terminal.
     """
     if not sys.stdin.isatty():
         raise typer.BadParameter(visible(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes"))
@@ -187,7 +187,7 @@ def decide_dead(
     watch: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Retry or discard what was given up, as the command's name says."""
+    """Retry or discard dead letters, by the command's name."""
     if bool(ids) == every:
         raise typer.BadParameter("name applications, or say --all")
     config = with_known_tenants(configured(context))
@@ -238,7 +238,7 @@ def resend(
 
 
 def _report(done: str, found: Collection[tuple[str, str]], wanted: Collection[str], missing: str) -> None:
-    """Say of which applications it was done; fails if it was not of all that were named."""
+    """Report the applications; fails if some of the named ones are missing."""
     for name, application_id in found:
         say(f"{done}: {name} {application_id}")
     _complain(set(wanted) - {application_id for _, application_id in found}, missing)
@@ -276,7 +276,7 @@ def resume(context: typer.Context, endpoint: EndpointArgument = None) -> None:
 
 
 def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collection[str] | None:
-    """Pause or resume, as the command's name says; returns what is still paused."""
+    """Pause or resume, by the command's name; returns what is still paused."""
 
     async def work(store: Store) -> Collection[str] | None:
         if endpoint and not await store.has_endpoint(endpoint):
@@ -299,7 +299,7 @@ def backup(
     if config.state.backend == "postgres":
         raise OperationError(text("in_postgres", place=place_of(config)))
     try:
-        # O_EXCL: a file that came into being meanwhile is not overwritten either.
+        # O_EXCL: a file created meanwhile is not overwritten either.
         file.touch(0o600, exist_ok=False)
     except FileExistsError:
         raise OperationError(f"{file} exists, and is left as it is. Name another file.") from None
@@ -320,7 +320,7 @@ def forget(
 ) -> None:
     """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
     config = configured(context)
-    # A tenant that is there would come back at once, and begin with a baseline.
+    # An existing tenant would come back at once, and begin with a baseline.
     if watch.partition(SEPARATOR)[0] in config.templates and is_there(config, watch):
         raise typer.BadParameter(visible(f"the tenant of the watch {watch} is there: its schema has the table"))
     if watch in config.watches:
@@ -362,7 +362,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
         stored = {watch: await store.positions(watch) for watch in config.watches}
-        # Those that were captured under another name, from here or from elsewhere.
+        # Watches captured under another name, from here or from elsewhere.
         moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
         behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
         is_bound = bound == identity and not behind and why_not is None
@@ -370,11 +370,11 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
             say(f"Nothing to do: the store {belongs}. ({identity})")
             return
-        whose = {"bound": bound, "hosts": hosts and Whereabouts.from_text(hosts), "identity": identity, "here": here}
+        about = {"bound": bound, "hosts": hosts and Whereabouts.from_text(hosts), "identity": identity, "here": here}
         counts, shown, dsn_key = await store.counts(), config.database.shown(), keys(database)["dsn"]
         if database:
             counts = {watch: counts[watch] for watch in stored if watch in counts}
-        print_text("adopting", **whose, dsn=dsn_key, shown=shown, counts=counts, behind=behind, moved=moved)
+        print_text("adopting", **about, dsn=dsn_key, shown=shown, counts=counts, behind=behind, moved=moved)
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)
         positions = {watch: positions_elsewhere(stored[watch]) for watch in (moved if is_bound else stored)}

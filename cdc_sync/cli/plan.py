@@ -59,13 +59,13 @@ def _show(
     """Print what was found."""
     limit = None if every else limit
     if as_json:
-        # What makes no call comes last: a limit is for what would be sent.
+        # Unsent ones come last: a limit is for what would be sent.
         print_json(sorted(found, key=lambda item: item["action"] == "adopt")[:limit])
         return
     news = [item for item in found if item["action"] != "adopt"]
     print_text("plan", notes=notes, news=news, totals=Counter(item["when"] for item in news).most_common())
     if news and (every or limit):
-        columns = ("watch", "application", "action", "because", "HelloWork knows", "would be told", "due")
+        columns = ("watch", "application", "action", "because", "HelloWork knows", "would be sent", "due")
         print_table(columns, map(_cells, news[:limit]))
         print_text("plan_more", more=len(news) - len(news[:limit]))
     elif news:
@@ -73,7 +73,7 @@ def _show(
 
 
 def _show_groups(news: Sequence[dict[str, Any]]) -> None:
-    """What happens alike is one line, the largest group first."""
+    """Equal items are one line, the largest group first."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for item in news:
         alike = (item["watch"], item["when"], item["transition"] or "", item["reason"] or "")
@@ -97,9 +97,9 @@ def _cells(item: dict[str, Any]) -> tuple[object, ...]:
 
 
 async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str], list[str]]:
-    """What would be sent, notes, and what is missing since one of several databases cannot be used."""
+    """The plan, notes, and errors of some of several databases."""
     found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
-    # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
+    # A copy, as for a dry run: one moment, and the daemon is not disturbed.
     async with opened_store(config, dry_run=True) as store:
         paused, owners = await store.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
@@ -124,16 +124,16 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
 
 
 async def _waiting(store: Store, name: str) -> list[Planned]:
-    """What is in the outbox already, beside the state that HelloWork acknowledged before."""
+    """The outbox, with the state that HelloWork acknowledged before."""
     states: tuple[EntryState, ...] = ("pending", "held")
     entries = [each for state in states for each in await store.entries(state, name, _MOST_ENTRIES)]
     known = await store.known(name, [entry.application_id for entry in entries])
     found: list[Planned] = []
     for entry in entries:
         before, waits = known.get(entry.application_id), entry.state == "pending"
-        told, kinds, due_at = before and before.told, tuple(sorted(entry.kinds)), entry.due_at if waits else None
+        snapshot, kinds, due_at = before and before.told, tuple(sorted(entry.kinds)), entry.due_at if waits else None
         action: Action = "send" if waits else "held"
-        found.append(Planned(entry.application_id, action, kinds, told, entry.content, entry.reason, due_at))
+        found.append(Planned(entry.application_id, action, kinds, snapshot, entry.content, entry.reason, due_at))
     return found
 
 

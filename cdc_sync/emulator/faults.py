@@ -1,7 +1,7 @@
-"""HelloWork's answers, the ways in which it, or the network before it, can fail on request, and which call meets which.
+"""HelloWork's answers, scripted failures of it or of the network, and which call meets which.
 
-They fall into two families, and a test must know which one it plays (see `lets_through`): a call that something in
-front of HelloWork swallowed or answered, and a call that HelloWork took in and whose answer went wrong on its way.
+Faults are of two kinds (see `lets_through`): something in front of HelloWork swallowed or answered the call, or
+HelloWork processed it and its answer was damaged.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from pydantic import (
 from cdc_sync.core.failures import OperationError
 
 MAX_FAULTS = 100_000
-"""That wait at once: each call looks through them."""
+"""Pending at once: each call searches them."""
 
 _SPACES = b" " * 65_536
 
@@ -42,12 +42,12 @@ def _no_framing(header: str) -> str:
 
 Seconds = Annotated[float, Field(ge=0, le=3_600)]
 _HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(_no_framing)]
-# `{"Retry-After": 2}` is what people write.
+# People write `{"Retry-After": 2}`.
 _HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", strict=False, coerce_numbers_to_str=True)]
 
 
 class FaultError(OperationError):
-    """A fault was requested that does not exist, or whose fields are wrong; the message names everything that is."""
+    """A requested fault does not exist, or has wrong fields; the message names every error."""
 
 
 class Fault(BaseModel):
@@ -74,7 +74,7 @@ class Status(Fault):
 
     Attributes:
         status: The HTTP status.
-        body: The body: text as it is, anything else as JSON; None: what fits the status.
+        body: Text as it is, anything else as JSON; None: the default of the status.
         headers: Further headers, such as Retry-After, Location, Content-Type.
     """
 
@@ -92,7 +92,7 @@ class Delay(Fault):
 
 
 class Hang(Fault):
-    """Never an answer; the connection is closed when the client goes, or after so many seconds."""
+    """No answer; the connection is closed when the client goes, or after so many seconds."""
 
     kind: Literal["hang"] = "hang"
     seconds: Seconds = 60.0
@@ -131,7 +131,7 @@ class HalfAnswer(Fault):
 
 
 class Html(Fault):
-    """200 with a web page: a captive portal or a proxy that answers in HelloWork's place."""
+    """200 with a web page, as from a captive portal or a proxy."""
 
     kind: Literal["html"] = "html"
     body: str = "<!doctype html><html><title>Sign in</title><body>Sign in to use this network.</body></html>"
@@ -155,10 +155,10 @@ def _belong_to_the_draw(kinds: list[_Single]) -> list[_Single]:
 
 
 class Random(Fault):
-    """One of several faults, for a share of the calls; the other calls go on to the next fault in the script.
+    """One of several faults, for a share of the calls; the other calls go on to the next fault.
 
-    The draw depends on the seed, the application and how many of its calls came before, and on nothing else: a run
-    repeats exactly, however the calls of different applications interleave.
+    The draw depends only on the seed, the application and the number of its earlier calls: a run repeats exactly,
+    however the calls of different applications interleave.
 
     Attributes:
         times: How many calls are hit in all; None, the default: until it is removed.
@@ -178,7 +178,7 @@ class Random(Fault):
 
     def drawn(self, application_id: str) -> Fault | None:
         """One of its faults, or None."""
-        # A generator per call, seeded with text: a shared one would make each draw depend on the order of arrival.
+        # A generator per call, seeded with text: a shared one would depend on the order of arrival.
         dice = random.Random(f"{self.seed}/{application_id}/{self._calls[application_id]}")  # noqa: S311 - no secret
         self._calls[application_id] += 1
         return dice.choice(self.kinds) if dice.random() < self.rate else None
@@ -201,12 +201,12 @@ def parse_faults(faults: Sequence[object]) -> list[Fault]:
 
 
 def describe(fault: Fault) -> dict[str, object]:
-    """The fault as the JSON that requests it."""
+    """The JSON that requests the fault."""
     return fault.model_dump(mode="json", exclude={"kinds": {"__all__": {"times", "application_id"}}})
 
 
 def take(faults: list[Fault], application_id: str) -> Fault | None:
-    """The first fault that fits a call of this application, which is thereby used once."""
+    """The first fault that fits a call of this application; it is used once."""
     for fault in faults:
         if fault.application_id in {None, application_id} and (drawn := fault.drawn(application_id)) is not None:
             if fault.times is not None:
@@ -218,7 +218,7 @@ def take(faults: list[Fault], application_id: str) -> Fault | None:
 
 
 def explain(error: ValidationError, of: str = "") -> str:
-    """Everything that is wrong with a request: where, what, and what was found."""
+    """Every error of a request: where, what, and what was found."""
     return "; ".join(
         f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: "
         f"{each['msg'].removeprefix('Value error, ')}, not {each['input']!r}"
@@ -227,7 +227,7 @@ def explain(error: ValidationError, of: str = "") -> str:
 
 
 def lets_through(fault: Fault | None) -> bool:
-    """Whether HelloWork processes the call all the same, so that a good one changes what HelloWork knows."""
+    """Whether HelloWork processes the call, so that a good one changes its state."""
     if isinstance(fault, Status):
         return 200 <= fault.status < 300  # noqa: PLR2004 - the range of success, from the HTTP standard
     return not isinstance(fault, Hang | Reset | Html | Redirect)
@@ -280,16 +280,12 @@ def _scripted(status: int, body: object) -> web.Response:
 
 
 async def play(fault: Fault | None, normal: web.Response | None, request: web.BaseRequest) -> web.StreamResponse:
-    """Give the answer, or none, the way the fault says.
-
-    Raises:
-        asyncio.CancelledError: The client left meanwhile.
-    """
+    """Answer, or not, as the fault demands; cancelled if the client leaves."""
     if isinstance(fault, Delay | Hang):
         await asyncio.sleep(fault.seconds)
     if normal is None:
         _close(request, orderly=isinstance(fault, Hang))
-        # Goes nowhere: the server wants a response, and finds the connection closed.
+        # Goes nowhere: aiohttp needs a response, and finds the connection closed.
         return web.Response()
     if not isinstance(fault, SlowBody | HugeBody | HalfAnswer):
         return normal
@@ -317,7 +313,7 @@ async def play(fault: Fault | None, normal: web.Response | None, request: web.Ba
 def _close(request: web.BaseRequest, *, orderly: bool) -> None:
     if request.transport is not None:
         if not orderly:
-            # A linger time of 0 makes the kernel send RST where it would send FIN.
+            # A linger time of 0 makes the kernel send RST instead of FIN.
             linger = struct.pack("ii", 1, 0)
             request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.transport.close()

@@ -1,11 +1,9 @@
-"""The emulator: takes in calls, judges them by what HelloWork knows, records and answers them.
+"""The emulator: receives, validates, records and answers calls.
 
-Calls to wrong paths and with wrong methods are recorded like any other (they are a client's mistake that a test must
-see), but no fault is spent on them.
+Calls to wrong paths and with wrong methods are recorded too, since a test must see them, but use up no fault.
 
-The control API, `/_emulator/…` (what was received, and what shall go wrong), has no authentication: it belongs on
-loopback, or on a network where everyone may play. The pages of a browser may not: it refuses what comes for a page of
-another site, and on loopback what names another host (DNS rebinding).
+The control API, `/_emulator/…`, has no authentication: it belongs on loopback, or on a trusted network. It refuses
+requests from pages of another site, and on loopback those with another host's name (DNS rebinding).
 """
 
 import asyncio
@@ -45,7 +43,7 @@ _NO_SUCH_PATH = "No such path; expected /v1/applications/{applicationId}/status"
 
 PREFIX = "/_emulator/"
 MAX_CONTROL_BYTES = 8 * 1024 * 1024
-"""Of a list of faults or of application ids: a hundred thousand of these, and of those more than anybody scripts."""
+"""For a list of faults or application ids: a hundred thousand of these."""
 
 _OUR_SITES = frozenset({"same-origin", "none"})
 """`none`: a person has typed the address, or clicked it in a terminal."""
@@ -68,25 +66,25 @@ class JournalError(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """How an emulator listens, what it knows and what it demands.
+    """How an emulator listens, what it knows and what it requires.
 
     Attributes:
-        host: The address to listen on. Loopback unless another is given: the control API has no authentication.
+        host: The address to listen on; loopback by default, since the control API has no authentication.
         port: The port to listen on; 0 takes any free one.
-        ats_name: The name by which HelloWork calls the ATS; part of the documented 404.
+        ats_name: HelloWork's name of the ATS, in the documented 404.
         known: The application ids that are not answered 404; None knows every one.
         required_headers: Headers (any case) that a status call must carry with exactly this value, or be answered 401.
         journal: A file to which one JSON line is appended for each call that is over.
         latency: Seconds between the arrival of a call and its answer.
-        keep: How many calls are kept to be shown, the newest ones, and at most 64 MiB of them; of so many applications
-            the state is kept. None keeps all.
+        keep: How many of the newest calls are kept, at most 64 MiB, and of how many applications the state. None keeps
+            all.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     ats_name: str = "staging"
     known: frozenset[str] | None = None
-    # Values of authentication headers: out of every repr, and so out of every log and test report.
+    # Values of authentication headers: out of every repr, and so of every log and test report.
     required_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     journal: Path | None = None
     latency: float = 0.0
@@ -95,26 +93,25 @@ class EmulatorOptions:
 
 @dataclass(eq=False)
 class Emulator:
-    """HelloWork's status API, served while the context is entered. Once left, it cannot be entered again.
+    """HelloWork's status API, served while the context is entered, once.
 
     Args:
-        options: What it knows and demands; by default every application, and no header.
-        on_call: Receives each call that is over, within the event loop: it must be quick.
-        places: Connections at once, twice what a cdc-sync opens at most (`hellowork.concurrency`); never more than half
-            of the files that this process may open.
-        request_within: Seconds that a connection may take for a complete request.
-        idle: Seconds that it may be silent: longer than clients keep one (15 seconds, aiohttp's), so that none calls
-            into one that is being closed.
+        options: What it knows and requires; by default every application, and no header.
+        on_call: Receives each call that is over, in the event loop: it must be quick.
+        places: Most connections, twice what a cdc-sync opens (`hellowork.concurrency`); never more than half of the
+            files that this process may open.
+        request_within: Seconds for a complete request.
+        idle: Seconds of silence on a connection: longer than clients keep one (aiohttp: 15 seconds), so that none calls
+            into a closing one.
 
     Attributes:
-        url: The base URL, without a slash at the end; empty before the first entry.
+        url: The base URL, without a slash at the end; empty before entry.
         log: The calls, recorded on arrival.
-        faults: The pending faults, `times` being what is left of it.
+        faults: The pending faults; `times` is what is left.
         known: The application ids that exist; None: every one does.
-        state: The body of the latest acknowledged call of each application; of `options.keep` applications, those
-            called last.
+        state: The body of the latest acknowledged call of each application, at most of `options.keep` of them.
         is_loopback: Whether nobody else can reach it.
-        over: Set when it cannot do its work any more; leaving the context then raises why.
+        over: Set when it has failed; leaving the context then raises the error.
 
     Raises:
         ListenError: On entry: the address cannot be listened on.
@@ -145,11 +142,11 @@ class Emulator:
 
     @property
     def calls(self) -> list[Call]:
-        """The calls that are kept, in the order of their arrival, those in progress included."""
+        """The kept calls, in the order of their arrival, including those in progress."""
         return self.log.after(0)
 
     def inject(self, *wanted: object) -> None:
-        """Append faults to the pending ones: made ones, or the same as parsed JSON.
+        """Append faults to the pending ones: made ones, or parsed JSON.
 
         Raises:
             FaultError: One of them does not exist or has wrong fields, or they would be too many; none is appended.
@@ -160,7 +157,7 @@ class Emulator:
         self.faults += parsed
 
     async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - as a test needs it
-        """Wait until so many calls have arrived since the start, or since they were forgotten; returns those kept.
+        """Wait until so many calls have arrived since the start, or since they were dropped; returns the kept ones.
 
         Raises:
             TimeoutError: They did not arrive within so many seconds.
@@ -184,8 +181,8 @@ class Emulator:
                     f"cannot open the journal {options.journal}: {error.strerror}; name a file in a folder that exists "
                     "and is writable"
                 ) from None
-        # The low-level server: an application's router and middlewares would cost as much as the rest together.
-        # Bodies are not decompressed, so that a compressed one is what it is to HelloWork: no JSON.
+        # The low-level server: a router and middlewares would cost as much as the rest together. A compressed body
+        # stays so: for HelloWork it is no JSON.
         self._server = web.Server(
             self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
         )
@@ -207,7 +204,7 @@ class Emulator:
         await self._server.shutdown(_STOP_GRACE_SECONDS)
         # A client that reads nothing would keep a closing connection open for ever.
         self._listener.abort()
-        # The transports tell their protocols of the end in the next turn of the loop, and free their sockets then.
+        # The transports end in the next turn of the loop, and free their sockets then.
         await asyncio.sleep(0)
         if self._journal is not None:
             self._journal.close()
@@ -219,14 +216,14 @@ class Emulator:
             if request.raw_path.startswith(PREFIX):
                 return await _control(self, request)
             if request.method == "HEAD" and request.raw_path == "/":
-                # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
+                # `cdc-sync check` asks whether anybody listens; it is no call.
                 return refusal(404, _NO_SUCH_PATH)
             return await self._take_in(request)
 
     async def _take_in(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         headers = request.headers
-        # Most bodies come in one piece; no more of one that is too big is read than shows it.
+        # Most bodies come in one piece; a too large one is read only as far as that shows.
         raw = await request.content.readany()
         while not request.content.at_eof() and len(raw) <= MAX_BODY_BYTES:
             raw += await request.content.readany()
@@ -244,8 +241,8 @@ class Emulator:
         self.log.record(call)
         self._open[call] = request
         try:
-            # No await between the record and the decision: whoever sees the call sees also how it will be answered,
-            # and what HelloWork knows of an application is what arrived last, however late its answer is.
+            # No await between record and decision: a recorded call has its answer decided, and the state is that of the
+            # call that arrived last, however late its answer.
             fault, answer = self._decide(headers, call)
             if self.options.latency:
                 await asyncio.sleep(self.options.latency)
@@ -265,15 +262,14 @@ class Emulator:
 
     def _is_open(self, application_id: str | None) -> bool:
         """Whether a call of the application is in progress."""
-        # One whose client has left does not count: the client is done with it, and may well be quicker with its next
-        # call than this server in noticing.
+        # One whose client has left does not count: the client's next call may come before this server notices.
         return application_id is not None and any(
             call.application_id == application_id and request.transport and not request.transport.is_closing()
             for call, request in self._open.items()
         )
 
     def _write(self, call: Call) -> None:
-        """Append a call that is over to the journal; to the page cache, so that no thread is worth its round trip."""
+        """Append a finished call to the journal; to the page cache, so a thread is not worth it."""
         if self._journal is not None and self._journal_error is None:
             line = memoryview(json.dumps(call.as_json()).encode() + b"\n")
             try:
@@ -299,14 +295,14 @@ class Emulator:
         return fault, answer
 
     def _refused(self, headers: Mapping[str, str], call: Call) -> web.Response | None:
-        """Why a call is not accepted: who calls is looked at first, then what is said, then of whom."""
+        """Why a call is refused: first the caller, then the body, then the application."""
         if call.application_id is None:
             return refusal(404, _NO_SUCH_PATH)
         if call.method != "POST":
             return _wrong_method(call.method, "POST")
         for name, value in self.options.required_headers.items():
             if headers.get(name) != value:
-                # Its value, wanted or found, is nobody's business.
+                # Its value, wanted or found, is a secret.
                 return refusal(401, f"Header {name} is missing or wrong")
         if call.violations:
             return refusal(400, "; ".join(call.violations))
@@ -330,7 +326,7 @@ class _Wanted(BaseModel, extra="forbid"):
 
 
 async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response:  # noqa: PLR0911 - each refusal
-    """Do what a request requires, if it is allowed to."""
+    """Answer a request to the control API, if it is allowed."""
     host = request.headers.get("Host")
     # No browser leaves Host out.
     if emulator.is_loopback and host is not None and not names_loopback(host):
@@ -354,7 +350,7 @@ async def _obey(emulator: Emulator, method: str, name: str, request: web.BaseReq
     match method, name:
         case "GET", "calls":
             poll = _Wanted.model_validate(dict(request.query))
-            # Fewer calls than hoped for are an answer, too.
+            # Fewer calls than requested are an answer, too.
             with suppress(TimeoutError):
                 async with asyncio.timeout(poll.wait):
                     await emulator.log.wait(poll.count, after=poll.after)
@@ -386,10 +382,10 @@ async def serve(
     on_start: Callable[[str], None] = lambda _: None,
     on_call: Callable[[Call], None] = lambda _: None,
 ) -> None:
-    """Serve until cancelled, or until SIGTERM or SIGINT comes. Must run in the main thread; prints nothing.
+    """Serve until cancelled, or until SIGTERM or SIGINT. Must run in the main thread; prints nothing.
 
     Args:
-        options: What the emulator knows and demands.
+        options: What the emulator knows and requires.
         on_start: Receives the base URL once calls are accepted.
         on_call: Receives each call that is over.
 

@@ -1,7 +1,6 @@
-"""Is a call what HelloWork's page "Envoi changements de statut" requires?
+"""Whether a call fulfils HelloWork's page "Envoi changements de statut".
 
-Pure. Deliberately shares nothing with the code that builds the calls: a judge who reads from the accused's notes
-would find every mistake of theirs correct.
+Pure, and without any code of the side that builds the calls: shared code would accept its own mistakes.
 """
 
 import json
@@ -14,17 +13,17 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 MAX_BODY_BYTES = 64 * 1024
-"""Bodies above this are refused. HelloWork documents no limit; a status call has a few hundred bytes."""
+"""Larger bodies are refused. HelloWork documents no limit; a status call has a few hundred bytes."""
 
 MAX_NESTING = 64
-"""Levels of nesting above this are refused: the parser's own limit depends on how deep its caller stands."""
+"""Deeper nesting is refused: the parser's own limit depends on its caller's depth."""
 
 OWN_SIDE_STATUSES = frozenset({"sending", "sent", "error", "not_found", "unknown"})
 """HelloWork's codes for its own side of the exchange; an ATS that sends one is almost surely misconfigured."""
 
 _PATH = re.compile(r"/v1/applications/([^/?]+)/status(?:\?.*)?", re.DOTALL)
 _ENCODED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
-# Other parameters mean nothing; the charset may be named once.
+# Other parameters mean nothing; the charset may be given once.
 _JSON_TYPE = re.compile(
     r'application/json\s*(?:;\s*charset="?utf-?8"?(?!.*;\s*charset)\s*|;(?!\s*charset)[^;]*)*', re.IGNORECASE
 )
@@ -38,7 +37,7 @@ def _is_text(value: object) -> bool:
 
 def _is_date(value: object) -> bool:
     try:
-        # Not fromisoformat, which takes 24:00 as midnight since Python 3.14.
+        # Not fromisoformat, which accepts 24:00 as midnight since Python 3.14.
         return bool(_DATE.fullmatch(str(value)) and datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%S.%f%z"))
     except ValueError:
         return False
@@ -56,14 +55,14 @@ _FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 
 
 class Reading(NamedTuple):
-    """What a call turned out to be.
+    """A call as read.
 
     Attributes:
-        application_id: The application that its path names; None if it is not that of a status call.
+        application_id: The application in its path; None if that is not a status call's.
         body: The parsed JSON; None if it could not be parsed.
         raw: The body as received.
         violations: Everything that HelloWork would refuse; empty for a good call.
-        warnings: What is accepted and yet looks like a mistake.
+        warnings: What is accepted but looks like a mistake.
     """
 
     application_id: str | None
@@ -74,7 +73,7 @@ class Reading(NamedTuple):
 
 
 def read_call(path: str, raw: bytes, content_type: str | None) -> Reading:
-    """Read a call, its path as received (percent-encoded, perhaps with a query); name every violation in it."""
+    """Read a call, its path as received (percent-encoded, perhaps with a query), and name every violation."""
     violations: list[str] = []
     application_id = None
     if match := _PATH.fullmatch(path):
@@ -138,7 +137,7 @@ def _finite(text: str) -> float:
 
 
 def _parsed(raw: bytes) -> object:
-    # Python's parser takes more than JSON.
+    # Python's parser accepts more than JSON.
     body: object = json.loads(
         raw.decode(), object_pairs_hook=_unique_members, parse_constant=_finite, parse_float=_finite
     )

@@ -304,7 +304,7 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert story["events"][0]["due_at"] == story["events"][0]["at"]
     told = notify.run("explain", "hw-1").stdout
     assert "NEW, job job-1 → SEEN, job job-1" in told
-    assert "HelloWork was told: SEEN, job job-1" in told
+    assert "HelloWork acknowledged: SEEN, job job-1" in told
     assert not story["discarded"]
     unknown = notify.run("explain", "hw-9")
     assert unknown.code == 1

@@ -23,7 +23,7 @@ from support.waiting import wait_until
 
 from cdc_sync.demo import running
 from cdc_sync.demo.binaries import PostgresMissingError, find_binaries
-from cdc_sync.demo.running import Mode, Step, differences, run_demo, said, steps
+from cdc_sync.demo.running import Mode, Step, differences, run_demo, steps, summary
 from cdc_sync.emulator import Call
 
 COMMAND = Path(sys.executable).with_name("cdc-sync")
@@ -231,5 +231,5 @@ def test_a_missing_a_surplus_a_repeated_a_swapped_and_a_wrong_call_are_differenc
 def test_a_call_that_was_refused_or_is_faulty_is_a_difference(status: int | None, violations: tuple[str, ...]) -> None:
     body = {"status": "seen_by_recruiter", "jobId": "J-1"}
     call = Call(1, 0.0, "POST", "/", "HW-1", {}, None, body, "", violations, (), concurrent=False)
-    assert differences([SEEN], [said(replace(call, status=200, violations=()))]) == []
-    assert differences([SEEN], [said(replace(call, status=status))])
+    assert differences([SEEN], [summary(replace(call, status=200, violations=()))]) == []
+    assert differences([SEEN], [summary(replace(call, status=status))])

@@ -90,7 +90,7 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
 
     assert answer.status == 503
     assert answer.text == (
-        "fuse applications: blown, more than 1 changes at once (fuse.max_changes); `cdc-sync fuse show` tells more\n"
+        "fuse applications: blown, more than 1 changes at once (fuse.max_changes); see `cdc-sync fuse show`\n"
     )
 
     await admin.store.release_held(None, NOW + SECOND)
@@ -104,7 +104,7 @@ async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(adm
 
     answer = await admin.get("/readyz")
 
-    assert answer.text == "held former: rows may be hidden; `cdc-sync fuse show` tells more\n"
+    assert answer.text == "held former: rows may be hidden; see `cdc-sync fuse show`\n"
 
 
 async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
@@ -115,7 +115,7 @@ async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     answer = await admin.get("/readyz")
 
     assert answer.status == 503
-    assert answer.text == "held applications: rows may be hidden; `cdc-sync fuse show` tells more\n"
+    assert answer.text == "held applications: rows may be hidden; see `cdc-sync fuse show`\n"
     assert "rows may be hidden" in (await admin.get("/")).text
 
     await admin.store.release_held(None, NOW + SECOND)
