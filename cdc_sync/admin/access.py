@@ -36,7 +36,7 @@ import yaml
 from aiohttp import web
 
 from cdc_sync.config import Admin
-from cdc_sync.core.observations import Observe, TokenRefused
+from cdc_sync.core.events import Emit, TokenRefused
 from cdc_sync.core.reasons import coded
 from cdc_sync.listening import comes_from_ourselves, names_loopback
 
@@ -226,7 +226,7 @@ class Access:
         observe: takes the events of wrong tokens.
     """
 
-    def __init__(self, admin: Admin, clock: Callable[[], float], longest_wait: float, observe: Observe) -> None:
+    def __init__(self, admin: Admin, clock: Callable[[], float], longest_wait: float, observe: Emit) -> None:
         self._token: str | None = None
         self._is_loopback = admin.listen is not None and admin.listen.is_loopback
         self._clock = clock

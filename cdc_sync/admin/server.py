@@ -24,8 +24,8 @@ from cdc_sync.admin.watches import Asked, foremost, part_of
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
+from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible
@@ -105,7 +105,7 @@ class AdminServer:
     clock: Callable[[], int]
     _: KW_ONLY
     hung: Callable[[], Sequence[str]] = lambda: ()
-    observe: Observe = lambda _: None
+    observe: Emit = lambda _: None
     places: int = 128
     patience: float = 10.0
     longest_wait: float = 10.0

@@ -16,7 +16,7 @@ import typer
 
 from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.config.tenants import databases_of, expanded, tenants_named
-from cdc_sync.core.observations import PersonActed
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.discovery import discover

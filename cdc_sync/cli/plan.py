@@ -131,8 +131,9 @@ async def _waiting(store: Store, name: str) -> list[Planned]:
     found: list[Planned] = []
     for entry in entries:
         before, waits = known.get(entry.application_id), entry.state == "pending"
-        snapshot, kinds, due_at = before and before.told, tuple(sorted(entry.kinds)), entry.due_at if waits else None
+        snapshot, due_at = before and before.snapshot, entry.due_at if waits else None
         action: Action = "send" if waits else "held"
+        kinds = tuple(sorted(entry.kinds))
         found.append(Planned(entry.application_id, action, kinds, snapshot, entry.content, entry.reason, due_at))
     return found
 

@@ -9,7 +9,7 @@ import typer
 from cdc_sync import event_loop
 from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
-from cdc_sync.core.observations import CallEnded
+from cdc_sync.core.events import CallEnded
 from cdc_sync.daemon import running
 from cdc_sync.daemon.logs import EventLogger, Lines, configure
 from cdc_sync.daemon.systemd import SystemdNotifier

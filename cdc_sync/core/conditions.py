@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from cdc_sync.core import observations as seen
-from cdc_sync.core.observations import Event
+from cdc_sync.core import events as seen
+from cdc_sync.core.events import Event
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.watch_names import listed
 

@@ -55,7 +55,7 @@ class Content(NamedTuple):
         """Whether status, job and existence are the same; the other fields are metadata."""
         return self.status == other.status and self.job_id == other.job_id and self.deleted == other.deleted
 
-    def rides_as(self, other: Self) -> bool:
+    def same_metadata(self, other: Self) -> bool:
         """Whether address, source, creation date and extra fields are the same.
 
         The event's date is left out: each write to a row may change it.

@@ -46,76 +46,76 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class Enqueue:
     """Enqueue the state; it replaces a pending entry."""
 
     kinds: frozenset[Kind]
 
 
-Decision = Nothing | Adopt | Cancel | Queue
+Decision = Nothing | Adopt | Cancel | Enqueue
 
 _NOTHING, _ADOPT, _CANCEL = Nothing(), Adopt(), Cancel()
 
 
-class Waiting(NamedTuple):
+class PendingEntry(NamedTuple):
     """The part of an outbox entry (pending, held or dead) that decisions depend on."""
 
     content: Content
     attempted: bool
 
 
-def decide(observed: Content, told: Content | None, waiting: Waiting | None, unseen: Unseen) -> Decision:
+def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | None, unseen: Unseen) -> Decision:
     """Decide what follows from an observation.
 
     Args:
         observed: the application as the ATS's database has it now.
-        told: the snapshot; None if HelloWork has acknowledged nothing and nothing was adopted.
-        waiting: the application's outbox entry, in any state.
+        snapshot: the snapshot; None if HelloWork has acknowledged nothing and nothing was adopted.
+        pending: the application's outbox entry, in any state.
         unseen: what happens to an application without snapshot and entry.
     """
-    if waiting is not None:
-        if observed.same_as(waiting.content):
+    if pending is not None:
+        if observed.same_as(pending.content):
             return _NOTHING
-        if told is not None and observed.same_as(told):
-            return Queue(kinds_between(waiting.content, observed)) if waiting.attempted else _CANCEL
-        return Queue(kinds_between(told, observed))
-    if told is None:
-        return _ADOPT if unseen == "adopt" else Queue(kinds_between(None, observed))
-    kinds = kinds_between(told, observed)
-    return Queue(kinds) if kinds else _NOTHING
+        if snapshot is not None and observed.same_as(snapshot):
+            return Enqueue(kinds_between(pending.content, observed)) if pending.attempted else _CANCEL
+        return Enqueue(kinds_between(snapshot, observed))
+    if snapshot is None:
+        return _ADOPT if unseen == "adopt" else Enqueue(kinds_between(None, observed))
+    kinds = kinds_between(snapshot, observed)
+    return Enqueue(kinds) if kinds else _NOTHING
 
 
-def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
+def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind]:
     """The respects in which `observed` differs from the snapshot (None: there is none)."""
     kinds: set[Kind] = set()
-    if told is None:
+    if snapshot is None:
         kinds.add("first")
     else:
         # A call has no field for existence: a status alone brings an application back.
-        if told.status != observed.status or (told.deleted and not observed.deleted):
+        if snapshot.status != observed.status or (snapshot.deleted and not observed.deleted):
             kinds.add("status")
-        if told.job_id != observed.job_id:
+        if snapshot.job_id != observed.job_id:
             kinds.add("job")
-    if observed.deleted and not (told and told.deleted):
+    if observed.deleted and not (snapshot and snapshot.deleted):
         kinds.add("deleted")
     return frozenset(kinds)
 
 
-def transition(told: Content | None, observed: Content) -> str:
+def transition(snapshot: Content | None, observed: Content) -> str:
     """What happens to an application, as people group it; `store/sql/transition.sql` is the same rule."""
-    if observed.deleted and not (told and told.deleted):
+    if observed.deleted and not (snapshot and snapshot.deleted):
         return "deleted"
-    if told is None:
+    if snapshot is None:
         return f"(new) → {observed.status}"
-    if told.deleted and not observed.deleted:
+    if snapshot.deleted and not observed.deleted:
         return f"deleted → {observed.status}"
-    status, job = f"{told.status} → {observed.status}", f"job {told.job_id} → {observed.job_id}"
-    if told.job_id == observed.job_id:
+    status, job = f"{snapshot.status} → {observed.status}", f"job {snapshot.job_id} → {observed.job_id}"
+    if snapshot.job_id == observed.job_id:
         return status
-    return job if told.status == observed.status else f"{status}, {job}"
+    return job if snapshot.status == observed.status else f"{status}, {job}"
 
 
-def in_order(content: Content, changed_at: int, acknowledged: Content | None, pending: Waiting | None) -> Content:
+def in_order(content: Content, changed_at: int, acknowledged: Content | None, pending: PendingEntry | None) -> Content:
     """The content with a later date than any that HelloWork may have received.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.diff import Waiting
+from cdc_sync.core.diff import PendingEntry
 from cdc_sync.core.rows import Key, Observation, Unreportable
 from cdc_sync.core.status_url import build
 
@@ -52,11 +52,6 @@ class Entry(NamedTuple):
     not_found_since: int | None
     reason: str | None
 
-    @property
-    def waiting(self) -> Waiting:
-        """The part that decisions need."""
-        return Waiting(self.content, self.attempted)
-
     def addressed(self, built: Mapping[str, str]) -> Self:
         """The entry with its current URL: `base_url` may have changed since it was enqueued.
 
@@ -76,8 +71,8 @@ class Known(NamedTuple):
         number: the record's own number, dense enough to be a place in a bitmap.
         key: the row that represented it last.
         in_scope: whether that row was in scope.
-        told: the snapshot: the last acknowledged or adopted state; None if there is none.
-        waiting: its outbox entry, if there is one.
+        snapshot: the snapshot: the last acknowledged or adopted state; None if there is none.
+        pending: its outbox entry, if there is one.
         is_acknowledged: whether the snapshot was acknowledged, or discarded by a person, and not adopted.
         state: its entry's state, if it has one; so are the following.
         reason: why it is held or dead, or how the last attempt failed.
@@ -87,8 +82,8 @@ class Known(NamedTuple):
     number: int
     key: Key
     in_scope: bool
-    told: Content | None
-    waiting: Waiting | None
+    snapshot: Content | None
+    pending: PendingEntry | None
     is_acknowledged: bool = False
     state: EntryState | None = None
     reason: str | None = None
@@ -97,7 +92,7 @@ class Known(NamedTuple):
     @property
     def latest(self) -> Content | None:
         """The state that HelloWork has once everything is sent."""
-        return self.told if self.waiting is None else self.waiting.content
+        return self.snapshot if self.pending is None else self.pending.content
 
 
 def with_last_job(observation: Observation, known: Known | None) -> Observation:
@@ -113,9 +108,9 @@ def with_last_job(observation: Observation, known: Known | None) -> Observation:
     return replace(observation.without_job, content=content)
 
 
-def corrects(content: Content, refused: str | None, waiting: Waiting | None) -> bool:
+def corrects(content: Content, refused: str | None, pending: PendingEntry | None) -> bool:
     """Whether an observation changes only the metadata of the pending entry."""
-    return waiting is not None and refused is None and not content.rides_as(waiting.content)
+    return pending is not None and refused is None and not content.same_metadata(pending.content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content, quoted
-from cdc_sync.core.diff import Adopt, Decision, Fuse, Nothing, Queue, Unseen, count, decide, has_counted, in_order
+from cdc_sync.core.diff import Adopt, Decision, Enqueue, Fuse, Nothing, Unseen, count, decide, has_counted, in_order
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.reasons import in_json
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
@@ -84,7 +84,7 @@ class Batch:
         return sorted([id_ for id_ in ids if id_ is not None])
 
 
-_NEVER_SEEN = Known(0, (), in_scope=False, told=None, waiting=None)
+_NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
 
 class ApplyResult(NamedTuple):
@@ -379,17 +379,17 @@ class _Planner:
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
             self._suspect(row.application_id, row.changed_at)
             return
-        decision = decide(content, known.told, known.waiting, batch.unseen)
+        decision = decide(content, known.snapshot, known.pending, batch.unseen)
         if known is _NEVER_SEEN:
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
-            if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Queue):
+            if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Enqueue):
                 # Two rows of one application, on two pages: the second does not differ from the first.
-                decision = decision if is_move or known.waiting is not None else Adopt()
+                decision = decision if is_move or known.pending is not None else Adopt()
             if known.key != row.key or not known.in_scope:
                 changes.moved.append(row)
         match decision:
-            case Queue():
+            case Enqueue():
                 changes.results.append(self._enqueue(row, known, decision))
             case Nothing():
                 self._refresh(row, known)
@@ -398,18 +398,20 @@ class _Planner:
                     changes.acknowledged.append(row)
                 changes.results.append(ApplyResult(row.application_id, decision))
             case _:
-                was = described(known.told) if known.told else "null"
+                was = described(known.snapshot) if known.snapshot else "null"
                 detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}}}'
                 changes.cancelled.append(row.application_id)
                 line = HistoryLine(batch.now + batch.shift, self.rules.watch, row.application_id, "cancelled", detail)
                 changes.history.append(line)
                 changes.results.append(ApplyResult(row.application_id, decision))
 
-    def _enqueue(self, row: Reportable, known: Known, decision: Queue) -> ApplyResult:
+    def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
         batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
         if rules.ordered_dates:
             # The date of an adopted state was never sent.
-            content = in_order(content, row.changed_at, known.told if known.is_acknowledged else None, known.waiting)
+            content = in_order(
+                content, row.changed_at, known.snapshot if known.is_acknowledged else None, known.pending
+            )
         state: EntryState = "pending"
         event, endpoint, due_at, reason = "queued", NOWHERE, batch.now, row.refused
         if reason:
@@ -425,7 +427,7 @@ class _Planner:
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
         listed, replaced = '","'.join(kinds), "false" if known.state is None else "true"
-        was = described(known.told) if known.told else "null"
+        was = described(known.snapshot) if known.snapshot else "null"
         detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}'
         detail += f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
@@ -437,7 +439,7 @@ class _Planner:
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""
-        batch, pending = self.batch, known.waiting
+        batch, pending = self.batch, known.pending
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
         if deletion and batch.doubt is not None:
             return batch.doubt
@@ -453,7 +455,7 @@ class _Planner:
 
     def _refresh(self, row: Reportable, known: Known) -> None:
         """A corrected row corrects its entry; otherwise a retried dead letter is refused again."""
-        if not corrects(row.content, row.refused, known.waiting):
+        if not corrects(row.content, row.refused, known.pending):
             return
         endpoint = endpoint_of(row.content.url)
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))

@@ -39,10 +39,10 @@ import yaml
 
 from cdc_sync.config import Log
 from cdc_sync.config.tenants import SEPARATOR
-from cdc_sync.core import observations as events
+from cdc_sync.core import events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.content import iso, quoted, to_the_second
-from cdc_sync.core.observations import Event, Handler, Handlers
+from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import listed
 

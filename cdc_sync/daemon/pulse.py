@@ -22,11 +22,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.config import Capture, Config
-from cdc_sync.core import observations as events
+from cdc_sync.core import events
 from cdc_sync.core.delivery import is_paused
+from cdc_sync.core.events import Emit, Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_SAYING
-from cdc_sync.core.observations import Handlers, Observe
 from cdc_sync.pipeline.watch import KINDS
 from cdc_sync.store.store import Store
 
@@ -95,7 +95,7 @@ CAPTURE, SWEEPS = "capture", "sweeps"
 """The names of the loops that capture changes, and that compare every row."""
 
 
-async def beat_for_ever(pulse: Pulse, store: Store, observe: Observe, every: float) -> None:
+async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float) -> None:
     """Beat as long as every loop gets round; each beat has been to the store and back.
 
     Args:
@@ -141,7 +141,7 @@ class Lateness:
     config: Callable[[], Config]
     store: Store
     lags: Callable[[], Mapping[str, float]]
-    observe: Observe
+    observe: Emit
     clock: Callable[[], int]
     _late_watches: set[str] = field(default_factory=set, init=False)
     _late_endpoints: set[str] = field(default_factory=set, init=False)

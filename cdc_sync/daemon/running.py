@@ -38,13 +38,12 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
-from cdc_sync.core import conditions
-from cdc_sync.core import observations as events
+from cdc_sync.core import conditions, events
 from cdc_sync.core.conditions import starting
 from cdc_sync.core.content import milliseconds, request
 from cdc_sync.core.delivery import Credentials, Reply, is_paused, longest_on_its_way
+from cdc_sync.core.events import Consumer, Dispatch, Emit, Event, Handlers
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
@@ -97,9 +96,7 @@ class Rehearsal:
         return Reply(status=200), ""
 
 
-def opened_store(
-    config: Config, emit: Observe = lambda _: None, *, dry_run: bool
-) -> AbstractAsyncContextManager[Store]:
+def opened_store(config: Config, emit: Emit = lambda _: None, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
     """The daemon's store; or for a dry run a copy of it that is thrown away.
 
     SQLite's is brought up to date in a thread of its own, in which `emit` is called, while this one waits.
@@ -144,7 +141,7 @@ def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) ->
 
 
 def make_sender(
-    config: Config, store: Store, caller: Caller, observe: Observe, progressed: Callable[[], None] = lambda: None
+    config: Config, store: Store, caller: Caller, observe: Emit, progressed: Callable[[], None] = lambda: None
 ) -> Sender:
     """The sender as configured."""
     return Sender(store, caller, sender_settings(config), observe, store.clock, progressed=progressed)
@@ -165,7 +162,7 @@ async def known_watches(store: Store) -> Collection[str]:
     return ()
 
 
-async def tell_of_unconfigured(config: Config, store: Store, observe: Observe, besides: Collection[str]) -> None:
+async def tell_of_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
     """Tell of the watches that the store knows and the configuration does not have, `besides` some."""
     with suppress(StoreError):  # the parts that work with it report that, and `check` and `status` list the watches too
         for one in await store.unconfigured({*config.watches, *besides}):
@@ -187,7 +184,7 @@ async def note_credentials(config: Config, store: Store) -> None:
 
 
 def make_parts(
-    config: Config, name: str, database: Database, observe: Observe, *, dry_run: bool, delivery: Delivery | None = None
+    config: Config, name: str, database: Database, observe: Emit, *, dry_run: bool, delivery: Delivery | None = None
 ) -> WatchParts:
     """A watch's parts as configured."""
     return WatchParts(
@@ -607,7 +604,7 @@ async def run_once(
         return OnceResult(calls, failed, pending, held, dead)
 
 
-async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Observe, *, dry_run: bool) -> int:
+async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit, *, dry_run: bool) -> int:
     """Catch up with every watch; returns how many cannot work. What may not be sent is withheld.
 
     Raises:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from cdc_sync.core import observations as events
+from cdc_sync.core import events
 from cdc_sync.core.content import iso
-from cdc_sync.core.observations import Handlers
+from cdc_sync.core.events import Handlers
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed
 from cdc_sync.wall_clock import wall_clock

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import SEPARATOR, unused_overrides
-from cdc_sync.core import observations as events
+from cdc_sync.core import events
 from cdc_sync.pipeline.discovery import Discovery
 
 LOOK_FOR_TENANTS = 30.0
@@ -24,7 +24,7 @@ class TenantNews:
         refused: why tenants have no watch, by the watch's name, at the last look.
     """
 
-    observe: events.Observe
+    observe: events.Emit
     refused: Mapping[str, str] = field(default_factory=dict, init=False)
     _unasked: Mapping[str, str] = field(default_factory=dict, init=False)
     _empty: Collection[str] = field(default=(), init=False)

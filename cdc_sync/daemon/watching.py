@@ -12,7 +12,7 @@ from cdc_sync.config import Config, format_duration
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.models import allowed_hosts
 from cdc_sync.config.watch import Watch
-from cdc_sync.core import observations as events
+from cdc_sync.core import events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.gate import Gate
@@ -263,7 +263,7 @@ class RunningWatches:
     worker: Callable[[Config, str, Database], WatchWorker]
     database: Callable[[Config, str], Database]
     gate: Gate
-    observe: events.Observe
+    observe: events.Emit
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
     """Of each database its section, and what its watches share."""
     _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, object, object, object]]] = field(

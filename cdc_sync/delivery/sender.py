@@ -38,7 +38,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
-from cdc_sync.core import observations as events
+from cdc_sync.core import events
 from cdc_sync.core.delivery import (
     ACKNOWLEDGED,
     DONE,
@@ -127,7 +127,7 @@ class Sender:
         outbox: Outbox,
         caller: Caller,
         settings: SenderSettings,
-        observe: events.Observe,
+        observe: events.Emit,
         clock: Callable[[], int] = wall_clock,
         *,
         progressed: Callable[[], None] = lambda: None,

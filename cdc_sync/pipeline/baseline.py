@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from cdc_sync.core.diff import Queue
-from cdc_sync.core.observations import BaselineDone, BaselineProgress
+from cdc_sync.core.diff import Enqueue
+from cdc_sync.core.events import BaselineDone, BaselineProgress
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key, Observation
 from cdc_sync.core.watermark import SnapshotReading
@@ -118,7 +118,7 @@ async def adopt_everything(
         reached = replace(position, done=last is None, after=last, known=position.known + len(observations))
         adopted = intake.adopt(observations, {POSITION: reached.to_text()}, rows_are_new=rows_are_new)
         results, found = await _and_meanwhile(adopted, None if last is None else read(last))
-        queued = sum(isinstance(result.decision, Queue) for result in results)
+        queued = sum(isinstance(result.decision, Enqueue) for result in results)
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))
         progressed()

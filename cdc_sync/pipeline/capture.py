@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
+from cdc_sync.core.events import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.database import nothing

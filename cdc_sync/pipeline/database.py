@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Whereabouts
-from cdc_sync.core.observations import Observe
 from cdc_sync.core.outbox import Offer
 from cdc_sync.core.plan import Applied
 from cdc_sync.core.rows import WatchRules
@@ -495,7 +495,7 @@ class WatchParts:
     watch: Watch
     rules: WatchRules
     database: Database
-    observe: Observe
+    observe: Emit
     clock: Callable[[], int]
     delivery: Delivery | None = None
     unwritten: set[str] = field(default_factory=set)

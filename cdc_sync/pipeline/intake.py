@@ -19,9 +19,9 @@ from typing import TypeVar
 from cdc_sync import __version__
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import plan
-from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
+from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
+from cdc_sync.core.events import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, Skip
 from cdc_sync.core.plan import Applied, ApplyResult, Batch, Resolved
 from cdc_sync.core.rows import (
@@ -442,7 +442,7 @@ class Intake:
         if applied.skips:
             self._note_skips(applied.skips)
         for result in applied.results:
-            is_queued = isinstance(result.decision, Queue)
+            is_queued = isinstance(result.decision, Enqueue)
             outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
             # What the baseline adopts is told as a number, not one by one.
             if outcome != "adopted" or origin != "baseline":

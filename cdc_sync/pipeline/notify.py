@@ -29,7 +29,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
+from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
 from cdc_sync.pipeline.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake

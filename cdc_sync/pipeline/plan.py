@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
-from cdc_sync.core.observations import StatusRulesChanged
+from cdc_sync.core.diff import Cancel, Enqueue, Fuse, Unseen
+from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known
 from cdc_sync.core.plan import Batch, Resolved, plan_batch
 from cdc_sync.core.reasons import coded
@@ -162,9 +162,9 @@ class _Preview:
         adopted = {each.application_id: each.content for each in (*plan.adopted, *plan.acknowledged)}
         for result in plan.results:
             id_, reason = result.application_id, result.reason
-            told = before[id_].told if id_ in before else None
+            told = before[id_].snapshot if id_ in before else None
             match result.decision:
-                case Queue(kinds):
+                case Enqueue(kinds):
                     entry, action = entries[id_], _ACTIONS[result.state or "pending"]
                     # By the clock that people read.
                     due_at = entry.due_at + clock.shift if action == "send" else None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.events import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
 from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, look
 from cdc_sync.pipeline.capture import Capture, Jobs

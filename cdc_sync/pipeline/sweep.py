@@ -49,8 +49,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from cdc_sync.core.diff import Adopt, Decision, Queue
-from cdc_sync.core.observations import ASKED_FOR, SweepDone
+from cdc_sync.core.diff import Adopt, Decision, Enqueue
+from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.capture import Capture
@@ -369,7 +369,7 @@ def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
     """What may be kept of a row that does not differ: None if nothing is known of it, or something waits."""
     match row:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
-            return None if known[application_id].waiting else Verified(application_id, key, digest, content)
+            return None if known[application_id].pending else Verified(application_id, key, digest, content)
         case Ignored(application_id, key, str(digest)) if application_id in known:
             return Verified(application_id, key, digest, None)
     return None
@@ -378,7 +378,7 @@ def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
 def _causes(decision: Decision) -> Iterable[str]:
     """What the capture has missed, as it is counted."""
     match decision:
-        case Queue(kinds):
+        case Enqueue(kinds):
             return kinds
         case Adopt():
             return ("first",)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from cdc_sync.core.observations import BaselineOverEarlierWork, WatchConnected
+from cdc_sync.core.events import BaselineOverEarlierWork, WatchConnected
 from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.capture import Capture
 from cdc_sync.pipeline.database import WatchParts

@@ -12,7 +12,7 @@ from typing import Any
 
 from cdc_sync.core.content import Content, Kind, quoted
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Health
-from cdc_sync.core.diff import Fuse, Waiting
+from cdc_sync.core.diff import Fuse, PendingEntry
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.rows import Key
@@ -62,7 +62,7 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
     if columns[10] is not None:
         attempted, claimed_by = columns[14:16]
         is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
-        pending = Waiting(_content(*columns[10:14]), is_attempted)
+        pending = PendingEntry(_content(*columns[10:14]), is_attempted)
     key, snapshot = keys.get(row_key) or key_from(row_key), None if told[0] is None else _content(*told)
     is_acknowledged = acknowledged_at is not None and not adopted
     state, reason, queued_at = columns[-3:]

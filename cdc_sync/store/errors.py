@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import yaml
 
+from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Whereabouts
-from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.reasons import Reason, coded, filled
 
 LITTLE_SPACE = 2**30

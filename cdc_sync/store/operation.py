@@ -16,8 +16,8 @@ from typing import Any, TypedDict, Unpack
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined

@@ -7,7 +7,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from cdc_sync.core.observations import WatchUnconfigured
+from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.core.reasons import Reason, from_text, restored

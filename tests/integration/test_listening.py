@@ -11,7 +11,7 @@ from support.connections import WORDS
 from support.eventually import eventually
 from support.looking import admin_server
 
-from cdc_sync.core.observations import ConnectionDisplaced, Observation
+from cdc_sync.core.events import ConnectionDisplaced, Event
 from cdc_sync.emulator import Emulator
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -26,13 +26,13 @@ class Start(Protocol):
 
 
 @pytest.fixture
-def seen() -> list[Observation]:
+def seen() -> list[Event]:
     """What the admin server has observed."""
     return []
 
 
 @pytest.fixture(params=["admin", "emulator"])
-async def start(request: pytest.FixtureRequest, tmp_path: Path, seen: list[Observation]) -> AsyncIterator[Start]:
+async def start(request: pytest.FixtureRequest, tmp_path: Path, seen: list[Event]) -> AsyncIterator[Start]:
     """Starts each of the servers."""
     async with AsyncExitStack() as stack:
 
@@ -137,7 +137,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_waits_longest(st
         assert not await idle[1].is_cut_off(within=SHORT)
 
 
-async def test_the_admin_server_says_whom_it_cut_off(tmp_path: Path, seen: list[Observation]) -> None:
+async def test_the_admin_server_says_whom_it_cut_off(tmp_path: Path, seen: list[Event]) -> None:
     async with admin_server(tmp_path, observe=seen.append, places=1) as server, connected(server.port):
         assert seen == []
         async with connected(server.port) as another:

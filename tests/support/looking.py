@@ -15,7 +15,7 @@ from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.delivery import Finished, GiveUp, Health
-from cdc_sync.core.observations import Dispatch, Event, Observe
+from cdc_sync.core.events import Dispatch, Emit, Event
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Unreportable
@@ -51,7 +51,7 @@ class Admin:
     use: Callable[[Config], None] = field(init=False)
 
     @property
-    def emit(self) -> Observe:
+    def emit(self) -> Emit:
         """Have an event counted, and its condition known."""
         count = Dispatch(self.metrics.handlers, self.metrics.lag.handlers).emit
 
@@ -163,7 +163,7 @@ async def admin_server(
     prefix: str = "",
     dsn: str = "",
     now: int = NOW,
-    observe: Observe = lambda _: None,
+    observe: Emit = lambda _: None,
     places: int = 128,
     patience: float = 10.0,
     longest_wait: float = 10.0,

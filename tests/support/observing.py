@@ -1,6 +1,6 @@
 """An observation of every kind."""
 
-from cdc_sync.core.observations import (
+from cdc_sync.core.events import (
     BaselineDone,
     BaselineOverEarlierWork,
     BaselineProgress,
@@ -22,11 +22,11 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    Event,
     HeartBeat,
     ListenerProved,
     LoopsHang,
     LoopsMove,
-    Observation,
     OverridesUnused,
     PersonActed,
     Reloaded,
@@ -63,7 +63,7 @@ from cdc_sync.core.observations import (
 )
 from support.builders import ENDPOINT, WATCH
 
-EXAMPLES: tuple[Observation, ...] = (
+EXAMPLES: tuple[Event, ...] = (
     DaemonStarted("1.0", (WATCH,), dry_run=False),
     DaemonStarted("1.0", (WATCH, "others"), dry_run=True, admin="http://127.0.0.1:8765/"),
     DaemonStopping("SIGTERM", 2),

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.content import Content
-from cdc_sync.core.observations import Observation, Observe, SweepDone
+from cdc_sync.core.events import Emit, Event, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.pipeline.capture import Capture, SweepOnlyCapture
@@ -28,7 +28,7 @@ from cdc_sync.store.store import Store
 from support.builders import WATCH
 from support.store_steps import acknowledge, claim
 
-Said = TypeVar("Said", bound=Observation)
+Said = TypeVar("Said", bound=Event)
 Call: TypeAlias = tuple[str, str, str]
 """An application's id, and the status and the job that HelloWork is told."""
 
@@ -81,7 +81,7 @@ class Rig:
     intake: Intake
     capture: Capture
     clock: Clock
-    said: list[Observation]
+    said: list[Event]
     wishes: Counter[str]
 
     @property
@@ -148,7 +148,7 @@ class Rig:
     async def told(self, *ids: str) -> dict[str, tuple[str, str]]:
         """What HelloWork knows, or is taken to know: status and job by application."""
         known = await self.store.known(WATCH, ids)
-        return {id_: _told(before.told) for id_, before in known.items() if before.told is not None}
+        return {id_: _told(before.snapshot) for id_, before in known.items() if before.snapshot is not None}
 
     def heard(self, kind: type[Said]) -> list[Said]:
         """The observations of one kind."""
@@ -163,7 +163,7 @@ def _told(content: Content) -> tuple[str, str]:
     return content.status, content.job_id
 
 
-def parts_of(config: Config, store: Store, observe: Observe, clock: Clock, steps: Steps = STEPS) -> WatchParts:
+def parts_of(config: Config, store: Store, observe: Emit, clock: Clock, steps: Steps = STEPS) -> WatchParts:
     """What the configuration's only watch works with."""
     return WatchParts(
         name=WATCH,
@@ -179,7 +179,7 @@ def parts_of(config: Config, store: Store, observe: Observe, clock: Clock, steps
 @asynccontextmanager
 async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterator[Rig]:
     """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
-    clock, said, wishes = Clock(), list[Observation](), Counter[str]()
+    clock, said, wishes = Clock(), list[Event](), Counter[str]()
     store = SqliteStore(folder / "state.db")
     parts = parts_of(config, store, said.append, clock, steps)
     parts = replace(parts, want_sweep=lambda: wishes.update(sweep=1))

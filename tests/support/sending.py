@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cdc_sync.core.delivery import Finished, Health, Reply, RetryPolicy
+from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import Observation
 from cdc_sync.core.outbox import NOTHING, Entry, Lane
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
@@ -176,7 +176,7 @@ class Delivery:
     caller: Counted
     clock: MovableClock = field(default_factory=MovableClock)
     settings: SenderSettings = SETTINGS
-    observed: list[Observation] = field(default_factory=list)
+    observed: list[Event] = field(default_factory=list)
     look_every: float = 1.0
     store_retry: float = 1.0
     chance: Callable[[], float] = random.random

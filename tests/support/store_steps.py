@@ -87,8 +87,8 @@ async def known_one(store: Store, application_id: str = "a1", watch: str = WATCH
 
 async def told_status(store: Store, application_id: str = "a1", watch: str = WATCH) -> str | None:
     """The status that HelloWork is taken to know; None if it was told nothing."""
-    told = (await known_one(store, application_id, watch)).told
-    return None if told is None else told.status
+    snapshot = (await known_one(store, application_id, watch)).snapshot
+    return None if snapshot is None else snapshot.status
 
 
 async def events_of(store: Store, application_id: str = "a1") -> list[str]:

@@ -32,7 +32,7 @@ from cdc_sync.core.delivery import (
     endpoint_name,
     is_paused,
 )
-from cdc_sync.core.observations import CallEnded, Observation
+from cdc_sync.core.events import CallEnded, Event
 from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.core.plan import Applied
 from cdc_sync.core.status_url import endpoint_of
@@ -195,7 +195,7 @@ class ClaimAhead(RuleBasedStateMachine):
         self.memory = MemoryOutbox(self.clock)
         self.outbox = SteppedOutbox(self.memory)
         self.calls = Calls(self)
-        self.observed: list[Observation] = []
+        self.observed: list[Event] = []
         self.void: set[tuple[str, int]] = set()
         """Entries (application, revision) that were withdrawn and touched."""
         self.withdrawn: list[tuple[Offer, set[tuple[str, int]]]] = []

@@ -20,7 +20,7 @@ from cdc_sync.admin.server import AdminError
 from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
-from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
+from cdc_sync.core.events import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning

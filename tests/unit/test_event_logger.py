@@ -15,7 +15,7 @@ from support.builders import ENDPOINT, WATCH
 from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
-from cdc_sync.core.observations import (
+from cdc_sync.core.events import (
     BaselineDone,
     BaselineOverEarlierWork,
     BaselineProgress,

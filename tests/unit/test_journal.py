@@ -11,7 +11,7 @@ import pytest
 from support.builders import WATCH
 
 from cdc_sync.config import Log
-from cdc_sync.core.observations import CallEnded, Dispatch, RowSkipped
+from cdc_sync.core.events import CallEnded, Dispatch, RowSkipped
 from cdc_sync.daemon.logs import EventLogger, configure, is_the_journals
 
 

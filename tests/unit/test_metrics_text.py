@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cdc_sync.admin.metrics import BUCKETS, EventMetrics
-from cdc_sync.core.observations import CallEnded, DaemonStarted, Decided, Dispatch, Reloaded, SweepDone, WatchEnded
+from cdc_sync.core.events import CallEnded, DaemonStarted, Decided, Dispatch, Reloaded, SweepDone, WatchEnded
 
 SECONDS = (0.0, 0.001, 0.0011, 0.3, 60.0, 61.0)
 """At the ends of buckets, between them, and beyond."""

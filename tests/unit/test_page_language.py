@@ -18,7 +18,7 @@ from cdc_sync.admin import page
 from cdc_sync.admin.access import REFUSALS
 from cdc_sync.admin.page import LANGUAGES
 from cdc_sync.core import conditions, status_url, watermark
-from cdc_sync.core import observations as seen
+from cdc_sync.core import events as seen
 from cdc_sync.core.conditions import KINDS, NONE, fold
 from cdc_sync.core.delivery import Mode, Reply
 from cdc_sync.core.reasons import Reason, coded, joined

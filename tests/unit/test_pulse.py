@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.builders import WATCH
 
-from cdc_sync.core.observations import ChangesRead, Dispatch, HeartBeat, LoopsHang, LoopsMove, Observation
+from cdc_sync.core.events import ChangesRead, Dispatch, Event, HeartBeat, LoopsHang, LoopsMove
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse, beat_for_ever
 from cdc_sync.event_loop import end
 from cdc_sync.store.sqlite import SqliteStore
@@ -80,7 +80,7 @@ def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
 
 
 @asynccontextmanager
-async def beating(pulse: Pulse, store: SqliteStore, said: list[Observation]) -> AsyncIterator[None]:
+async def beating(pulse: Pulse, store: SqliteStore, said: list[Event]) -> AsyncIterator[None]:
     """A heart at work, in a hurry."""
     heart = asyncio.create_task(beat_for_ever(pulse, store, said.append, every=0.01))
     try:
@@ -96,7 +96,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_the_heart_beats_as_long_as_every_loop_gets_round(tmp_path: Path) -> None:
-    clock, said = Clock(), list[Observation]()
+    clock, said = Clock(), list[Event]()
     pulse, store = Pulse(clock), SqliteStore(tmp_path / "state.db")
     async with beating(pulse, store, said):
         pulse.beat("sender", 60.0)
@@ -114,7 +114,7 @@ async def test_the_heart_beats_as_long_as_every_loop_gets_round(tmp_path: Path) 
 
 
 async def test_a_store_that_fails_is_no_hang(tmp_path: Path) -> None:
-    said: list[Observation] = []
+    said: list[Event] = []
     store = SqliteStore(tmp_path / "state.db")
     await store.close()
     async with beating(Pulse(), store, said):
@@ -122,7 +122,7 @@ async def test_a_store_that_fails_is_no_hang(tmp_path: Path) -> None:
 
 
 async def test_a_store_that_never_answers_stops_the_heart_and_is_said_to_hang(tmp_path: Path) -> None:
-    clock, said = Clock(), list[Observation]()
+    clock, said = Clock(), list[Event]()
     pulse, store = Pulse(clock), SqliteStore(tmp_path / "state.db")
     await store.close()
     # What was handed in behind the end of the thread's work is never taken up.

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.findings import found
-from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.store.errors import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 
 

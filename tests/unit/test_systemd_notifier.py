@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc_sync.core.observations import (
+from cdc_sync.core.events import (
     CallEnded,
     DaemonStarted,
     DaemonStopped,

@@ -8,7 +8,7 @@ from support.configurations import a_config
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.config.watch import Override
-from cdc_sync.core.observations import Observation, OverridesUnused, TenantRefused
+from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.running import _Daemon
 from cdc_sync.daemon.tenants import TenantNews
@@ -49,9 +49,9 @@ async def test_a_database_that_is_elsewhere_after_a_reload_is_not_asked_where_it
 
 
 async def test_of_a_look_that_a_reload_has_overtaken_nothing_is_said() -> None:
-    said: list[Observation] = []
+    said: list[Event] = []
     config = with_template(one="a")
-    daemon = _Daemon(config, [lambda: {Observation: said.append}], print, None, _dry_run=True, _beat_every=1.0)
+    daemon = _Daemon(config, [lambda: {Event: said.append}], print, None, _dry_run=True, _beat_every=1.0)
     found = Discovery(config, {"applications@one.x": "no file"}, {})
     daemon._looked = with_template(one="before"), found
     await daemon._use_tenants()
@@ -63,7 +63,7 @@ async def test_of_a_look_that_a_reload_has_overtaken_nothing_is_said() -> None:
 
 
 def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
-    said: list[Observation] = []
+    said: list[Event] = []
     news, config = TenantNews(said.append), with_template(one="a")
     tenants = {"one.there": Override(), "one.refused": Override(), "one.mispelt": Override()}
     template = config.templates["applications"].model_copy(update={"overrides": tenants})

@@ -186,7 +186,7 @@ class _Run:
             store = SqliteStore(self._store, read_only=True)
         try:
             told: dict[str, Content | None] = {
-                name: known.told for name, known in (await store.known(WATCH, [*ledger])).items()
+                name: known.snapshot for name, known in (await store.known(WATCH, [*ledger])).items()
             }
             dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
             history = [event for name in ledger for event in await store.story(name, WATCH, _EVERYTHING)]

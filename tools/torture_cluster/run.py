@@ -219,7 +219,7 @@ class _Run:
         store = await PostgresStore.open(self._store.primary.dsn, read_only=True)
         try:
             told = {
-                name: known.told
+                name: known.snapshot
                 for watch in watches(self._options)
                 for name, known in (await store.known(watch, [*ledger])).items()
             }

@@ -13,7 +13,7 @@ from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_obser
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
-from cdc_sync.core.observations import PersonActed
+from cdc_sync.core.events import PersonActed
 
 ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
 PATHS = [*ACTIONS, "/resend", "/sending/pause", "/sending/resume"]

@@ -9,7 +9,7 @@ import pytest
 from support.looking import TOKEN, Admin, Answer, admin_server
 
 from cdc_sync.admin.access import FREE
-from cdc_sync.core.observations import Observation, TokenRefused
+from cdc_sync.core.events import Event, TokenRefused
 
 LONGEST_WAIT = 2.0
 WRONG = "wrong-secret-0123456789"
@@ -24,7 +24,7 @@ async def guess(admin: Admin, *, by: str) -> int:
 
 @pytest.mark.parametrize("by", ["log-in", "header"])
 async def test_who_guesses_fast_is_sent_away_and_observed(tmp_path: Path, by: str) -> None:
-    seen: list[Observation] = []
+    seen: list[Event] = []
     async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN, observe=seen.append) as admin:
         assert [await guess(admin, by=by) for _ in range(FREE)] == [401] * FREE
         # Some of them take turns, of which each has another delay.
@@ -119,7 +119,7 @@ async def test_a_body_that_is_no_form_is_refused_without_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     header, body = BROKEN[kind]
-    seen: list[Observation] = []
+    seen: list[Event] = []
     length = "" if "chunked" in header else f"Content-Length: {len(body)}\r\n"
     head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{header}\r\n{length}\r\n"
     async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN, observe=seen.append) as admin:

@@ -8,7 +8,7 @@ from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
 from cdc_sync.core.content import iso
-from cdc_sync.core.observations import (
+from cdc_sync.core.events import (
     BaselineProgress,
     CaptureStarted,
     EndpointChanged,

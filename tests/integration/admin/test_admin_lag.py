@@ -11,7 +11,7 @@ from cdc_sync.admin.metrics import Lag
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.delivery import Health
-from cdc_sync.core.observations import (
+from cdc_sync.core.events import (
     BaselineProgress,
     CaptureInTime,
     CaptureLate,
@@ -20,8 +20,8 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     Dispatch,
+    Event,
     ListenerProved,
-    Observation,
     Reloaded,
     SweepDone,
     WatchConnected,
@@ -52,7 +52,7 @@ class Watched:
     admin: Admin
     lags: dict[str, float] = field(default_factory=dict)
     now: int = NOW
-    said: list[Observation] = field(default_factory=list)
+    said: list[Event] = field(default_factory=list)
     config: Config = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Watched:
             lambda: self.config, self.admin.store, lambda: self.lags, self.said.append, lambda: self.now
         )
 
-    async def look(self) -> list[Observation]:
+    async def look(self) -> list[Event]:
         """What one more look has said."""
         self.said.clear()
         await self._lateness.look()
@@ -205,9 +205,7 @@ async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin) 
         ),
     ],
 )
-async def test_lag_is_a_reason_not_to_be_ready(
-    admin: Admin, late: Observation, in_time: Observation, reason: str
-) -> None:
+async def test_lag_is_a_reason_not_to_be_ready(admin: Admin, late: Event, in_time: Event, reason: str) -> None:
     admin.conditions = fold(NONE, late)
     answer = await admin.get("/readyz")
     assert (answer.status, answer.text) == (503, reason)

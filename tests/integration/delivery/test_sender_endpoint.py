@@ -12,7 +12,7 @@ from support.sending import QUICK, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.delivery import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE, Health
-from cdc_sync.core.observations import EndpointChanged, Observation
+from cdc_sync.core.events import EndpointChanged, Event
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.endpoints import are_refused, fingerprint
 from cdc_sync.emulator import Emulator
@@ -27,7 +27,7 @@ def modes(desk: Delivery) -> list[str]:
     return [mode for mode, _ in groupby(change.mode for change in desk.of_type(EndpointChanged))]
 
 
-def conditions(observed: Iterable[Observation]) -> Conditions:
+def conditions(observed: Iterable[Event]) -> Conditions:
     found = NONE
     for observation in observed:
         found = fold(found, observation)
@@ -355,9 +355,9 @@ class TestWhatWasQueuedForAnotherBaseUrl:
 
         assert [call.application_id for call in hellowork.calls] == ["a1"]
         assert await desk.is_settled()
-        told = (await desk.store.known(WATCH, ["a1"]))["a1"].told
-        assert told is not None
-        assert told.url.startswith(hellowork.url)
+        snapshot = (await desk.store.known(WATCH, ["a1"]))["a1"].snapshot
+        assert snapshot is not None
+        assert snapshot.url.startswith(hellowork.url)
 
     @pytest.mark.parametrize("again", ["retried", "resent"])
     async def test_does_so_too_when_a_person_asks_for_it(self, desk: Delivery, hellowork: Emulator, again: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 from support.eventually import eventually
 from support.sending import QUICK, SLOW, Delivery
 
+from cdc_sync.core.events import Event, StoreFailed, StoreRecovered
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import Observation, StoreFailed, StoreRecovered
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
@@ -23,7 +23,7 @@ def _short_breaks(desk: Delivery) -> None:
     desk.store_retry = 0.3
 
 
-def of_the_store(desk: Delivery) -> list[Observation]:
+def of_the_store(desk: Delivery) -> list[Event]:
     return [each for each in desk.observed if isinstance(each, StoreFailed | StoreRecovered)]
 
 

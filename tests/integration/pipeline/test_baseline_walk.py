@@ -10,7 +10,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 from support.store_steps import events_of
 
-from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
+from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Observation
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition

@@ -17,8 +17,8 @@ from support.sessions import Ats, one, run, sessions
 from support.waiting import wait_until
 from support.watched import a_config, install_triggers
 
+from cdc_sync.core.events import BellLeftAlone, CaptureStarted, Event
 from cdc_sync.core.findings import Finding
-from cdc_sync.core.observations import BellLeftAlone, CaptureStarted, Observation
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
@@ -62,7 +62,7 @@ def notifying(dsn: str, ats: Ats) -> Iterator[None]:
 
 
 async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Server, tmp_path: Path) -> None:
-    said: list[Observation] = []
+    said: list[Event] = []
     dsn = restartable_server.dsn
     config = a_config(dsn, capture={"poll_interval": "20ms", "drain_interval": "50ms"})
     store = SqliteStore(tmp_path / "state.db")
@@ -74,7 +74,7 @@ async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Serv
     async def is_told(status: str) -> bool:
         return await told() == {"a1": status}
 
-    def times(kind: type[Observation]) -> int:
+    def times(kind: type[Event]) -> int:
         return sum(isinstance(observation, kind) for observation in said)
 
     with sessions(dsn) as open_session:

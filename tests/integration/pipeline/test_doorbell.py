@@ -13,7 +13,7 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, OpenSession, end_sessions, one, run
 
-from cdc_sync.core.observations import CaughtUp
+from cdc_sync.core.events import CaughtUp
 from cdc_sync.event_loop import end
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source.changelog import LEASE

@@ -14,7 +14,7 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats, one, run
 from support.watched import a_config, grant, install_triggers
 
-from cdc_sync.core.observations import RowsHidden, RowsVisible
+from cdc_sync.core.events import RowsHidden, RowsVisible
 from cdc_sync.pipeline.plan import plan
 
 HIDE_1 = """

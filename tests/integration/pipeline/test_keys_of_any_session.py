@@ -9,7 +9,7 @@ from support.rig import OpenRig
 from support.sessions import Ats, one, run
 from support.store_steps import events_of, known_one
 
-from cdc_sync.core.observations import ChangesRead
+from cdc_sync.core.events import ChangesRead
 from cdc_sync.source.statements import Statements
 
 KEYED: Mapping[str, Any] = {

@@ -10,7 +10,7 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one
 
-from cdc_sync.core.observations import ChangesMissed
+from cdc_sync.core.events import ChangesMissed
 
 # To fill half of it takes longer than the hundredth of a second for which a look at the log is remembered.
 BACKLOG = 1024 * 1024
@@ -135,6 +135,6 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
 
         update(ats, 1, status="interview")
         await rig.drain.catch_up()
-        waiting = (await rig.store.known(WATCH, ["a1"]))["a1"].waiting
-        assert waiting is not None
-        assert waiting.content.status == "interview"
+        pending = (await rig.store.known(WATCH, ["a1"]))["a1"].pending
+        assert pending is not None
+        assert pending.content.status == "interview"

@@ -12,7 +12,7 @@ from support.eventually import eventually
 from support.rig import Call, OpenRig, Rig
 from support.sessions import Ats, OpenSession, one, rows, run
 
-from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.events import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.poll import BEGAN, POSITION, PollCapture
 

@@ -6,7 +6,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 from support.store_steps import events_of, known_one
 
-from cdc_sync.core.observations import Decided
+from cdc_sync.core.events import Decided
 from cdc_sync.store.protocol import WatchCounts
 
 BASE = "https://ats-partner.hellowork.com/v1/applications/"

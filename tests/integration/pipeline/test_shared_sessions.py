@@ -15,7 +15,7 @@ from support.sessions import Ats, one, run
 from support.watched import COLUMNS, a_config, install_triggers, some_config
 
 from cdc_sync.config.models import watch_rules
-from cdc_sync.core.observations import CaptureStarted, Observation, WatchLost
+from cdc_sync.core.events import CaptureStarted, Event, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.event_loop import end
@@ -29,12 +29,12 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 
 
 @asynccontextmanager
-async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[list[Observation], SqliteStore]]:
+async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[list[Event], SqliteStore]]:
     """Watches of one table, each with its own triggers, worked by one daemon."""
     watch = {"table": "public.applications", "key": ["id"], "columns": COLUMNS}
     config = some_config(database, dict.fromkeys(NAMES, watch))
     install_triggers(ats, config)
-    said: list[Observation] = []
+    said: list[Event] = []
     store = SqliteStore(folder / "state.db")
     shared = Database(database, store)
     parts = parts_of(a_config(database), store, said.append, Clock())
@@ -55,7 +55,7 @@ async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[
         await store.close()
 
 
-def started(said: list[Observation]) -> int:
+def started(said: list[Event]) -> int:
     return sum(isinstance(each, CaptureStarted) for each in said)
 
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from cdc_sync.config import parse
-from cdc_sync.core.observations import Observation, WatchLost
+from cdc_sync.core.events import Event, WatchLost
 from cdc_sync.daemon.running import run_once
 from cdc_sync.pipeline.database import Database
 
@@ -33,9 +33,9 @@ async def test_a_database_that_is_down_is_tried_once(
         return await connect(self, watch)
 
     monkeypatch.setattr(Database, "_connect", connected)
-    said: list[Observation] = []
+    said: list[Event] = []
 
-    result = await run_once(config, [lambda: {Observation: said.append}], print, dry_run=False)
+    result = await run_once(config, [lambda: {Event: said.append}], print, dry_run=False)
 
     assert tried == ["a", "c"]
     assert [event.watch for event in said if isinstance(event, WatchLost)] == ["a", "b", "d"]

@@ -8,7 +8,7 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats
 
-from cdc_sync.core.observations import StatusRulesChanged
+from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.rows import StatusRules
 from cdc_sync.pipeline.plan import STATUS_RULES, before_edit, measure_edit, plan, to_text
 

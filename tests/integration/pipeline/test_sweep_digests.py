@@ -10,7 +10,7 @@ from support.builders import WATCH
 from support.rig import Nothing, OpenRig, Rig, nothing
 from support.sessions import Ats
 
-from cdc_sync.core.observations import SweepDone
+from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline import intake as intake_module
 from cdc_sync.pipeline.database import Steps

@@ -8,7 +8,7 @@ from support.builders import WATCH
 from support.rig import Nothing, OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.core.observations import SweepDone
+from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Observation, Row, WatchRules
 from cdc_sync.core.rows import interpret as interpret_row
 from cdc_sync.pipeline import intake as intake_module

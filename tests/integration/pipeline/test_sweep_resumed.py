@@ -13,7 +13,7 @@ from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, end_sessions, one, run
 from support.watched import a_config
 
-from cdc_sync.core.observations import Observation, SweepDone
+from cdc_sync.core.events import Event, SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.running import run_once
 from cdc_sync.pipeline.database import Steps
@@ -166,10 +166,10 @@ async def test_a_single_run_makes_the_next_one_too(database: str, ats: Ats, open
     update(ats, 1, status="hired")
     config = a_config(database)
     config = config.model_copy(update={"state": config.state.model_copy(update={"path": tmp_path / "state.db"})})
-    said: list[Observation] = []
+    said: list[Event] = []
     shown: list[str] = []
 
-    await run_once(config, [lambda: {Observation: said.append}], shown.append, dry_run=True)
+    await run_once(config, [lambda: {Event: said.append}], shown.append, dry_run=True)
 
     assert [done.resumed for done in said if isinstance(done, SweepDone)] == [True, False]
     assert ["hired" in call for call in shown] == [True]

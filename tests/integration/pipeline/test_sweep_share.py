@@ -9,7 +9,7 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.core.observations import SweepDone
+from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker

@@ -8,7 +8,7 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.core.observations import RowSkipped
+from cdc_sync.core.events import RowSkipped
 from cdc_sync.pipeline import plan as plan_module
 from cdc_sync.pipeline.database import Steps
 

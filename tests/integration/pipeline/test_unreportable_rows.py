@@ -9,7 +9,7 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.core.observations import Decided, RowSkipped
+from cdc_sync.core.events import Decided, RowSkipped
 
 LACKING = [
     ({"status": None}, "it has no status"),

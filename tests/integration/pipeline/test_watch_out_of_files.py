@@ -13,7 +13,7 @@ from support.rig import Clock, parts_of
 from support.sessions import Ats
 from support.watched import a_config, install_triggers
 
-from cdc_sync.core.observations import CaptureStarted, Observation, WatchLost
+from cdc_sync.core.events import CaptureStarted, Event, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline import capture
@@ -27,7 +27,7 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
 ) -> None:
     config = a_config(database, capture={"mode": "notify", "drain_interval": "50ms"})
     install_triggers(ats, config)
-    said: list[Observation] = []
+    said: list[Event] = []
     refused = False
     looked_for = triggers.installation
 
@@ -38,7 +38,7 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
 
     monkeypatch.setattr(capture, "installation", installation)
 
-    def of(kind: type[Observation]) -> list[Observation]:
+    def of(kind: type[Event]) -> list[Event]:
         return [each for each in said if isinstance(each, kind)]
 
     store = SqliteStore(tmp_path / "state.db")

@@ -17,7 +17,7 @@ from support.sessions import Ats, one
 from support.watched import a_config, install_triggers
 
 from cdc_sync.config.sessions import POOL_SIZE
-from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
+from cdc_sync.core.events import CaptureStarted, Event, SweepDone, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
@@ -46,9 +46,9 @@ SELECT count(*) > 0 FROM pg_stat_activity
 async def test_in_the_middle_of_a_sweeps_page(
     database: str, ats: Ats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    said: list[Observation] = []
+    said: list[Event] = []
 
-    def times(kind: type[Observation]) -> int:
+    def times(kind: type[Event]) -> int:
         return sum(isinstance(observation, kind) for observation in said)
 
     ats.execute(_DRAG)

@@ -14,7 +14,7 @@ from support.sessions import one, run, sessions
 from support.standby import Standby, standby_of
 from support.watched import a_config
 
-from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
+from cdc_sync.core.events import CaptureStarted, Event, SweepDone, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
@@ -39,14 +39,14 @@ def either(primary: str, standby: str) -> str:
 async def test_it_waits_until_the_replica_has_caught_up(
     restartable_server: Server, standby: Standby, tmp_path: Path
 ) -> None:
-    said: list[Observation] = []
+    said: list[Event] = []
     dsn = either(restartable_server.dsn, standby.dsn)
     capture = {"mode": "poll", "watermark": "updated_at", "poll_interval": "50ms", "sweep": "1s"}
     config = a_config(dsn, capture=capture, deletion_grace="0s")
     store = SqliteStore(tmp_path / "state.db")
     parts = parts_of(config, store, said.append, Clock())
 
-    def times(kind: type[Observation]) -> int:
+    def times(kind: type[Event]) -> int:
         return sum(isinstance(observation, kind) for observation in said)
 
     async def waiting() -> dict[str, tuple[str, bool]]:

@@ -36,7 +36,7 @@ from support.store_steps import (
 
 from cdc_sync.core.content import request
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Again, Finished, Health
-from cdc_sync.core.observations import PersonActed
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.store.store import Store
 

@@ -167,7 +167,7 @@ class TestAcknowledgedAndReplaced:
         await acknowledge(store, entry)
 
         assert await entry_of(store) is None
-        assert (await known_one(store)).told == entry.content
+        assert (await known_one(store)).snapshot == entry.content
         assert await claim(store) == []
 
     @pytest.mark.parametrize(

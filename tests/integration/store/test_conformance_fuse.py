@@ -18,7 +18,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.diff import Cancel, Fuse, Queue
+from cdc_sync.core.diff import Cancel, Enqueue, Fuse
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store.store import Store
@@ -55,7 +55,7 @@ async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
 
     news = await observe(store, *(an_observation(one, "hired") for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
 
-    queue = Queue(frozenset({"status"}))
+    queue = Enqueue(frozenset({"status"}))
     assert news == [
         ApplyResult("a1", queue, "pending"),
         ApplyResult("a2", queue, "pending"),
@@ -191,7 +191,7 @@ async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> 
     news = await observe(store, an_observation("a3", "rejected"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
 
     assert news == [
-        ApplyResult("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once (fuse.max_changes)")
+        ApplyResult("a3", Enqueue(frozenset({"status"})), "held", "more than 2 changes at once (fuse.max_changes)")
     ]
     entry = await waiting_entry(store, "a3")
     assert (entry.content, entry.state) == (a_content("rejected", application_id="a3"), "held")
@@ -337,10 +337,10 @@ class TestADoubtedDeletion:
 
         news = await doubt(store, gone("a1"), an_observation("a2", "hired"), gone("a3"))
 
-        kinds = Queue(frozenset({"deleted", "status"}))
+        kinds = Enqueue(frozenset({"deleted", "status"}))
         assert news == [
             ApplyResult("a1", kinds, "held", DOUBT),
-            ApplyResult("a2", Queue(frozenset({"status"})), "pending"),
+            ApplyResult("a2", Enqueue(frozenset({"status"})), "pending"),
             ApplyResult("a3", kinds, "held", DOUBT),
         ]
         assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=1)}

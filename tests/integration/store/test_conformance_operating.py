@@ -35,9 +35,9 @@ from support.store_steps import (
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import ALL_ENDPOINTS
-from cdc_sync.core.diff import Fuse, Queue, transition
+from cdc_sync.core.diff import Enqueue, Fuse, transition
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.store import operation
@@ -252,7 +252,7 @@ class TestDiscard:
         await store.discard("dead", None, LATER)
 
         assert await observe(store, an_observation(status="hired")) == []
-        assert await observe(store, an_observation()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
+        assert await observe(store, an_observation()) == [ApplyResult("a1", Enqueue(frozenset({"status"})), "pending")]
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:

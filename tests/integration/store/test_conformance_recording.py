@@ -36,7 +36,7 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.content import Kind
-from cdc_sync.core.diff import Adopt, Cancel, Queue
+from cdc_sync.core.diff import Adopt, Cancel, Enqueue
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import Applied, ApplyResult
@@ -51,7 +51,7 @@ async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
     assert news == [ApplyResult("a1", Adopt()), ApplyResult("a2", Adopt())]
     assert await claim(store) == []
     known = await known_one(store, "a2")
-    assert (known.told, known.waiting) == (a_content("hired", "J2", application_id="a2"), None)
+    assert (known.snapshot, known.pending) == (a_content("hired", "J2", application_id="a2"), None)
 
 
 async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_too(store: Store) -> None:
@@ -87,7 +87,7 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
     assert (await waiting_entry(store)).content == content
 
     await acknowledge(store, await claim_one(store))
-    assert (await known_one(store)).told == content
+    assert (await known_one(store)).snapshot == content
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
     ids=["live", "deleted"],
 )
 async def test_an_application_never_seen_is_queued(store: Store, row: Reportable, kinds: frozenset[Kind]) -> None:
-    assert await observe(store, row) == [ApplyResult("a1", Queue(kinds), "pending")]
+    assert await observe(store, row) == [ApplyResult("a1", Enqueue(kinds), "pending")]
 
     assert (await waiting_entry(store)).kinds == kinds
-    assert (await known_one(store)).told is None
+    assert (await known_one(store)).snapshot is None
 
 
 async def test_an_application_that_appears_later_is_adopted_if_so_configured(store: Store) -> None:
@@ -132,7 +132,7 @@ async def test_what_waits_for_its_first_call_is_not_adopted_by_a_later_baseline(
 async def test_a_change_is_queued(store: Store, changed: Reportable, kinds: frozenset[Kind]) -> None:
     await adopt(store, "a1")
 
-    assert await observe(store, changed, at=NOW + 1) == [ApplyResult("a1", Queue(kinds), "pending")]
+    assert await observe(store, changed, at=NOW + 1) == [ApplyResult("a1", Enqueue(kinds), "pending")]
 
     entry = await waiting_entry(store)
     assert (entry.content, entry.kinds, entry.state) == (changed.content, kinds, "pending")
@@ -241,7 +241,7 @@ async def test_the_newest_state_takes_the_place_of_what_waits(store: Store) -> N
 
     news = await observe(store, an_observation(status="hired", job_id="J2"), at=NOW + SECOND)
 
-    assert news == [ApplyResult("a1", Queue(frozenset({"status", "job"})), "pending")]
+    assert news == [ApplyResult("a1", Enqueue(frozenset({"status", "job"})), "pending")]
     second = await waiting_entry(store)
     assert second.content == a_content("hired", "J2")
     assert second.revision > first.revision
@@ -278,7 +278,7 @@ async def test_a_change_undone_after_an_attempt_is_said(store: Store) -> None:
     await observe(store, an_observation(status="hired"))
     await lose_answer(store, await claim_one(store))
 
-    assert await observe(store, an_observation()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
+    assert await observe(store, an_observation()) == [ApplyResult("a1", Enqueue(frozenset({"status"})), "pending")]
 
     assert (await claim_one(store)).content == a_content()
 
@@ -299,7 +299,7 @@ async def test_a_first_call_that_was_never_answered_is_never_cancelled(store: St
     await observe(store, an_observation())
 
     assert await observe(store, an_observation(status="hired")) == [
-        ApplyResult("a1", Queue(frozenset({"first"})), "pending"),
+        ApplyResult("a1", Enqueue(frozenset({"first"})), "pending"),
     ]
 
 
@@ -309,7 +309,7 @@ async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store)
     refused = an_observation(status="42", refused="the label '42' is not in status.map")
     news = await observe(store, refused)
 
-    assert news == [ApplyResult("a1", Queue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
+    assert news == [ApplyResult("a1", Enqueue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
     entry = await waiting_entry(store)
     assert (entry.state, entry.reason, entry.attempted) == ("dead", "the label '42' is not in status.map", False)
     assert await claim(store) == []
@@ -349,7 +349,7 @@ async def test_a_dead_letter_waits_until_the_application_changes_again(store: St
 
     assert await observe(store, an_observation(status="hired")) == []
     assert await observe(store, an_observation(status="seen")) == [
-        ApplyResult("a1", Queue(frozenset({"status"})), "pending"),
+        ApplyResult("a1", Enqueue(frozenset({"status"})), "pending"),
     ]
 
     entry = await claim_one(store)

@@ -31,8 +31,8 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.delivery import Finished, GiveUp, Health
+from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.reasons import Reason, coded

@@ -126,7 +126,7 @@ class TestEveryState:
                     *(row["number"], json.loads(row["row_key"])),
                     bool(row["in_scope"]),
                 )
-                assert found.told == content(row)
+                assert found.snapshot == content(row)
                 assert found.is_acknowledged == ((row["told_at"] or 0) > 0)
                 (record,) = await store.records(row["application_id"], watch)
                 assert record.told == content(row)
@@ -157,8 +157,8 @@ class TestEveryState:
     async def test_a_decision_finds_the_pending_entry(self, store: Store, before: Tables) -> None:
         for row in before["outbox"]:
             known = (await store.known(row["watch"], [row["application_id"]]))[row["application_id"]]
-            assert known.waiting is not None
-            assert (known.waiting.content, known.waiting.attempted) == (content(row), bool(row["attempted"]))
+            assert known.pending is not None
+            assert (known.pending.content, known.pending.attempted) == (content(row), bool(row["attempted"]))
 
     async def test_the_numbers_are_the_same(self, store: Store, before: Tables) -> None:
         counts = await store.counts()

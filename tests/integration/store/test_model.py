@@ -239,14 +239,14 @@ class Deliveries(RuleBasedStateMachine):
             application = self.applications[one]
             assert of_one.latest is not None
             assert State.of(of_one.latest) == application.recorded[-1], "what was recorded will be told"
-            assert (None if of_one.told is None else State.of(of_one.told)) == application.sure
-            if of_one.waiting is None:
+            assert (None if of_one.snapshot is None else State.of(of_one.snapshot)) == application.sure
+            if of_one.pending is None:
                 application.asked_for = None
                 assert not application.unsure, "what may have been heard is never dropped"
                 assert application.let_go or application.heard == application.sure
             else:
-                assert of_one.waiting.attempted == bool(application.unsure)
-                self.is_worth_a_call(application, State.of(of_one.waiting.content))
+                assert of_one.pending.attempted == bool(application.unsure)
+                self.is_worth_a_call(application, State.of(of_one.pending.content))
 
     def all_is_quiet(self) -> None:
         """Capture has seen everything, people released what was held, and HelloWork hears and answers everything."""

@@ -7,7 +7,7 @@ from support.builders import WATCH
 from support.observing import EXAMPLES
 
 from cdc_sync.core.conditions import KINDS, NONE, REMEDY, Conditions, fold, kind_of, starting, wrong
-from cdc_sync.core.observations import (
+from cdc_sync.core.events import (
     BaselineDone,
     BaselineProgress,
     CaptureInTime,
@@ -18,9 +18,9 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    Event,
     LoopsHang,
     LoopsMove,
-    Observation,
     Reloaded,
     RowsHidden,
     RowsVisible,
@@ -130,7 +130,7 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([LOST, WatchEnded("others", for_good=True)], {"watch applications": "no route to host"}),
     ],
 )
-def test_conditions(story: list[Observation], conditions: Conditions) -> None:
+def test_conditions(story: list[Event], conditions: Conditions) -> None:
     nothing: Conditions = {}
 
     assert reduce(fold, story, nothing) == conditions
@@ -157,7 +157,7 @@ def test_a_daemon_that_starts_is_connected_to_nothing() -> None:
         DaemonStopped(),
     ],
 )
-def test_what_changes_no_condition_gives_the_same_conditions_back(observation: Observation) -> None:
+def test_what_changes_no_condition_gives_the_same_conditions_back(observation: Event) -> None:
     conditions = {"watch others": "no route to host"}
 
     assert fold(conditions, observation) is conditions

@@ -105,4 +105,4 @@ def test_there_is_a_kind_exactly_if_there_is_news(told: Content, observed: Conte
     ids=["what is compared, and the event's date", "url", "source", "created", "extra"],
 )
 def test_what_rides_along(other: Content, *, same: bool) -> None:
-    assert BASE.rides_as(other) is same
+    assert BASE.same_metadata(other) is same

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.builders import CREATED, NOW, SECOND, a_content
 
 from cdc_sync.core.content import LATEST, Content, iso
-from cdc_sync.core.diff import Waiting, in_order
+from cdc_sync.core.diff import PendingEntry, in_order
 
 ACKNOWLEDGED = a_content("rejected", event_date=NOW)
 CHANGED_AT = NOW + 5 * SECOND
@@ -39,9 +39,9 @@ def test_an_entry_that_was_attempted_may_have_been_received() -> None:
     pending = ACKNOWLEDGED._replace(event_date=NOW + SECOND)
     content = dated(NOW + 1)
 
-    assert in_order(content, NOW, ACKNOWLEDGED, Waiting(pending, attempted=False)) == content
-    assert in_order(content, NOW, ACKNOWLEDGED, Waiting(pending, attempted=True)) == dated(NOW + SECOND + 1)
-    assert in_order(content, NOW, None, Waiting(pending, attempted=True)) == dated(NOW + SECOND + 1)
+    assert in_order(content, NOW, ACKNOWLEDGED, PendingEntry(pending, attempted=False)) == content
+    assert in_order(content, NOW, ACKNOWLEDGED, PendingEntry(pending, attempted=True)) == dated(NOW + SECOND + 1)
+    assert in_order(content, NOW, None, PendingEntry(pending, attempted=True)) == dated(NOW + SECOND + 1)
 
 
 def test_a_replaced_date_is_not_before_the_creation() -> None:
@@ -63,7 +63,7 @@ DATES = st.integers(0, LATEST - 100)
 def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> None:
     """Each state is attempted or not, and acknowledged or not, before the next takes its place."""
     acknowledged: Content | None = None
-    pending: Waiting | None = None
+    pending: PendingEntry | None = None
     received: list[int] = []
     for own, changed_at, is_attempted, is_acknowledged in story:
         content = in_order(dated(own), changed_at, acknowledged, pending)
@@ -81,4 +81,4 @@ def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> 
                 acknowledged, pending = content, None
                 continue
         was_attempted = pending is not None and pending.attempted
-        pending = Waiting(content, attempted=is_attempted or was_attempted)
+        pending = PendingEntry(content, attempted=is_attempted or was_attempted)

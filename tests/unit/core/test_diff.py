@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.builders import TRANSITIONS
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Unseen, Waiting, decide, transition
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue, Nothing, PendingEntry, Unseen, decide, transition
 
 CONTENTS = [
     Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
@@ -17,7 +17,7 @@ CONTENTS = [
 ]
 A, B, C = CONTENTS[0], CONTENTS[4], CONTENTS[6]
 TOLD = [None, *CONTENTS]
-WAITING = [None, *(Waiting(content, attempted) for content, attempted in product(CONTENTS, (False, True)))]
+WAITING = [None, *(PendingEntry(content, attempted) for content, attempted in product(CONTENTS, (False, True)))]
 CHOICES: tuple[Unseen, ...] = ("send", "adopt")
 
 
@@ -25,16 +25,18 @@ def what(content: Content) -> tuple[str, str, bool]:
     return content.status, content.job_id, content.deleted
 
 
-def by_the_rules(observed: Content, told: Content | None, waiting: Waiting | None, unseen: Unseen) -> type[Decision]:
+def by_the_rules(
+    observed: Content, told: Content | None, waiting: PendingEntry | None, unseen: Unseen
+) -> type[Decision]:
     """The design's words, in its order."""
     base = waiting.content if waiting else told
     if base and what(observed) == what(base):
         return Nothing
     if told and waiting and what(observed) == what(told):
-        return Queue if waiting.attempted else Cancel
+        return Enqueue if waiting.attempted else Cancel
     if base is None and unseen == "adopt":
         return Adopt
-    return Queue
+    return Enqueue
 
 
 def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
@@ -50,29 +52,29 @@ def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
     ("told", "waiting", "observed", "decision"),
     [
         (A, None, A, Nothing()),
-        (A, None, B, Queue(frozenset({"status"}))),
-        (A, None, C, Queue(frozenset({"status", "job"}))),
-        (A, Waiting(B, attempted=False), B, Nothing()),
-        (A, Waiting(B, attempted=True), B, Nothing()),
-        (A, Waiting(B, attempted=False), A, Cancel()),
-        (A, Waiting(B, attempted=True), A, Queue(frozenset({"status"}))),
-        (A, Waiting(B, attempted=False), C, Queue(frozenset({"status", "job"}))),
-        (A, Waiting(B, attempted=True), C, Queue(frozenset({"status", "job"}))),
-        (A, Waiting(A, attempted=True), A, Nothing()),
-        (None, Waiting(B, attempted=False), A, Queue(frozenset({"first"}))),
-        (None, Waiting(B, attempted=True), A, Queue(frozenset({"first"}))),
-        (None, Waiting(B, attempted=True), B, Nothing()),
+        (A, None, B, Enqueue(frozenset({"status"}))),
+        (A, None, C, Enqueue(frozenset({"status", "job"}))),
+        (A, PendingEntry(B, attempted=False), B, Nothing()),
+        (A, PendingEntry(B, attempted=True), B, Nothing()),
+        (A, PendingEntry(B, attempted=False), A, Cancel()),
+        (A, PendingEntry(B, attempted=True), A, Enqueue(frozenset({"status"}))),
+        (A, PendingEntry(B, attempted=False), C, Enqueue(frozenset({"status", "job"}))),
+        (A, PendingEntry(B, attempted=True), C, Enqueue(frozenset({"status", "job"}))),
+        (A, PendingEntry(A, attempted=True), A, Nothing()),
+        (None, PendingEntry(B, attempted=False), A, Enqueue(frozenset({"first"}))),
+        (None, PendingEntry(B, attempted=True), A, Enqueue(frozenset({"first"}))),
+        (None, PendingEntry(B, attempted=True), B, Nothing()),
     ],
 )
 @pytest.mark.parametrize("unseen", CHOICES)
 def test_decisions(
-    told: Content | None, waiting: Waiting | None, observed: Content, decision: Decision, unseen: Unseen
+    told: Content | None, waiting: PendingEntry | None, observed: Content, decision: Decision, unseen: Unseen
 ) -> None:
     assert decide(observed, told, waiting, unseen) == decision
 
 
 def test_an_application_that_was_never_seen_is_reported_or_adopted_as_configured() -> None:
-    assert decide(A, None, None, "send") == Queue(frozenset({"first"}))
+    assert decide(A, None, None, "send") == Enqueue(frozenset({"first"}))
     assert decide(A, None, None, "adopt") == Adopt()
 
 
@@ -80,14 +82,14 @@ def test_fields_that_ride_along_are_no_news() -> None:
     touched = A._replace(created=1, event_date=2, source='"other"', extra='{"x": 1}', url="https://elsewhere.example/")
 
     assert decide(touched, A, None, "send") == Nothing()
-    assert decide(touched, B, Waiting(A, attempted=True), "send") == Nothing()
-    assert decide(touched, A, Waiting(B, attempted=False), "send") == Cancel()
+    assert decide(touched, B, PendingEntry(A, attempted=True), "send") == Nothing()
+    assert decide(touched, A, PendingEntry(B, attempted=False), "send") == Cancel()
 
 
 def test_a_queued_entry_always_says_why() -> None:
     decisions = [decide(*case) for case in product(CONTENTS, TOLD, WAITING, CHOICES)]
 
-    assert all(decision.kinds for decision in decisions if isinstance(decision, Queue))
+    assert all(decision.kinds for decision in decisions if isinstance(decision, Enqueue))
 
 
 def test_an_attempted_entry_is_never_cancelled() -> None:
@@ -119,7 +121,7 @@ class World:
     """
 
     told: Content | None = None
-    waiting: Waiting | None = None
+    waiting: PendingEntry | None = None
     under_way: Content | None = None
     heard: Content | None = None
     calls: int = 0
@@ -131,8 +133,8 @@ class World:
                 self.told = self.heard = observed
             case Cancel():
                 self.waiting = None
-            case Queue():
-                self.waiting = Waiting(observed, attempted=self.waiting is not None and self.waiting.attempted)
+            case Enqueue():
+                self.waiting = PendingEntry(observed, attempted=self.waiting is not None and self.waiting.attempted)
             case Nothing():
                 pass
         return decision

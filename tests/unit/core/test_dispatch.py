@@ -1,6 +1,6 @@
 """Each event goes to whoever has a handler for its type, and to nobody else."""
 
-from cdc_sync.core.observations import CaughtUp, DaemonStopped, Dispatch, Event, Handlers, HeartBeat
+from cdc_sync.core.events import CaughtUp, DaemonStopped, Dispatch, Event, Handlers, HeartBeat
 
 
 class New(Event):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Waiting
+from cdc_sync.core.diff import PendingEntry
 from cdc_sync.core.outbox import Entry, Known, corrects, with_last_job
 from cdc_sync.core.rows import Foreign, Reportable, Unreportable
 
@@ -33,24 +33,19 @@ def an_entry(*, attempted: bool) -> Entry:
     )
 
 
-@pytest.mark.parametrize("attempted", [False, True])
-def test_a_decision_sees_an_entrys_content_and_whether_it_may_have_been_heard(*, attempted: bool) -> None:
-    assert an_entry(attempted=attempted).waiting == Waiting(QUEUED, attempted)
-
-
 @pytest.mark.parametrize(
-    ("told", "waiting", "latest"),
+    ("snapshot", "pending", "latest"),
     [
         (None, None, None),
         (TOLD, None, TOLD),
-        (TOLD, Waiting(QUEUED, attempted=False), QUEUED),
-        (None, Waiting(QUEUED, attempted=True), QUEUED),
+        (TOLD, PendingEntry(QUEUED, attempted=False), QUEUED),
+        (None, PendingEntry(QUEUED, attempted=True), QUEUED),
     ],
 )
-def test_the_latest_is_what_waits_else_what_was_told(
-    told: Content | None, waiting: Waiting | None, latest: Content | None
+def test_the_latest_state_is_the_pending_entry_else_the_snapshot(
+    snapshot: Content | None, pending: PendingEntry | None, latest: Content | None
 ) -> None:
-    assert Known(number=1, key=("1",), in_scope=True, told=told, waiting=waiting).latest == latest
+    assert Known(number=1, key=("1",), in_scope=True, snapshot=snapshot, pending=pending).latest == latest
 
 
 @pytest.mark.parametrize(
@@ -79,18 +74,18 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     ("refused", "waiting", "does"),
     [
         (None, None, False),
-        (None, Waiting(QUEUED, attempted=True), False),
-        (None, Waiting(QUEUED._replace(source='"typo"'), attempted=True), True),
-        ("another host", Waiting(QUEUED._replace(source='"typo"'), attempted=True), False),
+        (None, PendingEntry(QUEUED, attempted=True), False),
+        (None, PendingEntry(QUEUED._replace(source='"typo"'), attempted=True), True),
+        ("another host", PendingEntry(QUEUED._replace(source='"typo"'), attempted=True), False),
     ],
     ids=["nothing waits", "the same", "something else", "what may not be sent"],
 )
-def test_a_corrected_row(refused: str | None, waiting: Waiting | None, *, does: bool) -> None:
+def test_a_corrected_row(refused: str | None, waiting: PendingEntry | None, *, does: bool) -> None:
     assert corrects(QUEUED, refused, waiting) is does
 
 
-def known_with(told: Content | None, waiting: Waiting | None = None) -> dict[str, Known]:
-    return {"1": Known(1, ("7",), in_scope=True, told=told, waiting=waiting)}
+def known_with(told: Content | None, waiting: PendingEntry | None = None) -> dict[str, Known]:
+    return {"1": Known(1, ("7",), in_scope=True, snapshot=told, pending=waiting)}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +94,7 @@ def known_with(told: Content | None, waiting: Waiting | None = None) -> dict[str
         ({}, None),
         (known_with(None), None),
         (known_with(QUEUED._replace(job_id="J1")), "J1"),
-        (known_with(QUEUED._replace(job_id="J1"), Waiting(QUEUED._replace(job_id="J2"), attempted=False)), "J2"),
+        (known_with(QUEUED._replace(job_id="J1"), PendingEntry(QUEUED._replace(job_id="J2"), attempted=False)), "J2"),
     ],
     ids=["unknown", "never sent", "acknowledged", "pending"],
 )

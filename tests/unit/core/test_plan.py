@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Fuse, Queue, Unseen, Waiting
+from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Fuse, PendingEntry, Unseen
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.plan import (
     NOWHERE,
@@ -36,13 +36,13 @@ from cdc_sync.core.rows import (
 )
 
 RULES = some_rules()
-STATUS = Queue(frozenset({"status"}))
-DELETED = Queue(frozenset({"deleted"}))
+STATUS = Enqueue(frozenset({"status"}))
+DELETED = Enqueue(frozenset({"deleted"}))
 
 
 def known(
     acknowledged: Content | None = None,
-    pending: Waiting | None = None,
+    pending: PendingEntry | None = None,
     *,
     key: Key = ("a1",),
     in_scope: bool = True,
@@ -64,7 +64,7 @@ def before(
     """An application that HelloWork knows, and its entry if there is one."""
     if pending is None:
         return known(acknowledged, **others)  # type: ignore[arg-type] # passed on as they come
-    found = known(acknowledged, Waiting(pending, attempted), **others)  # type: ignore[arg-type] # as above
+    found = known(acknowledged, PendingEntry(pending, attempted), **others)  # type: ignore[arg-type] # as above
     return found._replace(state=state, reason=reason, queued_at=queued_at)
 
 
@@ -104,7 +104,7 @@ class TestNews:
         )
         assert (entry.at, entry.due_at, entry.reason, entry.endpoint) == (NOW, NOW, None, ENDPOINT)
         assert found.due == {ENDPOINT: NOW}
-        assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "pending")]
+        assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "pending")]
         assert found.touched == {"a1"}
 
     def test_it_is_adopted_if_so_configured(self) -> None:
@@ -159,7 +159,7 @@ class TestNews:
         (entry,) = found.enqueued
         assert (entry.state, entry.reason, entry.endpoint) == ("dead", "another host", NOWHERE)
         assert found.due == {}
-        assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "dead", "another host")]
+        assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "dead", "another host")]
         assert (found.history[0].event, json.loads(found.history[0].detail)["reason"]) == (
             "dead-lettered",
             "another host",
@@ -363,7 +363,7 @@ class TestAnsweredSuspicions:
 
         (entry,) = found.enqueued
         assert entry.content == a_content("deleted", "J2", deleted=True)._replace(event_date=NOW - 1)
-        assert [each.decision for each in found.results] == [Queue(frozenset({"status", "deleted"}))]
+        assert [each.decision for each in found.results] == [Enqueue(frozenset({"status", "deleted"}))]
 
     def test_its_url_is_built_again_unless_rows_have_their_own(self) -> None:
         moved = replace(RULES, base_url="https://ats-partner.hellowork.com/x", own_urls=False)
@@ -632,15 +632,15 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
         after[moved.application_id] = one._replace(key=moved.key, in_scope=True)
     for row in found.acknowledged:
         one = after[row.application_id]
-        after[row.application_id] = one._replace(told=row.content)
+        after[row.application_id] = one._replace(snapshot=row.content)
     for id_ in found.cancelled:
-        after[id_] = after[id_]._replace(waiting=None, state=None, reason=None, queued_at=None)
+        after[id_] = after[id_]._replace(pending=None, state=None, reason=None, queued_at=None)
     for entry in found.enqueued:
         one = after[entry.application_id]
-        attempted = one.waiting is not None and one.waiting.attempted
-        waiting = Waiting(entry.content, attempted)
+        attempted = one.pending is not None and one.pending.attempted
+        waiting = PendingEntry(entry.content, attempted)
         after[entry.application_id] = one._replace(
-            waiting=waiting, state=entry.state, reason=entry.reason, queued_at=entry.at
+            pending=waiting, state=entry.state, reason=entry.reason, queued_at=entry.at
         )
     for id_ in found.out_of_scope:
         after[id_] = after[id_]._replace(in_scope=False)

@@ -24,10 +24,7 @@ class Event:
         dataclass(unsafe_hash=True)(cls)
 
 
-Observation = Event
-"""The former name, by which most parts still know it."""
-
-Observe = Callable[[Event], None]
+Emit = Callable[[Event], None]
 """Takes each event as it happens."""
 
 Handler = Callable[[Any], None]
