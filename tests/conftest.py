@@ -20,8 +20,7 @@ from hypothesis import settings
 from support.binaries import server_binaries
 from support.postgres import SETTINGS, Cluster, create_ats, fresh_database, running_cluster
 
-from cdc_sync.demo.binaries import PostgresMissingError
-from cdc_sync.demo.postgres import PostgresFailedError, Server
+from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError, Server
 from cdc_sync.demo.postgres import server as embedded_server
 
 # How long an example takes says something about the machine's other work, not about the code.

@@ -199,7 +199,6 @@ class Guesses:
 
 
 def _peer(address: str | None) -> str:
-    """The neighbour of an address."""
     try:
         # A link-local address has its interface behind a %.
         found = ip_address((address or "").partition("%")[0])

@@ -213,7 +213,6 @@ async def _group_anew(watches: Sequence[dict[str, Any]], store: Store, grouped: 
 
 
 async def _reply_to(store: Store, entry: Entry) -> str | None:
-    """The text of the last reply to a dead letter's call, if there was one."""
     for event in reversed(await store.story(entry.application_id, entry.watch, _LOOKED_THROUGH)):
         if event.event == "dead-lettered":
             body = event.detail.get("body")
@@ -295,7 +294,6 @@ async def stories(
 
 
 def _request(application_id: str, content: Content) -> dict[str, str]:
-    """The call for a state, to the byte; without the configured headers."""
     body, key = request(application_id, content)
     return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
 

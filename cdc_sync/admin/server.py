@@ -85,9 +85,6 @@ class AdminServer:
     """Serves within `serving`.
 
     Attributes:
-        config: the configuration.
-        store: the store.
-        metrics: the metrics.
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
         hung: the stalled loops.
@@ -251,7 +248,6 @@ class AdminServer:
         return [Condition(name, message, self._since[name]) for name, message in conditions.items()]
 
     async def _held(self) -> dict[str, str]:
-        """The reasons for which a person must decide."""
         more = "; see `cdc-sync fuse show`"
         fuses = await self.store.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
@@ -472,7 +468,6 @@ async def _insist_on_seen(
     ids: Sequence[str] | None,
     seen: Sequence[tuple[str | None, int | None]],
 ) -> None:
-    """Refuse to discard more or fewer entries than a person has seen."""
     there: Counter[str | None] = Counter()
     if state == "held":
         for group in await store.held_groups(watch, ids=ids):

@@ -42,7 +42,6 @@ def words(facts: Mapping[str, Any]) -> str:
 
 
 def _detail(event: Mapping[str, Any]) -> str:
-    """An event's details beside its name."""
     to, before, kinds = (event.get(name) for name in ("to", "from", "kinds"))
     parts = [f"{words(before)} → {words(to)}" if before else words(to)] if to else []
     parts += [f"because: {', '.join(kinds)}"] if kinds else []

@@ -94,7 +94,6 @@ def init(  # noqa: PLR0917 - options, which are given by name
 
 
 def _some(names: Iterable[object]) -> str:
-    """Names, as many as anybody reads."""
     every = [str(name) for name in names]
     return ", ".join(every[:_MANY]) + (" …" if len(every) > _MANY else "")
 
@@ -111,7 +110,6 @@ def _named(given: str) -> tuple[str, str]:
 
 
 def _column(table: Table, field: str, given: str) -> str | Guess:
-    """A column's name, as the catalog has it, or an SQL expression over the row."""
     sql, doubt = given.strip().rstrip("; "), "if it reads other tables, write each under related"
     try:
         used, is_name = Dependencies((parse_column(given),), complete=True), True
@@ -205,7 +203,6 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
 
 
 def _ask_for_time_zone(zone: str, doubt: str) -> tuple[str, str | None]:
-    """The answer, or the zone and the doubt as they are."""
     say(f"timezone: {doubt}", err=True)
     # A server in UTC shows nothing of the ATS: Enter decides nothing then.
     likely = _NO_ANSWER if zone == "UTC" else zone

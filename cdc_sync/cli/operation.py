@@ -94,7 +94,6 @@ def _cells(group: HeldGroup) -> tuple[object, ...]:
 
 
 async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
-    """The blown fuses, and the held entries."""
     blown = [
         {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
         for name, fuse in (await store.fuses()).items()
@@ -238,7 +237,6 @@ def resend(
 
 
 def _report(done: str, found: Collection[tuple[str, str]], wanted: Collection[str], missing: str) -> None:
-    """Report the applications; fails if some of the named ones are missing."""
     for name, application_id in found:
         say(f"{done}: {name} {application_id}")
     _complain(set(wanted) - {application_id for _, application_id in found}, missing)
@@ -252,7 +250,6 @@ def _complain(left: Collection[str], why: str) -> None:
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
-    """An entry of the outbox, for programs."""
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,

@@ -56,7 +56,6 @@ def plan(
 def _show(
     found: Sequence[dict[str, Any]], notes: Sequence[str], limit: int | None, *, every: bool, as_json: bool
 ) -> None:
-    """Print what was found."""
     limit = None if every else limit
     if as_json:
         # Unsent ones come last: a limit is for what would be sent.
@@ -73,7 +72,6 @@ def _show(
 
 
 def _show_groups(news: Sequence[dict[str, Any]]) -> None:
-    """Equal items are one line, the largest group first."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for item in news:
         alike = (item["watch"], item["when"], item["transition"] or "", item["reason"] or "")
@@ -90,7 +88,6 @@ def _show_groups(news: Sequence[dict[str, Any]]) -> None:
 
 
 def _cells(item: dict[str, Any]) -> tuple[object, ...]:
-    """An application's line."""
     because = item["reason"] or ", ".join(item["kinds"])
     states = (item[name] and words(item[name]) for name in ("told", "observed"))
     return item["watch"], item["application_id"], item["when"], because, *states, item["due_at"]

@@ -177,7 +177,6 @@ def explain(
 
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
-    """The application's history in each watch, and what follows."""
     paused, endpoints, runs = await store.paused(), await store.endpoints(), bool(await store.daemons())
     clock, owners, found = store.clock, await store.credentials(), []
     for record, story in await stories(config, store, application_id, watch):

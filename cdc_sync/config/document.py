@@ -183,13 +183,11 @@ def _compose(text: str) -> yaml.Node | None:
 
 
 def _place(part: Any) -> Place:
-    """The place of a node, of an event or (by its mark) of an error of PyYAML's."""
     mark = getattr(part, "start_mark", part)
     return Place(mark.line + 1, mark.column + 1)
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
-    """An error of PyYAML's in our words."""
     problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
     before = [each for each in enumerate(text.splitlines()[: place.line - 1], 1) if _SAYS.match(each[1])]
     if "mapping values are not allowed" in problem and before and not _HAS_A_COLON.search(before[-1][1]):

@@ -104,7 +104,6 @@ def _refused(libpq: str) -> Mistake:
 
 
 def _is_port(text: str) -> bool:
-    """Whether it is a port; an empty one is the default."""
     return not text or (re.fullmatch(r"\+?[0-9]{1,9}", text) is not None and 0 < int(text) <= _LAST_PORT)
 
 
@@ -134,7 +133,6 @@ def user_of(dsn: str) -> str | None:
 
 
 def _settings(dsn: str) -> dict[str, str]:
-    """A connection string's settings, completed by the environment."""
     # Without libpq's compiled defaults: sslmode depends on sslrootcert if nobody sets it.
     environment = {
         each.keyword.decode(): each.val.decode(errors="replace")
@@ -185,5 +183,4 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a host is a socket (a path, an abstract one, or the default) or loopback."""
     return not host or host[0] in "/@" or is_loopback(host.partition("%")[0])

@@ -90,7 +90,6 @@ class Table:
 
     Attributes:
         name: schema and name, as the catalog has them.
-        kind: `pg_class.relkind`.
         rows: the planner's estimate; None if it was never analysed.
         key: the primary key's columns, else those of another unique index without NULLs; empty if there is none.
         columns: in the table's order.
@@ -195,7 +194,6 @@ def flags(table: Table) -> list[str]:
 
 
 def _evidence(column: Column, field: str) -> dict[str, int]:
-    """The other reasons for a column, or against it, with their weights."""
     values = column.distinct or 0
     facts = {
         "it is unique": column.unique,
@@ -257,8 +255,6 @@ class Proposal(NamedTuple):
     """A watch.
 
     Attributes:
-        table: the table.
-        key: its key.
         key_doubt: a problem of the key.
         guesses: by field, without those that are neither required nor found.
         watermark: the column for polling.
@@ -404,7 +400,6 @@ def _misfit(table: Table, column: Column, field: str) -> str | None:
 
 
 def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:
-    """How a column is used for a field: as it is, or by an expression."""
     if field == "status":
         return _status(guess, column, others)
     if field == "deleted" and column.kind in _WRITTEN_FLAGS:

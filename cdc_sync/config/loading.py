@@ -206,7 +206,6 @@ class Spot:
     """What the schema allows at one path: sections, mappings, lists and scalars.
 
     Attributes:
-        kinds: their schemas.
         keys: the keys of the possible sections, with their schemas.
         has_scalars: whether anything but a section, a mapping or a list is allowed.
         names_are_free: whether people choose the keys below.

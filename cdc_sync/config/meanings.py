@@ -20,7 +20,6 @@ Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """`word:weight`, separated by blanks."""
     return dict(each.split(":") for each in text.split())
 
 

@@ -183,7 +183,6 @@ def own_credentials(config: Config) -> dict[str, Credentials]:
 
 
 def _by_name(headers: Mapping[str, SecretStr]) -> dict[str, tuple[str, str]]:
-    """Headers as they are written, by their names in lower case."""
     return {name.lower(): (name, value.get_secret_value()) for name, value in headers.items()}
 
 

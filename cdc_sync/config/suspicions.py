@@ -75,7 +75,6 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _sent(path: Path, status: Status) -> dict[Path, str]:
-    """The statuses that a section `status` sends."""
     sent: dict[Path, str] = {(*path, "map", label): sent for label, sent in status.map.items()}
     return sent | {(*path, "deleted"): status.deleted}
 

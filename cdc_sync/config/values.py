@@ -148,7 +148,6 @@ LONGEST = timedelta(days=3650)
 
 
 def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
-    """Read a number and one of the units."""
     match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
     if match is None:
         wrong = mistake(message)

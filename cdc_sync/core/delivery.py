@@ -372,7 +372,6 @@ class Credentials:
 
     Attributes:
         owner: the first of these watches by name, by which people know the credentials.
-        headers: all headers of their calls.
     """
 
     owner: str

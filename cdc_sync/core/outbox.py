@@ -21,8 +21,6 @@ class Entry(NamedTuple):
     """An application's outbox entry. Times are in milliseconds since the epoch.
 
     Attributes:
-        watch: the watch's name.
-        application_id: the application.
         content: what is to be sent.
         kinds: why.
         state: see `EntryState`.

@@ -30,7 +30,6 @@ class Resolved:
     """All rows that carry an application's id, read together.
 
     Attributes:
-        application_id: the id.
         changed_at: when the application seems to have changed, in milliseconds since the epoch.
         canonical: the row that represents it (`rows.current`). If no row carries the id: the row that did, if it still
             exists without a usable id, else None.
@@ -178,7 +177,6 @@ class BatchPlan:
         suspicions: applications whose row seems gone; the first suspicion counts.
         answered: their suspicions are answered.
         skips: rows that cannot be reported, or can be again.
-        positions: capture positions.
         history: lines of applications' histories, without new suspicions.
         due: when the first entry is due, by origin.
         fuse: the fuse afterwards; None if it counted nothing.

@@ -58,7 +58,6 @@ class WatchRules:
     """How one watch's rows become calls. Lengths of time in milliseconds.
 
     Attributes:
-        watch: the watch's name.
         status: from labels to statuses.
         baseline: what happens to rows that exist at the first start.
         first_status: what happens to applications that appear later.
@@ -264,7 +263,6 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
 def _observation_of(
     application_id: str, built: str | None, row: Row, rules: WatchRules, changed_at: int
 ) -> Observation:
-    """What a row in scope means for its application."""
     key = row.key
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
@@ -336,7 +334,6 @@ def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
 
 
 def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
-    """What a row lacks, or has too long, for a call; None if nothing."""
     if not status or status.isspace():
         return coded("no-status", "it has no status")
     texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]

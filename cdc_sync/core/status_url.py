@@ -57,7 +57,6 @@ class AllowedHosts:
 
     @lru_cache(maxsize=256)  # noqa: B019 - few configurations and hosts
     def _origin_refusal(self, origin: str) -> str | None:
-        """Why nothing of this origin may be called; None if it may."""
         try:
             endpoint = _endpoint_of(origin)
         except ValueError:

@@ -78,7 +78,6 @@ def _words(value: str) -> Iterator[str]:
 
 
 def _pattern(word: str) -> str:
-    """A pattern for a word in every spelling, each character by itself."""
     return "".join(f"(?:{'|'.join(_ways(character))})" for character in word)
 
 

@@ -117,7 +117,6 @@ class Daemon:
     """The demo's daemon, in a folder of the server's.
 
     Attributes:
-        config: its configuration.
         admin_url: the page of its admin server.
         process: its process, once started.
     """

@@ -22,7 +22,6 @@ class Call:
     Attributes:
         number: 1 for the first call of this emulator, and so on; never used twice.
         received: When its body was complete, in seconds since the epoch.
-        method: The HTTP method.
         path: The path and query as received, percent-encoded.
         application_id: The application's id, percent-decoded; None if the path is not that of a status call.
         headers: The headers, without secrets.

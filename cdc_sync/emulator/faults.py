@@ -73,7 +73,6 @@ class Status(Fault):
     """Any final status, 200 to 999; a 2xx counts as acknowledged.
 
     Attributes:
-        status: The HTTP status.
         body: Text as it is, anything else as JSON; None: the default of the status.
         headers: Further headers, such as Retry-After, Location, Content-Type.
     """

@@ -261,7 +261,6 @@ class Emulator:
             self.on_call(call)
 
     def _is_open(self, application_id: str | None) -> bool:
-        """Whether a call of the application is in progress."""
         # One whose client has left does not count: the client's next call may come before this server notices.
         return application_id is not None and any(
             call.application_id == application_id and request.transport and not request.transport.is_closing()
@@ -313,7 +312,6 @@ class Emulator:
 
 
 def _wrong_method(method: str, allow: str) -> web.Response:
-    """A 405 with its mandatory Allow."""
     return refusal(405, f"Method {method} is not allowed here; expected {allow}", {"Allow": allow})
 
 

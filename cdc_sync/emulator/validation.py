@@ -100,7 +100,6 @@ def read_call(path: str, raw: bytes, content_type: str | None) -> Reading:
 
 
 def _decoded(segment: str) -> str | None:
-    """A segment of a path; None if it is not percent-encoded UTF-8."""
     try:
         return unquote(segment, errors="strict") if _ENCODED.fullmatch(segment) else None
     except UnicodeDecodeError:

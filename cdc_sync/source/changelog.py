@@ -261,7 +261,6 @@ class Bell:
     and a bell that was never set contain nothing.
 
     Attributes:
-        watch: the watch's name.
         wanted: whether it is to be armed.
         begins: whether it may be set to "worked" though it was never set.
         until: the armed time, by the server's clock; None if it is not armed.
@@ -369,7 +368,6 @@ class Bells:
         return unfenced
 
     async def _find_error(self, bell: Bell) -> None:
-        """Find a bell's error by setting it alone."""
         name = missed_of(bell.watch)
         try:
             await self._disarm(bell)

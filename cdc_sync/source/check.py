@@ -108,7 +108,6 @@ async def check_database(
 
 
 async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
-    """All watches' triggers, or the error of looking them up."""
     try:
         async with asking_shortly(connection, "looking for the triggers"):
             return await all_triggers(connection, config)
@@ -198,7 +197,6 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
 
 
 def _rung(config: Config) -> list[str]:
-    """The watches that wait for notifications."""
     return [name for name, watch in noticed(config).items() if watch.capture.wakeup == "notify"]
 
 

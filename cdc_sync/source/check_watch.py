@@ -252,7 +252,6 @@ class _Watch:
         return self._found(f"status/{what}", remedy, **about)
 
     async def _reference(self, column: str) -> Reference | None:
-        """Where a foreign key of one column leads."""
         table = {"name": self.facts.name, "schema": self.facts.schema}
         oids = [oid for oid, *_ in await rows_of(self._connection, catalog("relation"), table)]
         references = await rows_of(self._connection, catalog("references"), {"tables": oids})
@@ -408,5 +407,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _like(part: str) -> str:
-    """A pattern of names that contain this, as SQL has it."""
     return sql.Literal(f"%{part}%").as_string()

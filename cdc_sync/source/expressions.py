@@ -170,7 +170,6 @@ class SideTable(NamedTuple):
     """A table in which a row of the watched one has its HelloWork id, or its status URL, in a row of its own.
 
     Attributes:
-        table: its name.
         column: the value's column.
         key: its columns that hold the watched table's key, in the key's order.
     """
@@ -265,7 +264,6 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
 
 
 def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Collection[str]) -> Dependencies:
-    """The columns with these owners before them."""
     tokens = list(tokens)
     own = [each["column"] for each in tokens if each["owner"] and unwritten(each["owner"]) in owners]
     others = any(each["name"] and each["name"].lower() not in words for each in tokens)

@@ -45,7 +45,6 @@ class ServerFacts:
         prepares_transactions: whether transactions may be committed in two phases.
         waits_for_standbys: whether commits may wait for a synchronous standby.
         user: our role.
-        database: its name.
         timezone: the session's.
         is_superuser: whether our role is one.
     """
@@ -73,9 +72,6 @@ class TableFacts:
 
     Attributes:
         oid: `pg_class.oid`; a table that was created again has another one.
-        schema: its schema.
-        name: its name.
-        kind: `pg_class.relkind`.
         estimate: the planner's row count; 0 if unknown.
         columns: its columns in order, each with its type as SQL writes it.
         not_null: columns that are never NULL.

@@ -131,7 +131,6 @@ class Mapping:
         return cls(watch, facts, types, connection.info)
 
     def _read(self, name: str) -> sql.Composable:
-        """The expression by which a field is read."""
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if name == "deleted":
             test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
@@ -258,7 +257,6 @@ async def check_time_zone(connection: Connection, name: str) -> None:
 
 
 def _check_types(watch: Watch, types: dict[str, int]) -> None:
-    """Check each field's type, and report all errors at once."""
     wrong: list[str] = []
     for field in ("created", "event_date", "deleted"):
         oid, mapped = types.get(field), getattr(watch.columns, field)

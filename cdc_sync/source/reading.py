@@ -282,7 +282,6 @@ class Reader:
         return Read(rows, at, hidden_by=hidden_by), self.are_large(found, width + 2)
 
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
-        """The rows of these keys, on one of which at least an expression fails."""
         reads, rows, at = await self.unreadable.apart(keys, read)
         if read_rows := [row for one in reads for row in one.rows]:
             texts = (text for row in read_rows for text in (row.source, *row.extra) if text)

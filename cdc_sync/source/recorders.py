@@ -53,7 +53,6 @@ class Untriggered(NamedTuple):
     """Why relations of a kind fire no trigger.
 
     Attributes:
-        kind: `pg_class.relkind`.
         before: the first version where they do.
         reason: why not, as the rest of a sentence about one.
         remedy: what to do instead.
@@ -67,7 +66,6 @@ class Untriggered(NamedTuple):
 
 @cache
 def _untriggered() -> list[Untriggered]:
-    """Kinds of relations without row triggers."""
     read = yaml.safe_load(files("cdc_sync.source").joinpath("untriggered.yaml").read_text("utf-8"))
     return [Untriggered(kind, *about) for kind, about in read.items()]
 
@@ -87,7 +85,6 @@ class Recorder:
     """One table's function and triggers.
 
     Attributes:
-        watch: the watch's name.
         function: the function's name in the schema cdc_sync.
         table: the table of its triggers.
         always: whether the triggers fire for replicated changes too.

@@ -245,7 +245,6 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
 
 
 def _kind(name: str) -> str:
-    """A watch's name, or the pattern of its template's watches."""
     template, separator, _ = name.partition(SEPARATOR)
     return f"{template}{separator}*" if separator else name
 
@@ -419,7 +418,6 @@ def noticed(config: Config) -> dict[str, Watch]:
 
 
 def _setting(patience: timedelta) -> str:
-    """A value of `lock_timeout`."""
     milliseconds = patience // timedelta(milliseconds=1)
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
@@ -440,7 +438,6 @@ def _only_keeps_rows() -> str:
 
 
 def _ours(new_schema: str, new_relation: str, functions: str, relations: str) -> str:
-    """The query of the script's objects, as `rights` needs it."""
     return render(
         template("ours.sql").rstrip(),
         new_schema=sql.SQL(new_schema),

@@ -59,7 +59,6 @@ class Process:
     """A session's process at its server.
 
     Attributes:
-        pid: its number.
         started: when it was started, as ISO 8601.
         server: when its server was started, which identifies the server.
     """
@@ -239,7 +238,6 @@ class Session:
             self._wanted -= 1
 
     async def _hear_until(self, end: float) -> None:
-        """Receive notifications until a moment of the monotonic clock, or until a method waits for its turn."""
         # Notifications that arrive together are delivered together: see `psycopg.Connection.notifies`.
         try:
             while not self._wanted and (left := end - time.monotonic()) > 0:

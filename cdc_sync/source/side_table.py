@@ -120,7 +120,6 @@ def script(watch: Watch, role: str) -> str:
 
 
 def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
-    """The GRANTs of a role that fills the table."""
     grants = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), to) + granting(watch.table, "SELECT", watch.key, to)
     return list(dict.fromkeys(grants))
 
@@ -130,7 +129,6 @@ class Link(NamedTuple):
 
     Attributes:
         place: where it stands, for messages: "line 7".
-        key: the row's key.
         application_id: HelloWork's id.
         url: the application's status URL, if it is given.
     """

@@ -128,7 +128,6 @@ class Statements:
         return composed("SELECT {} FROM {}", [*self._names, *read], given)
 
     def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
-        """Keys as a table of texts."""
         return composed("unnest({}) AS given ({})", lists, self._names)
 
     def _given_values(self) -> list[sql.Composed]:

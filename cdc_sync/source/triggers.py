@@ -126,7 +126,6 @@ async def all_triggers(connection: Connection, config: Config) -> Triggers:
 
 
 async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -> Mapping[str, list[tuple[str, str]]]:
-    """The tables for whose rows triggers do not fire, each with the reason, by watch."""
     own = [(name, str(table), table == watch.table) for name, watch in watches.items() for table in tables_of(watch)]
     unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
     names, tables, roots = zip(*own, strict=True) if own else ((), (), ())

@@ -160,7 +160,6 @@ class UnreadableRows:
         return [*found, *without_id]
 
     async def _keys_if(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key] | None:
-        """The keys of the rows for which a condition holds; None if it fails on one."""
         keys = self._statements.select(*self._mapping.key_texts)
         query = with_position(composed("{} WHERE {}", keys, condition), len(self._mapping.key_texts))
         found = await unless_a_row_fails(self._fetch(query, parameters))

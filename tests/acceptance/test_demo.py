@@ -22,7 +22,7 @@ from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
 from cdc_sync.demo import running
-from cdc_sync.demo.binaries import PostgresMissingError, find_binaries
+from cdc_sync.demo.postgres import PostgresMissingError, find_binaries
 from cdc_sync.demo.running import Mode, Step, differences, run_demo, steps, summary
 from cdc_sync.emulator import Call
 

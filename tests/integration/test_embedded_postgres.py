@@ -25,10 +25,18 @@ from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
 import cdc_sync
-from cdc_sync.demo import binaries as binaries_module
 from cdc_sync.demo import keeper
-from cdc_sync.demo.binaries import Binaries, PostgresMissingError, find_binaries
-from cdc_sync.demo.postgres import PostgresFailedError, Server, StopMode, kept, server
+from cdc_sync.demo import postgres as binaries_module
+from cdc_sync.demo.postgres import (
+    Binaries,
+    PostgresFailedError,
+    PostgresMissingError,
+    Server,
+    StopMode,
+    find_binaries,
+    kept,
+    server,
+)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root's server must do to run as nobody")
 

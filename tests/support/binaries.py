@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from cdc_sync.demo.binaries import Binaries, find_binaries
+from cdc_sync.demo.postgres import Binaries, find_binaries
 
 BIN_FOLDER = "CDC_SYNC_TEST_PGBIN"
 

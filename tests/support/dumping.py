@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc_sync.demo.binaries import SYSTEM_INSTALLATIONS
+from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS
 from support.binaries import server_binaries
 
 WITHIN = 60.0

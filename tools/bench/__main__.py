@@ -12,8 +12,7 @@ from trigger_cost.pgbench import PgbenchError
 from bench.options import QUICK, Options
 from bench.report import as_json, as_table
 from bench.run import ROWS, STORE_ROWS, bench
-from cdc_sync.demo.binaries import PostgresMissingError
-from cdc_sync.demo.postgres import PostgresFailedError
+from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError
 
 RESULTS = Path("bench") / "results.json"
 

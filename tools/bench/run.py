@@ -18,8 +18,7 @@ from bench.options import Options
 from bench.report import in_short
 from bench.sink import sink
 from bench.site import DURABLE, Rig, Site, facts_of, site
-from cdc_sync.demo.binaries import Binaries
-from cdc_sync.demo.postgres import server
+from cdc_sync.demo.postgres import Binaries, server
 
 
 @dataclass(frozen=True, slots=True)

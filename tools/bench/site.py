@@ -19,8 +19,7 @@ from support.daemon_process import COMMAND, DaemonProcess, free_port
 from bench.agreed import CONCURRENCY, STORE
 from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.config import Config, load
-from cdc_sync.demo.binaries import Binaries
-from cdc_sync.demo.postgres import Server, server
+from cdc_sync.demo.postgres import Binaries, Server, server
 from cdc_sync.source import scripts
 
 PATIENCE = 600.0

@@ -18,8 +18,7 @@ from bench.sink import ON_OUR_PATH, Sink, sink
 from bench.site import DURABLE, PATIENCE, Rig, Site, new_store, site, store_server
 from support.binaries import binaries_in, server_binaries
 
-from cdc_sync.demo.binaries import Binaries, PostgresMissingError
-from cdc_sync.demo.postgres import PostgresFailedError, server
+from cdc_sync.demo.postgres import Binaries, PostgresFailedError, PostgresMissingError, server
 from trace_change.reading import STEPS, Trace, common, jobs, middle, now_and_then, times, typical
 
 _ROWS = 1_000

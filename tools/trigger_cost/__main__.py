@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from support.binaries import binaries_in, server_binaries
 
-from cdc_sync.demo.binaries import PostgresMissingError
-from cdc_sync.demo.postgres import PostgresFailedError
+from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError
 from trigger_cost.bystanders import Paid, measure_bystanders
 from trigger_cost.cancelled import measure_cancelled
 from trigger_cost.cpu import measure_cpu

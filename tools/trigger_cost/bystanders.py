@@ -25,8 +25,7 @@ from psycopg.conninfo import make_conninfo
 from support.standby import Standby, standby_of
 
 from cdc_sync.config import load
-from cdc_sync.demo.binaries import Binaries
-from cdc_sync.demo.postgres import Server
+from cdc_sync.demo.postgres import Binaries, Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.source import scripts
 from trigger_cost.options import Options

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from support.standby import standby_of
 
-from cdc_sync.demo.binaries import Binaries
+from cdc_sync.demo.postgres import Binaries
 from trigger_cost.bystanders import Paid
 from trigger_cost.pgbench import find_pgbench
 from trigger_cost.rig import Rig, rig

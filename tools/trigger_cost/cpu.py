@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from cdc_sync.demo.binaries import Binaries
+from cdc_sync.demo.postgres import Binaries
 from trigger_cost.bystanders import Paid, watched_server
 from trigger_cost.workloads import Variant
 

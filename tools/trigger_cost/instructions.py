@@ -16,8 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cdc_sync.demo.binaries import Binaries
-from cdc_sync.demo.postgres import PostgresFailedError, Server
+from cdc_sync.demo.postgres import Binaries, PostgresFailedError, Server
 from trigger_cost.bystanders import Paid, watched_server
 from trigger_cost.workloads import BULK, Variant
 

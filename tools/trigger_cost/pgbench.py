@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdc_sync.demo.binaries import SYSTEM_INSTALLATIONS, Binaries, PostgresMissingError, find_binaries
+from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS, Binaries, PostgresMissingError, find_binaries
 
 _RATE = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _NUMBER = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)

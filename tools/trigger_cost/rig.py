@@ -19,8 +19,7 @@ from support.daemon_process import DaemonProcess, free_port
 from support.hellowork_server import hellowork
 
 from cdc_sync.config import load
-from cdc_sync.demo.binaries import Binaries
-from cdc_sync.demo.postgres import Server
+from cdc_sync.demo.postgres import Binaries, Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import EmulatorOptions
 from cdc_sync.source import scripts

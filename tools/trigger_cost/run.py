@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 
-from cdc_sync.demo.binaries import Binaries
+from cdc_sync.demo.postgres import Binaries
 from trigger_cost.measuring import Figure, measure
 from trigger_cost.options import Options
 from trigger_cost.pgbench import find_pgbench
