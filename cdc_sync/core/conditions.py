@@ -57,19 +57,19 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
             conditions = _without(conditions, watch, STANDBY)
         case seen.BaselineProgress(watch, rows, estimate):
-            said = coded("baseline", "the baseline is running: %(rows)s rows", rows=rows)
+            message = coded("baseline", "the baseline is running: %(rows)s rows", rows=rows)
             if estimate:
-                said = coded(
+                message = coded(
                     "baseline-of",
                     "the baseline is running: %(rows)s of about %(estimate)s rows",
                     rows=rows,
                     estimate=estimate,
                 )
-            return _with(conditions, f"baseline {watch}", said)
+            return _with(conditions, f"baseline {watch}", message)
         case seen.EndpointChanged(endpoint, mode, reason):
             why = reason or ""
-            said = Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
-            return _with(conditions, f"endpoint {endpoint}", "" if mode == "healthy" else said)
+            message = "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
+            return _with(conditions, f"endpoint {endpoint}", message)
         case seen.LoopsHang(loops):
             return _with(
                 conditions,
@@ -85,8 +85,8 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
         return conditions
     code, text = _REASONS.get(type(event), ("", ""))
     message = coded(code, text, **{name: getattr(event, name) for name in _FIELD.findall(text)})
-    whose = next((getattr(event, name) for name in _WHOSE if hasattr(event, name)), None)
-    return _with(conditions, f"{kind} {whose}" if whose else kind, message or getattr(event, "message", ""))
+    subject = next((getattr(event, name) for name in _SUBJECTS if hasattr(event, name)), None)
+    return _with(conditions, f"{kind} {subject}" if subject else kind, message or getattr(event, "message", ""))
 
 
 def wrong(conditions: Conditions) -> Conditions:
@@ -132,7 +132,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
 
 _KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
 
-_WHOSE = ("watch", "endpoint", "by", "database")
+_SUBJECTS = ("watch", "endpoint", "by", "database")
 """The field of an event that names the condition's subject."""
 
 _REASONS: Mapping[type[Event], tuple[str, str]] = {

@@ -25,7 +25,7 @@ from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.expressions import Dependencies, compared, sections, template
+from cdc_sync.source.expressions import Dependencies, compared, composed, literals, sections, template
 
 TRIGGERS = ("row", "truncate")
 """The triggers of a recorder, as the last part of their names."""
@@ -166,13 +166,13 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
 def only_tables(watch: Watch) -> str:
     """The part of the installation script that refuses relations without triggers, with the remedy."""
     depends = compared(watch)
-    lines = [sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, each))) for each in _untriggered()]
+    lines = [composed("({})", literals(each)) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
         watched=sql.Literal(str(watch.table)),
         # Of a whole row, the columns that generated columns depend on are compared too.
-        compared=sql.SQL(", ").join(map(sql.Literal, depends.columns if depends.complete else ())),
-        tables=sql.SQL(", ").join(sql.Literal(str(table)) for table in tables_of(watch)),
+        compared=literals(depends.columns if depends.complete else ()),
+        tables=literals(map(str, tables_of(watch))),
         untriggered=sql.SQL(",\n            ").join(lines),
     )
 
@@ -268,10 +268,8 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
     if not dependencies.complete:
         return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
     # The casts prevent a row-wise comparison, which knows only =, < and their like.
-    return sql.SQL(" OPERATOR(pg_catalog.*<>) ").join(
-        sql.SQL("ROW({})::pg_catalog.record").format(sql.SQL(", ").join(_of_row(row, dependencies.columns)))
-        for row in ("OLD", "NEW")
-    )
+    rows = [composed("ROW({})::pg_catalog.record", _of_row(row, dependencies.columns)) for row in ("OLD", "NEW")]
+    return sql.SQL(" OPERATOR(pg_catalog.*<>) ").join(rows)
 
 
 def _keys(columns: tuple[str, ...]) -> str:
@@ -284,4 +282,4 @@ def _keys(columns: tuple[str, ...]) -> str:
 
 
 def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:
-    return [sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in columns]
+    return [composed(f"{row}.{{}}", sql.Identifier(name)) for name in columns]

@@ -19,7 +19,7 @@ from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import translate
-from cdc_sync.source.expressions import SideTable, sections, side_table, template
+from cdc_sync.source.expressions import Part, SideTable, composed, sections, side_table, template
 from cdc_sync.source.facts import TableFacts, look_up
 from cdc_sync.source.recorders import render
 from cdc_sync.source.scripts import granting
@@ -85,12 +85,12 @@ def script(watch: Watch, role: str) -> str:
     ids, names = IdTable.of(watch), expressions.names
     side, table, watched = ids.side, expressions.table(ids.side.table), expressions.table(watch.table)
     writer = sql.Identifier("the_writer")
-    url = index = sql.SQL("").format()
+    url = index = composed("")
     if ids.url is not None:
         column = sql.Identifier(ids.url)
-        url = sql.SQL("\n        {} text,").format(column)
-        create = sql.SQL("CREATE INDEX ON {} ({})").format(table, id_in_url(column))
-        index = sql.SQL("\n    EXECUTE {};").format(create.as_string())
+        url = composed("\n        {} text,", column)
+        create = composed("CREATE INDEX ON {} ({})", table, id_in_url(column))
+        index = composed("\n    EXECUTE {};", create.as_string())
     rest = render(
         sections("parts.sql")["id_table"],
         value=sql.Identifier(side.column),
@@ -104,7 +104,7 @@ def script(watch: Watch, role: str) -> str:
         side=sql.SQL(visible(str(side.table))),
         watched=sql.SQL(visible(str(watch.table))),
         writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in _to_fill(ids, watch, writer))),
-        create=sql.Literal(sql.SQL("CREATE TABLE {} (").format(table).as_string()),
+        create=sql.Literal(composed("CREATE TABLE {} (", table).as_string()),
         rest=sql.Literal(rest),
         index=index,
         side_name=sql.Literal(table.as_string()),
@@ -182,8 +182,8 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
     return Linked(new, len(written_) - new, len(links) - len(written_))
 
 
-def _statement(name: str, parts: dict[str, sql.Composable]) -> sql.Composed:
-    return sql.SQL(sections("link.sql")[name]).format(**parts)
+def _statement(name: str, parts: dict[str, Part]) -> sql.Composed:
+    return composed(sections("link.sql")[name], **parts)
 
 
 def as_message(problems: Sequence[str]) -> str:
@@ -207,13 +207,13 @@ async def _insist_on_convertible(
     connection: Connection, links: Sequence[Link], keys: Sequence[sql.Composable], id_: sql.Composable
 ) -> None:
     """Refuse values that PostgreSQL cannot convert; it does not name them, so they are found by halving."""
-    lists = sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in (*keys, id_))
+    query = composed("SELECT {}", [composed("%s::text[]::{}[]", type_) for type_ in (*keys, id_)])
     by_value = {(*each.key, each.application_id): each for each in links}
 
     async def ask(some: Sequence[Key]) -> bool | None:
         try:
             async with connection.transaction():
-                await connection.execute(sql.SQL("SELECT {}").format(lists), columns_of(some))
+                await connection.execute(query, columns_of(some))
         except psycopg.DataError:
             return None
         return True
@@ -232,23 +232,20 @@ async def _insist_on_convertible(
 
 def _parts(
     ids: IdTable, side: TableFacts, watched: TableFacts, key: Sequence[str], types: Sequence[sql.Composable]
-) -> dict[str, sql.Composable]:
-    def of(alias: str, columns: Sequence[str], cast: str = "") -> sql.Composed:
-        one = sql.SQL(f"{alias}.{{}}{cast}")
-        return sql.SQL(", ").join(one.format(expressions.name(column)) for column in columns)
+) -> dict[str, Part]:
+    def of(alias: str, columns: Sequence[str], cast: str = "") -> list[sql.Composed]:
+        return [composed(f"{alias}.{{}}{cast}", expressions.name(column)) for column in columns]
 
     names = [sql.Identifier(f"k{number}") for number in range(len(key))]
     return {
-        "names": sql.SQL(", ").join(names),
-        "lists": sql.SQL(", ").join([sql.SQL("%s::text[]")] * (len(key) + 2)),
-        "values": sql.SQL(", ").join(
-            sql.SQL("given.{}::{}").format(name, type_) for name, type_ in zip(names, types, strict=True)
-        ),
+        "names": names,
+        "lists": [sql.SQL("%s::text[]")] * (len(key) + 2),
+        "values": [composed("given.{}::{}", name, type_) for name, type_ in zip(names, types, strict=True)],
         "watched": expressions.name(watched.schema, watched.name),
         "watched_key": of("t", key),
         "first": expressions.name(key[0]),
         "side": expressions.name(side.schema, side.name),
-        "key": sql.SQL(", ").join(map(expressions.name, ids.side.key)),
+        "key": list(map(expressions.name, ids.side.key)),
         "own_key": of("own", ids.side.key),
         "side_key": of("s", ids.side.key),
         "key_texts": of("s", ids.side.key, "::text"),

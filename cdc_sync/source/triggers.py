@@ -150,8 +150,11 @@ async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
 def _problems(watch: Watch, found: Sequence[Verified], unseen: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield from _problems_of([each for each in found if each.state != "left over"])
     for why, table in unseen:
-        if why == "heir" or not watch.capture.replicated:
-            yield _unseen(why, table, watch)
+        if why == "heir":
+            entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"
+            yield reason("heir-unseen", heir=table, table=watch.table, entry=entry)
+        elif not watch.capture.replicated:
+            yield reason("replicated-unseen", table=table)
 
 
 def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
@@ -170,13 +173,6 @@ def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
     for state, what in _RIGHTS.items():
         if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
             yield f"{what} ({'; '.join(of_state)})"
-
-
-def _unseen(why: str, table: str, watch: Watch) -> str:
-    if why == "heir":
-        entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"
-        return reason("heir-unseen", heir=table, table=watch.table, entry=entry)
-    return reason("replicated-unseen", table=table)
 
 
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
