@@ -120,6 +120,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "row security": (seen.RowsHidden, seen.RowsVisible),
     WATERMARK: (seen.WatermarkDoubted, seen.WatermarkTrusted),
     "baseline": (seen.BaselineDone,),
+    "endpoint": (seen.EndpointGone,),
     "sending": (seen.SendingPaused, seen.SendingResumed),
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # Separate for each watch and the sender: one may recover before another.
@@ -152,5 +153,5 @@ EVENTS = frozenset({
 # fmt: on
 """The types of the events that can change a condition."""
 
-KINDS = (*_BY_KIND, "endpoint", STANDBY, "fuse", "held")
+KINDS = (*_BY_KIND, STANDBY, "fuse", "held")
 """The first words of conditions' names; a watch or a host follows."""

@@ -409,6 +409,12 @@ class EndpointChanged(Event):
     wait: float
 
 
+class EndpointGone(Event):
+    """No watch has an endpoint's credentials any more, or another watch has them now and the endpoint another name."""
+
+    endpoint: str
+
+
 class SendingPaused(Event):
     """An operator has paused sending to one endpoint, or to all if it is None."""
 

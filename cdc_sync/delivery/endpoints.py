@@ -215,23 +215,41 @@ class Endpoints:
         own = self.settings.own.get(credentials_of(endpoint.name) or "")
         return self.settings.headers if own is None else own.headers
 
-    def use(self, settings: SenderSettings) -> None:
+    def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
         """Go on with other settings; more calls than are allowed now may be under way for a moment.
 
         One call goes out to each endpoint that refused our credentials, if they are others now. If none are, one goes
         out to each: whoever reloads all the same may have had them accepted.
+
+        Returns the names of the endpoints that are gone, since no watch has their credentials or these have another
+        owner, and the endpoints that have the health of one of them.
         """
         before = {endpoint: self.headers_of(endpoint) for endpoint in self.all.values()}
         are_same = (settings.headers, settings.own) == (self.settings.headers, self.settings.own)
         self.settings = settings
         self.ahead = min(self.ahead, _MOST_AHEAD * settings.concurrency)  # until the next call ends
+        owners = {own.owner for own in settings.own.values()}
+        gone = {each: None for each in before if credentials_of(each.name) not in owners | {None}}
         for endpoint, headers in before.items():
-            if are_same or headers != self.headers_of(endpoint):
+            if endpoint not in gone and (are_same or headers != self.headers_of(endpoint)):
                 endpoint.health = with_other_credentials(endpoint.health)
         if not are_same:
             self._sort_anew()
         if self._has_learnt:
             self._know_built()
+        return [each.name for each in gone], [other for each in gone if (other := self._follow(each, before[each]))]
+
+    def _follow(self, gone: Endpoint, headers: Mapping[str, str]) -> Endpoint | None:
+        """Forget an endpoint; one of which nothing is known, and that has its credentials now, has its health then."""
+        del self.all[gone.name]
+        origin, _, _ = gone.name.partition(" [")
+        for other in self.all.values():
+            if other.name.partition(" [")[0] == origin and self.headers_of(other) == headers:
+                if gone.health.mode == "healthy" or other.health != HEALTHY:
+                    return None
+                other.heed(gone.health)
+                return other
+        return None
 
     def _sort_anew(self) -> None:
         """Have each lane, and what is ready of it, at the endpoint whose credentials its watch has now."""

@@ -221,7 +221,13 @@ class Sender:
         """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
         self._settings = settings
         self._checked = checked_beginnings(settings)
-        self._endpoints.use(settings)
+        gone, followers = self._endpoints.use(settings)
+        for name in gone:
+            self._changed.pop(name, None)
+            self._observe(events.EndpointGone(name))
+        for endpoint in followers:
+            self._changed[endpoint.name] = endpoint.health
+            self._tell(endpoint.name, endpoint.health)
         self._woken.set()
 
     def look(self) -> None:
@@ -514,7 +520,8 @@ class Sender:
             salt = bytes.fromhex(before.refused[:16]) if before.refused else None
             health = replace(health, refused=fingerprint(self._endpoints.headers_of(endpoint), salt))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
-        if health == before:
+        is_gone = self._endpoints.all.get(endpoint.name) is not endpoint  # since the call began
+        if health == before or is_gone:
             return
         self._changed[endpoint.name] = health
         self._woken.set()
@@ -554,8 +561,8 @@ class Sender:
                 continue
             finally:
                 self._writes += 1
-            for name, state in health.items():
-                endpoints.all[name].stored = state
+            for name in endpoints.all.keys() & health:
+                endpoints.all[name].stored = health[name]
             # What was enqueued meanwhile, or is due again, can be claimed now.
             ended = {(end.entry.watch, end.entry.application_id) for end in ends}
             self._unfinished -= ended

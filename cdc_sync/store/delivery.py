@@ -122,7 +122,8 @@ class Delivery(Driver):
         """Note what `credentials` returns.
 
         A watch that had its own, and is no longer among those configured, keeps them for itself until it is forgotten.
-        What an operator has paused stays paused, by the name that the endpoint has now.
+        What an operator has paused stays paused, by the name that the endpoint has now. Endpoints of which nobody has
+        the credentials any more are forgotten.
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
@@ -135,6 +136,9 @@ class Delivery(Driver):
             paused = await locked(transaction, "paused", "[]")
             await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
             await transaction.run("set_about", name="credentials", value=as_json(now))
+            left = {None, *now.values()}
+            gone = [(name,) for name, _ in await transaction.rows("endpoints") if credentials_of(name) not in left]
+            await transaction.write("forget_endpoint", gone)
 
         await self.transact(work)
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import psycopg
 import pytest
 import yaml
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import (
     API_KEY,
     JOB,
+    PASSWORD,
     SENTINEL,
     Installation,
     a_hurry,
@@ -34,6 +37,9 @@ FOUND, GONE = "found tenants", "tenants are gone"
 LOOKED_WITHIN = 60.0
 _EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
 TRIGGERED = "notify, with triggers"
+
+Two = tuple[Installation, Installation]
+"""The same installation by each of its two databases."""
 
 
 @pytest.fixture(params=["poll", TRIGGERED])
@@ -61,6 +67,36 @@ def follow_customers(installation: Installation, **sections: Any) -> None:
     if not installation.variables.get("TRIGGERS"):
         template["capture"]["sweep"] = "1s"
     installation.configure(watches={"customers": {**template, **sections}})
+
+
+@pytest.fixture
+def vendor_of_two(tmp_path: Path, database: str, restartable_server: Server, hellowork: HelloWork) -> Iterator[Two]:
+    """Two databases, `north` and `south`, each of them a tenant itself, and with schemas of tenants; south may stop."""
+    with an_installation(tmp_path, database, "poll", hellowork) as north:
+        north.grant()
+        with psycopg.connect(restartable_server.dsn, autocommit=True) as dba:
+            role, password = sql.Identifier(north.role), sql.Literal(PASSWORD)
+            dba.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
+            dba.execute(sql.SQL("GRANT SELECT ON public.applications TO {}").format(role))
+        south = copy(north)
+        south.dsn = restartable_server.dsn
+        south.reconnect()
+        north.variables["SOUTH_DSN"] = make_conninfo(south.dsn, user=north.role, password=PASSWORD)
+        del north.document["database"]
+        watch, databases = north.document["watches"]["applications"], ["north", "south"]
+        watch["for_each"] = {"databases": databases}
+        north.configure(
+            databases={"north": {"dsn": "${ATS_DSN}"}, "south": {"dsn": "${SOUTH_DSN}"}},
+            watches={
+                "customers": {
+                    **watch,
+                    "table": "applications",
+                    "for_each": {"databases": databases, "schemas": r"tenant\_%"},
+                }
+            },
+        )
+        yield north, south
+        south.ats.close()
 
 
 def create(installation: Installation, schema: str, *application_ids: str) -> None:
@@ -349,6 +385,98 @@ def test_known_tenants_stay_while_the_database_is_down(
         finally:
             with suppress(RuntimeError):  # it runs
                 restartable_server.start()
+
+
+def test_schemas_of_several_databases_are_tenants_while_one_database_is_down(
+    vendor_of_two: Two, restartable_server: Server
+) -> None:
+    north, south = vendor_of_two
+    hellowork = north.hellowork
+    south.add("s")
+    create(north, "tenant_1", "n1")
+    create(south, "tenant_1", "s1")
+    create(south, "tenant_2", "s2")
+    with north.daemon() as daemon:
+        (started,) = daemon.events_named("started")
+        assert started["watches"].split(",") == [
+            "applications@north",
+            "applications@south",
+            "customers@north.tenant_1",
+            "customers@south.tenant_1",
+            "customers@south.tenant_2",
+        ]
+        south.change("s", status="SEEN")
+        told(daemon, hellowork, "s", "SEEN")
+        for where, schema, application_id in ((north, "tenant_1", "n1"), (south, "tenant_1", "s1")):
+            change(where, schema, application_id, "SEEN")
+            told(daemon, hellowork, application_id, "SEEN")
+
+        # One database is down: its tenants are kept, and the other one's come, change and go.
+        south.ats.close()
+        restartable_server.stop("immediate")
+        daemon.wait_until_not_ready("watch customers@south.tenant_1")
+        create(north, "tenant_2", "n2")
+        assert reload(daemon)["begun"] == "customers@north.tenant_2"
+        captured(daemon, "customers@north.tenant_2")
+        change(north, "tenant_2", "n2", "SEEN")
+        told(daemon, hellowork, "n2", "SEEN")
+        north.ats.execute("ALTER SCHEMA tenant_1 RENAME TO tenant_3")
+        changed = reload(daemon)
+        assert (changed["begun"], changed["ended"]) == ("customers@north.tenant_3", "customers@north.tenant_1")
+        captured(daemon, "customers@north.tenant_3")
+        assert "@north" not in daemon.wait_until_not_ready("tenants south: ")
+
+        restartable_server.start()
+        south.reconnect()
+        daemon.wait_until_ready()
+        south.ats.execute("DROP SCHEMA tenant_1 CASCADE")
+        create(south, "tenant_3", "s3")
+        changed = reload(daemon)
+        assert (changed["begun"], changed["ended"]) == ("customers@south.tenant_3", "customers@south.tenant_1")
+        daemon.wait_until_ready()
+        change(south, "tenant_2", "s2", "SEEN")
+        told(daemon, hellowork, "s2", "SEEN")
+        change(south, "tenant_3", "s3", "SEEN")
+        told(daemon, hellowork, "s3", "SEEN")
+        connected = [event["watch"] for event in daemon.events_named("connected")]
+        assert connected.count("applications@north") == 1
+        assert statuses(hellowork, "n1", "s1", "s", SENTINEL) == [["SEEN"], ["SEEN"], ["SEEN"], []]
+        assert daemon.stop() == 0
+
+
+def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_customer(
+    polling: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    hellowork, keys = polling.hellowork, tmp_path_factory.mktemp("keys")
+    polling.configure(hellowork={"retry": {"first": "1h", "max": "1h"}})
+    for tenant, key in (("tenant_1", API_KEY), ("tenant_2", "a-revoked-key"), ("tenant_3", API_KEY)):
+        (keys / tenant).write_text(f"{key}\n")
+        create(polling, tenant, f"hw-{tenant}")
+    follow_customers(
+        polling,
+        hellowork={"headers": {"X-Api-Key": f"${{file:{keys}/{{tenant}}}}", "X-Customer": "any"}},
+        overrides={"tenant_3": {"hellowork": {"headers": {"X-Customer": "third"}}}},
+    )
+    paused = f"{hellowork.url} [customers@tenant_2]"
+    with polling.daemon() as daemon:
+        change(polling, "tenant_2", "hw-tenant_2", "SEEN")
+        assert f"endpoint {paused}: paused" in daemon.wait_until_not_ready("paused")
+        change(polling, "tenant_1", "hw-tenant_1", "SEEN")
+        change(polling, "tenant_3", "hw-tenant_3", "SEEN")
+        told(daemon, hellowork, "hw-tenant_1", "SEEN")
+        told(daemon, hellowork, "hw-tenant_3", "SEEN")
+        (one,), (third,) = (hellowork.calls_for(f"hw-tenant_{number}") for number in (1, 3))
+        assert (dict(one.headers)["X-Customer"], dict(third.headers)["X-Customer"]) == ("any", "third")
+        endpoints = daemon.report()["endpoints"]
+        assert [each["endpoint"] for each in endpoints if each["mode"] != "healthy"] == [paused]
+
+        (keys / "tenant_2").write_text(API_KEY)
+        reload(daemon)
+        told(daemon, hellowork, "hw-tenant_2", "SEEN")
+        daemon.wait_until_ready()
+        assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
+        assert "a-revoked-key" not in daemon.logged
+        assert daemon.stop() == 0
 
 
 def test_a_template_without_tenants(polling: Installation) -> None:

@@ -117,6 +117,25 @@ class TestCredentials:
         assert list(begun[1].due) == [(ORIGIN, "a")]
         assert len(found.ready) == 1
 
+    def test_an_endpoint_whose_credentials_have_another_owner_keeps_its_health_by_its_new_name(self) -> None:
+        found, shared = endpoints(own=own("b", "c"), built={"b": BASE_URL}), {"X-Api-Key": "key of b"}
+        found.learn({f"{ORIGIN} [b]": refused("b"), f"{ORIGIN} [c]": refused("c")}, {}, ())
+
+        gone, followers = found.use(replace(found.settings, own={"a": Credentials("a", shared)}, built={"a": BASE_URL}))
+
+        assert gone == [f"{ORIGIN} [b]", f"{ORIGIN} [c]"]
+        assert [each.name for each in followers] == [f"{ORIGIN} [a]"]
+        assert modes(found)[f"{ORIGIN} [a]"] == ("paused", NOW + HOUR)
+
+    def test_a_key_that_another_watch_has_too_has_the_health_that_is_known_of_it(self) -> None:
+        found, shared = endpoints(own=own("a", "b"), built=dict.fromkeys("ab", BASE_URL)), own("a")["a"]
+        found.learn({f"{ORIGIN} [b]": refused("b")}, {}, ())
+
+        gone, followers = found.use(replace(found.settings, own={"a": shared, "b": shared}))
+
+        assert (gone, followers) == ([f"{ORIGIN} [b]"], [])
+        assert modes(found) == {f"{ORIGIN} [a]": ("healthy", 0)}
+
 
 def refused(watch: str) -> Health:
     """An endpoint that refused the credentials of a watch."""

@@ -152,6 +152,9 @@ ON CONFLICT (step, outcome) DO UPDATE SET count = c.count + excluded.count;
 INSERT INTO @endpoint (endpoint, health) SELECT x.endpoint, x.health FROM @rows WHERE TRUE
 ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
 
+-- name: forget_endpoint(endpoint text)
+DELETE FROM @endpoint WHERE endpoint IN (SELECT x.endpoint FROM @rows);
+
 -- name: endpoints
 SELECT endpoint, health FROM @endpoint;
 

@@ -510,6 +510,14 @@ class TestEndpoints:
         await store.note_credentials({"first": "first"}, {"first"})
         assert await store.credentials() == {"first": "first"}
 
+    async def test_an_endpoint_whose_credentials_nobody_has_is_forgotten(self, store: Store) -> None:
+        await store.note_credentials({"a": "a", "b": "b"}, {"a", "b"})
+        await store.complete([], {f"{ENDPOINT} [{each}]": Health("paused", 1, NOW) for each in "ab"})
+
+        await store.note_credentials({"a": "a", "b": "a"}, {"a", "b"})
+
+        assert await store.endpoints() == {f"{ENDPOINT} [a]": (Health("paused", 1, NOW), None)}
+
     async def test_what_is_paused_stays_so_when_other_watches_have_its_credentials_too(self, store: Store) -> None:
         await store.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
         await store.pause(f"{ENDPOINT} [m]")
