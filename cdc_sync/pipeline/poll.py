@@ -29,6 +29,15 @@ BEGAN = "watermark-began"
 _SHARE = 10
 """Polls take no more than one part in this many of the time, as sweeps do, as far as `LONGEST_PAUSE` allows."""
 
+_TOGETHER = 20
+"""Polls wait for others' for one part in this many of the interval, to be asked for by one statement."""
+
+_LONGEST_TOGETHER = 0.5
+"""Seconds for which they wait at most."""
+
+_QUICK = 0.1
+"""Seconds beyond which a poll took so long that others' need not wait for it."""
+
 LONGEST_PAUSE = 60.0
 """Seconds beyond which a pause would be felt too much; a longer poll interval is kept all the same."""
 
@@ -106,20 +115,26 @@ class PollCapture(Capture):
         """See `Capture`."""
         return {**await super().jobs(progressed), "poll": self.run(progressed)}
 
-    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """One poll. If it fails, the watermark stays."""
+    async def catch_up(self, progressed: Callable[[], None] = nothing, together: float = 0.0) -> None:
+        """One poll. If it fails, the watermark stays.
+
+        With those that come within some seconds it asks for no rows before it is known that there are some.
+        """
         async with self._lock:
-            started = time.monotonic()
+            started = time.monotonic() + together
             # The look comes before the rows: whatever had ended by then is visible to the pages.
             reading = await self._transactions()
             place: Key | None = (self.watermark,)
+            if together and not await self.lookout.is_any(self.reader.any_row, self.watermark, together):
+                place = None
+                progressed()
             while place is not None:
                 place = await self._page(place)
                 progressed()
             if reading is not self._reading:
                 self._reading = reading
                 await self._advance(reading)
-            self._took = time.monotonic() - started
+            self._took = max(time.monotonic() - started, 0.0)
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
     async def _page(self, place: Key) -> Key | None:
@@ -173,5 +188,7 @@ class PollCapture(Capture):
         """Poll for ever, `poll_interval` after the end of the last poll, or later if that took long."""
         every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
-            await self.catch_up(progressed)
-            await asyncio.sleep(pause(every, self._took))
+            is_shared = self.reader.any_row and self._took < _QUICK and self.lookout.is_of_many
+            together = min(every / _TOGETHER, _LONGEST_TOGETHER) if is_shared else 0.0
+            await self.catch_up(progressed, together)
+            await asyncio.sleep(pause(every, self._took) - together)

@@ -9,13 +9,15 @@ Watches at rest ask nothing. The lookout looks for them, and wakes a watch only 
   function, row-level security), and the server how it is set up. A watch whose digest is another one looks closer
   itself.
 
+- **polls** that come at the same time ask by one statement whether any of their tables has a row to read.
+
 Sequences are locked until the end of the statement that reads or sets them, so they are seen to in parts. The catalog
 is read without a lock, and by what it has indexes for.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Collection, Container, Hashable
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,7 +51,16 @@ _STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip()
 ROUND = LEASE / 3
 """Seconds between rounds, at most: a lease that one of them does not renew is renewed by the next."""
 
+_ANY = with_position(sql.SQL("{any}"), 1)
+
+FEW = 4
+"""Watches that poll, at least, for them to be asked for by one statement: it is one more where there are rows."""
+
+_AT_ONCE = 25
+"""Tables that one statement looks into, which it locks until it ends, with their indexes."""
+
 _READING = "reading the change log cdc_sync.changes"
+_POLLING = "looking for changed rows"
 _ASKING = "looking for what the watches depend on"
 
 
@@ -174,6 +185,14 @@ class Lookout:
         self._asking: set[Watched] = set()
         self._lock = asyncio.Lock()
         self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+        # What is asked by the next statement of `is_any`, and its answer.
+        self._questions: list[tuple[str, str]] = []
+        self._answer: asyncio.Task[Container[int]] | None = None
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether so many watches are looked for that questions of some are asked by one statement."""
+        return len(self._watched) >= FEW
 
     async def join(self, watched: Watched) -> None:
         """Look for one more watch, and find out its state.
@@ -231,6 +250,37 @@ class Lookout:
             self._shared[what] = now, task
         answer: T = await asyncio.shield(task)
         return answer
+
+    async def is_any(self, query: str, parameter: str, within: float) -> bool:
+        """Whether a query finds any row, by one statement with those that are asked within so many seconds.
+
+        That is not known, and the answer is yes, if these are few, or the statement fails.
+        """
+        if self._answer is None:
+            self._questions = []
+            self._answer = asyncio.create_task(
+                self._answered(self._questions, within), name="polling for all watches", context=Context()
+            )
+        answer, number = self._answer, len(self._questions)
+        self._questions.append((query, parameter))
+        if number + 1 == _AT_ONCE:
+            self._answer = None
+        return number in await asyncio.shield(answer)
+
+    async def _answered(self, questions: list[tuple[str, str]], within: float) -> Container[int]:
+        """The numbers of the questions whose answer is yes."""
+        await asyncio.sleep(within)
+        if self._questions is questions:
+            self._answer = None
+        every = range(len(questions))
+        if len(questions) < FEW:
+            return every
+        whole = " UNION ALL ".join(f"SELECT {number} WHERE EXISTS ({questions[number][0]})" for number in every)
+        asking = partial(rows_of, query=_ANY.replace("{any}", whole), parameters=[mark for _, mark in questions])
+        try:
+            return {row[0] for row in await self._pool.read(_POLLING, asking)}
+        except (SourceError, OSError):
+            return every  # each finds out by itself whose trouble it is
 
     async def run(self) -> None:
         """Look for ever; who waits learns of errors."""

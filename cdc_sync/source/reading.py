@@ -307,6 +307,8 @@ class WatermarkReader:
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
+        any_row: a query that finds out whether there is a row at or behind a watermark, its only parameter; "" where
+            that may take locks on many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -325,6 +327,9 @@ class WatermarkReader:
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
         # The keys of a page with a failing row; its rows are then read apart.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
+        is_one_table = mapping.facts.kind == "r"
+        any_row = composed("{} WHERE {} >= %s::{}", select(), mark, sql.SQL(self._type)).as_string()
+        self.any_row = any_row if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from support.builders import WATCH
@@ -136,15 +137,24 @@ async def test_a_table_that_is_not_there_is_nobody_elses_trouble(tenants: Config
     assert all(each.state.storage for each in watches)
 
 
-async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(tenants: Config, ats: Ats, pool: Pool) -> None:
-    ats.execute("DROP SEQUENCE cdc_sync.bell_two")
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("DROP SEQUENCE cdc_sync.bell_two", 'bell_two" does not exist'),
+        ("ALTER SEQUENCE cdc_sync.bell_two MAXVALUE 10 START 1 RESTART 1", "out of bounds for sequence"),
+    ],
+)
+async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(
+    tenants: Config, ats: Ats, pool: Pool, broken: str, said: str
+) -> None:
+    run(ats, broken)
     bells = [Bell(name, wanted=True) for name in tenants.watches]
 
     await Bells(pool).see_to(bells)
 
     assert [bell.until is not None for bell in bells] == [True, False, True]
     (error,) = (bell.error for bell in bells if bell.error is not None)
-    assert 'bell_two" does not exist' in str(error)
+    assert said in str(error)
 
 
 async def test_a_watch_whose_bell_is_refused_learns_of_it_at_once(tenants: Config, pool: Pool) -> None:
@@ -219,3 +229,35 @@ async def test_an_answer_that_failed_is_asked_for_again(pool: Pool) -> None:
     with pytest.raises(SourceError):
         await lookout.ask("what", 60, fails)
     assert await lookout.ask("what", 60, answers) == 1
+
+
+def asking(*schemas: str) -> list[str]:
+    return [f"SELECT FROM {schema}.applications AS t WHERE t.status = %s" for schema in schemas]
+
+
+async def test_polls_that_come_together_are_one_statement(
+    tenants: Config, ats: Ats, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookout, reads = await lookout_for(pool, []), list[str]()
+    read = pool.read
+
+    async def counted(doing: str, query: Any) -> Any:
+        reads.append(doing)
+        return await read(doing, query)
+
+    monkeypatch.setattr(pool, "read", counted)
+    for schema in ("two", "three"):
+        run(ats, "INSERT INTO {schema}.applications (hellowork_id, status) VALUES ('a', 'NEW')", schema=schema)
+
+    async def found(*schemas: str) -> list[bool]:
+        return await asyncio.gather(*(lookout.is_any(query, "NEW", 0.01) for query in asking(*schemas)))
+
+    assert await found("one", "two", "three", "one") == [False, True, True, False]
+    assert await found("one", "two", "three", "one") == [False, True, True, False]
+    assert len(reads) == 2
+    assert await found("one", "two", "three", "one", "nowhere") == [True] * 5, "each finds out whose trouble it is"
+    assert await found("one", "two") == [True] * 2, "they are few"
+    assert len(reads) == 3
+    many = await found(*["one", "two"] * 15)
+    assert many == [False, True] * 15
+    assert len(reads) == 5, "a statement looks into so many tables at most"
