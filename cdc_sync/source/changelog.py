@@ -319,7 +319,7 @@ class Bells:
             left = list(bells)
             while left:
                 some, left = left[:_AT_ONCE], left[_AT_ONCE:]
-                unfenced += await self._set(some)
+                unfenced += await self._set_apart(some)
             if unfenced:
                 fence = await take_id(self._pool)
                 for bell, until in unfenced:
@@ -332,6 +332,19 @@ class Bells:
             bell.until = bell.fence = None
             bell.refused = False
             await self._disarm(bell)
+
+    async def _set_apart(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
+        """As `_set`; a sequence that somebody has altered fails the statement, and concerns its own watch only."""
+        try:
+            return await self._set(bells)
+        except SourceError as error:
+            if error.kind == "unreachable":
+                raise
+            if len(bells) == 1:
+                bells[0].error = error
+                return []
+        half = len(bells) // 2
+        return [*await self._set_apart(bells[:half]), *await self._set_apart(bells[half:])]
 
     async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
         """Set these bells; returns those that need a fence, with their armed time."""
