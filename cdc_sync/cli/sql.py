@@ -147,6 +147,9 @@ def _selected(target: Target, watch: str | None) -> Config:
     """
     config = target.config
     named = {} if watch is None or set("%*") & set(watch) else tenants_named(config, [watch])
+    template, _, tenant = (watch or "").partition(SEPARATOR)
+    if named and tenant and template in config.templates and not any(named.values()):
+        raise typer.BadParameter(visible(f"no tenant of {_described(config, template)} is called {tenant!r}"))
     if any(named.values()):
         config = expanded(config, named, _hidden)[0]
     elif config.templates and watch not in config.watches:
@@ -156,6 +159,13 @@ def _selected(target: Target, watch: str | None) -> Config:
             say(f"{name}: {mistake.in_full()}", err=True)
     watches = {name: config.watches[name] for name in chosen(config, watch)}
     return config.with_watches(watches, config.templates)
+
+
+def _described(config: Config, template: str) -> str:
+    """A template, with what its tenants are called."""
+    for_each = config.templates[template].for_each
+    names = [] if for_each is None else [" or ".join(for_each.databases), for_each.schemas or ""]
+    return f"{template} (for_each: {'.'.join(filter(None, names))})"
 
 
 async def _tenants(connection: Connection, config: Config) -> dict[str, list[Tenant]]:

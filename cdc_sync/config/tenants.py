@@ -26,6 +26,8 @@ SEPARATOR = "@"
 
 _HEADER_VALUE = TypeAdapter[SecretStr](HeaderValue)
 
+_LIKE = {"%": ".*", "_": "."}
+
 _PLACEHOLDER = re.compile(r"\{(schema|tenant)\}")
 
 
@@ -68,9 +70,18 @@ def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant
             continue
         databases, has_schemas = watch.for_each.databases, watch.for_each.schemas is not None
         database, _, schema = rest.partition(".") if databases else (None, "", rest)
-        if bool(schema) == has_schemas and (database is None or database in databases):
+        is_in = database is None or database in databases
+        if is_in and bool(schema) == has_schemas and is_like(schema, watch.for_each.schemas):
             found[template].append(Tenant(database, schema or None))
     return found
+
+
+def is_like(schema: str, pattern: str | None) -> bool:
+    """Whether a schema's name is as a template's pattern has it, as LIKE decides; any is without a pattern."""
+    if pattern is None:
+        return True
+    parts = re.findall(r"\\?.", pattern, re.DOTALL)
+    return bool(re.fullmatch("".join(_LIKE.get(part) or re.escape(part[-1]) for part in parts), schema, re.DOTALL))
 
 
 def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -517,6 +517,9 @@ def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None
     checked = polling.run("check")
     assert "customers tenants: 4 tenant(s) have a watch" in checked.stdout
     assert "customers@tenant_42 table" in checked.stdout
+    typo = polling.run("sql", "grants", "--watch", "customers@TYPO")
+    assert typo.code == 2
+    assert r"no tenant of customers (for_each: tenant\_%) is called 'TYPO'" in plainly(typo)
     assert polling.run("run", "--once").code == 0
     for number in (1, 2, 41, 42):
         change(polling, f"tenant_{number}", f"hw-{number}", "SEEN")

@@ -8,7 +8,7 @@ from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.models import own_credentials
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import Sessions, sessions_at_server
-from cdc_sync.config.tenants import Tenant, expanded, tenants_named
+from cdc_sync.config.tenants import Tenant, expanded, is_like, tenants_named
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
 TEMPLATE = """
@@ -197,11 +197,29 @@ def test_databases_of_one_server_take_their_sessions_together() -> None:
 
 
 def test_tenants_are_known_again_by_their_watches_names() -> None:
-    names = ["applications@tenant_1", "applications@a.b", "applications@", "applications", "others@tenant_1"]
-    assert tenants_named(_config(), names) == {"applications": [Tenant(None, "tenant_1"), Tenant(None, "a.b")]}
+    names = ["applications@tenant_1", "applications@tenant_a.b", "applications@", "applications", "others@tenant_1"]
+    names.append("applications@no_longer_like_that")
+    assert tenants_named(_config(), names) == {"applications": [Tenant(None, "tenant_1"), Tenant(None, "tenant_a.b")]}
     in_databases = _config(DATABASES + TEMPLATE.replace('{schemas: "tenant_%"}', "{schemas: '%', databases: [one]}"))
     names = ["applications@one.a.b", "applications@one", "applications@one.", "applications@two.a"]
     assert tenants_named(in_databases, names) == {"applications": [Tenant("one", "a.b")]}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "schema", "is_so"),
+    [
+        (r"tenant\_%", "tenant_1", True),
+        (r"tenant\_%", "tenantA1", False),
+        ("tenant_", "tenant1", True),
+        ("tenant_", "tenant", False),
+        ("%", "any\nthing", True),
+        (r"\%.a%", "%.ab", True),
+        (r"\%.a%", "x.ab", False),
+        ("A%", "ab", False),
+    ],
+)
+def test_a_schema_is_like_a_pattern_as_in_sql(pattern: str, schema: str, *, is_so: bool) -> None:
+    assert is_like(schema, pattern) is is_so
 
 
 def test_a_tenant_keeps_its_watch() -> None:
