@@ -23,11 +23,12 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from apscheduler.job import Job
@@ -61,6 +62,7 @@ from cdc_sync.pipeline.discovery import Discovery, discover
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
+from cdc_sync.source.connection import Pool
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store.errors import AnotherDatabaseError, keys
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
@@ -264,6 +266,8 @@ class _Daemon:
     _pulse: Pulse = field(default_factory=Pulse)
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
     _is_reload_wanted: bool = False
+    _looking: asyncio.Task[Discovery] | None = None
+    """What a start or a reload waits for."""
     _looked: tuple[Config, Discovery] | None = None
     """The configuration that tenants were looked for with, and what was found."""
     _gone: dict[str, Credentials] = field(default_factory=dict)
@@ -313,7 +317,10 @@ class _Daemon:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(self._config, self._emit, dry_run=dry_run))
             self._store, self._moves = store, store.moves
-            found = await discover(self._config, await known_watches(store))
+            found = await self._discover(self._config, await known_watches(store))
+            if found is None:
+                self._emit(events.DaemonStopped())
+                return
             config = self._config = self._tenants.tell(found)
             self._conditions = {**self._conditions, **starting(tuple(config.watches))}
             self._caller = await stack.enter_async_context(opened_caller(config, self._show, dry_run=dry_run))
@@ -414,12 +421,28 @@ class _Daemon:
         if refusal := refusal or changes_that_need_a_restart(self._config, config):
             self._emit(events.ReloadRefused(refusal))
             return
-        config = self._tenants.tell(await discover(config, self._config.watches, self._watches.pools(config)))
+        found = await self._discover(config, self._config.watches, self._watches.pools(config))
+        if found is None:
+            return
+        config = self._tenants.tell(found)
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
         await self._take_over(config)
         self._emit(await self._watches.use(config))
         await tell_of_unconfigured(config, self._store, self._emit, self._tenants.refused)
+
+    async def _discover(
+        self, config: Config, known: Iterable[str], pools: Mapping[str, Pool] = MappingProxyType({})
+    ) -> Discovery | None:
+        """Look for tenants; None if the daemon is to end, which does not wait for a database."""
+        self._looking = asyncio.create_task(discover(config, known, pools), name="looking for tenants")
+        if self._stop:
+            self._looking.cancel()
+        try:
+            await asyncio.wait([self._looking])
+        finally:
+            await end([self._looking])
+        return None if self._looking.cancelled() else self._looking.result()
 
     async def _look_for_tenants(self, wait: float) -> None:
         """Look for tenants, for ever; what was found is used by whoever supervises. `wait` is until the first look."""
@@ -501,6 +524,8 @@ class _Daemon:
         if self._stop:
             os._exit(128 + number)
         self._stop = number.name
+        if self._looking is not None:
+            self._looking.cancel()
         self._signalled.set()
 
 

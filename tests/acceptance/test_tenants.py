@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
@@ -477,6 +478,15 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
         assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         assert "a-revoked-key" not in daemon.logged
         assert daemon.stop() == 0
+
+
+def test_the_end_waits_for_no_database_that_does_not_answer(polling: Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        polling.configure(database={"dsn": make_conninfo(host="127.0.0.1", port=silent.getsockname()[1])})
+        with polling.daemon(ready=False) as daemon, silent.accept()[0]:
+            assert daemon.stop() == 0
+            assert not daemon.events_named("tenants cannot be looked for")
+            assert daemon.events_named("stopped")
 
 
 def test_a_template_without_tenants(polling: Installation) -> None:
