@@ -100,6 +100,19 @@ class Config(Section):
                 raise mistake("database-of-watch", path=(name, "database"), known=", ".join(known))
         return watches
 
+    @field_validator("watches")
+    @classmethod
+    def _tenants_have_what_expressions_name(cls, watches: Mapping[str, Watch]) -> Mapping[str, Watch]:
+        for name, watch in watches.items():
+            if watch.for_each is not None and watch.for_each.schemas is None:
+                columns = {("columns", of): getattr(watch.columns, of) for of in type(watch.columns).model_fields}
+                fields = columns | {("extra", of): field for of, field in watch.extra.items()}
+                texts = {(*path, "sql"): getattr(field, "sql", None) for path, field in fields.items()}
+                for path, text in {("where",): watch.where, **texts}.items():
+                    if text and "{schema}" in text:
+                        raise mistake("schema-of-database", path=(name, *path))
+        return watches
+
     @property
     def templates(self) -> Mapping[str, Watch]:
         """The watches with `for_each`, by name; `watches` has the others, and the tenants' watches."""
