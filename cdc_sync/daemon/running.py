@@ -22,7 +22,7 @@ file. Signals that come meanwhile ask for one more reload after this one.
 import asyncio
 import os
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,7 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import conditions, events
 from cdc_sync.core.conditions import starting
 from cdc_sync.core.content import milliseconds, request
@@ -48,6 +49,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.visible import visible, visible_json
+from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
 from cdc_sync.daemon.tenants import TenantNews, look_after
@@ -165,10 +167,22 @@ async def known_watches(store: Store) -> Collection[str]:
 
 
 async def tell_of_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
-    """Tell of the watches that the store knows and the configuration does not have, `besides` some."""
+    """Tell of the watches that the store knows and the configuration does not have, `besides` some.
+
+    Of more than ten tenants of a template it tells together: a template, or a database, left the file.
+    """
+    found: dict[str, list[events.WatchUnconfigured]] = defaultdict(list)
     with suppress(StoreError):  # the parts that work with it report that, and `check` and `status` list the watches too
         for one in await store.unconfigured({*config.watches, *besides}):
-            observe(one)
+            template, is_tenant, _ = one.watch.partition(SEPARATOR)
+            found[f"{template}{SEPARATOR}%" if is_tenant else one.watch].append(one)
+    for name, several in found.items():
+        if len(several) <= MOST_LISTED:
+            for one in several:
+                observe(one)
+            continue
+        of_all = [sum(getattr(one, of) for one in several) for of in ("known", "pending", "held", "dead", "suspected")]
+        observe(events.WatchUnconfigured(f"{name} ({len(several)} watches)", *of_all))
 
 
 def make_database(config: Config, name: str, store: Store, recognised: Callable[[str], None] = nobody) -> Database:
@@ -496,13 +510,11 @@ class _Daemon:
         while True:
             self._conditions_changed.clear()
             wanted = dict(self._conditions)
-            try:
-                for name in noted.keys() | wanted.keys():
-                    if noted.get(name) != wanted.get(name):
-                        await store.set_condition(name, wanted.get(name), store.clock.for_people())
+            changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
+            with suppress(StoreError):  # noted with the next change: that the store can be written again is one
+                if changed:
+                    await store.set_conditions(changed, store.clock.for_people())
                 noted = wanted
-            except StoreError:
-                pass  # noted with the next change: that the store can be written again is one
             await self._conditions_changed.wait()
 
     async def _look_at_store(self) -> None:

@@ -273,14 +273,17 @@ class Operation(Driver):
         actions = json.loads(await self.note("actions") or _NO_ACTIONS)
         return dict(actions["counts"])
 
-    async def set_condition(self, name: str, message: str | None, now: int) -> None:
-        """Note what is wrong, or with None that it no longer is."""
+    async def set_conditions(self, messages: Mapping[str, str | None], now: int) -> None:
+        """Note what is wrong, by name, or with None that it no longer is."""
         daemon = await self.daemon()
-        if message is None:
-            await self.transact(lambda t: t.run("clear_condition", daemon=daemon, name=name))
-        else:
-            text = as_text(message)
-            await self.transact(lambda t: t.run("set_condition", daemon=daemon, name=name, message=text, now=now))
+        wrong = [(daemon, name, as_text(message), now) for name, message in sorted(messages.items()) if message]
+        over = [(daemon, name) for name, message in sorted(messages.items()) if not message]
+
+        async def work(transaction: Transaction) -> None:
+            await transaction.write("set_condition", wrong)
+            await transaction.write("clear_condition", over)
+
+        await self.transact(work)
 
     async def conditions(self) -> list[Condition]:
         """What is wrong now. Where several daemons see something wrong, it is told which."""

@@ -128,9 +128,8 @@ async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) 
     await store.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
     await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
     await store.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
-    await store.set_condition(
-        f"endpoint {ENDPOINT}", coded("endpoint-paused", "paused: %(reason)s", reason=reason), NOW - MINUTE
-    )
+    said = coded("endpoint-paused", "paused: %(reason)s", reason=reason)
+    await store.set_conditions({f"endpoint {ENDPOINT}": said}, NOW - MINUTE)
     await store.add_repairs("applications", {"missed": 2})
 
 

@@ -9,7 +9,8 @@ from support.configurations import LEAST, WATCH, a_config
 
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
-from cdc_sync.daemon.running import _Daemon
+from cdc_sync.core.observations import Event, WatchUnconfigured
+from cdc_sync.daemon.running import _Daemon, tell_of_unconfigured
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -88,4 +89,21 @@ async def test_what_is_pending_of_a_watch_that_is_gone_is_sent_with_its_own_cred
         {"gone": ("gone", "old"), "applications": ("applications", "old")},
         {"gone": ("gone", "old"), "applications": ("applications", "new")},
         {"gone": ("gone", "old"), "applications": ("applications", "new")},
+    ]
+
+
+async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line() -> None:
+    class Known:
+        async def unconfigured(self, _: object) -> list[WatchUnconfigured]:
+            names = ["former", *(f"gone@{number}" for number in range(11)), "few@1", "few@2"]
+            return [WatchUnconfigured(name, known=2, pending=1) for name in names]
+
+    said: list[Event] = []
+    await tell_of_unconfigured(a_config(yaml.safe_load(LEAST)), cast("Store", Known()), said.append, ())
+
+    assert said == [
+        WatchUnconfigured("former", known=2, pending=1),
+        WatchUnconfigured("gone@% (11 watches)", known=22, pending=11),
+        WatchUnconfigured("few@1", known=2, pending=1),
+        WatchUnconfigured("few@2", known=2, pending=1),
     ]

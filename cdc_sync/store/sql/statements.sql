@@ -261,12 +261,12 @@ SELECT name, fuse FROM @watch WHERE fuse IS NOT NULL;
 INSERT INTO @repair AS r (watch, cause, count) SELECT x.watch, x.cause, x.count FROM @rows WHERE TRUE
 ON CONFLICT (watch, cause) DO UPDATE SET count = r.count + excluded.count;
 
--- name: set_condition
-INSERT INTO @condition (daemon, name, message, since) VALUES (:daemon, :name, :message, :now)
+-- name: set_condition(daemon bigint, name text, message text, now bigint)
+INSERT INTO @condition (daemon, name, message, since) SELECT x.daemon, x.name, x.message, x.now FROM @rows WHERE TRUE
 ON CONFLICT (daemon, name) DO UPDATE SET message = excluded.message;
 
--- name: clear_condition
-DELETE FROM @condition WHERE daemon = :daemon AND name = :name;
+-- name: clear_condition(daemon bigint, name text)
+DELETE FROM @condition WHERE (daemon, name) IN (SELECT x.daemon, x.name FROM @rows);
 
 -- name: prune_call_counts
 DELETE FROM @call_count WHERE step <= :until;

@@ -64,7 +64,7 @@ async def test_every_reason_has_a_line(admin: Admin) -> None:
 async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admin) -> None:
     admin.conditions = fold(starting(("applications",)), WatchStandsBy("applications", "process 7 captures"))
     for name, message in admin.conditions.items():
-        await admin.store.set_condition(name, message, NOW)
+        await admin.store.set_conditions({name: message}, NOW)
 
     answer, page = await admin.get("/readyz"), await admin.get("/")
 

@@ -367,7 +367,7 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
 )
 async def test_an_open_circuit_is_said_to_be_not_reachable(admin: Admin, language: str, state: str) -> None:
     await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW + 20 * SECOND, "HTTP 503")})
-    await admin.store.set_condition(f"endpoint {ENDPOINT}", "open: HTTP 503", NOW - 13 * SECOND)
+    await admin.store.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW - 13 * SECOND)
 
     assert state in (await page_of(admin, Accept_Language=language)).text
 

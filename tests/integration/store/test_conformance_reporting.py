@@ -125,7 +125,7 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     await observe(store, an_observation("a1"))
     letter = await claim_one(store)
     await store.complete([Finished(letter, GiveUp(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})
-    await store.set_condition("store", reason, NOW)
+    await store.set_conditions({"store": reason}, NOW)
     await store.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
     await observe(store, an_observation("a2"), an_observation("a3", deleted=True), rules=some_rules(max_changes=0))
     await store.blow_fuse("other", reason, NOW)
@@ -489,8 +489,8 @@ class TestEndsOfCalls:
 
 class TestConditions:
     async def test_what_is_wrong_is_known_to_the_next_one(self, store: Store, open_store: OpenStore) -> None:
-        await store.set_condition("triggers", "They are missing: cdc-sync sql install", NOW + 1)
-        await store.set_condition("database", "It is down", NOW)
+        await store.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
+        await store.set_conditions({"database": "It is down"}, NOW)
         await store.close()
         store = await open_store()
 
@@ -500,17 +500,17 @@ class TestConditions:
         ]
 
     async def test_what_is_no_longer_wrong_is_gone(self, store: Store) -> None:
-        await store.set_condition("triggers", "They are missing: cdc-sync sql install", NOW + 1)
-        await store.set_condition("database", "It is down", NOW)
+        await store.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
+        await store.set_conditions({"database": "It is down"}, NOW)
 
-        await store.set_condition("database", None, NOW + 2)
-        await store.set_condition("never set", None, NOW + 2)
+        await store.set_conditions({"database": None}, NOW + 2)
+        await store.set_conditions({"never set": None}, NOW + 2)
         assert [condition.name for condition in await store.conditions()] == ["triggers"]
 
     async def test_a_new_message_does_not_make_it_younger(self, store: Store) -> None:
-        await store.set_condition("database", "It is down", NOW)
+        await store.set_conditions({"database": "It is down"}, NOW)
 
-        await store.set_condition("database", "It refuses the password", NOW + MINUTE)
+        await store.set_conditions({"database": "It refuses the password"}, NOW + MINUTE)
 
         assert await store.conditions() == [Condition("database", "It refuses the password", NOW)]
 

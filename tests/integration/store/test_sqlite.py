@@ -130,7 +130,7 @@ class TestBesideAnother:
         reader = SqliteStore(path, read_only=True)
 
         with pytest.raises(StoreError, match=r"state\.db cannot be used: attempt to write a readonly database\. Let "):
-            await reader.set_condition("database", "It is down", NOW)
+            await reader.set_conditions({"database": "It is down"}, NOW)
 
         assert await store.conditions() == []
         await reader.close()
@@ -155,11 +155,11 @@ class TestBesideAnother:
         assert (await claim_one(store)).application_id == "a1"
 
     async def test_the_next_daemon_can_withdraw_what_the_last_one_noted(self, store: SqliteStore, path: Path) -> None:
-        await store.set_condition("database", "It is down", NOW)
+        await store.set_conditions({"database": "It is down"}, NOW)
         await store.close()
         next_one = SqliteStore(path)
 
-        await next_one.set_condition("database", None, NOW)
+        await next_one.set_conditions({"database": None}, NOW)
 
         assert await next_one.conditions() == []
         await next_one.close()
