@@ -105,10 +105,10 @@ class Config(Section):
     def _tenants_have_what_expressions_name(cls, watches: Mapping[str, Watch]) -> Mapping[str, Watch]:
         for name, watch in watches.items():
             if watch.for_each is not None and watch.for_each.schemas is None:
-                columns = {("columns", of): getattr(watch.columns, of) for of in type(watch.columns).model_fields}
-                fields = columns | {("extra", of): field for of, field in watch.extra.items()}
-                texts = {(*path, "sql"): getattr(field, "sql", None) for path, field in fields.items()}
-                for path, text in {("where",): watch.where, **texts}.items():
+                texts: dict[tuple[str, ...], str | None] = {("where",): watch.where}
+                for section, fields in (("columns", vars(watch.columns)), ("extra", watch.extra)):
+                    texts |= {(section, of, "sql"): getattr(field, "sql", None) for of, field in fields.items()}
+                for path, text in texts.items():
                     if text and "{schema}" in text:
                         raise mistake("schema-of-database", path=(name, *path))
         return watches
