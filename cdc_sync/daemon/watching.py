@@ -2,11 +2,13 @@
 
 import asyncio
 import math
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Self
 
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.hellowork import OwnHelloWork
@@ -34,6 +36,45 @@ _CONNECTING, _DELETING = "connecting", "deletions"
 
 _SWEEP_SHARE = 10
 """A sweep never takes more than one part in this many of the time."""
+
+
+LONGEST_TURN = 10.0
+"""Seconds after which a sweep lets those of other watches begin or go on, if they wait."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A sweep's turn, which others of its database have in between if it lasts.
+
+    Attributes:
+        turns: how many watches may sweep at once.
+        waits: called before a turn is waited for.
+        waited: seconds for which others had it.
+    """
+
+    turns: asyncio.Semaphore
+    waits: Callable[[], None]
+    waited: float = 0.0
+    _since: float | None = None
+
+    async def __aenter__(self) -> Self:
+        self.waits()
+        await self.turns.acquire()
+        self._since = time.monotonic()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._since is not None:
+            self.turns.release()
+
+    async def give_way(self) -> None:
+        """Let others have a turn, if this one has lasted."""
+        begun = time.monotonic()
+        if self._since is not None and begun - self._since >= LONGEST_TURN and self.turns.locked():
+            self._since = None
+            self.turns.release()
+            await self.__aenter__()
+            self.waited += time.monotonic() - begun
 
 
 def phase(watch: str) -> float:
@@ -212,25 +253,26 @@ class WatchWorker:
             pause = max(self._next_sweep_from - clock(), 0)
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
-            self._beat(SWEEPS, math.inf)  # until its turn comes; whoever has it tells if he hangs
-            await turns.acquire()
-            self._sweep_wanted.clear()
-            started = reached = clock()
+            # Until its turn comes, nothing is said of it; whoever has it tells if he hangs.
+            async with _Turn(turns, partial(self._beat, SWEEPS, math.inf)) as turn:
+                self._sweep_wanted.clear()
+                started = reached = clock()
 
-            def progressed() -> None:
-                nonlocal reached
-                reached = clock()  # waiting for a lost connection's end is no work
-                self._beat(SWEEPS)
+                def progressed() -> None:
+                    nonlocal reached
+                    reached = clock()  # waiting for a lost connection's end is no work
+                    self._beat(SWEEPS)
 
-            progressed()
-            try:
-                with reading_as(Reads(always=True)):
-                    catch_up = partial(self._catch_up, capture, progressed)
-                    done = await Sweep(capture, catch_up, progressed).run()
-                    await capture.swept(done)
-            finally:
-                turns.release()
-                self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
+                progressed()
+                try:
+                    with reading_as(Reads(always=True)):
+                        catch_up = partial(self._catch_up, capture, progressed)
+                        done = await Sweep(capture, catch_up, progressed, turn.give_way).run()
+                        await capture.swept(done)
+                    progressed()
+                finally:
+                    worked = max(reached - started - turn.waited, 0)
+                    self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
             # Whatever was refused has been written by now, or is no news any more.
             self._store_works()
             if done.resumed:

@@ -140,6 +140,10 @@ def size_of(last: int) -> int:
     return (last >> 3) + 1
 
 
+async def _goes_on() -> None:
+    """Give way to nobody."""
+
+
 class Sweep:
     """One sweep, or the rest of one that was interrupted.
 
@@ -147,15 +151,21 @@ class Sweep:
         capture: what captures the watch's changes.
         catch_up: has it catch up.
         progressed: called at each step.
+        give_way: awaited between steps, for as long as others sweep.
     """
 
     def __init__(
-        self, capture: Capture, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]
+        self,
+        capture: Capture,
+        catch_up: Callable[[], Awaitable[None]],
+        progressed: Callable[[], None],
+        give_way: Callable[[], Awaitable[None]] = _goes_on,
     ) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
         self._progressed = progressed
+        self._give_way = give_way
         self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
         self._missed: list[Key] = []
@@ -190,6 +200,7 @@ class Sweep:
                 await self._read()
             self._progressed()
             await self._save()
+            await self._give_way()
         await self._find_gone()
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
         if stale and not is_resumed:  # what an earlier part has met of them is not remembered
@@ -363,6 +374,7 @@ class Sweep:
                 if suspected and self._sees_deletions:
                     await self._count({"gone": suspected})
                 self._progressed()
+                await self._give_way()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -11,6 +11,7 @@ from support.sessions import Ats
 
 from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
+from cdc_sync.daemon import watching
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
@@ -138,3 +139,30 @@ async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> N
 
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
         assert not turns.locked(), "whoever is interrupted gives its turn back"
+
+
+@pytest.mark.usefixtures("filled")
+async def test_a_long_sweep_gives_way_to_those_of_other_watches(
+    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LONGEST_TURN", 0.0)
+    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+        await rig.adopt()
+        turns = rig.intake.parts.database.sweeping
+        for _ in range(SWEEPS_AT_ONCE - 1):
+            await turns.acquire()
+        paged = Paged(rig, monkeypatch)
+        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
+            await eventually(lambda: paged.asked, "a sweep's beginning")
+            async with asyncio.timeout(60):
+                await turns.acquire()
+            assert not rig.heard(SweepDone), "in the middle of it"
+            assert len(paged.asked) < PAGES
+
+            turns.release()
+
+            await eventually(lambda: rig.heard(SweepDone), "the rest of it")
+            assert rig.heard(SweepDone)[0].rows == PAGES * 10 - 1
+        for _ in range(SWEEPS_AT_ONCE - 1):
+            turns.release()
+        assert turns._value == SWEEPS_AT_ONCE
