@@ -648,29 +648,31 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
         SourceError: there is no other one that can.
         AnotherDatabaseError: there is no other database.
     """
-    gate, databases = (
-        Gate(store, sender.look),
-        {name: make_database(config, name, store) for name in config.all_databases},
-    )
+    gate, lost = Gate(store, sender.look), 0
     await gate.use(config, ())
-    lost = 0
+    of_databases: dict[str, list[str]] = defaultdict(list)
     for name in config.watches:
-        database = databases[config.database_name(name)]
-        try:
-            if database.failure is not None:
-                raise database.failure  # once is enough, of hundreds of watches
-            await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
-            gate.recognise(name)
-        except (SourceError, OSError, AnotherDatabaseError) as failure:
-            error = refused_by_system(failure) if isinstance(failure, OSError) else failure
-            lost += 1
-            if lost == len(config.watches) or (isinstance(error, AnotherDatabaseError) and database.is_only):
-                raise error from None
-            wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
-            emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
-            gate.lost(name, error.code)
-        finally:
-            store.withdraw(name)  # or another daemon would give it up for this run
+        of_databases[config.database_name(name)].append(name)
+    for database_name, names in of_databases.items():
+        database = make_database(config, database_name, store)
+        async with database.kept():
+            for name in names:
+                try:
+                    if database.failure is not None:
+                        raise database.failure  # once is enough, of hundreds of watches
+                    await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
+                    gate.recognise(name)
+                except (SourceError, OSError, AnotherDatabaseError) as failure:
+                    error = refused_by_system(failure) if isinstance(failure, OSError) else failure
+                    lost += 1
+                    is_another = isinstance(error, AnotherDatabaseError)
+                    if lost == len(config.watches) or (is_another and database.is_only):
+                        raise error from None
+                    wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
+                    emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
+                    gate.lost(name, error.code)
+                finally:
+                    store.withdraw(name)  # or another daemon would give it up for this run
     return lost
 
 

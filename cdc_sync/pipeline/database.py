@@ -169,6 +169,7 @@ class Database:
     said: Exception | None = field(default=None, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     _failed_in_a_row: int = field(default=0, init=False)
+    _are_kept: bool = field(default=False, init=False)
 
     @property
     def shown_name(self) -> str | None:
@@ -210,10 +211,24 @@ class Database:
             raise why from error
         finally:
             sessions.users -= 1
-            if not sessions.users:
-                if self._sessions is sessions:
-                    self._sessions = None
-                await asyncio.shield(self._close(sessions.stack.aclose()))
+            if not sessions.users and (sessions.held.done() or not self._are_kept):
+                await self._leave(sessions)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the sessions, though no watch works with them for a moment."""
+        self._are_kept = True
+        try:
+            yield
+        finally:
+            self._are_kept = False
+            if self._sessions is not None and not self._sessions.users:
+                await self._leave(self._sessions)
+
+    async def _leave(self, sessions: Sessions) -> None:
+        if self._sessions is sessions:
+            self._sessions = None
+        await asyncio.shield(self._close(sessions.stack.aclose()))
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
@@ -269,6 +284,8 @@ class Database:
             sessions = self._sessions
             try:
                 if sessions is None or sessions.held.done():
+                    if sessions is not None and not sessions.users:
+                        self._close(sessions.stack.aclose())
                     if self._closing:
                         # There may be no connections for both.
                         await asyncio.wait(self._closing)

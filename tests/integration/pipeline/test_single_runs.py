@@ -14,14 +14,14 @@ from cdc_sync.pipeline.database import Database
 NOWHERE = "host=127.0.0.1 port=1 connect_timeout=2"
 
 
-async def test_a_database_that_is_down_is_tried_once(
+async def test_each_database_is_connected_to_once(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a network that fell silent each try takes 10 seconds, and there may be hundreds of watches."""
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE t (id int PRIMARY KEY, hw text, status text, job text, made timestamptz)")
     watch = "table: t, key: [id], columns: {application_id: hw, status: status, job_id: job, created: made}"
-    watches = {"a": "down", "b": "down", "c": "up", "d": "down"}
+    watches = {"a": "down", "b": "down", "c": "up", "d": "down", "e": "up"}
     lines = [f"databases: {{up: {{dsn: '{database}'}}, down: {{dsn: '{NOWHERE}'}}}}", "watches:"]
     lines += [f"  {name}: {{database: {of}, {watch}}}" for name, of in watches.items()]
     config = parse("\n".join(lines), name="config.yaml", environ={}, folder=tmp_path)
