@@ -18,7 +18,18 @@ WITH RECURSIVE tree (watch, relation) AS (
       JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND pg_catalog.pg_table_is_visible(c.oid)
      WHERE named.schema IS NULL
     UNION
-    SELECT tree.watch, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.relation
+    -- Partitions and children of a table, and what a view reads.
+    SELECT tree.watch, below.relation
+      FROM tree
+     CROSS JOIN LATERAL (
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = tree.relation
+        UNION ALL
+        SELECT d.refobjid
+          FROM pg_catalog.pg_rewrite r
+          JOIN pg_catalog.pg_depend d
+            ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+           AND d.refclassid = 'pg_catalog.pg_class'::regclass
+         WHERE r.ev_class = tree.relation) AS below (relation)
 ), ours (oid) AS (
     SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync'
 ), function (watch, oid, written) AS (

@@ -137,6 +137,21 @@ async def test_a_table_that_is_not_there_is_nobody_elses_trouble(tenants: Config
     assert all(each.state.storage for each in watches)
 
 
+@pytest.mark.usefixtures("tenants")
+async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None:
+    run(ats, "CREATE VIEW one.inner_view AS SELECT * FROM one.applications")
+    run(ats, "CREATE VIEW one.a_view AS SELECT id, status FROM one.inner_view")
+    run(ats, "CREATE TABLE one.others (LIKE one.applications)")
+    view = Watched("view", [QualifiedName("one", "a_view")], [], 30.0)
+    lookout, states = await lookout_for(pool, [view]), [view.state]
+    for change in ("TRUNCATE one.applications", "CREATE OR REPLACE VIEW one.inner_view AS SELECT * FROM one.others"):
+        run(ats, change)
+        await lookout.go_round()
+        states.append(view.state)
+
+    assert len({state.storage for state in states}) == 3
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
