@@ -9,7 +9,7 @@ from support.configurations import LEAST, WATCH, a_config
 
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
-from cdc_sync.core.observations import Event, WatchUnconfigured
+from cdc_sync.core.events import Event, WatchUnconfigured
 from cdc_sync.daemon.running import _Daemon, tell_of_unconfigured
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
