@@ -2,7 +2,7 @@
 
 A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. The
 numbers are plain ones, since each change moves six of them: the instruments of prometheus_client take several times as
-long. It writes the text at each scrape.
+long. It writes the text at each scrape, in the format that the scraper asks for.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Literal, get_args
 
 import yaml
-from prometheus_client import Metric, generate_latest
+from prometheus_client import Metric, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
 from cdc_sync import __version__
@@ -64,7 +64,6 @@ class Numbers(dict[tuple[str, ...], list[float]]):
         self.kind, self.name, self.text, self.labels = kind, name, text, labels
         joined: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
         self._joined = joined[without_watch]
-        self._created = time.time()
         if not labels:
             self.add(0)
 
@@ -94,7 +93,6 @@ class Numbers(dict[tuple[str, ...], list[float]]):
         place = self.labels.index("watch")
         joined = Numbers(self.kind, self.name, self.text, *self.labels[:place], *self.labels[place + 1 :])
         joined.clear()
-        joined._created = self._created
         for values, numbers in self.items():
             if values[place] not in aside:
                 key = values[:place] + values[place + 1 :]
@@ -113,8 +111,6 @@ class Numbers(dict[tuple[str, ...], list[float]]):
                 metric.add_sample(f"{self.name}_count", labels, sum(buckets))
             suffix = {"gauge": "", "counter": "_total", "histogram": "_sum"}[self.kind]
             metric.add_sample(f"{self.name}{suffix}", labels, number)
-            if self.kind != "gauge":
-                metric.add_sample(f"{self.name}_created", labels, self._created)
         return metric
 
 
@@ -199,6 +195,7 @@ class EventMetrics(Collector):
             for name, each in defined.items()
         }
         self.metrics = list(of.values())
+        self._process = _Process()
         # These are moved by each change.
         self._keys, self._decisions = of["cdc_sync_captured_keys"], of["cdc_sync_decisions"]
         self._calls, self._seconds = of["cdc_sync_calls"], of["cdc_sync_call_seconds"]
@@ -291,8 +288,20 @@ class EventMetrics(Collector):
         for cause, number in event.repaired.items():
             self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
 
-    async def render(self, store: Store, conditions: Conditions, now: int) -> bytes:
-        """The metrics in Prometheus's text format.
+    async def render(
+        self,
+        store: Store,
+        conditions: Conditions,
+        now: int,
+        encode: Callable[[Collector], bytes] = generate_latest,
+    ) -> bytes:
+        """The metrics, and those of the process, as text.
+
+        Args:
+            store: what is counted there.
+            conditions: what is wrong now.
+            now: milliseconds since the epoch.
+            encode: writes them; one of prometheus_client's.
 
         Raises:
             StoreError: the store cannot be read.
@@ -331,22 +340,32 @@ class EventMetrics(Collector):
         watches = [watch for (watch,) in of["cdc_sync_watch_connected"]]
         of["cdc_sync_watch_standby"].replace({each: f"{STANDBY} {each}" in conditions for each in watches})
         of["cdc_sync_rows_may_be_hidden"].replace({each: f"row security {each}" in conditions for each in watches})
-        parts = []
-        for metric in self.collect():
-            parts.append(generate_latest(_Alone(metric)))
+        parts, end = [], encode(_Only())
+        for metric in chain(self.collect(), self._process.collect()):
+            parts.append(encode(_Only(metric)).removesuffix(end))
             await asyncio.sleep(0)  # of a thousand watches all of it takes most of a second: others get their turn
-        return b"".join(parts)
+        return b"".join((*parts, end))
 
 
-class _Alone(Collector):
-    """One metric, to be written by itself."""
+class _Only(Collector):
+    """These metrics, to be written by themselves."""
 
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
+    def __init__(self, *metrics: Metric) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
-        yield self._metric
+        return iter(self._metrics)
+
+
+class _Process(ProcessCollector):
+    """Memory, CPU time, open files, also where /proc/stat is hidden (`ProcSubset=pid` in the units)."""
+
+    def __init__(self) -> None:
+        super().__init__(registry=None)
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(slots=True)

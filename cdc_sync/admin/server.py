@@ -16,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from aiohttp import web
+from prometheus_client.exposition import choose_encoder
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.metrics import EventMetrics, Trends
@@ -255,10 +256,11 @@ class AdminServer:
         held = {watch: entry for watch, entry in (await self.store.oldest("held")).items() if watch not in blown}
         return reasons | {f"held {watch}": f"{entry.reason}{more}" for watch, entry in sorted(held.items())}
 
-    async def _metrics_page(self, _: web.Request) -> web.Response:
+    async def _metrics_page(self, request: web.Request) -> web.Response:
         self.metrics.per_watch = self.config.metrics.per_watch
-        body = await self.metrics.render(self.store, self.conditions(), self.clock())
-        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", ())))
+        body = await self.metrics.render(self.store, self.conditions(), self.clock(), encode)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, request: web.Request) -> web.Response:
         report = await status_report(self.config, self.store, self.clock(), self._wrong_here())

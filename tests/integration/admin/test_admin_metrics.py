@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import psutil
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin
@@ -98,11 +100,36 @@ def test_every_cause_that_sweeps_count_begins_at_0() -> None:
     assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "operations.md").read_text(encoding="utf-8")))
 
 
-async def test_every_name_has_the_prefix(admin: Admin) -> None:
+async def test_every_name_has_the_prefix_of_the_program_or_of_a_process(admin: Admin) -> None:
     samples = await read(admin, *EXAMPLES)
 
-    assert all(name.startswith("cdc_sync_") for name in samples)
+    assert all(name.startswith(("cdc_sync_", "process_")) for name in samples)
+    assert not [name for name in samples if name.partition("{")[0].endswith("_created")]
     assert samples[f'cdc_sync_build_info{{version="{__version__}"}}'] == 1
+
+
+async def test_a_scraper_that_asks_for_openmetrics_gets_the_same_samples_in_it(admin: Admin) -> None:
+    plain = await read(admin, *EXAMPLES)
+
+    # As Prometheus asks.
+    accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3"
+    answer = await admin.get("/metrics", headers={"Accept": accept})
+
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert answer.text.count("# EOF\n") == 1
+    assert answer.text.endswith("# EOF\n")
+    families = open_metrics(answer.text)  # type: ignore[no-untyped-call]
+    names = {sample.name for family in families for sample in family.samples}
+    assert names == {name.partition("{")[0] for name in plain}
+
+
+async def test_a_scrape_has_the_process_s_memory_cpu_time_and_open_files(admin: Admin) -> None:
+    samples = await scrape(admin)
+
+    assert samples["process_resident_memory_bytes"] > 1e6
+    assert samples["process_cpu_seconds_total"] > 0
+    assert 0 < samples["process_open_fds"] < samples["process_max_fds"]
+    assert abs(samples["process_start_time_seconds"] - psutil.Process().create_time()) < 5
 
 
 class Unknown(Event):
@@ -118,8 +145,15 @@ async def test_every_event_is_taken(admin: Admin) -> None:
 
 async def test_an_event_that_no_metric_is_about_is_counted_nowhere(admin: Admin) -> None:
     before = await scrape(admin)
+    after = await read(admin, Unknown("applications"))
 
-    assert await read(admin, Unknown("applications")) == before
+    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_virtual_memory_bytes",
+    }
 
 
 async def test_what_waits(admin: Admin) -> None:
