@@ -1,4 +1,7 @@
-"""`cdc-sync init`: a first configuration from the database's catalog; and `config`: whether one is valid."""
+"""`cdc-sync init`: a first configuration from the database's catalog; `config`: whether one is valid.
+
+And `files`: what an installation by pip needs beside it.
+"""
 
 import asyncio
 import os
@@ -7,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import partial
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -259,3 +263,31 @@ def schema() -> None:
 def example() -> None:
     """Print the annotated example."""
     put_out(example_text())
+
+
+def files(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")],
+    docs: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the documentation is served: the alerts then lead there."),
+    ] = None,
+) -> None:
+    """Write the systemd units, the alerts for Prometheus and the dashboard for Grafana. No file is overwritten."""
+    if docs is not None and not re.fullmatch(r"https?://[!#-\[\]-~]+", docs):
+        raise typer.BadParameter(
+            visible(f"expected an address that begins with http, not {docs!r}"), param_hint="--docs"
+        )
+    texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
+    if there := sorted(file.name for file in texts if os.path.lexists(file)):
+        raise OperationError(f"{folder} has {', '.join(there)}; nothing is written. Name another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in sorted(texts.items()):
+            linked = (
+                content if docs is None else content.replace('runbook_url: "', f'runbook_url: "{docs.rstrip("/")}/')
+            )
+            with file.open("x", encoding="utf-8") as opened:
+                opened.write(linked)
+            say(str(file))
+    except OSError as error:
+        raise OperationError(f"{error.filename} cannot be written: {error.strerror}. Name another folder.") from None

@@ -1,4 +1,4 @@
-"""docs/operations.md and docs/monitoring tell of every message and alert, and of none that does not exist."""
+"""docs/operations.md, the alerts and the dashboard tell of every message and alert, and of none that does not exist."""
 
 import json
 import logging
@@ -31,8 +31,8 @@ from cdc_sync.store.sqlite import schema
 PACKAGE = Path(errors.__file__).parents[1]
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
-ALERTS = DOCS / "monitoring" / "alerts.yaml"
-DASHBOARD = DOCS / "monitoring" / "grafana-dashboard.json"
+ALERTS = PACKAGE / "files" / "alerts.yaml"
+DASHBOARD = PACKAGE / "files" / "grafana-dashboard.json"
 
 ROWS = re.findall(r"^\| (error|warning) \| (?!`[a-z-]+` \| `)(?:\| )?`([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
 """Level, message and remedy, as the page has them, of what has no code."""
@@ -268,6 +268,14 @@ class TestMonitoring:
         told = re.findall(r"^\| `(CdcSync\w+)` \| (.+) \|$", PAGE, re.MULTILINE)
 
         assert [name for name, _ in told] == [rule["alert"] for rule in alerts()]
+
+    def test_the_link_of_each_alert_leads_to_its_row(self) -> None:
+        """Of a browser that knows no text fragments, to the table."""
+        headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)}
+        for rule in alerts():
+            page, anchor, text = re.split("#|:~:text=", rule["annotations"]["runbook_url"])
+            assert (page, text) == ("docs/operations/", rule["alert"])
+            assert anchor in headings
 
     def test_an_alert_s_summary_uses_labels_that_it_has(self) -> None:
         for rule in alerts():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "systemd"
+FOLDER = Path(__file__).parents[2] / "cdc_sync" / "files"
 
 OF_A_TENANT = (
     (":/etc/cdc-sync/%i/secrets", ":/etc/cdc-sync/secrets"),

@@ -1,0 +1,73 @@
+"""`cdc-sync files`: what an installation by pip needs beside it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from support.daemon_process import COMMAND, environment
+
+CARRIED = Path(__file__).parents[2] / "cdc_sync" / "files"
+
+
+def files(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [*COMMAND, "files", *arguments]
+    return subprocess.run(command, env=environment({}), check=False, capture_output=True, text=True)
+
+
+def test_it_writes_units_alerts_and_dashboard_and_prints_each_path(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+
+    written = files(str(folder))
+
+    assert (written.returncode, written.stderr) == (0, "")
+    assert written.stdout.splitlines() == sorted(str(folder / each.name) for each in CARRIED.iterdir())
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == {
+        each.name: each.read_bytes() for each in CARRIED.iterdir()
+    }
+
+
+def test_it_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "alerts.yaml").write_text("mine")
+
+    refused = files(str(tmp_path))
+
+    assert refused.returncode == 1
+    assert f"{tmp_path} has alerts.yaml; nothing is written" in refused.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["alerts.yaml"]
+    assert (tmp_path / "alerts.yaml").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    refused = files(str(tmp_path / "file" / "folder"))
+
+    assert refused.returncode == 1
+    assert "cannot be written: Not a directory" in refused.stderr
+
+
+def test_alerts_lead_to_where_the_documentation_is_served(tmp_path: Path) -> None:
+    assert files(str(tmp_path), "--docs", "https://intranet.example/cdc-sync/").returncode == 0
+
+    groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["groups"]
+    links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
+    assert links
+    assert all(link.startswith("https://intranet.example/cdc-sync/docs/operations/#") for link in links)
+
+
+@pytest.mark.parametrize("docs", ["intranet.example", 'https://a"b', "https://a b", "https://"])
+def test_what_is_no_address_is_refused(tmp_path: Path, docs: str) -> None:
+    refused = files(str(tmp_path), "--docs", docs)
+
+    assert refused.returncode == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
+def test_prometheus_takes_the_alerts() -> None:
+    command = ["promtool", "check", "rules", str(CARRIED / "alerts.yaml")]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
