@@ -19,7 +19,7 @@ SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
 .PHONY: help demo test unit test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code count-code format coverage \
-	torture torture-cluster bench trace-change bench-trigger wheel deb constraints clean
+	torture torture-cluster bench trace-change bench-trigger wheel docs deb check-deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,8 +122,18 @@ $(INSTALLED)/.ready: $(READY) $(WHEEL)
 		> $$($(INSTALLED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth
 	@touch $@
 
+docs: $(READY) ## Build the documentation as a site into build/site/html, in English and French, without network
+	@rm -rf build/site
+	@packaging/documents build/site/source
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo build/site/html/index.html
+
 deb: $(WHEEL) ## Build the Debian package into dist, for the Debian that this machine has
 	@packaging/deb/build build/wheel/*.whl dist
+
+check-deb: deb ## Look at the package with lintian; needs Debian packages
+	@command -v lintian >/dev/null || { echo "make $@ needs lintian: apt-get install lintian" >&2; exit 1; }
+	lintian --fail-on error $$(ls -t dist/cdc-sync_*.deb | head -n 1)
 
 format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .
