@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -31,7 +32,7 @@ PACKAGE = "CDC_SYNC_TEST_DEB"
 """The variable that names the package under test."""
 
 CACHE = Path(__file__).parents[2] / "build" / "systemd"
-SYSTEMD = Path(__file__).parents[2] / "systemd"
+SYSTEMD = Path(__file__).parents[2] / "cdc_sync" / "files"
 CONFIG = "/etc/cdc-sync/config.yaml"
 UNIT = "cdc-sync.service"
 PATIENCE = 60.0
@@ -113,6 +114,12 @@ class Site:
         }
         return yaml.safe_dump(document)
 
+    def metrics(self) -> str:
+        """What a scraper gets."""
+        with urlopen(f"http://127.0.0.1:{self._admin_port}/metrics", timeout=PATIENCE) as answer:
+            text: str = answer.read().decode()
+        return text
+
     def tells(self, application_id: str, status: str) -> None:
         """Change an application, and wait until HelloWork has heard of it."""
         self.ats.change(application_id, status=status)
@@ -141,6 +148,21 @@ class TestThePackage:
             "ActiveState": "inactive",
             "UnitFileState": "disabled",
         }
+
+    def test_brings_its_man_page_its_documents_and_what_prometheus_and_grafana_need(self, machine: Machine) -> None:
+        page = machine.run("zcat", "/usr/share/man/man1/cdc-sync.1.gz")
+        assert '.SS "dead\\-letters retry"' in page
+        assert "EXIT STATUS" in page
+        for document in (
+            "README.md",
+            "README.fr.md",
+            "docs/operations.md",
+            "docs/fr/exploitation.md",
+            "config/cdc-sync.example.yaml",
+            "cdc_sync/files/alerts.yaml",
+            "examples/grafana-dashboard.json",
+        ):
+            machine.run("test", "-s", f"/usr/share/doc/cdc-sync/{document}")
 
     @pytest.mark.parametrize("unit", [UNIT, "cdc-sync@acme.service"])
     def test_has_units_without_mistakes_and_without_needless_rights(self, machine: Machine, unit: str) -> None:
@@ -186,6 +208,9 @@ class TestThePackage:
         everything = machine.run("journalctl", "--no-pager", "--output=json")
         assert API_KEY not in everything
         assert PASSWORD not in everything
+
+    def test_its_metrics_have_the_process_s_memory_though_proc_is_mostly_hidden(self, site: Site) -> None:
+        assert "process_resident_memory_bytes " in site.metrics()
 
     def test_reloads_without_a_restart(self, machine: Machine, site: Site) -> None:
         before = machine.unit(UNIT, "MainPID")
