@@ -2,6 +2,7 @@
 # They want Python >= 3.11 with pip, and make; no root, no Docker, no PostgreSQL.
 
 PYTHON ?= python3
+PIP    ?= $(PYTHON) -m pip
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -17,7 +18,9 @@ WHEEL     := build/wheel/.ready
 INSTALLED := build/installed
 SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
-.PHONY: help demo test unit test-systemd test-image test-browser screenshots \
+PY ?= python3.13
+
+.PHONY: help demo test unit test-python test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code count-code format coverage \
 	torture torture-cluster bench trace-change bench-trigger wheel docs deb check-deb constraints clean
 
@@ -29,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("cdc-sync needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
 	@echo "Setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv --clear --without-pip $(VENV)
-	@$(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet \
+	@$(PIP) --python $(BIN)/python --disable-pip-version-check install --quiet \
 		--constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
@@ -41,6 +44,10 @@ test: $(READY) $(INSTALLED)/.ready ## Run the whole test-suite against a real Po
 
 unit: $(READY) ## The unit tests alone, with fewer random examples: seconds, and no PostgreSQL
 	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick tests/unit $(PYTEST_ARGS)
+
+# Another Python may have no pip of its own.
+test-python: ## The unit tests on another Python, in an environment of its own; PY=python3.13
+	@$(MAKE) --no-print-directory unit PYTHON=$(PY) PIP="$(PYTHON) -m pip" VENV=build/venv-$(notdir $(PY))
 
 # Both are bounded from outside too: a machine or a container that hangs must not hold up who waits for the verdict.
 test-systemd: $(READY) deb ## Boot a real systemd, with the package and its units in it; needs root and Debian packages
@@ -109,14 +116,14 @@ wheel: $(WHEEL) ## Build the wheel into build/wheel
 
 $(WHEEL): pyproject.toml README.md LICENSE $(SOURCES)
 	@rm -rf build/wheel
-	@$(PYTHON) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
+	@$(PIP) --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
 	@touch $@
 
 # What the acceptance tests run: the wheel in an environment of its own, beside the dependencies of ours. Nothing of this
 # folder is in it, so a file that the wheel lacks is missed.
 $(INSTALLED)/.ready: $(READY) $(WHEEL)
 	@$(PYTHON) -m venv --clear --without-pip $(INSTALLED)
-	@$(PYTHON) -m pip --python $(INSTALLED)/bin/python --disable-pip-version-check install --quiet --no-deps \
+	@$(PIP) --python $(INSTALLED)/bin/python --disable-pip-version-check install --quiet --no-deps \
 		build/wheel/*.whl
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> $$($(INSTALLED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth
@@ -140,7 +147,7 @@ format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff format .
 
 constraints: $(READY) ## Rewrite constraints.txt from what is installed (names and versions only)
-	@$(PYTHON) -m pip --python $(BIN)/python freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.new
+	@$(PIP) --python $(BIN)/python freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.new
 	@mv constraints.new constraints.txt
 
 clean: ## Remove what the targets made

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
-from old_stores import DIRECT_PORT, OLD_STORES, PORT, OldStore
+from old_stores import DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
 from old_stores.scenario import TABLES, create_tables, document, put_back
 from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
@@ -157,6 +157,17 @@ def test_the_backup_of_a_shared_store_is_the_way_back(database: str, tmp_path: P
 
     assert data.tables() == before
     assert run_old(code, config, "status", "--json").returncode == 0
+
+
+@pytest.mark.parametrize("file", sorted(FIXTURES.glob("config-*.yaml")), ids=lambda file: file.stem)
+def test_a_configuration_of_an_earlier_version_with_every_key_is_valid(file: Path) -> None:
+    """The annotated examples, as the versions printed them whose commits the files name."""
+    command = [*COMMAND, "config", "validate", str(file)]
+    ended = subprocess.run(
+        command, env=environment({"HELLOWORK_API_KEY": "key"}), check=False, capture_output=True, text=True
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 async def open_once(data: OldFile | OldSchema) -> None:
