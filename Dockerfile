@@ -6,8 +6,8 @@
 #       --mount type=volume,src=cdc-sync,dst=/var/lib/cdc-sync \
 #       --mount type=bind,src=/etc/cdc-sync,dst=/etc/cdc-sync,readonly cdc-sync
 #
-# The volume has a name because it must outlive the container: without it a new container takes the present rows for
-# known, and what happened in between is never told. `docker kill --signal HUP cdc-sync` reads the configuration again.
+# The volume has a name because it must outlive the container: without it a new container adopts the present rows, and
+# never sends what changed in between. `docker kill --signal HUP cdc-sync` reads the configuration again.
 
 FROM python:3.13-slim AS build
 WORKDIR /source
@@ -25,7 +25,7 @@ ENV PATH=/opt/cdc-sync/bin:$PATH
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 VOLUME /var/lib/cdc-sync
-# Alive, not ready: a database or a HelloWork that is down is no reason to start it again. `/readyz` tells that.
+# Alive, not ready: a database or a HelloWork that is down is no reason to start it again. `/readyz` shows that.
 HEALTHCHECK --interval=1m --timeout=15s --start-period=1m CMD ["cdc-sync", "status", "--healthy"]
 # In exec form SIGTERM reaches the daemon itself. It handles the signal as process 1 too, but not before Python has
 # loaded it; an init (--init) makes that first second stoppable.
