@@ -16,7 +16,7 @@ MATRIX_ARGS ?=
 
 WHEEL     := build/wheel/.ready
 INSTALLED := build/installed
-SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
+SOURCES   := $(shell find cdc_sync systemd -type f -not -name '*.pyc')
 
 PY ?= python3.13
 
