@@ -132,7 +132,7 @@ FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
-class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
+class NotAnInstant(ValueError):  # noqa: N818 - names the value, as the reason of a row does
     """A date that PostgreSQL has and HelloWork's format cannot express."""
 
 

@@ -138,15 +138,15 @@ class Evidence:
 
     def verdict(self, now: int) -> str | None:
         """The evidence against the watermark; None if there is too little."""
-        said = []
+        verdicts = []
         for shown, known in self._seen.items():
             seen = self._seen[shown] = {key: each for key, each in known.items() if now - each[1] <= _FORGOTTEN}
             distances = [distance for distance, _ in seen.values()]
             if len(distances) >= LEAST:
                 hours = self._hours_behind(distances) if shown == _STILL else _whole_hours(distances)
                 code, by = (_BY_HOURS[shown], {"hours": hours}) if hours else (shown, {})
-                said.append(coded(code, _TEXTS[code], column=self.column, rows=len(distances), **by))
-        return joined(said) if said else None
+                verdicts.append(coded(code, _TEXTS[code], column=self.column, rows=len(distances), **by))
+        return joined(verdicts) if verdicts else None
 
     def _note(self, shown: str, key: Key, distance: int, now: int) -> None:
         seen = self._seen[shown]

@@ -269,10 +269,10 @@ def _problem(link: Link, watch: Watch, is_there: bool, others: Sequence[str] | N
 
 _AT_THIS_MOMENT = (
     "Nothing was changed: another session has put one of these ids in, or has deleted a row, at this very moment "
-    "({said}). Run the command again."
+    "({why}). Run the command again."
 )
 _REFUSALS: dict[type[psycopg.Error], str] = {
-    errors.InsufficientPrivilege: "The role {user} may not fill {side}: {said}. Nothing was changed. Name the login of "
+    errors.InsufficientPrivilege: "The role {user} may not fill {side}: {why}. Nothing was changed. Name the login of "
     "the table's owner with --dsn; or that of a role which fills it, not the daemon's, after:\n{grants}",
     errors.LockNotAvailable: "Nothing was changed: a transaction of the ATS holds one of the rows, or a lock on the "
     "table. Run the command again in a moment.",
@@ -288,4 +288,4 @@ def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: 
     if (text := _REFUSALS.get(type(error))) is None:
         return translate(error, f"filling {side}")
     grants = "\n".join(_to_fill(ids, watch, sql.Identifier(user)))
-    return OperationError(text.format(user=user, side=side, said=error.diag.message_primary, grants=grants))
+    return OperationError(text.format(user=user, side=side, why=error.diag.message_primary, grants=grants))
