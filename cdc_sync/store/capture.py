@@ -32,6 +32,9 @@ _GIVEN_BACK = 0
 _AFTER_CONTENT = Enqueued._fields.index("content") + 1
 """From there on its fields are those of the statement `enqueue`, in order."""
 
+_OF_NO_ROW = [("", "")]
+"""One at least: an empty list is no list of pairs."""
+
 _ALL_MET = 0xFF
 """A byte of a sweep's bitmap of which nothing is missing."""
 
@@ -142,7 +145,7 @@ class Capture(Driver):
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these applications; the unknown are left out."""
-        rows = await self.ask("known", watch=watch, ids=list(application_ids))
+        rows = await self.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
         return {row[1]: known_from(row) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
@@ -356,8 +359,7 @@ async def _before(
         # What is decided from is locked before it is read. What a row represented before, by another id, is not
         # written.
         await transaction.run("lock_entries", watch=watch, ids=ids)
-    # One at least, of no row: an empty list is no list of pairs.
-    for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or [("", "")]):
+    for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or _OF_NO_ROW):
         application_id, claimed_by = row[1], row[15]
         # Unless another daemon has taken it for its own meanwhile.
         if claimed_by is not None and unstarted.get(application_id) == claimed_by:

@@ -50,7 +50,7 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 
 
 def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
-    """What is known of an application, from the columns of the statements `known` and `before`.
+    """What is known of an application, from the columns of the statement `before`.
 
     Args:
         columns: those.

@@ -16,13 +16,6 @@ UPDATE @watch SET leased_by = :daemon, session = :session WHERE name = :watch;
 -- name: give_lease_back
 UPDATE @watch SET leased_by = NULL WHERE name = :watch AND leased_by = :daemon;
 
--- name: known
-SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
-  FROM @snapshot s
-  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.watch = :watch AND s.application_id @in(ids);
-
 -- name: seen_new(watch text, application_id text, row_key text)
 INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;
 

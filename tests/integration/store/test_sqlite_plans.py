@@ -10,7 +10,7 @@ from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import statements
 
 
-@pytest.mark.parametrize("name", ["compare", "unseen", "known", "before"])
+@pytest.mark.parametrize("name", ["compare", "unseen", "before"])
 def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     parameters = {"watch": "w", **dict.fromkeys(("digests", "rows", "numbers", "ids", "keys"), "[]")}
     with closing(connect(tmp_path / "state.db")) as connection:

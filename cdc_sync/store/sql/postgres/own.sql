@@ -30,21 +30,28 @@ SELECT w.name, d.host, d.process
 SELECT leased_by, fuse FROM @watch WHERE name = :watch FOR UPDATE SKIP LOCKED;
 
 -- name: lock_entries
-SELECT FROM @outbox WHERE watch = :watch AND application_id @in(ids) ORDER BY application_id FOR UPDATE;
+-- In the order of the ids, one by one: as in `before`.
+SELECT FROM unnest(:ids::text[]) AS x (id)
+ CROSS JOIN LATERAL (SELECT FROM @outbox WHERE watch = :watch AND application_id = x.id FOR UPDATE) AS o;
 
 -- name: before
--- By application, and of the rows those that another application had.
+-- By application, and of the rows those that another application had; each by the index. Of a join, however large the
+-- tables are, the planner reads the whole of them for a page of rows: always if they were never analysed.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
        s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
-  FROM @snapshot s
-  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.watch = :watch AND s.application_id @in(ids)
-UNION ALL
-SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
-  FROM unnest(:rows_first::text[], :rows_second::text[]) AS x (row_key, application_id)
-  JOIN @snapshot s ON s.watch = :watch AND s.row_key = x.row_key AND s.application_id <> x.application_id
-  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
+  FROM (SELECT i.number
+          FROM unnest(:ids::text[]) AS x (id)
+         CROSS JOIN LATERAL (SELECT number FROM @snapshot
+                              WHERE watch = :watch AND application_id = x.id OFFSET 0) AS i
+        UNION ALL
+        SELECT i.number
+          FROM unnest(:rows_first::text[], :rows_second::text[]) AS x (row_key, id)
+         CROSS JOIN LATERAL (SELECT number FROM @snapshot
+                              WHERE watch = :watch AND row_key = x.row_key AND application_id <> x.id OFFSET 0) AS i
+       ) AS found
+ CROSS JOIN LATERAL (SELECT * FROM @snapshot WHERE number = found.number OFFSET 0) AS s
+  LEFT JOIN LATERAL (SELECT * FROM @outbox
+                      WHERE watch = s.watch AND application_id = s.application_id OFFSET 0) AS o ON TRUE;
 
 -- name: need_no_flush
 SET LOCAL synchronous_commit TO off;
@@ -54,9 +61,11 @@ DELETE FROM @outbox AS o USING @rows WHERE o.watch = x.watch AND o.application_i
 
 -- name: unseen
 SELECT s.application_id
-  FROM @snapshot s
-  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.number = ANY (:numbers::bigint[]) AND s.watch = :watch AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
+  FROM unnest(:numbers::bigint[]) AS x (number)
+ CROSS JOIN LATERAL (SELECT * FROM @snapshot i WHERE i.number = x.number OFFSET 0) AS s
+  LEFT JOIN LATERAL (SELECT deleted FROM @outbox
+                      WHERE watch = s.watch AND application_id = s.application_id OFFSET 0) AS o ON TRUE
+ WHERE s.watch = :watch AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
  ORDER BY s.number;
 
 -- name: compare
@@ -70,9 +79,11 @@ SELECT json_agg(
                 ELSE -1
                 END) ORDER BY e.place)::text
   FROM json_array_elements_text(:digests::json) WITH ORDINALITY AS e (value, place)
-  LEFT JOIN @snapshot s
-    ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = left(e.value, 16)
-   AND NOT EXISTS (SELECT FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
+  LEFT JOIN LATERAL (SELECT number FROM @snapshot i
+                      WHERE i.watch = :watch AND i.row_key = substr(e.value, 17) AND i.verified = left(e.value, 16)
+                        AND NOT EXISTS (SELECT FROM @outbox o
+                                         WHERE o.watch = i.watch AND o.application_id = i.application_id)
+                     OFFSET 0) AS s ON TRUE;
 
 -- name: conditions
 -- Of the daemons that live; of those that were the last to live if none does.
@@ -180,15 +191,18 @@ UPDATE @outbox AS o SET claimed_by = locked.daemon
   FROM locked WHERE o.watch = locked.watch AND o.application_id = locked.application_id;
 
 -- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
+-- In the order of the rows, one by one: as in `before`.
 WITH locked AS (
     SELECT l.number, x.digest
-      FROM @snapshot l, @rows
-     WHERE l.watch = x.watch AND l.application_id = x.application_id AND l.row_key = x.row_key AND l.in_scope
-       AND (x.status IS NULL OR (l.status = x.status AND l.job_id = x.job_id AND l.deleted = x.deleted))
-     ORDER BY l.watch, l.application_id
-       FOR UPDATE OF l
+      FROM @rows
+     CROSS JOIN LATERAL (SELECT s.number FROM @snapshot s
+                          WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key
+                            AND s.in_scope AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id
+                                                                     AND s.deleted = x.deleted))
+                            FOR UPDATE) AS l
 )
-UPDATE @snapshot AS s SET verified = locked.digest FROM locked WHERE s.number = locked.number;
+UPDATE @snapshot AS s SET verified = locked.digest
+  FROM locked WHERE s.number = locked.number AND s.number = ANY (ARRAY(SELECT number FROM locked));
 
 -- name: register
 -- Not with tables of another version: a newer one may have changed them since this daemon began.
@@ -286,11 +300,13 @@ RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, 
 SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE;
 
 -- name: current
-SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, attempted, attempts, state, due_at,
-       first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE (watch, application_id) @pairs(ends)
- ORDER BY watch, application_id @lock;
+-- In the order of the ends, one by one: as in `before`.
+SELECT o.*
+  FROM unnest(:ends_first::text[], :ends_second::text[]) AS x (watch, application_id)
+ CROSS JOIN LATERAL (SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, attempted, attempts,
+                            state, due_at, first_attempt_at, not_found_since, reason
+                       FROM @outbox
+                      WHERE watch = x.watch AND application_id = x.application_id FOR UPDATE) AS o;
 
 -- name: may_create
 SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege(current_database(), 'CREATE')

@@ -1,0 +1,87 @@
+"""A page goes to the records that it names, and never through all of a table, whatever the planner knows of it."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from support.builders import WATCH
+from support.postgres import Cluster, fresh_database
+
+from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.postgres.driver import array
+from cdc_sync.store.statements import statements
+
+_KNOWN, _PAGE = 10_000, 500
+
+_KNOW = """
+INSERT INTO cdc_sync.snapshot (watch, application_id, row_key, status, job_id, deleted, metadata, acknowledged_at,
+                               adopted, verified)
+SELECT %(watch)s, 'hw-' || i, '["' || i || '"]', 'S', 'j', FALSE, '{}', 1, TRUE, '0123456789abcdef'
+  FROM generate_series(1, %(known)s) AS i
+"""
+_QUEUE = """
+INSERT INTO cdc_sync.outbox (watch, application_id, status, job_id, deleted, metadata, kinds, state, revision,
+                             queued_at, due_at, attempted, attempts, endpoint)
+SELECT watch, application_id, status, job_id, deleted, metadata, 'changed', 'pending', 1, 1, 1, FALSE, 0, 'e'
+  FROM cdc_sync.snapshot WHERE number > %(page)s
+"""
+
+_NUMBERS = range(1, _PAGE + 1)
+_IDS = array(f"hw-{number}" for number in _NUMBERS)
+_KEYS = array(f'["{number}"]' for number in _NUMBERS)
+_DIGESTS = [f'0123456789abcdef["{number}"]' for number in _NUMBERS]
+_WATCHES, _NOTHING = array([WATCH] * _PAGE), array([None] * _PAGE)
+
+
+@pytest.fixture(scope="module", params=["never analysed", "analysed"])
+def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycopg.Connection[Any]]":
+    async def make(dsn: str) -> None:
+        store = await PostgresStore.open(dsn)
+        await store.close()
+
+    with fresh_database(cluster) as dsn:
+        asyncio.run(make(dsn))
+        # In a transaction that is open until the end, so that autovacuum sees nothing of it.
+        with psycopg.connect(dsn) as connection:
+            connection.execute(_KNOW, {"watch": WATCH, "known": _KNOWN})
+            connection.execute(_QUEUE, {"page": _PAGE})
+            if request.param == "analysed":
+                connection.execute("ANALYZE cdc_sync.snapshot, cdc_sync.outbox")
+            yield connection
+            connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("before", {"ids": _IDS, "rows_first": _KEYS, "rows_second": _IDS}),
+        ("lock_entries", {"ids": _IDS}),
+        ("current", {"ends_first": _WATCHES, "ends_second": _IDS}),
+        ("compare", {"digests": json.dumps(_DIGESTS)}),
+        ("unseen", {"numbers": list(_NUMBERS)}),
+        ("verify", {"watch": _WATCHES, "application_id": _IDS, "row_key": _KEYS, "digest": _IDS, "status": _NOTHING,
+                    "job_id": _NOTHING, "deleted": _NOTHING}),
+    ],
+)  # fmt: skip
+def test_the_page_comes_first(filled: "psycopg.Connection[Any]", name: str, page: Mapping[str, Any]) -> None:
+    statement = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statements('postgres')[name].text}"
+    found = filled.execute(statement.encode(), {"watch": WATCH, **page}).fetchone()
+
+    assert found is not None
+    walked = {_walked(step) for step in _steps(found[0][0]["Plan"]) if "Relation Name" in step or "Index Name" in step}
+    assert max(walked) <= _PAGE, found
+
+
+def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from _steps(each)
+
+
+def _walked(step: Mapping[str, Any]) -> int:
+    """How many rows of a table or an index a step of a plan had in its hands."""
+    removed = int(step.get("Rows Removed by Filter", 0)) + int(step.get("Rows Removed by Index Recheck", 0))
+    return round((float(step["Actual Rows"]) + removed) * int(step["Actual Loops"]))
