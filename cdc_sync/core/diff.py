@@ -183,7 +183,7 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     elif changes + 1 > policy.max_changes:
         reason, changes = _beyond(policy.max_changes, "changes"), policy.max_changes
     else:
-        return fuse._replace(at=now, changes=changes + 1, deletions=deletions + deletion), None
+        return Fuse(now, changes + 1, deletions + deletion, *fuse[3:]), None  # not by name: it is done for each entry
     return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
 
 
