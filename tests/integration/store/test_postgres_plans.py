@@ -49,7 +49,8 @@ def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycop
             connection.execute(_KNOW, {"watch": WATCH, "known": _KNOWN})
             connection.execute(_QUEUE, {"page": _PAGE})
             if request.param == "analysed":
-                connection.execute("ANALYZE cdc_sync.snapshot, cdc_sync.outbox")
+                connection.execute("ANALYZE cdc_sync.snapshot")
+                connection.execute("ANALYZE cdc_sync.outbox")
             yield connection
             connection.rollback()
 
