@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg import waiting
 from support.eventually import eventually
 from support.proxy import Direction, proxy_to
 from support.sessions import Ats, end_sessions, one, rows
@@ -270,3 +273,21 @@ class TestLock:
 
             async with session(database, "applications"):
                 pass
+
+
+async def test_it_sleeps_until_something_comes(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals, wait_async = list[float](), waiting.wait_async
+
+    async def noted(gen: Any, fileno: int, interval: float = 0.0, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        intervals.append(interval)
+        return await wait_async(gen, fileno, interval=interval, timeout=timeout)
+
+    async with listening(database) as (bell, _, _):
+        await bell.has_rung(1)
+        monkeypatch.setattr(waiting, "wait_async", noted)
+        with psycopg.connect(database, autocommit=True) as ats:
+            ats.execute("SELECT pg_notify('cdc_sync', 'applications')")
+        await bell.has_rung(2)
+        await eventually(lambda: intervals, "its waiting for the next one")
+
+    assert min(intervals) > 1
