@@ -52,7 +52,7 @@ from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.tenants import TenantNews, look_after
+from cdc_sync.daemon.tenants import LOOK_AGAIN, TenantNews, look_after
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker
 from cdc_sync.delivery.client import NO_OWN, Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -280,6 +280,8 @@ class _Daemon:
     _pulse: Pulse = field(default_factory=Pulse)
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
     _is_reload_wanted: bool = False
+    _look_at: float = 0.0
+    """When tenants are looked for next."""
     _looking: asyncio.Task[Discovery] | None = None
     """What a start or a reload waits for."""
     _looked: tuple[Config, Discovery] | None = None
@@ -438,6 +440,7 @@ class _Daemon:
         found = await self._discover(config, self._config.watches, self._watches.pools(config))
         if found is None:
             return
+        self._look_at = asyncio.get_running_loop().time() + look_after(found)
         config = self._tenants.tell(found)
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
@@ -460,11 +463,15 @@ class _Daemon:
 
     async def _look_for_tenants(self, wait: float) -> None:
         """Look for tenants, for ever; what was found is used by whoever supervises. `wait` is until the first look."""
+        clock = asyncio.get_running_loop().time
+        self._look_at = clock() + wait
         while True:
-            await asyncio.sleep(wait)
+            # In steps, since a reload that could not ask a database wants the next look earlier.
+            while (left := self._look_at - clock()) > 0:  # noqa: ASYNC110 - as far as nothing is set earlier
+                await asyncio.sleep(min(left, LOOK_AGAIN))
             config = self._config
             found = await discover(config, config.watches, self._watches.pools(config))
-            self._looked, wait = (config, found), look_after(found)
+            self._looked, self._look_at = (config, found), clock() + look_after(found)
             self._signalled.set()
 
     async def _use_tenants(self) -> None:
