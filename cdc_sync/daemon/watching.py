@@ -253,7 +253,7 @@ class WatchWorker:
             pause = max(self._next_sweep_from - clock(), 0)
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
-            # Until its turn comes, nothing is said of it; whoever has it tells if he hangs.
+            # While it waits it is not late: the sweep that has the turn reports if it hangs.
             async with _Turn(turns, partial(self._beat, SWEEPS, math.inf)) as turn:
                 self._sweep_wanted.clear()
                 started = reached = clock()

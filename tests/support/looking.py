@@ -128,8 +128,8 @@ async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) 
     await store.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
     await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
     await store.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
-    said = coded("endpoint-paused", "paused: %(reason)s", reason=reason)
-    await store.set_conditions({f"endpoint {ENDPOINT}": said}, NOW - MINUTE)
+    message = coded("endpoint-paused", "paused: %(reason)s", reason=reason)
+    await store.set_conditions({f"endpoint {ENDPOINT}": message}, NOW - MINUTE)
     await store.add_repairs("applications", {"missed": 2})
 
 

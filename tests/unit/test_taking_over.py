@@ -98,10 +98,10 @@ async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line()
             names = ["former", *(f"gone@{number}" for number in range(11)), "few@1", "few@2"]
             return [WatchUnconfigured(name, known=2, pending=1) for name in names]
 
-    said: list[Event] = []
-    await tell_of_unconfigured(a_config(yaml.safe_load(LEAST)), cast("Store", Known()), said.append, ())
+    emitted: list[Event] = []
+    await tell_of_unconfigured(a_config(yaml.safe_load(LEAST)), cast("Store", Known()), emitted.append, ())
 
-    assert said == [
+    assert emitted == [
         WatchUnconfigured("former", known=2, pending=1),
         WatchUnconfigured("gone@% (11 watches)", known=22, pending=11),
         WatchUnconfigured("few@1", known=2, pending=1),

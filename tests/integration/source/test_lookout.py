@@ -153,14 +153,14 @@ async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "expected"),
     [
         ("DROP SEQUENCE cdc_sync.bell_two", 'bell_two" does not exist'),
         ("ALTER SEQUENCE cdc_sync.bell_two MAXVALUE 10 START 1 RESTART 1", "out of bounds for sequence"),
     ],
 )
 async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(
-    tenants: Config, ats: Ats, pool: Pool, broken: str, said: str
+    tenants: Config, ats: Ats, pool: Pool, broken: str, expected: str
 ) -> None:
     run(ats, broken)
     bells = [Bell(name, wanted=True) for name in tenants.watches]
@@ -169,7 +169,7 @@ async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(
 
     assert [bell.until is not None for bell in bells] == [True, False, True]
     (error,) = (bell.error for bell in bells if bell.error is not None)
-    assert said in str(error)
+    assert expected in str(error)
 
 
 async def test_a_watch_whose_bell_is_refused_learns_of_it_at_once(tenants: Config, pool: Pool) -> None:
