@@ -9,6 +9,8 @@ READY  := $(VENV)/.ready
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
 export CDC_SYNC_SCREENSHOTS ?=
+# Empty is unset: without them, each worker and each program that a test starts compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 BENCH_ARGS ?=
 TRACE_ARGS ?=
 MATRIX ?=
