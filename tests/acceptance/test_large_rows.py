@@ -58,7 +58,7 @@ def test_memory_is_bounded_whatever_rows_bring(installation: Installation) -> No
         " SELECT 'hw-' || i, 'NEW', %s, now(), clock_timestamp(), repeat('x', 60000) FROM generate_series(1, %s) AS i"
     )
     installation.ats.execute(insert, (JOB, NUMBER))
-    with installation.daemon(ready=False) as daemon, watched(daemon) as memory:
+    with installation.daemon(ready=False, forked=False) as daemon, watched(daemon) as memory:
         daemon.wait_until_ready(100)
         installation.sweeps(daemon)
         installation.ats.execute("UPDATE public.applications SET status = 'SEEN', updated_at = clock_timestamp()")

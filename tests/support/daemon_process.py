@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from support.forked import start
+
 PATIENCE = 60.0
 """Seconds within which whatever is waited for must happen; it takes two or three on a machine that has time."""
 
@@ -73,6 +75,7 @@ class DaemonProcess:
         admin_port: where its admin server listens on loopback.
         admin_token: what the admin server asks for.
         command: the program.
+        forked: start it as a fork of a process that has imported it, if it is `COMMAND`: see `support.forked`.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class DaemonProcess:
         admin_token: str,
         *,
         command: Sequence[str] = COMMAND,
+        forked: bool = False,
     ) -> None:
         self.admin_port = admin_port
         self._token = admin_token
@@ -92,9 +96,8 @@ class DaemonProcess:
         self._events: list[dict[str, Any]] = []
         self._read = 0
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
-            self._process = subprocess.Popen(
-                [*command, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=logged, env=environment(variables)
-            )
+            line = [*command, *arguments]
+            self._process = start(line, COMMAND if forked else (), environment(variables), stdout=said, stderr=logged)
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,6 @@ The daemon's role has the privileges that `cdc-sync sql grants` prints and no ot
 of every command, as an operator keeps them, and must never come out of it again.
 """
 
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +26,7 @@ from cdc_sync.source import scripts
 from cdc_sync.source.scripts import grants
 from cdc_sync.store.postgres import scripts as store_scripts
 from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
+from support.forked import start
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
 
@@ -173,25 +174,26 @@ class Installation:
 
     def run_bare(self, command: list[str], variables: Mapping[str, str] = MappingProxyType({})) -> Finished:
         """Run a whole command line to its end, as `run` does."""
-        ended = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env=environment({**self.variables, **variables}),
-            timeout=PATIENCE,
-            cwd=self.folder,
-        )
-        self._outputs.append(ended.stdout + ended.stderr)
-        return Finished(ended.returncode, ended.stdout, ended.stderr)
+        names = environment({**self.variables, **variables})
+        with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+            process = start(command, COMMAND, names, stdout=stdout, stderr=stderr, cwd=self.folder)
+            try:
+                code = process.wait(PATIENCE)
+            finally:
+                process.kill()
+                process.wait(PATIENCE)
+            for file in (stdout, stderr):
+                file.seek(0)
+            ended = Finished(code, stdout.read(), stderr.read())
+        self._outputs.append(ended.output)
+        return ended
 
     @contextmanager
-    def daemon(self, *arguments: str, ready: bool = True) -> Iterator[DaemonProcess]:
+    def daemon(self, *arguments: str, ready: bool = True, forked: bool = True) -> Iterator[DaemonProcess]:
         """`cdc-sync run`, ready unless that is not waited for; killed in the end if it is still there."""
         output = self.folder / f"run-{len(self._daemons)}"
         command = ["--config", str(self.config), "run", *arguments]
-        process = DaemonProcess(command, self.variables, output, self.admin_port, TOKEN)
+        process = DaemonProcess(command, self.variables, output, self.admin_port, TOKEN, forked=forked)
         self._daemons.append(process)
         try:
             if ready:

@@ -1,0 +1,192 @@
+"""Starts the command as a fork of a process that has imported it, else as a program of its own.
+
+Python needs most of a second of CPU to import the command, and the acceptance tests start it a few thousand times: that
+was nearly all that they took. What is forked runs the same `main` of the same installation, with its own arguments,
+folder, environment and output. A program of its own is started where that could differ: another command, variables that
+Python or a library reads while it is imported, another network.
+
+This file is the process that forks too, run by the command's interpreter: without what the tests install.
+"""
+
+import atexit
+import gc
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import IO, Any
+
+_READ_LATE = re.compile(r".*(DSN|KEY|TOKEN|PASSWORD)|PYTEST_.*")
+"""Variables that nobody reads before `main` runs."""
+
+_LONGEST = 200_000
+_NETWORK = Path("/proc/thread-self/ns/net")
+
+
+class Forked:
+    """As much of `subprocess.Popen` as tests use, of a process that is not our child."""
+
+    def __init__(self, status: socket.socket) -> None:
+        self._status = status
+        self.pid = int(status.recv(_LONGEST))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, when it has ended."""
+        if self.returncode is None:
+            self._status.settimeout(timeout)
+            try:
+                code = self._status.recv(_LONGEST)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("cdc-sync", timeout or 0) from None
+            self.returncode = int(code)
+            self._status.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it by kill -9."""
+        self.send_signal(signal.SIGKILL)
+
+
+def start(
+    command: Sequence[str],
+    program: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdout: IO[Any],
+    stderr: IO[Any],
+    cwd: Path | None = None,
+) -> "subprocess.Popen[bytes] | Forked":
+    """Start a command line; `program` is the command, as it begins a command line that may be forked.
+
+    One without input, and with files for its output.
+    """
+    may_be = _NETWORK.exists() and program and list(command[: len(program)]) == list(program)
+    known = _forking_process(tuple(program)) if may_be else None
+    if known is None or not known.would_be_the_same(environment):
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, cwd=cwd
+        )
+    return known.fork(command[len(program) :], environment, stdout, stderr, cwd or Path.cwd())
+
+
+class _ForkingProcess:
+    def __init__(self, program: Sequence[str]) -> None:
+        self._program = program[0]
+        self._environment = dict(os.environ)
+        self._network = _NETWORK.readlink()
+        self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        interpreter = sys.executable if len(program) > 1 else str(Path(self._program).with_name("python"))
+        with its:
+            command = [interpreter, "-P", __file__, str(its.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=(its.fileno(),))
+
+    def would_be_the_same(self, environment: Mapping[str, str]) -> bool:
+        before = self._environment
+        others = {name for name in {*before, *environment} if before.get(name) != environment.get(name)}
+        # Of what the tests take away, nothing is read early.
+        others -= {name for name in before if name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))} - {*environment}
+        return all(map(_READ_LATE.fullmatch, others)) and _NETWORK.readlink() == self._network
+
+    def fork(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdout: IO[Any], stderr: IO[Any], cwd: Path
+    ) -> Forked:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        message = json.dumps([[self._program, *arguments], dict(environment), str(cwd)]).encode()
+        with its, Path(os.devnull).open("rb") as nothing:
+            files = [nothing.fileno(), stdout.fileno(), stderr.fileno(), its.fileno()]
+            socket.send_fds(self._control, [message], files)
+        return Forked(ours)
+
+    def end(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+
+@cache
+def _forking_process(program: tuple[str, ...]) -> _ForkingProcess:
+    made = _ForkingProcess(program)
+    atexit.register(made.end)
+    return made
+
+
+def _serve(control: socket.socket) -> None:
+    """Return in each fork, which is to become the command; never in this process."""
+    while True:
+        message, files, *_ = socket.recv_fds(control, _LONGEST, 4)
+        if not message:
+            os._exit(0)
+        if os.fork() == 0:
+            if (pid := os.fork()) == 0:
+                control.close()
+                line, environment, cwd = json.loads(message)
+                os.chdir(cwd)
+                _become(line, environment, files)
+                return
+            _report(pid, control, files)
+        for file in files:
+            os.close(file)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _report(pid: int, control: socket.socket, files: Sequence[int]) -> None:
+    control.close()
+    for file in files[:3]:
+        os.close(file)
+    with socket.socket(fileno=files[3]) as status, suppress(BrokenPipeError):
+        status.send(str(pid).encode())
+        _, ended = os.waitpid(pid, 0)
+        status.send(str(os.waitstatus_to_exitcode(ended)).encode())
+    os._exit(0)
+
+
+def _become(line: list[str], environment: dict[str, str], files: Sequence[int]) -> None:
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[:] = line
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _main() -> None:
+    # Ctrl-C is for the tests, which let us know by the end of the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cli = import_module("cdc_sync.cli")
+    for each in iter_modules(cli.__path__, "cdc_sync.cli."):
+        import_module(each.name)
+    for each_name in ("cdc_sync.daemon.running", "cdc_sync.store.postgres", "cdc_sync.admin.page"):
+        import_module(each_name)
+    with suppress(ImportError):
+        import_module("uvloop")
+    gc.freeze()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.exit(cli.main())
+
+
+if __name__ == "__main__":
+    _main()
