@@ -35,7 +35,7 @@ SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE usename = 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
 UNACKNOWLEDGED_ENDS_WITHIN, IDLE_ENDS_WITHIN = 30.0, 50.0
 """Seconds, as for-dbas.md has them of a peer that does not acknowledge data, and of one that is silent."""
-SLACK = 10.0
+SLACK = 25.0
 HAS_USER_TIMEOUT = 120000
 
 
@@ -113,7 +113,7 @@ def test_commits_of_a_session_with_a_lock_timeout_do_not_fail(notify: Installati
         notify.quiet(daemon)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(200)
 def test_a_host_that_vanishes_while_it_is_notified_frees_its_locks(
     network: Network, slow: Server, notify: Installation
 ) -> None:

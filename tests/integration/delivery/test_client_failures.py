@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 import uvloop
 from support.sending import an_entry
-from support.wire import OK, saying, wire_server
+from support.wire import OK, UPDATED, saying, wire_server
 
 from cdc_sync.core.delivery import Reply
 from cdc_sync.delivery.client import EXCERPT, Client, _Deadlines
@@ -43,7 +43,7 @@ async def test_the_answer_takes_too_long(hellowork: Emulator, fault: Fault) -> N
 
         assert await client.call(an_entry(base_url=hellowork.url)) == (TIMED_OUT, "")
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
 
 
 async def test_each_call_has_the_whole_time(hellowork: Emulator) -> None:
@@ -198,13 +198,17 @@ async def test_after_each_failure_the_next_call_is_made(client: Client, hellowor
 
 
 async def test_calls_go_out_side_by_side(client: Client) -> None:
-    async with Emulator(EmulatorOptions(latency=1.0)) as slow:
-        started = time.monotonic()
-        calls = [client.call(an_entry(f"a{number}", base_url=slow.url)) for number in range(4)]
+    all_are_there = asyncio.Barrier(4)
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        await all_are_there.wait()
+        await saying(UPDATED)(writer)
+
+    async with wire_server(answer) as wire:
+        calls = [client.call(an_entry(f"a{number}", base_url=wire.url)) for number in range(4)]
         replies = await asyncio.gather(*calls)
 
     assert {reply.status for reply, _ in replies} == {200}
-    assert time.monotonic() - started < 4 * 1.0
 
 
 @pytest.mark.parametrize("echo", ["planted-secret", "Bearer planted-secret", '{"got": "planted-secret"}'])

@@ -1,7 +1,6 @@
 """All watches of a database share one lasting session and one pool: what that saves, and what no watch pays for."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -86,20 +85,20 @@ async def is_everywhere(store: SqliteStore) -> bool:
     return len(await store.entries("pending", None, 100)) == len(NAMES)
 
 
-async def test_slow_reads_leave_a_connection_to_quick_ones(database: str) -> None:
-    sleep = "SELECT pg_sleep(1.5)"
+async def test_slow_reads_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:
+    run(ats, "SELECT pg_advisory_lock(4711)")
     async with pooled(database, size=2) as pool:
 
         async def slow() -> None:
             with reading_as(Reads(always=True)):
-                await pool.fetch(sleep, (), "reading")
+                await pool.fetch("SELECT pg_advisory_lock_shared(4711)", (), "reading")
 
         reading = [asyncio.create_task(slow()) for _ in range(3)]
-        await asyncio.sleep(0.3)
-        begun = time.monotonic()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await eventually(lambda: one(ats, waiting), "the first of them")
         await pool.fetch("SELECT 1", (), "reading")
-        assert time.monotonic() - begun < 1
         assert not any(task.done() for task in reading)
+        run(ats, "SELECT pg_advisory_unlock(4711)")
         await asyncio.gather(*reading)
 
 
