@@ -142,18 +142,18 @@ def test_a_billion_laughs_are_refused() -> None:
 @pytest.mark.parametrize("merge", ["{<<: *a}", "{<<: [*a, *a, *a]}", "{<<: *a, k0: 1}"])
 def test_merging_the_same_again_and_again_is_refused_before_it_is_done(merge: str) -> None:
     """A megabyte of this took minutes of CPU time."""
-    lines = [f"a: &a {{{', '.join(f'k{n}: 1' for n in range(5000))}}}", "b:", *(f"- {merge}" for _ in range(1000))]
+    lines = [f"a: &a {{{', '.join(f'k{n}: 1' for n in range(1000))}}}", "b:", *(f"- {merge}" for _ in range(1000))]
 
     message, place = refusal("\n".join(lines))
 
     assert message == "expected at most 20000 keys and values, with aliases written out"
     assert place is not None
-    assert place.line <= 5
+    assert place.line <= 25
 
 
-@pytest.mark.parametrize("part", ["- 1\n", "- &a 1\n", "- []\n"])
-def test_too_much_is_refused_before_all_of_it_is_read(part: str) -> None:
-    message, place = refusal(part * 100_000 + "- *nothing")
+def test_too_much_is_refused_before_all_of_it_is_read() -> None:
+    """Whatever it consists of: one that did not count would be two thirds of a longer text."""
+    message, place = refusal("- 1\n- &a 1\n- []\n" * 33_000 + "- *nothing")
 
     assert message == "expected at most 20000 keys and values, with aliases written out"
     assert place is not None
@@ -166,7 +166,7 @@ def test_sections_merged_within_sections_are_refused_before_it_is_too_deep() -> 
 
 
 def test_the_same_by_merging_is_refused_too() -> None:
-    wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 1000)}]" for n in range(10))
+    wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 670)}]" for n in range(10))
     lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
     assert refusal("\n".join(lines))[0] == "expected at most 20000 keys and values, with aliases written out"
 

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +137,20 @@ def calls(page: Path) -> list[str]:
 
 def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command that does something, with the way to it."""
-    todo: list[tuple[tuple[str, ...], Any]] = [((), typer.main.get_command(app))]
+    todo: list[tuple[str, ...]] = [()]
     while todo:
-        path, command = todo.pop()
+        path = todo.pop()
+        command = command_at(path)
         if below := getattr(command, "commands", None):
-            todo += [((*path, each), command.get_command(None, each)) for each in below]
+            todo += [(*path, each) for each in below]
         else:
             yield path, command
 
 
 def resolved(call: str) -> tuple[tuple[str, ...], str | None]:
     """The command of a call, and what is wrong with it."""
-    command: Any = typer.main.get_command(app)
     path: tuple[str, ...] = ()
+    command = command_at(path)
     words = iter(shlex.split(call.replace("[", " ").replace("]", " ")))
     for word in words:
         if word.startswith("-"):
@@ -163,8 +165,15 @@ def resolved(call: str) -> tuple[tuple[str, ...], str | None]:
         elif below := getattr(command, "commands", None):
             if word not in below:
                 return path, f"no command {word}"
-            command, path = command.get_command(None, word), (*path, word)
+            path = (*path, word)
+            command = command_at(path)
     return path, None
+
+
+@cache
+def command_at(path: tuple[str, ...]) -> Any:
+    """The command, or the group of some, to which words lead."""
+    return command_at(path[:-1]).get_command(None, path[-1]) if path else typer.main.get_command(app)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -5,6 +5,7 @@ import logging
 import re
 import sqlite3
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,7 @@ def _exposures() -> list[str]:
         return list(map(str, exposures(file, parse(text, name="exposed", environ={}))))
 
 
+@cache
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}

@@ -157,6 +157,7 @@ def finish(polling: Any) -> None:
             return
 
 
+@pytest.mark.exhaustive
 def test_no_row_slips_past() -> None:
     number = 0
     for events in orders(polls=2, writers=3):

@@ -106,6 +106,7 @@ def test_every_interleaving_of_two_transactions_and_three_polls(end: str, writes
     assert not [poll for poll in finished if poll.missed]
 
 
+@pytest.mark.exhaustive
 def test_every_interleaving_of_three_transactions_and_two_polls() -> None:
     threads = (*(transaction(name, "commit") for name in ("one", "other", "third")), POLLS[:2])
     ordered = (events for events in interleavings(threads) if begins_in_order(events))
@@ -193,6 +194,7 @@ def test_a_clock_that_was_set_back_and_forth_while_somebody_wrote_does_not_hide_
     assert not poll.missed
 
 
+@pytest.mark.exhaustive
 def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_reading_afterwards() -> None:
     server = ServerModel(clock=0)
     poll = Poll(server, lookback=0)
