@@ -42,7 +42,7 @@ demo: $(READY) ## Run the main job here: embedded PostgreSQL, real triggers, rea
 	@$(BIN)/cdc-sync demo
 
 test: $(READY) $(INSTALLED)/.ready ## Run the whole test-suite against a real PostgreSQL that it starts itself
-	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest $(PYTEST_ARGS)
+	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 unit: $(READY) ## The unit tests alone, with fewer examples: 20 seconds at most, and no PostgreSQL
 	$(BIN)/python -m pytest -q -n 2 -m "not exhaustive" --hypothesis-profile=quick tests/unit $(PYTEST_ARGS)

@@ -7,6 +7,7 @@ There is one server per run. Under pytest-xdist it belongs to the controller, wh
 first test that needs it starts it.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -38,6 +39,12 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the programs that tests start: what a shell runs in the background is told to ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """More workers than processors for `-n auto`: many tests wait."""
+    return 3 * len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 
 
 @pytest.hookimpl(optionalhook=True)
