@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -84,9 +85,17 @@ async def die(store: PostgresStore) -> None:
     await asyncio.wait(store._lasting)
 
 
-def let_leases_lapse(dsn: str) -> None:
-    with dba(dsn) as connection:
-        connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
+async def change_daemons(dsn: str, what: LiteralString) -> None:
+    def update() -> None:
+        with dba(dsn) as connection:
+            connection.execute("UPDATE cdc_sync.daemon SET " + what)  # noqa: S608 - ours
+
+    # Not in the event loop: who holds such a row's lock ends its transaction there, and both would wait for ever.
+    await asyncio.to_thread(update)
+
+
+async def let_leases_lapse(dsn: str) -> None:
+    await change_daemons(dsn, "alive_until = clock_timestamp() - interval '1 second'")
 
 
 async def one_under_way(store: PostgresStore) -> None:
@@ -140,7 +149,7 @@ class TestClaims:
         other = await open_another()
         await other.release_claims()
         assert await claim(other) == []
-        let_leases_lapse(dsn)
+        await let_leases_lapse(dsn)
 
         async def free() -> bool:
             return bool(await claim(other))
@@ -155,7 +164,7 @@ class TestClaims:
         await one_under_way(store)
         other = await open_another()
         await other.release_claims()
-        let_leases_lapse(dsn)
+        await let_leases_lapse(dsn)
         await other._living.bury_dead(other.clock)
         assert other._living._lapsed, "it was seen to have lapsed"
 
@@ -372,8 +381,8 @@ class TestClaims:
     async def test_a_number_that_is_handed_out_twice_has_one_owner(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
         before = store._living.number
-        with dba(dsn) as connection:  # as on a standby whose sequence was behind, where another daemon was first
-            connection.execute("UPDATE cdc_sync.daemon SET started_at = started_at + interval '1 second'")
+        # As on a standby whose sequence was behind, where another daemon was first.
+        await change_daemons(dsn, "started_at = started_at + interval '1 second'")
 
         assert await store._living.renew() != before
 
@@ -432,7 +441,7 @@ class TestTakingOver:
         await die(store)
         other = await open_another()
         await other.release_claims()
-        let_leases_lapse(dsn)
+        await let_leases_lapse(dsn)
         assert not (await other.take(WATCH, "second")).mine, "not before it has stayed lapsed for a while"
 
         async def free() -> bool:
@@ -566,7 +575,7 @@ class TestUpgrading:
         findings: list[Finding] = []
         assert await check_shared(database, findings.append) is None
         assert [(each.state, "process 4711 on older-host" in each.message) for each in findings] == [("failed", True)]
-        let_leases_lapse(database)
+        await let_leases_lapse(database)
 
         store = await PostgresStore.open(database)
         assert await store.take(WATCH, "first") == Lease(mine=True)

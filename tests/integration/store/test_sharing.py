@@ -249,7 +249,8 @@ async def test_what_another_one_has_struck_off_is_waited_for_again(
     second = await join(WATCHES[0])
     await eventually(lambda: waits_for(second) == frozenset(WATCHES[:1]), "the second waits", within=SOON)
 
-    dba.execute("UPDATE cdc_sync.daemon SET waits_for = '{}'")
+    # Not in the event loop, where who holds such a row's lock ends its transaction.
+    await asyncio.to_thread(dba.execute, "UPDATE cdc_sync.daemon SET waits_for = '{}'")
 
     def waiting() -> bool:
         rows = dba.execute("SELECT waits_for FROM cdc_sync.daemon ORDER BY id").fetchall()
