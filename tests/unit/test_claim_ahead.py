@@ -412,11 +412,11 @@ class ClaimAhead(RuleBasedStateMachine):
             )
             assert claimed <= 9 * max(self.concurrency, self.reloaded_from)
             assert len(endpoints.ready) == sum(len(each.ready) for each in endpoints.all.values())
-            assert (
-                endpoints.under_way
-                == sum(each.under_way for each in endpoints.all.values())
-                >= len(self.calls.under_way)
-            )
+            # A call under way may outlast its endpoint, if nobody has the credentials any more.
+            of_those_left = sum(each.under_way for each in endpoints.all.values())
+            assert endpoints.under_way >= max(of_those_left, len(self.calls.under_way))
+            if not self.calls.under_way:
+                assert endpoints.under_way == of_those_left
 
     @invariant()
     def each_claim_has_a_holder(self) -> None:
