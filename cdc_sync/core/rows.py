@@ -3,7 +3,6 @@
 import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from cdc_sync.core import status_url
@@ -70,6 +69,7 @@ class WatchRules:
         fuse: how many changes at once pass.
         last_known_job: whether a row without a job is sent with the application's last known one.
         ordered_dates: whether the dates of an application's calls must rise.
+        built_refusal: why no built URL may be called; None if they may. Ids that could leave their place are refused.
     """
 
     watch: str
@@ -86,6 +86,11 @@ class WatchRules:
     fuse: FusePolicy
     last_known_job: bool = True
     ordered_dates: bool = True
+    built_refusal: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find out once what would be asked for each row."""
+        object.__setattr__(self, "built_refusal", self.allowed.refusal(status_url.build(self.base_url, "id")))
 
     def extra_fields_of(self, status: str) -> frozenset[str]:
         """The extra fields that are sent with a status."""
@@ -283,7 +288,7 @@ def _observation_of(
         event_date = changed_at
     own = None if row.status_url is None else _value(row.status_url)
     url = own or built or status_url.build(rules.base_url, application_id)
-    refusal = rules.allowed.refusal(own) if own else _refusal_of_built(rules.allowed, rules.base_url)
+    refusal = rules.allowed.refusal(own) if own else rules.built_refusal
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
     source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
     extra = _extra(row, rules, status) if rules.extra else None
@@ -325,12 +330,6 @@ def _precedence(row: Row) -> tuple[bool, bool, int]:
     except NotAnInstant:
         created = -(2**63) if row.unreadable is None else 2**63
     return (not row.deleted, row.in_scope, created)
-
-
-@lru_cache(maxsize=16)
-def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
-    """Why no built URL may be called. Ids that could leave their place in a URL are refused before."""
-    return allowed.refusal(status_url.build(base_url, "id"))
 
 
 def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
