@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import Any, TypeVar
 
 import psycopg
@@ -91,9 +92,7 @@ class _Resting(AsyncConnection[tuple[Any, ...]]):
     Of 50 databases, at rest, that was half of the daemon's work.
     """
 
-    async def wait(self, gen: Any, interval: float = 5.0, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        """See `psycopg.AsyncConnection.wait`."""
-        return await super().wait(gen, interval, timeout)
+    wait = partialmethod(AsyncConnection[tuple[Any, ...]].wait, interval=5.0)
 
 
 @asynccontextmanager
