@@ -77,7 +77,7 @@ class PollCapture(Capture):
         self._fence = Fence()
         self._reading: SnapshotReading | None = None
         self._place_at = 0.0
-        self._took = 0.0
+        self._took = _QUICK  # until it is known: the first poll keeps nobody waiting
         self._lock = asyncio.Lock()
         self._evidence = intake.parts.evidence
         self._evidence.column = intake.parts.watch.capture.watermark or ""

@@ -29,8 +29,8 @@ from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.changelog import LEASE, Bell, Bells
-from cdc_sync.source.connection import Pool, rows_of, with_position
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
+from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.expressions import sections, template
 from cdc_sync.source.facts import ServerFacts, server_facts
 from cdc_sync.source.recorders import bell_of, missed_of
@@ -276,9 +276,16 @@ class Lookout:
         if len(questions) < FEW:
             return every
         whole = " UNION ALL ".join(f"SELECT {number} WHERE EXISTS ({questions[number][0]})" for number in every)
-        asking = partial(rows_of, query=_ANY.replace("{any}", whole), parameters=[mark for _, mark in questions])
+
+        async def ask(connection: Connection) -> Rows:
+            try:
+                return await rows_of(connection, _ANY.replace("{any}", whole), [mark for _, mark in questions])
+            except psycopg.errors.LockNotAvailable as error:
+                # From nothing, so that it is not asked again: all would wait for whoever has locked one's table.
+                raise translate(error, _POLLING) from None
+
         try:
-            return {row[0] for row in await self._pool.read(_POLLING, asking)}
+            return {row[0] for row in await self._pool.read(_POLLING, ask)}
         except (SourceError, OSError):
             return every  # each finds out by itself whose trouble it is
 

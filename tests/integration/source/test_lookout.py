@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from support.builders import WATCH
 from support.eventually import eventually
@@ -276,3 +277,13 @@ async def test_polls_that_come_together_are_one_statement(
     many = await found(*["one", "two"] * 15)
     assert many == [False, True] * 15
     assert len(reads) == 5, "a statement looks into so many tables at most"
+
+
+@pytest.mark.usefixtures("tenants")
+async def test_a_locked_table_does_not_hold_up_the_polls_of_others(pool: Pool, database: str) -> None:
+    lookout = await lookout_for(pool, [])
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("LOCK one.applications IN ACCESS EXCLUSIVE MODE")
+        asked = (lookout.is_any(query, "NEW", 0.01) for query in asking("one", "two", "three", "two"))
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*asked) == [True] * 4, "each finds out whose trouble it is"
