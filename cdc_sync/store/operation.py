@@ -171,7 +171,7 @@ class Operation(Driver):
         async def work(transaction: Transaction) -> list[Whose]:
             watches = sorted(await _lock_watches(transaction, watch))
             for name in watches:
-                await transaction.run("lock_entries", watch=name, ids=list(ids))
+                await transaction.run("lock_entries", watch=name, ids=sorted(ids))
             rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
             known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
             # Something newer, or the same, is pending already: let it go out now.

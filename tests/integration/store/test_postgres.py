@@ -508,6 +508,20 @@ class TestAtOnce:
             found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
             assert found.fetchone() == (0,)
 
+    async def test_what_is_resent_is_locked_in_everybodys_order(self, store: PostgresStore, dsn: str) -> None:
+        await adopt(store, "a1", "a2")
+        await observe(store, *(an_observation(one, "hired") for one in ("a1", "a2")))
+        with dba(dsn) as other, dba(dsn) as third:
+            other.execute("BEGIN")
+            other.execute("SELECT FROM cdc_sync.outbox WHERE application_id = 'a1' FOR UPDATE")
+            resending = asyncio.create_task(store.resend(None, ["a2", "a1"], NOW))
+            waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            await eventually(lambda: third.execute(waiting).rowcount == 1, "it to wait for the first")
+            left = third.execute("SELECT FROM cdc_sync.outbox WHERE application_id = 'a2' FOR UPDATE SKIP LOCKED")
+            assert left.rowcount == 1
+            other.execute("COMMIT")
+        assert len(await resending) == 2
+
 
 class TestLosingTheServer:
     async def test_a_lost_connection_fails_the_step_and_the_next_one_works(
