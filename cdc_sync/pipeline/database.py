@@ -92,6 +92,7 @@ class Sessions:
         stack: what ends with them.
         is_recognised: whether this is known to be the database that the store remembers by its name.
         users: how many watches work with them.
+        is_new: whether only the watch that connected has joined them.
     """
 
     lasting: Session
@@ -102,6 +103,7 @@ class Sessions:
     stack: AsyncExitStack
     is_recognised: bool
     users: int = 0
+    is_new: bool = True
 
     @property
     def server(self) -> ServerFacts:
@@ -191,6 +193,7 @@ class Database:
             StoreError: the store cannot be used.
         """
         sessions = await self._join(watch)
+        is_new, sessions.is_new = sessions.is_new, False
         try:
             positions = await self.store.positions(watch)
             is_known = self._is_of(positions) and sessions.is_recognised
@@ -199,7 +202,7 @@ class Database:
                 await sessions.pool.ask("asking which server this is", recognise)
                 sessions.is_recognised = True
             self.recognised(watch)
-            if sessions.users > 1 or not is_known:
+            if not (is_new and is_known):
                 # Whoever connects has looked.
                 self.guard.load(positions.get(POSITION))
                 await sessions.pool.ask("asking which server this is", self.guard.meet)

@@ -1,6 +1,7 @@
 """A watch joins, leaves or loses the sessions that all share, while others come and go."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -22,7 +23,7 @@ from cdc_sync.source import lookout
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts
-from cdc_sync.source.replica_guard import ReplicaGuard
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import StandbyError, own_session
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -63,6 +64,19 @@ async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
     await joining
 
     await eventually(lambda: one(ats, _SESSIONS) == 0, "all are closed")
+
+
+async def test_one_that_joins_kept_sessions_looks_whether_the_server_is_behind_what_it_read(
+    database: str, store: SqliteStore
+) -> None:
+    shared = Database(database, store)
+    ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
+    async with shared.kept():
+        async with shared.sessions("first"):
+            await store.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
+        with pytest.raises(SourceError, match="behind"):
+            async with shared.sessions("second"):
+                pass
 
 
 async def test_a_silent_connection_keeps_nobody_else_from_joining(
