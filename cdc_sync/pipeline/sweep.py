@@ -150,7 +150,7 @@ class Sweep:
     Args:
         capture: what captures the watch's changes.
         catch_up: has it catch up.
-        progressed: called at each step.
+        progressed: called at each step, once it goes on.
         give_way: awaited between steps, for as long as others sweep.
     """
 
@@ -198,9 +198,9 @@ class Sweep:
         while not position.walked:
             if not await self._pass_over():
                 await self._read()
-            self._progressed()
             await self._save()
             await self._give_way()
+            self._progressed()
         await self._find_gone()
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
         if stale and not is_resumed:  # what an earlier part has met of them is not remembered
@@ -373,8 +373,8 @@ class Sweep:
                 suspected = await self._intake.suspect(absent, at, "sweep") if absent else 0
                 if suspected and self._sees_deletions:
                     await self._count({"gone": suspected})
-                self._progressed()
                 await self._give_way()
+                self._progressed()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -1,6 +1,7 @@
 """A sweep never takes more than a tenth of the time, however short its interval and however often it is interrupted."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,7 @@ from support.sessions import Ats
 from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon import watching
-from cdc_sync.daemon.pulse import Pulse
+from cdc_sync.daemon.pulse import SWEEPS, Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
 from cdc_sync.pipeline.database import SWEEPS_AT_ONCE, Steps
@@ -166,3 +167,18 @@ async def test_a_long_sweep_gives_way_to_those_of_other_watches(
         for _ in range(SWEEPS_AT_ONCE - 1):
             turns.release()
         assert turns._value == SWEEPS_AT_ONCE
+
+
+@pytest.mark.usefixtures("filled")
+async def test_one_that_has_its_turn_again_is_noticed_if_it_hangs(
+    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LONGEST_TURN", 0.0)
+    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+        await rig.adopt()
+        for _ in range(SWEEPS_AT_ONCE - 1):
+            await rig.intake.parts.database.sweeping.acquire()
+        paged, pulse = Paged(rig, monkeypatch, 3), Pulse()
+        async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
+            await eventually(lambda: len(paged.asked) > 3, "a page that never comes")
+            assert pulse._until[rig.intake.parts.name][SWEEPS] < math.inf
