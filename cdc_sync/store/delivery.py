@@ -129,16 +129,17 @@ class Delivery(Driver):
         if gone := before.keys() - configured:
             gone &= {name for (name,) in await self.ask("watches")}
         now = {watch: watch for watch in gone} | {**owners}
-        if now == before:
+        left = {None, *now.values()}
+        # Also if nothing changes: a call that was under way at the last change may have written its health since.
+        forgotten = [(name,) for name, _ in await self.ask("endpoints") if credentials_of(name) not in left]
+        if now == before and not forgotten:
             return
 
         async def work(transaction: Transaction) -> None:
             paused = await locked(transaction, "paused", "[]")
             await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
             await transaction.run("set_about", name="credentials", value=as_json(now))
-            left = {None, *now.values()}
-            gone = [(name,) for name, _ in await transaction.rows("endpoints") if credentials_of(name) not in left]
-            await transaction.write("forget_endpoint", gone)
+            await transaction.write("forget_endpoint", forgotten)
 
         await self.transact(work)
 
