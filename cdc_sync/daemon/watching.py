@@ -41,39 +41,48 @@ _SWEEP_SHARE = 10
 LONGEST_TURN = 10.0
 """Seconds after which a sweep lets those of other watches begin or go on, if they wait."""
 
+MOST_GIVEN_WAY = 8
+"""Sweeps of a database that wait in the middle, at most: each keeps a bit in memory for every record of the store."""
+
 
 @dataclass(slots=True)
 class _Turn:
     """A sweep's turn, which others of its database have in between if it lasts.
 
     Attributes:
-        turns: how many watches may sweep at once.
+        database: has the turns.
         waits: called before a turn is waited for.
         waited: seconds for which others had it.
     """
 
-    turns: asyncio.Semaphore
+    database: Database
     waits: Callable[[], None]
     waited: float = 0.0
     _since: float | None = None
 
     async def __aenter__(self) -> Self:
         self.waits()
-        await self.turns.acquire()
+        await self.database.sweeping.acquire()
         self._since = time.monotonic()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._since is not None:
-            self.turns.release()
+            self.database.sweeping.release()
 
     async def give_way(self) -> None:
         """Let others have a turn, if this one has lasted."""
-        begun = time.monotonic()
-        if self._since is not None and begun - self._since >= LONGEST_TURN and self.turns.locked():
+        begun, database = time.monotonic(), self.database
+        if self._since is None or begun - self._since < LONGEST_TURN or not database.sweeping.locked():
+            return
+        if database.given_way < MOST_GIVEN_WAY:
             self._since = None
-            self.turns.release()
-            await self.__aenter__()
+            database.sweeping.release()
+            database.given_way += 1
+            try:
+                await self.__aenter__()
+            finally:
+                database.given_way -= 1
             self.waited += time.monotonic() - begun
 
 
@@ -246,7 +255,7 @@ class WatchWorker:
 
         Of one database's watches few sweep at once.
         """
-        interval, turns = self._parts.watch.capture.sweep.total_seconds(), self._parts.database.sweeping
+        interval = self._parts.watch.capture.sweep.total_seconds()
         until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
             # An interrupted sweep was work for the database too, so its pause outlasts the connection.
@@ -254,7 +263,7 @@ class WatchWorker:
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
             # While it waits it is not late: the sweep that has the turn reports if it hangs.
-            async with _Turn(turns, partial(self._beat, SWEEPS, math.inf)) as turn:
+            async with _Turn(self._parts.database, partial(self._beat, SWEEPS, math.inf)) as turn:
                 self._sweep_wanted.clear()
                 started = reached = clock()
 

@@ -146,6 +146,7 @@ class Database:
         try_at: when all of them try again then, by the event loop's clock.
         said: the error that one of them has said last: the others need not repeat it.
         sweeping: the turns to sweep: a few watches at once have one, however many there are.
+        given_way: how many sweeps wait for others in the middle.
     """
 
     dsn: str = field(repr=False)
@@ -170,6 +171,7 @@ class Database:
     try_at: float = field(default=0.0, init=False)
     said: Exception | None = field(default=None, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
+    given_way: int = field(default=0, init=False)
     _failed_in_a_row: int = field(default=0, init=False)
     _are_kept: bool = field(default=False, init=False)
 

@@ -182,3 +182,21 @@ async def test_one_that_has_its_turn_again_is_noticed_if_it_hangs(
         async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
             await eventually(lambda: len(paged.asked) > 3, "a page that never comes")
             assert pulse._until[rig.intake.parts.name][SWEEPS] < math.inf
+
+
+@pytest.mark.usefixtures("filled")
+async def test_only_so_many_sweeps_wait_in_the_middle(open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "LONGEST_TURN", 0.0)
+    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+        await rig.adopt()
+        database = rig.intake.parts.database
+        database.given_way = watching.MOST_GIVEN_WAY
+        for _ in range(SWEEPS_AT_ONCE - 1):
+            await database.sweeping.acquire()
+        paged = Paged(rig, monkeypatch)
+        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
+            await eventually(lambda: paged.asked, "a sweep's beginning")
+            async with asyncio.timeout(60):
+                await database.sweeping.acquire()
+            assert rig.heard(SweepDone), "its end, since no more may wait with what they have met"
+        assert database.given_way == watching.MOST_GIVEN_WAY
