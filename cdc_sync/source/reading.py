@@ -328,8 +328,10 @@ class WatermarkReader:
         # The keys of a page with a failing row; its rows are then read apart.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
         is_one_table = mapping.facts.kind == "r"
-        any_row = composed("{} WHERE {} >= %s::{}", select(), mark, sql.SQL(self._type)).as_string()
-        self.any_row = any_row if is_one_table else ""
+        # By the index on the watermark: where PostgreSQL does not know how many rows there are, it would look for the
+        # first of many by reading the whole table.
+        first = composed("{} WHERE {} >= %s::{} ORDER BY {} LIMIT 1", select(), mark, sql.SQL(self._type), mark)
+        self.any_row = composed("SELECT FROM ({}) AS first", first).as_string() if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 
