@@ -194,9 +194,9 @@ class WatchWorker:
         elif isinstance(failure, SourceError | AnotherDatabaseError):
             if message != self._lost:
                 database = self._parts.database
-                said, database.said = failure is database.said, failure
+                repeated, database.reported = failure is database.reported, failure
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
-                observe(events.WatchLost(name, message, wrong, failure.code, said, database.shown_name))
+                observe(events.WatchLost(name, message, wrong, failure.code, repeated, database.shown_name))
             self._lost = message
         elif not self._store_failed:
             self._store_failed = True

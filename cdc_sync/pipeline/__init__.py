@@ -1,19 +1,18 @@
-"""Keys → rows → observations → one apply: how a change in the ATS's database becomes an entry to be sent.
+"""Keys → rows → observations → one apply: how a change in the ATS's database becomes an outbox entry.
 
-Every capture method is only a source of keys or rows. They go through one place (`intake`), where what they mean is
-decided once, in the store's transaction; so capture methods may overlap, repeat and race as they like.
+A capture method is only a source of keys or rows. All go through `intake`, where the store's transaction decides what
+they mean. So capture methods may overlap, repeat and race.
 
-**Order.** Of two readings of one row the later one must win. Reading and applying therefore happen under one lock per
-watch: what is applied later was read later. Sweeps compare outside the lock; what they find is read again under it.
+**Order.** Of two readings of one row the later one must win. One lock per watch covers reading and applying. Sweeps
+compare outside it and read each difference again under it.
 
-**What a crash costs**, step by step, for a change that the ATS has committed:
+**What a crash costs**, for a change that the ATS has committed:
 
-1. before it is read: nothing; the change log's row waits, the watermark has not passed.
-2. read, nothing recorded: the change log keeps it, the watermark has not moved. It comes again.
-3. recorded, not yet deleted from the log: it comes again; the diff finds nothing new, since the outbox holds it.
-4. recorded and deleted: the outbox is durable; the sender finds the entry at the next start.
-5. call under way: the entry is marked as attempted; it is sent again, same body, same idempotency key.
-6. acknowledged, not yet written down: as 5. HelloWork hears the same thing twice, which changes nothing.
+1. before it is applied: nothing; the change log has it, or the watermark has not passed it.
+2. applied, not deleted from the log: it is read again; the diff finds nothing, since the outbox has it.
+3. applied and deleted: the outbox is durable; the sender finds the entry at the next start.
+4. call under way: the entry is marked as attempted; it is sent again, same body, same idempotency key.
+5. acknowledged, not yet completed in the store: as 4. HelloWork receives the same state twice, which changes nothing.
 
-A suspected deletion is durable like an entry, and survives in the same way until a fresh read has answered it.
+A suspected deletion is as durable as an entry, until a fresh read answers it.
 """

@@ -1,8 +1,7 @@
-"""The first look at a table: its rows are adopted silently (or queued, if `baseline: send` says so).
+"""The first walk through a table: its rows are adopted silently, or enqueued with `baseline: send`.
 
-It walks the table in key order. Each page is recorded together with the place that it reaches, so a daemon that dies
-goes on where it was. The next page is read and interpreted while one is recorded. What changes behind its back is in
-the change log, or at or behind the poll's first watermark.
+Each page, in key order, is applied together with the position that it reaches, so a restart goes on there. The next
+page is read meanwhile. Later changes are in the change log, or at or behind the poll's first watermark.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class BaselinePosition:
         done: whether it is over.
         after: the last key adopted.
         known: rows walked so far.
-        queued: calls queued so far; after a failure those of the page before it may be missing.
+        queued: calls enqueued so far; after a failure those of the page before it may be missing.
         look: the server's transactions when it began, for a poll's first watermark.
     """
 
@@ -56,7 +55,7 @@ class BaselinePosition:
 
 
 OVER_EARLIER_WORK = "baseline over earlier work"
-"""The position that is there if the watch had been worked before, with another store."""
+"""The position that marks a watch that had been captured before, with another store."""
 
 
 async def is_adopted(store: Store, watch: str) -> bool:
@@ -71,16 +70,16 @@ def is_done(text: str | None) -> bool:
 
 
 Interpreted = tuple[list[Observation], Key | None]
-"""What the rows of a page say, and where the next page begins. The rows are not kept while the next ones are read."""
+"""A page's observations, and where the next page begins. The rows are dropped before the next ones are read."""
 
 
 async def _and_meanwhile(
     adopted: Coroutine[Any, Any, Sequence[ApplyResult]], reading: Coroutine[Any, Any, Interpreted] | None
 ) -> tuple[Sequence[ApplyResult], Interpreted | None]:
-    """Have the next page read and interpreted while one is recorded.
+    """Read and interpret the next page while one is applied.
 
-    The recording is waited for whatever becomes of the reading: one that ended later, after a new start from an older
-    position, would set the position back.
+    The apply is awaited even if the reading fails: ending after a new start from an older position, it would set the
+    position back.
     """
     if reading is None:
         return await adopted, None
@@ -100,11 +99,11 @@ async def adopt_everything(
     """Walk the rest of the table and return the final position.
 
     Raises:
-        SourceError: a page cannot be read; call again with the position that the store has.
-        StoreError: a page cannot be recorded.
+        SourceError: a page cannot be read; call again with the position in the store.
+        StoreError: a page cannot be applied.
     """
     watch, started = intake.rules.watch, time.monotonic()
-    # The walk comes to each key once. After a restart rows behind the position may be recorded, by another walk.
+    # The walk meets each key once. After a restart, rows behind the position may be in the store.
     rows_are_new = position.after is None and not await intake.store.knows_any(watch)
     estimate, digests = intake.reader.estimate, intake.shape_of_digests
 

@@ -1,9 +1,7 @@
-"""What captures changes between sweeps: the interface, and what every kind of it works with.
+"""What captures changes between sweeps: the interface, and what its kinds share.
 
-A kind is one module: its class owns how changes are found, the jobs that takes, the positions that the store keeps for
-it, how long a look may take to come, and what it says when the database lacks something. What it needs of the database
-(columns, triggers, rights) its configuration says (`config.Capture.needs`), so that `check`, `sql install` and
-`sql grants` know it. `pipeline.watch` has the list of kinds.
+A kind is one module, whose class owns how changes are found, its jobs and its positions in the store. Its configuration
+names what it needs of the database (`config.Capture.needs`). `pipeline.watch` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
@@ -27,9 +25,8 @@ class Capture(ABC):
     """Captures one watch's changes between sweeps.
 
     Attributes:
-        void_elsewhere: positions that mean nothing once the store is given to another database, and what stands in
-            their place then.
-        sees_deletions: whether it notices that a row is gone. If not, that is the sweeps' part, and no repair.
+        void_elsewhere: positions without meaning in another database, each with the value that replaces it there.
+        sees_deletions: whether it notices deleted rows. If not, a deletion that a sweep finds is no repair.
     """
 
     void_elsewhere: ClassVar[Mapping[str, str]] = {}
@@ -38,75 +35,73 @@ class Capture(ABC):
     def __init__(self, intake: Intake) -> None:
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
-        # What it began with: another watch may have found out meanwhile that it is not so any more.
+        # Kept from the start: another watch may refresh the shared facts meanwhile.
         self._setup, self.server = intake.seen.setup, intake.sessions.server
 
     @classmethod
     @abstractmethod
     async def open(cls, intake: Intake) -> "Capture":
-        """Make what captures the watch, as its database is now.
+        """Make the watch's capture for its database's present state.
 
         Raises:
-            SourceError: the database cannot be asked.
+            SourceError: the database cannot be queried.
         """
 
     @staticmethod
     @abstractmethod
     def longest_silence(configured: Configured) -> float:
-        """Seconds without a complete look at the database that are nothing unusual, as configured."""
+        """Seconds that may normally pass without a complete look at the database."""
 
     async def look(self) -> SnapshotReading | None:
-        """What to remember of the database's transactions from before the baseline."""
+        """Read the server's transactions before the baseline; None if the kind needs none."""
         return None
 
     async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
-        """Get ready, after the baseline; `look` is from before it.
+        """Get ready after the baseline; `look` is from before it.
 
         Raises:
-            SourceError: the database cannot be asked.
-            StoreError: a position cannot be kept.
+            SourceError: the database cannot be queried.
+            StoreError: a position cannot be saved.
         """
 
     @abstractmethod
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """Record every change that was committed before this call; `progressed` is told of each step.
+        """Apply every change that was committed before this call; `progressed` is called at each step.
 
         Raises:
             SourceError: the database cannot be read; nothing is lost.
-            StoreError: what was read cannot be recorded; it comes again.
+            StoreError: a change cannot be applied; it is read again.
         """
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
-        """What has to run, for ever, for changes to be captured; `progressed` is told of each look."""
+        """The endless jobs that capture changes; `progressed` is called after each look."""
         return {"tables": self._watch_tables()}
 
     async def look_at_tables(self) -> None:
-        """Ask for a sweep if something happened to the tables of which single rows do not tell.
-
-        That is another set of partitions, a truncated one, or a policy less.
+        """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less.
 
         Raises:
             SourceError: the catalog cannot be read.
-            StoreError: the request cannot be kept.
+            StoreError: the request cannot be saved.
         """
         before, now = self.intake.seen, self.watched.state
         looks_for_policies = self.watched.doubts or now.policies != before.policies
-        # Rows that were hidden were suspected, and their deletion held: seeing them again takes that back.
+        # Hidden rows were suspected and their deletions held; a sweep that meets the rows cancels that.
         if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
             await self.intake.request_sweeps(1)
             self.parts.want_sweep()
         self.intake.seen = now
 
     async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
-        """Look whether the database is set up as it was.
+        """Check that the database is still set up as at the start.
 
         Raises:
-            ChangedError: it is not: begin again with what is now.
+            ChangedError: it is not: begin again with the present setup.
             SourceError: the catalog cannot be read.
         """
 
     async def _watch_tables(self) -> None:
-        # What failed while the baseline was made is tried again, and fails again if it still does.
+        # Forget a failure from the baseline; the next look repeats it if it lasts.
         self.watched.error, looked_at = None, (self._setup, self.server)
         while True:
             await self.watched.has_changed()
@@ -117,17 +112,17 @@ class Capture(ABC):
                 looked_at = now
 
     async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
-        """Learn from what a sweep has found.
+        """Learn from a sweep's findings.
 
         Raises:
-            SourceError: the database cannot be asked.
+            SourceError: the database cannot be queried.
         """
 
-    def tell_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
-        """Say what is missing, if anything is, and what finds changes `meanwhile`."""
+    def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
+        """Report what is missing, if anything is, and what finds changes `meanwhile`."""
 
     async def was_worked_before(self) -> bool:
-        """Whether the database shows that an earlier daemon has captured the watch."""
+        """Whether the database shows that an earlier daemon captured the watch."""
         return False
 
 
@@ -136,10 +131,7 @@ class ChangedError(Exception):
 
 
 class SweepOnlyCapture(Capture):
-    """Captures nothing: sweeps find the changes of a watch whose triggers have no log.
-
-    It notices when that changes.
-    """
+    """Leaves changes to sweeps, where triggers have no log, until that changes."""
 
     def __init__(self, intake: Intake, installed: Installation) -> None:
         super().__init__(intake)
@@ -158,7 +150,7 @@ class SweepOnlyCapture(Capture):
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
         """Nothing to catch up with."""
 
-    def tell_problems(self, meanwhile: str) -> None:
+    def report_problems(self, meanwhile: str) -> None:
         """See `Capture`."""
         if not self.installed.problems:
             self.parts.observe(TriggersFound(self.parts.name))
@@ -178,13 +170,13 @@ class SweepOnlyCapture(Capture):
         self.parts.observe(TriggersMissing(self.parts.name, message))
 
     async def look_at_setup(self) -> None:
-        """See `Capture`: other triggers, or settings by which the bell may be armed or not."""
+        """See `Capture`: other triggers, or server settings that decide whether the bell may be armed."""
         if self.lookout.server != self.server or await look_for_triggers(self.intake) != self.installed:
             raise ChangedError
 
 
 async def look_for_triggers(intake: Intake) -> Installation:
-    """What the watch's triggers are now.
+    """Look up the watch's triggers.
 
     Raises:
         SourceError: the catalog cannot be read.

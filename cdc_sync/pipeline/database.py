@@ -1,12 +1,11 @@
-"""The ATS's database and what a watch works with: sessions that all watches share, the store, how large its steps are.
+"""The ATS's database and what a watch works with: the sessions that all watches share, the store, the step sizes.
 
-Of sessions there is one that lasts, and a pool. They begin with the first watch that needs them and end with the last
-one. When the lasting session is lost, so is every watch's lock: each ends what it does and comes back, the first to
-come connects anew, and the others get what it has got, be it sessions or a reason why there are none. The pool ends
-with the lasting session, so that nobody reads on for hours without his lock. A database that is down is tried once,
-however many watches it has; each then takes its own lock again, or says why not.
+The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
+watch's lock, so the pool closes too and no watch reads without its lock. Each watch then stops and comes back: the
+first one connects, the others share its sessions or its error, and each takes its own lock again. So a database that is
+down is tried once, however many watches it has.
 
-Nothing of one watch waits for another's: see `source.connection` for the turns at the pool.
+No watch waits for another one's work: `source.connection` has the turns at the pool.
 """
 
 import asyncio
@@ -40,30 +39,30 @@ from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
 _MISCONFIGURED_WAIT = 10.0
-"""Seconds between tries when only a person can mend it: soon enough after the repair."""
+"""Seconds between tries when only a person can repair it: soon enough after the repair."""
 
 _GIVES_BACK_WITHIN = 2.0
-"""Seconds within which the store takes a lease back."""
+"""Seconds that giving back a lease may take."""
 
 _ALIVE_FOR = 1.0
-"""Seconds for which a session that was alive is not asked for again: all watches of a daemon have the same."""
+"""Seconds for which another daemon's session counts as alive without a new query: all its watches have the same."""
 SWEEPS_AT_ONCE = 2
-"""Watches that sweep at the same time, at most: a long sweep of one does not hold up all others."""
+"""Watches that sweep at once, at most: one long sweep does not hold up all others."""
 
 _REMEMBERED = 3
-"""Earlier sessions of this daemon, one of which may hold a lock still."""
+"""Earlier sessions of this daemon that may still hold a lock."""
 
 
 def nothing() -> None:
-    """Whom progress, or a wish, does not interest."""
+    """The default for callbacks without an argument."""
 
 
 def nobody(_: str) -> None:
-    """Whom it does not interest which watch it is."""
+    """The default for callbacks that get a watch's name."""
 
 
 def wait_after(error: Exception, failures: int, longest: float) -> float:
-    """Seconds until the next try, after so many that have failed in a row; `longest` at most, if it may pass."""
+    """Seconds until the next try after `failures` in a row; at most `longest` if the error may pass."""
     if isinstance(error, AnotherDatabaseError) or (isinstance(error, SourceError) and error.kind == "misconfigured"):
         return _MISCONFIGURED_WAIT
     ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
@@ -71,7 +70,7 @@ def wait_after(error: Exception, failures: int, longest: float) -> float:
 
 
 class LeasedElsewhereError(StandbyError):
-    """Another daemon has the watch's lease; `lease` says which."""
+    """Another daemon has the watch's lease, `lease`."""
 
     def __init__(self, watch: str, lease: Lease) -> None:
         held = source_error("standby/lease", watch=watch, process=lease.process, host=lease.host)
@@ -81,17 +80,16 @@ class LeasedElsewhereError(StandbyError):
 
 @dataclass(slots=True, eq=False)
 class Sessions:
-    """What all watches of a database work with.
+    """What all watches of a database share.
 
     Attributes:
         lasting: the session that listens.
-        locked: the session that holds the watches' locks; another than `lasting` where a standby is read.
-        pool: for everything else.
-        held: ends when one of the two sessions is lost; it looks for all watches, too.
+        locked: the session that holds the watches' locks; on a standby another one than `lasting`.
+        held: runs the lookout, and ends when one of the two sessions is lost.
         lookout: looks at the database for all watches.
-        stack: what ends with them.
-        is_recognised: whether this is known to be the database that the store remembers by its name.
-        users: how many watches work with them.
+        stack: closes them.
+        is_recognised: whether this is known to be the database that the store has under its name.
+        users: the number of watches that use them.
         is_new: whether only the watch that connected has joined them.
     """
 
@@ -107,19 +105,19 @@ class Sessions:
 
     @property
     def server(self) -> ServerFacts:
-        """What the server is."""
+        """The server's facts."""
         return self.lookout.server
 
     async def until_lost(self) -> None:
         """Wait until the sessions are lost.
 
         Raises:
-            SourceError: they are.
+            SourceError: they are lost.
         """
         await asyncio.shield(self.held)
 
     async def why_lost(self, error: SourceError) -> SourceError:
-        """What to say of an error: that the sessions are lost is the same for every watch, however it met it."""
+        """The error to report: of lost sessions the same one for every watch."""
         if error.kind != "unreachable" or isinstance(error, StandbyError):
             return error
         await asyncio.wait([self.held], timeout=_FIRST_WAIT)
@@ -132,20 +130,18 @@ class Database:
     """The ATS's database, as one daemon uses it.
 
     Attributes:
-        dsn: where it is.
-        store: the store, which remembers which database it is.
         size: connections of the pool, at most.
         name: its name in the configuration; "" for the section `database`.
-        longest_wait: seconds between tries to connect, at most, if the trouble may pass.
+        longest_wait: seconds between tries to connect, at most, if the error may pass.
         prove_every: seconds between proofs that the lasting session is alive.
-        answers_within: seconds that the answer to such a proof may take.
-        recognised: called with each watch of which it is known to be the database that the store remembers.
+        answers_within: seconds that such a proof may take.
+        recognised: called with each watch of a database known to be the one in the store.
         is_only: whether there is no other one: if it is the wrong one, the daemon ends.
-        guard: which server was read, and how far it was.
-        failure: why there are no sessions, which concerns all watches; None if there is no reason.
-        try_at: when all of them try again then, by the event loop's clock.
-        said: the error that one of them has said last: the others need not repeat it.
-        sweeping: the turns to sweep: a few watches at once have one, however many there are.
+        guard: which server was read, and its replica position.
+        failure: the error that keeps all watches from having sessions, if any.
+        try_at: when they retry after it, by the event loop's clock.
+        reported: the error that one of them reported last: the others need not repeat it.
+        sweeping: the turns to sweep; a few watches have one at a time.
         given_way: how many sweeps wait for others in the middle.
     """
 
@@ -162,14 +158,13 @@ class Database:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
     _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given up
-    # here. Whoever remembers that it was its own may end it.
+    # Behind a silent network the server keeps a session and its locks for long. Only the daemon that had it may end it.
     _earlier: tuple[Process, ...] = field(default=(), init=False)
-    # Of another daemon's session when it was found alive last.
+    # When another daemon's session was found alive last.
     _alive_at: dict[str, float] = field(default_factory=dict, init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
-    said: Exception | None = field(default=None, init=False)
+    reported: Exception | None = field(default=None, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     given_way: int = field(default=0, init=False)
     _failed_in_a_row: int = field(default=0, init=False)
@@ -177,7 +172,7 @@ class Database:
 
     @property
     def shown_name(self) -> str | None:
-        """Its name for people, if there are several."""
+        """Its name for people, if there are several databases."""
         return None if self.is_only else self.name
 
     @property
@@ -187,11 +182,11 @@ class Database:
 
     @asynccontextmanager
     async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
-        """The sessions, for as long as a watch works with them.
+        """The sessions, for as long as a watch uses them.
 
         Raises:
             SourceError: the database cannot be reached, or this server may not be read.
-            AnotherDatabaseError: it is not the one that the store remembers, or not the one of this watch.
+            AnotherDatabaseError: it is not the database in the store, or not the one of this watch.
             StoreError: the store cannot be used.
         """
         sessions = await self._join(watch)
@@ -205,7 +200,7 @@ class Database:
                 sessions.is_recognised = True
             self.recognised(watch)
             if not (is_new and is_known):
-                # Whoever connects has looked.
+                # The watch that connected has checked the guard.
                 self.guard.load(positions.get(POSITION))
                 await sessions.pool.ask("asking which server this is", self.guard.meet)
             yield sessions
@@ -221,7 +216,7 @@ class Database:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep the sessions, though no watch works with them for a moment."""
+        """Keep the sessions open while no watch uses them."""
         self._are_kept = True
         try:
             yield
@@ -237,15 +232,14 @@ class Database:
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
-        """Be the one daemon that captures a watch: by its lease in the store, and by its lock on the ATS's database.
+        """Be the one daemon that captures a watch: by its lease in the store and its lock on the ATS's database.
 
-        The lease decides among daemons that share a store, whichever server each of them reads; the lock among those
-        that do not. A lease whose session has ended on its server is taken over at once, since its daemon must begin
-        anew; any other when its daemon has not renewed it in time. What is left of that daemon's session is ended then.
+        The lease decides among daemons that share a store, the lock among those that do not. A lease is taken over when
+        it expires, or at once if its session has ended. The earlier daemon's session is then ended.
 
         Raises:
             StandbyError: another daemon captures it.
-            SourceError: the database cannot be asked.
+            SourceError: the database cannot be queried.
             StoreError: the store cannot be used.
         """
         store, session = self.store, sessions.locked
@@ -262,11 +256,11 @@ class Database:
         finally:
             session.give_up(watch)
             try:
-                # Before the lease: whoever takes that ends a session that still has the lock.
+                # Before the lease: the daemon that takes it over ends a session that still has the lock.
                 if not sessions.held.done():
                     await session.unlock()
             finally:
-                # If it cannot be given back, it goes with this daemon's own lease.
+                # If it cannot be given back, it expires with this daemon's own lease.
                 with suppress(StoreError, TimeoutError):
                     async with asyncio.timeout(_GIVES_BACK_WITHIN):
                         await store.give_back(watch)
@@ -292,7 +286,7 @@ class Database:
                     if sessions is not None and not sessions.users:
                         self._close(sessions.stack.aclose())
                     if self._closing:
-                        # There may be no connections for both.
+                        # The server may not have connections for both.
                         await asyncio.wait(self._closing)
                     sessions = self._sessions = await self._connect(watch)
             except Exception as error:
@@ -316,16 +310,16 @@ class Database:
             positions, is_known = await self.store.positions(watch), await self.store.identity(self.name) is not None
             async with asking("asking which server this is"):
                 server = await server_facts(lasting.connection)
-                # Before how far it is: the numbers of another database mean nothing.
+                # Before the replica position, which means nothing for another database.
                 if is_known:
                     await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name)
-            # What was read without news binds nobody: a standby may never get it, when its primary is gone.
+            # Reads without news do not bind: if the primary is gone, a standby may never receive that position.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
             if is_known and self._is_of(positions):
                 self.recognised(watch)
                 self.guard.load(positions.get(POSITION))
-            # Whoever waits for its turn has found out that it could work, on a server that is not behind.
+            # So a watch that waits for its turn has seen that it could work, on a server that is not behind.
             pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
             if server.in_recovery:
                 primary = await stack.enter_async_context(primary_session(self.dsn))
@@ -338,14 +332,14 @@ class Database:
             return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), is_known)
 
     def _is_of(self, positions: Mapping[str, str]) -> bool:
-        """Whether a watch with these positions was captured from the database of this name, or never was."""
+        """Whether a watch with these positions was captured under this database's name, or never captured."""
         return not positions or positions.get(FROM_DATABASE, "") == self.name
 
     async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
-        """Take a name that the store does not know, or a watch that was captured under another name, if all is well.
+        """Accept a name that is new to the store, or a watch captured under another name, if the database fits.
 
         Raises:
-            AnotherDatabaseError: the watch was captured from another database, or this name stands for another one.
+            AnotherDatabaseError: the watch was captured from another database, or the name belongs to another one.
         """
         store, identity = self.store, (await server_facts(connection)).identity
         if not self._is_of(positions):
@@ -362,7 +356,7 @@ class Database:
             await store.set_captured_from(watch, self.name)
 
     async def _recognise_alone(self, watch: str) -> None:
-        """Where no session lasts, behind a pooler say, nothing is captured; what waits in the store is sent though.
+        """Recognise the database where no session lasts (behind a pooler): captures nothing, sends pending entries.
 
         Raises:
             AnotherDatabaseError: nothing may be sent.
@@ -374,7 +368,7 @@ class Database:
             self.recognised(watch)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Close something, also if the caller is cancelled meanwhile."""
+        """Close something, also if the caller is cancelled."""
         task = asyncio.create_task(closing, name="closing the sessions")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -382,7 +376,7 @@ class Database:
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
         holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
-        # On nobody's account (`connection.READS`): what it asks is quick.
+        # Not counted as any watch's reading (`connection.READS`): its queries are quick.
         holding.add(asyncio.create_task(lookout.run(), name="looking for all watches", context=Context()))
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
@@ -393,18 +387,13 @@ class Database:
 
 
 async def recognise(store: Store, identity: str, dsn: str, connection: Connection, database: str = "") -> None:
-    """Bind the store to the database, the first time; afterwards insist on it, and remember where it is now.
+    """Bind the store to the database the first time, check that later, and remember the database's hosts.
 
-    Args:
-        store: the store.
-        identity: the database's, as `ServerFacts` has it.
-        dsn: how it is reached.
-        connection: a connection to it.
-        database: its name in the configuration.
+    `identity` is as in `ServerFacts`; `database` is the name in the configuration.
 
     Raises:
-        AnotherDatabaseError: the store belongs to another one.
-        SourceError: the server cannot be asked.
+        AnotherDatabaseError: the store belongs to another database.
+        SourceError: the server cannot be queried.
         StoreError: the store cannot be used.
     """
     await store.bind(identity, database)
@@ -414,7 +403,7 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
         why_not = await found_elsewhere(before, identity, dsn, here, connection, database)
         if why_not is not None:
             raise AnotherDatabaseError(why_not)
-        # Other daemons may read other servers of the cluster, each by hosts of its own.
+        # Other daemons may read other servers of the cluster, on other hosts.
         now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
         if before == now.to_text() or await store.set_hosts(now.to_text(), before, database):
             return
@@ -423,15 +412,9 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
 async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
     before: str | None, identity: str, dsn: str, now: Whereabouts, connection: Connection, database: str = ""
 ) -> str | None:
-    """Why a database of the store's identity may be a copy; None if it is the one that the store belongs to.
+    """Why a database of the store's identity may be a copy; None if it is the store's own.
 
-    Args:
-        before: where the store remembers it, as text; None if it does not: stores of 0.1.0 remember no hosts.
-        identity: its identity.
-        dsn: how it is reached.
-        now: where that leads.
-        connection: a connection to it.
-        database: its name in the configuration.
+    `before` has its hosts in the store, `now` its present ones; stores of 0.1.0 have none.
     """
     if not before:
         return None
@@ -445,35 +428,31 @@ class Delivery(Protocol):
     """The sender's part in an apply; see `delivery.sender.Sender`."""
 
     def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
-        """Withdraw the entries of these applications that have not begun, and say what may be claimed."""
+        """Withdraw these applications' entries that have not begun, and return what may be claimed."""
 
     def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
-        """Take what the apply has claimed, and what it has left as it was; None if it failed."""
+        """Take the entries that the apply claimed or left unchanged; `applied` is None if it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How large a watch's steps are, and how often they come. Intervals are in seconds.
+    """The sizes of a watch's steps and their intervals, in seconds.
 
     Attributes:
-        adopted: rows that the baseline reads and adopts at once.
+        adopted: rows that the baseline adopts at once.
         drained: changes taken from the change log at once.
-        give_back_every: between tries to shorten the change log's file, at least: each takes a lock for a moment,
-            which a standby replays.
+        give_back_every: between tries to shorten the change log's file, at least: each takes a short lock, which a
+            standby replays.
         polled: rows that a poll reads at once.
-        look_every: between looks at the server's transactions, and so between moves of a poll's watermark: each look,
-            which is for all watches, takes one of the server's transaction ids.
-        place_every: between savings of a poll's watermark, at least: what was read since is read again after a restart,
-            which costs a comparison.
-        compared: rows that a sweep compares at once: a statement of the store's of some 10 ms, for which the capture
-            may have to wait.
-        read: rows that a sweep reads at once, at most: what they take of memory Python gives little back.
-        searched: record numbers looked at at once when a sweep searches for what it has not met.
-        confirmed: suspected deletions that are answered at once.
-        save_every: between savings of a sweep's position, at least: a sweep that is quicker than this is cheaper to
-            repeat.
-        save_share: saving never takes more than one part in this many of the time: a bitmap of many millions of
-            records is large. 0 for no such limit.
+        look_every: between looks at the server's transactions, and moves of a poll's watermark: each look, shared by
+            all watches, takes a transaction id.
+        place_every: between saves of a poll's watermark, at least: a restart reads again from there.
+        compared: rows that a sweep compares at once: one store statement of some 10 ms, which may delay the capture.
+        read: rows that a sweep reads at once, at most: Python gives little of their memory back.
+        searched: record numbers examined at once for unmet records.
+        confirmed: suspected deletions answered at once.
+        save_every: between saves of a sweep's position, at least.
+        save_share: saving takes at most one part in this many of the time: large bitmaps take long. 0: no limit.
     """
 
     adopted: int = 500
@@ -495,22 +474,18 @@ STEPS = Steps()
 
 @dataclass(frozen=True, slots=True)
 class WatchParts:
-    """What a watch works with over its connections, apart from its database's sessions.
+    """What a watch works with, apart from its database's sessions.
 
     Attributes:
-        name: the watch's.
-        watch: its configuration.
-        rules: the same as the core has it.
-        database: the ATS's.
-        observe: gets what was news.
-        clock: our clock, milliseconds since the epoch.
+        rules: the core's form of the watch's configuration.
+        observe: receives the events.
+        clock: this daemon's clock, milliseconds since the epoch.
         delivery: the sender; None if nothing is sent while this process captures.
-        unwritten: names of what the store would not write, and has not written since.
-        all_written: called when the last of it is written.
-        evidence: what a poll has learnt of its watermark.
-        want_sweep: called when a sweep should come.
+        unwritten: names of failed writes to the store that have not succeeded since.
+        all_written: called when the last of them succeeds.
+        evidence: what a poll has learnt about its watermark.
+        want_sweep: called when a sweep is needed.
         dry_run: whether nothing is changed.
-        steps: how large its steps are.
     """
 
     name: str

@@ -1,7 +1,6 @@
-"""Which tenants there are, and with that the configuration that the daemon and the commands work with.
+"""Finds the tenants, and with them the configuration that the daemon and the commands use.
 
-A database that cannot be asked may have any: of its tenants those that are known stay, so that none is dropped without
-a word.
+If a database cannot be queried, its known tenants stay, so that none is dropped silently.
 """
 
 import asyncio
@@ -24,12 +23,12 @@ _LOOKING = "looking for tenants"
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found.
+    """The result of a look for tenants.
 
     Attributes:
         config: the configuration with a watch for each tenant.
-        refused: why there is no watch for some tenants, by the watch's name.
-        unasked: why databases could not be asked, by their names.
+        refused: why some tenants have no watch, by the watch's name.
+        unasked: why databases could not be queried, by their names.
     """
 
     config: Config
@@ -40,12 +39,9 @@ class Discovery:
 async def discover(
     config: Config, known: Iterable[str] = (), pools: Mapping[str, Pool] = MappingProxyType({})
 ) -> Discovery:
-    """Look for the tenants of a configuration's templates: one statement for each database that has schemas of them.
+    """Look for the tenants of a configuration's templates: one statement for each database with tenant schemas.
 
-    Args:
-        config: the configuration, as it was read or as an earlier look has expanded it.
-        known: names of watches whose tenants stay if their database cannot be asked.
-        pools: pools to ask with, by the databases' names; where there is none, a connection is made.
+    The watches named in `known` stay if their database cannot be queried. Databases without a pool get a connection.
     """
     earlier = tenants_named(config, known)
     found: dict[str, list[Tenant]] = {}
@@ -77,7 +73,7 @@ async def discover(
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
     ask = partial(schemas_of_tenants, templates=templates)
-    # To connect, or to wait for a lock, counts too: a start, a reload and the daemon's end wait for this.
+    # Includes connecting and waiting for a lock: a start, a reload and the daemon's end wait for this.
     async with asking(_LOOKING, _WITHIN):
         if pool is not None:
             return await pool.ask(_LOOKING, ask)

@@ -1,10 +1,9 @@
 """From keys, or rows just read, to one applied batch. The only place that writes observations.
 
-What a row means is decided once, in the store's transaction (`core.plan`). An application of which one row alone cannot
-tell comes back as unresolved: all rows that carry its id are read, and what they say together is applied in a second
-transaction. So the slow path costs two transactions, and the common one costs one.
+The store's transaction decides what a row means (`core.plan`). If one row cannot decide, all rows of its application
+are read and applied in a second transaction.
 
-While row-level security may hide rows, no deletion is believed: it is held for a person (`source.row_security`).
+While row-level security may hide rows, deletions are held for a person (`source.row_security`).
 """
 
 import asyncio
@@ -54,16 +53,16 @@ Found = TypeVar("Found", bound=Read)
 
 REQUESTS = "sweeps-asked-for"
 TABLE = "table"
-"""The position that says which table was read: its oid."""
+"""The position with the oid of the table that was read."""
 
 LONGEST_REST = 600.0
-"""Seconds between looks where no deletion is suspected, at most: whoever suspects one says so."""
+"""Seconds between looks while no deletion is suspected, at most: a suspicion ends the rest."""
 
 _LOOK_EVERY = 1.0
-"""Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""
+"""Seconds between looks, at most: after a change of the clock a suspicion may be due earlier."""
 
 _SLACK = 60_000
-"""Milliseconds by which the clock may be set back without a suspicion looking like a wrong clock's."""
+"""Milliseconds that the clock may go back before a suspicion seems to come from a wrong clock."""
 
 _REMEMBERED_SKIPS = 100_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
@@ -73,21 +72,16 @@ _OUTCOMES: Mapping[type, Outcome] = {Cancel: "cancelled", Adopt: "adopted"}
 class Intake:
     """One watch's way from its database into the store.
 
-    Args:
-        parts: what the watch works with.
-        sessions: its database's.
-        mapping: fits it to its table.
-
     Attributes:
         reader: reads its table.
         lock: held from the reading of rows until they are applied; every method but `changes` takes it.
-        requests: how many sweeps were asked for since the last one began that has compared everything. A TRUNCATE, a
-            partition that comes or goes, a row of a table on which any application may depend: each changes rows that
-            nobody names. What a sweep finds may be just that until then, and nothing that the capture has missed.
+        requests: sweeps requested since the last complete one began, for changes that no event names (a TRUNCATE,
+            another partition, a row of a table that any application may depend on). While there are any, a difference
+            does not prove that the capture missed something.
         suspected: set when a deletion is suspected.
-        skipped: rows that cannot be reported, as recorded: said once, not at each reading.
-        watched: what is looked for on its behalf.
-        seen: the state that was looked closer at.
+        skipped: unreportable rows in the store: each is reported once, not at each reading.
+        watched: what the lookout looks for on its behalf.
+        seen: the last state that was examined.
     """
 
     def __init__(self, parts: WatchParts, sessions: Sessions, mapping: TableMapping) -> None:
@@ -107,41 +101,40 @@ class Intake:
         self.suspected = asyncio.Event()
         self.requests = 0
         self.skipped: dict[Key, str] = {}
-        # Whose policies may hide rows from us, as far as is known.
+        # The tables and policies that are known to hide rows.
         self._hidden_by: frozenset[Hiding] = frozenset()
-        # How far the server was that was read, as the store keeps it for this watch.
+        # The replica position that the store has for this watch.
         self._replica = ""
-        # Of two readings of one row the later one must win: they are read and applied one after the other.
         self.lock = asyncio.Lock()
 
     @property
     def shape(self) -> str:
-        """A digest of all that a comparison depends on but the data: table, key, mapping, and the watch's rules."""
+        """A digest of all that a comparison depends on except the data: table, key, mapping, rules."""
         rules = json.dumps(asdict(self.rules), sort_keys=True, default=sorted)  # sets have no order of their own
         return hashlib.sha256(f"{self.reader.shape}\0{rules}".encode()).hexdigest()
 
     @property
     def shape_of_digests(self) -> str:
-        """The same for the digests of rows, which outlive a sweep: another version may read a row otherwise."""
+        """The same for row digests, which outlive a sweep: another version may interpret a row differently."""
         return f"{__version__} {self.shape}"
 
     async def load(self) -> None:
-        """Take up what an earlier run recorded."""
+        """Load what an earlier run saved."""
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         self.reader.unreadable.expect(self.skipped)
         positions = await self.store.positions(self.rules.watch)
         self.requests = int(positions.get(REQUESTS, "0"))
-        # Once more: another daemon may have recorded news until this one took the watch.
+        # Again: another daemon may have saved news until this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.guard.load(self._replica)
         await self._recognise_table(positions.get(TABLE))
 
     async def _recognise_table(self, before: str | None) -> None:
-        """Remember which table a tenant has: schemas come back, and have no rows for as long as they are being loaded.
+        """Remember a tenant's table: a schema may be dropped and restored, and is empty until it is loaded.
 
         Raises:
-            SourceError: it is another table, and has none yet; all that is known would be taken for deleted.
+            SourceError: it is another table and still empty; all known applications would seem deleted.
         """
         facts = self.reader.mapping.facts
         if before == str(facts.oid) or not self._is_of_tenant:
@@ -152,10 +145,10 @@ class Intake:
         await self.place({TABLE: str(facts.oid)})
 
     async def _look_whether_replaced(self) -> None:
-        """Look whether a tenant's rows that were not found were looked for in the table that the watch began with.
+        """Check that a tenant's missing rows were looked for in the table that the watch began with.
 
         Raises:
-            SourceError: another one has its name; the watch begins anew, with a look at that.
+            SourceError: another table has its name; the watch restarts with that one.
         """
         if not self._is_of_tenant:
             return
@@ -164,9 +157,9 @@ class Intake:
             raise source_error("table-replaced", table=facts.qualified)
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
-        """Find out whether row-level security may hide rows, and say so if that is news, or with `first` at any rate.
+        """Check whether row-level security may hide rows; report a change, or with `first` the present state.
 
-        Returns whether policies that hid rows do so no longer.
+        Returns whether policies that hid rows no longer do.
         """
         async with self.lock:
             before = self._hidden_by
@@ -174,11 +167,11 @@ class Intake:
             return bool(before - self._hidden_by)
 
     async def changes(self, changes: Changes) -> None:
-        """Apply what changes of the log say, which were read under `lock`.
+        """Apply changes of the log that were read under `lock`.
 
         Raises:
-            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
-            StoreError: the outcome cannot be recorded.
+            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be applied already.
+            StoreError: the outcome cannot be saved.
         """
         if changes.rows is not None:
             await self._read(changes.rows, changes.times, changes.times, "notify")
@@ -188,11 +181,11 @@ class Intake:
             await self._keys(times, "notify")
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-        """Read the rows of these keys and apply what they say; `times` tells when each may have changed.
+        """Read the rows of these keys and apply them; `times` has when each may have changed.
 
         Raises:
-            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
-            StoreError: the outcome cannot be recorded.
+            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be applied already.
+            StoreError: the outcome cannot be saved.
         """
         async with self.lock:
             return await self._keys(times, origin)
@@ -206,7 +199,7 @@ class Intake:
     async def _read(
         self, read: Read, keys: Collection[Key], times: Mapping[Key, int], origin: Origin
     ) -> Sequence[ApplyResult]:
-        """Apply what was read by some keys; those that no row has are gone."""
+        """Apply what was read by keys; a key without a row is gone."""
         found = {row.key for row in read.rows}
         gone = {key: times[key] for key in keys if key not in found}
         if not read.rows and not gone:
@@ -216,10 +209,7 @@ class Intake:
         return (await self._apply(self._batch(origin, observations, gone))).results
 
     async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
-        """Read rows, which did not change later than they are read, and apply what they say.
-
-        The same rows are read again and again, so only what is news is observed.
-        """
+        """Read rows that changed no later than their reading, apply them, and report only news."""
         async with self.lock:
             found = await read()
             applied = await self._apply(self._batch(origin, self.interpreted(found)))
@@ -237,44 +227,41 @@ class Intake:
             return (await self._apply(replace(batch, rows_are_new=rows_are_new))).results
 
     async def forget_skips(self, keys: Iterable[Key], at: int) -> None:
-        """Rows that could not be reported and that a sweep did not meet any more."""
+        """Forget unreportable rows that a sweep no longer met."""
         async with self.lock:
             await self._apply(self._batch("sweep", gone=dict.fromkeys(keys, at)))
 
     async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
-        """Applications whose row a sweep did not meet: a fresh read after the grace will tell.
+        """Suspect deletions of applications that a sweep did not meet; a fresh read after the grace decides.
 
-        Returns how many of them were not suspected yet, nor known to be gone by now.
+        Returns the number of new suspicions.
         """
         async with self.lock:
             resolved = [Resolved(id_, at, None) for id_ in application_ids]
             return len((await self._apply(self._batch(origin, resolved=resolved))).suspected)
 
     async def place(self, positions: Mapping[str, str]) -> None:
-        """Save capture positions alone."""
+        """Save capture positions only."""
         async with self.lock:
             await self._apply(self._batch("poll", positions=positions))
 
     async def request_sweeps(self, number: int) -> None:
-        """Count sweeps that are asked for; below 0, those that a sweep has answered which is over.
+        """Count requested sweeps; a negative number removes those that a finished sweep has answered.
 
-        Ask before the reason is forgotten, and have the sweep begin afterwards. The number is kept in the store, since
-        such a sweep may take long: after a restart it is still one that was asked for.
+        Call this before the reason is forgotten and the sweep begins. The number survives a restart.
 
         Raises:
-            StoreError: it cannot be kept.
+            StoreError: it cannot be saved.
         """
         self.requests = max(self.requests + number, 0)
         await self.place({REQUESTS: str(self.requests)})
 
     async def confirm_due(self) -> int:
-        """Answer the suspected deletions whose grace is over; returns how many they were.
-
-        A fresh read of all rows that carry the applications' ids decides.
+        """Answer the suspected deletions after their grace by a fresh read of all their rows; returns their number.
 
         Raises:
             SourceError: the rows cannot be read: an error is never a deletion.
-            StoreError: the answers cannot be recorded.
+            StoreError: the answers cannot be saved.
         """
         answered, horizon = 0, self.rules.deletion_grace + _SLACK
         while True:
@@ -310,14 +297,14 @@ class Intake:
                     await self.suspected.wait()
 
     def different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
-        """The rows that are to be looked at again, where so much is known; see `core.plan.different`."""
+        """The rows that must be looked at again, given what is known; see `core.plan.different`."""
         return plan.different(self.rules, self._batch("sweep", rows), known)
 
     async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
-        """Have something written, and say whether it was; `what` names it, so that it is known when it comes again.
+        """Await a write and report its success or failure; `what` names it for a later retry.
 
         Raises:
-            StoreError: it could not be written.
+            StoreError: the write failed.
         """
         try:
             kept = await writing
@@ -335,25 +322,25 @@ class Intake:
                 self.parts.all_written()
 
     def interpreted(self, read: Read) -> list[Observation]:
-        """What the rows of a page say, which did not change later than they were read."""
+        """A page's rows, interpreted; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
 
     async def _resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
-        """Read all rows that carry these applications' ids now; with each id, when it seems to have changed."""
+        """Read all rows with these applications' ids; each id comes with the time of its change."""
         read = await self.reader.by_application(unresolved)
-        # What may have hidden rows from it counts until `look_for_policies`.
+        # Policies that may have hidden rows count until `look_for_policies`.
         self._see_hiding(self._hidden_by | read.hidden_by)
         found = by_application(read.rows, unresolved)
         return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
 
     async def _without_id(self, application_ids: Sequence[str]) -> dict[str, Observation]:
-        """Applications that no row carries: their last rows, where those are there and have no usable id."""
+        """The last rows of applications that no row carries, if these rows still exist and have no usable id."""
         known = await self.store.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, doubting=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
         rows: dict[Key, Observation] = {}
         for row in read.rows:
-            # One that cannot be read may carry any id.
+            # An unreadable row may carry any id.
             unreadable = (
                 None if row.unreadable is None else Unreportable(None, row.key, row.unreadable, unreadable=True)
             )
@@ -363,7 +350,7 @@ class Intake:
         return {id_: rows[before.key] for id_, before in known.items() if before.key in rows}
 
     def _see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
-        """Take into account whose policies hide rows, and say so if that is news, or `anyhow`."""
+        """Note which policies hide rows; report news, or `anyhow`."""
         if anyhow or hidden_by != self._hidden_by:
             self._hidden_by, watch, self.watched.doubts = hidden_by, self.rules.watch, bool(hidden_by)
             self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
@@ -388,26 +375,26 @@ class Intake:
             resolved=resolved,
             skipped=self.skipped,
             positions=positions or {},
-            # With the news: after a restart no server is read that does not show them.
+            # Saved with the news: after a restart, no server without them is read.
             replica={} if position in ("", self._replica) else {REPLICA: position},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
 
     async def _apply(self, batch: Batch) -> Applied:
-        """Apply what was found; if all rows of some applications have to be read first, that too.
+        """Apply a batch, and in a second step the applications whose rows must all be read first.
 
         Raises:
-            SourceError: those rows cannot be read; the rest is recorded, without the positions.
-            StoreError: it cannot be recorded.
+            SourceError: those rows cannot be read; the rest is applied, without the positions.
+            StoreError: it cannot be saved.
         """
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
-        # A step ends whatever becomes of this task: what is read after it is applied after it.
+        # A step ends even if this task is cancelled, so that later readings are applied later.
         stepping = asyncio.create_task(self._step(batch), name="apply")
         try:
             first = await asyncio.shield(stepping)
         except asyncio.CancelledError:
-            # However often this task is cancelled meanwhile.
+            # This task may be cancelled repeatedly meanwhile.
             while not stepping.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([stepping])
@@ -420,7 +407,7 @@ class Intake:
         return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
 
     async def _step(self, batch: Batch) -> Applied:
-        """Have one batch applied, and say what came of it; not to be cancelled."""
+        """Apply one batch and report its results; must not be cancelled."""
         watch, origin, delivery = self.rules.watch, batch.origin, self.parts.delivery
         offer = NOTHING if delivery is None else delivery.offer(watch, batch.application_ids)
         applied = None
@@ -430,10 +417,10 @@ class Intake:
             self.parts.unwritten.update(_named_by(batch))
             raise
         finally:
-            # Whatever becomes of this task: what the store has claimed is the sender's.
+            # Even if this task is cancelled: entries that the store claimed are the sender's.
             if delivery is not None:
                 delivery.settle(offer, watch, applied)
-        if applied.written:  # what is no news says nothing of whether the store can be written
+        if applied.written:  # without news nothing was written, so the store may still fail
             self._replica = batch.replica.get(REPLICA, self._replica)
             if self.parts.unwritten:
                 self._written(_named_by(batch))
@@ -444,7 +431,7 @@ class Intake:
         for result in applied.results:
             is_queued = isinstance(result.decision, Enqueue)
             outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
-            # What the baseline adopts is told as a number, not one by one.
+            # The baseline reports its adoptions as a number, not one by one.
             if outcome != "adopted" or origin != "baseline":
                 self.observe(Decided(watch, result.application_id, origin, outcome, result.reason))
         return applied
@@ -459,13 +446,13 @@ class Intake:
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
-    """What all rows of an application say together."""
+    """What all rows of an application mean together."""
     best = current(rows)
     canonical = None if best is None else interpret(best, rules, changed_at)
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
 
 
 def _named_by(batch: Batch) -> set[str]:
-    """The applications and rows of a batch; its positions, if it is about none."""
+    """The applications and rows of a batch, or its positions if it has none."""
     rows = (*(row.key for row in batch.observations if row.application_id is None), *batch.gone)
     return {*batch.application_ids, *map("/".join, rows)} or set(batch.positions)

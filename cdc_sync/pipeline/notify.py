@@ -1,24 +1,22 @@
-"""Capture by notify: consume the change log when it is rung for, and now and then in case a ring was lost.
+"""Capture by notify: read the change log when the bell rings, and at intervals in case a ring was lost.
 
-How it waits for changes ([decision 10](../../docs/decisions/0010-the-bell-rings-for-sleepers-only.md) proves it):
+Three states ([decision 10](../../docs/decisions/0010-the-bell-rings-for-sleepers-only.md) has the proof):
 
-- **awake**, while changes come fast: the bell is disarmed, commits take no lock for us, and the log is read every few
-  milliseconds. It starts awake.
-- **falling asleep**: the bell is armed, and transactions are open that may not have seen it. One look at the log for
-  all watches (`source.lookout`), ten times a second, tells whose changes are there, and when these transactions have
-  ended.
-- **asleep**: the bell is armed, and all who write have seen it. Each change rings, and is read at once.
+- **busy**, while changes come fast, and at the start: the bell is disarmed, commits take no lock for it, and the log is
+  read every few milliseconds.
+- **becoming idle**: the bell is armed, but open transactions may not have seen it. Ten times a second a look for all
+  watches (`source.lookout`) shows changes, and whether these transactions have ended.
+- **idle**: every writer has seen the armed bell. Each change rings and is read at once.
 
-Unless it is awake it rests: it asks nothing until it is rung for, or a look shows changes of it.
+Unless busy, it queries nothing until the bell rings or a look shows changes.
 
-Each NOTIFY takes a lock that serialises the commits of the whole database: nobody notices that while changes are few,
-and the ATS would pay for it while they come fast. Two limits apart from each other keep the bell from being armed and
-disarmed in turn.
+A NOTIFY serialises the commits of the whole database, which the ATS would pay for while changes come fast. Two separate
+limits keep the bell from being armed and disarmed in turn.
 
-Some writers never ring: those whose session has a lock_timeout (`recorders`), and PostgreSQL 10's replication workers.
-As soon as changes are found that nobody rang for, the log is looked at every `poll_interval` for minutes. So it is
-where nobody may ring at all, or may not for now, since the server's NOTIFY queue fills up. Whatever is lost beyond all
-this (a notification, a bell that somebody else has set) is found by the look that comes every `drain_interval`.
+Some writers never ring: sessions with a lock_timeout (`recorders`) and PostgreSQL 10's replication workers. After
+changes without a ring, the log is looked at every `poll_interval` for minutes; likewise where no bell may be used, or
+while the server's NOTIFY queue fills up. The look every `drain_interval` finds the rest (a lost notification, a bell
+set by somebody else).
 """
 
 import asyncio
@@ -39,32 +37,32 @@ from cdc_sync.source.lookout import Look
 from cdc_sync.source.triggers import Installation, log_filled_by, worked_before
 
 MISSED = "missed"
-"""The position that says how many changes the triggers had not recorded when a sweep was asked for last."""
+"""The position with the number of dropped changes that the last requested sweep has answered."""
 
 _UNRUNG_FOR = 300.0
-"""Seconds for which the log is looked at every `poll_interval` after a change that nobody rang for."""
+"""Seconds for which the log is looked at every `poll_interval` after a change without a ring."""
 
 _DISARMS_WITHIN = 2.0
-"""Seconds that disarming may take at the end; if the connection is lost, it fails, and the lease runs out by itself."""
+"""Seconds that disarming may take at the end; on a lost connection it fails, and the lease expires."""
 
 BUSY = 50.0
-"""Changes per second from which on the bell is disarmed."""
+"""Changes per second from which the bell is disarmed."""
 
 CALM = 10.0
-"""Changes per second below which it may be armed."""
+"""Changes per second below which the bell may be armed."""
 
 WINDOW = 0.5
-"""Seconds over which the rate is taken."""
+"""Seconds over which the rate is measured."""
 
 
 class Pace(NamedTuple):
-    """How fast changes come.
+    """The rate of changes, in changes per second.
 
     Attributes:
-        since: when the present window began, in seconds of any clock that does not go back.
-        changes: how many came in it so far.
-        before: the rate of the window before, in changes per second.
-        rate: that rate, or what the present window will have at least: a burst is seen as it begins.
+        since: start of the present window, in seconds of a monotonic clock.
+        changes: changes in it so far.
+        before: the previous window's rate.
+        rate: that rate, or the least that the present window will have: a burst shows as it begins.
     """
 
     since: float
@@ -74,7 +72,7 @@ class Pace(NamedTuple):
 
 
 def count(pace: Pace, now: float, changes: int) -> Pace:
-    """Take into account what was found."""
+    """Add the changes of a read."""
     since, before = pace.since, pace.before
     if now - since < WINDOW:
         changes += pace.changes
@@ -84,11 +82,10 @@ def count(pace: Pace, now: float, changes: int) -> Pace:
 
 
 def pause(searched: float) -> float:
-    """Seconds to wait until the next read while awake, after one that looked `searched` seconds for changes.
+    """Seconds until the next read while busy, after a read that searched the log for `searched` seconds.
 
-    To look costs the server as much as the log has rows, those included that were taken and that VACUUM may not remove
-    yet, as long as some old transaction might see them. So a fifth of the time at most is spent on it, until waiting
-    would be felt too much.
+    A search costs the server as much as the log has rows, including those that VACUUM may not remove yet. So it takes
+    at most a fifth of the time, until the pause would be noticed.
     """
     return min(max(4 * searched, 0.02), 2.0)
 
@@ -96,14 +93,9 @@ def pause(searched: float) -> float:
 class NotifyCapture(SweepOnlyCapture):
     """Consumes one watch's part of the change log.
 
-    Args:
-        intake: the watch's.
-        installed: its triggers; there is a log.
-        clock: seconds that do not go back.
-
     Attributes:
-        bell: its doorbell, which the lookout sees to.
-        rung: set when there may be something in the log, until it is read.
+        bell: its doorbell, which the lookout arms and renews.
+        rung: set while the log may have unread changes.
     """
 
     def __init__(self, intake: Intake, installed: Installation, clock: Callable[[], float] = time.monotonic) -> None:
@@ -124,21 +116,21 @@ class NotifyCapture(SweepOnlyCapture):
         self.rung = asyncio.Event()
         self._progressed = nothing
         self._pace = Pace(clock())
-        # What woke it, if it was not rung for.
+        # The look that woke it, if no ring did.
         self._look: Look | None = None
         self._unrung_until = -math.inf
-        # A read that a sweep asks for and one that is rung for would wait for each other's row locks.
+        # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self._begun: float | None = None
         self._found_some = True
-        # For how many seconds the log was searched last.
+        # Seconds of the last search of the log.
         self._searched = 0.0
         self._was_full = False
         self._gave_back_at = -math.inf
 
     @classmethod
     async def open(cls, intake: Intake) -> Capture:
-        """See `Capture`; without a log there is nothing to capture from."""
+        """See `Capture`; without a log, sweeps only."""
         installed = await look_for_triggers(intake)
         if not installed.has_log:
             return SweepOnlyCapture(intake, installed)
@@ -146,14 +138,14 @@ class NotifyCapture(SweepOnlyCapture):
 
     @property
     def is_asleep(self) -> bool:
-        """Whether it depends on being rung for: the bell is armed, and its fence passed."""
+        """Whether it is idle: the bell is armed, and its fence passed."""
         return self.bell.is_heard
 
     async def was_worked_before(self) -> bool:
         """See `Capture`."""
         looking = partial(worked_before, name=self.parts.name)
         was_set, was_taken = await self.pool.ask("looking for an earlier daemon's work", looking)
-        # The log says nothing of which watch was worked: it counts only for the first of its store.
+        # The log does not show which watch was captured: it counts only for the first of its store.
         return was_set or (was_taken and not await self.parts.store.counts())
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
@@ -165,7 +157,7 @@ class NotifyCapture(SweepOnlyCapture):
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._poll_interval))
             if not self.parts.dry_run:
-                # An earlier run may have left it armed, for up to its lease, before the server was set as it is now.
+                # An earlier run, under other server settings, may have left it armed for up to its lease.
                 await self.lookout.bells.disarm(self.bell)
         jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
         if not self.parts.dry_run:
@@ -173,7 +165,7 @@ class NotifyCapture(SweepOnlyCapture):
         return jobs
 
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """See `Capture`. What comes meanwhile is not waited for: it may be as much as is taken, for hours."""
+        """See `Capture`. Later changes are not waited for: they may come as fast as they are read, for hours."""
         if not await self.step():
             return
         begun = await self.log.clock()
@@ -186,8 +178,8 @@ class NotifyCapture(SweepOnlyCapture):
         """Read the log for ever.
 
         Raises:
-            SourceError: the database cannot answer.
-            StoreError: what was read cannot be recorded.
+            SourceError: the database cannot be queried.
+            StoreError: what was read cannot be saved.
         """
         self._progressed = progressed
         try:
@@ -207,7 +199,7 @@ class NotifyCapture(SweepOnlyCapture):
                         await self.lookout.bells.disarm(self.bell)
 
     async def turn(self) -> float | None:
-        """Read a batch and see to the bell; returns the seconds until the next turn, or None: rest until woken."""
+        """Read a batch and update the bell; returns the seconds until the next turn, or None: rest until woken."""
         has_rested, self.watched.looked = self.watched.looked is not None, None
         if await self.step(keep_pace=True):
             return 0.0
@@ -219,17 +211,16 @@ class NotifyCapture(SweepOnlyCapture):
                 return pause(self._searched)
             self.bell.wanted = True
         self.watched.looked = self._looked
-        if not has_rested:  # whoever has gets the looks that he waits for already
+        if not has_rested:  # after a rest the looks go on
             self.lookout.rest(self.watched, self._rest())
         return None
 
     def _ring(self) -> None:
-        """Wake up: a change has rung."""
         self._look = None
         self.rung.set()
 
     def _looked(self, look: Look) -> None:
-        """Wake up if a look shows changes; they may not have rung."""
+        """Wake up if a look shows changes, which may not have rung."""
         if self.parts.name in look.watches:
             self._look, self._found_some = look, True
             self.rung.set()
@@ -240,24 +231,24 @@ class NotifyCapture(SweepOnlyCapture):
         self.watched.every = self._rest()
 
     def _pass_fence(self, look: Look) -> None:
-        """Fall asleep, if whoever may not have seen the bell had ended: what they changed is read by now."""
+        """Become idle once the transactions that may not have seen the bell are over: their changes are read."""
         if self.bell.fence is not None and look.oldest > self.bell.fence:
             self.bell.fence = None
 
     def _rest(self) -> float:
-        """Seconds within which there is to be a look at the log, though nobody rings."""
+        """Seconds until the next look at the log if the bell does not ring."""
         if self._may_ring and (not self._arms or self._clock() >= self._unrung_until) and not self.bell.refused:
             return self._drain_interval
         return min(self._poll_interval, self._drain_interval) if self._may_ring else self._poll_interval
 
     async def step(self, *, keep_pace: bool = False) -> bool:
-        """Record a batch of changes; returns whether there may be more.
+        """Apply a batch of changes; returns whether there may be more.
 
-        Only `turn` has it `keep_pace`: whoever else did would disarm the bell while `run` sleeps, or while it is armed.
+        Only `turn` may `keep_pace`: another caller would disarm the bell while `run` sleeps or arms it.
 
         Raises:
             SourceError: the log or the rows cannot be read.
-            StoreError: the outcome cannot be recorded; the log keeps it.
+            StoreError: the outcome cannot be saved; the log keeps the changes.
         """
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
@@ -275,10 +266,10 @@ class NotifyCapture(SweepOnlyCapture):
                         self.lookout.rest(self.watched, self._rest())
                     self._pace = count(self._pace, now, changes.number)
                     if self.bell.wanted and self._pace.rate >= BUSY:
-                        # Before they are recorded: each costs the ATS a NOTIFY.
+                        # Before they are applied: each costs the ATS a NOTIFY.
                         await self.lookout.bells.disarm(self.bell)
                 await self.intake.changes(changes)
-            # Consumed before the sweep has run: a crash in between loses nothing, since a whole sweep follows a start.
+            # Deleted before the sweep, which a restart would run anyway.
             if changes.everything:
                 await self.intake.request_sweeps(1)
             await self.log.delete(changes)
@@ -293,14 +284,14 @@ class NotifyCapture(SweepOnlyCapture):
             return False
 
     async def watch_missed(self) -> None:
-        """Ask for a sweep, for ever, when the triggers could not record something, as soon as it can see all of it.
+        """Request a sweep whenever the triggers dropped changes, as soon as it can see all of them; for ever.
 
-        The number that was answered for is kept in the store, so that after a restart only what came since is said. It
-        is written down before the sweep has run; a crash in between loses nothing, since a whole sweep follows a start.
+        The store keeps the answered number, so that a restart reports only later ones. A crash before the sweep loses
+        nothing, since a start begins with a full sweep.
 
         Raises:
-            SourceError: the database cannot answer.
-            StoreError: the number cannot be kept.
+            SourceError: the database cannot be queried.
+            StoreError: the number cannot be saved.
         """
         name = self.parts.name
         answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))
@@ -312,7 +303,7 @@ class NotifyCapture(SweepOnlyCapture):
                 self.bell.counted.clear()
                 continue
             was_full, self._was_full = self._was_full, False
-            # Fewer than before: the sequence was made anew.
+            # A smaller number than before: the sequence was recreated.
             dropped = number - answered if number > answered else number
             self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
             await all_ended(self.pool)
@@ -334,7 +325,6 @@ class NotifyCapture(SweepOnlyCapture):
         )
 
     async def _give_back(self, size: int) -> None:
-        """Have the log's file shortened now and then, if it has grown."""
         if time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every:
             self._gave_back_at = time.monotonic()
             await self.log.give_back(nearly_full=size >= self._max_backlog // 2)

@@ -1,12 +1,9 @@
-"""What would be sent now, and why: a sweep that only looks.
+"""A preview: what the daemon would send now, and why. A sweep that changes nothing.
 
-So an edited section `status` is noticed at the start, and measured before anything of it is sent. The store keeps, as
-one of the watch's positions, how labels became statuses when the watch was worked on last. If that is not how they do
-now, the whole table is looked at once, and it is counted how many applications would be told another status only
-because of the edit. More than the fuse believes at once are all held, the first ones too: the fuse by itself would let
-`max_changes` of them out before it blows. Nothing is captured meanwhile, so nothing of the edit is sent before its size
-is known. Dying in between, it is looked at again: the new rules are kept last. A fuse that was blown for them stays
-blown.
+It measures an edited section `status` at the start, before anything of it is captured or sent. A position keeps the
+last rules from labels to statuses. If they have changed, a walk counts the applications that would get another status
+only because of the edit. If they exceed the fuse's `max_changes`, all are held; the fuse alone would let the first ones
+pass. The new rules are saved last, so a crash repeats the measurement; a blown fuse stays blown.
 """
 
 import json
@@ -28,7 +25,7 @@ from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page
 
 STATUS_RULES = "status-rules"
-"""The position that says how labels became statuses."""
+"""The position with the rules from labels to statuses."""
 
 PAGE = 2_000
 _WINDOW = 20_000
@@ -39,17 +36,17 @@ _ACTIONS: Mapping[EntryState, Action] = {"pending": "send", "held": "held", "dea
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the daemon would do with one application if it looked now.
+    """What the daemon would do with one application now.
 
     Attributes:
-        application_id: which; None: of a row that has no id.
-        action: what is done with it.
-        kinds: why it is news.
-        told: what HelloWork knows.
-        observed: what it would be sent.
-        reason: why it is held, skipped, given up or cancelled.
+        application_id: which; None for a row without id.
+        action: what would be done.
+        kinds: what differs.
+        told: the snapshot, which HelloWork acknowledged last.
+        observed: what would be sent.
+        reason: why it is held, skipped, dead-lettered or cancelled.
         due_at: when it is sent, after its settle time, in milliseconds since the epoch.
-        remapped: by the rules for statuses that held before, its row would have another one.
+        remapped: whether the earlier status rules give its row another status.
     """
 
     application_id: str | None
@@ -70,15 +67,10 @@ async def plan(
     old: StatusRules | None = None,
     progressed: Callable[[], None] = nothing,
 ) -> AsyncIterator[Planned]:
-    """Walk the table and the snapshot, and yield every difference; nothing is changed.
+    """Walk the table and the snapshot and yield every difference; nothing is changed.
 
-    Args:
-        intake: the watch's.
-        unseen: what an application of which nothing is known would get: the baseline's answer before the baseline is
-            done, afterwards that for new applications.
-        fuse: the watch's fuse; everything is counted as if it were captured now.
-        old: how labels became statuses until now, if that was otherwise.
-        progressed: called at each page.
+    `unseen` is the rule for unknown applications: the baseline's until that is done, then that for new ones. `fuse`
+    counts everything as if it were captured now. `old` has the earlier status rules, if they differ.
     """
     store, watch = intake.store, intake.rules.watch
     last = await store.highest_number()
@@ -102,7 +94,7 @@ async def plan(
 
 @dataclass(slots=True)
 class _Preview:
-    """One walk; `fuse` is the watch's, with what was counted so far, `marks` are of what was met."""
+    """One walk. `fuse` is the watch's, with the counts so far; `marks` has the records that were met."""
 
     intake: Intake
     unseen: Unseen
@@ -137,7 +129,7 @@ class _Preview:
         return [replace(each, remapped=each.application_id in remapped) for each in planned]
 
     async def of_gone(self, before: Mapping[str, Known]) -> list[Planned]:
-        """What follows for applications of which no row was met; a fresh read after the grace decides about each."""
+        """What follows for applications without a row; a fresh read after the grace decides about each."""
         read = await self.intake.reader.by_key({each.key for each in before.values()}, doubting=True)
         still_there = {row.key for row in read.rows if has_no_id(interpret(row, self.intake.rules, 0))}
         now = self.intake.store.clock.for_people()
@@ -151,8 +143,8 @@ class _Preview:
         ]
 
     def _follows(self, before: Mapping[str, Known], **found: Any) -> tuple[list[Planned], Mapping[str, int]]:
-        """What follows from what a batch would have found, and the applications whose rows are to be read together."""
-        # As after the grace, which a preview has not.
+        """What follows from a batch with these findings, and the applications to read all rows of."""
+        # As after the grace, which a preview does not wait for.
         clock = self.intake.store.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
         plan = plan_batch(self.intake.rules, batch, before, self.fuse)
@@ -162,34 +154,34 @@ class _Preview:
         adopted = {each.application_id: each.content for each in (*plan.adopted, *plan.acknowledged)}
         for result in plan.results:
             id_, reason = result.application_id, result.reason
-            told = before[id_].snapshot if id_ in before else None
+            snapshot = before[id_].snapshot if id_ in before else None
             match result.decision:
                 case Enqueue(kinds):
                     entry, action = entries[id_], _ACTIONS[result.state or "pending"]
-                    # By the clock that people read.
+                    # By the clock for people.
                     due_at = entry.due_at + clock.shift if action == "send" else None
-                    planned.append(Planned(id_, action, tuple(sorted(kinds)), told, entry.content, reason, due_at))
+                    planned.append(Planned(id_, action, tuple(sorted(kinds)), snapshot, entry.content, reason, due_at))
                 case Cancel():
-                    planned.append(Planned(id_, "cancel", (), told, told, "undone before it was sent"))
+                    planned.append(Planned(id_, "cancel", (), snapshot, snapshot, "undone before it was sent"))
                 case _:
-                    planned.append(Planned(id_, "adopt", (), told, adopted[id_], None))
+                    planned.append(Planned(id_, "adopt", (), snapshot, adopted[id_], None))
         return planned, plan.unresolved
 
 
 def before_edit(positions: Mapping[str, str], rules: StatusRules) -> StatusRules | None:
-    """How labels became statuses until now; None if as they do now, or if nobody knows."""
+    """The earlier status rules; None if they are the present ones, or unknown."""
     text = positions.get(STATUS_RULES)
     return None if text in (None, to_text(rules)) else StatusRules(**json.loads(text))
 
 
 def to_text(rules: StatusRules) -> str:
-    """How labels become statuses, as the store keeps it; the same for the same rules, in whatever order."""
+    """The status rules as the store keeps them; the same text for the same rules in any order."""
     fields = {"map": dict(rules.map), "unmapped": rules.unmapped, "deleted": rules.deleted}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
 
 def is_told_otherwise(planned: Planned) -> bool:
-    """Whether it is a call that is made only because of the edit."""
+    """Whether only the edit causes this call."""
     return planned.remapped and planned.action in {"send", "held"}
 
 
@@ -203,9 +195,7 @@ def why_held(touched: int) -> str:
 
 
 async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
-    """Look whether the rules are others than before, and if so, measure what that means and hold what is too much.
-
-    `progressed` is called as the table is gone through.
+    """If the status rules have changed, measure the edit's effect and hold it if it is too large.
 
     Raises:
         SourceError: the table cannot be read.

@@ -1,10 +1,10 @@
-"""Capture by poll: read what is at or behind the watermark, then move the watermark up to where the fence allows.
+"""Capture by poll: read the rows at or behind the watermark, then move the watermark to where the fence allows.
 
-The watermark follows the database's clock and its transactions (`core.watermark`), never the rows: a row dated in the
-future does not carry it away, and many rows with one date are all read each time. Reading a row again costs a diff.
+The watermark follows the database's clock and transactions (`core.watermark`), never the rows: a row dated in the
+future does not move it, and rows of its date are read each time. Reading a row again costs a diff.
 
-A transaction that writes and is forgotten (idle, or prepared and orphaned) holds the fence, and each poll then reads
-all that has changed since. So polls that take long are followed by longer pauses: see `pause`.
+A writing transaction that never ends (idle, or prepared and orphaned) holds the fence; each poll then reads all changes
+since, and the pauses grow: see `pause`.
 """
 
 import asyncio
@@ -27,33 +27,33 @@ POSITION = "watermark"
 BEGAN = "watermark-began"
 
 _SHARE = 10
-"""Polls take no more than one part in this many of the time, as sweeps do, as far as `LONGEST_PAUSE` allows."""
+"""Polls take at most one part in this many of the time, as sweeps do, as far as `LONGEST_PAUSE` allows."""
 
 _TOGETHER = 20
-"""Polls wait for others' for one part in this many of the interval, to be asked for by one statement."""
+"""A poll waits one part in this many of the interval for other watches' polls, to share one statement."""
 
 _LONGEST_TOGETHER = 0.5
-"""Seconds for which they wait at most."""
+"""Seconds of that wait, at most."""
 
 _QUICK = 0.1
-"""Seconds beyond which a poll took so long that others' need not wait for it."""
+"""Seconds that a poll may take if others are to wait for it."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds beyond which a pause would be felt too much; a longer poll interval is kept all the same."""
+"""Seconds that slow polls may lengthen a pause to; a longer poll interval is kept."""
 
 
 def pause(every: float, took: float) -> float:
-    """Seconds until the next poll, `every` being those that are configured, after one that took so many."""
+    """Seconds until the next poll, for a configured interval of `every` and a last poll that `took` so many."""
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
 
 
 def _milliseconds(date: str | None) -> int | None:
-    """A date as rows write it in milliseconds; None if it is none, or infinite."""
+    """A row's date in milliseconds; None if it has none, or an infinite one."""
     return None if date is None or date.endswith("infinity") else int(date) // 1000
 
 
 def _kind(doubts: str) -> str:
-    """What is doubted, without how many rows say so."""
+    """The kind of doubt, without the number of rows."""
     return re.sub(r"\d+ (changed )?rows", "rows", doubts)
 
 
@@ -72,7 +72,7 @@ class PollCapture(Capture):
         super().__init__(intake)
         self.reader = reader
         self.watermark = ""
-        # The transaction id at the first watermark, as long as transactions from before it may be open.
+        # The transaction id at the first watermark, while transactions from before it may be open.
         self._began: int | None = None
         self._fence = Fence()
         self._reading: SnapshotReading | None = None
@@ -93,7 +93,7 @@ class PollCapture(Capture):
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:
-        """See `Capture`. A poll that takes long is followed by a pause that is long on purpose."""
+        """See `Capture`. A slow poll is followed by a long pause on purpose."""
         return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
 
     async def look(self) -> SnapshotReading | None:
@@ -101,11 +101,11 @@ class PollCapture(Capture):
         return await self._transactions()
 
     async def begin(self, look: SnapshotReading | None) -> None:
-        """Go on where it was, or from where the baseline began."""
+        """Go on at the saved watermark, or where the baseline began."""
         positions = await self.parts.store.positions(self.parts.name)
         watermark, began = positions.get(POSITION), positions.get(BEGAN)
         if watermark is None:
-            # Without a look the baseline was made in notify mode: what is older than now, the sweep at the start finds.
+            # Without a look the baseline ran in notify mode; the sweep at the start finds older changes.
             look = look or await self._transactions()
             watermark, began = await self._watermark_at(look.instant), str(look.xmax)
             await self.intake.place({POSITION: watermark, BEGAN: began})
@@ -116,13 +116,13 @@ class PollCapture(Capture):
         return {**await super().jobs(progressed), "poll": self.run(progressed)}
 
     async def catch_up(self, progressed: Callable[[], None] = nothing, together: float = 0.0) -> None:
-        """One poll. If it fails, the watermark stays.
+        """Poll once. If it fails, the watermark stays.
 
-        With those that come within some seconds it asks for no rows before it is known that there are some.
+        With other polls of the next `together` seconds it first asks whether there are rows at all.
         """
         async with self._lock:
             started = time.monotonic() + together
-            # The look comes before the rows: whatever had ended by then is visible to the pages.
+            # The look comes before the rows: the pages show every transaction that had ended by then.
             reading = await self._transactions()
             place: Key | None = (self.watermark,)
             if together and not await self.lookout.is_any(self.reader.any_row, self.watermark, together):
@@ -145,7 +145,7 @@ class PollCapture(Capture):
         return reached.last
 
     async def swept(self, done: SweepDone) -> None:
-        """See `Capture`. What changed while nobody polled says nothing, so the first sweep does not count."""
+        """See `Capture`. The first sweep does not count: it finds changes from before the polls."""
         before, self._swept_at = self._swept_at, time.monotonic()
         if before is not None and done.missed:
             between = round((self._swept_at - before) * 1000)
@@ -166,7 +166,7 @@ class PollCapture(Capture):
         if fence != before:
             self.watermark = await self._watermark_at(fence)
         if self._began is not None and reading.xmin >= self._began:
-            # If we die before that sweep has run, the whole one after the next start does what it would have done.
+            # A crash before that sweep loses nothing: the full sweep after the next start replaces it.
             self._began = None
             ends = {BEGAN: ""}
             self.parts.want_sweep()
@@ -175,17 +175,17 @@ class PollCapture(Capture):
             await self.intake.place({POSITION: self.watermark, **(ends or {})})
 
     async def _transactions(self) -> SnapshotReading:
-        """A look at the server's transactions that is others' too; as good as one of now, but a little older."""
+        """A look at the server's transactions, shared with other watches and so perhaps a little old."""
         return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
 
     async def _watermark_at(self, fence: int) -> str:
-        """The watermark that a fence allows, which is that of each watch of the same kind."""
+        """The watermark that a fence allows, shared with all watches of the same kind."""
         return await self.lookout.ask(
             ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
         )
 
     async def run(self, progressed: Callable[[], None]) -> None:
-        """Poll for ever, `poll_interval` after the end of the last poll, or later if that took long."""
+        """Poll for ever, `poll_interval` after the end of the last poll, or later after a slow one."""
         every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
             is_shared = self.reader.any_row and self._took < _QUICK and self.lookout.is_of_many

@@ -1,43 +1,34 @@
-"""The sweep: the whole table against the whole snapshot, in constant memory and short transactions.
+"""The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
-It goes through the table in key order and only collects rows that look different. Then the capture catches up; what
-still differs, as the page had it, was really missed: it is read once more and applied, and counted by cause, unless it
-was left to a sweep on purpose (`Intake.requests`). Rows that are gone are found from the other side: every record met
-is marked in a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
+It walks the table in key order and collects the rows that differ. Then the capture catches up. A row that still differs
+as the page had it was missed: it is read again, applied, and counted by cause, unless a sweep was requested for it
+(`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected deletion.
 
-**Digests.** Most rows are as they were. The server makes a digest of each row, of all that its reading depends on
-(`source.mapping`); the store compares it with the one that the record was last verified with. What is equal is not
-read. A digest says only this: a row that has it says what the record's columns say. So:
+**Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). The server computes a digest of everything
+that a row's reading depends on (`source.mapping`); the store compares it with that of the record's last verification.
+Equal rows are not read.
 
-- whatever changes these columns makes the store forget the digest, in the same transaction and by its own schema: a
-  call that was acknowledged, a discard, another row, the scope. Where something waits in the outbox, the row is read.
-- a row is verified by one statement that compares what was read with the record as it is *then*. Whatever has come
-  between reading and verifying, and wherever the process dies, no record gets a digest that is wrong; the worst is that
-  a row is read once more.
-- a row that changes after its digest was made is the capture's, as one that changes after its page was read.
-- a page with a row on which an expression fails has no digests: its rows are read.
-- digests never tell that a row is gone: what is passed over is marked as met, what is not marked is looked for.
-- another configuration or another version makes other digests: every row is read once.
+- A digest means only: the row holds what the record's columns hold. A write to these columns clears it, in the same
+  transaction. A row with a pending entry is always read.
+- One statement verifies a row by comparing it with the record as it is *then*, so no race and no crash gives a record a
+  wrong digest. A row that changes later is the capture's.
+- A page with a row on which an expression fails has no digests: its rows are read.
+- Another configuration or version gives other digests: every row is read once.
 
-The server makes the next page's digests while the store compares this page's. Should that fail, this page is compared
+The server computes the next page's digests while the store compares this page's. If that fails, this page is compared
 again.
 
-**Interruptions.** A lost connection or a dead daemon does not send it back to the beginning: on a large table it might
-never reach the end. How far it is, is kept now and then as one value (`SweepPosition`), in the store whose record
-numbers it speaks of. Step by step:
+**Interruptions.** On a large table a sweep might never end if each lost connection sent it back. So its position is
+saved from time to time (`SweepPosition`), in the store that has the record numbers.
 
-- a page is compared and what differs is recorded *before* the position says so. Dying in between, the page is compared
-  again: what was recorded is no news then, and was counted when it was recorded (dying between these two, it stays
-  uncounted).
-- what happens while nobody is there, or what the capture cannot see, to a row that was compared before the
-  interruption, this sweep misses. The next one finds it, interrupted or not, since it compares every row later. So a
-  sweep that was resumed is followed by another as soon as the spacing allows; whoever dies before that begins with one.
-- a mark that should not be there (of a row deleted since, or of a record whose number belongs to another application
-  now) hides a deletion until that next sweep. A mark that is missing (of a row whose key moved from the rest of the
-  table to the part done) brings a suspicion, which a fresh read answers: no deletion was ever told because of a mark.
-- with another configuration, another key or other types the place means nothing, and what was compared would have to be
-  compared again: the position carries a digest of all that (`Intake.shape`), and if it differs, or if the text cannot
-  be understood, the sweep begins anew.
+- A page's differences are applied *before* the position passes it. A crash in between repeats the page, and applied
+  changes are no news then; at worst a repair stays uncounted.
+- A resumed sweep misses unseen changes in the rows that it compared before the interruption. So another one follows as
+  soon as the spacing allows, or at the next start.
+- A wrong mark (of a row deleted since, or of a record number that another application has now) hides a deletion until
+  then. A missing mark (of a row that moved to the part done) causes a suspicion, which a fresh read answers.
+- The position carries a digest of configuration, key and types (`Intake.shape`). If that differs, or the text is not
+  valid, the sweep starts over.
 """
 
 import asyncio
@@ -59,13 +50,13 @@ from cdc_sync.source.reading import Digests, Read
 
 POSITION = "sweep"
 FINISHED = ""
-"""What stands in the position's place when no sweep is under way."""
+"""The position's value when no sweep is under way."""
 
 _QUICKLY = 1
-"""zlib's level: a bitmap is either nearly all ones and zeros or does not compress at all, whatever the effort."""
+"""zlib's level: a bitmap is either nearly all ones and zeros or not compressible at any level."""
 
 _NAMED = 100
-"""Keys of rows that were missed, of which one is told."""
+"""Keys of missed rows that are passed on, at most."""
 
 
 @dataclass(slots=True)
@@ -73,16 +64,16 @@ class SweepPosition:
     """How far a sweep is; it moves on.
 
     Attributes:
-        shape: what is compared with what rules; another shape would be another sweep (`Intake.shape`).
+        shape: digest of what is compared and by which rules (`Intake.shape`).
         last: the highest record number when it began.
-        after: the last key compared; None: none yet.
-        walked: whether the whole table was compared, and only the search for unmet records is left.
+        after: the last key compared; None before the first.
+        walked: whether only the search for unmet records is left.
         rows: rows compared so far.
         at: the database's clock at the last page, in milliseconds since the epoch.
-        seconds: how long it has worked so far, without interruptions.
-        repaired: what it has repaired so far, by cause.
-        requests: how many sweeps had been asked for when it began (`Intake.requests`).
-        marks: the records met so far, as a bitmap (see `mark`).
+        seconds: working time so far.
+        repaired: repairs so far, by cause.
+        requests: sweeps requested before it began (`Intake.requests`).
+        marks: the records met so far (see `mark`).
     """
 
     shape: str
@@ -97,19 +88,14 @@ class SweepPosition:
     marks: bytearray = field(default_factory=bytearray)
 
     def to_text(self) -> str:
-        """As the store keeps it. For 100 million records it takes up to 17 MB and half a second of a processor."""
+        """As the store keeps it. For 100 million records: up to 17 MB and half a second of processor time."""
         fields = asdict(self)
         fields["marks"] = base64.b64encode(zlib.compress(self.marks, _QUICKLY)).decode("ascii")
         return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str | None, shape: str) -> "SweepPosition | None":
-        """The inverse of `to_text`.
-
-        Returns:
-            None if there is nothing to go on with: no sweep was interrupted, it was one of another shape, or the text
-            cannot be understood. Beginning anew is right in each case.
-        """
+        """The inverse of `to_text`; None without a position of this shape: the sweep starts over."""
         if not text:
             return None
         try:
@@ -124,9 +110,9 @@ class SweepPosition:
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:
-    """Mark records that a walk has met, by their numbers; what is not above 0 is none.
+    """Mark records that a walk has met, by number; numbers below 1 are ignored.
 
-    Bit n & 7 of byte n >> 3 is number n's. Records whose numbers are beyond were made by somebody who saw their row.
+    Bit n & 7 of byte n >> 3 is number n's. Records with higher numbers were made later, from a row that was read.
     """
     size = len(marks)
     for number in met:
@@ -136,7 +122,7 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
 
 
 def size_of(last: int) -> int:
-    """How many bytes the marks for the records up to number `last` are."""
+    """Bytes of the marks for record numbers up to `last`."""
     return (last >> 3) + 1
 
 
@@ -145,11 +131,11 @@ async def _goes_on() -> None:
 
 
 class Sweep:
-    """One sweep, or the rest of one that was interrupted.
+    """One sweep, or the rest of an interrupted one.
 
     Args:
-        capture: what captures the watch's changes.
-        catch_up: has it catch up.
+        capture: captures the watch's changes.
+        catch_up: lets it catch up.
         progressed: called at each step, once it goes on.
         give_way: awaited between steps, for as long as others sweep.
     """
@@ -176,8 +162,6 @@ class Sweep:
     async def run(self) -> SweepDone:
         """Compare everything once, or the rest; returns what it did.
 
-        Rows that are gone count as repaired if the capture `sees_deletions`.
-
         Raises:
             SourceError: a page cannot be read.
             StoreError: the store cannot be read or written.
@@ -188,7 +172,7 @@ class Sweep:
         self._is_saved = bool(text)
         found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
         if found is None:
-            # Records made from now on were made by somebody who saw their row.
+            # Later records are made from a row that was read.
             last, now = await intake.store.highest_number(), intake.store.clock.for_people()
             marks = bytearray(size_of(last))
             self._position = SweepPosition(shape, last, at=now, requests=intake.requests, marks=marks)
@@ -216,7 +200,7 @@ class Sweep:
         return done
 
     async def _pass_over(self) -> bool:
-        """Compare the next page by digests, and read only what is not as it was; False if that is most of it."""
+        """Compare the next page by digests and read only the rows that differ; False if these are most of it."""
         intake, compared, after = self._intake, self._steps.compared, self._position.after
         if self._ahead is not None and self._ahead[0] == after:
             page = self._ahead[1]
@@ -229,7 +213,6 @@ class Sweep:
         if page.last is None:
             numbers = await comparing
         else:
-            # The server makes the next page's digests while the store compares these.
             ahead = intake.reader.digests(page.last, compared, self._digests)
             numbers, following = await asyncio.gather(comparing, ahead)
             self._ahead = (page.last, following)
@@ -258,14 +241,14 @@ class Sweep:
                 return
 
     def _reach(self, rows: int, at: int, last: Key | None) -> None:
-        """A page is compared; an empty one has no clock that counts."""
+        """Move past a compared page; an empty one has no clock."""
         position = self._position
         position.at = at if rows else position.at
         position.rows += rows
         position.after, position.walked = last, last is None
 
     async def _save(self) -> None:
-        """Let the position be kept, now and then; what is before it has been recorded."""
+        """Save the position from time to time; everything before it is applied."""
         started = time.monotonic()
         if started < self._save_at:
             return
@@ -277,7 +260,7 @@ class Sweep:
         self._save_at = ended + max(self._steps.save_every, (ended - started) * (self._steps.save_share - 1))
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
-        """Count what a step has repaired, at once: after an interruption nobody would find it repaired once more."""
+        """Count a step's repairs at once: after an interruption, the rows no longer differ."""
         if repaired:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
@@ -286,7 +269,7 @@ class Sweep:
             await self._intake.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
-        """Mark what is known, and look again at what seems different once the capture has caught up."""
+        """Mark known records; look again at the rows that differ once the capture has caught up."""
         rows = [interpret(row, self._intake.rules, read.at) for row in read.rows]
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
@@ -305,10 +288,10 @@ class Sweep:
         return await self._intake.store.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
-        """Let the capture catch up; read again, apply and count what still differs from what is known by then.
+        """Let the capture catch up; read again, apply and count the rows that still differ.
 
-        Looked for twice. A row that changes anew before the capture's turn, and back after it, differs though nothing
-        was missed; the second turn knows of it.
+        Checked twice: a row that changes just before the capture's turn, and back after it, differs though nothing was
+        missed.
         """
         store, deleted, suspected = self._intake.store, list[str](), set[str]()
         for _ in range(2):
@@ -316,7 +299,7 @@ class Sweep:
             different = self._intake.different(rows, await self._known(rows))
             rows = [row for row in rows if row.key in different]
             deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
-            # Each time: one that is taken back and deleted anew in between was not missed either.
+            # Each time: a deletion that is undone and repeated in between was not missed either.
             suspected |= await store.suspected(self._watch, deleted)
             if not rows:
                 return
@@ -324,7 +307,7 @@ class Sweep:
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         found = {result.application_id for result in results}
         applied = [row for row in rows if row.application_id in found]
-        # What is not as the page had it changed after the capture's turn.
+        # A row that is no longer as the page had it changed after the capture's turn.
         different = self._intake.different(applied, await self._known(applied))
         found -= {row.application_id or "" for row in applied if row.key in different}
         for result in results:
@@ -332,17 +315,16 @@ class Sweep:
                 repaired.update(_causes(result.decision))
         if not self._intake.requests and len(self._missed) < _NAMED:
             self._missed += [row.key for row in rows if row.application_id in found]
-        # They wait for their grace, so nothing was queued yet that could be counted.
+        # They wait for their grace, so no result above counts them.
         repaired.update(["deleted"] * len(await store.suspected(self._watch, deleted) - suspected))
         await self._count(repaired)
 
     async def _absent(self, unmet: list[str]) -> list[str]:
-        """Of the applications whose row was not met, those whose row has gone without the capture's knowing.
+        """The unmet applications with a row that has gone unnoticed by the capture.
 
-        A row whose key has moved to the part done, or behind the end, is not met, though the capture has seen it.
+        A row is not met, though the capture has seen it, if its key moved to the part done or behind the end.
 
-        Looked for twice. A row that went and came back between the first look and the capture's turn leaves no
-        trace there, rightly; it is there the second time, or has gone anew and the second turn knows of it.
+        Checked twice: a row that went and came back before the capture's turn rightly leaves no trace.
         """
         store = self._intake.store
         for _ in range(2):
@@ -362,11 +344,11 @@ class Sweep:
         return unmet
 
     async def _find_gone(self) -> None:
-        """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
+        """Suspect live records that were not met. After an interruption it starts over, and counts none twice."""
         last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
         async for gone in self._intake.store.unseen(self._watch, marks, last, self._steps.searched):
             self._progressed()
-            # In parts, since what is known of each is as large as its row was.
+            # In parts: what is known of each is as large as its row.
             size = self._intake.reader.at_once(self._steps.read)
             for part in range(0, len(gone), size):
                 absent = await self._absent(gone[part : part + size])
@@ -378,7 +360,7 @@ class Sweep:
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
-    """What may be kept of a row that does not differ: None if nothing is known of it, or something waits."""
+    """What to keep of a row that does not differ: None if it is unknown, or its entry is pending."""
     match row:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
             return None if known[application_id].pending else Verified(application_id, key, digest, content)
@@ -388,7 +370,6 @@ def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
 
 
 def _causes(decision: Decision) -> Iterable[str]:
-    """What the capture has missed, as it is counted."""
     match decision:
         case Enqueue(kinds):
             return kinds

@@ -1,4 +1,4 @@
-"""A watch's beginning, the same for the daemon, for `run --once` and for a dry run: connect, adopt, get ready."""
+"""How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,12 +21,12 @@ from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.store.protocol import FROM_DATABASE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
-"""What captures, by `capture.mode`."""
+"""The kinds of capture, by `capture.mode`."""
 
 
 @asynccontextmanager
 async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
-    """Connect a watch to its database, check that its configuration fits, and take its turn, unless it is a dry run.
+    """Connect a watch to its database, check its configuration against it and, unless in a dry run, take its turn.
 
     Raises:
         SourceError: the database cannot be used as configured, or another daemon captures the watch.
@@ -41,13 +41,13 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
             return await TableMapping.prepare(connection, parts.watch, facts)
 
         mapping = await sessions.pool.ask("preparing to capture changes", prepare)
-        # A dry run takes no turn: it works beside the daemon that does.
+        # A dry run works beside the daemon that has the turn.
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
         intake = Intake(parts, sessions, mapping)
         stack.callback(sessions.lookout.leave, intake.watched)
         await sessions.lookout.join(intake.watched)
-        # What is looked at from here on is not older.
+        # Every later look is at least as recent.
         intake.seen = intake.watched.state
         await intake.load()
         await intake.look_for_policies(first=True)
@@ -55,27 +55,24 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
 
 
 async def open_capture(intake: Intake) -> Capture:
-    """What captures a watch, by its configuration and as its database is now."""
+    """Make a watch's capture, by its configuration and its database's present state."""
     return await KINDS[intake.parts.watch.capture.mode].open(intake)
 
 
 async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
-    """Say how the watch is, adopt what is there, and make ready what captures from now on.
+    """Report the watch's state, adopt its rows, and make its capture ready.
 
-    Args:
-        intake: the watch's.
-        meanwhile: what finds changes where the triggers lack something.
-        progressed: told of each step.
+    `meanwhile` names what finds changes where triggers are missing.
 
     Raises:
         SourceError: the database cannot be read.
-        StoreError: what was read cannot be recorded.
+        StoreError: a result cannot be saved.
     """
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.server.version
     parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
     capture = await open_capture(intake)
-    capture.tell_problems(meanwhile)
+    capture.report_problems(meanwhile)
     position = await adopt(capture, progressed)
     await measure_edit(intake, progressed)
     await capture.begin(position.look)
@@ -83,14 +80,14 @@ async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) 
 
 
 async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
-    """Run the baseline, or the rest of it, if it is not done; returns its position."""
+    """Run the baseline, or the rest of it; returns its position."""
     parts = capture.parts
     positions = await parts.store.positions(parts.name)
     position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if position is None:
         is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
         if is_silent and await capture.was_worked_before():
-            # It is about to take for told what an earlier store, which is not here, had to send.
+            # The baseline takes as acknowledged what an earlier store, which is not here, may have had to send.
             parts.observe(BaselineOverEarlierWork(parts.name))
             await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
         if parts.database.name:
@@ -102,11 +99,10 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
 
 
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
-    """What stays true of a watch's positions when its store is given to another database: those to be written.
+    """The positions to write when a watch's store is given to another database.
 
-    A transaction's number means nothing in another cluster, so none is kept; the watermark is a time, and what it
-    misses the sweep at the next start finds, which begins anew. The baseline is not made again: what HelloWork was told
-    stays what changes are measured against.
+    A transaction's number means nothing in another cluster, so none is kept. The watermark is a time and stays; the
+    sweep at the next start, a new one, finds what it misses. The baseline is done: the snapshot stays the reference.
     """
     kept: dict[str, str] = {}
     adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
