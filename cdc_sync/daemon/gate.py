@@ -1,11 +1,11 @@
-"""Of which watches calls may go out: of those whose database is known to be the one that the store remembers.
+"""Decides of which watches calls may go out: those with a database that is known to be the one in the store.
 
-A copy of an installation, store included, must not send what waits in it. So at the start nothing is sent of a watch
-before its database was recognised. Later that is in question again when the database turns out to be another one, has
-another section after a reload, or was given another watch.
+A copied installation, store included, must not send its pending entries. So nothing of a watch is sent before its
+database is recognised: at the start, after it turned out to be another one, after a reload with another section or
+watch.
 
-Nor is anything sent of a watch that had credentials of its own, and was gone when the daemon began: it would be sent
-with those of another customer.
+Nor is anything sent of a watch with credentials of its own that was no longer configured at the start: it would go out
+with another customer's.
 """
 
 import asyncio
@@ -24,12 +24,11 @@ class Gate:
     """See the module's text.
 
     Args:
-        store: claims nothing of the watches that wait here.
-        opened: called when something may be sent that had to wait.
+        store: claims nothing of the watches withheld here.
+        opened: called when withheld entries may be sent.
 
     Attributes:
-        any: set once the first database is recognised. What waits of watches that are no longer configured goes out
-            then.
+        any: set once the first database is recognised. Entries of watches that are no longer configured go out then.
     """
 
     def __init__(self, store: Store, opened: Callable[[], None]) -> None:
@@ -41,22 +40,22 @@ class Gate:
         self._database_of: dict[str, str] = {}
         self._recognised: set[str] = set()
         self._moved: set[str] = set()
-        """Watches that wait for themselves: they were captured under another database's name, and were not recognised
-        since, or nobody has their credentials."""
+        """Watches withheld by themselves: captured under another database's name and not recognised since, or without
+        their credentials."""
         self._accepted: dict[str, str] = {}
-        """Those that were recognised, with their databases: the store may not have noted it yet."""
+        """Recognised watches and their databases; the store may not have them yet."""
         self._without_credentials: set[str] | None = None
-        """Watches that had credentials of their own, which nobody has now; None before that is known."""
+        """Watches that had credentials of their own, which are gone; None before that is known."""
         store.withheld = self._withheld
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
-        """Take another configuration, of which these databases are as before."""
+        """Use another configuration; the databases in `kept` are unchanged."""
         noted: dict[str, str] = {}
-        with suppress(StoreError):  # whoever works with it says so; a watch whose database has a name waits for itself
+        with suppress(StoreError):  # reported elsewhere; a watch of a named database is withheld
             noted = await self._store.captured_from()
             if self._without_credentials is None:  # those of a watch that goes later are kept
                 self._without_credentials = {*await self._store.credentials()}
-        # Also of watches that are no longer configured, if their database is.
+        # Includes watches that are no longer configured, if their database is.
         former = {watch: database for watch, database in noted.items() if database in config.all_databases}
         self._database_of = former | {watch: config.database_name(watch) for watch in config.watches}
         self._watches = defaultdict(set)
@@ -97,7 +96,7 @@ class Gate:
             self._opened()
 
     def lost(self, watch: str, code: str | None) -> None:
-        """A watch's database cannot be used; the code says why."""
+        """A watch's database cannot be used; `code` is the reason."""
         if code == _ANOTHER and (database := self._database_of.get(watch)) is not None:
             self._recognised.discard(database)
             self._withheld |= self._watches[database]

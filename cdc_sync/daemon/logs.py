@@ -1,17 +1,13 @@
-"""The log: which line each event has, and how a line is written: as text, as fields for systemd's journal, or as JSON.
+"""The log: the line of each event, and how it is written: as text, as fields for systemd's journal, or as JSON.
 
-A state that lasts is reported when it changes. Levels: error, somebody must do something; warning, something is lost
-for now and mends itself, or a person should look when there is time; info, the milestones; debug, every change and
-call. The lines are in `logs.yaml`; an event without one is written under its class's name, with its fields.
+A lasting state is reported when it changes. Levels: error, somebody must act; warning, a temporary loss or something
+for a person to look at; info, milestones; debug, every change and call. `logs.yaml` has the lines; an event without one
+is written under its class's name.
 
-A line is a level, a message and fields. A field that is None is left out.
-
-The journal is spoken to in its own protocol, so that each field can be asked for:
+A line is a level, a message and fields; None is left out. The journal gets its own protocol
+(https://systemd.io/JOURNAL_NATIVE_PROTOCOL: one datagram of NAME=VALUE lines), so that each field can be queried:
 
     journalctl --unit cdc-sync CDC_SYNC_APPLICATION_ID=hw-1
-
-That is one datagram per line, of NAME=VALUE lines (https://systemd.io/JOURNAL_NATIVE_PROTOCOL); values have no line
-break here.
 """
 
 import asyncio
@@ -48,18 +44,18 @@ from cdc_sync.core.watch_names import listed
 
 Fields = dict[str, object]
 Write = Callable[[int, str, Fields], None]
-"""Writes a line whatever its level is. It may change the fields that it gets."""
+"""Writes a line whatever its level. It may change the given fields."""
 
 Put = Callable[[int, str], None]
-"""Takes a line that is ready, and its level."""
+"""Takes a finished line and its level."""
 
 JOURNAL = Path("/run/systemd/journal/socket")
-"""Where the journal listens."""
+"""The journal's socket."""
 
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _NAMES = {number: name for name, number in LEVELS.items()}
 
-# syslog's priorities, as sd-daemon(3) wants them at the beginning of a line.
+# syslog's priorities, for the prefix of sd-daemon(3).
 _PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}
 
 _COLORS = {DEBUG: 36, INFO: 32, WARNING: 33, ERROR: 31}
@@ -67,22 +63,21 @@ _COLORS = {DEBUG: 36, INFO: 32, WARNING: 33, ERROR: 31}
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Where lines go, and from which level on. Whoever formats a line looks at the level first."""
+    """Where lines go, and their lowest level, which callers check before they format a line."""
 
     level: int
     write: Write
 
     def warn(self, message: str) -> None:
-        """Write a warning that no event reports: something suspicious in the configuration."""
+        """Write a warning without an event, about the configuration."""
         if self.level <= WARNING:
             self.write(WARNING, message, {})
 
 
 def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> Lines:
-    """Set the process's logging up, libraries' included; `auto` is text on a terminal, the journal's, else JSON.
+    """Set up logging for the process and its libraries; `auto` is text on a terminal, the journal's format, else JSON.
 
-    The journal takes fields if our standard error leads to it, and lines with priorities if another process stands in
-    between.
+    The journal gets fields if standard error leads to it, and lines with priorities if another process stands between.
     """
     kind = log.format
     if kind == "auto":
@@ -95,14 +90,14 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
     else:
         write = _journal(journal if is_the_journals(environ, journal) else None, put)
     lines = Lines(LEVELS[log.level], write)
-    # Libraries' own loggers: their warnings matter, their chatter does not. Events report the driver's.
+    # Of libraries only warnings matter. Events report the driver's.
     logging.basicConfig(level=WARNING, handlers=[Libraries(lines)], force=True)
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     return lines
 
 
 def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
-    """Whether our standard error is the journal's: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5))."""
+    """Whether standard error is the journal's: `$JOURNAL_STREAM` has its device and inode (systemd.exec(5))."""
     try:
         stream = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
@@ -114,7 +109,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
 def _json(put: Put) -> Write:
-    """A line as a JSON object. Every call has one, so this is written for speed: the encoder takes twice as long."""
+    """A line as a JSON object. Written for speed, since each call has one: the encoder takes twice as long."""
 
     def write(level: int, message: str, fields: Fields) -> None:
         fields["event"] = message
@@ -131,9 +126,9 @@ def _json(put: Put) -> Write:
 
 
 def _journal(journal: Path | None, put: Put) -> Write:
-    """A line with its facts as fields, to the journal; or with a priority, if there is none or it does not take it."""
+    """A line with fields for the journal; with a priority, if there is no journal or it refuses the line."""
     path = str(journal)
-    # Bound to no journal: the next line finds the one that was started in its place.
+    # Not connected: the next line reaches a journal that was restarted.
     sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def write(level: int, message: str, fields: Fields) -> None:
@@ -153,7 +148,6 @@ def _journal(journal: Path | None, put: Put) -> Write:
 
 
 def _text(put: Put, *, colors: bool) -> Write:
-    """A line for a terminal."""
 
     def write(level: int, message: str, fields: Fields) -> None:
         facts = _on_one_line(message, fields)
@@ -171,9 +165,9 @@ def _now() -> str:
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
-    """The fields that say something, after the message; control characters are made visible.
+    """The fields with a value, after the message; control characters are made visible.
 
-    Text from outside must not forge a line, or steer a terminal.
+    Outside text must not forge a line or steer a terminal.
     """
     line = {"event": " ".join(message.split()), **fields}
     return {
@@ -182,7 +176,7 @@ def _on_one_line(message: str, fields: Fields) -> Fields:
 
 
 def logfmt(fields: Fields) -> str:
-    """Fields as `name=value`; a value is quoted where that is needed to find its end (https://brandur.org/logfmt)."""
+    """Fields as `name=value`; a value is quoted where its end would be unclear (https://brandur.org/logfmt)."""
     return " ".join(name if value is True else f"{name}={_quoted(value)}" for name, value in fields.items())
 
 
@@ -195,10 +189,9 @@ def _quoted(value: object) -> str:
 
 
 def _to_standard_error() -> Put:
-    """What writes lines: those of level info and debug that one turn of the event loop has, together at its end.
+    """The writer: lines of level info and debug are written together at the end of the event loop's turn.
 
-    A warning or an error is written at once, and with it those before it. A process that is killed takes along at most
-    the lines of the turn that it was in.
+    A warning or an error is written at once, after the lines before it. A kill loses at most the lines of its turn.
     """
     waiting: deque[str] = deque()
 
@@ -217,34 +210,30 @@ def _to_standard_error() -> Put:
 
 
 def _write_all(lines: deque[str]) -> None:
-    """Write lines. What standard error does not take is lost: a full disk must not stop the work."""
+    """Write lines. What standard error refuses is lost: a full disk must not stop the work."""
     text = ""
     with suppress(IndexError):  # each is taken once, also if a library writes in another thread
         while True:
             text += lines.popleft()
     with suppress(OSError):
-        sys.stderr.write(text)  # nothing of it stays there: standard error is buffered by the line
+        sys.stderr.write(text)  # standard error is line-buffered: nothing stays there
 
 
 _MINUTE = 60.0
 _MOST_MESSAGES = 1_000
-"""Messages whose last line is remembered."""
+"""Messages remembered, at most."""
 
 
 class Repeats:
-    """Lets a message that repeats itself have a line a minute, with the number of times since the last one.
-
-    Args:
-        clock: seconds that do not go back.
-    """
+    """Lets a repeated message have a line a minute, with the number of repetitions since the last one."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # Of each message: when its next line may come, and how many times it has happened without one.
+        # By message: when its next line may come, and its repetitions since the last one.
         self._seen: dict[str, tuple[float, int]] = {}
 
     def times(self, message: str, *, happened: bool = True) -> int:
-        """How many times a line may report now; 0: it is too early for one, or there is nothing to report."""
+        """How many times a line may report now; 0 if it is too early or nothing happened."""
         now = self._clock()
         free_at, times = self._seen.get(message, (now, 0))
         times += happened
@@ -258,13 +247,9 @@ class Repeats:
 
 
 class Libraries(logging.Handler):
-    """Writes what libraries log as the same lines, so that whoever reads them has one format to understand.
+    """Writes libraries' log records in the same format.
 
-    A line that repeats itself comes once a minute: of a full table of open files asyncio has a hundred a second.
-
-    Args:
-        lines: takes the lines.
-        clock: seconds that do not go back.
+    A repeated line comes once a minute: on a full table of open files asyncio logs a hundred a second.
     """
 
     def __init__(self, lines: Lines, clock: Callable[[], float] = time.monotonic) -> None:
@@ -274,7 +259,7 @@ class Libraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
-        # Not the exception's text: it may quote what a connection string or a row holds.
+        # Without the exception's text, which may quote a connection string or a row.
         exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         message = record.getMessage()
         times = self._repeats.times(f"{record.name} {exception} {message.partition(chr(10))[0]}")
@@ -287,17 +272,11 @@ class Libraries(logging.Handler):
 
 
 _MOST_REMEMBERED = 10_000
-"""Applications whose last reply is remembered, so that it is reported once."""
+"""Applications with a remembered reply, at most; a reply is reported once."""
 
 
 class EventLogger:
-    """Writes the lines of events.
-
-    Args:
-        lines: takes the lines.
-        shown_elsewhere: types of events that another output shows, so that they have no lines.
-        clock: seconds that do not go back.
-    """
+    """Writes the lines of events, except those `shown_elsewhere`."""
 
     def __init__(
         self,
@@ -305,32 +284,32 @@ class EventLogger:
         shown_elsewhere: Iterable[type[Event]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # What is many times a second, or nothing but a number, has no line either.
+        # Frequent events and mere numbers have no line either.
         self._silent = (*shown_elsewhere, events.CaughtUp, events.ListenerProved)
         self._repeats = Repeats(clock)
-        # What strangers did last at the admin server's door, by its kind.
+        # The last event at the admin server's door, by kind.
         self._at_door: dict[str, events.TokenRefused | events.ConnectionDisplaced] = {}
-        # Endpoints that were reported as unwell; and of each application the reply that was reported last.
+        # Endpoints reported as unhealthy, and each application's last reported reply.
         self._unwell: set[str] = set()
         self._refused: dict[tuple[str, str], str] = {}
-        # Of a watch, what was reported last: that its fuse is blown, what row-level security hides (which is found anew
-        # after each reconnect), how many steps of its baseline are done.
+        # Last reports by watch: the blown fuse, what row-level security hides (found again after each reconnect), the
+        # steps of the baseline.
         self._reported: dict[tuple[str, str], object] = {}
-        # Mistakes of a watch's configuration that were reported, until it works again. It tries every few seconds, and
-        # may get as far as capturing each time.
+        # Reported configuration errors of a watch, until it works again. It retries every few seconds, and may get as
+        # far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
         self._lines = lines
-        # Looked up once: each change has one of them.
+        # Looked up once, for speed: each change has one.
         self._ended: Mapping[str, str] = _read()["lines"]["CallEnded"]["message"]
 
     def use(self, lines: Lines) -> None:
-        """Write to other lines: the logging was configured anew, and the handlers are others now."""
+        """Write to other lines after the logging was configured again; the handlers change too."""
         self._lines = lines
 
     def handlers(self) -> Handlers:
-        """What writes the line of each type of event; None where the level is off, so that nothing is formatted.
+        """The writer of each type's line; None where the level is off, so that nothing is formatted.
 
-        What remembers something for a later line is there on every level: a reload may turn that line on.
+        Handlers that remember something for a later line are there at every level: a reload may turn that line on.
         """
         level = self._lines.level
         handlers: dict[type[Event], Handler | None] = {}
@@ -354,13 +333,13 @@ class EventLogger:
     def _line(
         self, of: type[Any], level: str, message: Any, by: str | None = None, without: Sequence[str] = ()
     ) -> Handler | None:
-        """A type's line, as `logs.yaml` has it; its level may depend on what was reported before."""
+        """A type's line, from `logs.yaml`; its level may depend on earlier reports."""
         least, write = self._lines.level, self._lines.write
         if LEVELS.get(level, least) < least:
             return None
         level_of = getattr(self, f"_level_of_{level}", lambda _: LEVELS[level])
-        said = {"message", by, *without, *re.findall(r"{(\w+)}", str(message))}
-        shown = [(name, *_field(name)) for field in fields_of(of) if (name := field.name) not in said]
+        hidden = {"message", by, *without, *re.findall(r"{(\w+)}", str(message))}
+        shown = [(name, *_field(name)) for field in fields_of(of) if (name := field.name) not in hidden]
 
         def handle(event: Any) -> None:
             if (its_level := level_of(event)) >= least:
@@ -381,12 +360,12 @@ class EventLogger:
     def _heart_beat(self, event: events.HeartBeat) -> None:
         if self._lines.level <= DEBUG:
             self._lines.write(DEBUG, "every loop gets round", {"pending": event.pending})
-        # What happened at the door since its last line, though nothing more does.
+        # Report what happened at the door since its last line, even if nothing more does.
         for last in self._at_door.values():
             self._at_the_door(last, happened=False)
 
     def _at_the_door(self, event: events.TokenRefused | events.ConnectionDisplaced, *, happened: bool = True) -> None:
-        """What strangers do at the admin server's door: a line a minute at most."""
+        """Strangers at the admin server's door: at most a line a minute."""
         name = type(event).__name__
         self._at_door[name] = event
         if times := self._repeats.times(name, happened=happened):
@@ -399,15 +378,12 @@ class EventLogger:
             self._reported.pop((what, event.watch), None)
         return DEBUG
 
-    def _is_news(self, what: str, watch: str, said: object) -> bool:
-        before, self._reported[what, watch] = self._reported.get((what, watch)), said
-        return before != said
+    def _is_news(self, what: str, watch: str, now: object) -> bool:
+        before, self._reported[what, watch] = self._reported.get((what, watch)), now
+        return before != now
 
     def _level_of_milestone(self, event: events.WatchConnected | events.CaptureStarted | events.WatchStandsBy) -> int:
-        """A watch that tries again with a mistake that was reported has nothing new to report.
-
-        Of a template's watches there may be a thousand: which are found has a line.
-        """
+        """Debug for a watch that retries with a reported error, and for a template's, which another line lists."""
         return DEBUG if event.watch in self._mistakes or SEPARATOR in event.watch else INFO
 
     def _level_of_baseline(self, event: events.BaselineDone) -> int:
@@ -431,12 +407,12 @@ class EventLogger:
         return INFO if self._reported.pop(("rows hidden", event.watch), None) else DEBUG
 
     def _level_of_progress(self, event: events.BaselineProgress) -> int:
-        """A line at about every tenth, and not more often than every 20,000 rows."""
+        """A line at about every tenth, and at most every 20,000 rows."""
         step = event.rows // max(event.estimate // 10, 20_000)
         return INFO if step and self._is_news("progress", event.watch, step) else _NEVER
 
     def _level_of_decision(self, event: events.Decided) -> int:
-        """That entries are held is reported with the first one, and not again for each of the thousands after it."""
+        """Held entries are reported with the first one only, not for each of thousands."""
         if event.outcome == "queued" and self._reported:
             self._reported.pop(("fuse", event.watch), None)
         elif event.outcome == "held" and self._is_news("fuse", event.watch, "blown"):
@@ -459,10 +435,7 @@ class EventLogger:
         return ERROR if event.mode == "paused" else WARNING
 
     def _call_ended(self, event: events.CallEnded) -> None:
-        """A call. One that failed is news if the reply is, and the whole endpoint is not down.
-
-        An outage of days would have thousands of such lines.
-        """
+        """A failed call is news if its reply is, and the endpoint is not down: an outage of days has thousands."""
         level, key = INFO if event.outcome == "acknowledged" else ERROR, (event.watch, event.application_id)
         if event.outcome == "retry":
             if len(self._refused) >= _MOST_REMEMBERED:
@@ -481,7 +454,7 @@ class EventLogger:
 
 
 _NEVER = -1
-"""The level of what has no line, whatever level is on."""
+"""The level of an event that gets no line at any level."""
 
 
 @cache
@@ -491,7 +464,7 @@ def _read() -> dict[str, dict[str, Any]]:
 
 
 def _field(name: str) -> tuple[str, Callable[[Any], object]]:
-    """How a field of an event is called on a line, and shown."""
+    """A field's name on a line, and how its value is shown."""
     called, shown = (*_read()["fields"].get(name, [name]), "as it is")[:2]
     return called, _SHOWN[shown]
 

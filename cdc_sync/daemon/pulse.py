@@ -1,18 +1,17 @@
-"""Whether the daemon gets on: its loops get round, changes are read and calls made in time, and clocks agree.
+"""Finds stalled loops, lags of capture and delivery, and differing clocks.
 
-**Loops.** A loop says each time that it got round, and within what time it will again. That time is its rest, plus what
-one step may take: long for a step that asks the ATS's database, since a database that is down, slow or locked is waited
-for with time limits of its own, and is no hang. A loop that misses its time waits for something that never comes, which
-only a new process mends.
+**Loops.** Each turn of a loop is a beat, with the time until the next one: its rest plus one step. A step that queries
+the ATS's database gets long: a database that is down, slow or locked is no stall. A loop that misses its time waits for
+something that never comes; only a new process repairs that.
 
     loop ──beat──▶ Pulse ◀──hung?── heart ──▶ systemd (WATCHDOG=1)
                      ▲                └─beat: it has asked the store, through the store's thread
                      └──────hung?── /healthz
 
-If the event loop itself hangs, nobody beats and nobody feeds.
+If the event loop itself stalls, systemd hears nothing.
 
-**Lags and clocks.** What `Lateness` finds becomes a condition, so that the log, readiness, `status` and the page all
-tell the same. A limit is generous: a minute on top of how often the configuration has somebody look anyway.
+**Lags and clocks.** `Lateness` turns its findings into conditions, so that the log, readiness, `status` and the page
+agree. Its limits are a minute above the configured intervals.
 """
 
 import asyncio
@@ -31,14 +30,14 @@ from cdc_sync.pipeline.watch import KINDS
 from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0
-"""Seconds that a step of capture may take: it is a few statements, each of which ends within 5 minutes, answered or not
+"""Seconds that a step of capture may take: a few statements, each of which ends within 5 minutes in any case
 (`source.connection`)."""
 
 STEP_OF_STORE = 90.0
-"""Seconds that a step of the sender may take: it asks the store only, which waits 10 seconds for a locked file."""
+"""Seconds that a step of the sender may take: it uses only the store, which waits 10 seconds for a locked file."""
 
 BEAT_EVERY = 10.0
-"""Seconds between beats of the heart; less if the watchdog wants them more often."""
+"""Seconds between heart beats; fewer if the watchdog expects more."""
 
 HEART = "heart"
 
@@ -50,19 +49,15 @@ _PATIENCE = 60.0
 
 
 class Pulse:
-    """Knows for each loop until when it must have got round again.
-
-    Args:
-        clock: seconds that do not go back.
-    """
+    """Keeps each loop's time for its next beat, by a monotonic `clock` in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # By watch, and by loop: a watch of thousands ends its own at once.
+        # By watch, then loop: ending one of thousands of watches takes one step.
         self._until: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
     def beat(self, loop: str, within: float, *, watch: str = "") -> None:
-        """A loop got round, and will again within so many seconds."""
+        """A loop made progress and will again within so many seconds."""
         self._until[watch][loop] = self._clock() + within
 
     def rest(self, watch: str) -> None:
@@ -70,7 +65,7 @@ class Pulse:
         self._until.pop(watch, None)
 
     def handlers(self) -> Handlers:
-        """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""
+        """A batch read while catching up counts as a step, of capture and of a sweep that waits for it."""
         return {events.ChangesRead: self._changes_read}
 
     def _changes_read(self, event: events.ChangesRead) -> None:
@@ -92,29 +87,22 @@ class Pulse:
 
 
 CAPTURE, SWEEPS = "capture", "sweeps"
-"""The names of the loops that capture changes, and that compare every row."""
+"""The loops that capture changes and that sweep."""
 
 
 async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float) -> None:
-    """Beat as long as every loop gets round; each beat has been to the store and back.
-
-    Args:
-        pulse: what the loops say.
-        store: asked at each beat.
-        observe: told of each beat, and of loops that hang.
-        every: seconds between beats.
-    """
-    told: tuple[str, ...] = ()
+    """Beat every so many seconds while every loop makes progress; each beat includes a query of the store."""
+    reported: tuple[str, ...] = ()
     while True:
         pulse.beat(HEART, every + STEP_OF_STORE)
         pending: int | None
         try:
             pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
         except StoreError:
-            pending = None  # whoever sends or consumes says it; a store that answers with an error does not hang
+            pending = None  # reported elsewhere; a store that answers with an error is not stalled
         hung = pulse.hung()
-        if hung != told:
-            told = hung
+        if hung != reported:
+            reported = hung
             observe(events.LoopsHang(hung) if hung else events.LoopsMove())
         if not hung:
             observe(events.HeartBeat(pending))
@@ -122,19 +110,17 @@ async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float)
 
 
 def limit_of(capture: Capture) -> float:
-    """Seconds without a complete look after which a watch is late."""
+    """Seconds without a complete look after which a watch is lagging."""
     return _PATIENCE + KINDS[capture.mode].longest_silence(capture)
 
 
 @dataclass(slots=True)
 class Lateness:
-    """Raises the alarm when changes are not read, or calls not made, in time, or clocks differ; and ends it.
+    """Reports when reading, calls or clocks are out of bounds, and when they are back.
 
     Attributes:
-        config: the one in use, which says how often capture looks.
-        store: says since when calls are due.
+        config: the one in use, with the intervals of capture.
         lags: seconds that each watch is behind.
-        observe: told when a lag begins to be too long, and when it ends.
         clock: milliseconds since the epoch.
     """
 
@@ -153,19 +139,19 @@ class Lateness:
         lags = self.lags()
         limits = {name: limit_of(watch.capture) for name, watch in self.config().watches.items()}
         late = {watch for watch, limit in limits.items() if lags.get(watch, 0.0) > limit}
-        # What is no longer watched is not late, and not in time again either.
+        # A watch that is no longer configured is neither late nor caught up.
         for watch in sorted((late ^ self._late_watches) & limits.keys()):
             self.observe(events.CaptureLate(watch, limits[watch]) if watch in late else events.CaptureInTime(watch))
         self._late_watches = late
         try:
             endpoints, paused = await self.store.endpoints(), await self.store.paused()
         except StoreError:
-            return  # whoever sends says it
+            return  # the sender reports it
         due = self.clock() - _PATIENCE * 1000
         late = {
             endpoint
             for endpoint, (health, due_at) in endpoints.items()
-            # An endpoint that is not healthy is wrong already, and says why.
+            # An unhealthy endpoint has a report of its own.
             if health.mode == "healthy" and due_at is not None and due_at < due and not is_paused(paused, endpoint)
         }
         for endpoint in sorted(late ^ self._late_endpoints):
@@ -174,7 +160,7 @@ class Lateness:
         self._late_endpoints = late
 
     def _look_at_clock(self) -> None:
-        """Tell by how much this machine's clock differs, if that is news: nothing waits longer for it."""
+        """Report a new difference of this machine's clock; it delays nothing."""
         clock = self.store.clock
         skew = found if abs(found := clock.skew) > WORTH_SAYING else 0
         if abs(skew - self._skew) > WORTH_SAYING:

@@ -1,20 +1,15 @@
 """The daemon's run: open what is shared, start the watches and the sender, reload at SIGHUP, end in order.
 
-The end, on SIGTERM or SIGINT: capture stops where it is (what it has not recorded comes again), the sender finishes the
-calls that are under way, for at most the grace period, and writes down what came of them. What is still under way then
-is given up: it is marked as attempted, and is sent again at the next start. A second signal ends the process at once;
-that costs no more than kill -9, which nothing is lost by.
+At SIGTERM or SIGINT capture stops; what it has not applied is read again. The sender finishes the calls under way
+within the grace period and saves their results; longer ones are marked as attempted and sent again after the next
+start. A second signal ends the process at once, as safely as kill -9.
 
-**A reload.** The file is read and judged as at a start. Unless it is valid, and changes nothing that only a restart can
-change, the one in use stays, whole: what runs is always one file as somebody wrote it, never a mixture of two.
+**A reload** reads and checks the file like a start. If the file is not valid, or changes a setting that needs a
+restart, the whole configuration in use stays: never a mixture of two files.
 
-What goes on without noticing: the store and its lock, the admin server, the calls under way, what is known of the
-endpoints, and every watch whose settings are as before. A watch with other settings ends and begins again, which is
-what a restart does to all of them: what it had not recorded is in the change log or behind the watermark, and comes
-again.
-
-Dying in between costs no more than dying at any other moment: nothing of this is kept, and the next start reads the
-file. Signals that come meanwhile ask for one more reload after this one.
+The store, the admin server, the calls under way, the endpoints' states and unchanged watches go on. A watch with other
+settings ends and starts again; its unapplied changes are in the change log or behind the watermark. A crash in between
+is harmless: the next start reads the file. Signals meanwhile cause one more reload.
 
 `run --once` catches up, delivers what is due, and returns: for a cron job, a test, a first careful try.
 """
@@ -74,20 +69,20 @@ GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
 
 LOOK = 1.0
-"""Seconds between looks whether the store is where it was opened, and at the pauses in it."""
+"""Seconds between checks that the store is where it was opened, and between reads of its pauses."""
 
 MOST_EVENTS = 1_000_000
-"""Events kept at most, whatever their age: about 300 MB, for 300,000 deliveries. A flood must not fill the disk."""
+"""Events kept at most, at any age: about 300 MB, for 300,000 deliveries. A mass change must not fill the disk."""
 
 LONGEST_GRACE = 30_000
-"""A deletion whose grace ends within so many milliseconds is waited for; a longer one is the next run's business."""
+"""Milliseconds for which a suspected deletion's grace is waited for; longer ones are left to the next run."""
 
 _PRUNED_AT_ONCE = 5_000
-"""Events forgotten in one transaction: 20 to 40 ms."""
+"""Events deleted in one transaction: 20 to 40 ms."""
 
 
 class Rehearsal:
-    """The other end in a dry run: `show` gets each call as text, none is made, and all count as acknowledged."""
+    """HelloWork in a dry run: `show` gets each call as text; none is made, and all count as acknowledged."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -101,9 +96,9 @@ class Rehearsal:
 
 
 def opened_store(config: Config, emit: Emit = lambda _: None, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
-    """The daemon's store; or for a dry run a copy of it that is thrown away.
+    """The daemon's store; for a dry run a temporary copy.
 
-    SQLite's is brought up to date in a thread of its own, in which `emit` is called, while this one waits.
+    An SQLite store is upgraded in a thread of its own, which calls `emit`, while this one waits.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
@@ -116,21 +111,21 @@ def opened_store(config: Config, emit: Emit = lambda _: None, *, dry_run: bool) 
 def opened_caller(
     config: Config, show: Callable[[str], None], *, dry_run: bool
 ) -> AbstractAsyncContextManager[Client | Rehearsal]:
-    """HelloWork's API; or for a dry run what only shows the calls."""
+    """HelloWork's API; for a dry run a substitute that only shows the calls."""
     return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
 
 
 def client_settings(
     config: Config, gone: Mapping[str, Credentials] = NO_OWN
 ) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
-    """What a `Client` is made with, as configured; with the credentials of watches that are gone."""
+    """A `Client`'s arguments as configured, with the credentials of watches that are `gone`."""
     headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
     timeout = config.hellowork.timeout.total_seconds()
     return headers, timeout, config.hellowork.concurrency, {**gone, **own_credentials(config)}
 
 
 def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) -> SenderSettings:
-    """The sender's settings as configured; `gone` as of `client_settings`."""
+    """The sender's settings as configured; `gone` as in `client_settings`."""
     headers, *_, own = client_settings(config, gone)
     return SenderSettings(
         concurrency=config.hellowork.concurrency,
@@ -152,24 +147,24 @@ def make_sender(
 
 
 async def follow_pauses(sender: Sender, store: Store) -> bool:
-    """Have the sender keep to the pauses that operators have set; whether they could be read."""
-    with suppress(StoreError):  # the sender says it
+    """Apply the operators' pauses to the sender; returns whether they could be read."""
+    with suppress(StoreError):  # the sender reports it
         sender.pause(await store.paused())
         return True
     return False
 
 
 async def known_watches(store: Store) -> Collection[str]:
-    """The names of the watches of which the store knows anything; none if it cannot be asked."""
+    """The names of the watches in the store; none if it cannot be read."""
     with suppress(StoreError):  # the parts that work with it report that
         return await store.counts()
     return ()
 
 
 async def tell_of_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
-    """Tell of the watches that the store knows and the configuration does not have, `besides` some.
+    """Report the watches in the store that are no longer configured, except those in `besides`.
 
-    Of more than ten tenants of a template it tells together: a template, or a database, left the file.
+    More than ten tenants of a template are one report.
     """
     found: dict[str, list[events.WatchUnconfigured]] = defaultdict(list)
     with suppress(StoreError):  # the parts that work with it report that, and `check` and `status` list the watches too
@@ -186,14 +181,14 @@ async def tell_of_unconfigured(config: Config, store: Store, observe: Emit, besi
 
 
 def make_database(config: Config, name: str, store: Store, recognised: Callable[[str], None] = nobody) -> Database:
-    """A database of the ATS as configured; nothing is connected yet."""
+    """A database of the ATS as configured, not connected yet."""
     section, is_only = config.all_databases[name], len(config.all_databases) == 1
     dsn = section.dsn.get_secret_value()
     return Database(dsn, store, section.pool, name, recognised=recognised, is_only=is_only)
 
 
 async def note_credentials(config: Config, store: Store) -> None:
-    """Note whose credentials the calls of each watch get, for those who show the endpoints."""
+    """Save the owner of the credentials of each watch's calls, for those who show the endpoints."""
     owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):  # the parts that work with it report that
         await store.note_credentials(owners, config.watches.keys())
@@ -216,10 +211,9 @@ def make_parts(
 
 
 async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
-    """Forget what is older than `before` (milliseconds since the epoch), and all but the newest `keep` events.
+    """Delete events older than `before` (milliseconds since the epoch), and all but the newest `keep`.
 
-    In small steps, between which everybody else has the store. That it cannot be written is for the sender and the
-    watches to report; the next turn tries again.
+    In small steps, so that others can use the store. The sender and the watches report a store that cannot be written.
     """
     with suppress(StoreError):
         while await store.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
@@ -228,14 +222,14 @@ async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """Where the configuration comes from: `read` reads it again, `used` is told when what it read is in use."""
+    """Where the configuration comes from: `read` reads it again, `used` is called when that is in use."""
 
     read: Callable[[], Config]
     used: Callable[[Config], None]
 
 
 def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
-    """What stands in the way of using a configuration in place of the present one, a line for each key."""
+    """A line for each changed setting that only a restart can change."""
     before, after = _of_the_process(now), _of_the_process(then)
     (name, *_) = then.all_databases
     shown = {"database.dsn": keys(name)["dsn"]}
@@ -247,7 +241,7 @@ def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
 
 
 def _of_the_process(config: Config) -> dict[str, object]:
-    """What only a restart can change: the store and the address belong to the process."""
+    """The settings that only a restart can change: the store and the address belong to the process."""
     state = config.state
     shares_database = state.backend == "postgres" and state.dsn is None
     (database, *_) = config.all_databases.values()
@@ -260,7 +254,7 @@ def _of_the_process(config: Config) -> dict[str, object]:
 
 @dataclass(eq=False)
 class _Daemon:
-    """What one run holds together."""
+    """The parts of one run."""
 
     _config: Config
     _consumers: Sequence[Consumer]
@@ -281,13 +275,13 @@ class _Daemon:
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
     _is_reload_wanted: bool = False
     _look_at: float = 0.0
-    """When tenants are looked for next."""
+    """The time of the next look for tenants."""
     _looking: asyncio.Task[Discovery] | None = None
-    """What a start or a reload waits for."""
+    """The look that a start or a reload waits for."""
     _looked: tuple[Config, Discovery] | None = None
-    """The configuration that tenants were looked for with, and what was found."""
+    """A look's configuration and its result."""
     _gone: dict[str, Credentials] = field(default_factory=dict)
-    """The credentials of watches that are no longer configured, as far as this process has seen them."""
+    """The credentials of watches that are no longer configured, as far as this process has had them."""
     _stop: str = ""
 
     def __post_init__(self) -> None:
@@ -312,14 +306,13 @@ class _Daemon:
         }
 
     def _fold(self, event: Event) -> None:
-        """Keep what is wrong now up to date."""
         after = conditions.fold(self._conditions, event)
         if after is not self._conditions:
             self._conditions = after
             self._conditions_changed.set()
 
     def _clock_was_set(self, _: events.ClockSkewed | events.ClockAgrees) -> None:
-        """Prune now: that is scheduled by the wall clock, and would wait for as long as that was set back."""
+        """Prune now: the wall clock schedules that, and may have been set back."""
         self._pruning.modify(next_run_time=datetime.now(UTC))
 
     async def run(self) -> None:
@@ -344,7 +337,7 @@ class _Daemon:
             self._sender = make_sender(config, store, self._caller, self._emit, progressed)
             store.wake = self._sender.look
             self._gate = Gate(store, self._sender.look)
-            # Where several daemons share a store, each delivers, also one that waits for its turn to capture.
+            # Daemons that share a store all deliver, also one that waits for its turn to capture.
             recognised = self._gate.recognise if config.state.backend == "postgres" else nobody
             database = partial(make_database, store=store, recognised=recognised)
             self._watches = RunningWatches(self._worker, database, self._gate, self._emit)
@@ -366,7 +359,7 @@ class _Daemon:
                 minutes=10,
                 next_run_time=datetime.now(UTC),
                 coalesce=True,
-                max_instances=2,  # asked for while it runs, it is no reason to warn; they skip each other's rows
+                max_instances=2,  # a second run meanwhile needs no warning; they skip each other's rows
                 misfire_grace_time=None,  # however late: the clock may have been set forward
             )
             scheduler.start()
@@ -415,7 +408,7 @@ class _Daemon:
         raise_failures([*watches.tasks, *lasting])
 
     async def _is_change_wanted(self, parts: Collection[asyncio.Task[Any]]) -> bool:
-        """Wait until other watches are wanted, by a reload or since tenants came or went; False: the end is."""
+        """Wait until other watches are wanted, by a reload or new or gone tenants; False at the end."""
         signalled = asyncio.create_task(self._signalled.wait())
         try:
             await asyncio.wait([*parts, signalled], return_when=asyncio.FIRST_COMPLETED)
@@ -425,7 +418,7 @@ class _Daemon:
         return not self._stop and not any(part.done() for part in parts)
 
     async def _reload(self) -> None:
-        """Use what the configuration's file says now; or stay as we are, whole, and say why."""
+        """Use the file's present configuration; or keep the one in use, whole, and report why."""
         if self._reread is None:
             return
         self._emit(events.ReloadStarted())
@@ -443,7 +436,7 @@ class _Daemon:
         self._look_at = asyncio.get_running_loop().time() + look_after(found)
         config = self._tenants.tell(found)
         self._reread.used(config)
-        self._events.rebuild()  # the log may have another level
+        self._events.rebuild()  # the log's level may differ
         await self._take_over(config)
         self._emit(await self._watches.use(config))
         await tell_of_unconfigured(config, self._store, self._emit, self._tenants.refused)
@@ -451,7 +444,7 @@ class _Daemon:
     async def _discover(
         self, config: Config, known: Iterable[str], pools: Mapping[str, Pool] = MappingProxyType({})
     ) -> Discovery | None:
-        """Look for tenants; None if the daemon is to end, which does not wait for a database."""
+        """Look for tenants; None if the daemon is to end, which waits for no database."""
         self._looking = asyncio.create_task(discover(config, known, pools), name="looking for tenants")
         if self._stop:
             self._looking.cancel()
@@ -462,11 +455,11 @@ class _Daemon:
         return None if self._looking.cancelled() else self._looking.result()
 
     async def _look_for_tenants(self, wait: float) -> None:
-        """Look for tenants, for ever; what was found is used by whoever supervises. `wait` is until the first look."""
+        """Look for tenants for ever, first after `wait` seconds; the supervising task uses the results."""
         clock = asyncio.get_running_loop().time
         self._look_at = clock() + wait
         while True:
-            # In steps, since a reload that could not ask a database wants the next look earlier.
+            # In steps: a reload that could not query a database sets an earlier look.
             while (left := self._look_at - clock()) > 0:  # noqa: ASYNC110 - as far as nothing is set earlier
                 await asyncio.sleep(min(left, LOOK_AGAIN))
             config = self._config
@@ -475,7 +468,7 @@ class _Daemon:
             self._signalled.set()
 
     async def _use_tenants(self) -> None:
-        """Begin and end watches, as tenants came and went; unless there was a reload, which has looked itself."""
+        """Start and end watches as tenants come and go; a reload meanwhile has made its own look."""
         looked, self._looked = self._looked, None
         if looked is None or looked[0] is not self._config:
             return
@@ -490,48 +483,48 @@ class _Daemon:
             self._emit(events.TenantsGone(changed.ended))
 
     async def _take_over(self, config: Config) -> None:
-        """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
+        """Give what all watches share another configuration. Before the watches: what they enqueue may be sent."""
         before, self._config = {**self._gone, **own_credentials(self._config)}, config
         self._store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
         await note_credentials(config, self._store)
         await follow_pauses(self._sender, self._store)  # the endpoints may have other names
-        # What is pending of a watch that is gone is still sent: with its credentials, nobody else's.
+        # Pending entries of a watch that is gone are still sent, with its own credentials only.
         self._gone = {of: replace(own, owner=of) for of, own in before.items() if of not in config.watches}
         self._admin.use(config)
         self._sender.use(sender_settings(config, self._gone))
-        # In the same turn of the event loop: whose credentials a call was made with is known by the sender's settings.
+        # In the same turn of the event loop: the sender's settings show which credentials a call had.
         if isinstance(self._caller, Client):
             await self._caller.use(*client_settings(config, self._gone))
 
     async def _send(self) -> None:
-        """Send, once it is known that a database is the one that the store belongs to."""
+        """Send, once a database is known to be the store's own."""
         await self._gate.any.wait()
         while not await follow_pauses(self._sender, self._store):  # noqa: ASYNC110 - what is read is elsewhere
             await asyncio.sleep(LOOK)
         await self._sender.run()
 
     async def _note_conditions(self) -> None:
-        """Keep the store's list of what is wrong as it is here, for `status` from another process."""
+        """Keep the store's list of conditions up to date, for `status` from another process."""
         store = self._store
         noted = {condition.name: condition.message for condition in await store.conditions()}
         while True:
             self._conditions_changed.clear()
             wanted = dict(self._conditions)
             changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
-            with suppress(StoreError):  # noted with the next change: that the store can be written again is one
+            with suppress(StoreError):  # saved with the next change, such as the store's recovery
                 if changed:
                     await store.set_conditions(changed, store.clock.for_people())
                 noted = wanted
             await self._conditions_changed.wait()
 
     async def _look_at_store(self) -> None:
-        """Log what people did, also while no daemon ran; and sweep every watch when another server has the store."""
+        """Log operators' actions, also those without a daemon; sweep every watch if the store's server changed."""
         if self._store.moves != self._moves:
-            # What this one lacks was taken from the log already.
+            # Changes that this server lacks were already deleted from the log.
             self._moves = self._store.moves
             self._emit(events.StoreMoved())
             self._watches.want_sweeps()
-        with suppress(StoreError):  # the sender says it
+        with suppress(StoreError):  # the sender reports it
             for acted in [] if self._dry_run else await self._store.take_actions():
                 self._emit(acted)
 
@@ -549,7 +542,7 @@ class _Daemon:
 
 
 async def regularly(work: Callable[[], Awaitable[object]], seconds: float) -> None:
-    """Work at once, and again after each pause: by the event loop's clock, which nobody sets."""
+    """Work at once, and again after each pause, by the event loop's clock, which is monotonic."""
     while True:
         await work()
         await asyncio.sleep(seconds)
@@ -566,13 +559,8 @@ async def run(
 ) -> None:
     """Run the daemon until a signal ends it.
 
-    Args:
-        config: the configuration.
-        consumers: handle what happens.
-        show: gets the calls of a dry run, as text.
-        reread: reads the configuration again at SIGHUP; without it that signal does what it does to any process.
-        dry_run: whether calls are shown only, and nothing is kept.
-        beat_every: seconds between two beats of the heart, at most: as often as a watchdog wants to hear of it.
+    `show` gets the calls of a dry run. Without `reread`, SIGHUP has its default effect. `beat_every` is the longest
+    time between heart beats, in seconds.
 
     Raises:
         StoreError: the store cannot be used, belongs to another database, or another daemon has it.
@@ -584,14 +572,11 @@ async def run(
 
 @dataclass(frozen=True, slots=True)
 class OnceResult:
-    """What one run did, and what waits for the next.
+    """What one run did, and what is left for the next.
 
     Attributes:
         calls: how many, by outcome (acknowledged, retry, dead); dead letters that were never called count as dead.
-        failed: whether a watch could not be caught up with, or something that was due could not be delivered.
-        pending: entries that wait.
-        held: entries that the fuse holds.
-        dead: dead letters.
+        failed: whether a watch could not catch up, or a due entry could not be delivered.
     """
 
     calls: Counter[str]
@@ -604,7 +589,7 @@ class OnceResult:
 async def run_once(
     config: Config, consumers: Sequence[Consumer], show: Callable[[str], None], *, dry_run: bool
 ) -> OnceResult:
-    """Catch up with every watch, deliver what is due now, and return. A watch that cannot work keeps no other one back.
+    """Catch up with every watch, deliver what is due, and return. A watch that fails does not stop the others.
 
     Raises:
         SourceError: no watch's database can be used; nothing is waited for.
@@ -649,11 +634,11 @@ async def run_once(
 
 
 async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit, *, dry_run: bool) -> int:
-    """Catch up with every watch; returns how many cannot work. What may not be sent is withheld.
+    """Catch up with every watch; returns how many failed. Entries that may not be sent are withheld.
 
     Raises:
-        SourceError: there is no other one that can.
-        AnotherDatabaseError: there is no other database.
+        SourceError: every watch failed.
+        AnotherDatabaseError: the only database is the wrong one.
     """
     gate, lost = Gate(store, sender.look), 0
     await gate.use(config, ())
@@ -666,7 +651,7 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
             for name in names:
                 try:
                     if database.failure is not None:
-                        raise database.failure  # once is enough, of hundreds of watches
+                        raise database.failure  # one try for all of its watches
                     await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
                     gate.recognise(name)
                 except (SourceError, OSError, AnotherDatabaseError) as failure:
@@ -679,13 +664,13 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
                     emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
                     gate.lost(name, error.code)
                 finally:
-                    store.withdraw(name)  # or another daemon would give it up for this run
+                    store.withdraw(name)  # or another daemon would leave it to this run
     return lost
 
 
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as intake:
-        # No failure: the sweep of each run compares every row, triggers or not.
+        # Missing triggers are no failure: each run's sweep compares every row.
         meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
         capture = await begin(intake, meanwhile, nothing)
         await capture.catch_up()
@@ -695,7 +680,7 @@ async def _catch_up(parts: WatchParts) -> None:
 
 
 async def _confirm(intake: Intake) -> None:
-    """Answer the suspicions whose grace ends soon."""
+    """Answer the suspected deletions with a grace that ends soon."""
     until = intake.clock() + LONGEST_GRACE
     while True:
         await intake.confirm_due()

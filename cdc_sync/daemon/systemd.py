@@ -1,7 +1,7 @@
-"""Telling systemd how far we are: what events say of it, by sd_notify(3) where a manager listens.
+"""Reports the daemon's state to systemd by sd_notify(3), from events, where a manager listens.
 
-The protocol is one datagram of NAME=VALUE lines to the socket that `$NOTIFY_SOCKET` names; a leading `@` stands for the
-abstract namespace. `$WATCHDOG_USEC` is the time within which it wants to hear WATCHDOG=1 again, if it does at all.
+The protocol is one datagram of NAME=VALUE lines to the socket `$NOTIFY_SOCKET`; a leading `@` stands for the abstract
+namespace. `$WATCHDOG_USEC` is the longest time between two WATCHDOG=1, if the manager wants them.
 """
 
 import math
@@ -20,17 +20,17 @@ from cdc_sync.core.watch_names import listed
 from cdc_sync.wall_clock import wall_clock
 
 _BEATS = 4
-"""How often we say it in the time within which we must: once may be late."""
+"""Beats within the watchdog's time: one may be late."""
 
 _MORE_TIME = 120_000_000
-"""Microseconds that a start may take from now on; we say so every ten seconds."""
+"""Microseconds that a start may take from now on; renewed every ten seconds."""
 
 _LONGEST = 100
-"""Characters of a reply that a line of `systemctl status` has room for."""
+"""Characters of a reply that fit a line of `systemctl status`."""
 
 
 class SystemdNotifier:
-    """Says when the daemon runs, reloads and ends, that its loops get round, and how it stands; silent elsewhere."""
+    """Reports start, reload, end, live loops and status; silent without a manager."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -40,20 +40,20 @@ class SystemdNotifier:
         self._last_call: tuple[int, events.CallEnded] | None = None
 
     def handlers(self) -> Handlers:
-        """What is said about each type of event; nothing if no manager listens."""
+        """A report for each type of event; none if no manager listens."""
         if not self._address:
             return {}
-        say = self._say
+        send = self._send
         return {
-            events.StoreUpgrading: lambda e: say(
-                # However long it takes: a start that is broken off begins again.
+            events.StoreUpgrading: lambda e: send(
+                # However long it takes: an interrupted upgrade starts over.
                 f"EXTEND_TIMEOUT_USEC={_MORE_TIME}",
                 f"STATUS=Bringing the store up to date for {e.seconds:.0f} s",
             ),
             events.DaemonStarted: lambda e: self._ready("starting", e.watches),
-            events.DaemonStopping: lambda e: say("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
-            # With the time, so that systemd knows that this answers its own request, and not an earlier one.
-            events.ReloadStarted: lambda _: say(
+            events.DaemonStopping: lambda e: send("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
+            # The time shows systemd that this answers its own request, not an earlier one.
+            events.ReloadStarted: lambda _: send(
                 "RELOADING=1",
                 f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
                 "STATUS=Reading the configuration again",
@@ -63,16 +63,16 @@ class SystemdNotifier:
             events.TenantsGone: lambda e: self._follow(tuple(each for each in self._watches if each not in e.watches)),
             events.ReloadRefused: lambda _: self._ready("the configuration was read again and refused, see the log"),
             events.HeartBeat: self._heart_beat,
-            events.LoopsHang: lambda e: say(f"STATUS=Hung: {listed(e.loops)}"),
+            events.LoopsHang: lambda e: send(f"STATUS=Hung: {listed(e.loops)}"),
             events.CallEnded: self._call_ended,
         }
 
     def _ready(self, text: str, watches: tuple[str, ...] | None = None) -> None:
         self._watches = self._watches if watches is None else watches
-        self._say("READY=1", f"STATUS=Watching {listed(self._watches)}: {text}")
+        self._send("READY=1", f"STATUS=Watching {listed(self._watches)}: {text}")
 
     def _follow(self, watches: tuple[str, ...]) -> None:
-        """Name other watches, from the next heart beat on."""
+        """Name other watches from the next heart beat on."""
         self._watches = watches
 
     def _call_ended(self, event: events.CallEnded) -> None:
@@ -83,18 +83,18 @@ class SystemdNotifier:
         if self._last_call is not None:
             at, call = self._last_call
             last = f"{iso(at)} {call.outcome} ({' '.join(call.reply.split())[:_LONGEST]})"
-        self._say("WATCHDOG=1", f"STATUS=Watching {listed(self._watches)}: {waiting}; last call: {last}")
+        self._send("WATCHDOG=1", f"STATUS=Watching {listed(self._watches)}: {waiting}; last call: {last}")
 
-    def _say(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-        # A manager that is gone is not what we are for.
+        # A missing manager must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
-            # A line break in a reply would be another assignment, and `systemctl status` shows the rest.
+            # A line break in a reply would be another assignment; `systemctl status` shows the rest.
             manager.sendto("\n".join(map(visible, lines)).encode(), self._address)
 
 
 def _watchdog(environ: Mapping[str, str]) -> float:
-    """Seconds within which the manager wants to hear of us; infinite if it does not care, or if it means another."""
+    """Seconds within which the manager expects a beat; infinite if it expects none, or another process's."""
     text, process = environ.get("WATCHDOG_USEC", ""), str(os.getpid())
     is_ours = re.fullmatch("[0-9]+", text) and environ.get("WATCHDOG_PID", process) == process
     return int(text) / 1_000_000 if is_ours and int(text) else math.inf

@@ -1,4 +1,4 @@
-"""Says what is wrong with the tenants of templates when that changes."""
+"""Reports changes in what is wrong with the templates' tenants."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ from cdc_sync.core import events
 from cdc_sync.pipeline.discovery import Discovery
 
 LOOK_FOR_TENANTS = 30.0
-"""Seconds between two looks: a new customer's first application comes later than that."""
+"""Seconds between two looks: a new customer's first application takes longer."""
 
 LOOK_AGAIN = 5.0
-"""Seconds until the next look where a database could not be asked."""
+"""Seconds until the next look after a database could not be queried."""
 
 
 @dataclass(slots=True)
 class TenantNews:
-    """What was found by looks for tenants, as far as it is used: a look may be overtaken by a reload.
+    """The findings of the looks for tenants that are in use; a reload may overtake a look.
 
     Attributes:
-        observe: told what is wrong, or no longer is.
+        observe: receives the problems and their ends.
         refused: why tenants have no watch, by the watch's name, at the last look.
     """
 
@@ -31,7 +31,7 @@ class TenantNews:
     _unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def tell(self, found: Discovery) -> Config:
-        """Say what has changed since the last look; returns the configuration with the tenants that there are."""
+        """Report the changes since the last look; returns the configuration with the present tenants."""
         config = found.config
         unasked = {database: error.message for database, error in found.unasked.items()}
         for watch, message in _news(self.refused, found.refused):

@@ -1,4 +1,4 @@
-"""The life of watches: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
+"""A watch's life: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
 
 import asyncio
 import math
@@ -32,14 +32,14 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.protocol import Lease
 
 _CONNECTING, _DELETING = "connecting", "deletions"
-"""The names of a watch's loops beside capture."""
+"""The watch's other loops, beside capture."""
 
 _SWEEP_SHARE = 10
-"""A sweep never takes more than one part in this many of the time."""
+"""A sweep takes at most one part in this many of the time."""
 
 
 LONGEST_TURN = 10.0
-"""Seconds after which a sweep lets those of other watches begin or go on, if they wait."""
+"""Seconds after which a sweep gives way to waiting ones."""
 
 MOST_GIVEN_WAY = 8
 """Sweeps of a database that wait in the middle, at most: each keeps a bit in memory for every record of the store."""
@@ -47,12 +47,12 @@ MOST_GIVEN_WAY = 8
 
 @dataclass(slots=True)
 class _Turn:
-    """A sweep's turn, which others of its database have in between if it lasts.
+    """A sweep's turn; during a long one, others of its database have theirs in between.
 
     Attributes:
         database: has the turns.
-        waits: called before a turn is waited for.
-        waited: seconds for which others had it.
+        waits: called before waiting for a turn.
+        waited: seconds during which others had it.
     """
 
     database: Database
@@ -71,7 +71,7 @@ class _Turn:
             self.database.sweeping.release()
 
     async def give_way(self) -> None:
-        """Let others have a turn, if this one has lasted."""
+        """Give others a turn, if this one has lasted."""
         begun, database = time.monotonic(), self.database
         if self._since is None or begun - self._since < LONGEST_TURN or not database.sweeping.locked():
             return
@@ -87,26 +87,18 @@ class _Turn:
 
 
 def phase(watch: str) -> float:
-    """The part of the interval after which a watch's second sweep begins: by its name, so that not all sweep together.
-
-    More than 0, and 1 at most.
-    """
+    """The part of the interval (0 < part ≤ 1) before a watch's second sweep: by name, so that they spread."""
     return (zlib.crc32(watch.encode()) + 1) / 2**32
 
 
 def captured_alike(one: Watch, other: Watch) -> bool:
-    """Whether two watches are captured alike: their credentials are the sender's business."""
+    """Whether two watches are captured alike; their credentials concern the sender only."""
     no_own = {"hellowork": OwnHelloWork()}
     return one is other or one.model_copy(update=no_own) == other.model_copy(update=no_own)
 
 
 class WatchWorker:
-    """Keeps one watch going.
-
-    Args:
-        parts: what it works with.
-        pulse: told by each loop that it gets round.
-    """
+    """Keeps one watch running; `pulse` receives its loops' beats."""
 
     def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
         self._parts = replace(parts, all_written=self._store_works, want_sweep=self.want_sweep)
@@ -123,7 +115,7 @@ class WatchWorker:
         self._sweep_wanted.set()
 
     async def run(self) -> None:
-        """Work for ever; a database or a store that cannot be used, or a system that refuses, is waited for.
+        """Work for ever; wait while a database or a store cannot be used, or the system refuses.
 
         Raises:
             AnotherDatabaseError: nothing may be sent from this database, and it is the only one.
@@ -140,7 +132,7 @@ class WatchWorker:
         while True:
             self._beat(_CONNECTING)
             try:
-                # A store's error tells more than a source's.
+                # A store's error explains more than a source's.
                 with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
                     await self._work()
                 continue
@@ -150,7 +142,7 @@ class WatchWorker:
                 failure: Exception = error
             except ChangedError:
                 continue
-            # While it is the store that fails, to be connected is no success.
+            # While the store fails, connecting is no success.
             failures = 1 if self._sessions is not None and not self._store_failed else failures + 1
             retry_at = self._parts.database.try_at if failure is self._parts.database.failure else None
             if isinstance(failure, OSError):
@@ -158,7 +150,7 @@ class WatchWorker:
                 failure = refused_by_system(failure)
             if isinstance(failure, SourceError) and self._sessions is not None:
                 failure = await self._sessions.why_lost(failure)
-            self._say(failure)
+            self._report(failure)
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
             if isinstance(failure, LeasedElsewhereError):
@@ -168,25 +160,25 @@ class WatchWorker:
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
 
     async def _stand_by(self, lease: Lease, within: float) -> None:
-        """Wait until this daemon should try to capture the watch, and say if another one does meanwhile."""
+        """Wait until this daemon should try to capture the watch; report another daemon that takes it meanwhile."""
         parts = self._parts
-        self._pulse.rest(parts.name)  # that is no business of a loop's, and may take for ever
+        self._pulse.rest(parts.name)  # standing by may take for ever
         while other := await parts.store.stand_by(parts.name, lease, within, lambda: parts.database.failure is None):
             lease = other
-            self._say(LeasedElsewhereError(parts.name, lease))
+            self._report(LeasedElsewhereError(parts.name, lease))
 
     def _beat(self, loop: str, rest: float = 0.0) -> None:
-        """A loop got round, and rests for so many seconds at most before its next step."""
+        """A loop made progress, and rests for at most so many seconds before its next step."""
         self._pulse.beat(loop, rest + STEP_OF_DATABASE, watch=self._parts.name)
 
-    def _say(self, failure: Exception) -> None:
-        """Say what is wrong, if it is news."""
+    def _report(self, failure: Exception) -> None:
+        """Report a failure if it is news."""
         name, observe = self._parts.name, self._parts.observe
         message: str = failure.message if isinstance(failure, SourceError | StoreError) else str(failure)
         if isinstance(failure, StandbyError):
-            # What this daemon could not record is recorded by the one whose turn it is.
+            # The daemon that has the turn saves what this one could not.
             self._store_works()
-            # That ends the watermark's condition, which may have to begin again.
+            # This ends the watermark's condition, which may have to begin again.
             self._parts.evidence.reported = None
             if message != self._lost:
                 observe(events.WatchStandsBy(name, message))
@@ -214,7 +206,7 @@ class WatchWorker:
                 capture = await begin(intake, meanwhile, partial(self._beat, _CONNECTING))
             within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
             progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
-            # From here on nothing may fail before the jobs are begun: Python complains of those that never are.
+            # Nothing may fail before the jobs are started: Python warns about coroutines that never are.
             jobs = await capture.jobs(progressed)
             jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
@@ -223,7 +215,7 @@ class WatchWorker:
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
             try:
-                # Until another daemon should capture the watch.
+                # Until another daemon should capture it.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None) as turn:
                         with parts.store.capturing(parts.name, partial(turn.reschedule, 0)):
@@ -236,10 +228,10 @@ class WatchWorker:
         self._beat(_DELETING, LONGEST_REST)
 
     async def _begin_and_sweep(self, capture: Capture) -> None:
-        # Ready means that it works, and that what was committed while nobody looked has been recorded.
+        # Ready: capture works, and earlier commits are applied.
         await capture.catch_up(partial(self._beat, SWEEPS))
         if not self._parts.unwritten:
-            # It could not be read, and can. What it would not write is another matter.
+            # Reading the store works again. A failed write is another matter.
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
@@ -251,25 +243,22 @@ class WatchWorker:
             self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
-        """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share.
-
-        Of one database's watches few sweep at once.
-        """
+        """Sweep at the start, at each interval and on request, with pauses that keep the sweeps in their share."""
         interval = self._parts.watch.capture.sweep.total_seconds()
         until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
-            # An interrupted sweep was work for the database too, so its pause outlasts the connection.
+            # An interrupted sweep cost the database too, so its pause outlasts the connection.
             pause = max(self._next_sweep_from - clock(), 0)
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
-            # While it waits it is not late: the sweep that has the turn reports if it hangs.
+            # Waiting is no stall: the sweep that has the turn reports its own.
             async with _Turn(self._parts.database, partial(self._beat, SWEEPS, math.inf)) as turn:
                 self._sweep_wanted.clear()
                 started = reached = clock()
 
                 def progressed() -> None:
                     nonlocal reached
-                    reached = clock()  # waiting for a lost connection's end is no work
+                    reached = clock()  # waiting for a lost connection to end is no work
                     self._beat(SWEEPS)
 
                 progressed()
@@ -282,7 +271,7 @@ class WatchWorker:
                 finally:
                     worked = max(reached - started - turn.waited, 0)
                     self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
-            # Whatever was refused has been written by now, or is no news any more.
+            # Every failed write has succeeded by now, or is no news any more.
             self._store_works()
             if done.resumed:
                 self.want_sweep()
@@ -295,20 +284,19 @@ class WatchWorker:
                 continue
 
     async def _catch_up(self, capture: Capture, progressed: Callable[[], None]) -> None:
-        """Capture in the middle of a sweep: it waits for no sweep's turn."""
+        """Catch up in the middle of a sweep, without a turn."""
         with reading_as(self._reads):
             await capture.catch_up(progressed)
 
 
 @dataclass(slots=True)
 class RunningWatches:
-    """The watches that run, a task for each.
+    """The running watches, a task for each.
 
     Attributes:
         worker: makes a watch's worker.
-        database: makes the database of a name, which its watches share; anew only if its section is another one.
-        gate: lets calls of the watches of such a database go out once it is recognised.
-        observe: told of watches that end.
+        database: makes the database of a name, which its watches share; a new one only for another section.
+        gate: lets calls go out once their watches' database is recognised.
     """
 
     worker: Callable[[Config, str, Database], WatchWorker]
@@ -316,11 +304,11 @@ class RunningWatches:
     gate: Gate
     observe: events.Emit
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
-    """Of each database its section, and what its watches share."""
+    """Each database's section, and what its watches share."""
     _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, object, object, object]]] = field(
         default_factory=dict, init=False
     )
-    """Of each watch its task, its worker, and everything that it depends on."""
+    """Each watch's task, worker, and everything that it depends on."""
 
     def want_sweeps(self) -> None:
         """Sweep every watch as soon as the spacing of sweeps allows."""
@@ -333,19 +321,19 @@ class RunningWatches:
         return [task for task, _, _ in self._running.values()]
 
     def pools(self, config: Config) -> dict[str, Pool]:
-        """The pools that are open to databases of a configuration, by their names."""
+        """The open pools to the databases of a configuration, by name."""
         sections = config.all_databases
         pools = {name: used.pool for name, (section, used) in self._databases.items() if sections.get(name) == section}
         return {name: pool for name, pool in pools.items() if pool is not None}
 
     async def use(self, config: Config) -> events.Reloaded:
-        """Begin, end and renew watches, so that those of a configuration run, as it says; returns which.
+        """Start, end and renew watches so that they fit a configuration; returns which.
 
         Raises:
-            BaseExceptionGroup: what a watch failed with while it was ended.
+            BaseExceptionGroup: a watch's failures while it was ended.
         """
-        # What a watch's rules are made of, and not the rules: of a thousand they take time. What did not change is the
-        # same object mostly, which is compared at once.
+        # Compare what rules are made from: making a thousand watches' rules takes time. What did not change is mostly
+        # the same object, which compares at once.
         of_all = config.hellowork.base_url, allowed_hosts(config)
         wanted = {
             name: (watch, config.database_name(name), config.database_of(name), of_all)
