@@ -27,6 +27,10 @@ class Capture(ABC):
     Attributes:
         void_elsewhere: positions without meaning in another database, each with the value that replaces it there.
         sees_deletions: whether it notices deleted rows. If not, a deletion that a sweep finds is no repair.
+
+    Raises:
+        SourceError: by every method: the database cannot be queried; nothing is lost.
+        StoreError: by every method: the outcome cannot be saved; changes are read again.
     """
 
     void_elsewhere: ClassVar[Mapping[str, str]] = {}
@@ -41,11 +45,7 @@ class Capture(ABC):
     @classmethod
     @abstractmethod
     async def open(cls, intake: Intake) -> "Capture":
-        """Make the watch's capture for its database's present state.
-
-        Raises:
-            SourceError: the database cannot be queried.
-        """
+        """Make the watch's capture for its database's present state."""
 
     @staticmethod
     @abstractmethod
@@ -57,33 +57,18 @@ class Capture(ABC):
         return None
 
     async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
-        """Get ready after the baseline; `look` is from before it.
-
-        Raises:
-            SourceError: the database cannot be queried.
-            StoreError: a position cannot be saved.
-        """
+        """Get ready after the baseline; `look` is from before it."""
 
     @abstractmethod
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """Apply every change that was committed before this call; `progressed` is called at each step.
-
-        Raises:
-            SourceError: the database cannot be read; nothing is lost.
-            StoreError: a change cannot be applied; it is read again.
-        """
+        """Apply every change that was committed before this call; `progressed` is called at each step."""
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
         """The endless jobs that capture changes; `progressed` is called after each look."""
         return {"tables": self._watch_tables()}
 
     async def look_at_tables(self) -> None:
-        """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less.
-
-        Raises:
-            SourceError: the catalog cannot be read.
-            StoreError: the request cannot be saved.
-        """
+        """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less."""
         before, now = self.intake.seen, self.watched.state
         looks_for_policies = self.watched.doubts or now.policies != before.policies
         # Hidden rows were suspected and their deletions held; a sweep that meets the rows cancels that.
@@ -97,7 +82,6 @@ class Capture(ABC):
 
         Raises:
             ChangedError: it is not: begin again with the present setup.
-            SourceError: the catalog cannot be read.
         """
 
     async def _watch_tables(self) -> None:
@@ -112,11 +96,7 @@ class Capture(ABC):
                 looked_at = now
 
     async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
-        """Learn from a sweep's findings.
-
-        Raises:
-            SourceError: the database cannot be queried.
-        """
+        """Learn from a sweep's findings."""
 
     def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
         """Report what is missing, if anything is, and what finds changes `meanwhile`."""
@@ -176,10 +156,6 @@ class SweepOnlyCapture(Capture):
 
 
 async def look_for_triggers(intake: Intake) -> Installation:
-    """Look up the watch's triggers.
-
-    Raises:
-        SourceError: the catalog cannot be read.
-    """
+    """Look up the watch's triggers."""
     looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
     return await intake.sessions.pool.ask("looking for the triggers", looking)

@@ -336,11 +336,7 @@ class Database:
         return not positions or positions.get(FROM_DATABASE, "") == self.name
 
     async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
-        """Accept a name that is new to the store, or a watch captured under another name, if the database fits.
-
-        Raises:
-            AnotherDatabaseError: the watch was captured from another database, or the name belongs to another one.
-        """
+        """Accept a name that is new to the store, or a watch captured under another name, if the database fits."""
         store, identity = self.store, (await server_facts(connection)).identity
         if not self._is_of(positions):
             was = positions.get(FROM_DATABASE, "")
@@ -356,12 +352,7 @@ class Database:
             await store.set_captured_from(watch, self.name)
 
     async def _recognise_alone(self, watch: str) -> None:
-        """Recognise the database where no session lasts (behind a pooler): captures nothing, sends pending entries.
-
-        Raises:
-            AnotherDatabaseError: nothing may be sent.
-            StoreError: the store cannot be used.
-        """
+        """Recognise the database where no session lasts (behind a pooler): captures nothing, sends pending entries."""
         with suppress(SourceError):
             async with connected(self.dsn) as connection, asking("asking which server this is"):
                 await self._recognise(connection, watch, await self.store.positions(watch))
@@ -393,8 +384,6 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
 
     Raises:
         AnotherDatabaseError: the store belongs to another database.
-        SourceError: the server cannot be queried.
-        StoreError: the store cannot be used.
     """
     await store.bind(identity, database)
     here = await whereabouts(dsn, connection)

@@ -82,6 +82,11 @@ class Intake:
         skipped: unreportable rows in the store: each is reported once, not at each reading.
         watched: what the lookout looks for on its behalf.
         seen: the last state that was examined.
+
+    Raises:
+        SourceError: by every method: rows cannot be read. Of large rows, which come in parts, some may be applied
+            already.
+        StoreError: by every method: the outcome cannot be saved.
     """
 
     def __init__(self, parts: WatchParts, sessions: Sessions, mapping: TableMapping) -> None:
@@ -133,8 +138,7 @@ class Intake:
     async def _recognise_table(self, before: str | None) -> None:
         """Remember a tenant's table: a schema may be dropped and restored, and is empty until it is loaded.
 
-        Raises:
-            SourceError: it is another table and still empty; all known applications would seem deleted.
+        Another table that is still empty raises `SourceError`: all known applications would seem deleted.
         """
         facts = self.reader.mapping.facts
         if before == str(facts.oid) or not self._is_of_tenant:
@@ -147,8 +151,7 @@ class Intake:
     async def _look_whether_replaced(self) -> None:
         """Check that a tenant's missing rows were looked for in the table that the watch began with.
 
-        Raises:
-            SourceError: another table has its name; the watch restarts with that one.
+        If another table has its name, `SourceError` restarts the watch with that one.
         """
         if not self._is_of_tenant:
             return
@@ -167,12 +170,7 @@ class Intake:
             return bool(before - self._hidden_by)
 
     async def changes(self, changes: Changes) -> None:
-        """Apply changes of the log that were read under `lock`.
-
-        Raises:
-            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be applied already.
-            StoreError: the outcome cannot be saved.
-        """
+        """Apply changes of the log that were read under `lock`."""
         if changes.rows is not None:
             await self._read(changes.rows, changes.times, changes.times, "notify")
         elif changes.times:
@@ -181,12 +179,7 @@ class Intake:
             await self._keys(times, "notify")
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-        """Read the rows of these keys and apply them; `times` has when each may have changed.
-
-        Raises:
-            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be applied already.
-            StoreError: the outcome cannot be saved.
-        """
+        """Read the rows of these keys and apply them; `times` has when each may have changed."""
         async with self.lock:
             return await self._keys(times, origin)
 
@@ -249,19 +242,14 @@ class Intake:
         """Count requested sweeps; a negative number removes those that a finished sweep has answered.
 
         Call this before the reason is forgotten and the sweep begins. The number survives a restart.
-
-        Raises:
-            StoreError: it cannot be saved.
         """
         self.requests = max(self.requests + number, 0)
         await self.place({REQUESTS: str(self.requests)})
 
     async def confirm_due(self) -> int:
-        """Answer the suspected deletions after their grace by a fresh read of all their rows; returns their number.
+        """Answer the suspected deletions after their grace; returns their number.
 
-        Raises:
-            SourceError: the rows cannot be read: an error is never a deletion.
-            StoreError: the answers cannot be saved.
+        A fresh read of all their rows decides; an error is never a deletion.
         """
         answered, horizon = 0, self.rules.deletion_grace + _SLACK
         while True:
@@ -301,11 +289,7 @@ class Intake:
         return plan.different(self.rules, self._batch("sweep", rows), known)
 
     async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
-        """Await a write and report its success or failure; `what` names it for a later retry.
-
-        Raises:
-            StoreError: the write failed.
-        """
+        """Await a write and report its success or failure; `what` names it for a later retry."""
         try:
             kept = await writing
         except StoreError:
@@ -383,9 +367,7 @@ class Intake:
     async def _apply(self, batch: Batch) -> Applied:
         """Apply a batch, and in a second step the applications whose rows must all be read first.
 
-        Raises:
-            SourceError: those rows cannot be read; the rest is applied, without the positions.
-            StoreError: it cannot be saved.
+        If that reading fails, the rest is applied, without the positions.
         """
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()

@@ -175,12 +175,7 @@ class NotifyCapture(SweepOnlyCapture):
                 return
 
     async def run(self, progressed: Callable[[], None]) -> None:
-        """Read the log for ever.
-
-        Raises:
-            SourceError: the database cannot be queried.
-            StoreError: what was read cannot be saved.
-        """
+        """Read the log for ever."""
         self._progressed = progressed
         try:
             while True:
@@ -245,10 +240,6 @@ class NotifyCapture(SweepOnlyCapture):
         """Apply a batch of changes; returns whether there may be more.
 
         Only `turn` may `keep_pace`: another caller would disarm the bell while `run` sleeps or arms it.
-
-        Raises:
-            SourceError: the log or the rows cannot be read.
-            StoreError: the outcome cannot be saved; the log keeps the changes.
         """
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
@@ -288,10 +279,6 @@ class NotifyCapture(SweepOnlyCapture):
 
         The store keeps the answered number, so that a restart reports only later ones. A crash before the sweep loses
         nothing, since a start begins with a full sweep.
-
-        Raises:
-            SourceError: the database cannot be queried.
-            StoreError: the number cannot be saved.
         """
         name = self.parts.name
         answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))

@@ -40,7 +40,6 @@ class Planned:
 
     Attributes:
         application_id: which; None for a row without id.
-        action: what would be done.
         kinds: what differs.
         told: the snapshot, which HelloWork acknowledged last.
         observed: what would be sent.
@@ -195,12 +194,7 @@ def why_held(touched: int) -> str:
 
 
 async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
-    """If the status rules have changed, measure the edit's effect and hold it if it is too large.
-
-    Raises:
-        SourceError: the table cannot be read.
-        StoreError: the store cannot be read or written.
-    """
+    """If the status rules have changed, measure the edit's effect and hold it if it is too large."""
     store, rules = intake.store, intake.rules
     positions = await store.positions(rules.watch)
     old = before_edit(positions, rules.status)
