@@ -258,7 +258,11 @@ class AdminServer:
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         self.metrics.per_watch = self.config.metrics.per_watch
-        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", ())))
+        accepted = ",".join(request.headers.getall("Accept", ())).replace('"', "")
+        try:
+            encode, content_type = choose_encoder(accepted)
+        except TypeError:  # by a version that is no number
+            encode, content_type = choose_encoder("")
         body = await self.metrics.render(self.store, self.conditions(), self.clock(), encode)
         return web.Response(body=body, headers={"Content-Type": content_type})
 

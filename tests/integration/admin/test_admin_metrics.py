@@ -123,6 +123,20 @@ async def test_a_scraper_that_asks_for_openmetrics_gets_the_same_samples_in_it(a
     assert names == {name.partition("{")[0] for name in plain}
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ('application/openmetrics-text; version="1.0.0"', "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;version=latest", "text/plain; version=0.0.4"),
+    ],
+)
+async def test_a_quoted_or_unknown_version_is_no_error(admin: Admin, accept: str, kind: str) -> None:
+    answer = await admin.get("/metrics", headers={"Accept": accept})
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith(kind)
+
+
 async def test_a_scrape_has_the_process_s_memory_cpu_time_and_open_files(admin: Admin) -> None:
     samples = await scrape(admin)
 
