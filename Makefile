@@ -30,7 +30,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # `--without-pip` and `pip --python`: Debian's Python has venv but no ensurepip.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt cdc_sync/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit("cdc-sync needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
 	@echo "Setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv --clear --without-pip $(VENV)
