@@ -1,5 +1,5 @@
 """The store: snapshot, outbox, dead letters, history and capture positions.
 
-One protocol (`protocol`), one conformance suite for its implementations (`tests/integration/store`). Its methods are
-whole steps, each one durable transaction when it returns: what must not be torn apart by a crash is never two calls.
+One conformance suite covers both implementations (`tests/integration/store`). Each method is one durable transaction,
+so a crash cannot split a step.
 """

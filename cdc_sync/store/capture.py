@@ -1,7 +1,7 @@
-"""The store as capture sees it: what is known, and batches of observations.
+"""The store for capture: what is known, and batches of observations.
 
-The decision about an observation is taken inside the transaction that writes it, from the state as it is then: between
-reading an entry and cancelling it the sender may have sent it, and what was sent must never be silently cancelled.
+The transaction that writes an observation also decides about it. Otherwise the sender could send an entry between its
+reading and its cancelling, and a sent entry must never be cancelled silently.
 """
 
 import json
@@ -27,30 +27,28 @@ if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
 
 _GIVEN_BACK = 0
-"""No daemon's number: nothing is recorded for a watch that was taken once, and is not any more."""
+"""No daemon's number: nothing is recorded for a watch that was given back."""
 
 _AFTER_CONTENT = Enqueued._fields.index("content") + 1
-"""From there on its fields are those of the statement `enqueue`, in order."""
+"""The fields from there on are those of the statement `enqueue`, in order."""
 
 _OF_NO_ROW = [("", "")]
-"""One at least: an empty list is no list of pairs."""
+"""One pair at least: an empty list is no list of pairs."""
 
 _ALL_MET = 0xFF
-"""A byte of a sweep's bitmap of which nothing is missing."""
+"""A byte of a sweep's bitmap with all bits set."""
 
 
 class Capture(Driver):
     """See the module's text. Every method may raise `StoreError`."""
 
     _leases: dict[str, int]
-    """The number of this daemon when it took each watch; `_GIVEN_BACK` afterwards."""
+    """This daemon's number when it took each watch; `_GIVEN_BACK` afterwards."""
 
     async def bind(self, identity: str, database: str = "") -> None:
-        """Remember, the first time, which database a configured name stands for; afterwards insist on it.
+        """Remember, the first time, which database a configured name stands for; later insist on it.
 
-        Args:
-            identity: the database's.
-            database: its name in the configuration; "" for the section `database`.
+        "" is the section `database`.
 
         Raises:
             AnotherDatabaseError: the name stands for another one.
@@ -63,25 +61,22 @@ class Capture(Driver):
             raise another_database(self.name, database, bound, identity)
 
     async def identity(self, database: str = "") -> str | None:
-        """The database that a configured name stands for; None if it was never met."""
+        """The database that a configured name stands for; None before its first connection."""
         return await self.note(identity_note(database))
 
     async def hosts(self, database: str = "") -> str | None:
-        """Where a database was reached last (`core.findings.Whereabouts`), as text; None if that is not known."""
+        """A database's last hosts (`core.findings.Whereabouts`), as text; None if unknown."""
         return await self.note(hosts_note(database))
 
     async def set_hosts(self, hosts: str, instead_of: str | None, database: str = "") -> bool:
-        """Remember where a database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
-
-        Another daemon of a shared store may have written its own hosts since.
-        """
+        """Set a database's hosts, unless another daemon has changed `instead_of` meanwhile; returns whether it did."""
         facts = {"name": hosts_note(database), "value": hosts, "instead_of": instead_of}
         return bool(await self.transact(lambda t: t.count("replace_about", **facts)))
 
     async def rebind(
         self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]], database: str = ""
     ) -> None:
-        """Let a configured name stand for another database from now on, with these capture positions, by watch."""
+        """Let a configured name stand for another database, with these capture positions by watch."""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
 
         async def work(transaction: Transaction) -> None:
@@ -92,23 +87,22 @@ class Capture(Driver):
         await self.transact(work)
 
     async def captured_from(self) -> dict[str, str]:
-        """By watch the name of the database that it was captured from; left out are those of the section `database`."""
+        """The database name of each captured watch, without those of the section `database`."""
         return dict(await self.ask("captured_from", name=FROM_DATABASE))
 
     async def set_captured_from(self, watch: str, database: str) -> None:
-        """Remember that a watch is captured from a database of this name: its own, which had another name before."""
+        """Record the new name of a watch's database."""
         await self.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
 
     async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
-        """Take the watch's lease, if it is free: be the one that records for the watch, as long as this daemon lives.
+        """Take the watch's lease, if it is free: only this daemon then records for the watch, as long as it lives.
 
-        Whoever had it before is refused from then on: it would write what it read before over what the next one reads.
+        The previous holder is refused from then on: its old reads would overwrite the new holder's.
 
         Args:
             watch: the watch's name.
-            session: the one on the ATS's database by which this daemon captures.
-            instead_of: a lease whose holder is known to capture no more; taken too, unless it was renewed in another
-                session since.
+            session: this daemon's capture session on the ATS's database.
+            instead_of: a lease of a daemon that no longer captures; taken too, unless renewed in another session since.
         """
         daemon = await self.daemon()
         if instead_of is None and (other := await self.whose_turn(watch)) is not None:
@@ -130,7 +124,7 @@ class Capture(Driver):
         return lease
 
     async def give_back(self, watch: str) -> None:
-        """Give the watch's lease back, if it is ours; nothing is recorded until it is taken again."""
+        """Give the watch's lease back, if it is ours; nothing is recorded until `take`."""
         daemon, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
         await self.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
 
@@ -144,25 +138,22 @@ class Capture(Driver):
         return bool(found)
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
-        """What is known of each of these applications; the unknown are left out."""
+        """What is known of each of these applications, without the unknown ones."""
         rows = await self.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
         return {row[1]: known_from(row) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
-        """What is to be done about each row of a page of digests (`source.mapping`), in the page's order.
+        """What to do about each row of a page of digests (`source.mapping`), in the page's order.
 
-        A record's number: it was verified with this digest and is as it was then, and nothing of it waits. 0: nothing
-        is to be done. -1: the row is to be read.
+        A record's number: the record is unchanged since it was verified with this digest, and has no pending entry. 0:
+        nothing to do. -1: read the row.
         """
         rows = await self.ask("compare", watch=watch, digests=digests)
         found: list[int] = json.loads(rows[0][0] or "[]")
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
-        """Keep the digests of rows that are no news, where they are none now: whatever has happened since.
-
-        A record that changes, or gets another row, is verified no longer.
-        """
+        """Keep the digests of unchanged rows that have none; a change, or another row, removes a record's digest."""
         of_nothing = (None, None, None)
         rows = [
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
@@ -171,10 +162,10 @@ class Capture(Driver):
         await self.transact(lambda t: t.write("verify", rows))
 
     async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
-        """The watch's applications, of those numbered 1 to `last`, whose bit in a sweep's bitmap is not set, in parts.
+        """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap, in parts.
 
-        Left out are those of which HelloWork knows, or will be told, that they are gone, and those out of scope. For
-        each part so many records are looked at, at most. It costs as much as the watch has records, not the store.
+        Leaves out those that are deleted in the snapshot or the outbox, and those out of scope. A part reads `at_once`
+        records at most. The cost grows with the watch, not with the store.
         """
         if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
             for first in range(1, last + 1, at_once):
@@ -182,7 +173,7 @@ class Capture(Driver):
                 rows = await self.ask("unseen", watch=watch, numbers=numbers) if numbers else ()
                 yield [application_id for (application_id,) in rows]
             return
-        # Most numbers that are not marked are those of other watches.
+        # Most unmarked numbers belong to other watches.
         after, is_over = "", False
         while not is_over:
             rows = await self.ask("in_scope_after", watch=watch, after=after, limit=at_once)
@@ -195,37 +186,34 @@ class Capture(Driver):
         return int(number)
 
     async def apply(self, rules: WatchRules, batch: Batch, offer: Offer = NOTHING) -> Applied:
-        """Decide about a batch and write all of it; and claim what the sender offers to take, if it enqueues anything.
+        """Decide about a batch and write all of it; if that enqueues anything, claim what the sender offers to take.
 
         Raises:
-            StoreError: this daemon took the watch, and does not hold its lease any more (see `take`).
+            StoreError: this daemon took the watch, and no longer holds its lease (see `take`).
         """
         batch = replace(batch, shift=self.clock.shift)
         if rules.watch in self.withheld:
-            # Another of its watches has found its database to be another one.
+            # Another watch of this database found that it is not the store's.
             offer = replace(offer, wanted={})
         work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
         if (claims := self.claims) is not None:
             return await _apply_to_shared(self, claims, work, rules.watch, offer)
-        # Whatever is claimed is this daemon's, and nobody else writes.
+        # All claims are this daemon's, and nobody else writes.
         unstarted = dict.fromkeys(offer.unstarted, ALONE)
         return await self.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
-        """Suspicions whose grace is over, oldest first.
-
-        One that would be due more than `horizon` milliseconds ahead was made by a wrong clock, and is due too.
-        """
+        """Suspicions after their grace, or due over `horizon` milliseconds ahead by a wrong clock; oldest first."""
         rows = await self.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
-        """Which of these applications are suspected to be gone."""
+        """Those of these applications that are suspected to be deleted."""
         rows = await self.ask("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
     async def next_suspicion(self, watch: str) -> int | None:
-        """When the next suspicion's grace is over."""
+        """When the next suspicion's grace ends."""
         ((due_at,),) = await self.ask("next_suspicion", watch=watch)
         return None if due_at is None else int(due_at)
 
@@ -242,7 +230,7 @@ class Capture(Driver):
 
 
 def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
-    """The numbers from `first` to `last` whose bit is not set: bit n & 7 of byte n >> 3 is for the number n."""
+    """The numbers from `first` to `last` without a set bit: bit n & 7 of byte n >> 3 stands for the number n."""
     found: list[int] = []
     for place, byte in enumerate(bitmap[first >> 3 : (last >> 3) + 1], start=first >> 3):
         if byte != _ALL_MET:
@@ -253,13 +241,13 @@ def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
 
 
 class _WatchBusyError(Exception):
-    """An operator or another daemon writes for the watch at this moment."""
+    """An operator or another daemon is writing for the watch."""
 
 
 async def _apply_to_shared(
     driver: Driver, claims: "Claims", work: Callable[..., Coroutine[Any, Any, Applied]], watch: str, offer: Offer
 ) -> Applied:
-    """Apply to a store in which other daemons write and claim too; `work` is `_apply` for this batch."""
+    """Apply to a store where other daemons write and claim too; `work` is `_apply` for this batch."""
     numbers = claims.claimants([(watch, id_) for id_ in offer.unstarted])
     work = partial(work, unstarted={id_: number for (_, id_), number in numbers.items()}, claims=claims)
 
@@ -275,7 +263,7 @@ async def _apply_to_shared(
                 found = await applied(daemon)
                 claims.add(found.claimed, daemon)
                 return found
-    # Waiting for the watch inside would keep the other watches from claiming.
+    # Waiting for the watch inside would keep other watches from claiming.
     return await applied(None)
 
 
@@ -295,18 +283,18 @@ async def _apply(
 
     Args:
         transaction: in which.
-        rules: the watch's rules.
-        batch: what capture found out.
+        rules: the watch's.
+        batch: capture's findings.
         lease: this daemon's number when it took the watch; None if it never did.
-        offer: what the sender gives, and would take.
-        unstarted: the numbers under which this daemon claimed the entries that the offer gives.
+        offer: the sender's.
+        unstarted: the numbers under which this daemon claimed the offered entries.
         claim_as: this daemon's number, to claim what the offer wants; None to claim nothing.
         claims: see `Driver.claims`.
         wait: whether to wait for the watch.
 
     Raises:
-        StoreError: this daemon does not hold the watch's lease any more.
-        _WatchBusyError: somebody else writes for it now, and we do not wait; or it is not known yet.
+        StoreError: this daemon no longer holds the watch's lease.
+        _WatchBusyError: without `wait`: somebody else writes for the watch now, or it is not in the store yet.
     """
     watch = rules.watch
     # From here on nobody else writes for the watch.
@@ -346,9 +334,9 @@ async def _apply(
 async def _before(
     transaction: Transaction, watch: str, batch: Batch, unstarted: Mapping[str, int | None]
 ) -> tuple[dict[str, Known], dict[str, int]]:
-    """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
+    """What is known of the batch's applications and rows; and the claims of unstarted entries."""
     ids, before, ours = batch.application_ids, dict[str, Known](), dict[str, int]()
-    # Each row with its id: whom else one of them represented last is to be known too.
+    # Each row with its id: the other application that the row represented last must be known too.
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     keys = {text: each.key for (text, _), each in zip(rows, old, strict=True)}
@@ -356,12 +344,11 @@ async def _before(
     if not ids and not rows:
         return before, ours
     if ids:
-        # What is decided from is locked before it is read. What a row represented before, by another id, is not
-        # written.
+        # Lock the input of the decisions before reading it. The former application of a row is not written.
         await transaction.run("lock_entries", watch=watch, ids=ids)
     for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or _OF_NO_ROW):
         application_id, claimed_by = row[1], row[15]
-        # Unless another daemon has taken it for its own meanwhile.
+        # Unless another daemon has claimed it meanwhile.
         if claimed_by is not None and unstarted.get(application_id) == claimed_by:
             ours[application_id] = claimed_by
         before[application_id] = known_from(row, keys, unstarted=application_id in ours)
@@ -369,7 +356,7 @@ async def _before(
 
 
 async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
-    """Do what was decided about states: a statement for each sort of step."""
+    """Write the decisions about states: one statement for each kind of step."""
     write, at = transaction.write, batch.now + batch.shift
     await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in plan.new])
     await write(
@@ -405,7 +392,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
     )
     await write("add_history", plan.history)
     await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.due)])
-    # Every record is made here, and none is ever removed.
+    # All records are made here, and only `forget` removes any.
     new = len(plan.new) + len(plan.adopted)
     changed = any(not isinstance(one.decision, Adopt) for one in plan.results)
     if new or changed:
@@ -414,7 +401,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
 
 
 async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:
-    """Scope, suspicions, rows that cannot be reported; returns what was not suspected before."""
+    """Write scope, suspicions and rows that cannot be reported; returns the new suspicions' applications."""
     write, at = transaction.write, batch.now + batch.shift
     await write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
     if plan.answered:

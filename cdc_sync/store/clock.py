@@ -1,20 +1,19 @@
-"""The clock that decides when something is due, apart from the clock that people read.
+"""The clock of due times, apart from the clock that people read.
 
-A wall clock is set: by NTP after the start, by hand, by a virtual machine that goes on. A wait that is the difference
-of two of its readings then ends at once, or hours late. So what decides runs on `CLOCK_BOOTTIME`, which nobody sets and
-which counts a suspended machine's time; milliseconds since the epoch are only where it was anchored.
+A wall clock is set: by NTP, by hand, by a resumed virtual machine. A wait between two of its readings then ends at
+once, or hours late. So due times run on `CLOCK_BOOTTIME`, which nobody sets and which counts suspended time, anchored
+to milliseconds since the epoch.
 
-sqlite    The anchor is the wall clock when the store is first opened after a boot. It is kept in the store, so that
-          every process of this boot, a restarted daemon or a command, has the same clock, whatever is set meanwhile.
-postgres  The anchor is the store's clock, compared with each beat of the lease, plus an offset that is kept in the
-          store. A store's clock that goes back, or a failover to a server whose clock is behind, makes the next daemon
-          that compares raise the offset, so that the clock goes on for all daemons.
+sqlite    The anchor is the wall clock at the store's first opening after a boot, kept in the store for every process of
+this boot.
+postgres  The anchor is the store's clock, compared at each beat of the lease, plus an offset in the store. If that
+clock goes back, or a failover leads to a slow one, the next daemon that compares raises the offset for all.
 
-After a boot, or while no daemon looked, a clock may have gone back all the same. The newest event of the history bounds
-that: the clock starts no earlier.
+After a boot, or while no daemon ran, a clock may have gone back unseen: so the clock starts no earlier than the newest
+event of the history.
 
-What is written for people, the history above all, is by the machine's clock (sqlite) or by the store's (postgres), on
-which several hosts agree.
+Texts for people, above all the history, use the machine's clock (sqlite) or the store's (postgres), on which several
+hosts agree.
 """
 
 import time
@@ -23,22 +22,23 @@ from pathlib import Path
 from cdc_sync.core.findings import WORTH_SAYING
 
 TOLERATED = 2_000
-"""Milliseconds by which the store's clock may be behind what we expect: a slow answer, clocks that run unevenly. Such a
-difference is adopted, and the clock stands still until it is made up for."""
+"""Milliseconds by which the store's clock may be behind: a slow answer, uneven clocks. The clock then stands still
+until it has caught up.
+"""
 
 _TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Elsewhere than on Linux, a suspended machine's time does not count: waits last longer by it."""
+"""Other systems than Linux do not count suspended time: waits last longer by it."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def uptime() -> int:
-    """Milliseconds since the boot; nobody sets it back, and the time of a suspended machine counts."""
+    """Milliseconds since the boot, suspended time included; nobody sets it back."""
     return time.clock_gettime_ns(_TICKS) // 1_000_000
 
 
 def boot_id() -> str:
-    """Which boot this is; empty if nobody tells."""
+    """Which boot this is; empty if the system does not show it."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -48,9 +48,8 @@ def boot_id() -> str:
 class Clock:
     """Milliseconds since the epoch that never go back, for due times and waits.
 
-    Args:
-        base: its reading at the boot.
-        ahead: by how much it is ahead of the store's clock, which people then read; None: people read this machine's.
+    `base` is its reading at the boot, `ahead` its lead over the store's clock, which people then read; None: they read
+    this machine's.
     """
 
     def __init__(self, base: int, ahead: int | None = None) -> None:
@@ -65,7 +64,7 @@ class Clock:
 
     @property
     def shift(self) -> int:
-        """What has to be added to a moment of this clock for people."""
+        """What to add to a moment of this clock for people."""
         if self._ahead is not None:
             return -self._ahead
         found = time.time_ns() // 1_000_000 - self()
@@ -78,10 +77,7 @@ class Clock:
 
     @property
     def skew(self) -> int:
-        """By how much this machine's clock is ahead of the clock that it is compared with.
-
-        That is the store's clock (postgres), or its own as it was when the store was first opened after the boot.
-        """
+        """This machine's clock's lead over the store's (postgres), or over its own at the anchoring (sqlite)."""
         return time.time_ns() // 1_000_000 - (self() - (self._ahead or 0))
 
     def for_people(self, moment: int | None = None) -> int:
@@ -89,22 +85,22 @@ class Clock:
         return (self() if moment is None else moment) + self.shift
 
     def due(self, now: int) -> int:
-        """Now, as a due time, when people's clock says `now`; never a moment that is still to come."""
+        """The due time of now, given people's clock; never a future moment."""
         return min(now - self.shift, self())
 
     def compare(self, store: int, ahead: int, before: int, after: int) -> int:
-        """Compare with the store's clock; returns how much of `ahead` is missing for this clock to go on.
+        """Compare with the store's clock; returns the missing part of `ahead`, without which this clock would go back.
 
         Args:
             store: the store's clock, read at some moment between `before` and `after`.
-            ahead: what the store has as the offset.
-            before: our uptime before the store was asked.
-            after: our uptime after the answer had come.
+            ahead: the store's offset.
+            before: our uptime before the query.
+            after: our uptime after the answer.
         """
         self._ahead = ahead
         earliest, latest = store + ahead - after, store + ahead - before
         if self._base < earliest:
-            # We were late: a stopped virtual machine, whose uptime stood still. Or the store's clock was set forward.
+            # We were late: a stopped virtual machine does not count its uptime. Or the store's clock was set forward.
             self._base = earliest
         elif self._base > latest:
             if self._base - latest > TOLERATED:

@@ -1,6 +1,6 @@
-"""Between the core's values and the columns that hold them.
+"""Conversions between the core's values and the columns that hold them.
 
-A state is three columns, which are what is compared, and `metadata`, a JSON object of what is sent beside them.
+A state is three columns, which are compared, and `metadata`, a JSON object that is sent with them.
 """
 
 import json
@@ -26,10 +26,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def state_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The four columns of a state: status, job_id, deleted and metadata.
-
-    Metadata is what is sent beside the compared fields; what is None is left out.
-    """
+    """The four columns of a state: status, job_id, deleted and metadata, which leaves out what is None."""
     sent = f'{{"created":{content.created},"event_date":{content.event_date}'
     if content.source is not None:
         sent += f',"source":{quoted(content.source)}'
@@ -39,7 +36,7 @@ def state_columns(content: Content) -> tuple[str, str, bool, str]:
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
-    """The content in four columns; None if there is none."""
+    """The content of four columns; None if there is none."""
     return None if status is None else _content(status, job_id, deleted, metadata)
 
 
@@ -52,18 +49,19 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
     """What is known of an application, from the columns of the statement `before`.
 
-    Args:
-        columns: those.
-        keys: rows' keys by their texts, of those that need not be read again.
-        unstarted: the call for which its entry is claimed has not begun, and will not before this is decided.
+    `keys` are rows' keys by their texts, where at hand. `unstarted`: the entry is claimed, but no call begins before
+    this is decided.
     """
-    number, _, row_key, in_scope, *told, acknowledged_at, adopted = columns[:10]
+    number, _, row_key, in_scope, *snapshot_columns, acknowledged_at, adopted = columns[:10]
     pending = None
     if columns[10] is not None:
         attempted, claimed_by = columns[14:16]
         is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
         pending = PendingEntry(_content(*columns[10:14]), is_attempted)
-    key, snapshot = keys.get(row_key) or key_from(row_key), None if told[0] is None else _content(*told)
+    key, snapshot = (
+        keys.get(row_key) or key_from(row_key),
+        None if snapshot_columns[0] is None else _content(*snapshot_columns),
+    )
     is_acknowledged = acknowledged_at is not None and not adopted
     state, reason, queued_at = columns[-3:]
     why = reason and from_text(reason)
@@ -71,12 +69,10 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
 
 
 def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
-    """An outbox entry, from the statements that select one.
+    """An outbox entry, from the columns of a statement that selects one.
 
-    Args:
-        columns: those.
-        claimed_at: now, if it is claimed: then it is as it will be when its call was made. If it was due for longer
-            than counts, its first attempt moves on, up to now, and so does its first 404.
+    `claimed_at`: now, for an entry as after its call. If it was due for longer than counts, its first attempt and its
+    first 404 move on, up to now.
     """
     watch, id_, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at = columns[:11]
     attempted, attempts, first, not_found, reason = columns[11:]
@@ -97,7 +93,7 @@ def _kinds_of(text: str) -> frozenset[Kind]:
 
 
 def health_from(text: str) -> Health:
-    """An endpoint's health, from its column. Fields that only other versions know are left out."""
+    """An endpoint's health, from its column, without fields that only other versions know."""
     stored = json.loads(text)
     stored["reason"] = from_text(stored.get("reason"))
     return Health(**{name: stored[name] for name in _HEALTH if name in stored})
@@ -116,7 +112,7 @@ def key_from(text: str) -> Key:
 
 
 def fuse_from(text: str | None) -> Fuse:
-    """A watch's fuse as the store has it."""
+    """A watch's stored fuse."""
     fuse = Fuse(**json.loads(text or "{}"))
     return fuse if fuse.reason is None else fuse._replace(reason=from_text(fuse.reason))
 

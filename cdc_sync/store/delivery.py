@@ -1,8 +1,8 @@
-"""The store as the sender sees it: claims of due entries, and what became of their calls.
+"""The store for the sender: claims of due entries, and the results of their calls.
 
-A claim is durable before its call begins, and stands for an attempt to everybody else: what a crash leaves claimed is
-taken for attempted (`expire`). What an attempt changes of its entry is written when it has ended; so what was claimed
-and not begun is given back as it was.
+A claim is durable before its call begins, and counts as an attempt for everybody else: after a crash, claimed entries
+count as attempted (`expire`). An attempt changes its entry only when it ends, so an unstarted entry is given back
+unchanged.
 """
 
 import json
@@ -22,7 +22,7 @@ from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, in_json
 from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
-from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose, locked
+from cdc_sync.store.driver import ALONE, Driver, EntryId, Transaction, locked
 from cdc_sync.store.protocol import CALL_STEP
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class Delivery(Driver):
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
-        """Take due entries for sending, durably before anything is sent; each as it is when its call was made.
+        """Claim due entries for sending, durably; returns each as it is once its call is made.
 
-        The longest due of each lane come first, and of several lanes one after the other. If one was due for long, its
-        first attempt moves on: see `Entry`.
+        Each lane's longest due entries come first; the lanes take turns. The first attempt of an entry that was due for
+        long moves on: see `Entry`.
 
         Args:
             now: the time.
-            horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
+            horizon: a due time further than this many milliseconds ahead comes from a wrong clock, and counts as due.
             wanted: how many at most, for each lane.
-            probing: the lanes whose call is to find out whether their endpoint works. There the least attempted come
-                first, so a few at the head, whose calls fail alone, do not stand for all.
+            probing: lanes with a call that tests their endpoint. The least attempted entries come first there, so that
+                a few entries that fail for their own reasons do not keep the endpoint closed.
         """
         claims = self.claims
         wanted = {lane: most for lane, most in wanted.items() if lane[1] not in self.withheld}
@@ -56,7 +56,7 @@ class Delivery(Driver):
         return entries
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
-        """Give back what was claimed and whose call has not begun, as it was before; what is not ours is left alone."""
+        """Give back claimed, unstarted entries unchanged; entries that are not ours stay."""
         claims, all_of = self.claims, [(entry.watch, entry.application_id) for entry in entries]
         numbers = dict.fromkeys(all_of, ALONE) if claims is None else claims.claimants(all_of)
         rows = sorted((*of, number) for of, number in numbers.items() if number is not None)
@@ -66,10 +66,9 @@ class Delivery(Driver):
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write the ends of attempts and the endpoints' new states.
 
-        An end whose claim is no longer ours decides nothing: another daemon has taken the entry, and has sent it since
-        or will. Only the history has it.
+        An end under a lost claim changes only the history: another daemon has claimed the entry, and sends it.
         """
-        claims, of = self.claims, list(map(_whose, finished))
+        claims, of = self.claims, list(map(_id_of, finished))
         numbers = dict.fromkeys(of, ALONE) if claims is None else claims.claimants(of)
         shift = self.clock.shift
         work = partial(
@@ -79,12 +78,12 @@ class Delivery(Driver):
             await self.transact(work)
 
     def holds(self, entry: Entry) -> bool:
-        """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""
+        """Whether a claimed entry's call may begin: the claim outlasts any call. Ask right before the call."""
         claims = self.claims
         return claims is None or claims.holds(entry)
 
     async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        """Every endpoint's health, and when the next entry of each lane is due that has one and is not withheld."""
+        """Every endpoint's health, and the next due time of each lane that has one and is not withheld."""
 
         async def work(transaction: Transaction) -> tuple[dict[str, Health], dict[Lane, int]]:
             healths = {name: health_from(text) for name, text in await transaction.rows("endpoints")}
@@ -95,7 +94,7 @@ class Delivery(Driver):
         return await self.separately(work)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
-        """Every endpoint's health, and when its next entry is due that is not withheld."""
+        """Every endpoint's health, and the due time of its next entry that is not withheld."""
         (healths, lanes), owners = await self.look(), await self.credentials()
         due: dict[str, int | None] = {}
         for (origin, watch), due_at in lanes.items():
@@ -105,25 +104,22 @@ class Delivery(Driver):
         return {name: (healths.get(name, HEALTHY), due.get(name)) for name in healths | due}
 
     async def credentials(self) -> dict[str, str]:
-        """Whose own credentials the calls of a watch get, by watch; those that all watches share are left out.
-
-        As the daemon noted it that was configured last. A name, and nothing of what is secret.
-        """
+        """The owner of each watch's own credentials, by the last configured daemon: names, no secrets."""
         return dict(json.loads(await self.note("credentials") or "{}"))
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint is known by this name, or something may be sent to it with a watch's own credentials."""
+        """Whether an endpoint with this name is known, or may be called with a watch's own credentials."""
         known, owner = await self.endpoints(), credentials_of(name)
         if name in known or owner is None:
             return name in known
         return name.removesuffix(f" [{owner}]") in known and owner in (await self.credentials()).values()
 
     async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
-        """Note what `credentials` returns.
+        """Record what `credentials` returns.
 
-        A watch that had its own, and is no longer among those configured, keeps them for itself until it is forgotten.
-        What an operator has paused stays paused, by the name that the endpoint has now. Endpoints of which nobody has
-        the credentials any more are forgotten.
+        A watch that had its own credentials and is no longer configured keeps them for itself until it is forgotten. A
+        paused endpoint stays paused under its new name. Endpoints with credentials that no watch has any more are
+        forgotten.
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
@@ -145,7 +141,7 @@ class Delivery(Driver):
 
 
 def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The paused endpoints, and the names that they have now for the watches whose calls were paused."""
+    """The paused endpoints, and the present names for the watches with paused calls."""
     found = set(paused)
     for name in paused:
         if owner := credentials_of(name):
@@ -158,10 +154,10 @@ def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[st
 _Row = tuple[Any, ...]
 
 _WRITTEN: Mapping[type, Callable[[Any], str]] = {str: quoted, int: str, float: str}
-"""How most values of a reply are written in JSON, without an encoder."""
+"""Writers of most of a reply's values in JSON, without an encoder."""
 
 _DUE = itemgetter(10)
-_whose: Callable[[Finished], Whose] = attrgetter("entry.watch", "entry.application_id")
+_id_of: Callable[[Finished], EntryId] = attrgetter("entry.watch", "entry.application_id")
 
 
 async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
@@ -203,7 +199,7 @@ async def _due_in_shared(  # noqa: PLR0917 - those of `Delivery.claim`
     wanted: Mapping[Lane, int],
     probing: Collection[Lane],
 ) -> list[list[_Row]]:
-    """Claim what is due of each lane of a shared store: all of them by one statement, as each takes a round trip."""
+    """Claim the due entries of each lane of a shared store, all by one statement: each statement takes a round trip."""
 
     async def claimed(limits: Mapping[Lane, int], sinces: Mapping[Lane, int]) -> None:
         rows = await transaction.rows(
@@ -233,13 +229,9 @@ async def _due_in_shared(  # noqa: PLR0917 - those of `Delivery.claim`
 
 
 async def expire(transaction: Transaction, daemon: int, now: int, shift: int) -> None:
-    """Take all claims of a daemon for attempts whose end nobody knows, and free them.
+    """Take all claims of a daemon that makes no more calls for attempts with an unknown end, and free them.
 
-    Args:
-        transaction: in which.
-        daemon: whose; it makes calls no more.
-        now: the store's clock.
-        shift: what is added to it for people.
+    `now` is the store's clock; `shift` converts it for people.
     """
     claimed = await transaction.rows("expired", daemon=daemon)
     if not claimed:
@@ -251,7 +243,7 @@ async def expire(transaction: Transaction, daemon: int, now: int, shift: int) ->
 
 
 async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
-    """The fuse is whole again if it holds nothing any more: nothing is left for a person to decide."""
+    """Make the fuse whole again if no entry is held: nothing is left for a person to decide."""
     if fuse.blown_at is None or fuse.holds_all:
         return
     ((left,),) = await transaction.rows("held_left", watch=watch)
@@ -264,43 +256,43 @@ async def _complete(
     transaction: Transaction,
     finished: Sequence[Finished],
     health: Mapping[str, Health],
-    claims: Mapping[Whose, int | None],
+    claims: Mapping[EntryId, int | None],
     shift: int,
     *,
     all_listed: bool,
 ) -> None:
-    finished = sorted(finished, key=_whose)
+    finished = sorted(finished, key=_id_of)
     current = await _current(transaction, finished, claims, all_listed=all_listed)
     acknowledged: list[tuple[object, ...]] = []
     kept: list[tuple[object, ...]] = []
-    removed, made = list[Whose](), list[Whose]()
+    removed, made = list[EntryId](), list[EntryId]()
     history: list[HistoryLine] = []
     calls: Counter[tuple[int, str]] = Counter()
     for end in finished:
         entry, at, reply, more = end.entry, end.at + shift, end.reply, ""
-        content, of = entry.content, _whose(end)
+        content, of = entry.content, _id_of(end)
         calls[at - at % CALL_STEP, end.fate.outcome] += 1
         claimed_by, revision, status, job_id, deleted, *attempt = current[of]
-        says_the_same = content.status == status and content.job_id == job_id and content.deleted == bool(deleted)
+        is_same_state = content.status == status and content.job_id == job_id and content.deleted == bool(deleted)
         if claimed_by is None or claimed_by != claims[of]:
             event, more = "answered", ',"claim_lost":true'
             if isinstance(end.fate, Done):
-                more += ',"acknowledged":true'  # no failure: HelloWork has it, and receives it once more
+                more += ',"acknowledged":true'  # no failure: HelloWork has it, and receives it again
             if attempt and not attempt[0]:
                 made.append(of)  # the store had lost the claim, and the call was made
         elif isinstance(end.fate, Done):
             event = "acknowledged"
             acknowledged.append((*of, *state_columns(content), at, False))
-            if says_the_same:
-                # Also if it was put there while the call was under way: to A while B is sent, and to B again.
+            if is_same_state:
+                # Also if it was enqueued during the call: to A while B is sent, and to B again.
                 removed.append(of)
             else:
-                # What is pending now was enqueued while the call was under way: it was never sent, and of what was
-                # unsure HelloWork has acknowledged the last.
+                # The pending entry was enqueued during the call, so it was never sent. Of the uncertain states
+                # HelloWork has acknowledged the last.
                 kept.append((*of, False, *attempt[1:]))
-        elif revision != entry.revision or not says_the_same:
-            # A newer content is pending in its place: it stays due as it is, and is marked as attempted. A store that
-            # failed over to a server that was behind may number another content like this one.
+        elif revision != entry.revision or not is_same_state:
+            # A newer content has replaced it: that keeps its due time, and counts as attempted. After a failover to a
+            # server that was behind, another content may have the same revision.
             event, more = "answered", ',"replaced":true'
             kept.append((*of, True, *attempt[1:]))
         elif isinstance(end.fate, Again):
@@ -313,21 +305,21 @@ async def _complete(
             reply = {**reply, "reason": reason}
             first, not_found = entry.first_attempt_at, entry.not_found_since
             kept.append((*of, True, entry.attempts, "dead", attempt[3], first, not_found, as_text(reason)))
-        said = [
+        parts = [
             # A success needs no French.
-            f"{in_json(told)},"
-            if isinstance(told, Reason) and event != "acknowledged"
-            else f'"{name}":{_WRITTEN.get(type(told), as_json)(told)},'
-            for name, told in reply.items()
+            f"{in_json(value)},"
+            if isinstance(value, Reason) and event != "acknowledged"
+            else f'"{name}":{_WRITTEN.get(type(value), as_json)(value)},'
+            for name, value in reply.items()
         ]
-        detail = f'{{{"".join(said)}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
+        detail = f'{{{"".join(parts)}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
         history.append(HistoryLine(at, *of, event, detail))
     await transaction.write("mark_attempted", made)
     await transaction.write("remove", removed)
     await transaction.write("end_attempt", kept)
     await transaction.write("acknowledge", acknowledged)
     await transaction.write("add_history", history)
-    # In order, and last: everybody writes to these rows.
+    # In order, and last: every transaction writes to these rows.
     await transaction.write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
     if watches := {of[0] for of in removed if current[of][_STATE] == "held"}:
@@ -339,17 +331,17 @@ def _health_text(health: Health) -> str:
 
 
 async def _current(
-    transaction: Transaction, finished: Sequence[Finished], claims: Mapping[Whose, int | None], *, all_listed: bool
-) -> dict[Whose, Sequence[Any]]:
-    """The entries whose calls have ended, as they are now, by what the statement `current` has behind whose it is.
+    transaction: Transaction, finished: Sequence[Finished], claims: Mapping[EntryId, int | None], *, all_listed: bool
+) -> dict[EntryId, Sequence[Any]]:
+    """The present entries of ended calls, by watch and application; the values are `current`'s other columns.
 
-    Unless it lists all of them, those that it leaves out are as their calls found them, and were a success.
+    Unless it lists all of them, an entry that it leaves out is unchanged since its claim, and its call was a success.
     """
-    ends = [(*_whose(end), end.entry.revision, isinstance(end.fate, Done)) for end in finished]
-    current: dict[Whose, Sequence[Any]] = dict.fromkeys(map(_whose, finished), _NO_ENTRY)
+    ends = [(*_id_of(end), end.entry.revision, isinstance(end.fate, Done)) for end in finished]
+    current: dict[EntryId, Sequence[Any]] = dict.fromkeys(map(_id_of, finished), _NO_ENTRY)
     if not all_listed:
         for end in finished:
-            of, entry, (status, job_id, deleted, *_) = _whose(end), end.entry, end.entry.content
+            of, entry, (status, job_id, deleted, *_) = _id_of(end), end.entry, end.entry.content
             current[of] = (claims[of], entry.revision, status, job_id, deleted, True, entry.attempts, entry.state)
     if ends:
         current |= {(row[0], row[1]): row[2:] for row in await transaction.rows("current", ends=ends)}
@@ -358,13 +350,13 @@ async def _current(
 
 async def _mend_if_free(transaction: Transaction, watches: Collection[str]) -> None:
     for watch in watches:
-        # Whoever has locked the watch may wait for us; the next batch mends the fuse then.
+        # The lock's holder may be waiting for us; the next batch mends the fuse then.
         for _, fuse in await transaction.rows("lock_watch_if_free", watch=watch):
             await mend(transaction, watch, fuse_from(fuse))
 
 
 _STATE = 7
-"""The place of an entry's state in what the statement `current` tells of it, behind whose it is."""
+"""The place of an entry's state among `_current`'s values."""
 
 _NO_ENTRY = (None, 0, "", "", False)
-"""What the statement `current` would tell of an entry that is not there, as far as it is asked."""
+"""The first of `_current`'s values for a missing entry."""

@@ -1,7 +1,7 @@
 """What the store's logic needs of a database: a transaction that runs statements by name, and a few facts.
 
 The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this. The SQLite store runs one in its
-thread, from beginning to end without suspending it; the PostgreSQL store awaits its server.
+thread, without suspending it; the PostgreSQL store awaits its server.
 """
 
 import json
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ALONE: Final = 1
-"""The number of the one daemon that has a store which is not shared."""
+"""The number of the only daemon of an unshared store."""
 
-Whose = tuple[str, str]
+EntryId = tuple[str, str]
 """Watch and application id."""
 
 Row = Sequence[Any]
@@ -31,16 +31,16 @@ class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows that a statement gives. A list is for `@in`, one of tuples for `@pairs`, by their first two."""
+        """A statement's rows. A list is for `@in`; a list of tuples, by their first two items, for `@pairs`."""
 
     async def run(self, name: str, /, **parameters: Any) -> object:
-        """Run a statement that gives nothing that matters."""
+        """Run a statement without a result."""
 
     async def count(self, name: str, /, **parameters: Any) -> int:
         """Run a statement that changes rows; returns how many."""
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
-        """Run a statement for many rows, in the order of the columns that it names."""
+        """Run a statement for many rows, each in the order of its columns."""
 
 
 Work = Callable[[Transaction], Coroutine[Any, Any, T]]
@@ -53,13 +53,13 @@ async def about(transaction: Transaction, name: str) -> str | None:
 
 
 async def locked(transaction: Transaction, name: str, empty: str) -> Any:
-    """A note of the store, in JSON, `empty` at first; nobody else changes it before the transaction ends."""
+    """A JSON note of the store, `empty` at first, locked until the transaction ends."""
     await transaction.run("set_about_first", name=name, value=empty)
     return json.loads((await transaction.rows("lock_about", name=name))[0][0])
 
 
 async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:
-    """That watch, or those that a pattern means, or these; None: all that the store knows."""
+    """This watch, the watches that match a pattern, or these; None: all in the store."""
     if watch is not None and not isinstance(watch, str):
         return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):
@@ -71,18 +71,17 @@ async def watches_of(transaction: Transaction, watch: str | Collection[str] | No
 
 
 class Driver(Protocol):
-    """What each of the two databases does in its own way; the store's logic is built on it.
+    """What each database does in its own way; the store's logic is built on it.
 
     Attributes:
-        name: how the store is named for people: a path, or a DSN without its password.
-        clock: decides when something is due: its readings are the `now` of batches, claims and ends of attempts. What
-            an operator asks for comes with the time that people read, and what is written for people is by that one.
-        moves: how often another server answered than before, or the same after a restart. What was committed last may
-            be missing there.
-        wake: called when another process may have left entries due, as far as that is heard of.
-        withheld: the watches of which nothing is claimed: it is not known yet whether their database is the right one.
-        is_woken: whether `wake` is called for all that others leave due, but for what is lost on its way.
-        claims: this daemon's claims on a shared store; None if one daemon has the store, and whatever is claimed there.
+        name: the store for people: a path, or a DSN without its password.
+        clock: for due times: the `now` of batches, claims and ends. Operators' requests and texts for people have
+            people's time.
+        moves: how often the answering server changed or restarted. The last commits may be missing there.
+        wake: called when another process may have left entries due, as far as is known.
+        withheld: watches without claims: their database is not confirmed yet.
+        is_woken: whether `wake` is called for all that others leave due, lost notifications apart.
+        claims: this daemon's claims on a shared store; else None.
     """
 
     name: str
@@ -94,16 +93,16 @@ class Driver(Protocol):
     claims: "Claims | None"
 
     async def transact(self, work: Work[T]) -> T:
-        """Run work in one transaction; returns what it returns, once that is durable.
+        """Run work in one transaction; returns its result once it is durable.
 
-        It may be run more than once before it is durable.
+        The work may run several times.
 
         Raises:
             StoreError: it failed, and nothing of it is kept, unless the answer to the commit was lost.
         """
 
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows that a statement gives, in a transaction of its own."""
+        """A statement's rows, in a transaction of its own."""
         return await self.transact(lambda t: t.rows(name, **parameters))
 
     async def note(self, name: str) -> str | None:
@@ -111,47 +110,47 @@ class Driver(Protocol):
         return await self.transact(lambda t: about(t, name))
 
     async def separately(self, work: Work[T]) -> T:
-        """Run work of which each statement may be a transaction of its own, as soon as it is sent."""
+        """Run work in which each statement may be a transaction of its own, committed at once."""
 
     async def daemon(self) -> int:
-        """This daemon's number among those that share the store, kept alive from now on."""
+        """This daemon's number among those that share the store; its lease is renewed from now on."""
 
     async def daemons(self) -> list[tuple[str, int]]:
-        """The daemons that work on the store, the oldest first: host and process id (0 if it is unknown)."""
+        """The daemons at work, the oldest first: host and process id (0 if unknown)."""
 
     def expect(self, longest_call: float) -> None:
-        """The bytes of a call may leave this host for so many seconds from now on."""
+        """From now on, the bytes of a call may leave this host for so many seconds."""
 
     async def whose_turn(self, watch: str) -> Lease | None:
-        """Whose the watch is, or should be, instead of this daemon's; None if this one should take it."""
+        """The lease of the daemon that has the watch, or should have it; None if this one should take it."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
         """Wait until this daemon should try to take a watch that another one has, however long that takes.
 
         Args:
-            watch: the watch's name.
-            known: who has it, as `take` found it.
-            within: seconds after which the daemon should try in any case, by one of the watches that wait for the same.
-            able: whether the watch's database can be reached; what cannot be is not left to this daemon.
+            watch: its name.
+            known: the holder, as `take` found it.
+            within: seconds after which one of the watches with this holder should try in any case.
+            able: whether the watch's database can be reached; otherwise this daemon does not get the watch.
 
-        Returns None when it should try, or who has it now if that is somebody else than `known`.
+        Returns None when it should try, or the new holder if that is not `known`.
         """
 
     def withdraw(self, watch: str) -> None:
-        """This daemon waits for the watch no more."""
+        """This daemon no longer waits for the watch."""
 
     def capturing(self, watch: str, end: Callable[[], None]) -> AbstractContextManager[None]:
-        """While this daemon captures a watch; `end` is called when another one should instead."""
+        """Around this daemon's capture of a watch; `end` is called when another daemon should capture it instead."""
 
     async def release_claims(self) -> None:
-        """Take the claims of daemons that died for attempts whose end nobody knows, and free them."""
+        """Take the claims of dead daemons for attempts with an unknown end, and free them."""
 
     async def check_place(self) -> None:
-        """Find out whether what is written can be found again at the next start.
+        """Check that the next start will find what is written now.
 
         Raises:
-            StoreError: it cannot: the store was deleted or replaced.
+            StoreError: the store was deleted or replaced.
         """
 
     async def close(self) -> None:
-        """Finish what was begun and let go of the store."""
+        """Finish what was begun, and close the store."""

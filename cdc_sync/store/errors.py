@@ -1,4 +1,4 @@
-"""What can be wrong with the store, said once, with the remedy: the texts are in `errors.yaml`."""
+"""Errors of the store, with their remedies; the texts are in `errors.yaml`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,15 +14,15 @@ from cdc_sync.core.findings import Finding, State, Whereabouts
 from cdc_sync.core.reasons import Reason, coded, filled
 
 LITTLE_SPACE = 2**30
-"""Bytes. The store of a million applications takes some hundred MB, and its log what is written in a burst."""
+"""Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
 
 TOO_LITTLE_SPACE = 64 * 2**20
-"""Bytes with which the next mass change would fill the disk."""
+"""Bytes that the next mass change would fill."""
 
 
 @cache
 def texts() -> dict[str, dict[str, Any]]:
-    """Messages by their codes, and names behind a `/`; remedies, and which follows which error; findings."""
+    """Messages by code (variants behind a `/`), remedies, the remedy of each driver error, findings."""
     text = files("cdc_sync.store").joinpath("errors.yaml").read_text("utf-8")
     return cast("dict[str, dict[str, Any]]", yaml.safe_load(text))
 
@@ -33,16 +33,16 @@ def message(name: str, **facts: object) -> Reason:
 
 
 def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreError:
-    """The error with one of the messages, and one of the remedies behind it."""
-    said = message(name, **facts)
+    """The error with one of the messages, followed by one of the remedies."""
+    text = message(name, **facts)
     if remedy is not None:
         repaired = coded(remedy, texts()["remedies"][remedy].rstrip())
-        said = coded("followed", "%(reason)s %(reason_more)s", reason=said, reason_more=repaired)
-    return StoreError(name.partition("/")[0], said)
+        text = coded("followed", "%(reason)s %(reason_more)s", reason=text, reason_more=repaired)
+    return StoreError(name.partition("/")[0], text)
 
 
 def failed(name: str, **facts: object) -> Finding:
-    """One of the findings of `cdc-sync check` about a store that cannot be used, or not by everybody who must."""
+    """A finding of `cdc-sync check`: the store cannot be used, or not by all who need it."""
     return _finding("store", "failed", name, **facts)
 
 
@@ -58,10 +58,10 @@ def check_disk_space(free: int, folder: str) -> Finding:
 
 
 def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
-    """The findings about the watches that a store knows and the configuration does not have.
+    """The findings about watches in the store that are no longer configured.
 
-    Such a watch was removed, which is harmless, or renamed, which is not: under its new name it is another watch, whose
-    baseline takes rows as told that had changed by then and were not read yet. Only a person can tell which.
+    A removed watch is harmless. A renamed one is another watch: its baseline takes unread changes for acknowledged.
+    Only a person knows which it is.
     """
     findings = []
     for one in found:
@@ -73,12 +73,12 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
 
 
 def check_identity(bound: str | None, found: str, why_not: str | None = None, database: str = "") -> Finding:
-    """The finding about whose database the store belongs to.
+    """The finding about the database that the store belongs to.
 
     Args:
-        bound: the identity that the store remembers; None if it remembers none yet.
+        bound: the identity in the store; None if there is none yet.
         found: the database's.
-        why_not: why it is another database though the identity is the same; None if it is not.
+        why_not: why it is another database in spite of the same identity, or None.
         database: its name in the configuration.
     """
     if bound is None:
@@ -90,19 +90,19 @@ def check_identity(bound: str | None, found: str, why_not: str | None = None, da
 
 
 def keys(database: str) -> dict[str, str]:
-    """What messages about a configured database say to correct, and to run: "" is the section `database`."""
+    """The setting to correct and the command to run for a configured database; "" is the section `database`."""
     if not database:
         return {"dsn": "database.dsn", "adopt": "cdc-sync adopt-database"}
     return {"dsn": f"databases.{database}.dsn", "adopt": f"cdc-sync adopt-database {database}"}
 
 
 def elsewhere(identity: str, before: Whereabouts, now: Whereabouts, database: str = "") -> str:
-    """Why a database of the store's identity is taken for another one."""
+    """Why a database with the store's identity is taken for another one."""
     return message("store-another-database/elsewhere", identity=identity, before=before, now=now, **keys(database))
 
 
 def usable(store: str, version: int, newest: int) -> Finding:
-    """The finding about a store that can be used."""
+    """The finding about a usable store."""
     fit = "can be written, and has this version's schema"
     if version < newest:
         fit = f"has schema {version}; the daemon's next start brings it to {newest}"
@@ -110,14 +110,14 @@ def usable(store: str, version: int, newest: int) -> Finding:
 
 
 class AnotherDatabaseError(StoreError):
-    """The store belongs to another database than the one that the daemon is connected to."""
+    """The store belongs to another database than the connected one."""
 
     def __init__(self, message: str) -> None:
         super().__init__("store-another-database", message)
 
 
 class WatchMovedError(AnotherDatabaseError):
-    """What the store knows of a watch is from another database than the watch's."""
+    """The store knows a watch from another database than the watch's."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The store as `cdc-sync check` finds it: looked at and left as it is, beside daemons that may be writing to it."""
+"""The store as `cdc-sync check` finds it: read only, beside daemons that may be writing."""
 
 import asyncio
 import os
@@ -29,15 +29,15 @@ from cdc_sync.wall_clock import wall_clock
 
 
 async def check_store(config: Config, tell: Tell) -> str | None:
-    """Tell what is found of the store, and of watches in it that are no longer configured.
+    """Report findings about the store, and about its watches that are no longer configured.
 
-    Returns the identity of the database that it belongs to; None if it belongs to none yet.
+    Returns the identity of the database that it belongs to; None if there is none yet.
     """
     if config.state.backend == "postgres":
         bound = await check_shared(store_dsn(config), tell, tables_beside(config))
     else:
         bound = await asyncio.to_thread(check_file, config.state.path, tell)
-    with suppress(StoreError):  # it does not exist yet, or what is wrong with it was told
+    with suppress(StoreError):  # it does not exist yet, or its error is reported
         async with opened_beside(config, read_only=True) as store:
             for finding in check_unconfigured(await store.unconfigured(config.watches)):
                 tell(finding)
@@ -45,7 +45,7 @@ async def check_store(config: Config, tell: Tell) -> str | None:
 
 
 async def stored_positions(config: Config, name: str) -> dict[str, str]:
-    """One of the capture positions, of each configured watch that has it; none if the store cannot be read."""
+    """One capture position of each configured watch that has it; none if the store cannot be read."""
     with suppress(StoreError):  # as above
         async with opened_beside(config, read_only=True) as store:
             return {watch: at for watch in config.watches if (at := (await store.positions(watch)).get(name))}
@@ -53,9 +53,9 @@ async def stored_positions(config: Config, name: str) -> dict[str, str]:
 
 
 def check_file(path: Path, tell: Tell) -> str | None:
-    """Tell of the file, its folder, its disk and its lock.
+    """Report findings about the file, its folder, its disk and its lock.
 
-    Returns the identity of the database that the store belongs to; None if it belongs to none yet.
+    Returns the identity of the database that the store belongs to; None if there is none yet.
     """
     folder, user = path.absolute().parent, _user()
     if not _is_folder(folder):
@@ -95,7 +95,7 @@ def _check_content(path: Path, tell: Tell) -> str | None:
 
 
 def _is_folder(folder: Path) -> bool:
-    """Whether it is there, or hidden from us by the folder above."""
+    """Whether it exists, or the folder above hides it from us."""
     try:
         return folder.is_dir()
     except PermissionError:
@@ -103,7 +103,7 @@ def _is_folder(folder: Path) -> bool:
 
 
 def _user() -> str:
-    """The user that this process runs as, by name if it has one."""
+    """The user of this process, by name if it has one."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -111,23 +111,18 @@ def _user() -> str:
 
 
 async def check_shared(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()) -> str | None:
-    """Tell of the database, the tables and the daemons.
+    """Report findings about the database, the tables (those watched in the store's database) and the daemons.
 
-    Args:
-        dsn: where the store is.
-        tell: takes each finding.
-        tables: those that are watched in the store's database.
-
-    Returns the identity of the database that the store belongs to; None if it belongs to none yet.
+    Returns the identity of the database that the store belongs to; None if there is none yet.
     """
     try:
         async with schema.connected(dsn) as connection:
             schema.check_server(connection, dsn)
             return await _check_schema(connection, dsn, tell, tables)
     except (psycopg.Error, StoreError) as error:
-        said = schema.translate(dsn, error) if isinstance(error, psycopg.Error) else error
+        what = schema.translate(dsn, error) if isinstance(error, psycopg.Error) else error
         is_refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        tell(failed("refused" if is_refused else "unreachable", said=said))
+        tell(failed("refused" if is_refused else "unreachable", what=what))
     return None
 
 
@@ -160,9 +155,9 @@ async def _check_schema(
         return None
     undumped = await ask(unreadable(owners(tables)))
     if others := await ask(exposed()):
-        tell(failed("rights-of-others", store=store, said=_listed(others)))
+        tell(failed("rights-of-others", store=store, what=_listed(others)))
     elif undumped:
-        tell(failed("not-dumped", store=store, said=_listed(undumped)))
+        tell(failed("not-dumped", store=store, what=_listed(undumped)))
     else:
         tell(usable(store, version, newest))
     tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))

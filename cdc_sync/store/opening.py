@@ -1,6 +1,6 @@
-"""Opening the configured store: by a daemon, for a dry run, and beside a daemon that may be running.
+"""Opening the configured store: by a daemon, for a dry run, and beside a daemon.
 
-The shared store is loaded where it is used: a daemon with a store of SQLite keeps no memory for it.
+The shared store is imported only where it is used: a daemon with an SQLite store spends no memory on it.
 """
 
 import asyncio
@@ -25,9 +25,7 @@ from cdc_sync.store.store import Store
 
 @asynccontextmanager
 async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
-    """The store for a daemon: of SQLite the only one, of PostgreSQL one of several.
-
-    `upgrading` hears of an earlier version's store that is brought up to date.
+    """The store for a daemon, alone on SQLite; `upgrading` is called during a migration.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
@@ -40,7 +38,7 @@ async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) 
 
 @asynccontextmanager
 async def opened_copy(config: Config) -> AsyncIterator[Store]:
-    """A copy of the store that is gone with the process: for a dry run, whatever the store is, one of SQLite.
+    """A temporary SQLite copy of the store for a dry run, whatever its backend.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
@@ -50,7 +48,7 @@ async def opened_copy(config: Config) -> AsyncIterator[Store]:
     store = await asyncio.to_thread(SqliteStore, Path("of a dry run"), connected=partial(connect_copy, source))
     try:
         if is_shared:
-            from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - as the header says
+            from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header
 
             await copy_to_sqlite(store_dsn(config), store)
         await store.release_claims()
@@ -94,7 +92,7 @@ def _locked(config: Config) -> AbstractContextManager[None]:
 async def _opened(config: Config, *, read_only: bool, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
     store: Store
     if config.state.backend == "postgres":
-        from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
+        from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - see the header
 
         longest, tables = longest_on_its_way(config.hellowork.timeout.total_seconds()), tables_beside(config)
         store = await PostgresStore.open(
@@ -109,15 +107,15 @@ async def _opened(config: Config, *, read_only: bool, upgrading: Upgrading = not
 
 
 def store_dsn(config: Config) -> str:
-    """Where the store of backend postgres is."""
+    """The DSN of a store with backend postgres."""
     (ats, *_) = config.all_databases.values()  # without state.dsn there is no other one
     return (config.state.dsn or ats.dsn).get_secret_value()
 
 
 def tables_beside(config: Config) -> list[QualifiedName]:
-    """The watched tables that are in the store's database: none of a database that has another name."""
+    """The watched tables in the store's database, by the databases' names."""
     store = _database_in(store_dsn(config))
-    # Where a name is not known, the tables are looked for.
+    # With an unknown name, look for the tables there.
     beside = {
         name
         for name, section in config.all_databases.items()
@@ -128,11 +126,11 @@ def tables_beside(config: Config) -> list[QualifiedName]:
 
 
 def _database_in(dsn: str) -> str:
-    """The database that a DSN names; "" if it is not known."""
+    """The database's name in a DSN; "" if it is unknown."""
     name = str(conninfo_to_dict(dsn).get("dbname", ""))
     return "" if UNRESOLVED in name else name
 
 
 def place_of(config: Config) -> str:
-    """Where the store is, for people."""
+    """The store's place, for people."""
     return shown(store_dsn(config)) if config.state.backend == "postgres" else str(config.state.path)

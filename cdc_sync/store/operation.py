@@ -1,8 +1,8 @@
-"""The store as operators and the daemon's housekeeping see it: release, discard, retry, resend, and small notes.
+"""The store for operators and the daemon's housekeeping: release, discard, retry, resend, and small notes.
 
-Of a mass change hundreds of thousands may be held, and one transaction over them would keep everybody waiting, or be
-given up as too long. So release and discard go in steps, between which the daemon has the store. Interrupted, the steps
-done are done; asked again, the rest follows.
+One transaction over the hundreds of thousands of entries of a mass change would block everybody, or end as too long. So
+release and discard go in steps, and the daemon uses the store between them. After an interruption the same command does
+the rest.
 """
 
 import json
@@ -23,29 +23,29 @@ from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.columns import as_json, content_from, fuse_from, fuse_text, state_columns
-from cdc_sync.store.driver import Driver, Transaction, Whose, about, locked, watches_of
+from cdc_sync.store.driver import Driver, EntryId, Transaction, about, locked, watches_of
 from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
 
 _UNLOGGED = 1_000
-"""How many actions are kept for the log of a daemon that does not run."""
+"""Actions kept for the log while no daemon runs."""
 
 EXAMPLES = 5
-"""How many applications of each group of held entries are named."""
+"""Applications named of each group of held entries."""
 
 STEP = 5_000
-"""Entries that are released or discarded in one transaction, at most."""
+"""Entries released or discarded in one transaction, at most."""
 
 
 _FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
-"""What is forgotten of a watch, by the statements `forget_…`; its own row is the last."""
+"""The parts of a watch that `forget` removes, by the statements `forget_…`; its own row comes last."""
 
 
 class Selection(TypedDict, total=False):
-    """Which outbox entries of a state a person means; None means no restriction, and `limit` the oldest.
+    """The outbox entries of a state that a person means; None means no restriction.
 
-    `groups` are of held ones, and need no limit.
+    `limit` selects the oldest. `groups` selects held entries, and needs no limit.
     """
 
     ids: Sequence[str] | None
@@ -59,11 +59,11 @@ class Operation(Driver):
     """See the module's text. Every method may raise `StoreError`."""
 
     async def fuses(self) -> dict[str, Fuse]:
-        """The state of every watch's fuse that ever counted anything."""
+        """The state of each watch's fuse that has ever counted anything."""
         return {watch: fuse_from(fuse) for watch, fuse in await self.ask("fuses")}
 
     async def held_groups(self, watch: str | Collection[str] | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
-        """What is held of a selection, of one watch, of several or of all (None): by watch, the largest group first."""
+        """The held entries of a selection, of one watch, several or all (None): by watch, the largest group first."""
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
@@ -85,11 +85,11 @@ class Operation(Driver):
 
     async def release_held(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, **selection: Unpack[Selection]
-    ) -> list[Whose]:
-        """Let held entries be sent; the fuse is whole again once none is held. Returns whose they are."""
+    ) -> list[EntryId]:
+        """Let held entries be sent; with none left, the fuse is whole again. Returns the released entries."""
         due_at = self.clock.due(now)
 
-        async def step(transaction: Transaction, part: Selection) -> list[Whose]:
+        async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
             fuses, chosen = await _select(transaction, "held", watch, part)
             await _revive(transaction, chosen, due_at, [_line(now, of, "released", chosen[of], by) for of in chosen])
             await _mend_fuses(transaction, fuses, due_at)
@@ -106,18 +106,18 @@ class Operation(Driver):
         *,
         by: PersonActed | None = None,
         **selection: Unpack[Selection],
-    ) -> list[Whose]:
-        """Take held or dead entries as acknowledged without a call; returns whose they are.
+    ) -> list[EntryId]:
+        """Take held or dead entries as acknowledged without a call; returns them.
 
-        Left out are those of which a call with an earlier content is still under way: its answer comes first.
+        Leaves out entries with an earlier call under way: its answer comes first.
         """
 
-        async def step(transaction: Transaction, part: Selection) -> list[Whose]:
-            # An entry with a call under way stays: without it, nothing would keep a second call from overtaking it.
+        async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
+            # An entry with a call under way stays: without it, a second call could overtake the first.
             fuses, chosen = await _select(transaction, state, watch, part, under_way=False)
-            told = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
+            acknowledged = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
             await transaction.write("remove", sorted(chosen))
-            await transaction.write("acknowledge", told)
+            await transaction.write("acknowledge", acknowledged)
             was = f'"was":"{state}",'
             await transaction.write(
                 "add_history", [_line(now, of, "discarded", content, by, was) for of, content in chosen.items()]
@@ -130,10 +130,10 @@ class Operation(Driver):
         return await self._in_steps(step, selection)
 
     async def _in_steps(
-        self, step: Callable[..., Coroutine[Any, Any, list[Whose]]], selection: Selection
-    ) -> list[Whose]:
-        """At least one step: with a limit of 0 it only finds out that nothing is held any more."""
-        done, limit, groups = list[Whose](), selection.get("limit"), selection.get("groups")
+        self, step: Callable[..., Coroutine[Any, Any, list[EntryId]]], selection: Selection
+    ) -> list[EntryId]:
+        """Run at least one step: with a limit of 0 it only finds out that nothing is held any more."""
+        done, limit, groups = list[EntryId](), selection.get("limit"), selection.get("groups")
         if groups:
             each = Counter(groups).elements()
             while part := Counter(islice(each, STEP)):
@@ -149,11 +149,11 @@ class Operation(Driver):
 
     async def retry_dead(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, ids: Sequence[str] | None = None
-    ) -> list[Whose]:
-        """Make dead letters pending again. `ids` None: all. Returns whose they are."""
+    ) -> list[EntryId]:
+        """Make dead letters pending again. `ids` None: all. Returns them."""
         due_at = self.clock.due(now)
 
-        async def work(transaction: Transaction) -> list[Whose]:
+        async def work(transaction: Transaction) -> list[EntryId]:
             _, found = await _select(transaction, "dead", watch, {"ids": ids})
             chosen = {of: content for of, content in found.items() if _is_callable(content)}
             await _revive(transaction, chosen, due_at, [_line(now, of, "retried", chosen[of], by) for of in chosen])
@@ -164,17 +164,17 @@ class Operation(Driver):
 
     async def resend(
         self, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed | None = None
-    ) -> list[Whose]:
-        """Enqueue the last acknowledged state once more. Returns whose it is, of those that it found."""
+    ) -> list[EntryId]:
+        """Enqueue the last acknowledged state once more. Returns the entries found."""
         due_at = self.clock.due(now)
 
-        async def work(transaction: Transaction) -> list[Whose]:
+        async def work(transaction: Transaction) -> list[EntryId]:
             watches = sorted(await _lock_watches(transaction, watch))
             for name in watches:
                 await transaction.run("lock_entries", watch=name, ids=sorted(ids))
             rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
             known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
-            # Something newer, or the same, is pending already: let it go out now.
+            # The same or a newer state is pending already: send it now.
             hastened = [of for of, (_, state) in known.items() if state == "pending"]
             again = {
                 of: content
@@ -194,23 +194,22 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def forget(self, watch: str, by: PersonActed) -> bool:
-        """Forget a watch: what is known of its applications, what waits to be sent, and its history.
+        """Forget a watch: its snapshot, its outbox and its history. After an interruption the same call does the rest.
 
-        Interrupted, it is done in part; asked again, the rest follows. A daemon that works the watch all the same finds
-        its lease ended with the first step, and begins with a baseline: to go on, it would take each row for a new
-        application.
+        A daemon that captures the watch all the same loses its lease with the first step, and begins with a baseline;
+        otherwise it would take each row for a new application.
 
         Returns whether there was anything.
 
         Raises:
-            OperationError: a daemon works the watch, or a call of it is under way.
+            OperationError: a daemon captures the watch, or a call of it is under way.
         """
-        # What a killed daemon held or had claimed, nobody works any more.
+        # Nobody works any more on a killed daemon's leases and claims.
         living = await self.daemons()
 
         async def step(transaction: Transaction, *, first: bool = False) -> tuple[bool, bool]:
             is_known = bool(await transaction.rows("lock_watch", watch=watch))
-            # As long as the row is there nobody else can make it, and so take the watch.
+            # While the row exists, nobody else can insert it and so take the watch.
             await transaction.run("add_watch", watch=watch)
             ((_, host, process, _),) = await transaction.rows("lease", watch=watch)
             ((is_left, under_way),) = await transaction.rows("left_of_watch", watch=watch)
@@ -241,7 +240,7 @@ class Operation(Driver):
         await self._set_paused(lambda paused: paused | {endpoint})
 
     async def resume(self, endpoint: str) -> frozenset[str]:
-        """End such a pause; that of all endpoints ends each. Returns what stays paused."""
+        """End such a pause; resuming all endpoints ends each pause. Returns the remaining ones."""
         return await self._set_paused(lambda paused: paused - {endpoint} if endpoint != ALL_ENDPOINTS else frozenset())
 
     async def _set_paused(self, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
@@ -253,11 +252,11 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def record_action(self, acted: PersonActed) -> None:
-        """Count what a person did, and keep it until a daemon takes it for its log; of unlogged ones the newest."""
+        """Count a person's action, and keep it for a daemon's log; only the newest unlogged ones are kept."""
         await self.transact(lambda t: _record(t, acted, acted.count))
 
     async def take_actions(self) -> list[PersonActed]:
-        """What people did and no daemon has logged; whoever takes it logs it."""
+        """Remove and return people's actions that no daemon has logged; the caller logs them."""
 
         async def work(transaction: Transaction) -> list[PersonActed]:
             if not json.loads(await about(transaction, "actions") or _NO_ACTIONS)["unlogged"]:
@@ -269,12 +268,12 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def count_actions(self) -> dict[str, int]:
-        """How often people did each thing, since the store was made."""
+        """How often people did each action since the store was made."""
         actions = json.loads(await self.note("actions") or _NO_ACTIONS)
         return dict(actions["counts"])
 
     async def set_conditions(self, messages: Mapping[str, str | None], now: int) -> None:
-        """Note what is wrong, by name, or with None that it no longer is."""
+        """Record conditions by name; None ends one."""
         daemon = await self.daemon()
         wrong = [(daemon, name, as_text(message), now) for name, message in sorted(messages.items()) if message]
         over = [(daemon, name) for name, message in sorted(messages.items()) if not message]
@@ -286,7 +285,7 @@ class Operation(Driver):
         await self.transact(work)
 
     async def conditions(self) -> list[Condition]:
-        """What is wrong now. Where several daemons see something wrong, it is told which."""
+        """The present conditions; with the daemon, where several daemons have some."""
         rows = await self.ask("conditions")
         several = len({(host, process) for *_, host, process in rows}) > 1
         found = []
@@ -300,21 +299,21 @@ class Operation(Driver):
         return found
 
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
-        """Count what a sweep repaired."""
+        """Count a sweep's repairs."""
         rows = [(watch, cause, number) for cause, number in sorted(causes.items())]
         await self.transact(lambda t: t.write("add_repairs", rows))
 
     async def repairs(self) -> dict[str, dict[str, int]]:
-        """What sweeps have repaired, by watch and cause."""
+        """Sweeps' repairs, by watch and cause."""
         found: dict[str, dict[str, int]] = {}
         for watch, cause, number in await self.ask("repairs"):
             found.setdefault(watch, {})[cause] = number
         return found
 
     async def prune(self, before: int, keep: int, limit: int) -> int:
-        """Forget call counts older than `before`, and up to `limit` events: older ones, and all but the newest `keep`.
+        """Delete call counts older than `before`, and up to `limit` events: older ones, and all but the newest `keep`.
 
-        Returns how many of these. Events are numbered in order of time, so the oldest are the first.
+        Returns the number of deleted events. Events are numbered in order of time, so the oldest are the first.
         """
 
         async def work(transaction: Transaction) -> int:
@@ -325,7 +324,7 @@ class Operation(Driver):
 
 
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
-    """From here on nobody applies for these watches; only claims and ends come between. Returns their fuses."""
+    """From here on nobody applies for these watches, only claims and completions go on. Returns their fuses."""
     names = [None] if watch is None else await watches_of(transaction, watch)
     rows = [row for name in names for row in await transaction.rows("lock_watches", watch=name)]
     return {name: fuse_from(fuse) for name, fuse in rows}
@@ -333,15 +332,15 @@ async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str
 
 async def _select(
     transaction: Transaction, state: EntryState, watch: str | None, selection: Selection, *, under_way: bool = True
-) -> tuple[dict[str, Fuse], dict[Whose, Content]]:
-    """Lock the watches, find entries, lock them in order, and leave out those that are no longer what was found.
+) -> tuple[dict[str, Fuse], dict[EntryId, Content]]:
+    """Lock the watches, find entries, lock them in order, and drop those that changed meanwhile.
 
-    Returns the watches' fuses, and whose entries they are, with their contents.
+    Returns the watches' fuses, and the entries with their contents.
     """
     fuses, which = await _lock_watches(transaction, watch), {"state": state, "under_way": under_way}
     which |= _parameters(fuses, selection)
     if groups := selection.get("groups"):
-        left, found = Counter(groups), list[Whose]()
+        left, found = Counter(groups), list[EntryId]()
         for name, id_, transition in await transaction.rows("in_groups", groups=list(groups), **which):
             left[name, transition] -= 1
             found += [(name, id_)] * (left[name, transition] >= 0)
@@ -353,7 +352,7 @@ async def _select(
 
 
 def _parameters(watches: Iterable[str], selection: Selection) -> dict[str, Any]:
-    """Those of the statements that select."""
+    """The parameters of selecting statements."""
     ids, only, limit = selection.get("ids"), selection.get("only"), selection.get("limit")
     return {
         "watches": list(watches),
@@ -366,7 +365,7 @@ def _parameters(watches: Iterable[str], selection: Selection) -> dict[str, Any]:
 
 
 def _line(  # noqa: PLR0917 - in the order of what is written
-    at: int, of: Whose, event: str, content: Content | None, by: PersonActed | None, more: str = ""
+    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed | None, more: str = ""
 ) -> HistoryLine:
     if by is not None:
         more += f'"who":{quoted(by.who)},'
@@ -375,7 +374,7 @@ def _line(  # noqa: PLR0917 - in the order of what is written
 
 
 def _is_callable(content: Content) -> bool:
-    """An entry whose URL is no URL can only be discarded, or corrected in the ATS."""
+    """Whether the URL is one; otherwise the entry can only be discarded, or corrected in the ATS."""
     try:
         endpoint_of(content.url)
     except ValueError:
@@ -384,7 +383,7 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Mapping[Whose, Content], due_at: int, history: Sequence[HistoryLine]
+    transaction: Transaction, chosen: Mapping[EntryId, Content], due_at: int, history: Sequence[HistoryLine]
 ) -> None:
     rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
@@ -408,10 +407,10 @@ _NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
 async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
-    """Record that a person's action concerned so many, in the act's own transaction.
+    """Record that a person's action affected so many entries, in the action's own transaction.
 
-    An action that takes several transactions is counted once, and is one line in the log unless a daemon writes the log
-    between them.
+    An action of several transactions counts once, and is one line in the log unless a daemon writes the log between
+    them.
     """
     if by is None or not number:
         return

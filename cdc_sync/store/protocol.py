@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it, beside the core's own values; and how it fails."""
+"""What goes into the store and what comes out of it, beside the core's own values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from cdc_sync.core.outbox import Entry, Suspicion
 from cdc_sync.core.rows import Key
 
 Upgrading = Callable[[float], None]
-"""Hears that a store of an earlier version is being brought up to date, and for how many seconds."""
+"""Called while an earlier version's store is migrated, with the seconds since the beginning."""
 
 UPGRADING_EVERY = 10.0
 """Seconds between two such reports."""
 
 
 def not_reported(_: float) -> None:
-    """Nobody needs to hear of it."""
+    """Ignore the progress of a migration."""
 
 
 FROM_DATABASE = "database"
-"""The capture position that names the database a watch is captured from; the section `database` has no name."""
+"""The capture position that names a watch's database; the section `database` has no name."""
 
 
 def identity_note(database: str) -> str:
-    """The note of a configured database's identity; "" is the section `database`, as stores of 0.1.0 have it."""
+    """The note of a configured database's identity; "" is the section `database`, as in stores of 0.1.0."""
     return f"database {database}" if database else "database"
 
 
 def hosts_note(database: str) -> str:
-    """The note of where it was reached."""
+    """The note of a database's last hosts."""
     return f"hosts {database}" if database else "hosts"
 
 
@@ -46,8 +46,8 @@ class Condition:
 class WatchCounts:
     """A watch in numbers.
 
-    `oldest_queued_at` is since when the oldest pending entry waits, `changed_at` when something was news last: an entry
-    was queued, held, given up at once or cancelled, but not merely adopted.
+    `oldest_queued_at` is when the oldest pending entry was enqueued. `changed_at` is the last real change: an entry was
+    enqueued, held, dead-lettered at once or cancelled, not merely adopted.
     """
 
     known: int = 0
@@ -66,7 +66,7 @@ CALL_STEP = 5 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class CallCounts:
-    """Attempts that ended in the step of time that begins at `step`, by what came of them."""
+    """Attempts that ended in the step of time that begins at `step`, by outcome."""
 
     step: int
     acknowledged: int = 0
@@ -76,10 +76,10 @@ class CallCounts:
 
 @dataclass(frozen=True, slots=True)
 class HeldGroup:
-    """Held entries of one watch that mean the same transition (`diff.transition`).
+    """Held entries of one watch with the same transition (`diff.transition`).
 
-    `since` is when the oldest of them was enqueued, `reason` why they are held, which may be for two reasons;
-    `examples` are the oldest entries' applications.
+    `since` is when the oldest was enqueued, `reason` why they are held (there may be two reasons); `examples` are the
+    oldest entries' applications.
     """
 
     watch: str
@@ -92,10 +92,10 @@ class HeldGroup:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Everything the store holds of one application of one watch, for people.
+    """All that the store holds of one application of one watch, for people.
 
-    `under_way`: its entry is claimed, so a call is being made, or about to be. `adopted`: what HelloWork is taken to
-    know was never sent.
+    `under_way`: its entry is claimed, so a call is being made or will be at once. `adopted`: HelloWork never received
+    `told`, the snapshot; it was taken for acknowledged.
     """
 
     watch: str
@@ -116,9 +116,9 @@ FoundBy = Literal["id", "row", "beginning"]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What a search has found: an application, or a row of none (`application_id` None) and why it is of none.
+    """A search result: an application, or a row of none (`application_id` None) and the reason.
 
-    `by` says whether the text is its id, its row's key, or how its id begins.
+    `by`: whether the text is its id, its row's key, or the beginning of its id.
     """
 
     watch: str
@@ -129,25 +129,20 @@ class Hit:
 
 
 MOST_HITS = 20
-"""So many are shown to a person."""
+"""Hits shown to a person, at most."""
 
 
 def meant(hits: Sequence[Hit]) -> str | None:
-    """The one application that all hits are of; None if they are of several, or of none."""
+    """The one application of all hits; None if there are several, or none."""
     return hits[0].application_id if len({hit.application_id for hit in hits}) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Which daemon captures a watch.
+    """Which daemon captures a watch: this one (`mine`) or another, by number, host and process id.
 
-    Attributes:
-        mine: whether it is this one.
-        session: the one on the ATS's database by which the daemon captures that holds the lease; if it is mine, the one
-            that held it before. None: nobody ever did.
-        number: the holder's number among the daemons, if it is another.
-        host: the machine on which the holder runs.
-        process: its process id.
+    `session` is the holder's session on the ATS's database; if the lease is mine, the previous holder's. None: there
+    was none.
     """
 
     mine: bool
@@ -158,6 +153,6 @@ class Lease:
 
 
 Groups = Mapping[tuple[str, str], int]
-"""Watches with transitions (`HeldGroup`), and how many entries of each are meant: the oldest."""
+"""Watches with transitions (`HeldGroup`), and how many of each group's oldest entries are meant."""
 
 Only = Literal["changes", "deletions"]

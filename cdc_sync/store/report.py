@@ -16,10 +16,10 @@ from cdc_sync.store.driver import Driver, Transaction, watches_of
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
-"""Events among which acknowledgements are looked for: a few milliseconds, if there is none among them."""
+"""Events searched for acknowledgements: a few milliseconds, even if there are none."""
 
 _AGE = itemgetter(9, 0, 1)
-"""Of an entry's row: when it was enqueued, and whose it is."""
+"""Of an entry's row: when it was enqueued, its watch and application."""
 
 
 class Report(Driver):
@@ -30,17 +30,17 @@ class Report(Driver):
         return await self._entries(state, watch, limit, limit)
 
     async def oldest(self, state: EntryState) -> dict[str, Entry]:
-        """The oldest outbox entry in a state of each watch that has one."""
+        """Each watch's oldest outbox entry in a state."""
         return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
 
     async def _entries(self, state: EntryState, watch: str | None, each: int, limit: int | None) -> list[Entry]:
-        """Outbox entries in a state, oldest first; of each watch `each` at most."""
+        """Outbox entries in a state, oldest first; at most `each` per watch."""
 
         async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
             if watch is not None:
                 watches = await watches_of(transaction, watch)
             else:
-                # The oldest entries are of the watches whose first ones are the oldest.
+                # The oldest entries belong to the watches with the oldest first entries.
                 first = await transaction.rows("first_of_each", state=state)
                 by_age = sorted((at, name) for name, at in first if at is not None)
                 watches = [name for _, name in by_age[:limit]]
@@ -50,17 +50,14 @@ class Report(Driver):
         return [self._for_people(entry_from(row)) for row in rows[:limit]]
 
     async def counts(self) -> dict[str, WatchCounts]:
-        """Every watch in numbers of which anything is known, held or noted, be it a position: configured or not.
-
-        Costs as much as the outbox is long, not as much as is known.
-        """
+        """Each watch with anything in the store, even a mere position; costs as much as the outbox is long."""
         found, shift = dict[str, Counter[str]](), self.clock.shift
         for watch, name, value in await self.ask("counts"):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
     async def captors(self) -> dict[str, tuple[str, int]]:
-        """Which of the daemons that share the store captures each watch: host and process id."""
+        """Which daemon captures each watch: host and process id."""
         return {watch: (host, process) for watch, host, process in await self.ask("captors")}
 
     async def known_of(self, watch: str) -> int:
@@ -69,7 +66,7 @@ class Report(Driver):
         return int(rows[0][0]) if rows else 0
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
-        """What the store holds of each watch that is not among those configured, by name."""
+        """What the store holds of each watch that is not configured, by name."""
         return [
             WatchUnconfigured(watch, of.known, of.pending, of.held, of.dead, of.suspected)
             for watch, of in sorted((await self.counts()).items(), key=itemgetter(0))
@@ -77,12 +74,12 @@ class Report(Driver):
         ]
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
-        """Rows that cannot be reported, and why."""
+        """Rows that cannot be reported, with the reasons."""
         rows = await self.ask("skipped", watch=watch, limit=limit)
         return [Skip(key_from(row_key), application_id, from_text(reason)) for row_key, application_id, reason in rows]
 
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
-        """The same of several watches, `limit` of each, in the order of the watches; each with its watch."""
+        """The same for several watches, in their order, `limit` rows of each; each with its watch."""
         rows = await self.ask("skipped_of_each", watches=list(watches), each=limit)
         place = {watch: number for number, watch in enumerate(watches)}
         rows.sort(key=lambda row: (place[row[0]], row[1]))
@@ -96,22 +93,33 @@ class Report(Driver):
         return found
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
-        """What is held of an application, in each watch."""
+        """What the store holds of an application, in each watch."""
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[Record]:
             which = {"id": application_id, "watches": await watches_of(transaction, watch)}
             found = []
             for row in await transaction.rows("records", **which):
-                name, row_key, in_scope, *state, told_at, adopted, gone_at, due_at, skipped, under_way = row[:13]
-                told = content_from(*state)
+                name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at, skipped, under_way = row[
+                    :13
+                ]
+                snapshot = content_from(*state)
                 entry = None if row[13] is None else self._for_people(entry_from(row[13:]))
                 suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
                 flags = bool(under_way), suspicion, from_text(skipped), bool(adopted)
                 found.append(
-                    Record(name, application_id, key_from(row_key), bool(in_scope), told, told_at, entry, *flags)
+                    Record(
+                        name,
+                        application_id,
+                        key_from(row_key),
+                        bool(in_scope),
+                        snapshot,
+                        acknowledged_at,
+                        entry,
+                        *flags,
+                    )
                 )
-            # A row that could never be reported has no snapshot; it is still known why. Of several the last.
+            # A row that was never reportable has no snapshot, but a reason. Of several the last.
             unreported = {
                 name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
                 for name, row_key, reason in await transaction.rows("skipped_alone", **which)
@@ -121,9 +129,9 @@ class Report(Driver):
         return await self.transact(work)
 
     async def search(self, text: str, watch: str | None, limit: int) -> list[Hit]:
-        """Whom a text means, `limit` at most: by its application id, else its row's key, else its id's beginning.
+        """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
 
-        A key of several columns is given as it is shown (`a/b`), as `a,b` or as JSON. Costs as much as is found.
+        A key of several columns is written as it is shown (`a/b`), as `a,b` or as JSON. The cost grows with the hits.
         """
 
         async def work(transaction: Transaction) -> list[Hit]:
@@ -142,22 +150,22 @@ class Report(Driver):
         return await self.transact(work) if text else []
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
-        """What happened to an application, oldest first; the newest `limit` events."""
+        """An application's newest `limit` events, oldest first."""
         rows = await self.ask("story", id=application_id, watch=watch, limit=limit)
         return list(map(_event, reversed(rows)))
 
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
-        """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
+        """The newest `acknowledged`, `answered` and `dead-lettered` events of all applications, newest first.
 
-        With `failed` without the acknowledged ones; else with those that are among so many newest events. Costs no walk
-        through the events of other kinds.
+        With `failed`, without the acknowledged ones; else with those among the newest `among` events. Events of other
+        kinds cost nothing.
         """
         rows = await self.ask("recent_ends", failed=failed, among=among, limit=limit)
         newest = sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
         return [_event(row[:-1]) for row in newest]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
-        """How many attempts ended, from the step that `since` is in on; steps without any are left out."""
+        """Ended attempts per step, beginning with the step of `since`; empty steps are left out."""
         found: dict[int, CallCounts] = {}
         rows = await self.ask("call_counts", after=since - CALL_STEP)
         for step, outcome, number in rows:
@@ -170,7 +178,7 @@ class Report(Driver):
 
 
 def _named(row: Columns) -> tuple[str, str]:
-    """The watch and the application of a row that is found, or the row's own key."""
+    """The watch and application of a found row, or the row's key if it has no application."""
     return row[0], row[1] or row[2]
 
 
@@ -180,7 +188,7 @@ def _hit(row: Columns, by: FoundBy) -> Hit:
 
 
 def _row_keys(text: str) -> list[str]:
-    """What keys a text may stand for, as the store has them."""
+    """The keys that a text may stand for, as stored."""
     keys = {(text,), *(tuple(part.strip() for part in text.split(mark)) for mark in ",/")}
     try:
         parts = json.loads(text)

@@ -11,11 +11,11 @@
 | `SELECT … FROM @rows` in an `INSERT` | `VALUES …`          | as above                        |
 | `@lock`, `@lock(o)` | nothing: one writes at a time        | `FOR UPDATE`, `FOR UPDATE OF o` |
 
-One that gives many rows says how many columns they have, `-- name: due -> 16`: SQLite gives them as one JSON text. Its
-module gives the interpreter's lock up for each row, and gets it back late from a busy event loop.
+A statement with many result rows declares their width, `-- name: due -> 16`: SQLite returns them as one JSON text. Its
+module releases the interpreter's lock for each row, and a busy event loop gives it back late.
 
-A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`. What one
-database says in another way stands in `sql/DATABASE/own.sql` by the same name; no text at all: there is nothing to do.
+A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`.
+`sql/DATABASE/own.sql` overrides a statement by its name; an empty text means: nothing to do.
 """
 
 import re
@@ -43,11 +43,11 @@ class Statement:
     """A statement of one database.
 
     Attributes:
-        text: what is run. In SQLite's `@rows` stands for as many `row`s as it is run for.
-        columns: those of the rows that it takes, with their types.
+        text: the SQL. In SQLite's, `@rows` stands for the `row`s of one run.
+        columns: the columns of its parameter rows, with their types.
         row: one row's parameters, in the order of its columns; SQLite only.
-        as_json: whether all rows that it gives come as one JSON text; SQLite only.
-        may_repeat: whether a row that comes twice does what it does once; SQLite only.
+        as_json: whether all result rows come as one JSON text; SQLite only.
+        may_repeat: whether repeating a row changes nothing; SQLite only.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Statement:
 
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
-    """All statements by name, as this database says them."""
+    """All statements of this database, by name."""
     found = {}
     for file in ("statements.sql", f"{database}/own.sql"):
         parts = _HEAD.split(text(file))
@@ -77,7 +77,7 @@ def text(file: str) -> str:
 
 
 def migrations(database: Database) -> list[str]:
-    """The names of a database's migrations, `NNN_what.sql`, in order; the position in the list + 1 is the version."""
+    """A database's migrations, `NNN_what.sql`, in order; the position in the list + 1 is the version."""
     names = sorted(entry.name for entry in files("cdc_sync.store").joinpath("sql", database).iterdir())
     return [f"{database}/{name}" for name in names if name[:3].isdigit()]
 
@@ -87,7 +87,7 @@ def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, datab
     if database == "sqlite":
         row, may_repeat = f"({', '.join('?' * len(columns))})", not body.startswith("INSERT")
         if inserted := _INSERTED.search(body):
-            # Not by a SELECT: SQLite would copy each page before it changes it, also for a single row.
+            # No SELECT: SQLite would copy each page before changing it, even for a single row.
             row = f"({_COLUMN.sub('?', inserted[1])})"
             body = _INSERTED.sub("VALUES @rows", body)
         elif columns:

@@ -2,14 +2,13 @@
 
 Each method is one transaction, durable when it returns. What a crash costs, step by step:
 
-- before `apply` returns: nothing is known of the observations; their keys are still in the change log or before the
-  watermark, and come again;
-- after `apply`, before the change log's commit or the position's next use: the keys come again and are no news;
+- before `apply` returns: nothing is known of the observations. Their keys come again, from the change log or after the
+  watermark;
+- after `apply`, before the change log's commit or the position's next use: the keys come again and change nothing;
 - before `claim` returns: the entry is due as before;
-- after `claim`, before `complete` returns: the entry is taken for attempted, and is sent again with the same body and
-  the same idempotency key. This is the one place where HelloWork can receive the same state twice. An entry that was
-  claimed ahead, and whose call had not begun, is sent although it may have been reverted meanwhile: at most twice as
-  many as calls may be under way.
+- after `claim`, before `complete` returns: the entry counts as attempted, and is sent again with the same body and
+  idempotency key. Only here HelloWork can receive the same state twice. An entry claimed ahead, its call not begun, is
+  sent even if it was reverted meanwhile: at most twice as many as calls may be under way.
 """
 
 from collections.abc import Callable, Collection
@@ -21,7 +20,7 @@ from cdc_sync.store.report import Report
 
 
 class Store(Capture, Delivery, Operation, Report):
-    """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`."""
+    """See the module's text. Times are milliseconds since the epoch; every method may raise `StoreError`."""
 
     def __init__(self, name: str) -> None:
         self.name = name

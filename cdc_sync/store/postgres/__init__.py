@@ -1,15 +1,15 @@
 """The shared store: the schema `cdc_sync` of a PostgreSQL database, for several daemons on several hosts.
 
-Who locks what, in this order, so that there is no deadlock:
+Transactions lock rows in this order, so that there is no deadlock:
 
 1. the row of the watch: one batch or operator command writes for a watch at a time;
-2. rows of the outbox, in order of watch and application id;
-3. rows of the snapshot, in the same order: only whoever has the application's entry, or its watch, writes to one;
+2. rows of the outbox, by watch and application id;
+3. rows of the snapshot, in the same order: only the holder of the application's entry, or of its watch, writes to one;
 4. rows of endpoints, then of call counts, in order.
 
-A claim holds the key of its daemon's row, so whoever takes the daemon for dead waits for it, and then finds its claims.
-Claiming waits for nobody else: it skips what is locked. What a decision is taken from is locked before it is read.
-Should PostgreSQL find a deadlock all the same, the whole step is done again.
+A claim holds the key of its daemon's row. So a transaction that removes a dead daemon waits for the claim, and then
+finds it. Claiming waits for nobody: it skips locked rows. A decision's input is locked before it is read. After a
+deadlock in spite of all this, PostgreSQL's driver runs the whole step again.
 """
 
 from cdc_sync.store.postgres.driver import PostgresStore

@@ -1,25 +1,22 @@
-"""This daemon's lease on a shared store, and the claims that it stands for.
+"""This daemon's lease on a shared store, and the claims under it.
 
-Which daemons live: each holds a lease, and the claims of one that lets it lapse are free again.
+Each living daemon holds a lease; when it lapses, the daemon's claims are free again.
 
-What must never be: a call under way, and another daemon that takes its entry for free. So the lease is longer than any
-call takes, and a call begins only while enough of it is left (`holds`). How much is left, a daemon reckons by its
-machine's uptime (the time of a suspended machine included) from before it asked for the lease, so by the time the
-database lets it lapse the daemon's last call has been over for a while. A daemon that was stopped, or cut off from the
-store, finds that it may not begin, and begins nothing until it has renewed its lease: its claims are its own as long as
-nobody has taken them.
+A second daemon must never claim an entry with a call under way. So the lease is longer than any call, and a call begins
+only while enough of it is left (`holds`), by the machine's uptime (suspended time included) from before the renewal.
+When the database lets the lease lapse, the last call has been over for a while. A daemon that was stopped, or cut off
+from the store, begins nothing until it has renewed; its claims stay its own until another daemon takes them.
 
-A lapsed lease is believed only when it stays so while we look (`_BELIEVED_AFTER`): a database's clock that is set
-forward makes every lease lapse at once, and those who live renew theirs within a beat.
+A lapsed lease counts only after some time under observation (`_BELIEVED_AFTER`): a database clock that is set forward
+makes every lease lapse at once, and living daemons renew within a beat.
 
-The lease of a watch is its daemon's: renewed with it, and free when the daemon's row is gone.
+The lease of a watch is renewed with its daemon's, and free when the daemon's row is gone.
 
-What kill -9 costs: the entries that were under way wait until the lease has lapsed and is believed lapsed, about twice
-`hellowork.timeout` and a quarter of a minute. All others go on at once. Who ends in order leaves nothing to wait for.
+After kill -9, entries under way wait until the lease has certainly lapsed: about twice `hellowork.timeout` and a
+quarter of a minute. All others go on at once. An orderly end leaves nothing to wait for.
 
-A server may lose claims: after a failover to one that was behind, the store knows nothing of what was committed last.
-And it may have some that nobody here knows of: the answer to a claim's commit was lost. So both are compared, after
-each failure and with each beat of the lease, never while a claim is being made.
+A failover to a server that was behind may lose claims; a lost answer to a commit may leave unknown ones. So store and
+daemon are compared, after each failure and at each beat, never during a claim.
 """
 
 import asyncio
@@ -35,7 +32,7 @@ from typing import Any
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire
-from cdc_sync.store.driver import Transaction, Whose, Work
+from cdc_sync.store.driver import EntryId, Transaction, Work
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.statements import migrations
 
@@ -48,30 +45,28 @@ _BEYOND_A_CALL = 10.0
 """Seconds by which the lease is longer than any call: a few beats may fail before a daemon must stop sending."""
 
 _MARGIN = 2.0
-"""Seconds of the lease that must be left when a call that takes its longest is over."""
+"""Seconds of the lease that remain after the longest call."""
 
 _BELIEVED_AFTER = 2 * BEAT
-"""Seconds for which a lapsed lease must stay as it is before its daemon is taken for dead."""
+"""Seconds for which a lapsed lease must stay unchanged before its daemon counts as dead."""
 
 _AFTER_LAPSE = 0.05
-"""Seconds after which it is looked at what should have lapsed, or stayed so, by then."""
+"""Seconds after an expected lapse, or its confirmation, at which to look."""
 
 Run = Callable[[Work[Any]], Awaitable[Any]]
-"""Runs work in one transaction; returns what it returns, once it is durable."""
+"""Runs work in one transaction; returns its result once it is durable."""
 
 _PASSED_FOR = 1_000
-"""Milliseconds for which claims do not look back: what is given back meanwhile, due for longer, waits."""
+"""Milliseconds for which claims do not look back: an entry given back meanwhile, due for longer, waits."""
 
 _PASSED_AFTER = 1_000
-"""Milliseconds after which nothing is committed any more that was due then, as a rule."""
+"""Milliseconds after which, as a rule, no entry due earlier is committed any more."""
 
 
 class Living:
-    """This daemon's lease, and its eye on the others'.
+    """This daemon's lease, and its view of the others'.
 
-    Args:
-        run: runs a transaction.
-        longest_call: seconds in which the bytes of a call may leave this host, at most.
+    The bytes of a call may leave this host for `longest_call` seconds, at most.
     """
 
     def __init__(self, run: Run, longest_call: float) -> None:
@@ -94,7 +89,7 @@ class Living:
         return uptime() / 1000 + self._longest_call + _MARGIN <= self._good_until
 
     def expect(self, longest_call: float) -> None:
-        """See `Driver.expect`. A shorter one changes nothing: a call from before may still be under way."""
+        """See `Driver.expect`. A shorter call changes nothing: an earlier one may still be under way."""
         self._longest_call = max(self._longest_call, longest_call)
 
     @property
@@ -102,12 +97,12 @@ class Living:
         return self._longest_call + _BEYOND_A_CALL
 
     async def ensure(self) -> int:
-        """Return this daemon's number, with enough of its lease left for a call."""
+        """This daemon's number, with enough of its lease left for a call."""
         number = self.number
         return await self.renew() if number is None or self._doubted or not self.holds else number
 
     def doubt(self) -> None:
-        """Renew before the next claim: the server that answers next may not know of this lease."""
+        """Renew before the next claim: the next server may not have this lease."""
         self._doubted = True
 
     async def renew(self) -> int:
@@ -124,7 +119,7 @@ class Living:
         return number
 
     async def bury_dead(self, clock: Clock) -> bool:
-        """Free what daemons had that ended, or whose lease has lapsed for long enough; whether there were any."""
+        """Free the claims of daemons that ended or have certainly lost their lease; returns whether there were any."""
         rows = await self._run(lambda t: t.rows("overdue", daemon=self.number, beat=BEAT))
         now = time.monotonic()
         before, self._lapsed, self.beat = self._lapsed, {}, BEAT
@@ -147,7 +142,7 @@ class Living:
         self.beat = min(self.beat, seconds + _AFTER_LAPSE)
 
     async def end(self) -> None:
-        """Give the lease up: no call of ours is under way any more."""
+        """Give the lease up, with no call of ours under way."""
         if self.number is not None:
             await self._run(lambda t: t.run("end", daemon=self.number, since=self._since))
         self.number, self._good_until = None, -math.inf
@@ -165,13 +160,13 @@ class Living:
 
 
 async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
-    """Free the claims of daemons that are no more, and that were not buried with them."""
+    """Free remaining claims of daemons that are gone."""
     for (number,) in await transaction.rows("ownerless"):
         await expire(transaction, number, clock(), clock.shift)
 
 
 async def _bury(transaction: Transaction, number: int, until: str, clock: Clock) -> bool:
-    # In order, before the row's deletion frees them in none: see the package's text.
+    # In order, before the row's deletion would free them in any order: see the package's text.
     if not await transaction.rows("lock_daemon", daemon=number, alive_until=until):
         return False
     await transaction.rows("lock_leased", daemon=number)
@@ -181,57 +176,51 @@ async def _bury(transaction: Transaction, number: int, until: str, clock: Clock)
 
 
 class Claims:
-    """See the module's text.
-
-    Args:
-        living: this daemon's lease.
-        daemon: gives this daemon's number, with enough of its lease left for a call.
-        run: runs a transaction.
-    """
+    """This daemon's claims; `daemon` returns its number, with enough of its lease left for a call."""
 
     def __init__(self, living: Living, daemon: Callable[[], Awaitable[int]], run: Run) -> None:
         self._living = living
         self._daemon = daemon
         self._run = run
-        self._numbers: dict[Whose, int] = {}
-        """Claims that were handed out and have not ended, with the number of this daemon at that time."""
-        self._entries: dict[Whose, Entry] = {}
-        """The same, as they were claimed."""
-        self._ending: set[Whose] = set()
-        """Those whose end is being written."""
-        self._claimed_again: set[Whose] = set()
-        """Those whose claim the store had lost: their calls may go on, and none may begin."""
+        self._numbers: dict[EntryId, int] = {}
+        """Claims that have not ended, with this daemon's number at the claim."""
+        self._entries: dict[EntryId, Entry] = {}
+        """Their entries, as claimed."""
+        self._ending: set[EntryId] = set()
+        """Claims with an end being written."""
+        self._claimed_again: set[EntryId] = set()
+        """Claims that the store had lost: their calls may go on, and none may begin."""
         self._unsure = False
-        """Whether the store may have other claims of ours than we know of."""
+        """Whether the store may have claims of ours that we do not know of."""
         self._lock = asyncio.Lock()
         self._passed: dict[Lane, tuple[int, int]] = {}
-        """For each lane until when what, and up to which due time, was claimed."""
+        """Per lane: how far, by due time, entries are claimed, and until when that counts."""
 
     def doubt(self) -> None:
-        """The store may not have what we know: compare before the next claim."""
+        """Compare before the next claim: the store may have lost what we know."""
         self._unsure = True
 
-    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
-        """The number of this daemon when it claimed each of these entries; None if it has not."""
+    def claimants(self, of: Iterable[EntryId]) -> dict[EntryId, int | None]:
+        """This daemon's number when it claimed each of these entries; None if it has not."""
         return {each: self._numbers.get(each) for each in of}
 
     @property
-    def under_way(self) -> Collection[Whose]:
-        """The applications for which this daemon has a call, whoever the store thinks has the claim."""
+    def under_way(self) -> Collection[EntryId]:
+        """The applications with a call of this daemon, whichever daemon the store takes for the claimant."""
         return self._entries.keys()
 
     def holds(self, entry: Entry) -> bool:
         """See `Delivery.holds`: the store has had the claim from its beginning on, as far as we know."""
-        of, living = _whose(entry), self._living
+        of, living = _id_of(entry), self._living
         return of not in self._claimed_again and self._numbers.get(of, -1) == living.number and living.holds
 
     def since(self, lane: Lane, now: int) -> int:
-        """From which due time on to claim, if that gives enough: what was due before was claimed lately."""
+        """The due time from which to claim, if that finds enough: earlier entries were claimed lately."""
         until, due_at = self._passed.get(lane, (0, 0))
         return max(due_at - _PASSED_AFTER, 0) if uptime() < until and due_at <= now else 0
 
     def passed(self, lane: Lane, due_at: int | None) -> None:
-        """What was due before is claimed; None if nothing more is due."""
+        """All entries due before are claimed; None: nothing more is due."""
         now = uptime()
         until, _ = self._passed.get(lane, (0, 0))
         if due_at is None:
@@ -240,13 +229,13 @@ class Claims:
             self._passed[lane] = (until if now < until else now + _PASSED_FOR, due_at)
 
     def add(self, entries: Iterable[Entry], daemon: int) -> None:
-        """These claims are durable."""
+        """Add durable claims."""
         for entry in entries:
-            self._numbers[_whose(entry)], self._entries[_whose(entry)] = daemon, entry
+            self._numbers[_id_of(entry)], self._entries[_id_of(entry)] = daemon, entry
 
     @asynccontextmanager
     async def claiming(self) -> AsyncIterator[int]:
-        """Around a transaction that claims, with this daemon's number. Two come one after the other."""
+        """Around a transaction that claims, with this daemon's number; only one at a time."""
         daemon = await self._daemon()
         async with self._lock:
             if self._unsure:
@@ -254,13 +243,13 @@ class Claims:
             try:
                 yield daemon
             except BaseException:
-                # It may have been written all the same; then those claims are ours, and nobody knows of them.
+                # It may have been written all the same: those claims are ours, and unknown here.
                 self._unsure = True
                 raise
 
     @asynccontextmanager
-    async def ending(self, of: Iterable[Whose]) -> AsyncIterator[set[Whose]]:
-        """Around the transaction that ends claims; those in the set are over once it was left without an error."""
+    async def ending(self, of: Iterable[EntryId]) -> AsyncIterator[set[EntryId]]:
+        """Around the transaction that ends claims; those left in the set are over when the block ends without error."""
         over = set(of)
         ending = frozenset(over)
         self._ending |= ending
@@ -274,7 +263,7 @@ class Claims:
             self._ending -= ending
 
     async def compare(self) -> None:
-        """Compare with the store, unless the claim that is being made does it."""
+        """Compare with the store, unless a claim under way will do it."""
         if self._lock.locked():
             self._unsure = True
             return
@@ -290,27 +279,27 @@ class Claims:
                 self._numbers[of] = daemon
                 self._claimed_again.add(of)
             else:
-                self._unsure = True  # its end was written at the same moment, and nobody knows of this claim
+                self._unsure = True  # its end was written at the same moment: an unknown claim
 
-    async def _reconciled(self, transaction: Transaction, daemon: int) -> list[Whose]:
-        """Make the store's claims of this daemon those that we know of.
+    async def _reconciled(self, transaction: Transaction, daemon: int) -> list[EntryId]:
+        """Make the store's claims of this daemon equal to ours; returns those made again.
 
-        What the store has beyond them is freed, as attempted: its end may have been lost in a failover. What it has
-        lost is claimed again, unless somebody else has it or has tried it since. Returns those.
+        Surplus claims in the store are freed, as attempted: a failover may have lost their ends. Lost claims are made
+        again, unless another daemon has claimed or tried the entry since.
         """
-        # As a claim does: it is gone if this daemon was taken for dead meanwhile.
+        # Like a claim: the row is gone if this daemon was taken for dead meanwhile.
         if not await transaction.rows("lock_own_daemon", daemon=daemon):
             return []
         claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
         forgotten = sorted(claimed - self._numbers.keys())
         await transaction.write("free_claims", [(*of, daemon) for of in forgotten])
         lost = [entry for of, entry in sorted(self._entries.items()) if of not in self._ending and of not in claimed]
-        await transaction.write("claim_again", [(*_whose(e), e.revision, e.attempts, daemon) for e in lost])
+        await transaction.write("claim_again", [(*_id_of(e), e.revision, e.attempts, daemon) for e in lost])
         if not lost:
             return []
         now = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
-        return [of for of in map(_whose, lost) if of in now]
+        return [of for of in map(_id_of, lost) if of in now]
 
 
-def _whose(entry: Entry) -> Whose:
+def _id_of(entry: Entry) -> EntryId:
     return entry.watch, entry.application_id

@@ -1,12 +1,12 @@
-"""The store's driver for PostgreSQL: a transaction is one on a connection of a small pool.
+"""The store's driver for PostgreSQL: a transaction runs on a connection of a small pool.
 
-What one daemon enqueues and does not claim, all of them may claim at once. So each listens on a session of its own,
-while others live, and notifies after a commit, in a transaction that writes nothing. In the commit's own, the cluster's
-one lock of NOTIFY would be held for as long as the commit is flushed, and whoever else notifies would wait, the ATS
-where it shares the server; and a full queue would make the commit fail.
+All daemons may claim what one of them enqueues and does not claim. So each listens on a session of its own while others
+live, and notifies after a commit, in a transaction that writes nothing. Within the commit, the cluster's one lock of
+NOTIFY would last for the flush and block all other notifiers, the ATS's on the same server; and a full queue would make
+the commit fail.
 
-What is lost, because the daemon dies in between or a session was lost, a look every few seconds finds. Behind a pooler,
-whose sessions are anybody's, nobody listens: there the sender looks each second, as one that is alone does.
+A look every few seconds makes up for lost notifications. Behind a pooler that shares sessions nobody listens: the
+sender looks each second, like a lone daemon's.
 """
 
 import asyncio
@@ -36,27 +36,27 @@ from cdc_sync.store.store import Store
 T = TypeVar("T")
 
 _ANSWERS_WITHIN = 30.0
-"""Seconds within which a step is done; a page of a baseline takes a moment."""
+"""Seconds within which a step ends; a page of a baseline takes a moment."""
 
 _RENEWS_WITHIN = 5.0
 _CONNECTS_WITHIN = 5.0
 _ENDS_WITHIN = 2.0
 
 _LISTENS_AGAIN_AFTER = 30.0
-"""Seconds after which a session is made again that was lost, or could not be made."""
+"""Seconds before a lost or failed session is made again."""
 
 _WAKES_WITHIN = 1.0
-"""Seconds for a wake-up: it may be lost, and must not make what is durable look as if it were not."""
+"""Seconds for a wake-up: its loss is harmless, and must not make the durable commit look failed."""
 
 _TRIES = 5
-"""How often a step is begun again after a deadlock."""
+"""Runs of a step that ends in deadlocks, at most."""
 
 
 _AT_ONCE = 5_000
 """Rows in one statement, at most: both sides hold them in memory."""
 
 _LEAVE_DUE = {"enqueue", "revive", "hasten", "unclaim", "set_health"}
-"""Statements after which entries may be due, or calls to an endpoint may begin or must wait."""
+"""Statements that may make entries due, or change when an endpoint may be called."""
 
 _DUE, _SHARES = "cdc_sync_due", "cdc_sync_shares"
 """Channels: entries are due; a watch is free, or a daemon waits for one."""
@@ -65,18 +65,18 @@ _STATEMENTS = statements("postgres")
 
 
 class PostgresTransaction:
-    """See `Transaction`; what is open on `connection` belongs to it."""
+    """See `Transaction`; it uses the transaction that is open on `connection`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.left_due = 0
-        """How many entries it may leave due that nobody has claimed."""
+        """Entries that it may leave due and unclaimed."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
         found = await (await self._execute(name, parameters)).fetchall()
         if name == "due" and len(found) < min(parameters["limits"]):
-            self.left_due -= len(found)  # else there are older ones, and it may leave as many as it enqueues
+            self.left_due -= len(found)  # else older ones remain, and all that it enqueues may stay due
         return found
 
     async def run(self, name: str, /, **parameters: Any) -> None:
@@ -84,7 +84,7 @@ class PostgresTransaction:
         await self._execute(name, parameters)
 
     async def count(self, name: str, /, **parameters: Any) -> int:
-        """See `Transaction`. The statement gives it: while statements are sent ahead, nobody else knows."""
+        """See `Transaction`. The statement returns the number: in pipeline mode there is no other way."""
         ((number,),) = await self.rows(name, **parameters)
         return int(number)
 
@@ -115,12 +115,12 @@ class PostgresTransaction:
 
 
 def text(value: str) -> str:
-    """A text as PostgreSQL can hold it: without U+0000, which a reply's body can have."""
+    """A text for PostgreSQL: without U+0000, which a reply's body can have."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def array(values: Iterable[str | float | None]) -> str:
-    """An array as PostgreSQL reads it. psycopg escapes JSON in it by a template in Python: 100 µs for each text."""
+    """An array in PostgreSQL's syntax. psycopg's own, in Python, escapes JSON by a template: 100 µs for each text."""
     return f"{{{','.join(map(_element, values))}}}"
 
 
@@ -134,8 +134,8 @@ def _element(value: str | float | None) -> str:
 class PostgresStore(Store):
     """The store in the schema `cdc_sync` of a database; made by `open`.
 
-    The schema may be opened by several daemons, and by operator commands beside them. A daemon is whoever claims, takes
-    a watch, releases claims or notes conditions: it then holds a lease until it is closed.
+    Several daemons and commands may open it. A process becomes a daemon when it claims, takes a watch, releases claims
+    or sets conditions: it then holds a lease until it is closed.
     """
 
     def __init__(self, dsn: str, longest_call: float, *, read_only: bool) -> None:
@@ -151,7 +151,7 @@ class PostgresStore(Store):
             reconnect_timeout=_CONNECTS_WITHIN,
             configure=configure,
         )
-        # Nothing of the session: behind a pooler it would be another's next.
+        # In the transaction, not in the session: a pooler gives that to others.
         self._begin = b"BEGIN READ ONLY" if read_only else b"BEGIN"
         run = partial(self._within, _RENEWS_WITHIN)
         self._living = Living(run, longest_call)
@@ -171,17 +171,17 @@ class PostgresStore(Store):
         tables: Iterable[QualifiedName] = (),
         upgrading: Upgrading = not_reported,
     ) -> Self:
-        """Open the store, and bring its schema up to date unless it is only read.
+        """Open the store, and migrate its schema unless it is only read.
 
         Args:
-            dsn: the database, in whatever form libpq takes.
+            dsn: the database's, in any form of libpq.
             longest_call: seconds in which the bytes of a call may leave this host, at most.
             read_only: refuse to write.
-            tables: those that are watched in the same database, whose owners' `pg_dump` reads a store made here.
-            upgrading: hears that the schema is brought up to date, while that goes on.
+            tables: those watched in the same database; their owners' `pg_dump` may read a store made here.
+            upgrading: called during a migration.
 
         Raises:
-            StoreError: it cannot be used; the message says why.
+            StoreError: it cannot be used.
         """
         await prepare(dsn, read_only=read_only, tables=tables, upgrading=upgrading)
         store = cls(dsn, longest_call, read_only=read_only)
@@ -198,7 +198,7 @@ class PostgresStore(Store):
         return await self._within(_ANSWERS_WITHIN, work)
 
     async def separately(self, work: Work[T]) -> T:
-        """See `Driver`: each statement commits with its answer, which spares two messages and a round trip."""
+        """See `Driver`: each statement commits with its answer, which saves two messages and a round trip."""
         return await self._within(_ANSWERS_WITHIN, work, together=False)
 
     async def daemon(self) -> int:
@@ -229,7 +229,7 @@ class PostgresStore(Store):
         if lease.mine:
             self._sharing.taken(watch, instead_of)
             if instead_of is not None:
-                # Should it live, it says anew what it waits for; if it is dead, nobody is to give it anything.
+                # If it lives, it records again which watches it waits for; if it is dead, nobody is to give it any.
                 await self.transact(lambda t: t.run("wait_for", daemon=instead_of.number, watches=[]))
         return lease
 
@@ -251,12 +251,12 @@ class PostgresStore(Store):
         return self._sharing.capturing(watch, end)
 
     async def release_claims(self) -> None:
-        """See `Driver`. Those of daemons that ended in order at once, of others when it is certain."""
+        """See `Driver`. Those of daemons that ended in order at once, of others once their lease is certainly over."""
         await self.daemon()
         await self._living.bury_dead(self.clock)
 
     async def check_place(self) -> None:
-        """See `Driver`. A server that has lost its tables says so."""
+        """See `Driver`. A server that has lost its tables reports it by itself."""
 
     async def close(self) -> None:
         """See `Driver`."""
@@ -265,7 +265,7 @@ class PostgresStore(Store):
                 task.cancel()
             await asyncio.wait(self._lasting)
             self._lasting = []
-            # Without it the claims wait for the lease to lapse; nothing is lost.
+            # Without it the claims last until the lease lapses; nothing is lost.
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(_ENDS_WITHIN):
                     await self._living.end()
@@ -273,7 +273,7 @@ class PostgresStore(Store):
         await self._pool.close(timeout=_ENDS_WITHIN)
 
     async def _within(self, seconds: float, work: Work[T], *, together: bool = True) -> T:
-        """Run work within so many seconds, and again after a deadlock; the driver's errors are a `StoreError`."""
+        """Run work within so many seconds, and again after a deadlock; the driver's errors become a `StoreError`."""
         tries = _TRIES
         while True:
             tries -= 1
@@ -283,11 +283,11 @@ class PostgresStore(Store):
             except (TimeoutError, psycopg.Error) as error:
                 if tries and isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
                     continue
-                # The next answer may be from another server, which does not know all that this one knew.
+                # The next answer may come from another server, without this one's last commits.
                 self.claims.doubt()
                 self._living.doubt()
                 if not isinstance(error, PoolTimeout):
-                    # The pool's other connections are likely to be as dead: not one failure for each.
+                    # The pool's other connections are probably dead too: drop them at once, not one failure each.
                     await self._pool.drain()
                 raise self._translated(error, seconds) from error
 
@@ -296,10 +296,10 @@ class PostgresStore(Store):
         if not together:
             result = await work(transaction)
         else:
-            # Statements are sent without waiting for each one's answer; whoever reads an answer waits for those before
-            # it too. A step is a dozen, half of them writes: each would cost the way to the server and back. An error
-            # is raised where the next answer is read, at the latest at the end, which is after the COMMIT. BEGIN and
-            # COMMIT are among them: psycopg's own transaction waits for both. What fails, the pool rolls back.
+            # A pipeline sends statements without waiting for each answer: a step is a dozen, and each would cost a
+            # round trip. Reading an answer waits for all before it, and raises their errors, at the latest after the
+            # COMMIT. BEGIN and COMMIT are sent here, as psycopg's own transaction waits for both. The pool rolls back
+            # what fails.
             async with connection.pipeline():
                 await connection.execute(self._begin)
                 result = await work(transaction)
@@ -309,10 +309,10 @@ class PostgresStore(Store):
         return result
 
     async def _notify(self, channel: str, transaction: PostgresTransaction | None = None) -> None:
-        """Wake the other daemons, if there are any, by the connection of a transaction that is over, or another."""
+        """Wake other daemons, if there are any, on the connection of a finished transaction, or on another."""
         if not self._living.others:
             return
-        with suppress(psycopg.Error, TimeoutError):  # what it is about is durable all the same
+        with suppress(psycopg.Error, TimeoutError):  # the commit is durable all the same
             async with asyncio.timeout(_WAKES_WITHIN):
                 if transaction is not None:
                     await transaction.run("notify", channel=channel, daemon=str(self._living.number))
@@ -340,7 +340,7 @@ class PostgresStore(Store):
                     self._sharing.look()
                 beat, self._living.beat = self._living.beat, BEAT
                 await asyncio.sleep(beat)
-                # Whoever claims next says what is wrong; until it is renewed nothing is sent.
+                # The next claim reports an error; nothing is sent before the renewal.
                 with suppress(StoreError):
                     await self._living.renew()
                     if await self._living.bury_dead(self.clock):
@@ -354,7 +354,7 @@ class PostgresStore(Store):
                 await asyncio.wait([listening])
 
     async def _listen(self) -> None:
-        """Wake the sender at once, and whenever another daemon notifies; as far as that can be done."""
+        """Wake the sender at once, and at each notification of another daemon, where sessions allow it."""
         try:
             with suppress(psycopg.Error):
                 async with connected(self._dsn) as connection:
@@ -381,7 +381,7 @@ class PostgresStore(Store):
         ((store, ahead, self._server),) = await self.ask("clock")
         after = uptime()
         newest = await self.ask("newest_event")
-        # As it was for whoever wrote it: people read the store's clock.
+        # Both are people's time, by the store's clock.
         reading = max([store, *(at for (at,) in newest)]) + (ahead or 0)
         self.clock = Clock(reading - after, ahead or 0)
         self.clock.compare(store, ahead or 0, before, after)

@@ -1,6 +1,6 @@
-"""Connecting to the store's database, bringing its schema up to date, and what is said when that fails.
+"""Connections to the store's database, the migrations of its schema, and their errors.
 
-And a copy of the shared store in one of SQLite, for a dry run: what it does to the copy harms nobody.
+Also a copy of the shared store in SQLite, for a dry run, which changes only the copy.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _VERSION = b"SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'"
 _OLDEST = 100_000
 
 _COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint")
-"""What decisions depend on. The history, repairs and conditions are for people, who do not look into a dry run."""
+"""The input of decisions. History, repairs and conditions are for people, who do not look into a dry run."""
 
 _OF_DAEMONS = {"claimed_by", "leased_by", "session"}
 
@@ -40,10 +40,10 @@ _PAGE = 5_000
 
 
 def conninfo(dsn: str) -> str:
-    """The DSN with our defaults for what it leaves open.
+    """The DSN with our defaults for its gaps.
 
     Raises:
-        StoreError: it is not a DSN that libpq understands. The text is not quoted: it may hold a password.
+        StoreError: libpq does not understand it. The error does not quote it: it may hold a password.
     """
     try:
         return completed(dsn, "cdc-sync store")
@@ -53,7 +53,7 @@ def conninfo(dsn: str) -> str:
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """One connection, set up like those of the pool.
+    """One connection, set up like the pool's.
 
     Raises:
         psycopg.Error: it cannot be made.
@@ -67,7 +67,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 
 async def configure(connection: Connection, *, statements_end: bool = True) -> None:
-    """Set a new connection up; `statements_end` tells whether a statement may be ended that takes minutes."""
+    """Set a new connection up; `statements_end`: whether PostgreSQL may end a statement that takes minutes."""
     await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
     await connection.execute(text("postgres/session.sql").encode())
 
@@ -75,17 +75,17 @@ async def configure(connection: Connection, *, statements_end: bool = True) -> N
 async def prepare(
     dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = (), upgrading: Upgrading = not_reported
 ) -> None:
-    """Bring the schema up to date, unless it is only read.
+    """Migrate the schema, unless it is only read.
 
     Args:
-        dsn: where it is.
-        read_only: whether nothing may be written.
-        tables: those that are watched in the store's database, whose owners may read a store that is made here.
-        upgrading: hears of it while it is done, unless the store is new.
+        dsn: the store's.
+        read_only: whether to write nothing.
+        tables: those watched in the store's database; their owners may read a store made here.
+        upgrading: called during a migration, unless the store is new.
 
     Raises:
-        StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
-            changed, by this role or because an older daemon works on it.
+        StoreError: the database cannot be used; or the schema is newer, or is older and may not be changed, by this
+            role or beside an older daemon.
     """
     place, newest = shown(dsn), len(migrations("postgres"))
     try:
@@ -121,7 +121,7 @@ def check_server(connection: Connection, dsn: str) -> None:
     """Refuse a server that cannot keep a store.
 
     Raises:
-        StoreError: it is too old, or the database does not hold every text.
+        StoreError: it is too old, or the database's encoding does not hold every text.
     """
     place, encoding = shown(dsn), connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
@@ -131,7 +131,7 @@ def check_server(connection: Connection, dsn: str) -> None:
 
 
 async def version_of(connection: Connection) -> int:
-    """How many migrations were applied; 0 where there is no store."""
+    """The number of applied migrations; 0 without a store."""
     there = await (await connection.execute(b"SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
     if there is None or not there[0]:
         return 0
@@ -142,15 +142,15 @@ async def version_of(connection: Connection) -> int:
 def translate(dsn: str, error: psycopg.Error) -> StoreError:
     """A driver's error with a remedy, and without a secret."""
     lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
-    said = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
+    problem = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
     remedies = (remedy for name, remedy in texts()["postgres"].items() if isinstance(error, getattr(errors, name)))
-    return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), said=visible(said))
+    return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), said=visible(problem))
 
 
 async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
-    """Write a consistent copy of the store in a database, as it is at one moment, into an empty store of SQLite.
+    """Copy the store in a database, as of one moment, into an empty SQLite store.
 
-    Nothing is copied of a store that does not exist yet.
+    A store that does not exist yet leaves it empty.
 
     Raises:
         StoreError: it cannot be read, or the copy cannot be written.
@@ -170,10 +170,10 @@ async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
 
 async def _copy(connection: Connection, copy: SqliteStore, table: str) -> None:
     columns = [each for each in await copy.transact(partial(_columns, table=table)) if each not in _OF_DAEMONS]
-    # What is claimed counts as attempted, as it does at a start.
+    # Claimed counts as attempted, as at a start.
     attempted = sql.SQL("attempted OR claimed_by IS NOT NULL")
     names = sql.SQL(", ").join(attempted if name == "attempted" else sql.Identifier(name) for name in columns)
-    # The table's name is one of the constant above, and the columns' are the schema's.
+    # The table's name is a constant, and the columns' names are the schema's.
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     async with connection.cursor(f"cdc_sync_copy_{table}") as cursor:
         await cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table)))

@@ -1,4 +1,4 @@
-"""The DBA's scripts for the store, rendered without a connection; what the daemon runs itself where it may."""
+"""The DBA's scripts for the store, rendered without a connection; the daemon runs them itself where it may."""
 
 import re
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.store.statements import migrations, text
 
 TABLES = tuple(re.findall(r"CREATE TABLE cdc_sync\.(\w+)", "".join(map(text, migrations("postgres")))))[::-1]
-"""All of the store's tables; what refers to another comes before it."""
+"""All tables of the store; referring tables come before their targets."""
 
 _NAMES = ", ".join(f"'{name}'" for name in TABLES)
 
 
 def _sql(name: str) -> str:
-    """A part of a script from below `sql/`, with the names of the tables put in."""
+    """A part of a script below `sql/`, with the tables' names."""
     return text(f"postgres/{name}.sql").rstrip("\n").replace("(TABLES)", f"({_NAMES})")
 
 
@@ -35,19 +35,19 @@ _NOT_OURS = "\n" + _sql("not_ours")
 
 
 def owners(tables: Iterable[QualifiedName]) -> str:
-    """The query of the roles that own these tables, where they are in the store's database."""
+    """The query for the roles that own these tables, if they are in the store's database."""
     return rights.owners(tables)
 
 
 def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
-    """Create the store's tables, or bring them up to date.
+    """Create the store's tables, or migrate them.
 
     Args:
-        daemon: the daemon's role, which keeps what it needs; where it is not known, everybody keeps that.
-        tables_owners: the query of the watched tables' `owners`, who may read it all, for `pg_dump` does.
+        daemon: the daemon's role, which keeps its rights; if unknown, every role keeps those.
+        tables_owners: the query of the watched tables' `owners`, who may read the whole store, as `pg_dump` does.
     """
     scripts = migrations("postgres")
-    # An older daemon would go on with tables that it does not know: nobody registers between that look and the commit.
+    # An older daemon does not know the new tables: none registers between this check and the commit.
     parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), newest=len(scripts))]
     for number, script in enumerate(scripts, start=1):
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
@@ -59,17 +59,17 @@ def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
 
 
 def unreadable(tables_owners: str) -> str:
-    """The query of what the watched tables' owners may not read of the store, so that their `pg_dump` fails."""
+    """The query for what the watched tables' owners may not read of the store, so that their `pg_dump` fails."""
     return rights.unreadable(tables_owners, _RELATIONS)
 
 
 def exposed() -> str:
-    """The query of what other roles may do with the store beyond a daemon's needs, and of foreign triggers."""
+    """The query for other roles' rights on the store beyond a daemon's needs, and for foreign triggers."""
     return rights.exposed(_OURS.replace("is_new_schema", "false").replace("version = 0", "false"), _OWNER) + _NOT_OURS
 
 
 def grants(role: str) -> str:
-    """The least privileges of the role that the daemon and its commands run as."""
+    """The least privileges of the role of the daemon and its commands."""
     name, check = sql.Literal(role), rights.all_granted(_granted(role))
     quotes = sql.SQL(requoted("$cdc_sync$", [name.as_string()]))
     parts = {"name": name, "quotes": quotes, "role": sql.Identifier(role), "check": sql.SQL(check)}
@@ -77,7 +77,7 @@ def grants(role: str) -> str:
 
 
 def revokes(role: str) -> str:
-    """What takes back all that `grants` gives."""
+    """Revoke all that `grants` gives."""
     block = rights.take_back(_granted(role))
     return _sql("revokes").format(block=block, quotes=requoted("$cdc_sync$", [block])) + "\n"
 
@@ -89,7 +89,7 @@ def _granted(role: str) -> rights.Grants:
 
 
 def uninstall() -> str:
-    """Remove the store's tables, and the schema if nothing else is in it."""
+    """Remove the store's tables, and the schema if it is empty then."""
     return sql.SQL(_sql("uninstall") + "\n").format(tables=_tables(TABLES)).as_string()
 
 

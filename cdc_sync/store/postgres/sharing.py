@@ -1,21 +1,19 @@
-"""Which watches this daemon captures, of those that several daemons share: one look at the store for all of them.
+"""Shares the watches among several daemons: one look at the store for all watches of this daemon.
 
-`core.shares` decides; this brings it what it decides from, and tells the watches. Whoever would capture a watch and
-finds it taken waits here, and costs nothing but its entry in the list of what this daemon waits for. That list stands
-in the daemon's row, for the others.
+`core.shares` decides; this module gives it its input, and passes the answers to the watches. A watch with a taken lease
+waits here, and costs only its entry in the daemon's row, in the list of watches that it waits for.
 
-A look is a transaction with two statements, however many watches there are. It comes when a watch asks, when another
-daemon notifies, and every few seconds in case a notification was lost. A daemon that is alone, and waits for nothing,
-looks at nothing.
+A look is a transaction of two statements, for any number of watches. It comes when a watch asks, when another daemon
+notifies, and every few seconds. A lone daemon without waiting watches never looks.
 
 **Rebalancing.** A daemon with more than its share ends the capture of some watches, in order, and gives their leases
-back. Those that have fewer see them free, and take them. What nobody has taken a few seconds later, its old daemon
-takes again: the other one cannot, or died meanwhile. It then keeps it, and gives nothing to the other one for a while,
-or a daemon whose captures fail as soon as they begin would take watches from one whose captures work.
+back; daemons with fewer take them. What nobody takes within a few seconds its old daemon takes again, keeps, and gives
+the other one nothing for a while. Otherwise a daemon with failing captures would take watches from one with working
+captures.
 
-**A scout.** A lease lasts longer than the session by which its daemon captures. Whether that session has ended, the
-ATS's server knows, and only whoever connects can ask. So of all the watches that wait for one session one goes and
-looks, every few seconds; if the session is over, that concerns all of them.
+**A scout.** A lease outlasts its daemon's capture session, and only a connection to the ATS's server can find out
+whether that has ended. So every few seconds one of the watches that wait for a session looks; an ended session frees
+all of them.
 """
 
 import asyncio
@@ -34,28 +32,28 @@ from cdc_sync.store.postgres.claims import BEAT, Run
 from cdc_sync.store.protocol import Lease
 
 LOOK_EVERY = 5.0
-"""Seconds between looks, at most, where other daemons' notifications are heard."""
+"""Seconds between looks, at most, where other daemons' notifications arrive."""
 
 _GATHERED_FOR = 0.02
-"""Seconds for which a look waits for others who want one."""
+"""Seconds in which a look gathers further requests."""
 
 _SETTLED_AFTER = 0.3
-"""Seconds for which a free watch waits for others who would take it: the daemon that had it first of all."""
+"""Seconds for which a free watch waits for other takers, its former daemon above all."""
 
 _TAKEN_WITHIN = 10.0
-"""Seconds after which a free watch is anybody's. A daemon that has just started on a busy host may need five."""
+"""Seconds after which any daemon may take a free watch. A daemon that has just started on a busy host may need five."""
 
 _REBALANCED_EVERY = 5.0
 """Seconds between two rebalancings, at least."""
 
 _AT_ONCE = 50
-"""Watches that are given back in one rebalancing, at most: each begins with a sweep at its new daemon."""
+"""Watches given back in one rebalancing, at most: each begins with a sweep at its new daemon."""
 
 _COMES_BACK_WITHIN = 60.0
-"""Seconds within which a watch that was given up in vain comes back. For as long its daemon is given nothing then."""
+"""Seconds within which an untaken watch returns. For as long the daemon that did not take it is given nothing."""
 
 _KEPT_FOR = 600.0
-"""Seconds for which such a watch stays."""
+"""Seconds for which such a watch then stays."""
 
 
 class _Daemon(NamedTuple):
@@ -72,10 +70,10 @@ class _Waiter:
 
     Attributes:
         able: whether its database can be reached, as far as is known.
-        known: who has it, as far as its worker knows; None while it asks for the first time.
-        try_at: when its worker should try all the same, if it is the scout.
-        answer: what its worker waits for; None while that is trying.
-        after: the look that is too early to answer it: what this daemon gave back since, that look saw as its own.
+        known: the holder, as far as its worker knows; None while it asks for the first time.
+        after: a look up to this one is too early to answer: it may show what has been given back since.
+        try_at: when its worker should try in any case, if it is the scout.
+        answer: its worker awaits this; None while that is trying.
     """
 
     able: Callable[[], bool] = lambda: True
@@ -87,7 +85,7 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _View:
-    """The table as it was at the last look."""
+    """The store's table at the last look."""
 
     look: int = 0
     daemon: int = 0
@@ -99,12 +97,8 @@ class _View:
 class Sharing:
     """See the module's text.
 
-    Args:
-        run: runs a transaction.
-        daemon: gives this daemon's number.
-        notify: wakes the others' looks.
-        is_heard: whether their notifications are heard here.
-        others: whether other daemons live, as far as is known.
+    `run` runs a transaction, `daemon` returns this daemon's number, `notify` makes other daemons look, `is_heard` is
+    whether their notifications arrive here, `others` whether any live, as far as is known.
     """
 
     def __init__(
@@ -123,28 +117,28 @@ class Sharing:
         self._waiters: dict[str, _Waiter] = {}
         self._captures: dict[str, Callable[[], None]] = {}
         self._ending: set[str] = set()
-        """Those of them whose capture was told to end."""
+        """Captures that were asked to end."""
         self._looks = 0
         self._view = _View()
         self._published: tuple[int, frozenset[str]] | None = None
         self._over: set[str] = set()
-        """Sessions that have ended, whoever's lease names them."""
+        """Ended sessions that leases may still name."""
         self._free_since: dict[str, float] = {}
         self._rebalance_from = -math.inf
         self._given_up: dict[str, tuple[float, int]] = {}
-        """When each watch was given up last, and to which daemon."""
+        """When each watch was given up last, and for which daemon."""
         self._kept_until: dict[str, float] = {}
         self._shunned_until: dict[int, float] = {}
         self._wanted = asyncio.Event()
         self._announce = False
 
-    # What watches ask, and tell.
+    # Requests of watches.
 
     async def ask(self, watch: str) -> Lease | None:
-        """Whether this daemon should take the watch: None, or whose it is instead.
+        """Whether this daemon should take the watch: None, or the lease of the daemon that has it instead.
 
         Raises:
-            StoreError: the store cannot be asked.
+            StoreError: the store does not answer.
         """
         waiter = self._waiters.setdefault(watch, _Waiter())
         waiter.known, waiter.after = None, self._looks
@@ -153,19 +147,19 @@ class Sharing:
         return await _answered(waiter, waiter.answer)
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
-        """Wait until this daemon should try to take a watch (None), or somebody else than `known` has it."""
+        """Wait until this daemon should try to take a watch (None), or another daemon than `known` has it."""
         waiter = self._waiters.setdefault(watch, _Waiter())
         waiter.known, waiter.able, waiter.try_at = known, able, time.monotonic() + within
         waiter.answer = asyncio.get_running_loop().create_future()
-        self._judge(watch, waiter, time.monotonic(), scouts=False)  # who has it may have changed since
+        self._judge(watch, waiter, time.monotonic(), scouts=False)  # the holder may have changed since
         return await _answered(waiter, waiter.answer)
 
     def withdraw(self, watch: str) -> None:
-        """The watch waits no more."""
+        """The watch no longer waits."""
         self._waiters.pop(watch, None)
 
     def taken(self, watch: str, instead_of: Lease | None) -> None:
-        """This daemon has the watch's lease now."""
+        """This daemon has taken the watch's lease."""
         self.withdraw(watch)
         now = time.monotonic()
         given_up_at, daemon = self._given_up.pop(watch, (-math.inf, 0))
@@ -178,7 +172,7 @@ class Sharing:
 
     @contextmanager
     def capturing(self, watch: str, end: Callable[[], None]) -> Iterator[None]:
-        """While this daemon captures a watch; `end` is called when another one should."""
+        """Around this daemon's capture of a watch; `end` is called when another daemon should capture it."""
         self._captures[watch] = end
         try:
             yield
@@ -187,7 +181,7 @@ class Sharing:
             self._ending.discard(watch)
 
     def look(self, *, announce: bool = False) -> None:
-        """Look soon, as others may have to as well: something is free, or somebody waits."""
+        """Look soon; with `announce`, let others look too: a watch is free, or waits."""
         self._announce = self._announce or announce
         self._wanted.set()
 
@@ -210,7 +204,7 @@ class Sharing:
             self._judge_all()
 
     def _rest(self) -> float | None:
-        """Seconds until the next look that nobody asks for; None if there is none."""
+        """Seconds until the next look without a request; None if there is none."""
         if not self._waiters and not self._others():
             return None
         now = time.monotonic()
@@ -234,7 +228,7 @@ class Sharing:
         if is_news:
             self._published = daemon, wanted
         if any(each.number == daemon and {*each.waits_for} != wanted for each in daemons):
-            self._published = None  # another one took this daemon for dead: the next look says it again
+            self._published = None  # another one took this daemon for dead: publish again at the next look
         if is_news or self._announce:
             self._announce = False
             await self._notify()
@@ -273,7 +267,7 @@ class Sharing:
                     mine=False, session=session, number=number, host=holder.host, process=holder.process
                 )
         self._kept_until = {watch: until for watch, until in self._kept_until.items() if until > now}
-        # One that is at its baseline stays until that is over.
+        # A watch at its baseline stays until that is over.
         fixed = (held[daemon] - self._captures.keys()) | self._kept_until.keys()
         self._free_since = {watch: self._free_since.get(watch, now) for watch in free}
         return _View(look, daemon, known, holders, plan(held, waiting, free, fixed))
@@ -293,14 +287,14 @@ class Sharing:
     # The answers.
 
     def _failed(self, error: StoreError) -> None:
-        """Whoever asks hears it; whoever waits goes on waiting."""
+        """Pass the error to first requests; other watches go on waiting."""
         self._published = None
         for waiter in self._waiters.values():
             if waiter.known is None and waiter.answer is not None and not waiter.answer.done():
                 waiter.answer.set_exception(error)
 
     def _scouts(self) -> set[str]:
-        """Of the watches that wait for one session the first by name."""
+        """The first watch, by name, of those that wait for each session."""
         waiting: dict[str | None, str] = {}
         for watch, waiter in self._waiters.items():
             holder = self._view.holders.get(watch)
@@ -314,7 +308,7 @@ class Sharing:
             self._judge(watch, waiter, now, scouts=watch in scouts)
 
     def _judge(self, watch: str, waiter: _Waiter, now: float, *, scouts: bool) -> None:
-        """Answer a watch's worker, if there is something to say."""
+        """Answer a watch's worker, if there is an answer."""
         view = self._view
         if waiter.answer is None or waiter.answer.done() or view.look <= waiter.after:
             return
@@ -346,7 +340,7 @@ async def _answered(waiter: _Waiter, answer: asyncio.Future[Lease | None]) -> Le
 async def _looked(
     transaction: Transaction, *, daemon: int, waits_for: list[str] | None
 ) -> tuple[list[tuple[str, int | None, str | None]], list[_Daemon]]:
-    """The leases of all watches, and the daemons that have not ended; with what this one waits for, if it is news."""
+    """The leases of all watches, and the daemons that have not ended; publishes `waits_for` first, unless None."""
     if waits_for is not None:
         await transaction.run("wait_for", daemon=daemon, watches=waits_for)
     leases = await transaction.rows("leases")

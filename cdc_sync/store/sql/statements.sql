@@ -1,5 +1,5 @@
--- The store's statements, once for both databases; `statements.py` tells what stands for what:
--- @table, @rows, @in(list), @pairs(list), @lock, @lock(alias). What one of them says otherwise is in its own file.
+-- The store's statements, for both databases; see `statements.py` for the tokens @table, @rows, @in(list),
+-- @pairs(list), @lock, @lock(alias). Each database's own.sql overrides some.
 
 -- name: lock_watch
 SELECT leased_by, fuse FROM @watch WHERE name = :watch @lock;
@@ -152,8 +152,8 @@ DELETE FROM @endpoint WHERE endpoint IN (SELECT x.endpoint FROM @rows);
 SELECT endpoint, health FROM @endpoint;
 
 -- name: lanes
--- From watch to watch, a step in the index for each, however many of its entries wait. Nothing is queued by the name of
--- an endpoint with a watch's own credentials: there is only its health.
+-- From watch to watch, one step in the index for each, however many entries wait. No entry has the name of an endpoint
+-- with a watch's own credentials: that row has only its health.
 WITH RECURSIVE lane (endpoint, watch) AS (
     SELECT e.endpoint,
            (SELECT o.watch FROM @outbox o
@@ -188,7 +188,7 @@ SELECT o.watch, o.application_id
  LIMIT :limit;
 
 -- name: in_groups
--- The same of groups of held entries, with the group of each.
+-- The same for groups of held entries, each with its group.
 SELECT o.watch, o.application_id, @transition
   FROM @outbox o
  WHERE o.state = :state AND o.watch @in(watches)
@@ -200,7 +200,7 @@ SELECT o.watch, o.application_id, @transition
  LIMIT :limit;
 
 -- name: held_groups
--- The same selection, by one walk through what is held; of each group the oldest entries as examples.
+-- The same selection, by one walk through the held entries; each group's oldest entries are the examples.
 WITH held AS (
 SELECT o.watch, o.application_id, o.queued_at, coalesce(o.reason, '') AS reason, @transition AS transition
   FROM @outbox o
@@ -286,7 +286,7 @@ SELECT name FROM @watch;
 SELECT w.name, (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name) FROM @watch w;
 
 -- name: counts
--- What is to be added up, by watch and name.
+-- Numbers to add up, by watch and name.
 WITH of_outbox AS (SELECT watch, state, count(*) AS number, min(queued_at) AS oldest FROM @outbox GROUP BY watch, state)
 SELECT DISTINCT watch, 'known', 0 FROM @position
 UNION ALL
@@ -312,7 +312,7 @@ SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER 
 SELECT watch, name, value FROM @position WHERE name @in(names);
 
 -- name: records
--- Everything of each record of an application; of the rows without a use the last one's reason. From o.watch on: the entry.
+-- Each record of an application; of its unreportable rows the last one's reason. From o.watch on: the entry.
 SELECT s.watch, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at, s.adopted, p.at,
        p.due_at,
        (SELECT k.reason FROM @skipped k

@@ -1,4 +1,4 @@
--- What happens to the application of the entry `o`, as people group and name it; `transition` in `core/diff.py` says the same.
+-- The transition of the entry `o`, by which people group entries; the same as `transition` in `core/diff.py`.
 (SELECT CASE WHEN o.deleted AND NOT coalesce(s.deleted, FALSE) THEN 'deleted'
              WHEN s.status IS NULL THEN '(new) → ' || o.status
              WHEN s.deleted AND NOT o.deleted THEN 'deleted → ' || o.status

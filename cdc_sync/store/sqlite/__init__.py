@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, in WAL mode with `synchronous = FULL`, so that a commit survives a power cut.
 
-SQLite's page "Write-Ahead Logging" says it: with `synchronous = NORMAL` the last commits may be lost in a power cut,
-with `FULL` the log is synchronised to disk after each commit.
+Source: SQLite's page "Write-Ahead Logging". With `synchronous = NORMAL` a power cut may lose the last commits; with
+`FULL` each commit synchronises the log to disk.
 """
 
 from cdc_sync.store.sqlite.driver import SqliteStore

@@ -1,13 +1,10 @@
 """The store's driver for SQLite: off the event loop, with a group commit.
 
-One thread owns the one connection, so every job sees the work of all jobs before it, and jobs never interleave: a
-transaction is one job, and runs without a pause. Jobs that were handed in while the last commit was being written to
-disk, or while the jobs before them are worked on, share one commit: under load the price of a durable commit is shared
-by all who wait for it.
+One thread owns the one connection: a transaction is one job, runs without a pause, and sees the work of all jobs before
+it. Jobs that arrive during a commit, or during earlier jobs, share one commit and its price.
 
-If a job fails, or the commit, nothing of the group is kept, and each of its jobs is run once more, alone: what the disk
-has no room for fails, and a job that only reads, or finds nothing to write, does not fail with it. A savepoint for each
-job would spare that, and would cost each of them a copy of every page that it changes.
+If a job or the commit fails, the whole group is undone, and each job runs once more, alone: a failing write must not
+fail a job that only reads. Savepoints would save the second run, but copy every changed page.
 """
 
 import asyncio
@@ -41,7 +38,7 @@ T = TypeVar("T")
 _LARGEST_GROUP = 256
 
 _MOST_ROWS = 64
-"""In one statement; more are no quicker."""
+"""Rows in one statement, at most; more are no quicker."""
 
 _STATEMENTS = statements("sqlite")
 
@@ -52,7 +49,7 @@ class _Job(NamedTuple):
 
 
 Result = tuple[_Job, object]
-"""A job and what its work returned or raised."""
+"""A job and its result or exception."""
 
 
 @dataclass(slots=True)
@@ -62,7 +59,7 @@ class SqliteTransaction:
     connection: sqlite3.Connection
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """See `Transaction`. If there is no text, there is nothing to do."""
+        """See `Transaction`. An empty statement does nothing."""
         statement = _STATEMENTS[name]
         if not statement.text:
             return []
@@ -81,15 +78,15 @@ class SqliteTransaction:
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`.
 
-        Many rows go in few statements: SQLite's module gives the interpreter's lock up for each, and with a busy event
-        loop to get it back took three times as long as SQLite itself.
+        Few statements: SQLite's module releases the interpreter's lock for each, and getting it back from a busy event
+        loop took three times as long as SQLite itself.
         """
         repeats = _STATEMENTS[name].may_repeat
         for first in range(0, len(rows), _MOST_ROWS):
             some = rows[first : first + _MOST_ROWS]
             while some:
-                # Of few different lengths, so that all of them stay prepared: a longer one with the last row again and
-                # again, or several shorter ones.
+                # Few different lengths, so that all stay prepared: a longer one that repeats the last row, or several
+                # shorter ones.
                 number = 1 << (len(some) - 1).bit_length() if repeats else 1 << len(some).bit_length() - 1
                 values = list(chain.from_iterable(some[:number]))
                 values += [*some[-1]] * (number - len(some))
@@ -99,18 +96,16 @@ class SqliteTransaction:
 
 @cache
 def of_rows(name: str, number: int) -> str:
-    """A statement for so many rows: their values are the parameters, in order."""
+    """A statement for so many rows; their values are its parameters, in order."""
     statement = _STATEMENTS[name]
     return statement.text.replace("@rows", ", ".join([statement.row] * number))
 
 
 class SqliteThread:
-    """Runs jobs on a connection that `connect` makes, in the thread that will use it; `begin` opens a transaction.
-
-    A job is a coroutine that does not suspend: it is run from its beginning to its end.
+    """Runs jobs, coroutines that do not suspend, on a connection that `connect` makes; `begin` opens a transaction.
 
     Raises:
-        Exception: whatever `connect` raises.
+        Exception: any exception of `connect`.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], begin: str) -> None:
@@ -118,7 +113,7 @@ class SqliteThread:
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connected: concurrent.futures.Future[None] = concurrent.futures.Future()
-        # A daemon thread: a job that hangs on a dead disk must not keep the process from exiting.
+        # A daemon thread: a job that hangs on a dead disk must not keep the process alive.
         self._thread = threading.Thread(target=self._work, args=(connect,), name="store", daemon=True)
         self._thread.start()
         self._connected.result()
@@ -136,7 +131,7 @@ class SqliteThread:
         return await future  # type: ignore[return-value] # the future carries what `work` returned
 
     async def close(self) -> None:
-        """Finish the jobs that were handed in, and close the connection."""
+        """Finish the jobs in the queue, and close the connection."""
         self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -153,12 +148,12 @@ class SqliteThread:
             goes_on, results, undone = _run(transaction, job, self._begin, self._jobs)
             for each in undone:
                 results += _run(transaction, each, self._begin, None)[1]
-            # Those of one event loop in one go: waking it costs a system call.
+            # Resolve one event loop's results together: waking it costs a system call.
             of_loops: dict[asyncio.AbstractEventLoop, list[Result]] = {}
             for result in results:
                 of_loops.setdefault(result[0].future.get_loop(), []).append(result)
             for loop, of_loop in of_loops.items():
-                # One that is closed belongs to a process that is ending (a second SIGTERM), or to a test: nobody waits.
+                # A closed loop belongs to an ending process (a second SIGTERM), or to a test: nobody waits.
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(_resolve, of_loop)
             if not goes_on:
@@ -169,10 +164,10 @@ class SqliteThread:
 def _run(
     transaction: SqliteTransaction, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None] | None"
 ) -> tuple[bool, list[Result], list[_Job]]:
-    """Run a job, and those that are handed in meanwhile unless `jobs` is None, in one transaction.
+    """Run a job, and unless `jobs` is None those that arrive meanwhile, in one transaction.
 
-    Returns whether there may be more (False: the end was among them), jobs with their results, and those of a group
-    that was undone as a whole.
+    Returns whether there may be more (False: the end was among them), jobs with their results, and the jobs of a group
+    that was undone.
     """
     done: list[Result] = []
     job: _Job | None = first
@@ -180,7 +175,7 @@ def _run(
     try:
         connection.execute(begin)
         while job is not None:
-            done.append((job, None))  # whatever happens now, its waiter gets an answer
+            done.append((job, None))  # its waiter gets an answer in any case
             coroutine = job.work(transaction)
             try:
                 coroutine.send(None)
@@ -197,8 +192,8 @@ def _run(
                 break
         connection.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - handed to the job's waiter, if it is alone
-        # A rollback may fail as well. This thread must outlive it, or everybody would wait for it for ever; what is
-        # still open then keeps the next group from beginning, which tries to undo it again.
+        # A rollback may fail as well. This thread must outlive it, or all would wait for ever. An open transaction then
+        # keeps the next group from beginning, and that group's failure rolls it back.
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -221,15 +216,15 @@ def _resolve(results: list[Result]) -> None:
 class SqliteStore(Store):
     """The store in the file at `path`, which is made if it is missing.
 
-    It may be opened several times (operator commands work beside the daemon); that only one daemon sends is
-    `schema.locked`'s business. A dry run has a store of its own, which `connected` makes.
+    Operator commands may open it beside the daemon; `schema.locked` ensures that only one daemon sends. A dry run has a
+    store of its own, made by `connected`.
 
     Raises:
-        StoreError: the file cannot be used; the message says why.
+        StoreError: the file cannot be used, for the reason in the message.
     """
 
     claims = None
-    """See `Driver`: what is claimed is claimed in the file, and nobody else can claim it."""
+    """See `Driver`: claims are in the file, and nobody else claims."""
 
     def __init__(
         self,
@@ -250,8 +245,8 @@ class SqliteStore(Store):
 
     async def transact(self, work: Work[T]) -> T:
         """See `Driver`."""
-        # What a lost file knows counts no more: a change that is no news to it must stay in the log, also if the file
-        # was lost while the work was done.
+        # A lost file's knowledge is void: a change that it already knows must stay in the change log, even if the file
+        # is lost during the work.
         self._look()
         try:
             result = await self._thread.run(work)
@@ -272,10 +267,10 @@ class SqliteStore(Store):
         return [] if holder is None else [(os.uname().nodename, holder)]
 
     def expect(self, longest_call: float) -> None:
-        """See `Driver`. Nobody else could claim anything meanwhile."""
+        """See `Driver`. Nobody else claims."""
 
     async def whose_turn(self, watch: str) -> Lease | None:
-        """See `Driver`. Nobody else can have a watch."""
+        """See `Driver`. Nobody else has a watch."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
         """See `Driver`. There is nobody to wait for."""
@@ -305,7 +300,7 @@ class SqliteStore(Store):
             try:
                 found = os.stat(path)  # noqa: PTH116 - of a text, twice a transaction: a Path takes twice as long
             except OSError as error:
-                is_there = not isinstance(error, FileNotFoundError | NotADirectoryError)  # else nobody can tell
+                is_there = not isinstance(error, FileNotFoundError | NotADirectoryError)  # else it is unknown
             else:
                 is_there = (found.st_dev, found.st_ino) == opened
             if not is_there:
@@ -316,7 +311,7 @@ class SqliteStore(Store):
     def _opened(self, connection: sqlite3.Connection, *, read_only: bool) -> sqlite3.Connection:
         with guarded(self._path, connection):
             self.clock = _clock(connection, keep=not read_only)
-        # Without a journal of its own, a reader has no file that is its.
+        # A reader has no journal, so no file of its own.
         self._files = {} if read_only else _files_of(self._path)
         return connection
 
@@ -327,7 +322,7 @@ def run(connection: sqlite3.Connection, statement: str, /, **parameters: Any) ->
 
 
 def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
-    """The clock of this boot, as the store has it, or begun and, with `keep`, kept in the store."""
+    """The clock of this boot from the store, or a new one, which the store keeps with `keep`."""
     if keep:
         connection.execute("BEGIN IMMEDIATE")
     with connection:  # ends the transaction
@@ -345,7 +340,7 @@ def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
 def _files_of(path: Path) -> dict[str, tuple[int, int]]:
     """The store's file and those that SQLite keeps beside it while it is open, with their devices and inodes.
 
-    One that cannot be found now is not looked for either.
+    Files that cannot be found now are not checked later.
     """
     files: dict[str, tuple[int, int]] = {}
     for file in (str(path), f"{path}-wal", f"{path}-shm"):

@@ -1,7 +1,7 @@
-"""Opening the file: its lock, pragmas, migrations, and what is said when it cannot be opened.
+"""Opens the file: lock, pragmas, migrations, errors.
 
-One daemon per store, by a lock file beside it: `flock` belongs to the open file and goes with the process, also by
-kill -9, so a stale lock cannot exist.
+A lock file beside the store allows one daemon. `flock` belongs to the open file and ends with the process, also by kill
+-9, so no stale lock can exist.
 """
 
 import fcntl
@@ -19,20 +19,20 @@ from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
-"""Statements that stay prepared: each of the store's in a few sizes."""
+"""Prepared statements kept: each of the store's in a few sizes."""
 
 _BUSY_TIMEOUT_MS = 10_000
-"""How long to wait for another process's transaction: operator commands write beside the daemon."""
+"""Wait for another process's transaction: operator commands write beside the daemon."""
 
-# Instead of 2 MB, which stay in our memory for ever; what is not there is in the kernel's cache.
+# Instead of 2 MB, which would stay in our memory; the kernel caches the rest.
 _SMALL_CACHE = "PRAGMA cache_size = -512"
 
 _INSTRUCTIONS = 100_000
-"""SQLite's, between two looks at the clock while the schema is brought up to date: about a millisecond's."""
+"""SQLite's instructions between two looks at the clock during a migration: about a millisecond."""
 
 
 def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
-    """Open the store, and bring its schema up to date, which `upgrading` hears of, unless it is only read.
+    """Open the store, and migrate it, calling `upgrading`, unless it is only read.
 
     Raises:
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
@@ -52,7 +52,7 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
 def connect_copy(source: Path | None) -> sqlite3.Connection:
     """Open a copy of the store at `source`, if there is one, for a dry run; else an empty store.
 
-    SQLite makes its file in the temporary folder and removes the name at once: it is gone with the process.
+    SQLite makes its file in the temporary folder and unlinks it at once: it ends with the process.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
@@ -69,7 +69,7 @@ def connect_copy(source: Path | None) -> sqlite3.Connection:
 
 @contextmanager
 def copying() -> Iterator[None]:
-    """Around what is done to a copy for a dry run.
+    """Around work on a dry run's copy.
 
     Raises:
         StoreError: it failed.
@@ -81,7 +81,7 @@ def copying() -> Iterator[None]:
 
 
 def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """Open the file, whatever is in it.
+    """Open the file, whatever its content.
 
     Raises:
         StoreError: it cannot be opened.
@@ -90,7 +90,7 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
         if read_only:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         else:
-            # Ids and statuses are nobody else's business, and the WAL's files take the mode of the main file.
+            # Ids and statuses are private, and the WAL's files take the mode of the main file.
             path.touch(mode=0o600, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
     except (OSError, sqlite3.Error) as error:
@@ -106,9 +106,9 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL, which a new file needs to be alone for.
+    """Switch to WAL, which needs sole access to a new file.
 
-    SQLite does not wait for that by itself, whatever the busy timeout: two first openings at once would meet here.
+    SQLite does not wait for that, whatever the busy timeout: two first openings at once would collide here.
     """
     give_up_at = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:
@@ -123,7 +123,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Write a consistent copy of a store, while its daemon goes on writing: for a backup.
+    """Write a consistent copy of a store, beside its writing daemon: for a backup.
 
     Raises:
         StoreError: it cannot be read.
@@ -135,10 +135,10 @@ def copy_store(source: Path, target: Path) -> None:
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """How many migrations were applied; 0 for a new file.
+    """The number of applied migrations; 0 for a new file.
 
     Raises:
-        StoreError: it is a file of something else, or of a newer version.
+        StoreError: it is another program's file, or a newer version's.
     """
     # Before the version: a migration that commits in between must not make our own file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -164,19 +164,19 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], up
     connection.execute("BEGIN IMMEDIATE")
     try:
         with connection:  # ends the transaction
-            # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one
-            # may have dropped what it makes.
+            # Another process may open it at the same moment, and migrate first. Apply no migration twice: a later one
+            # may have dropped its tables.
             missing = scripts[_applied(connection) :]
             for statement in chain.from_iterable(_split(text(script)) for script in missing):
                 connection.execute(statement)
-            if missing:  # else the other process may be of a newer version, with a higher number
+            if missing:  # else a newer version may have set a higher number
                 connection.execute(f"PRAGMA user_version = {len(scripts)}")
     finally:
         connection.set_progress_handler(None, 0)
 
 
 def _split(script: str) -> Iterator[str]:
-    """The statements of a script. `executescript` would commit what is open before it begins."""
+    """The statements of a script. `executescript` would first commit the open transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -197,7 +197,7 @@ def translate(path: Path, error: sqlite3.Error) -> StoreError:
 
 @contextmanager
 def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
-    """Let SQLite's errors about the store at `path` be a `StoreError`; close its connection if anything fails."""
+    """Turn SQLite's errors about the store at `path` into a `StoreError`; close its connection on any failure."""
     try:
         yield
     except BaseException as error:
@@ -221,8 +221,7 @@ def locked(path: Path) -> Iterator[None]:
         raise store_error("store-lock-file", file=lock, said=error.strerror) from error
     try:
         while not _flock(file, fcntl.LOCK_EX):
-            # Only a daemon refuses to share; a glance of `holder_of` is over at once, and must not keep a daemon from
-            # starting.
+            # Only a daemon refuses to share. `holder_of` locks for a moment, and must not keep a daemon from starting.
             if not _flock(file, fcntl.LOCK_SH):
                 raise store_error("store-in-use", process=_process_in(file) or "unknown", store=path)
         os.ftruncate(file, 0)
@@ -233,7 +232,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def holder_of(path: Path) -> int | None:
-    """The process id of the daemon that works on the store at `path`, 0 if it is unknown; None if there is none."""
+    """The process id of the daemon that works on the store at `path`, 0 if unknown; None without one."""
     try:
         file = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -6,11 +6,11 @@
 --           capture.mode notify share.
 -- Locks     nothing of anybody else's.
 -- Refuses   to change the tables while a daemon of an older version works on them.
--- Grows     snapshot by about 300 bytes for each application ever seen; history for as long as state.history says; the
+-- Grows     snapshot by about 300 bytes for each application ever seen; history for the time of state.history; the
 --           other tables are empty while all is well.
 -- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
--- Rights    what ALTER DEFAULT PRIVILEGES or a GRANT gave other roles on all this is revoked: who may put a trigger on
---           a table acts as whoever writes to it. Of what was there before, the daemon's role keeps what it needs.
+-- Rights    what ALTER DEFAULT PRIVILEGES or a GRANT gave other roles on all this is revoked: a role with a trigger on a
+--           table acts as each role that writes to it. Of what was there before, the daemon's role keeps what it needs.
 --           The owners of the watched tables may read it, where they are in this database: their pg_dump would fail.
 -- Then      what `cdc-sync sql grants --store` prints gives the daemon's role the rows of these tables, and no more. A
 --           role that may create schemas here needs neither script: the daemon does it at its start.

@@ -1,7 +1,7 @@
--- What PostgreSQL says otherwise.
+-- PostgreSQL's own statements.
 
 -- name: lease
--- One whose daemon has ended in order is free.
+-- A lease is free once its daemon has ended in order.
 SELECT d.id, d.host, d.process, w.session
   FROM @watch w
   LEFT JOIN @daemon d ON d.id = w.leased_by AND d.alive_until <> '-infinity'
@@ -9,7 +9,7 @@ SELECT d.id, d.host, d.process, w.session
    FOR UPDATE OF w;
 
 -- name: leases
--- All of them at once. Those of daemons that have ended in order are free: see `sharers`.
+-- All leases. Those of daemons that ended in order are free: see `sharers`.
 SELECT name, leased_by, session FROM @watch;
 
 -- name: sharers
@@ -35,8 +35,8 @@ SELECT FROM unnest(:ids::text[]) AS x (id)
  CROSS JOIN LATERAL (SELECT FROM @outbox WHERE watch = :watch AND application_id = x.id FOR UPDATE) AS o;
 
 -- name: before
--- By application, and of the rows those that another application had; each by the index. Of a join, however large the
--- tables are, the planner reads the whole of them for a page of rows: always if they were never analysed.
+-- By application, and by rows that belonged to another application; each by the index. For a join the planner reads
+-- whole tables, however large, for a page of rows: always if they were never analysed.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
        s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
   FROM (SELECT i.number
@@ -86,7 +86,7 @@ SELECT json_agg(
                      OFFSET 0) AS s ON TRUE;
 
 -- name: conditions
--- Of the daemons that live; of those that were the last to live if none does.
+-- Of the living daemons; if none lives, of the last to live.
 SELECT c.name, c.message, c.since, d.host, d.process
   FROM @condition c
   JOIN @daemon d ON d.id = c.daemon
@@ -95,8 +95,8 @@ SELECT c.name, c.message, c.since, d.host, d.process
  ORDER BY c.since, c.name, d.id;
 
 -- name: recent_ends
--- One part for each kind, since that is what the index is ordered by. Acknowledgements are looked for among the newest
--- events only: no index is kept for what nearly every second event is.
+-- One part for each kind, in the index's order. Acknowledgements are searched among the newest events only: nearly
+-- every second event is one, so no index holds them.
 (SELECT at, watch, application_id, event, detail, number
    FROM @history
   WHERE event = 'answered' AND event IN ('answered', 'dead-lettered')
@@ -120,7 +120,7 @@ UNION ALL
   LIMIT :limit);
 
 -- name: replace_about
--- Of several daemons that have read the same, one writes; the others look again.
+-- Of several daemons that read the same value, one writes; the others look again.
 WITH replaced AS (
     INSERT INTO @about AS a (name, value) VALUES (:name, :value)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :instead_of
@@ -130,7 +130,7 @@ SELECT count(*) FROM replaced;
 
 -- name: prune
 WITH oldest AS (
-    -- By itself: inside of the other it could be looked for again for each row, and find others each time.
+    -- A part of its own: inside the other it could run again for each row, and find others each time.
     SELECT number, at FROM @history ORDER BY number LIMIT :limit FOR UPDATE SKIP LOCKED
 ), pruned AS (
     DELETE FROM @history
@@ -165,7 +165,7 @@ UPDATE @outbox AS o SET claimed_by = NULL
   FROM locked WHERE o.watch = locked.watch AND o.application_id = locked.application_id;
 
 -- name: free_claims(watch text, application_id text, daemon bigint)
--- A claim that nobody here knows of: its call may have been made before a failover to a server that was behind.
+-- A claim unknown to its daemon: a call may have been made before a failover to a server that was behind.
 WITH locked AS (
     SELECT l.watch, l.application_id
       FROM @outbox l, @rows
@@ -181,7 +181,7 @@ WITH locked AS (
     SELECT l.watch, l.application_id, x.daemon
       FROM @outbox l, @rows
      WHERE l.watch = x.watch AND l.application_id = x.application_id AND l.claimed_by IS NULL
-       -- Unless somebody else has tried it since: a replacement begins with no attempts.
+       -- Unless another daemon has tried it since: a replacement begins with no attempts.
        AND (l.revision < x.revision OR (l.revision > x.revision AND l.attempts = 0)
             OR (l.revision = x.revision AND l.attempts < x.attempts))
      ORDER BY l.watch, l.application_id
@@ -205,7 +205,7 @@ UPDATE @snapshot AS s SET verified = locked.digest
   FROM locked WHERE s.number = locked.number AND s.number = ANY (ARRAY(SELECT number FROM locked));
 
 -- name: register
--- Not with tables of another version: a newer one may have changed them since this daemon began.
+-- Not with another version's tables: a newer one may have migrated them since this daemon began.
 INSERT INTO @daemon (host, process, lease, alive_until)
 SELECT :host, :process, :lease * interval '1 second', clock_timestamp() + :lease * interval '1 second'
   FROM @about
@@ -214,7 +214,7 @@ RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint, EXISTS (
           SELECT FROM @daemon d WHERE d.alive_until BETWEEN clock_timestamp() AND clock_timestamp() + d.lease);
 
 -- name: renew
--- A server that was behind, and is the primary now, may hand a number out again: whose it is tells when it began.
+-- A new primary that was behind may give a number twice: the start time identifies the daemon.
 UPDATE @daemon AS o
    SET lease = :lease * interval '1 second', alive_until = clock_timestamp() + :lease * interval '1 second'
  WHERE id = :daemon AND (extract(epoch FROM started_at) * 1000000)::bigint = :since
@@ -228,8 +228,8 @@ UPDATE @daemon SET alive_until = '-infinity'
  WHERE id = :daemon AND (extract(epoch FROM started_at) * 1000000)::bigint = :since;
 
 -- name: overdue
--- Those that have lapsed, and those that will within a beat, if their daemons do not renew them: in how many seconds.
--- A lease that reaches further ahead than it is long was taken before the database's clock was set back.
+-- Lapsed leases, and those that lapse within a beat unless they are renewed: in how many seconds. A lease that reaches
+-- further ahead than its length began before the database's clock was set back.
 SELECT id, alive_until::text, alive_until = '-infinity',
        CASE WHEN alive_until BETWEEN clock_timestamp() AND clock_timestamp() + lease
             THEN extract(epoch FROM alive_until - clock_timestamp())::float8 ELSE 0 END
@@ -238,13 +238,14 @@ SELECT id, alive_until::text, alive_until = '-infinity',
    AND (alive_until < clock_timestamp() + :beat * interval '1 second' OR alive_until > clock_timestamp() + lease);
 
 -- name: ownerless
--- Nobody will free them otherwise: a daemon of an earlier version was taken for dead while it claimed, or its row was
--- deleted by hand.
+-- Nothing else frees them: a daemon of an earlier version was taken for dead during a claim, or its row was deleted by
+-- hand.
 SELECT DISTINCT o.claimed_by FROM @outbox o
  WHERE o.claimed_by IS NOT NULL AND NOT EXISTS (SELECT FROM @daemon d WHERE d.id = o.claimed_by);
 
 -- name: lock_daemon
--- Unless it has renewed its lease meanwhile. Whoever claims for it holds its key: the claim is seen afterwards, or fails.
+-- Unless it has renewed its lease meanwhile. A claim for it holds its key: this waits, and sees the claim; a later
+-- claim fails.
 SELECT id FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until FOR UPDATE;
 
 -- name: lock_leased
@@ -259,12 +260,12 @@ SELECT host, process FROM @daemon
  ORDER BY id;
 
 -- name: due
--- By one statement, and by where the rows are: a join would read the whole outbox as long as it was never analysed.
--- A daemon whose row is gone was taken for dead, and claims nothing: that is an error, even if nothing is due.
--- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
--- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
--- x.since spares the index's entries of rows that were claimed and are gone: no vacuum removes them during a drain, and
--- while anybody's old snapshot might see them each claim would look at each row.
+-- One statement, by the rows' places: a join would read the whole outbox until it is analysed.
+-- A daemon without a row was taken for dead, and must not claim: an error, even if nothing is due.
+-- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
+-- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
+-- x.since skips the index's entries of claimed and deleted rows: no vacuum removes them during a drain, and while any
+-- old snapshot might see them each claim would read each row.
 WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
 UPDATE @outbox AS o SET claimed_by = :daemon
  WHERE 1 / (SELECT count(*) FROM ours) = 1
@@ -313,7 +314,7 @@ SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege
             ELSE has_schema_privilege('cdc_sync', 'CREATE') END;
 
 -- name: refused
--- Tables that an older schema lacks are left to what is said of its version.
+-- Missing tables of an older schema are left to the finding about its version.
 SELECT t.name
   FROM unnest(:tables::text[]) AS t (name)
  WHERE to_regclass('cdc_sync.' || t.name) IS NOT NULL
@@ -323,13 +324,13 @@ SELECT t.name
             AND has_table_privilege('cdc_sync.' || t.name, 'DELETE'));
 
 -- name: notify
--- Nothing is added to a queue that fills up: somebody listens inside of a transaction, and a full one fails commits. Nor
--- does it wait for long where a commit of somebody else's that notifies waits for a synchronous standby.
+-- Adds nothing to a queue that fills up: some session listens inside a transaction, and a full queue fails commits. Nor
+-- does it wait long for another notifying commit that waits for a synchronous standby.
 SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify(:channel, :daemon)
  WHERE pg_catalog.pg_notification_queue_usage() < 0.25;
 
 -- name: entries
--- Watch by watch, in the index's order: of a mass change only what is wanted is read. So do the next two.
+-- Watch by watch, in the index's order: a mass change costs only the wanted rows. The same in the next two.
 SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
        o.due_at, o.attempted OR o.claimed_by IS NOT NULL, o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END,
        o.first_attempt_at, o.not_found_since, o.reason

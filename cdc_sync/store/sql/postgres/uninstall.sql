@@ -1,5 +1,5 @@
--- cdc-sync: remove the store: what HelloWork was told, what is to be sent, and the history. A daemon
--- that starts on an empty store takes the table as it is then for known: see `baseline`.
+-- cdc-sync: remove the store: the acknowledged states, the outbox, and the history. A daemon that starts
+-- on an empty store takes the table's present states for known: see `baseline`.
 
 BEGIN;
 SET LOCAL lock_timeout = '3s';

@@ -1,7 +1,7 @@
--- What SQLite says otherwise.
+-- SQLite's own statements.
 
 -- name: lease
--- One daemon has the file: nobody else can hold a lease, so none is kept, and a full disk takes none away.
+-- One daemon has the file: there is no other holder, so no lease is kept, and a full disk takes none away.
 SELECT NULL, NULL, NULL, NULL;
 
 -- name: lock_watch
@@ -23,7 +23,7 @@ SELECT 1, fuse FROM @watch WHERE name = :watch;
 -- Nobody else is in the file during a transaction.
 
 -- name: before -> 19
--- By application, and of the rows those that another application had.
+-- By application, and by rows that belonged to another application.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
        s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
   FROM json_each(:ids) i
@@ -70,9 +70,9 @@ SELECT json_group_array(
 SELECT name, message, since, '', 0 FROM @condition ORDER BY since, name;
 
 -- name: recent_ends
--- One part for each kind, since that is what the index is ordered by. Its own condition has to stand in the statement,
--- word for word, or SQLite does not see that it applies. Acknowledgements are looked for among the newest events only: no
--- index is kept for what nearly every second event is.
+-- One part for each kind, in the index's order. SQLite uses the index only if its condition stands in the statement,
+-- word for word. Acknowledgements are searched among the newest events only: nearly every second event is one, so no
+-- index holds them.
 SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
   FROM @history INDEXED BY history_failures
@@ -103,8 +103,8 @@ DELETE FROM @history
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
 -- name: due -> 16
--- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
--- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
+-- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
+-- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
 SELECT * FROM (
 SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
        attempts, first_attempt_at, not_found_since, reason
@@ -129,7 +129,7 @@ UPDATE @outbox AS o SET claimed_by = x.daemon
   FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: current -> 14
--- Only those entries that are not as their calls found them, and those whose calls were no success.
+-- Only entries that changed since their claim, and those of failed calls.
 SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), claimed_by, revision, status, job_id, deleted,
        attempted, attempts, state, due_at, first_attempt_at, not_found_since, reason
   FROM json_each(:ends) e
@@ -137,8 +137,8 @@ SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), claimed_by,
  WHERE NOT json_extract(e.value, '$[3]') OR claimed_by IS NULL OR revision <> json_extract(e.value, '$[2]');
 
 -- name: entries
--- Watch by watch, in the index's order: of a mass change only what is wanted is read. So do the next two. Their caller
--- sorts what they give.
+-- Watch by watch, in the index's order: a mass change costs only the wanted rows. The same in the next two. The caller
+-- sorts the result.
 SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
        o.due_at, o.attempted OR o.claimed_by IS NOT NULL, o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END,
        o.first_attempt_at, o.not_found_since, o.reason
@@ -157,7 +157,7 @@ SELECT k.watch, k.row_key, k.application_id, k.reason
    AND k.row_key IN (SELECT i.row_key FROM @skipped i WHERE i.watch = w.value ORDER BY i.row_key LIMIT :each);
 
 -- name: ids_from
--- The `+` keeps the index of watches away, so that the one of ids gives the order.
+-- The `+` keeps the index of watches away, so that the index of ids gives the order.
 SELECT s.watch, s.application_id, s.row_key, NULL AS reason
   FROM json_each(:watches) w
  CROSS JOIN @snapshot s
