@@ -1,1 +1,1 @@
-"""Telling HelloWork: the HTTP client, and the sender that decides what goes out when."""
+"""Delivery to HelloWork: the HTTP client, and the sender that decides what is sent when."""

@@ -1,18 +1,18 @@
-"""One call to HelloWork's status API, as its page "Envoi changements de statut" documents it.
+"""One call to HelloWork's status API, by its page "Envoi changements de statut".
 
-What could surprise is switched off: redirects (body and headers must not travel on), proxies and credentials from the
-environment, cookies, decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB.
+Off: redirects (body and headers must not travel on), proxies and credentials from the environment, cookies,
+decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB.
 
-A socket dies with its attempt: no byte of a request leaves this host, its kernel included, once `call` has returned or
-the process is gone. Otherwise the kernel goes on sending an older state after a newer one was acknowledged. So
+A socket dies with its attempt: once `call` has returned or the process is gone, no byte of a request leaves this host.
+Otherwise the kernel could send an older state after a newer one was acknowledged. So
 
-- a call that ends without an answer aborts its transport: closing it would send what is still in its buffers first;
-- SO_LINGER with 0 seconds has the kernel drop its own queue, and reset the connection, whenever the descriptor is
-  closed, after kill -9 too. An idle connection, on which all was answered, is reset as well, which harms nobody;
-- TCP_USER_TIMEOUT has the kernel of a process that is merely stopped (SIGSTOP) give up by itself.
+- a call without an answer aborts its transport, without sending its buffers;
+- SO_LINGER with 0 seconds makes the kernel drop its queue and reset the connection when the descriptor is closed, after
+  kill -9 too. Resetting idle connections is harmless;
+- TCP_USER_TIMEOUT makes the kernel give up by itself when the process is stopped (SIGSTOP).
 
-Connections, TLS and the parsing of replies are aiohttp's, by its connector. Its session is not used: it builds for each
-call what is the same for all calls to a host (docs/decisions/0013-where-the-time-goes.md).
+aiohttp's connector makes connections, TLS and parses replies; its session would rebuild for each call what all calls to
+a host share (docs/decisions/0013-where-the-time-goes.md).
 """
 
 import asyncio
@@ -55,10 +55,10 @@ _BUFFERED = 16 * 1024
 """Bytes of a request that a new connection's kernel takes at once."""
 
 _URL = re.compile(r"([a-z]+://[^/?#]+)([^#]*)", re.IGNORECASE)
-"""An origin and what is asked of it."""
+"""An origin and its target."""
 
 _INTERIM = frozenset(range(100, 200)) - {101}
-"""Statuses of replies that another one follows."""
+"""Statuses of replies before the final one."""
 
 _SUCCESSES = range(200, 300)
 
@@ -70,7 +70,7 @@ NO_OWN: Mapping[str, Credentials] = {}
 
 
 class Caller(Protocol):
-    """Makes a call and tells what came back; never raises for what the other side does."""
+    """Makes a call and returns the reply; never raises for the other side's behaviour."""
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """Send an entry's content. Returns the reply, and an excerpt of its body."""
@@ -80,10 +80,10 @@ class Client:
     """HelloWork's API over HTTP; an async context manager.
 
     Args:
-        headers: sent with each call (credentials).
-        timeout: for the whole call, in seconds.
-        connections: how many at once.
-        own: what is sent instead with the calls of some watches, by watch.
+        headers: of each call (credentials).
+        timeout: of a call, in seconds.
+        connections: at once, at most.
+        own: other credentials for some watches' calls, by watch.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Client:
         connections: int,
         own: Mapping[str, Credentials] = NO_OWN,
     ) -> None:
-        """Make calls in another way from now on; those that are under way end as they began."""
+        """Use other settings from now on; calls under way end as they began."""
         before, self._opened = self._opened, _opened(headers, timeout, connections, own)
         if not before.under_way:
             await before.connector.close()
@@ -126,7 +126,7 @@ class Client:
             if task in opened.deadlines.ends or task.uncancel() > cancelling:
                 raise
             return Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""
-        except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
+        except Exception as error:  # noqa: BLE001 - an answer may break the library, not the other calls
             return Reply(failure=_in_words(error)), ""
         finally:
             opened.deadlines.ends.pop(task, None)
@@ -136,16 +136,16 @@ class Client:
 
 
 _TICK = 0.001
-"""Seconds: a timer is no more exact. One that is set for less is due at once, again and again."""
+"""Seconds: the resolution of timers. A shorter one is due at once, again and again."""
 
 
 class _Deadlines:
-    """Cancels calls that take too long: all have the same time, so one timer, for the one that began first, does.
+    """Cancels calls after their common timeout, by one timer for the oldest call.
 
-    A timer of its own for each call, as `asyncio.timeout` and aiohttp have it, takes a tenth of the call's CPU time.
+    A timer for each call, as in `asyncio.timeout` and aiohttp, takes a tenth of the call's CPU time.
 
     Attributes:
-        ends: when the time of each call is over, by its task; who has ended takes itself out.
+        ends: each call's deadline, by its task, which removes itself at its end.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -154,7 +154,7 @@ class _Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> tuple[asyncio.Task[Any], int]:
-        """The present task makes a call; returns it, and how often it was cancelled before."""
+        """Begin the present task's call; returns the task, and its earlier cancellations."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None  # noqa: S101 - for mypy: this is called in a coroutine
         self.ends[task] = ends = loop.time() + self._timeout
@@ -174,12 +174,9 @@ class _Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """A scheme, host and port, and some credentials: what all calls there have in common.
+    """What all calls to one scheme, host and port with the same credentials share.
 
-    Attributes:
-        request: what aiohttp's connector asks for to connect.
-        headers: of each call.
-        hide: hides the secrets among them in a text.
+    `request` is for aiohttp's connector; `hide` hides the headers' secrets in a text.
     """
 
     request: aiohttp.ClientRequest
@@ -197,10 +194,10 @@ class _Opened:
     deadlines: _Deadlines
     under_way: int = 0
     origins: dict[tuple[str, str | None], _Origin] = field(default_factory=dict, repr=False)
-    """By their names and whose credentials they get; there are few hosts."""
+    """By name and owner of the credentials; there are few hosts."""
 
     def origin(self, name: str, watch: str) -> _Origin:
-        """Where a watch's call goes, with its own credentials or those of all."""
+        """The origin of a watch's call, with its own or the shared credentials."""
         own = self.own.get(watch)
         of = name, None if own is None else own.owner
         origin = self.origins.get(of)
@@ -212,7 +209,7 @@ class _Opened:
         """See `Caller`.
 
         Raises:
-            Exception: there is no answer (`_in_words`), or none that is HTTP.
+            Exception: no answer (`_in_words`), or none in HTTP.
         """
         body, key = request(entry.application_id, entry.content)
         name, target = _as_it_stands(entry.content.url)
@@ -221,8 +218,8 @@ class _Opened:
             f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         connection, protocol, transport = await self._connected(origin.request)
-        # The transport of the socket itself. That of TLS lets go of it when it is closed, and then goes on with what
-        # is in its buffers: aborting it does nothing.
+        # The socket's own transport: a closed TLS transport forgets it and goes on sending its buffers, even if
+        # aborted.
         of_socket = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
         answered = False
         try:
@@ -235,8 +232,8 @@ class _Opened:
                 read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
             else:
                 read, whole = await _read(content)
-            # An answer may come before all of the request is written, a refusal before the kernel at the other end
-            # has taken it. What a large request has left in the buffers below TLS only the kernel's queue shows.
+            # An early answer, above all a refusal, may leave unsent bytes. Only the kernel's queue shows those of a
+            # large request below TLS.
             in_doubt = len(body) > _BUFFERED or message.code not in _SUCCESSES
             unsent = of_socket.get_write_buffer_size() or (in_doubt and (protocol.should_close or _unsent(of_socket)))
             answered = whole and not unsent
@@ -246,8 +243,8 @@ class _Opened:
             else:
                 connection.close()
                 of_socket.abort()
-                await asyncio.sleep(0)  # a transport that is aborted closes its descriptor in the loop's next turn
-        # The beginning of the body, without what it repeats of our credentials.
+                await asyncio.sleep(0)  # an aborted transport closes its descriptor in the loop's next turn
+        # The beginning of the body, without our credentials.
         return _reply(message), origin.hide(read.decode("utf-8", "replace"))[:EXCERPT]
 
     async def _connected(
@@ -259,7 +256,7 @@ class _Opened:
             await asyncio.sleep(0)  # as above
             raise
         protocol, transport = connection.protocol, connection.transport
-        # What came while nothing was asked is no answer to what is asked next.
+        # Bytes that came without a request are no answer to the next one.
         if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
             connection.close()
             raise ConnectionResetError
@@ -267,7 +264,7 @@ class _Opened:
 
 
 def _as_it_stands(url: str) -> tuple[str, str]:
-    """The origin, and the target, of a URL that was checked as it stands, and so must be called as it stands."""
+    """The origin and the target of a URL, unchanged, as it was checked."""
     found = _URL.match(url)
     if found is None:
         raise aiohttp.InvalidURL(url)
@@ -286,7 +283,7 @@ _OURS = {
 def _origin(name: str, configured: Mapping[str, str]) -> _Origin:
     url = URL(name, encoded=True)
     request = aiohttp.ClientRequest(hdrs.METH_POST, url, loop=asyncio.get_running_loop())
-    # The configured ones win, however they spell a name that both have.
+    # Configured headers win, however they spell a name.
     headers = CIMultiDict({hdrs.HOST: url.host_port_subcomponent or "", **_OURS})
     headers.update(configured)
     return _Origin(request, "".join(f"{name}: {value}\r\n" for name, value in headers.items()), hiding(configured))
@@ -326,12 +323,12 @@ def _opened(headers: Mapping[str, str], timeout: float, connections: int, own: M
 
 
 def _as_text(header: str) -> str:
-    """A header as text that can be written down: bytes that are no UTF-8 come as lone surrogates."""
+    """A header as printable text: bytes outside UTF-8 come as lone surrogates."""
     return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
-    """The body, and whether that is all of it: what is longer may have no end, and its connection is given up."""
+    """The body, and whether it is complete: a longer one may be endless, and its connection is closed."""
     read = bytearray()
     while len(read) < READ_LIMIT:
         chunk = await content.read(READ_LIMIT - len(read))
@@ -342,7 +339,7 @@ async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
 
 
 def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one return per row
-    """A failure without an HTTP status: what happened, and nothing of the request (its headers hold secrets)."""
+    """A failure without an HTTP status: what happened, without the request (its headers hold secrets)."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             cause = str(error.certificate_error)
@@ -365,7 +362,7 @@ def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one retur
 
 
 def _os_reason(error: OSError) -> str:
-    # asyncio's own text repeats the address and leaves the reason out.
+    # asyncio's text repeats the address and leaves the reason out.
     return os.strerror(error.errno) if error.errno else str(error)
 
 

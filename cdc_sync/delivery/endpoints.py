@@ -1,21 +1,19 @@
-"""What each endpoint may be sent: by its health, its pace, and its share of the calls that may be under way.
+"""What may be sent to each endpoint: by its health, its pace, and its share of the calls under way.
 
-An endpoint is an origin and credentials: a watch that has its own shares none with those that have others, so that one
-customer's revoked key holds up that customer's calls only. Of one endpoint, the watches take turns: each claim takes as
-many entries of each watch that has some due, beginning with the one whose turn is the longest ago.
+An endpoint is an origin and credentials: one customer's revoked key stops only the calls with that key. The watches of
+one endpoint take turns: a claim takes equally many entries of each, the longest waiting watch first.
 
-Entries are claimed ahead: what the workers are expected to start within `AHEAD` waits here, in the ready queue of its
-endpoint, for a worker. What is claimed and what is under way are nine times `concurrency` at most, all together: that
-lasts for as long as the store works on a group.
+Entries that the workers will start within `AHEAD` are claimed ahead, and wait in their endpoint's ready queue. They and
+the calls under way are nine times `concurrency`, at most: enough for one group commit of the store.
 
-Claims and free workers are dealt out one by one, each to the endpoint that has the fewest: one that answers slowly, or
-not at all, cannot take what another could use. What is done for each call does not depend on how many endpoints there
-are: those that have something ready are kept by how many calls each has under way.
+Claims and free workers go one by one to the endpoint with the fewest, so a slow endpoint takes nothing that another
+could use. Endpoints with ready entries are indexed by their calls under way, so a call's cost does not grow with their
+number.
 
-A rate limit spaces the calls to one endpoint evenly, with no burst after a silence.
+A rate limit spaces the calls to one endpoint evenly, without a burst after a silence.
 
-An endpoint that was not healthy comes back gently: it gets one call at once, and one more for each that it answers, so
-that their number doubles with each round. What has just got up is not knocked over by all that has waited for it.
+A recovered endpoint gets one call at a time, and one more for each answer: their number doubles with each round.
+Otherwise its backlog would overload it again.
 """
 
 import hmac
@@ -46,34 +44,34 @@ from cdc_sync.core.outbox import NOTHING, Entry, Lane, Offer
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 AHEAD = 0.05
-"""Seconds: what is expected to start within them is claimed ahead."""
+"""Seconds: entries expected to start within them are claimed ahead."""
 
 _MOST_AHEAD = 8
 """Times `concurrency`, however short calls are."""
 
 _MEMORY = 16
-"""The expected length of a call follows the calls that end; each counts for one part in so many."""
+"""A call's weight in the moving average of durations: one in so many."""
 
 _LATENESS = 0.05
-"""Seconds by which a call may be late and still count as made in its time, where there is a rate limit."""
+"""Seconds by which a call may be late and still count as made in its time, with a rate limit."""
 
-Whose = tuple[str, str]
+EntryId = tuple[str, str]
 """A watch and an application's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
-    """What the sender may do.
+    """The sender's settings.
 
     Attributes:
         concurrency: calls under way at once, to all endpoints.
         rate: calls per second to one endpoint; None for no limit.
-        policy: when to try again, and when to give up.
-        allowed: where calls may go, looked at again before each call: an entry may be older than the configuration.
-        built: the base URL of each watch that builds its URLs: for the same reason they are built again.
-        horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
-        headers: sent with each call: an endpoint that refused others is asked again.
-        own: what is sent instead with the calls of some watches, by watch.
+        policy: when to retry, and when to dead-letter.
+        allowed: where calls may go; checked before each call, as an entry may be older than the configuration.
+        built: the base URL of each watch with built URLs; they are built again, for the same reason.
+        horizon: a due time further than this many milliseconds ahead comes from a wrong clock, and counts as due.
+        headers: of each call; an endpoint that refused others is tried again.
+        own: other credentials for some watches' calls, by watch.
     """
 
     concurrency: int
@@ -87,10 +85,10 @@ class SenderSettings:
 
 
 def fingerprint(headers: Mapping[str, str], salt: bytes | None = None) -> str:
-    """What tells other headers from these, and nobody what they hold: 16 bits, by a key that is drawn if not given.
+    """A fingerprint that differs for other headers, and hides these: 16 bits, with a random key by default.
 
-    So few that of a list of guesses one in 65,536 remains. The key is kept from refusal to refusal: two dumps tell no
-    more than one.
+    One in 65,536 of an attacker's guesses remains. The key stays from refusal to refusal: two dumps reveal no more than
+    one.
     """
     salt = os.urandom(8) if salt is None else salt
     text = json.dumps(sorted((name.lower(), value) for name, value in headers.items()))
@@ -98,7 +96,7 @@ def fingerprint(headers: Mapping[str, str], salt: bytes | None = None) -> str:
 
 
 def are_refused(headers: Mapping[str, str], health: Health) -> bool:
-    """Whether these are the headers that an endpoint refused last."""
+    """Whether the endpoint refused these headers last."""
     refused = health.refused
     return refused is not None and refused == fingerprint(headers, bytes.fromhex(refused[:16]))
 
@@ -112,9 +110,9 @@ class Pace:
         self._next = 0.0
 
     def take(self, now: float, rate: float) -> None:
-        """A call is made."""
-        # From the planned time, not from now: otherwise each wake-up's lateness would lower the rate. After a
-        # silence from now: what was not used is gone.
+        """Count a call that is made."""
+        # From the planned time: otherwise each wake-up's lateness would lower the rate. After a silence from now:
+        # unused capacity is gone.
         was_planned = now - self._next <= min(_LATENESS, 1 / rate)
         self._next = (self._next if was_planned else now) + 1 / rate
 
@@ -123,7 +121,7 @@ class Pace:
         return max(self._next - now, 0.0)
 
     def within(self, now: float, rate: float, seconds: float, most: int) -> int:
-        """How many calls may be made from now until so many seconds later, `most` at most."""
+        """The calls that may be made from now until so many seconds later, `most` at most."""
         rest = seconds - self.wait(now)
         return min(most, int(rest * rate) + 1) if rest >= 0 else 0
 
@@ -133,23 +131,23 @@ class Endpoint:
     """One endpoint as the sender knows it.
 
     Attributes:
-        name: scheme, host and port, and whose credentials it gets if those are a watch's own.
+        name: scheme, host and port, and the owner of the credentials if a watch has its own.
         health: its state.
-        stored: its state in the store, as we last wrote or read it; another one there is another daemon's.
-        due: when the next entry of each lane is due, as far as is known, in the order of the lanes' turns.
-        ready: claimed entries whose calls have not begun, in the order of their turns.
-        under_way: calls that have begun and not ended.
-        last_start: when the last one began, by the monotonic clock.
-        pace: when the next one may begin, by the rate limit.
-        most: how many calls at once it may get while it comes back; None if as many as anybody.
-        level: the calls under way by which `Endpoints` finds it; None while nothing is ready.
+        stored: the state that we last wrote to or read from the store.
+        due: each lane's next due time, as far as is known, in the order of the lanes' turns.
+        ready: claimed, unstarted entries, in the order of their turns.
+        under_way: calls.
+        last_start: the last call's beginning, by the monotonic clock.
+        pace: the rate limit's state.
+        most: calls at once, at most, while it recovers; else None.
+        level: its calls under way in the index of `Endpoints`; None while nothing is ready.
     """
 
     name: str
     health: Health = HEALTHY
     stored: Health = HEALTHY
     due: dict[Lane, int] = field(default_factory=dict)
-    ready: dict[Whose, Entry] = field(default_factory=dict)
+    ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
     last_start: float = -math.inf
     pace: Pace = field(default_factory=Pace)
@@ -157,7 +155,7 @@ class Endpoint:
     level: int | None = None
 
     def heed(self, health: Health, *, answered: bool = False) -> None:
-        """Take over another health; `answered`: after a reply of an endpoint that works."""
+        """Take over another health; `answered`: after a reply of a working endpoint."""
         if health.mode != "healthy":
             self.most = 1
         elif self.health.mode == "healthy" and answered and self.most is not None:
@@ -167,24 +165,22 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Endpoints:
-    """Every endpoint that entries were ever queued for, and the entries that are ready for each.
+    """Every endpoint that ever had entries, and its ready entries.
 
     Attributes:
-        settings: what may be sent.
-        clock: when something is due: milliseconds since the epoch.
-        monotonic: a clock for the pace: seconds.
+        settings: the sender's.
+        clock: for due times: milliseconds since the epoch.
+        monotonic: for the pace: seconds.
         all: the endpoints, by name.
-        pending: those of which something is due, now or later, or may be.
-        ready: the entries in the ready queues, the withdrawn ones among them: in whose queue each is.
-        coming: the claims under way: how many entries each takes of each lane, at most. They have their places in the
-            queues.
-        withdrawn: ready entries that an apply decides about now: none of them may begin.
-        ahead: how many calls are expected to begin within `AHEAD`, of those for which no worker is free now.
-        under_way: calls that have begun and not ended.
-        returning: claimed entries that are to be given back.
-        paused: to which of them an operator has paused sending.
-        until: what is due later, or waits until later, is not sent: the beginning of a run that delivers only what was
-            due then.
+        pending: those with entries due, now or later, as far as is known.
+        ready: the endpoint of each ready entry, withdrawn ones included.
+        coming: the claims under way: entries of each lane, at most, with reserved places in the queues.
+        withdrawn: ready entries that must not begin: an apply is deciding about them.
+        ahead: calls expected to begin within `AHEAD`, beyond the free workers.
+        under_way: calls.
+        returning: claimed entries to give back.
+        paused: endpoints to which an operator has paused sending.
+        until: the beginning of a run that delivers only what was due then; else the end of time.
     """
 
     settings: SenderSettings
@@ -192,21 +188,21 @@ class Endpoints:
     monotonic: Callable[[], float] = time.monotonic
     all: dict[str, Endpoint] = field(default_factory=dict)
     pending: dict[Endpoint, None] = field(default_factory=dict)
-    ready: dict[Whose, Endpoint] = field(default_factory=dict)
+    ready: dict[EntryId, Endpoint] = field(default_factory=dict)
     coming: list[Mapping[Lane, int]] = field(default_factory=list)
-    withdrawn: dict[Whose, Offer] = field(default_factory=dict)
+    withdrawn: dict[EntryId, Offer] = field(default_factory=dict)
     ahead: int = 0
     under_way: int = 0
-    returning: dict[Whose, Entry] = field(default_factory=dict)
+    returning: dict[EntryId, Entry] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     until: int = sys.maxsize
     # By watch and origin.
     _lanes: dict[str, dict[str, Endpoint]] = field(default_factory=dict)
-    # Those that have something ready, by how many calls they have under way; who came first is the first.
+    # Endpoints with ready entries, by their calls under way; first come, first served.
     _levels: dict[int, dict[Endpoint, None]] = field(default_factory=dict)
-    # When something may be due, by lane, that a look which has begun may not show.
+    # Possible due times by lane, which a look that has begun may miss.
     _hints: dict[Lane, int] = field(default_factory=dict)
-    # Seconds that a call is expected to take.
+    # Expected seconds of a call.
     _call_takes: float = math.inf
     _has_learnt: bool = False
 
@@ -216,13 +212,13 @@ class Endpoints:
         return self.settings.headers if own is None else own.headers
 
     def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
-        """Go on with other settings; more calls than are allowed now may be under way for a moment.
+        """Use other settings; for a moment more calls than now allowed may be under way.
 
-        One call goes out to each endpoint that refused our credentials, if they are others now. If none are, one goes
-        out to each: whoever reloads all the same may have had them accepted.
+        Each endpoint that refused our credentials gets one call if they have changed. If none have, each gets one: the
+        operator who reloads may have had them accepted.
 
-        Returns the names of the endpoints that are gone, since no watch has their credentials or these have another
-        owner, and the endpoints that have the health of one of them.
+        Returns the names of removed endpoints (without a watch or with another owner of their credentials), and the
+        endpoints that took over a health from one of them.
         """
         before = {endpoint: self.headers_of(endpoint) for endpoint in self.all.values()}
         are_same = (settings.headers, settings.own) == (self.settings.headers, self.settings.own)
@@ -234,13 +230,13 @@ class Endpoints:
             if endpoint not in gone and (are_same or headers != self.headers_of(endpoint)):
                 endpoint.health = with_other_credentials(endpoint.health)
         if not are_same:
-            self._sort_anew()
+            self._reassign_lanes()
         if self._has_learnt:
             self._know_built()
         return [each.name for each in gone], [other for each in gone if (other := self._follow(each, before[each]))]
 
     def _follow(self, gone: Endpoint, headers: Mapping[str, str]) -> Endpoint | None:
-        """Forget an endpoint; one of which nothing is known, and that has its credentials now, has its health then."""
+        """Forget an endpoint. An untouched endpoint with its credentials, if there is one, takes over its health."""
         del self.all[gone.name]
         origin, _, _ = gone.name.partition(" [")
         for other in self.all.values():
@@ -251,8 +247,8 @@ class Endpoints:
                 return other
         return None
 
-    def _sort_anew(self) -> None:
-        """Have each lane, and what is ready of it, at the endpoint whose credentials its watch has now."""
+    def _reassign_lanes(self) -> None:
+        """Move each lane and its ready entries to the endpoint with its watch's present credentials."""
         lanes = [(origin, watch) for watch, of_watch in self._lanes.items() for origin in of_watch]
         self._lanes.clear()
         for origin, watch in lanes:
@@ -272,30 +268,30 @@ class Endpoints:
                 self._place(other)
 
     def _know_built(self) -> None:
-        """A watch that builds its URLs has entries for its base URL, as long as nothing else is known of it."""
+        """Assume entries for the base URL of a watch with built URLs, until something else is known of it."""
         for watch, base_url in self.settings.built.items():
             if watch not in self._lanes:
                 self._endpoint_of(endpoint_of(base_url), watch)
 
     def learn(self, healths: Mapping[str, Health], lanes: Mapping[Lane, int], unsaved: Collection[str]) -> list[str]:
-        """Take over what the store knows: of health what another daemon that shares the store has written.
+        """Take over the store's due times, and the health that another daemon wrote there.
 
         Args:
             healths: health by endpoint.
             lanes: the next due time by lane.
-            unsaved: endpoints of whose health we know better than the store.
+            unsaved: endpoints with a health newer than the store's.
 
-        At first sight, one that refused other credentials than we have now may be asked at once.
+        A new endpoint that refused other credentials than ours may be called at once.
 
-        Returns the names of those whose mode is news: another one now, or not healthy at first sight. An address where
-        nothing waits then may have been given up long ago.
+        Returns the names of those with a new mode; of new ones, those that are unhealthy and have entries due: others
+        may have been given up long ago.
         """
         known, news = self.all.keys() & healths.keys(), list[str]()
         lanes = {**lanes}
         for lane, due_at in self._hints.items():
             lanes[lane] = min(lanes.get(lane, due_at), due_at)
         for endpoint in list(self.pending):
-            # What is not found any more is claimed, or a failover has lost it.
+            # Missing lanes are claimed, or a failover has lost them.
             for lane in [lane for lane in endpoint.due if lane not in lanes]:
                 del endpoint.due[lane]
             if not endpoint.due:
@@ -310,39 +306,39 @@ class Endpoints:
                 news.append(name)
             endpoint.stored = health
             others = not is_known and health.mode == "paused" and not are_refused(self.headers_of(endpoint), health)
-            # What another daemon has met comes back as gently here.
+            # Another daemon's unhealthy endpoint recovers as gently here.
             endpoint.heed(with_other_credentials(health) if others else health)
         self._has_learnt = True
         self._know_built()
         return news
 
     def hint(self, due_at: int, lane: Lane) -> None:
-        """Something of a lane may be due then."""
+        """A lane may have something due then."""
         self._set_due(lane, min(self._endpoint_of(*lane).due.get(lane, due_at), due_at))
         self._hints[lane] = min(self._hints.get(lane, due_at), due_at)
 
     def hint_of_watches(self, due_at: int, watches: Collection[str]) -> None:
-        """Something of each of these watches may be due then, at an endpoint that it has had entries for."""
+        """The same for these watches, at each endpoint that had entries of them."""
         for lane in [(origin, watch) for watch in watches for origin in self._lanes.get(watch, ())]:
             self.hint(due_at, lane)
 
     def look(self) -> None:
-        """A look begins: it will show whatever was hinted at until now."""
+        """A look begins: it will include all earlier hints."""
         self._hints.clear()
 
     # Claiming.
 
     def claimable(self) -> tuple[dict[Lane, int], frozenset[Lane]]:
-        """How many entries to claim of each lane now, and those that get one only to find out whether they work.
+        """How many entries to claim of each lane now, and the lanes that get only a probe.
 
-        Of what is due, as far as is known; and nothing while enough is ready: small claims cost as much as large ones.
+        None while enough is ready: small claims cost as much as large ones.
         """
         now, coming = self.clock(), self._coming()
         due = ((endpoint, lanes) for endpoint in self.pending if (lanes := self._due_lanes(endpoint, now)))
         return self._dealt(due, self.ahead, now, coming)
 
     def expect(self, wanted: Mapping[Lane, int]) -> None:
-        """So many entries are being claimed: these lanes have had their turns."""
+        """These entries are being claimed: their lanes have had their turns."""
         self.coming.append(wanted)
         for lane in wanted:
             due = self._endpoint_of(*lane).due
@@ -350,14 +346,14 @@ class Endpoints:
                 due[lane] = due.pop(lane)
 
     def put(self, entries: Iterable[Entry]) -> None:
-        """Entries were claimed: each is the last in its endpoint's queue, or in the place of the one that is there."""
+        """Add claimed entries, each at the end of its endpoint's queue, or in place of its application's older one."""
         for entry in entries:
             of = entry.watch, entry.application_id
             if of in self.returning:
                 self.returning[of] = entry  # the unclaim may be written after this claim
                 continue
             if self.withdrawn.pop(of, None) is not None:
-                # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
+                # An apply has replaced the withdrawn entry; otherwise this one could not have been claimed.
                 self._drop(of)
             endpoint = self._endpoint_of(endpoint_of(entry.content.url), entry.watch)
             if self.ready.get(of, endpoint) is not endpoint:
@@ -370,7 +366,7 @@ class Endpoints:
     # Beginning and ending.
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
-        """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
+        """Take the next entry that may begin now; its call counts as begun. None if there is none."""
         settings, levels = self.settings, self._levels
         if len(self.ready) <= len(self.withdrawn) or self.under_way >= settings.concurrency:
             return None
@@ -398,7 +394,7 @@ class Endpoints:
         return entry, chosen
 
     def end(self, endpoint: Endpoint, seconds: float | None) -> None:
-        """A call has ended, after so many seconds; None if none was made after all."""
+        """End a call, after so many seconds; None if none was made after all."""
         endpoint.under_way -= 1
         self.under_way -= 1
         if endpoint.ready:
@@ -411,11 +407,10 @@ class Endpoints:
     # Beside an apply.
 
     def offer(self, watch: str, application_ids: Collection[str], *, claims: bool) -> Offer:
-        """Withdraw the entries of these applications that have not begun, but for those of another apply.
+        """Withdraw these applications' unstarted entries, except those of another apply.
 
-        None of them begins until the offer is settled. With `claims`, the apply may claim of what it enqueues for its
-        watch: as many as begin at once. None for an endpoint that has others due, which come first, or which are being
-        claimed: the next claim is theirs, and takes what is new with them.
+        None of them begins until the offer is settled. With `claims`, the apply may claim of its new entries as many as
+        begin at once; none for an endpoint with others due or being claimed, which come first.
         """
         unstarted = frozenset[str]()
         if self.ready:
@@ -443,10 +438,7 @@ class Endpoints:
         return offer
 
     def settle(self, watch: str, offer: Offer, touched: Collection[str] | None) -> None:
-        """Let the offer's entries begin again where they were, but for those that were touched.
-
-        All of them are given back if it is not known what became of them (`touched` is None).
-        """
+        """Return the offer's entries to their places, except the touched ones; give all back if None (unknown)."""
         if offer.wanted:
             self.coming.remove(offer.wanted)
         for application_id in offer.unstarted:
@@ -462,13 +454,13 @@ class Endpoints:
     # Giving back.
 
     def give_back(self, *, everything: bool = False) -> None:
-        """Take from the queues what will not begin soon: the endpoint waits, or its calls take longer than they did.
+        """Remove from the queues what will not begin soon: the endpoint waits, or its calls have become slower.
 
-        With `everything`, nothing will begin any more. What is withdrawn stays, as an apply decides about it.
+        `everything`: nothing will begin any more. Withdrawn entries stay, as an apply decides about them.
         """
         if not self.ready:
             return
-        # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
+        # Not for a few more than would be claimed now: call durations vary.
         now = self.clock()
         free = max(self.settings.concurrency - self.under_way, 0)
         most = min(2 * (free + self.ahead), free + _MOST_AHEAD * self.settings.concurrency)
@@ -485,7 +477,7 @@ class Endpoints:
     # When.
 
     def due_in(self) -> float:
-        """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
+        """Seconds until time alone allows a call or a claim; infinite if it does not."""
         soonest, now, has_pace = math.inf, self.clock(), self.settings.rate is not None
         moment, due_now = self.monotonic() if has_pace else 0.0, min(now, self.until)
         for endpoint in {*self.pending, *self._ready_ones()} if has_pace else self.pending:
@@ -503,7 +495,7 @@ class Endpoints:
         return soonest
 
     def has_due(self) -> bool:
-        """Whether time alone lets a further call begin of what is due, sooner or later."""
+        """Whether time alone allows a further call of a due entry, sooner or later."""
         now, coming = self.clock(), self._coming()
         for each in self.pending:
             under_way = each.under_way + len(each.ready) + coming[each]
@@ -517,7 +509,7 @@ class Endpoints:
         return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
 
     def _endpoint_of(self, origin: str, watch: str) -> Endpoint:
-        """The endpoint to which a lane's entries are sent, with the credentials that its watch has now."""
+        """A lane's endpoint, with its watch's present credentials."""
         of_watch = self._lanes.get(watch)
         endpoint = None if of_watch is None else of_watch.get(origin)
         if endpoint is None:
@@ -532,7 +524,7 @@ class Endpoints:
         self.pending[endpoint] = None
 
     def _coming(self) -> Counter[Endpoint]:
-        """How many entries are being claimed for each endpoint, at most."""
+        """Entries being claimed for each endpoint, at most."""
         coming: Counter[Endpoint] = Counter()
         for lane, number in chain.from_iterable(claim.items() for claim in self.coming):
             coming[self._endpoint_of(*lane)] += number
@@ -541,7 +533,7 @@ class Endpoints:
     def _dealt(
         self, lanes: Iterable[tuple[Endpoint, Sequence[Lane]]], ahead: int, now: int, coming: Counter[Endpoint]
     ) -> tuple[dict[Lane, int], frozenset[Lane]]:
-        """Deal out what free workers take now, and `ahead` more, to some endpoints' lanes; returns as `claimable`."""
+        """Deal free workers' entries, and `ahead` more, out to some endpoints' lanes; returns as `claimable`."""
         settings, ready, wanted = self.settings, len(self.ready), dict[Lane, int]()
         free = max(settings.concurrency - self.under_way, 0)
         room = free + ahead - ready - coming.total()
@@ -553,7 +545,7 @@ class Endpoints:
             waiting, most = len(endpoint.ready) + coming[endpoint], endpoint.most
             most = most or _MOST_AHEAD * settings.concurrency + free
             if self.paused or endpoint.health.mode != "healthy":
-                # Of a probe there is only one, be it under way or on its way.
+                # There is only one probe, under way or coming.
                 admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
                 most = {"none": 0, "probe": 1}.get(admitted, most)
             if most and settings.rate is not None:
@@ -571,17 +563,17 @@ class Endpoints:
         return wanted, frozenset(chain.from_iterable(probes)) & wanted.keys()
 
     def _due_lanes(self, endpoint: Endpoint, now: int) -> list[Lane]:
-        """The lanes of which something is due now, in the order of their turns."""
+        """The lanes with something due now, in the order of their turns."""
         due, latest = min(now, self.until), now + self.settings.horizon
         return [lane for lane, due_at in endpoint.due.items() if not due < due_at <= latest]
 
     def _ready_ones(self) -> Iterator[Endpoint]:
-        """The endpoints that have something ready, those with the fewest calls under way first."""
+        """The endpoints with ready entries, those with the fewest calls under way first."""
         for level in sorted(self._levels):
             yield from self._levels[level]
 
     def _place(self, endpoint: Endpoint) -> None:
-        """Have the endpoint where `begin` finds it, after its calls under way or its queue have become others."""
+        """Update the endpoint's place in `begin`'s index after a change of its calls under way or its queue."""
         level = endpoint.under_way if endpoint.ready else None
         if level == endpoint.level:
             return
@@ -595,7 +587,7 @@ class Endpoints:
         endpoint.level = level
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
-        """What the endpoint's health lets be sent, with so many calls to it under way."""
+        """What the endpoint's health admits, with so many calls to it under way."""
         if self.paused and is_paused(self.paused, endpoint.name):
             return "none"
         health = endpoint.health
@@ -612,11 +604,11 @@ class Endpoints:
             endpoint.most = None
         return endpoint.most is None or endpoint.under_way < endpoint.most
 
-    def _first(self, endpoint: Endpoint) -> Whose | None:
-        """The first in an endpoint's queue that is not withdrawn."""
+    def _first(self, endpoint: Endpoint) -> EntryId | None:
+        """The first entry in an endpoint's queue that is not withdrawn."""
         return next((of for of in endpoint.ready if of not in self.withdrawn), None)
 
-    def _drop(self, of: Whose) -> Entry:
+    def _drop(self, of: EntryId) -> Entry:
         """Take an entry out of its queue."""
         endpoint = self.ready.pop(of)
         entry = endpoint.ready.pop(of)
@@ -625,12 +617,12 @@ class Endpoints:
 
 
 def lane_of(entry: Entry) -> Lane:
-    """The lane that an entry was claimed of."""
+    """The lane of an entry's claim."""
     return endpoint_of(entry.content.url), entry.watch
 
 
 def _one_by_one(room: int, allowed: Mapping[Endpoint, int], coming: Mapping[Endpoint, int]) -> dict[Endpoint, int]:
-    """Deal out so many places to endpoints, each of which may have so many, one by one to whoever has the fewest."""
+    """Deal places out to endpoints, each with its own limit, one by one to the endpoint with the fewest."""
     dealt: dict[Endpoint, int] = {}
     burdens = [
         (each.under_way + len(each.ready) + coming[each], each.last_start, number, each)

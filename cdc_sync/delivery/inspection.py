@@ -1,12 +1,10 @@
-"""Whether HelloWork can be reached, as `cdc-sync check` finds out without telling it anything.
+"""Whether HelloWork can be reached: `cdc-sync check` finds out without sending any state.
 
-Step by step, since each has a remedy of its own: the name, the connection, the certificate, an answer. What is asked
-for is `HEAD` of base_url, without the configured headers: no application's path, nothing that could have an effect, and
-no secret. Whatever the answer's status is, it shows that HTTP is spoken there; whether the credentials are right, only
-a real call could tell. Its `Date` gives the other side's clock.
+Each step has its own remedy: the name, the connection, the certificate, an answer. The request is `HEAD` of base_url
+without the configured headers: no effect, no secret. Any status shows that HTTP is spoken there; only a real call could
+check the credentials. `Date` gives the other side's clock.
 
-Hosts that a row's status URL may name (`allowed_hosts`) are looked at as far as the certificate. What is found has its
-texts in `findings.yaml`.
+Other hosts of status URLs (`allowed_hosts`) are checked up to the certificate. Texts: `findings.yaml`.
 """
 
 import asyncio
@@ -37,7 +35,7 @@ _PATIENCE = 10.0
 """Seconds for each step, or hellowork.timeout if that is less."""
 
 _SOON = 14
-"""Days before its end from which on a certificate is worth a word."""
+"""Days before a certificate's end from which on a warning is due."""
 
 _DAY = 86_400
 _SECOND = 1_000
@@ -46,7 +44,7 @@ _PROXY_WANTED = 407
 
 
 class _Place(NamedTuple):
-    """Where calls go; `url` only where an answer is asked for."""
+    """A target of calls; `url` only where an answer is wanted."""
 
     host: str
     port: int
@@ -58,12 +56,12 @@ class _Place(NamedTuple):
 
     @property
     def scheme(self) -> str:
-        """What is spoken there."""
+        """The protocol there."""
         return "https" if self.tls else "http"
 
     @property
     def hint(self) -> str:
-        """What may keep a connection from being made."""
+        """A possible reason for a failed connection."""
         return "let the firewall pass it: cdc-sync uses no proxy" if self.tls else "is it running?"
 
 
@@ -73,10 +71,10 @@ def _texts() -> Texts:
 
 
 async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -> None:
-    """Tell whether calls could get through.
+    """Report whether calls could get through.
 
     Args:
-        config: the configuration, of which the section `hellowork` and the watches' own headers count.
+        config: its section `hellowork` and the watches' own headers matter.
         clock: this machine's, in milliseconds since the epoch.
         tell: takes each finding.
     """
@@ -91,7 +89,7 @@ async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -
                 is_untrusted = check == "endpoint-tls" and isinstance(error, ssl.SSLCertVerificationError)
                 what = "untrusted" if is_untrusted else "failed"
                 tell(found(_texts(), f"{check}/{what}", place=place, why=_reason(error, patience)))
-                break  # what comes next needs it
+                break  # the next steps need it
             for finding in findings:
                 tell(finding)
     tell(_check_headers(config))
@@ -152,7 +150,7 @@ _STEPS: Mapping[str, Callable[[_Place, Callable[[], int]], Awaitable[list[Findin
     "endpoint-tls": _check_certificate,
     "endpoint-http": _check_answer,
 }
-"""What is asked, by the check's name; it may raise what the network does."""
+"""The steps, by the check's name; they may raise network errors."""
 
 
 def _check_headers(config: Config) -> Finding:
@@ -166,7 +164,7 @@ def _check_headers(config: Config) -> Finding:
 
 
 async def _open(place: _Place, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
-    """Connect, and let go: nothing was said that would have to arrive. Returns the certificate, if there is one."""
+    """Connect, and abort: nothing was sent that must arrive. Returns the certificate, if there is one."""
     name = place.host if tls is not None else None
     _, writer = await asyncio.open_connection(place.host, place.port, ssl=tls, server_hostname=name)
     certificate = writer.get_extra_info("peercert") or {}

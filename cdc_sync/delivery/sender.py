@@ -6,25 +6,22 @@
 
 - `concurrency` workers live as long as the sender. Each takes an entry from the ready queue, calls, and leaves the end
   to the recorder.
-- The claimer claims ahead what the workers will begin within about 50 ms, so that no worker waits for a commit. What
-  does not begin, because its endpoint pauses, is throttled or down, because an operator has paused sending, or because
-  the sender stops, is given back, uncounted.
-- The recorder completes calls in groups: while one transaction is written, the ends of other calls collect for the
-  next.
+- The claimer claims ahead what the workers will begin within about 50 ms, so that no worker waits for a commit. It
+  gives back, uncounted, what does not begin: its endpoint waits, or the sender stops.
+- The recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
 
-A worker takes an entry in the step of the event loop in which its call begins: whatever happens before, a pause of the
-endpoint above all, still counts.
+A worker takes an entry in the event loop's step in which its call begins, so that an earlier pause of the endpoint
+still counts.
 
-At most one call per application is under way, because an application has one entry, and a claimed entry is not claimed
-again before it is completed or given back. Claims and unclaims are made by one task, one after the other; an
-application that is being given back is not called whoever claims it meanwhile, but given back once more.
+At most one call per application is under way: it has one entry, which is not claimed again before it is completed or
+given back. One task makes all claims and unclaims, one after the other. An application that is being given back is not
+called, even if claimed meanwhile, but given back once more.
 
-**Beside an apply.** `offer` withdraws the entries of a batch's applications that have not begun: until `settle` none of
-them begins, so the apply may treat them as never attempted. It is one step of the event loop: an entry has either begun
-or not.
+**Beside an apply.** `offer` withdraws the unstarted entries of a batch's applications: until `settle` none begins, so
+the apply may treat them as never attempted. It is one step of the event loop, so a call has either begun or not.
 
-If the store cannot write a claim, nothing is sent. If it cannot complete, no further call begins until it can: what was
-sent is marked already, so nothing is forgotten, and nothing is sent that could not be recorded.
+If the store cannot write a claim, nothing is sent. If it cannot complete, no further call begins until it can: sent
+entries are marked already, so nothing is lost or sent unrecorded.
 """
 
 import asyncio
@@ -64,15 +61,15 @@ from cdc_sync.core.plan import Applied
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.status_url import build, refused
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint, lane_of
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, EntryId, SenderSettings, fingerprint, lane_of
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
-"""An id that stands in a URL as it is, and in which nobody can read anything else."""
+"""An id that stands in a URL unescaped and unambiguous."""
 
 _LOOKS_EVERY = 5.0
-"""Seconds between looks at the outbox where one is woken for what others leave due."""
+"""Seconds between looks at the outbox where others' due entries wake the sender."""
 
 _MANY_LANES = 100
 """A look at more lanes takes a while: a tenth of the time at most."""
@@ -81,11 +78,11 @@ _Step = Literal["claim", "look", "complete"]
 
 
 class Outbox(Protocol):
-    """The part of the store that the sender uses; see `store.protocol.Store`."""
+    """The part of the store that the sender uses; see `store.store.Store`."""
 
     @property
     def is_woken(self) -> bool:
-        """Whether the sender is woken for all that others leave due, but for what is lost on its way."""
+        """Whether others' due entries wake the sender, lost notifications apart."""
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
@@ -93,10 +90,10 @@ class Outbox(Protocol):
         """Take due entries, marked as claimed."""
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
-        """Give back claimed entries whose calls have not begun."""
+        """Give back claimed, unstarted entries."""
 
     def holds(self, entry: Entry) -> bool:
-        """Whether a call for a claimed entry may begin."""
+        """Whether a claimed entry's call may begin."""
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write ends of attempts."""
@@ -111,14 +108,13 @@ class Sender:
     Args:
         outbox: the store.
         caller: makes the calls.
-        settings: what the sender may do.
-        observe: gets what happened.
-        clock: when something is due.
+        settings: the sender's.
+        observe: gets the events.
+        clock: for due times.
         progressed: called at each turn of the claimer, about once a second at least.
-        look_every: seconds between looks at the whole outbox, at most, where nobody tells of an entry that a command,
-            or another daemon, has written to it.
+        look_every: seconds between looks at the whole outbox, at most, where no wake-up reports others' entries.
         store_retry: seconds between tries while the store cannot be written.
-        monotonic: seconds, for lengths of time.
+        monotonic: seconds, for durations.
         chance: a random number, 0 ≤ chance < 1, for waits.
     """
 
@@ -155,28 +151,28 @@ class Sender:
         """Whether calls may begin."""
         self._stopping = False
         self._once = False
-        """Whether only what is due at the beginning is tried, once."""
+        """Whether to try only what is due at the beginning, once."""
 
         self._woken = asyncio.Event()
         self._look = False
-        """Something may be due that no hint says: look at the outbox at the next turn."""
+        """Something may be due without a hint: look at the outbox at the next turn."""
         self._learnt_at = -math.inf
         self._look_from = -math.inf
-        """Before that, only the look that each `look_every` brings."""
+        """Until then, only the look of each `look_every`."""
         self._lapsed = False
-        """A claim did not hold any more when its call was to begin."""
+        """A claim no longer held when its call was to begin."""
 
         self._ends: list[Finished] = []
         self._agains: list[tuple[Lane, int]] = []
-        """When those of them that are tried again are due."""
+        """The due times of retries among them."""
         self._changed: dict[str, Health] = {}
-        self._unfinished: set[Whose] = set()
-        """Applications with a call that is under way, or not completed yet."""
-        self._newer: set[Whose] = set()
-        """Those of them for which something newer was enqueued: it can be claimed when they are completed."""
+        self._unfinished: set[EntryId] = set()
+        """Applications with a call under way, or not completed yet."""
+        self._newer: set[EntryId] = set()
+        """Those of them with a newer entry, which can be claimed after their completion."""
         self._ended = asyncio.Event()
         self._writes = 0
-        """How many writes of ends have begun and ended: an odd number while one is under way."""
+        """Begun and ended writes of ends: an odd number while one is under way."""
 
         self._failing: set[_Step] = set()
 
@@ -188,20 +184,17 @@ class Sender:
     # Beside an apply.
 
     def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
-        """Withdraw the entries of a batch's applications that have not begun, until `settle`.
-
-        Returns what the apply is to know of them, and what it may claim.
-        """
+        """Withdraw the unstarted entries of a batch's applications, until `settle`; returns what the apply may use."""
         claims = self._open and not (self._failing or self._endpoints.returning or self._lapsed)
         return self._endpoints.offer(watch, application_ids, claims=claims)
 
     def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
-        """Go on with what an apply has left and claimed; None if it failed: then what was withdrawn is given back."""
+        """Use the result of an apply; None if it failed: give back the withdrawn entries."""
         endpoints, is_left = self._endpoints, False
         endpoints.settle(watch, offered, None if applied is None else applied.touched)
         if applied is not None:
             endpoints.put(applied.claimed)
-            # What it has enqueued and not claimed is claimed now, or at the end of its application's call.
+            # Enqueued and unclaimed entries are claimed now, or at the end of their application's call.
             left = {result.application_id for result in applied.results if result.state == "pending"}
             left.difference_update(entry.application_id for entry in applied.claimed)
             later = {(watch, application_id) for application_id in left} & self._unfinished
@@ -209,7 +202,7 @@ class Sender:
             if is_left := len(left) > len(later):
                 for origin, due_at in applied.due.items():
                     endpoints.hint(due_at, (origin, watch))
-            # What it has taken out of a queue and left as it is, a look finds.
+            # A look finds entries that it took out of a queue and left unchanged.
             self._look = self._look or not applied.touched <= left.union(e.application_id for e in applied.claimed)
         self._dispatch()
         if endpoints.returning or self._look or is_left or (endpoints.ready and self._settings.rate):
@@ -218,7 +211,7 @@ class Sender:
     # Life.
 
     def use(self, settings: SenderSettings) -> None:
-        """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
+        """Use other settings; endpoints keep their states, and those that refused our credentials get a call."""
         self._settings = settings
         self._checked = checked_beginnings(settings)
         gone, followers = self._endpoints.use(settings)
@@ -236,14 +229,14 @@ class Sender:
         self._woken.set()
 
     def pause(self, paused: Collection[str]) -> None:
-        """Begin no calls to these endpoints (see `ALL_ENDPOINTS`) from now on, and to others again."""
+        """Pause calls to these endpoints (see `ALL_ENDPOINTS`), and resume them to others."""
         before, self._endpoints.paused = self._endpoints.paused, frozenset(paused)
         for name in sorted(self._endpoints.paused ^ before):
             self._observe(events.SendingResumed(name or None) if name in before else events.SendingPaused(name or None))
             self._woken.set()
 
     def stop(self) -> None:
-        """Begin no more calls; `run` returns when those under way are completed, and the others given back."""
+        """Begin no more calls; `run` returns once those under way are completed, and all other entries given back."""
         self._stopping = True
         self._open = False
         self._woken.set()
@@ -258,22 +251,22 @@ class Sender:
                 await self._turn()
             await self._return_everything()
             await self._end(recorder)
-            await self._return_everything()  # what an apply had until now
+            await self._return_everything()  # an apply had these until now
 
     async def run_once(self) -> None:
-        """Try everything that is due now once, and return when all of it is completed.
+        """Try everything due now once, and return when all of it is completed.
 
         Raises:
-            StoreError: the store failed; what was sent, and could not be completed, is sent again another time.
+            StoreError: the store failed; sent and uncompleted entries are sent again another time.
         """
         self._once = True
         self._endpoints.until = self._clock()
-        await asyncio.sleep(0.001)  # so that what a call leaves to be tried again is due later
+        await asyncio.sleep(0.001)  # so that retries are due later
         with ungrouped(StoreError):
             await self.run()
 
     def _employ(self, tasks: asyncio.TaskGroup) -> None:
-        """Have a worker for each call that may be under way. Those that are too many after a reload stay idle."""
+        """Have a worker for each allowed call. Surplus workers after a reload stay idle."""
         while self._workers < self._settings.concurrency:
             self._workers += 1
             tasks.create_task(self._work(), name=f"sender: worker {self._workers}")
@@ -289,12 +282,12 @@ class Sender:
     # The claimer.
 
     async def _turn(self) -> None:
-        """Claim ahead and give back, then wait until there may be more to do."""
+        """Claim ahead and give back, then wait for more to do."""
         endpoints = self._endpoints
         self._woken.clear()
         self._progressed()
         if "complete" in self._failing:
-            # Nothing is sent that could not be recorded either. The recorder wakes us.
+            # Send nothing that could not be recorded. The recorder wakes us.
             await self._wait(self._look_every)
             return
         lapsed = self._lapsed
@@ -310,7 +303,7 @@ class Sender:
             if is_idle and (self._lapsed or not endpoints.has_due()):
                 self.stop()
         elif lapsed:
-            # The store renews its lease, or says that it cannot.
+            # The store renews its lease, or reports that it cannot.
             await asyncio.sleep(self._store_retry)
             self._lapsed = False
             return
@@ -318,7 +311,7 @@ class Sender:
         await self._wait(min(wait, max(self._look_from - self._monotonic(), 0)) if self._look else wait)
 
     async def _claim_ahead(self) -> None:
-        """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
+        """Give back what will not begin soon, claim what may, and look at the outbox if necessary."""
         endpoints = self._endpoints
         endpoints.give_back()
         await self._unclaim()
@@ -340,7 +333,7 @@ class Sender:
             self._woken.set()
 
     async def _claim(self, wanted: Mapping[Lane, int], probing: Collection[Lane]) -> int:
-        """Claim for the ready queues; returns how many entries there were."""
+        """Claim for the ready queues; returns the number of entries."""
         endpoints, now = self._endpoints, self._clock()
         due = min(now, endpoints.until)
         endpoints.expect(wanted)
@@ -350,7 +343,7 @@ class Sender:
         finally:
             endpoints.coming.remove(wanted)
         endpoints.put(entries)
-        if entries:  # where nothing was found, nothing was written
+        if entries:  # else nothing was written
             self._works("claim")
         return len(entries)
 
@@ -362,7 +355,7 @@ class Sender:
         with self._noting("claim"):
             await self._outbox.unclaim(list(entries.values()))
         self._works("claim")
-        # What was claimed again meanwhile stays to be given back: nobody knows which of the two was written first.
+        # Entries claimed again meanwhile stay to be given back: it is unknown which of the two writes was first.
         for of, entry in entries.items():
             if endpoints.returning[of] is entry:
                 del endpoints.returning[of]
@@ -391,16 +384,16 @@ class Sender:
         if len(lanes) > _MANY_LANES:
             self._look_from += 9 * (ended - begun)
         self._works("look")
-        # Between a write of ours and its end the store's health may be from before it; the next look will tell.
+        # During a write of ours the store's health may be older; the next look will show it.
         others = self._writes == writes and writes % 2 == 0
         for name in endpoints.learn(healths, lanes, unsaved=self._changed if others else healths):
-            # From an earlier run, or from another daemon: whoever keeps account of what is wrong has not heard of it.
+            # From an earlier run, or from another daemon: the daemon's conditions do not have it yet.
             self._tell(name, endpoints.all[name].health)
         if not endpoints.pending:
-            self._works("claim")  # what could not be claimed is gone
+            self._works("claim")  # the entries that could not be claimed are gone
 
     async def _wait(self, seconds: float) -> None:
-        """Wait for so many seconds at most, or until somebody wakes the claimer."""
+        """Wait for so many seconds at most, or until the claimer is woken."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -408,7 +401,7 @@ class Sender:
     # The workers.
 
     def _dispatch(self) -> None:
-        """Wake an idle worker for each entry that may begin; it takes one then, if there still is one."""
+        """Wake an idle worker for each entry that may begin; it takes one, if there still is one."""
         startable = len(self._endpoints.ready) - len(self._endpoints.withdrawn)
         while startable > 0 and self._idle:
             idle = self._idle.pop()
@@ -419,7 +412,7 @@ class Sender:
     async def _work(self) -> None:
         """Make one call after the other."""
         endpoints = self._endpoints
-        asked = False  # for more, since the last call
+        asked = False  # asked for more since the last call
         while True:
             may_begin = self._open and "complete" not in self._failing
             begun = endpoints.begin() if may_begin else None
@@ -435,7 +428,7 @@ class Sender:
             elif self._stopping:
                 return
             else:
-                # The last one wakes the claimer only if something is left to wait for: a pace, or the end.
+                # The last worker wakes the claimer only if there is something to wait for: a pace, or the end.
                 is_last = not endpoints.under_way and (endpoints.ready or self._once)
                 if not asked and (endpoints.pending or is_last):
                     self._woken.set()
@@ -445,7 +438,7 @@ class Sender:
                 await idle
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
-        """Make a call, and find out what becomes of its entry."""
+        """Make a call, and find its entry's outcome."""
         settings, started, claimed = self._settings, endpoint.last_start, entry
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
         refusal = None
@@ -454,8 +447,8 @@ class Sender:
             or _PLAIN_ID.fullmatch(application_id) is None
             or entry.content.url != f"{beginning}{application_id}/status"
         ):
-            # With the settings as they are now. The endpoint stays the one that the entry was claimed for, whose calls
-            # are counted; what is queued from now on has the new one.
+            # By the present settings. The entry stays with the endpoint of its claim, which counts its calls; later
+            # entries have the new one.
             entry = entry.addressed(settings.built)
             refusal = settings.allowed.refusal(entry.content.url)
         became: Fate = DONE
@@ -464,7 +457,7 @@ class Sender:
             self._endpoints.end(endpoint, None)
             now = self._clock()
             became = GiveUp(refused(entry.content.url, refusal))
-            said, detail = became.reason, dict[str, Any](reason=became.reason)
+            why, detail = became.reason, dict[str, Any](reason=became.reason)
         elif not self._outbox.holds(entry):
             self._lapse(entry, endpoint)
             return
@@ -475,20 +468,20 @@ class Sender:
                 seconds = self._monotonic() - started
                 self._endpoints.end(endpoint, seconds)
             now = self._clock()
-            # A date in it is compared with the clock that others see.
+            # Its date is compared with the clock that others see.
             meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
-            said = describe(reply, excerpt)
-            detail = {"status": reply.status, "reason": said}
+            why = describe(reply, excerpt)
+            detail = {"status": reply.status, "reason": why}
             if excerpt:
                 detail["body"] = excerpt
             if meaning is not ACKNOWLEDGED:
-                became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
+                became = fate(entry, meaning, why, self._settings.policy, now=now, chance=self._chance())
                 if isinstance(became, Again):
                     self._agains.append((lane_of(claimed), became.due_at))
             may_be_news = meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY
-            # Credentials of before a reload say nothing about those of now.
+            # Old credentials prove nothing about those of now.
             if may_be_news and (settings is self._settings or not isinstance(meaning, CredentialsRefused)):
-                self._judge(endpoint, meaning, said, now)
+                self._judge(endpoint, meaning, why, now)
         detail["seconds"] = round(seconds, 4)
         if not self._ends:
             self._ended.set()
@@ -497,11 +490,11 @@ class Sender:
         if waited < 0:
             waited = 0.0  # the clock of due times is another than that of lengths
         self._observe(
-            events.CallEnded(entry.watch, application_id, became.outcome, said, entry.attempts, seconds, waited)
+            events.CallEnded(entry.watch, application_id, became.outcome, why, entry.attempts, seconds, waited)
         )
 
     def _lapse(self, entry: Entry, endpoint: Endpoint) -> None:
-        """A claim does not hold: this process was stopped, or cut off from the store, and another daemon may call."""
+        """Give back an entry with a lapsed claim, after a stop of this process or a cut-off: another may call."""
         of = entry.watch, entry.application_id
         self._endpoints.end(endpoint, None)
         self._endpoints.returning[of] = entry
@@ -509,9 +502,9 @@ class Sender:
         self._lapsed = True
         self._woken.set()
         self._ended.set()
-        said = coded("claim-lapsed", "not sent: the claim on it may have lapsed before the call was over")
+        why = coded("claim-lapsed", "not sent: the claim on it may have lapsed before the call was over")
         waited = (self._clock() - entry.queued_at) / 1000
-        self._observe(events.CallEnded(*of, "retry", said, entry.attempts, 0.0, waited))
+        self._observe(events.CallEnded(*of, "retry", why, entry.attempts, 0.0, waited))
 
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
@@ -538,7 +531,7 @@ class Sender:
         """Complete calls as they end, in groups, until no more can end.
 
         Raises:
-            StoreError: they cannot be completed. Only `run_once` gives up; else it is tried until they can.
+            StoreError: they cannot be completed. Only `run_once` gives up; otherwise they are tried until they can.
         """
         endpoints = self._endpoints
         while not self._stopping or self.under_way or self._ends:
@@ -563,7 +556,7 @@ class Sender:
                 self._writes += 1
             for name in endpoints.all.keys() & health:
                 endpoints.all[name].stored = health[name]
-            # What was enqueued meanwhile, or is due again, can be claimed now.
+            # Entries enqueued meanwhile, and retries, can be claimed now.
             ended = {(end.entry.watch, end.entry.application_id) for end in ends}
             self._unfinished -= ended
             newer = self._newer & ended
@@ -581,7 +574,7 @@ class Sender:
 
     @contextmanager
     def _noting(self, step: _Step) -> Iterator[None]:
-        """Note if the store fails at a step."""
+        """Record a failure of the store at a step."""
         try:
             yield
         except StoreError as error:
@@ -589,7 +582,7 @@ class Sender:
             raise
 
     def _fails(self, step: _Step, error: StoreError) -> None:
-        """The store fails at a step: say so if it is the first."""
+        """The store fails at a step: report the first failure."""
         if not self._failing:
             self._observe(events.StoreFailed(error.message, code=error.code))
         self._failing.add(step)
@@ -602,9 +595,9 @@ class Sender:
 
 
 def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
-    """What the URLs that are built for a watch begin with: a plain id and `/status` after it may be called as it is.
+    """The beginnings of watches' callable built URLs; with a plain id and `/status` behind it, a URL needs no check.
 
-    Watches are left out whose base URL may not be called. `AllowedHosts.refusal` says the same of every plain id.
+    `AllowedHosts.refusal` has the same answer for every plain id.
     """
     built = {watch: build(base_url, "1") for watch, base_url in settings.built.items()}
     return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
