@@ -185,8 +185,8 @@ class PostgresStore(Store):
         """
         await prepare(dsn, read_only=read_only, tables=tables, upgrading=upgrading)
         store = cls(dsn, longest_call, read_only=read_only)
-        await store._pool.open()
         try:
+            await store._pool.open()
             await store._begin_clock()
         except BaseException:
             await store.close()
@@ -209,6 +209,9 @@ class PostgresStore(Store):
                 asyncio.create_task(self._beat(), name="store: lease"),
                 asyncio.create_task(self._sharing.run(), name="store: shares"),
             ]
+        for task in self._lasting:
+            if task.done() and not task.cancelled():
+                task.result()  # an unexpected error ends the daemon: without this task others would wait for ever
         return number
 
     async def daemons(self) -> list[tuple[str, int]]:

@@ -120,6 +120,21 @@ def take_for_dead(dsn: str) -> None:
         connection.execute("DELETE FROM cdc_sync.daemon")
 
 
+async def test_an_unexpected_error_in_the_background_is_raised(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store._sharing, "_look", fail)
+    await store.daemon()
+    store._sharing.look()
+    await eventually(lambda: any(task.done() for task in store._lasting), "the task to end")
+
+    with pytest.raises(ZeroDivisionError):
+        await store.daemon()
+
+
 class TestClaims:
     async def test_what_one_has_claimed_another_does_not_get(self, store: PostgresStore, open_another: Open) -> None:
         other = await open_another()
