@@ -37,8 +37,8 @@ def test_a_disk_that_takes_no_more_stops_everything_until_it_does(installation: 
         assert f"The store {installation.store} cannot be used" in reasons
         assert "nothing is sent until it can be written" in reasons
         french = daemon.get("/?language=fr")[1]
-        assert "ne peut pas être utilisée" in french
-        assert "rien n'est envoyé tant qu'elle ne peut pas être écrite" in french
+        assert "ne peut pas être utilisé" in french
+        assert "rien n'est envoyé tant que l'écriture est impossible" in french
         if installation.mode == "notify":
             assert installation.unread() > 0
         assert "cdc_sync_store_ok 0" in daemon.get("/metrics")[1]

@@ -211,8 +211,9 @@ class Installation:
         self.change(SENTINEL, status=mark)
         daemon.wait_until(lambda: self.hellowork.told(SENTINEL)[-1:] == [(mark, JOB)], f"the call for {mark}")
         # The mark overtakes an application that has several rows: those are read once more.
-        if any(watch["capture"].get("mode") == "notify" for watch in self.document["watches"].values()):
-            daemon.wait_until(lambda: self.unread() == 0, "the log to be empty")
+        watches = self.document["watches"].items()
+        captured = [name for name, watch in watches if watch["capture"].get("mode") == "notify"]
+        daemon.wait_until(lambda: not captured or self.unread(*captured) == 0, "the log to be empty")
         self.quiet(daemon, pending=pending)
 
     def quiet(self, daemon: DaemonProcess, *, pending: int = 0) -> None:
@@ -234,9 +235,12 @@ class Installation:
         """How the watch `applications` captures."""
         return str(self.document["watches"]["applications"]["capture"]["mode"])
 
-    def unread(self) -> int:
-        """How many changes the daemon has not consumed."""
-        row = self.ats.execute("SELECT count(*) FROM cdc_sync.changes").fetchone()
+    def unread(self, *watches: str) -> int:
+        """How many changes the daemon has not consumed, of these watches or of all."""
+        row = self.ats.execute(
+            "SELECT count(*) FROM cdc_sync.changes WHERE %(all)s OR watch = ANY (%(watches)s)",
+            {"all": not watches, "watches": list(watches)},
+        ).fetchone()
         assert row is not None
         return int(row[0])
 
