@@ -174,9 +174,10 @@ def test_an_application_is_its_id_and_not_its_row(installation: Installation) ->
         with installation.ats.transaction():
             installation.change("hw-twin", deleted_at="2024-05-01 10:00:00Z")
             installation.add("hw-twin", job_id="job-2")
-        if installation.document["watches"]["applications"]["capture"]["mode"] == "poll":
+        if installation.mode == "poll":
             installation.sweeps(daemon)
         installation.settle(daemon)
+        daemon.wait_until(lambda: installation.hellowork.told("hw-twin"), "the call for what is read once more")
         names = ("renamed", "other", "gone-twice", "twin")
         assert {name: installation.hellowork.told(f"hw-{name}") for name in names} == {
             "renamed": [("deleted", JOB)],
