@@ -383,5 +383,5 @@ def test_an_entry_of_the_changelog_is_short() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     entries = re.findall(r"^- (.*?)(?=^- |^$|\Z)", text, re.MULTILINE | re.DOTALL)
 
-    assert [entry for entry in entries if len(entry.split()) > 45] == []
+    assert [entry for entry in entries if len(entry.split()) > 32] == []
     assert len(entries) > 100
