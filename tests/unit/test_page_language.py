@@ -148,8 +148,8 @@ def _conditions(event: seen.Event) -> str:
                 )
             ),
             (
-                "u précède `created`, sur 9 lignes ; u était dans le futur à l'écriture, sur 8 lignes, de 2 h : une "
-                "partie de l'ATS écrit dans un autre fuseau horaire que `timezone`. Remède : faites mettre à jour "
+                "u précède `created`, sur 9 lignes ; u avait 2 h d'avance à l'écriture, sur 8 lignes : une partie "
+                "de l'ATS écrit dans un autre fuseau horaire que `timezone`. Remède : faites mettre à jour "
                 "cette colonne par toutes les parties de l'ATS, dans le fuseau horaire indiqué par `timezone`, "
                 "ou choisissez capture.mode notify ; en attendant, un capture.sweep plus court trouve ces changements "
                 "plus tôt"
