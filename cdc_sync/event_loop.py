@@ -1,15 +1,13 @@
-"""The event loop of what works for long, tasks that live and die together, and an end of tasks that cannot be missed.
+"""Runs the event loop of long-running commands, and groups of tasks; a task cannot miss its cancellation.
 
-The loop is uvloop's where it is installed, asyncio's elsewhere. Other commands ask a few questions, and do without it.
-See docs/decisions/0008-uvloop.md.
+The loop is uvloop's where it is installed (docs/decisions/0008-uvloop.md).
 
-`asyncio.TaskGroup` asks its tasks once to end. Before Python 3.12 `asyncio.wait_for` forgets a cancellation that comes
-at the same moment as what it waits for, and a connection pool waits with it for a free connection. A task that missed
-its cancellation would go on for ever, and with it everybody who waits for its end: so it is asked again until it ends.
+`asyncio.TaskGroup` cancels its tasks once. Before Python 3.12 `asyncio.wait_for`, which a connection pool uses, forgets
+a cancellation that comes at the same moment as its result. Such a task would never end, so `end` cancels it again.
 """
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -22,17 +20,17 @@ _ASK_AGAIN = 0.5
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, as `asyncio.run` does."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every platform; and commands that ask a question do without it
+        import uvloop  # noqa: PLC0415 - not on every platform, and short commands do without it
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
 
 
 async def supervise(jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-    """Run jobs, by name, until all have returned or one has failed; the others are ended then.
+    """Run jobs, by name, until all have returned or one has failed; then end the others.
 
     Raises:
-        BaseExceptionGroup: with what failed.
+        BaseExceptionGroup: of the failures.
     """
     tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
     try:
@@ -42,10 +40,17 @@ async def supervise(jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
     raise_failures(tasks)
 
 
+async def regularly(work: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Work at once, and again after each pause, by the event loop's clock, which is monotonic."""
+    while True:
+        await work()
+        await asyncio.sleep(seconds)
+
+
 async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and return when they have ended, also if the caller is cancelled meanwhile.
 
-    What they failed with is the caller's to raise, or to pass over.
+    The caller may raise their failures (`raise_failures`).
     """
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:
@@ -57,16 +62,16 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
             interrupted = True
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # retrieved, or Python complains
+            task.exception()  # or Python logs it
     if interrupted:
         raise asyncio.CancelledError
 
 
 def raise_failures(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Raise what tasks that have ended failed with, if any did.
+    """Raise the failures of ended tasks, if there are any.
 
     Raises:
-        BaseExceptionGroup: with what failed.
+        BaseExceptionGroup: of the failures.
     """
     failures = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
     if failures:
@@ -75,7 +80,7 @@ def raise_failures(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 @contextmanager
 def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise one exception in place of a group, if all in it are of these kinds: of the first kind that it has."""
+    """Raise one exception in place of a group of these kinds alone: one of the first kind that it has."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -17,13 +17,14 @@ from cdc_sync.core.delivery import endpoint_name, is_paused
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.daemon.running import make_database, make_parts, opened_store
+from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_told_otherwise, why_held
 from cdc_sync.pipeline.plan import plan as make_plan
 from cdc_sync.pipeline.watch import connect
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.opening import opened_copy
 from cdc_sync.store.operation import EXAMPLES
 from cdc_sync.store.store import Store
 
@@ -97,7 +98,7 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
     """The plan, notes, and errors of some of several databases."""
     found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
     # A copy, as for a dry run: one moment, and the daemon is not disturbed.
-    async with opened_store(config, dry_run=True) as store:
+    async with opened_copy(config) as store:
         paused, owners = await store.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
         for name in names:

@@ -12,6 +12,7 @@ from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.events import CallEnded
 from cdc_sync.daemon import running
 from cdc_sync.daemon.logs import EventLogger, Lines, configure
+from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.systemd import SystemdNotifier
 
 
@@ -47,7 +48,7 @@ def run(
     # after each 700, as is the default, takes 6 of 155 µs a change.
     gc.set_threshold(20_000)
     if once:
-        result = event_loop.run(running.run_once(config, consumers, say_lines, dry_run=dry_run))
+        result = event_loop.run(run_once(config, consumers, say_lines, dry_run=dry_run))
         verb = "would be sent" if dry_run else "sent"
         say(
             f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, {result.calls['dead']} "

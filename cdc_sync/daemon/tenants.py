@@ -17,7 +17,7 @@ LOOK_AGAIN = 5.0
 
 @dataclass(slots=True)
 class TenantNews:
-    """The findings of the looks for tenants that are in use; a reload may overtake a look.
+    """The findings of the last look for tenants.
 
     Attributes:
         observe: receives the problems and their ends.
@@ -30,7 +30,7 @@ class TenantNews:
     _empty: Collection[str] = field(default=(), init=False)
     _unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict, init=False)
 
-    def tell(self, found: Discovery) -> Config:
+    def report(self, found: Discovery) -> Config:
         """Report the changes since the last look; returns the configuration with the present tenants."""
         config = found.config
         unasked = {database: error.message for database, error in found.unasked.items()}

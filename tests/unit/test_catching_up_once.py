@@ -7,7 +7,7 @@ import pytest
 import yaml
 from support.configurations import LEAST, a_config
 
-from cdc_sync.daemon import running
+from cdc_sync.daemon import once
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.pipeline.database import LeasedElsewhereError, WatchParts
 from cdc_sync.store.protocol import Lease
@@ -45,9 +45,9 @@ async def test_it_waits_for_no_watch_that_another_daemon_has(monkeypatch: pytest
     class TheSender:
         def look(self) -> None: ...
 
-    monkeypatch.setattr(running, "_catch_up", catch_up)
+    monkeypatch.setattr(once, "_catch_up", catch_up)
     config = a_config({"watches.candidates": yaml.safe_load(LEAST)["watches"]["applications"]})
     known: tuple[Any, Any] = cast("Store", store), cast("Sender", TheSender())
 
-    assert await running._catch_up_all(config, *known, lambda _: None, dry_run=False) == 1
+    assert await once._catch_up_all(config, *known, lambda _: None, dry_run=False) == 1
     assert not store.waiting

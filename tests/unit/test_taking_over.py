@@ -10,7 +10,9 @@ from support.configurations import LEAST, WATCH, a_config
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.events import Event, WatchUnconfigured
-from cdc_sync.daemon.running import _Daemon, tell_of_unconfigured
+from cdc_sync.daemon.running import _Daemon
+from cdc_sync.daemon.watching import RunningWatches
+from cdc_sync.daemon.wiring import report_unconfigured
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -39,10 +41,17 @@ class Others:
         return frozenset()
 
 
+class NoWatches:
+    """The watches, which this is not about."""
+
+    async def use(self, _: object) -> None: ...
+
+
 def a_daemon(config: Config, told: Callable[[SenderSettings], None], client: Client) -> _Daemon:
     daemon = _Daemon(config, (), print, None, _dry_run=False, _beat_every=10.0)
     daemon._caller, daemon._sender = client, cast("Sender", Used(told))
     daemon._admin, daemon._store = cast("AdminServer", Others()), cast("Store", Others())
+    daemon._watches = cast("RunningWatches", NoWatches())
     return daemon
 
 
@@ -62,7 +71,7 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
 
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
     async with TheClient({}, 1.0, 1) as client:
-        taking = asyncio.create_task(a_daemon(config, told, client)._take_over(config))
+        taking = asyncio.create_task(a_daemon(config, told, client)._use(config))
         while not taking.done():
             turn += 1
             await asyncio.sleep(0)
@@ -83,7 +92,7 @@ async def test_what_is_pending_of_a_watch_that_is_gone_is_sent_with_its_own_cred
     async with Client({}, 1.0, 1) as client:
         daemon = a_daemon(a_config({**own, **both}), told, client)
         for config in (a_config(own), a_config(others), a_config({**both, **others})):
-            await daemon._take_over(config)
+            await daemon._use(config)
 
     assert keys == [
         {"gone": ("gone", "old"), "applications": ("applications", "old")},
@@ -99,7 +108,7 @@ async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line()
             return [WatchUnconfigured(name, known=2, pending=1) for name in names]
 
     emitted: list[Event] = []
-    await tell_of_unconfigured(a_config(yaml.safe_load(LEAST)), cast("Store", Known()), emitted.append, ())
+    await report_unconfigured(a_config(yaml.safe_load(LEAST)), cast("Store", Known()), emitted.append, ())
 
     assert emitted == [
         WatchUnconfigured("former", known=2, pending=1),

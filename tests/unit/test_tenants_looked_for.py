@@ -1,14 +1,19 @@
 """Where the daemon looks for tenants, and what it makes of what it finds."""
 
+import asyncio
+import signal
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from support.configurations import a_config
 
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.config.watch import Override
 from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
+from cdc_sync.daemon import running
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.running import _Daemon
 from cdc_sync.daemon.tenants import TenantNews
@@ -48,18 +53,57 @@ async def test_a_database_that_is_elsewhere_after_a_reload_is_not_asked_where_it
     assert pools == {"stays": "host=a"}
 
 
-async def test_of_a_look_that_a_reload_has_overtaken_nothing_is_said() -> None:
-    said: list[Event] = []
-    config = with_template(one="a")
-    daemon = _Daemon(config, [lambda: {Event: said.append}], print, None, _dry_run=True, _beat_every=1.0)
-    found = Discovery(config, {"applications@one.x": "no file"}, {})
-    daemon._looked = with_template(one="before"), found
-    await daemon._use_tenants()
-    assert said == []
+def a_daemon(config: Config, emit: Callable[[Event], None]) -> _Daemon:
+    daemon = _Daemon(config, [lambda: {Event: emit}], print, None, _dry_run=True, _beat_every=1.0)
+    daemon._watches = RunningWatches(lambda *_: None, lambda *_: None, cast("Gate", OpenGate()), emit)  # type: ignore[arg-type]
+    return daemon
 
-    daemon._looked = config, found
-    await daemon._use_tenants()
-    assert said == [TenantRefused("applications@one.x", "no file")]
+
+async def test_what_a_look_finds_wrong_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    emitted: list[Event] = []
+    config = with_template(one="a")
+
+    async def look(*_: object) -> Discovery:
+        return Discovery(config, {"applications@one.x": "no file"}, {})
+
+    monkeypatch.setattr(running, "discover", look)
+    await a_daemon(config, emitted.append)._follow_tenants()
+
+    assert emitted == [TenantRefused("applications@one.x", "no file")]
+
+
+async def test_a_look_ends_as_soon_as_a_part_of_the_daemon_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(*_: object) -> Discovery:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async def fail() -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(running, "discover", look)
+    config = with_template(one="a")
+    daemon = a_daemon(config, print)
+    daemon._lasting = [asyncio.create_task(fail())]
+
+    async with asyncio.timeout(10):
+        assert await daemon._with_tenants(config, ()) is None
+        assert not await daemon._is_change_wanted()
+    with pytest.raises(RuntimeError):
+        await daemon._lasting[0]
+
+
+async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(*_: object) -> Discovery:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    monkeypatch.setattr(running, "discover", look)
+    config = with_template(one="a")
+    daemon = a_daemon(config, print)
+    asyncio.get_running_loop().call_soon(daemon._end, signal.SIGTERM)
+
+    async with asyncio.timeout(10):
+        assert await daemon._with_tenants(config, ()) is None
 
 
 def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
@@ -71,10 +115,10 @@ def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
         config.with_watches({}, {"applications": template}), {"applications": [Tenant("one", "there")]}, str
     )
     refused = {"applications@one.refused": "no file"}
-    news.tell(Discovery(config, refused, {"one": source_error("log-kept")}))
+    news.report(Discovery(config, refused, {"one": source_error("log-kept")}))
     assert not any(isinstance(event, OverridesUnused) for event in said), "there may be such a tenant"
     for _ in range(2):
-        news.tell(Discovery(config, refused, {}))
+        news.report(Discovery(config, refused, {}))
     assert [event for event in said if isinstance(event, OverridesUnused)] == [
         OverridesUnused("applications", ("one.mispelt",))
     ]

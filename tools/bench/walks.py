@@ -11,7 +11,7 @@ from bench.figures import Budget, Figure, beside
 from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
 from cdc_sync.config import load
-from cdc_sync.daemon.running import make_database, make_parts
+from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.pipeline.watch import connect, open_capture
 from cdc_sync.store.sqlite import SqliteStore
 

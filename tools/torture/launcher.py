@@ -17,7 +17,7 @@ from typing import Any
 
 from cdc_sync.cli import main
 from cdc_sync.core.plan import Applied
-from cdc_sync.daemon import running
+from cdc_sync.daemon import wiring
 from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline.database import Steps, WatchParts
 from cdc_sync.source.changelog import ChangeLog, Changes
@@ -106,7 +106,7 @@ class Life:
     def lead(self) -> None:
         """Let this process live it."""
         if self.small:
-            setattr(running, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
+            setattr(wiring, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
         if self.point is not None:
             owners, name, how = POINTS[self.point]
             for owner in owners:

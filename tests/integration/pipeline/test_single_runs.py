@@ -8,7 +8,7 @@ import pytest
 
 from cdc_sync.config import parse
 from cdc_sync.core.events import Event, WatchLost
-from cdc_sync.daemon.running import run_once
+from cdc_sync.daemon.once import run_once
 from cdc_sync.pipeline.database import Database
 
 NOWHERE = "host=127.0.0.1 port=1 connect_timeout=2"

@@ -15,7 +15,7 @@ from support.watched import a_config
 
 from cdc_sync.core.events import Event, SweepDone
 from cdc_sync.core.rows import Key
-from cdc_sync.daemon.running import run_once
+from cdc_sync.daemon.once import run_once
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.sweep import FINISHED, POSITION, Sweep
 from cdc_sync.source.errors import SourceError

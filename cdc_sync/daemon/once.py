@@ -1,0 +1,149 @@
+"""`run --once`: catches up, delivers what is due, and returns. For a cron job, a test, a first careful try."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from cdc_sync.config import Config
+from cdc_sync.core import events
+from cdc_sync.core.delivery import is_paused
+from cdc_sync.core.events import Consumer, Dispatch, Emit
+from cdc_sync.core.reasons import coded
+from cdc_sync.daemon import wiring
+from cdc_sync.daemon.gate import Gate
+from cdc_sync.daemon.tenants import TenantNews
+from cdc_sync.delivery.sender import Sender
+from cdc_sync.event_loop import end, regularly
+from cdc_sync.pipeline.database import WatchParts, nothing
+from cdc_sync.pipeline.discovery import discover
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.sweep import Sweep
+from cdc_sync.pipeline.watch import begin, connect
+from cdc_sync.source.errors import SourceError, refused_by_system
+from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.store import Store
+
+LONGEST_GRACE = 30_000
+"""Milliseconds for which a suspected deletion's grace is waited for; longer ones are left to the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnceResult:
+    """What one run did, and what is left for the next.
+
+    Attributes:
+        calls: how many, by outcome (acknowledged, retry, dead); dead letters that were never called count as dead.
+        failed: whether a watch could not catch up, or a due entry could not be delivered.
+    """
+
+    calls: Counter[str]
+    failed: bool
+    pending: int
+    held: int
+    dead: int
+
+
+async def run_once(
+    config: Config, consumers: Sequence[Consumer], show: Callable[[str], None], *, dry_run: bool
+) -> OnceResult:
+    """Catch up with every watch, deliver what is due, and return. A watch that fails does not stop the others.
+
+    Raises:
+        SourceError: no watch's database can be used; nothing is waited for.
+        StoreError: the store cannot be used.
+    """
+    calls: Counter[str] = Counter()
+
+    def count(event: events.CallEnded | events.Decided) -> None:
+        if isinstance(event, events.CallEnded) or event.outcome == "dead":
+            calls[event.outcome] += 1
+
+    emit = Dispatch(*consumers, lambda: {events.CallEnded: count, events.Decided: count}).emit
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(wiring.opened_store(config, emit, dry_run=dry_run))
+        tenants = await discover(config, await wiring.known_watches(store))
+        config = TenantNews(emit).report(tenants)
+        for error in tenants.unasked.values() if not config.watches else ():
+            raise error
+        caller = await stack.enter_async_context(wiring.opened_caller(config, show, dry_run=dry_run))
+        await wiring.note_credentials(config, store)
+        await wiring.report_unconfigured(config, store, emit, tenants.refused)
+        for acted in [] if dry_run else await store.take_actions():
+            emit(acted)
+        sender = Sender(store, caller, wiring.sender_settings(config), emit, store.clock)
+        lost = await _catch_up_all(config, store, sender, emit, dry_run=dry_run)
+        sender.pause(await store.paused())
+        following = asyncio.create_task(regularly(lambda: wiring.follow_pauses(sender, store), wiring.LOOK))
+        try:
+            await sender.run_once()
+        finally:
+            await end([following])
+        now, paused = store.clock(), await store.paused()
+        refused = any(
+            (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
+            for endpoint, (health, due_at) in (await store.endpoints()).items()
+        )
+        counts = (await store.counts()).values()
+        pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
+        failed = bool(lost or tenants.refused or tenants.unasked or refused or calls["retry"] or calls["dead"])
+        return OnceResult(calls, failed, pending, held, dead)
+
+
+async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit, *, dry_run: bool) -> int:
+    """Catch up with every watch; returns how many failed. Entries that may not be sent are withheld.
+
+    Raises:
+        SourceError: every watch failed.
+        AnotherDatabaseError: the only database is the wrong one.
+    """
+    gate, lost = Gate(store, sender.look), 0
+    await gate.use(config, ())
+    of_databases: dict[str, list[str]] = defaultdict(list)
+    for name in config.watches:
+        of_databases[config.database_name(name)].append(name)
+    for database_name, names in of_databases.items():
+        database = wiring.make_database(config, database_name, store)
+        async with database.kept():
+            for name in names:
+                try:
+                    if database.failure is not None:
+                        raise database.failure  # one try for all of its watches
+                    await _catch_up(wiring.make_parts(config, name, database, emit, dry_run=dry_run))
+                    gate.recognise(name)
+                except (SourceError, OSError, AnotherDatabaseError) as failure:
+                    error = refused_by_system(failure) if isinstance(failure, OSError) else failure
+                    lost += 1
+                    is_another = isinstance(error, AnotherDatabaseError)
+                    if lost == len(config.watches) or (is_another and database.is_only):
+                        raise error from None
+                    wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
+                    emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
+                    gate.lost(name, error.code)
+                finally:
+                    store.withdraw(name)  # or another daemon would leave it to this run
+    return lost
+
+
+async def _catch_up(parts: WatchParts) -> None:
+    async with connect(parts) as intake:
+        # Missing triggers are no failure: each run's sweep compares every row.
+        meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
+        capture = await begin(intake, meanwhile, nothing)
+        await capture.catch_up()
+        if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:
+            await Sweep(capture, capture.catch_up, nothing).run()
+        await _confirm(intake)
+
+
+async def _confirm(intake: Intake) -> None:
+    """Answer the suspected deletions with a grace that ends soon."""
+    until = intake.clock() + LONGEST_GRACE
+    while True:
+        await intake.confirm_due()
+        due_at = await intake.store.next_suspicion(intake.rules.watch)
+        if due_at is None or due_at > until:
+            return
+        await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

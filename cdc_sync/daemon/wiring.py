@@ -1,0 +1,151 @@
+"""The parts of a run as the configuration wants them: the store, HelloWork's API, the databases and their watches."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+
+from cdc_sync.config import Config
+from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
+from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.core import events
+from cdc_sync.core.content import request
+from cdc_sync.core.delivery import Credentials, Reply
+from cdc_sync.core.events import Emit
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.visible import visible, visible_json
+from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.delivery.client import NO_OWN, Client
+from cdc_sync.delivery.endpoints import SenderSettings
+from cdc_sync.delivery.sender import Sender
+from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nobody
+from cdc_sync.store.opening import opened_by_daemon, opened_copy
+from cdc_sync.store.store import Store
+
+LOOK = 1.0
+"""Seconds between checks that the store is where it was opened, and between reads of its pauses."""
+
+
+class Rehearsal:
+    """HelloWork in a dry run: `show` gets each call as text; none is made, and all count as acknowledged."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `delivery.client.Caller`."""
+        kinds = ", ".join(sorted(entry.kinds)) or "resend"
+        body = visible_json(request(entry.application_id, entry.content)[0].decode())
+        self._show(f"would POST {visible(entry.content.url)}\n           {body}\n           because: {kinds}")
+        return Reply(status=200), ""
+
+
+def opened_store(config: Config, emit: Emit, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
+    """The daemon's store; for a dry run a temporary copy.
+
+    An SQLite store is upgraded in a thread of its own, which calls `emit`, while this one waits.
+
+    Raises:
+        StoreError: it cannot be used, or another daemon has it.
+    """
+    if dry_run:
+        return opened_copy(config)
+    return opened_by_daemon(config, lambda seconds: emit(events.StoreUpgrading(seconds)))
+
+
+def opened_caller(
+    config: Config, show: Callable[[str], None], *, dry_run: bool
+) -> AbstractAsyncContextManager[Client | Rehearsal]:
+    """HelloWork's API; for a dry run a substitute that only shows the calls."""
+    return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
+
+
+def client_settings(
+    config: Config, gone: Mapping[str, Credentials] = NO_OWN
+) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
+    """A `Client`'s arguments, with the credentials of watches that are `gone`."""
+    headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
+    timeout = config.hellowork.timeout.total_seconds()
+    return headers, timeout, config.hellowork.concurrency, {**gone, **own_credentials(config)}
+
+
+def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) -> SenderSettings:
+    """The sender's settings; `gone` as in `client_settings`."""
+    headers, _, concurrency, own = client_settings(config, gone)
+    return SenderSettings(
+        concurrency=concurrency,
+        rate=config.hellowork.rate_limit,
+        policy=retry_policy(config),
+        allowed=allowed_hosts(config),
+        built=built_urls(config),
+        horizon=sender_horizon(config),
+        headers=headers,
+        own=own,
+    )
+
+
+def make_database(config: Config, name: str, store: Store, recognised: Callable[[str], None] = nobody) -> Database:
+    """A database of the ATS, not connected yet."""
+    section, is_only = config.all_databases[name], len(config.all_databases) == 1
+    dsn = section.dsn.get_secret_value()
+    return Database(dsn, store, section.pool, name, recognised=recognised, is_only=is_only)
+
+
+def make_parts(
+    config: Config, name: str, database: Database, observe: Emit, *, dry_run: bool, delivery: Delivery | None = None
+) -> WatchParts:
+    """A watch's parts."""
+    return WatchParts(
+        name=name,
+        watch=config.watches[name],
+        rules=watch_rules(config, name),
+        database=database,
+        observe=observe,
+        clock=database.store.clock,
+        delivery=delivery,
+        dry_run=dry_run,
+    )
+
+
+# What a run reads and writes in the store beside capture and delivery. These parts report a store that fails.
+
+
+async def follow_pauses(sender: Sender, store: Store) -> bool:
+    """Apply the operators' pauses to the sender; returns whether they could be read."""
+    with suppress(StoreError):
+        sender.pause(await store.paused())
+        return True
+    return False
+
+
+async def known_watches(store: Store) -> Collection[str]:
+    """The names of the watches in the store; none if it cannot be read."""
+    with suppress(StoreError):
+        return await store.counts()
+    return ()
+
+
+async def note_credentials(config: Config, store: Store) -> None:
+    """Save the owner of the credentials of each watch's calls, for commands that show the endpoints."""
+    owners = {name: own.owner for name, own in own_credentials(config).items()}
+    with suppress(StoreError):
+        await store.note_credentials(owners, config.watches.keys())
+
+
+async def report_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
+    """Report the watches in the store that are no longer configured, except those in `besides`.
+
+    More than ten tenants of a template are one report.
+    """
+    found: dict[str, list[events.WatchUnconfigured]] = defaultdict(list)
+    with suppress(StoreError):  # `check` and `status` list the watches too
+        for one in await store.unconfigured({*config.watches, *besides}):
+            template, is_tenant, _ = one.watch.partition(SEPARATOR)
+            found[f"{template}{SEPARATOR}%" if is_tenant else one.watch].append(one)
+    for name, several in found.items():
+        if len(several) <= MOST_LISTED:
+            for one in several:
+                observe(one)
+            continue
+        of_all = [sum(getattr(one, of) for one in several) for of in ("known", "pending", "held", "dead", "suspected")]
+        observe(events.WatchUnconfigured(f"{name} ({len(several)} watches)", *of_all))
