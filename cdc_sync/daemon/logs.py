@@ -359,7 +359,7 @@ class EventLogger:
 
     def _heart_beat(self, event: events.HeartBeat) -> None:
         if self._lines.level <= DEBUG:
-            self._lines.write(DEBUG, "every loop gets round", {"pending": event.pending})
+            self._lines.write(DEBUG, "every loop makes progress", {"pending": event.pending})
         # Report what happened at the door since its last line, even if nothing more does.
         for last in self._at_door.values():
             self._at_the_door(last, happened=False)

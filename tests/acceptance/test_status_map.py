@@ -50,5 +50,5 @@ def test_an_edit_that_touches_few_is_said_and_told(poll: Installation) -> None:
     once = poll.run("run", "--once")
 
     assert once.code == 0
-    assert "so many applications are told another status" in once.stderr
+    assert "so many applications get another status" in once.stderr
     assert poll.hellowork.told("hw-1") == [("received", "job-1")]
