@@ -22,7 +22,7 @@ EX_CONFIG = 78
 
 _IN_ORDER = """
 run check init plan labels:check link:sql status explain:status resend:operation pause:operation resume:operation
-backup:operation adopt-database:operation forget:operation emulator:rehearsing demo:rehearsing sql
+backup:operation adopt-database:operation forget:operation emulator:demo demo sql
 dead-letters:operation fuse:operation config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}

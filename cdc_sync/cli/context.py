@@ -19,7 +19,7 @@ from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import listed, matches
-from cdc_sync.pipeline.discovery import discover
+from cdc_sync.pipeline.discovery import Discovery, discover
 from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
@@ -43,8 +43,13 @@ def decodable(given: str | list[str] | None) -> str | list[str] | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter(visible(f"this is no text in the locale's encoding: {text}")) from None
+        raise misused(f"this is no text in the locale's encoding: {text}") from None
     return given
+
+
+def misused(message: str, option: str | None = None) -> typer.BadParameter:
+    """The error for a wrong command line; `option` is the one that is wrong."""
+    return typer.BadParameter(visible(message), param_hint=option)
 
 
 WatchOption = Annotated[
@@ -69,19 +74,27 @@ def with_tenants(config: Config, watch: str | None = None) -> Config:
     """
     if not config.templates or watch in config.watches:
         return config
-    found = asyncio.run(discover(config))
-    for error in found.unasked.values():
-        raise error
+    found = _discovered(config)
     for name, reason in found.refused.items():
         say(f"{name}: {reason}", err=True)
     return found.config
 
 
-def is_there(config: Config, watch: str) -> bool:
-    """Whether a database has this watch's tenant, even if it is not watched, for lack of a file say."""
+def _discovered(config: Config) -> Discovery:
+    """The tenants that the databases have.
+
+    Raises:
+        SourceError: a database cannot be queried.
+    """
     found = asyncio.run(discover(config))
     for error in found.unasked.values():
         raise error
+    return found
+
+
+def is_there(config: Config, watch: str) -> bool:
+    """Whether a database has this watch's tenant, even if it is not watched, for lack of a file say."""
+    found = _discovered(config)
     return watch in found.config.watches or watch in found.refused
 
 
@@ -153,7 +166,7 @@ def _operator() -> str:
 def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:
     """The error for a watch that is not configured."""
     there = listed(config.watches) or "none: no tenant is known of the templates " + ", ".join(config.templates)
-    return typer.BadParameter(visible(f"no watch is called {watch!r}; there is {there}{more}"))
+    return misused(f"no watch is called {watch!r}; there is {there}{more}")
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:
@@ -182,15 +195,13 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
     if name is None and its_own is not None:
         return its_own
     if its_own is not None and name in known and name != its_own:
-        raise typer.BadParameter(visible(f"the watch {watch} is in the database {its_own}"), param_hint="--database")
+        raise misused(f"the watch {watch} is in the database {its_own}", "--database")
     if name is None and len(known) == 1:
         return next(iter(known))
     if name is None or not name or name not in known:
         there = ", ".join(filter(None, known))
         what = "there are several" if name is None else f"no database is called {name!r}; there is"
-        raise typer.BadParameter(
-            visible(f"{what}: {there}" if there else f"{what} none with a name"), param_hint="--database"
-        )
+        raise misused(f"{what}: {there}" if there else f"{what} none with a name", "--database")
     return name
 
 

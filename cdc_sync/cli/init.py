@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.cli.check import labels_of, show_labels
 from cdc_sync.cli.console import text
-from cdc_sync.cli.context import in_database, print_json, put_out, say, say_lines, suspicious
+from cdc_sync.cli.context import in_database, misused, print_json, put_out, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError, json_schema, load, parse
 from cdc_sync.config import example as example_text
 from cdc_sync.config.first import Answers, first_configuration, undecided
@@ -102,14 +102,10 @@ def _some(names: Iterable[object]) -> str:
     return ", ".join(every[:_MANY]) + (" …" if len(every) > _MANY else "")
 
 
-def _wrong(message: str, option: str = "--column") -> typer.BadParameter:
-    return typer.BadParameter(visible(message), param_hint=option)
-
-
 def _named(given: str) -> tuple[str, str]:
     field, equals, name = given.partition("=")
     if not equals or field not in _NAMED:
-        raise _wrong(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}")
+        raise misused(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}", "--column")
     return field, name
 
 
@@ -121,10 +117,10 @@ def _column(table: Table, field: str, given: str) -> str | Guess:
         used, is_name = columns_in(given), False
         if not used.columns or field == "watermark":
             hint = "" if field == "watermark" else ", and no expression over the row, which is called t (t.column)"
-            raise _wrong(f"{given!r} is no column's name: {error}{hint}") from None
+            raise misused(f"{given!r} is no column's name: {error}{hint}", "--column") from None
     if missing := next((name for name in used.columns if table.column(name) is None), None):
         known = ", ".join(written(column.name) for column in table.columns)
-        raise _wrong(f"{field}: {table.name} has no column {written(missing)}; it has {known}")
+        raise misused(f"{field}: {table.name} has no column {written(missing)}; it has {known}", "--column")
     if is_name:
         return used.columns[0]
     if used.complete:
@@ -154,7 +150,7 @@ def _table_named(seen: Survey, given: str) -> Table:
     try:
         name = parse_qualified(given)
     except IdentifierError as error:
-        raise _wrong(f"{given!r} is no table's name: {error}", "--table") from None
+        raise misused(f"{given!r} is no table's name: {error}", "--table") from None
     found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
     if len(found) > 1:
         names = ", ".join(str(table.name) for table in found)
@@ -220,7 +216,7 @@ def _check(document: str, timezone: str | None) -> Config:
         return parse(document, name="the configuration", environ=os.environ)
     except ConfigurationError as error:
         if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
-            raise typer.BadParameter(str(error.problems[0]), param_hint="--timezone") from None
+            raise misused(str(error.problems[0]), "--timezone") from None
         raise
 
 
@@ -274,9 +270,7 @@ def files(
 ) -> None:
     """Write the systemd units, the alerts for Prometheus and the dashboard for Grafana. No file is overwritten."""
     if docs is not None and not re.fullmatch(r"https?://[!#-\[\]-~]+", docs):
-        raise typer.BadParameter(
-            visible(f"expected an address that begins with http, not {docs!r}"), param_hint="--docs"
-        )
+        raise misused(f"expected an address that begins with http, not {docs!r}", "--docs")
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
     if there := sorted(file.name for file in texts if os.path.lexists(file)):
         raise OperationError(f"{folder} has {', '.join(there)}; nothing is written. Name another folder.")

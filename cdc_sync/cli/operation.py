@@ -27,6 +27,7 @@ from cdc_sync.cli.context import (
     decodable,
     in_store,
     is_there,
+    misused,
     no_such_watch,
     print_json,
     say,
@@ -156,7 +157,7 @@ def _confirm(what: str) -> None:
         typer.BadParameter: there is no terminal.
     """
     if not sys.stdin.isatty():
-        raise typer.BadParameter(visible(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes"))
+        raise misused(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes")
     typer.confirm(visible(f"{what} Go on?"), abort=True, err=True)
 
 
@@ -188,7 +189,7 @@ def decide_dead(
 ) -> None:
     """Retry or discard dead letters, by the command's name."""
     if bool(ids) == every:
-        raise typer.BadParameter("name applications, or say --all")
+        raise misused("name applications, or say --all")
     config = with_known_tenants(configured(context))
     action, wanted = str(context.info_name), None if every else ids
     if every and not yes:
@@ -222,7 +223,7 @@ def resend(
 
     async def check(_: Store) -> None:
         if not watches:
-            raise typer.BadParameter(text("unconfigured", watch=watch, watches=listed(config.watches)))
+            raise misused(text("unconfigured", watch=watch, watches=listed(config.watches)))
 
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
@@ -278,7 +279,7 @@ def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collecti
     async def work(store: Store) -> Collection[str] | None:
         if endpoint and not await store.has_endpoint(endpoint):
             there = ", ".join(await store.endpoints()) or "(none yet)"
-            raise typer.BadParameter(f"nothing is sent to {endpoint}: name one of {there}")
+            raise misused(f"nothing is sent to {endpoint}: name one of {there}")
         left = await (store.pause if context.info_name == "pause" else store.resume)(endpoint or ALL_ENDPOINTS)
         await store.record_action(acting(store, str(context.info_name), endpoint))
         return left
@@ -319,11 +320,9 @@ def forget(
     config = configured(context)
     # An existing tenant would come back at once, and begin with a baseline.
     if watch.partition(SEPARATOR)[0] in config.templates and is_there(config, watch):
-        raise typer.BadParameter(visible(f"the tenant of the watch {watch} is there: its schema has the table"))
+        raise misused(f"the tenant of the watch {watch} is there: its schema has the table")
     if watch in config.watches:
-        raise typer.BadParameter(
-            visible(f"the watch {watch} is configured: take it out first, and have the daemon reload (SIGHUP)")
-        )
+        raise misused(f"the watch {watch} is configured: take it out first, and have the daemon reload (SIGHUP)")
     of = in_store(config, None, lambda store: store.counts()).get(watch)
     if of is not None and not yes:
         _confirm(

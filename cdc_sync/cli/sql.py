@@ -16,7 +16,17 @@ import typer
 from psycopg import errors
 
 from cdc_sync.cli.console import print_text, text
-from cdc_sync.cli.context import DatabaseOption, WatchOption, chosen, decodable, in_database, put_out, say, the_database
+from cdc_sync.cli.context import (
+    DatabaseOption,
+    WatchOption,
+    chosen,
+    decodable,
+    in_database,
+    misused,
+    put_out,
+    say,
+    the_database,
+)
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
@@ -24,7 +34,7 @@ from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, t
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import LONGEST_TEXT
 from cdc_sync.core.status_url import id_in, id_refusal
-from cdc_sync.core.visible import HIDDEN, visible
+from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
@@ -42,7 +52,7 @@ sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or 
 def _watch(name: str | None) -> str | None:
     decodable(name)
     if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
-        raise typer.BadParameter(visible(f"{name!r} cannot be a watch's name"))
+        raise misused(f"{name!r} cannot be a watch's name")
     return name
 
 
@@ -50,9 +60,9 @@ def _patience(given: str) -> timedelta:
     try:
         patience = parse_duration(given)
     except Mistake as mistake:
-        raise typer.BadParameter(mistake.message) from None
+        raise misused(mistake.message) from None
     if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
-        raise typer.BadParameter("expected 1ms to 1m: whoever wants the table meanwhile waits behind us")
+        raise misused("expected 1ms to 1m: other statements wait behind ours for the table")
     return patience
 
 
@@ -122,8 +132,7 @@ class Target:
         """The daemon's role, by its name or by its connection string."""
         if found := named or self.user:
             return found
-        message = f"{self._section}.dsn names no user: say which role the daemon runs as"
-        raise typer.BadParameter(message, param_hint="--role")
+        raise misused(f"{self._section}.dsn names no user: say which role the daemon runs as", "--role")
 
     def connection(self) -> str:
         """The installer's connection, if one was named; else the configured one.
@@ -149,7 +158,7 @@ def _selected(target: Target, watch: str | None) -> Config:
     named = {} if watch is None or set("%*") & set(watch) else tenants_named(config, [watch])
     template, _, tenant = (watch or "").partition(SEPARATOR)
     if named and tenant and template in config.templates and not any(named.values()):
-        raise typer.BadParameter(visible(f"no tenant of {_described(config, template)} is called {tenant!r}"))
+        raise misused(f"no tenant of {_described(config, template)} is called {tenant!r}")
     if any(named.values()):
         config = expanded(config, named, _hidden)[0]
     elif config.templates and watch not in config.watches:
@@ -202,7 +211,7 @@ def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     _refuse_patience(lock_timeout, store=store)
     if sum((watch is not None, function, store)) > 1:
-        raise typer.BadParameter("only one of --watch, --function and --store")
+        raise misused("only one of --watch, --function and --store")
     target = Target(context, dsn, store=store, database=database, watch=watch)
     patience = lock_timeout or scripts.PATIENCE
     script: str | Iterable[scripts.Part]
@@ -241,13 +250,11 @@ def uninstall(  # noqa: PLR0917 - typer's options
     _refuse_patience(lock_timeout, store=store)
     if watch is not None and (store or everything):
         whole = "the store is one for all watches" if store else "that is one watch, and --all is everything"
-        raise typer.BadParameter(whole, param_hint="--watch")
+        raise misused(whole, "--watch")
     if everything and apply and dsn is None:
-        raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    target, patience = (
-        None if everything else Target(context, dsn, store=store, database=database, watch=watch),
-        lock_timeout or scripts.PATIENCE,
-    )
+        raise misused("no configuration is read with --all: name the connection", "--dsn")
+    target = None if everything else Target(context, dsn, store=store, database=database, watch=watch)
+    patience = lock_timeout or scripts.PATIENCE
     script: str | Iterable[scripts.Part]
     if target is not None and watch is not None and set("%*") & set(watch):
         script = [scripts.Part(name, scripts.uninstall(name, patience)) for name in _selected(target, watch).watches]
@@ -262,7 +269,7 @@ def uninstall(  # noqa: PLR0917 - typer's options
 
 def _refuse_patience(lock_timeout: timedelta | None, *, store: bool) -> None:
     if store and lock_timeout is not None:
-        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
+        raise misused("the store's tables are nobody else's to lock", "--lock-timeout")
 
 
 @sql.command()
@@ -338,7 +345,7 @@ def id_table(
 def the_one(config: Config, watch: str | None) -> Watch:
     """The watch of this name, or the only one."""
     if watch is None and len(config.watches) > 1:
-        raise typer.BadParameter(f"there are several: {', '.join(config.watches)}", param_hint="--watch")
+        raise misused(f"there are several: {', '.join(config.watches)}", "--watch")
     return config.watches[chosen(config, watch)[0]]
 
 
@@ -350,8 +357,8 @@ def _put_out(
         for part in parts:
             put_out(scripts.for_psql(part.script))
         return
-    failed: dict[str, str] = {}
-    for notice in in_database(where(), partial(_apply_all, parts=parts, store=store, failed=failed)):
+    notices, failed = in_database(where(), partial(_apply_all, parts=parts, store=store))
+    for notice in notices:
         say(notice, err=True)
     for watch, reason in islice(failed.items(), MOST_LISTED):
         say(f"{watch}: {reason}", err=True)
@@ -361,10 +368,10 @@ def _put_out(
 
 
 async def _apply_all(
-    connection: Connection, parts: Iterable[scripts.Part], *, store: bool, failed: dict[str, str]
-) -> list[str]:
-    """Run a script; what one watch's part met with is put into `failed`."""
-    notices: list[str] = []
+    connection: Connection, parts: Iterable[scripts.Part], *, store: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Run a script; returns its notices, and the error of each watch whose part failed."""
+    notices, failed = list[str](), dict[str, str]()
     for part in parts:
         try:
             notices += await _apply(connection, part.script, store=store)
@@ -373,7 +380,7 @@ async def _apply_all(
                 raise
             failed[part.watch] = str(error)
             await connection.execute("ROLLBACK")
-    return notices
+    return notices, failed
 
 
 async def _apply(connection: Connection, script: str, *, store: bool) -> list[str]:
@@ -439,14 +446,13 @@ def link(  # noqa: PLR0917 - typer's options
     ids = IdTable.of(configured)
     if file is not None:
         if application_id is not None or row or status_url is not None:
-            raise typer.BadParameter("the file says it all: no id, --row or --status-url", param_hint="--csv")
+            raise misused("the file says it all: no id, --row or --status-url", "--csv")
         links = _read_links(file, configured)
     elif application_id is None or not row:
-        raise typer.BadParameter("an APPLICATION_ID with --row, or --csv", param_hint="APPLICATION_ID")
+        raise misused("an APPLICATION_ID with --row, or --csv", "APPLICATION_ID")
     else:
         if len(row) != len(configured.key):
-            message = f"the key is {', '.join(configured.key)}: say --row once for each"
-            raise typer.BadParameter(message, param_hint="--row")
+            raise misused(f"the key is {', '.join(configured.key)}: say --row once for each", "--row")
         links = [Link("--row", tuple(row), application_id.strip(), status_url)]
     if not ids.is_configured:
         raise OperationError(f"{text('no_side_table')}\n{ids.configuration(configured)}")

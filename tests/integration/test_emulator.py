@@ -137,13 +137,13 @@ async def test_documented_examples_are_accepted(emulator: Emulator, client: aioh
 
 
 async def test_the_404_is_byte_exact(client: aiohttp.ClientSession) -> None:
-    async with Emulator(EmulatorOptions(ats_name="acme", known=frozenset({"a-1"}))) as emulator:
+    async with Emulator(EmulatorOptions(known=frozenset({"a-1"}))) as emulator:
         assert (await send(client, emulator)).status == 200
         reply = await send(client, emulator, "/v1/applications/a%2F%22%C3%A9/status")
     assert reply.status == 404
     assert reply.body == (
         b'{"statusCode": 404, "error": "Not Found", '
-        b'"message": "Could not find applicationInfo with id a/\\"\\u00e9 for ATS acme"}'
+        b'"message": "Could not find applicationInfo with id a/\\"\\u00e9 for ATS staging"}'
     )
     assert set(emulator.state) == {"a-1"}
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdc_sync import event_loop
-from cdc_sync.cli.context import say
+from cdc_sync.cli.context import misused, say
 from cdc_sync.emulator import Call, EmulatorOptions, serve
 
 _LAST_PORT = 65_535
@@ -28,10 +28,10 @@ def emulator(
     """Answer as HelloWork does, record the calls, inject faults on request (POST /_emulator/faults)."""
     host, _, port = listen.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
-        raise typer.BadParameter(f"expected HOST:PORT, the port from 0 to 65535, not {listen!r}", param_hint="--listen")
+        raise misused(f"expected HOST:PORT, the port from 0 to 65535, not {listen!r}", "--listen")
     parts = [text.partition(":") for text in header or ()]
     if not all(name.strip() and colon for name, colon, _ in parts):
-        raise typer.BadParameter("expected NAME:VALUE", param_hint="--header")
+        raise misused("expected NAME:VALUE", "--header")
     options = EmulatorOptions(
         host=host.strip("[]") or "127.0.0.1",
         port=int(port),
