@@ -1,4 +1,4 @@
-"""Received calls, kept in order for readers and waiters, without secrets."""
+"""The received calls, in order, without secrets."""
 
 import asyncio
 import re
@@ -8,33 +8,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of the kept calls, if not all are kept."""
+"""The most that kept calls take, if not all are kept."""
 
 _SECRET = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call as it was received, and its end.
-
-    Not frozen: it is shown from its arrival on, and its end is known later.
+    """One received call, and its end, which is set later.
 
     Attributes:
-        number: 1 for the first call of this emulator, and so on; never used twice.
-        received: When its body was complete, in seconds since the epoch.
-        path: The path and query as received, percent-encoded.
-        application_id: The application's id, percent-decoded; None if the path is not that of a status call.
-        headers: The headers, without secrets.
-        idempotency_key: The Idempotency-Key, if one was sent.
-        body: The parsed body; None if it could not be parsed.
-        raw: The body's text as received.
-        violations: What HelloWork would refuse, also if a fault replaced the refusal.
-        warnings: What is accepted but looks like a mistake.
-        concurrent: Another call for the same application was in progress when this one arrived.
-        status: The HTTP status of the answer; None if the fault answers nothing.
-        fault: The kind of the fault; None for a normal answer.
-        duration: Seconds from arrival to the end of the answer; None while the call is in progress.
-        abandoned: The client went away, or the emulator stopped, before the answer was complete.
+        number: 1 for the emulator's first call, and so on; never used twice.
+        received: when its body was complete, in seconds since the epoch.
+        path: path and query, percent-encoded.
+        application_id: percent-decoded; None if the path is not that of a status call.
+        headers: without secrets.
+        body: parsed; None if it cannot be.
+        raw: the body as text.
+        violations: what HelloWork would refuse, also if a fault replaced the refusal.
+        warnings: what is accepted but looks like a mistake.
+        concurrent: whether another call for the application was in progress when this one arrived.
+        status: of the answer; None if the fault answers nothing.
+        fault: its kind; None for a normal answer.
+        duration: seconds from arrival to the end of the answer; None while the call is in progress.
+        abandoned: whether the client left, or the emulator stopped, before the answer was complete.
     """
 
     number: int
@@ -55,7 +52,7 @@ class Call:
     abandoned: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """The call in the control API and the journal; `received_at` is UTC, ISO 8601, microseconds."""
+        """The call for the control API and the journal; `received_at` is UTC, ISO 8601, microseconds."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "received"}
         received_at = datetime.fromtimestamp(self.received, UTC).isoformat(timespec="microseconds")
         lists = {"violations": list(self.violations), "warnings": list(self.warnings)}
@@ -63,7 +60,7 @@ class Call:
 
 
 class CallLog:
-    """The calls in order; with `keep`, so many of the newest, up to `max_bytes`."""
+    """The calls in order; with `keep`, the newest ones, up to `max_bytes`."""
 
     def __init__(self, keep: int | None, max_bytes: int = MAX_BYTES) -> None:
         self._calls: deque[Call] = deque()
@@ -75,7 +72,7 @@ class CallLog:
         self.last_number = 0
 
     def record(self, call: Call) -> None:
-        """Append a call, which must have the number `last_number + 1`."""
+        """Append a call, with the number `last_number + 1`."""
         self.last_number = call.number
         self._calls.append(call)
         self._size += _size_of(call)
@@ -94,7 +91,7 @@ class CallLog:
         self._forgotten = self.last_number
 
     async def wait(self, count: int, *, after: int = 0) -> None:
-        """Wait until so many calls above `after`, dropped ones not counted, have come."""
+        """Wait for so many calls above `after`; dropped ones do not count."""
         number = max(after, self._forgotten) + count
         while self.last_number < number:
             self._news.clear()
@@ -102,15 +99,12 @@ class CallLog:
 
 
 def _size_of(call: Call) -> int:
-    """About how many characters it has, as received; parsed, it takes some times as much."""
+    """A call's characters; parsed, it takes several times as much."""
     return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
 
 
 def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
-    """The headers with hidden secrets; of a repeated header, the last one.
-
-    Hidden are the named ones (in lower case), and every header whose name suggests a credential.
-    """
+    """The headers, without the values of `secret` ones (in lower case) and of those named like a credential."""
     return {
         name: "(hidden)" if name.lower() in secret or _SECRET.search(name) else value for name, value in headers.items()
     }

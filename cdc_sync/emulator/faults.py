@@ -1,7 +1,7 @@
-"""HelloWork's answers, scripted failures of it or of the network, and which call meets which.
+"""HelloWork's answers, and scripted failures of it or of the network.
 
-Faults are of two kinds (see `lets_through`): something in front of HelloWork swallowed or answered the call, or
-HelloWork processed it and its answer was damaged.
+A fault comes before HelloWork, which then does not see the call, or damages the answer to a processed call
+(`lets_through`).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from pydantic import (
 from cdc_sync.core.failures import OperationError
 
 MAX_FAULTS = 100_000
-"""Pending at once: each call searches them."""
+"""Faults pending at once, at most: each call searches them."""
 
 _SPACES = b" " * 65_536
 
@@ -47,15 +47,15 @@ _HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", strict=False
 
 
 class FaultError(OperationError):
-    """A requested fault does not exist, or has wrong fields; the message names every error."""
+    """A requested fault does not exist or has wrong fields; the message names every error."""
 
 
 class Fault(BaseModel):
     """What happens to a call instead of the normal answer.
 
     Attributes:
-        times: To how many calls it happens; None: until it is removed.
-        application_id: The only application to whose calls it happens; None: to any.
+        times: how many calls it hits; None: until it is removed.
+        application_id: the only application that it hits; None: any.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -64,7 +64,7 @@ class Fault(BaseModel):
     times: PositiveInt | None = 1
     application_id: str | None = None
 
-    def drawn(self, application_id: str) -> "Fault | None":  # noqa: ARG002 - a random one's lot depends on it
+    def drawn(self, application_id: str) -> "Fault | None":  # noqa: ARG002 - a random one needs it
         """What happens to the application's next call; None: nothing."""
         return self
 
@@ -73,8 +73,8 @@ class Status(Fault):
     """Any final status, 200 to 999; a 2xx counts as acknowledged.
 
     Attributes:
-        body: Text as it is, anything else as JSON; None: the default of the status.
-        headers: Further headers, such as Retry-After, Location, Content-Type.
+        body: text as it is, anything else as JSON; None: the status's default.
+        headers: further ones, such as Retry-After, Location, Content-Type.
     """
 
     kind: Literal["status"] = "status"
@@ -84,7 +84,7 @@ class Status(Fault):
 
 
 class Delay(Fault):
-    """The call is processed at once; its normal answer comes after so many seconds."""
+    """The call is processed; its normal answer comes after so many seconds."""
 
     kind: Literal["delay"] = "delay"
     seconds: Seconds
@@ -110,7 +110,7 @@ class LostAnswer(Fault):
 
 
 class SlowBody(Fault):
-    """The call is processed; the headers come at once, the body drips over so many seconds."""
+    """The call is processed; the headers come at once, the body within so many seconds, byte by byte."""
 
     kind: Literal["slow_body"] = "slow_body"
     seconds: Seconds = 10.0
@@ -137,7 +137,7 @@ class Html(Fault):
 
 
 class Redirect(Fault):
-    """302 to another place, which must never be followed."""
+    """302 to another place; a client must not follow it."""
 
     kind: Literal["redirect"] = "redirect"
     location: Annotated[str, Field(pattern=r"^[!-~]+$")]
@@ -156,14 +156,13 @@ def _belong_to_the_draw(kinds: list[_Single]) -> list[_Single]:
 class Random(Fault):
     """One of several faults, for a share of the calls; the other calls go on to the next fault.
 
-    The draw depends only on the seed, the application and the number of its earlier calls: a run repeats exactly,
-    however the calls of different applications interleave.
+    The draw depends on the seed, the application and the number of its earlier calls. So a run repeats exactly, however
+    the calls of different applications interleave.
 
     Attributes:
-        times: How many calls are hit in all; None, the default: until it is removed.
-        seed: Makes one run differ from another.
-        rate: The share of the calls that are hit, 0 to 1.
-        kinds: The faults to draw from, equally likely, without `times` and `application_id` of their own.
+        times: how many calls are hit in all; None, the default: until it is removed.
+        rate: the share of the calls that are hit, 0 to 1.
+        kinds: the faults to draw from, equally likely, without `times` and `application_id`.
     """
 
     kind: Literal["random"] = "random"
@@ -177,7 +176,7 @@ class Random(Fault):
 
     def drawn(self, application_id: str) -> Fault | None:
         """One of its faults, or None."""
-        # A generator per call, seeded with text: a shared one would depend on the order of arrival.
+        # A generator for each call: a shared one would depend on the order of arrival.
         dice = random.Random(f"{self.seed}/{application_id}/{self._calls[application_id]}")  # noqa: S311 - no secret
         self._calls[application_id] += 1
         return dice.choice(self.kinds) if dice.random() < self.rate else None
@@ -187,13 +186,13 @@ _FAULTS = TypeAdapter[list[_Single | Random]](list[Annotated[_Single | Random, F
 
 
 def parse_faults(faults: Sequence[object]) -> list[Fault]:
-    """Read faults: parsed JSON, or made ones.
+    """Faults from parsed JSON, or copies of made ones.
 
     Raises:
-        FaultError: Something is wrong; the message names all of it.
+        FaultError: some are wrong; the message names all errors.
     """
     try:
-        # Copies, since `times` goes down.
+        # `times` goes down.
         return [fault.model_copy() for fault in _FAULTS.validate_python(list(faults))]
     except ValidationError as error:
         raise FaultError(explain(error, "fault")) from None
@@ -205,7 +204,7 @@ def describe(fault: Fault) -> dict[str, object]:
 
 
 def take(faults: list[Fault], application_id: str) -> Fault | None:
-    """The first fault that fits a call of this application; it is used once."""
+    """The first fault for a call of this application, used once."""
     for fault in faults:
         if fault.application_id in {None, application_id} and (drawn := fault.drawn(application_id)) is not None:
             if fault.times is not None:
@@ -217,7 +216,7 @@ def take(faults: list[Fault], application_id: str) -> Fault | None:
 
 
 def explain(error: ValidationError, of: str = "") -> str:
-    """Every error of a request: where, what, and what was found."""
+    """Every error of a request: its place, what is wrong, and the value."""
     return "; ".join(
         f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: "
         f"{each['msg'].removeprefix('Value error, ')}, not {each['input']!r}"
@@ -226,7 +225,7 @@ def explain(error: ValidationError, of: str = "") -> str:
 
 
 def lets_through(fault: Fault | None) -> bool:
-    """Whether HelloWork processes the call, so that a good one changes its state."""
+    """Whether HelloWork processes the call."""
     if isinstance(fault, Status):
         return 200 <= fault.status < 300  # noqa: PLR2004 - the range of success, from the HTTP standard
     return not isinstance(fault, Hang | Reset | Html | Redirect)
@@ -245,13 +244,13 @@ def updated(status: int = 200) -> web.Response:
 
 def refusal(status: int, message: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
     """An error in the shape of the documented one."""
-    phrase = responses.get(status, f"Status {status}")  # a status may be scripted that has none
+    phrase = responses.get(status, f"Status {status}")  # a scripted status may have none
     document = {"statusCode": status, "error": phrase, "message": message or f"{phrase}, as scripted"}
     return answer(document, status, headers)
 
 
 def spoiled(fault: Fault | None, normal: web.Response) -> web.Response | None:
-    """The answer whose status line the client sees; None if it sees none."""
+    """The answer that begins the client's; None if the client gets none."""
     match fault:
         case Status():
             scripted = _scripted(fault.status, fault.body)
@@ -279,19 +278,18 @@ def _scripted(status: int, body: object) -> web.Response:
 
 
 async def play(fault: Fault | None, normal: web.Response | None, request: web.BaseRequest) -> web.StreamResponse:
-    """Answer, or not, as the fault demands; cancelled if the client leaves."""
+    """Answer as the fault demands; cancelled if the client leaves."""
     if isinstance(fault, Delay | Hang):
         await asyncio.sleep(fault.seconds)
     if normal is None:
         _close(request, orderly=isinstance(fault, Hang))
-        # Goes nowhere: aiohttp needs a response, and finds the connection closed.
+        # aiohttp needs a response; the connection is closed.
         return web.Response()
     if not isinstance(fault, SlowBody | HugeBody | HalfAnswer):
         return normal
     body = normal.body if isinstance(normal.body, bytes) else b""
     response = web.StreamResponse(status=normal.status, headers=normal.headers)
     response.content_length = max(len(body), fault.size if isinstance(fault, HugeBody) else 0)
-    # Sends the status line and the headers at once.
     await response.prepare(request)
     match fault:
         case SlowBody():
@@ -301,7 +299,7 @@ async def play(fault: Fault | None, normal: web.Response | None, request: web.Ba
         case HugeBody():
             await response.write(body)
             for left in range(response.content_length - len(body), 0, -len(_SPACES)):
-                # Waits for the client, so that a big body is never all in memory.
+                # Waits for the client, so a big body is never all in memory.
                 await response.write(_SPACES[:left])
         case HalfAnswer():
             await response.write(body[: len(body) // 2])

@@ -1,9 +1,9 @@
 """The emulator: receives, validates, records and answers calls.
 
-Calls to wrong paths and with wrong methods are recorded too, since a test must see them, but use up no fault.
+Calls to wrong paths and with wrong methods are recorded too, but use up no fault.
 
-The control API, `/_emulator/…`, has no authentication: it belongs on loopback, or on a trusted network. It refuses
-requests from pages of another site, and on loopback those with another host's name (DNS rebinding).
+The control API, `/_emulator/…`, has no authentication: it belongs on loopback or a trusted network. It refuses requests
+from pages of another site, and on loopback those with another host's name (DNS rebinding).
 """
 
 import asyncio
@@ -43,10 +43,10 @@ _NO_SUCH_PATH = "No such path; expected /v1/applications/{applicationId}/status"
 
 PREFIX = "/_emulator/"
 MAX_CONTROL_BYTES = 8 * 1024 * 1024
-"""For a list of faults or application ids: a hundred thousand of these."""
+"""A list of a hundred thousand faults or application ids."""
 
 _OUR_SITES = frozenset({"same-origin", "none"})
-"""`none`: a person has typed the address, or clicked it in a terminal."""
+"""`none`: a person typed the address, or clicked it in a terminal."""
 
 _METHODS = {"calls": "GET, DELETE", "state": "GET, DELETE", "faults": "GET, POST, DELETE", "applications": "GET, PUT"}
 
@@ -69,22 +69,18 @@ class EmulatorOptions:
     """How an emulator listens, what it knows and what it requires.
 
     Attributes:
-        host: The address to listen on; loopback by default, since the control API has no authentication.
-        port: The port to listen on; 0 takes any free one.
-        ats_name: HelloWork's name of the ATS, in the documented 404.
-        known: The application ids that are not answered 404; None knows every one.
-        required_headers: Headers (any case) that a status call must carry with exactly this value, or be answered 401.
-        journal: A file to which one JSON line is appended for each call that is over.
-        latency: Seconds between the arrival of a call and its answer.
-        keep: How many of the newest calls are kept, at most 64 MiB, and of how many applications the state. None keeps
-            all.
+        port: 0 takes any free one.
+        known: the application ids that are not answered 404; None knows all.
+        required_headers: headers (any case) of a status call that is not answered 401, with their values.
+        journal: a file that gets a JSON line for each call that is over.
+        latency: seconds between the arrival of a call and its answer.
+        keep: how many of the newest calls are kept, up to 64 MiB, and of how many applications the state; None: all.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
-    ats_name: str = "staging"
     known: frozenset[str] | None = None
-    # Values of authentication headers: out of every repr, and so of every log and test report.
+    # Secrets: in no repr, and so in no log or test report.
     required_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     journal: Path | None = None
     latency: float = 0.0
@@ -93,29 +89,29 @@ class EmulatorOptions:
 
 @dataclass(eq=False)
 class Emulator:
-    """HelloWork's status API, served while the context is entered, once.
+    """HelloWork's status API, served within the context, once.
 
     Args:
-        options: What it knows and requires; by default every application, and no header.
-        on_call: Receives each call that is over, in the event loop: it must be quick.
-        places: Most connections, twice what a cdc-sync opens (`hellowork.concurrency`); never more than half of the
+        options: what it knows and requires; by default every application, and no header.
+        on_call: gets each call that is over, in the event loop.
+        places: most connections, twice what a cdc-sync opens (`hellowork.concurrency`); never more than half of the
             files that this process may open.
-        request_within: Seconds for a complete request.
-        idle: Seconds of silence on a connection: longer than clients keep one (aiohttp: 15 seconds), so that none calls
-            into a closing one.
+        request_within: seconds for a complete request.
+        idle: seconds of silence on a connection: longer than clients keep one (aiohttp: 15), so that none sends into a
+            closing one.
 
     Attributes:
-        url: The base URL, without a slash at the end; empty before entry.
-        log: The calls, recorded on arrival.
-        faults: The pending faults; `times` is what is left.
-        known: The application ids that exist; None: every one does.
-        state: The body of the latest acknowledged call of each application, at most of `options.keep` of them.
-        is_loopback: Whether nobody else can reach it.
-        over: Set when it has failed; leaving the context then raises the error.
+        url: the base URL, without a slash at the end; empty before entry.
+        log: the calls, recorded on arrival.
+        faults: the pending ones, with the `times` that are left.
+        known: the application ids that exist; None: all.
+        state: the body of the latest acknowledged call of each application, at most of `options.keep` of them.
+        is_loopback: whether only this machine can reach it.
+        over: set when it has failed; leaving the context then raises the error.
 
     Raises:
-        ListenError: On entry: the address cannot be listened on.
-        JournalError: On entry: the journal cannot be opened. On exit: it could not be written meanwhile.
+        ListenError: on entry: the address cannot be listened on.
+        JournalError: on entry: the journal cannot be opened. On exit: it could not be written.
     """
 
     options: EmulatorOptions = field(default_factory=EmulatorOptions)
@@ -130,7 +126,7 @@ class Emulator:
         self._journal: FileIO | None = None
         self._journal_error: JournalError | None = None
         self._secret = frozenset(name.lower() for name in options.required_headers)
-        # The calls in progress, and how each came.
+        # The calls in progress.
         self._open: dict[Call, web.BaseRequest] = {}
         self.url = ""
         self.log = CallLog(options.keep)
@@ -146,10 +142,10 @@ class Emulator:
         return self.log.after(0)
 
     def inject(self, *wanted: object) -> None:
-        """Append faults to the pending ones: made ones, or parsed JSON.
+        """Append faults, made ones or parsed JSON, to the pending ones.
 
         Raises:
-            FaultError: One of them does not exist or has wrong fields, or they would be too many; none is appended.
+            FaultError: one is wrong, or they are too many; none is appended.
         """
         parsed = faults.parse_faults(wanted)
         if len(self.faults) + len(parsed) > faults.MAX_FAULTS:
@@ -157,10 +153,10 @@ class Emulator:
         self.faults += parsed
 
     async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - as a test needs it
-        """Wait until so many calls have arrived since the start, or since they were dropped; returns the kept ones.
+        """Wait for so many calls since the start, or since they were dropped; returns the kept ones.
 
         Raises:
-            TimeoutError: They did not arrive within so many seconds.
+            TimeoutError: they did not arrive within so many seconds.
         """
         async with asyncio.timeout(timeout):
             await self.log.wait(count)
@@ -171,7 +167,7 @@ class Emulator:
         if options.journal is not None:
             try:
                 self._journal = FileIO(options.journal, "a+")
-                # The half line of a killed run must not swallow the first line of this one.
+                # A killed run may have left half a line.
                 if self._journal.tell() > 0:
                     self._journal.seek(-1, os.SEEK_END)
                     if self._journal.read(1) != b"\n":
@@ -181,8 +177,8 @@ class Emulator:
                     f"cannot open the journal {options.journal}: {error.strerror}; name a file in a folder that exists "
                     "and is writable"
                 ) from None
-        # The low-level server: a router and middlewares would cost as much as the rest together. A compressed body
-        # stays so: for HelloWork it is no JSON.
+        # The low-level server: a router and middlewares would double the costs. For HelloWork a compressed body is no
+        # JSON.
         self._server = web.Server(
             self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
         )
@@ -202,9 +198,9 @@ class Emulator:
         self._listener.close()
         self._server.pre_shutdown()
         await self._server.shutdown(_STOP_GRACE_SECONDS)
-        # A client that reads nothing would keep a closing connection open for ever.
+        # A client that reads nothing would keep its connection open for ever.
         self._listener.abort()
-        # The transports end in the next turn of the loop, and free their sockets then.
+        # The transports free their sockets in the next turn of the loop.
         await asyncio.sleep(0)
         if self._journal is not None:
             self._journal.close()
@@ -216,14 +212,14 @@ class Emulator:
             if request.raw_path.startswith(PREFIX):
                 return await _control(self, request)
             if request.method == "HEAD" and request.raw_path == "/":
-                # `cdc-sync check` asks whether anybody listens; it is no call.
+                # `cdc-sync check` looks for a server; it is no call.
                 return refusal(404, _NO_SUCH_PATH)
             return await self._take_in(request)
 
     async def _take_in(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         headers = request.headers
-        # Most bodies come in one piece; a too large one is read only as far as that shows.
+        # Most bodies come in one piece; a too large one is not read to its end.
         raw = await request.content.readany()
         while not request.content.at_eof() and len(raw) <= MAX_BODY_BYTES:
             raw += await request.content.readany()
@@ -241,8 +237,8 @@ class Emulator:
         self.log.record(call)
         self._open[call] = request
         try:
-            # No await between record and decision: a recorded call has its answer decided, and the state is that of the
-            # call that arrived last, however late its answer.
+            # No await between record and decision: the state is that of the call that arrived last, however late its
+            # answer.
             fault, answer = self._decide(headers, call)
             if self.options.latency:
                 await asyncio.sleep(self.options.latency)
@@ -252,7 +248,7 @@ class Emulator:
             raise
         except ConnectionError:
             call.abandoned = True
-            # Goes nowhere: the server wants a response, and finds the connection closed.
+            # aiohttp needs a response; the connection is closed.
             return web.Response()
         finally:
             del self._open[call]
@@ -261,14 +257,14 @@ class Emulator:
             self.on_call(call)
 
     def _is_open(self, application_id: str | None) -> bool:
-        # One whose client has left does not count: the client's next call may come before this server notices.
+        # Without calls that the client has given up: its next call may come before this server notices.
         return application_id is not None and any(
             call.application_id == application_id and request.transport and not request.transport.is_closing()
             for call, request in self._open.items()
         )
 
     def _write(self, call: Call) -> None:
-        """Append a finished call to the journal; to the page cache, so a thread is not worth it."""
+        """Append a finished call to the journal: to the page cache, so without a thread."""
         if self._journal is not None and self._journal_error is None:
             line = memoryview(json.dumps(call.as_json()).encode() + b"\n")
             try:
@@ -283,7 +279,7 @@ class Emulator:
         if call.application_id is not None and call.method == "POST":
             fault = faults.take(self.faults, call.application_id)
             if refused is None and faults.lets_through(fault):
-                # At the end, so that those called last stay.
+                # At the end: those called last stay.
                 self.state.pop(call.application_id, None)
                 self.state[call.application_id] = call.body
                 if len(self.state) > (self.options.keep or len(self.state)):
@@ -294,20 +290,19 @@ class Emulator:
         return fault, answer
 
     def _refused(self, headers: Mapping[str, str], call: Call) -> web.Response | None:
-        """Why a call is refused: first the caller, then the body, then the application."""
+        """The refusal of a call: first for the caller, then the body, then the application."""
         if call.application_id is None:
             return refusal(404, _NO_SUCH_PATH)
         if call.method != "POST":
             return _wrong_method(call.method, "POST")
         for name, value in self.options.required_headers.items():
             if headers.get(name) != value:
-                # Its value, wanted or found, is a secret.
+                # Both values are secrets.
                 return refusal(401, f"Header {name} is missing or wrong")
         if call.violations:
             return refusal(400, "; ".join(call.violations))
         if self.known is not None and call.application_id not in self.known:
-            of = f"id {call.application_id} for ATS {self.options.ats_name}"
-            return refusal(404, f"Could not find applicationInfo with {of}")
+            return refusal(404, f"Could not find applicationInfo with id {call.application_id} for ATS staging")
         return None
 
 
@@ -324,9 +319,9 @@ class _Wanted(BaseModel, extra="forbid"):
 
 
 async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response:  # noqa: PLR0911 - each refusal
-    """Answer a request to the control API, if it is allowed."""
+    """Answer a request to the control API, or refuse it."""
     host = request.headers.get("Host")
-    # No browser leaves Host out.
+    # Every browser sends Host.
     if emulator.is_loopback and host is not None and not names_loopback(host):
         return refusal(421, f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1 or localhost")
     if not comes_from_ourselves(request, _OUR_SITES):
@@ -348,7 +343,7 @@ async def _obey(emulator: Emulator, method: str, name: str, request: web.BaseReq
     match method, name:
         case "GET", "calls":
             poll = _Wanted.model_validate(dict(request.query))
-            # Fewer calls than requested are an answer, too.
+            # Fewer calls than requested are an answer too.
             with suppress(TimeoutError):
                 async with asyncio.timeout(poll.wait):
                     await emulator.log.wait(poll.count, after=poll.after)
@@ -380,16 +375,16 @@ async def serve(
     on_start: Callable[[str], None] = lambda _: None,
     on_call: Callable[[Call], None] = lambda _: None,
 ) -> None:
-    """Serve until cancelled, or until SIGTERM or SIGINT. Must run in the main thread; prints nothing.
+    """Serve until cancelled, or until SIGTERM or SIGINT; in the main thread only.
 
     Args:
-        options: What the emulator knows and requires.
-        on_start: Receives the base URL once calls are accepted.
-        on_call: Receives each call that is over.
+        options: what the emulator knows and requires.
+        on_start: gets the base URL once calls are accepted.
+        on_call: gets each call that is over.
 
     Raises:
-        ListenError: The address cannot be listened on.
-        JournalError: The journal cannot be opened or written.
+        ListenError: the address cannot be listened on.
+        JournalError: the journal cannot be opened or written.
     """
     allow_all_descriptors()
     emulator = Emulator(options, on_call=on_call)

@@ -1,6 +1,6 @@
-"""Whether a call fulfils HelloWork's page "Envoi changements de statut".
+"""Checks a call against HelloWork's page "Envoi changements de statut".
 
-Pure, and without any code of the side that builds the calls: shared code would accept its own mistakes.
+It shares no code with the side that builds the calls: shared code would accept its own mistakes.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 MAX_BODY_BYTES = 64 * 1024
-"""Larger bodies are refused. HelloWork documents no limit; a status call has a few hundred bytes."""
+"""Larger bodies are refused. HelloWork documents no limit; a call has a few hundred bytes."""
 
 MAX_NESTING = 64
 """Deeper nesting is refused: the parser's own limit depends on its caller's depth."""
 
 OWN_SIDE_STATUSES = frozenset({"sending", "sent", "error", "not_found", "unknown"})
-"""HelloWork's codes for its own side of the exchange; an ATS that sends one is almost surely misconfigured."""
+"""HelloWork's codes for its own side; an ATS that sends one is most likely misconfigured."""
 
 _PATH = re.compile(r"/v1/applications/([^/?]+)/status(?:\?.*)?", re.DOTALL)
 _ENCODED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
@@ -58,11 +58,7 @@ class Reading(NamedTuple):
     """A call as read.
 
     Attributes:
-        application_id: The application in its path; None if that is not a status call's.
-        body: The parsed JSON; None if it could not be parsed.
-        raw: The body as received.
-        violations: Everything that HelloWork would refuse; empty for a good call.
-        warnings: What is accepted but looks like a mistake.
+        application_id, body, raw, violations, warnings: as in `Call`.
     """
 
     application_id: str | None
@@ -73,7 +69,7 @@ class Reading(NamedTuple):
 
 
 def read_call(path: str, raw: bytes, content_type: str | None) -> Reading:
-    """Read a call, its path as received (percent-encoded, perhaps with a query), and name every violation."""
+    """Read a call, and name every violation; `path` is percent-encoded, perhaps with a query."""
     violations: list[str] = []
     application_id = None
     if match := _PATH.fullmatch(path):
