@@ -1,9 +1,9 @@
-"""HTTP servers among neighbours: a bounded number of connections, none of which may wait for ever.
+"""HTTP servers with a bounded number of connections, none of which may wait for ever.
 
 A connection waits from its beginning, and after each answer, until a request has come completely, its body included.
-One that waits too long is cut off. When all places are taken, a new connection takes the place of the one that has
-waited longest: a thousand silent connections keep out nobody who has something to ask, such as a health check. Only
-where all of them are being answered a new connection is refused.
+One that waits too long is closed. When all places are taken, a new connection takes the place of the one that has
+waited longest, so a thousand silent connections do not keep out a health check. A new connection is refused only if all
+others are being answered.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 _TAKES_SOME_WITHIN = 1.0
-"""Seconds within which it shows that a long answer is being taken: the kernel tells in steps of its buffers."""
+"""Seconds within which a client takes some of a long answer: the kernel's buffers show it in steps."""
 
 _AT_ONCE = 50
-"""Connections taken in one turn of the event loop, at most: they have files open beyond the places that there are."""
+"""Connections accepted in one turn of the event loop, at most: their files are open beyond the places."""
 
 _KEPT_BY_KERNEL = 1_024
-"""Connections that wait to be taken: whoever finds no room tries again after a second."""
+"""Connections that the kernel keeps until they are accepted; a client without room there tries again after a second."""
 
 
 def bugs_alone(record: logging.LogRecord) -> bool:
-    """A filter for a server's logger: what is no HTTP, in its head or in its body, is answered 400, and that is all.
+    """A filter for a server's logger: a request that is no HTTP is answered 400, and not logged.
 
-    A port scanner must not fill the log with errors, and a traceback would read like a fault of ours.
+    A port scanner must not fill the log, and a traceback would look like our error.
     """
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
@@ -40,7 +40,7 @@ def bugs_alone(record: logging.LogRecord) -> bool:
 def allow_all_descriptors() -> None:
     """Raise the process's soft limit of open files to the hard one: systemd's default of the soft one is 1,024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # A sandbox may forbid it (systemd's filter @resources, by setrlimit's name): then it has set a limit that it means.
+    # A sandbox may forbid it (systemd's filter @resources): then its limit is deliberate.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -60,7 +60,7 @@ def names_loopback(host: str) -> bool:
 
 
 def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = frozenset({"same-origin"})) -> bool:
-    """Whether no browser sends this for a page of another origin; `sites` are what `Sec-Fetch-Site` may say."""
+    """Whether no browser sends this for a page of another origin; `sites` are the allowed `Sec-Fetch-Site`."""
     origin = request.headers.get("Origin")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
         return False
@@ -69,14 +69,13 @@ def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = froze
 
 @dataclass(eq=False)
 class Listener:
-    """Listens on an address, and hands what comes to an HTTP server.
+    """Listens on an address for an HTTP server.
 
     Attributes:
-        server: speaks HTTP.
-        most: connections at once.
-        request_within: seconds that a request may take to come completely.
-        idle: seconds that a connection may stay after an answer.
-        displaced: called for each connection that is cut off, or refused, because all places are taken.
+        most: connections at once, at most.
+        request_within: seconds for a complete request.
+        idle: seconds that a connection may wait after an answer.
+        displaced: called for each connection that is closed or refused because all places are taken.
     """
 
     server: web.Server
@@ -86,7 +85,7 @@ class Listener:
     displaced: Callable[[], None] = lambda: None
     _open: set["_Connection"] = field(default_factory=set)
     _waiting: dict["_Connection", asyncio.TimerHandle] = field(default_factory=dict)
-    """In the order in which they began to wait: what ends the waiting."""
+    """The end of each wait, in the order of their beginnings."""
     _listening: asyncio.Server = field(init=False)
 
     async def open(self, host: str, port: int) -> Self:
@@ -98,7 +97,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._listening = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE)
         for listening in self._listening.sockets:
-            # To asyncio one number is both: how many are taken at once, and how many the kernel keeps until they are.
+            # asyncio has one number for the connections accepted at once and those that the kernel keeps.
             with listening.dup() as same:
                 same.listen(_KEPT_BY_KERNEL)
         self.port: int = self._listening.sockets[0].getsockname()[1]
@@ -109,13 +108,13 @@ class Listener:
         self._listening.close()
 
     def abort(self) -> None:
-        """Cut every connection off."""
+        """Close every connection at once."""
         for connection in list(self._open):
             self._cut_off(connection)
 
     @contextmanager
     def answering(self, request: web.BaseRequest) -> Iterator[None]:
-        """Answer a request within this: as soon as its body is complete, its connection does not wait."""
+        """Answer a request within this: once its body is complete, its connection does not wait."""
         connection = request.transport and request.transport.get_protocol()
         if not isinstance(connection, _Connection):
             yield  # it is gone already
@@ -136,12 +135,12 @@ class Listener:
                 self.wait(connection, self.idle)
 
     def wait(self, connection: "_Connection", seconds: float) -> None:
-        """A connection waits from now on, for so many seconds at most."""
+        """A connection waits from now on, at most so many seconds."""
         self._wait_no_more(connection)
         self._waiting[connection] = self._loop.call_later(seconds, self._waited, connection)
 
     def begin(self, connection: "_Connection") -> None:
-        """A connection was made: give it a place, or cut it off."""
+        """Give a new connection a place, or close it."""
         if len(self._open) >= self.most:
             self.displaced()
             if not self._waiting:
@@ -157,7 +156,7 @@ class Listener:
         self._wait_no_more(connection)
 
     def _cut_off(self, connection: "_Connection") -> None:
-        # At once: its place is given away before the loop tells it of its end.
+        # Its place is given away before the loop reports its end.
         self.forget(connection)
         connection.transport.abort()
 
@@ -173,11 +172,11 @@ class Listener:
 
 
 _NOBODY = asyncio.Protocol()
-"""Whom a connection speaks to as long as nothing has been sent."""
+"""A connection's protocol before its first bytes."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. What speaks HTTP is made when something has been sent: silence costs little."""
+    """One connection. Its HTTP protocol is made for its first bytes: a silent one costs little."""
 
     transport: asyncio.Transport
     is_idle = False
@@ -198,7 +197,7 @@ class _Connection(asyncio.Protocol):
             self._inner = self._listener.server()
             self._inner.connection_made(self.transport)
         elif self.is_idle:
-            # The next request begins, and has no more time than the first.
+            # The next request begins.
             self.is_idle = False
             self._listener.wait(self, self._listener.request_within)
         self._inner.data_received(data)
@@ -217,6 +216,6 @@ class _Connection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def is_taking_its_answer(self) -> bool:
-        """Whether the other side has taken some of a long answer since this was asked last."""
+        """Whether the client has taken some of a long answer since the last call of this."""
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
         return self._left_to_send > 0 and (before == 0 or self._left_to_send < before)

@@ -1,18 +1,15 @@
-"""What other roles may do with what the DBA's scripts create: the SQL that the triggers and the store share.
+"""Rights of other roles on what the DBA's scripts create: SQL (`sql/rights.sql`) for the triggers and the store.
 
-It stands in `sql/rights.sql`.
-
-`ALTER DEFAULT PRIVILEGES` gives others rights on whatever a role creates, without a word. A role that may put a trigger
-on a table of ours has its code run by whoever writes to it: by the recording functions with the rights of their owner,
-by the daemon with the daemon's. So nobody keeps more than a daemon needs, but a role that has the rights at stake
-anyway.
+`ALTER DEFAULT PRIVILEGES` silently gives others rights on all that a role creates. A role that may put a trigger on a
+table of ours has its code run with the rights of each writer: the owner of the recording functions, or the daemon. So
+other roles keep only what a daemon needs, unless they have the rights at stake anyway.
 
 `objects` is a query of (kind, name, owner, acl, needed, is_new): the word for REVOKE, the quoted name, the owner's oid,
 the ACL, the privileges that a daemon needs, and whether this script has just made it. `installers` is a query of the
-roles whose rights are at stake. MAINTAIN of 17 is included: only what is needed is named.
+roles with the rights at stake. All other privileges are revoked, MAINTAIN of 17 included.
 
-The owners of the watched tables, though, get what `pg_dump` reads: it locks and reads every table and sequence of a
-database, and fails as a whole where it may not.
+The owners of the watched tables get what `pg_dump` reads: it locks and reads every table and sequence of a database,
+and fails as a whole if it may not.
 """
 
 import re
@@ -50,22 +47,22 @@ def owners(tables: Iterable[QualifiedName]) -> str:
 def readable(tables_owners: str, relations: str) -> str:
     """A block of PL/pgSQL that gives the owners of the watched tables what `pg_dump` reads of ours.
 
-    What it may not give is a WARNING with the GRANT.
+    For a right that it may not give it raises a WARNING with the GRANT.
 
     Args:
         tables_owners: the query of `owners`.
-        relations: a condition on `c`, a pg_class: which relations of the schema are meant.
+        relations: a condition on `c`, a pg_class, for the relations of the schema.
     """
     return _part("readable", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
 
 def unreadable(tables_owners: str, relations: str) -> str:
-    """A query of what they may not read, as (kind, name, text such as `no SELECT for ats`)."""
+    """A query of the relations that they may not read, as (kind, name, text such as `no SELECT for ats`)."""
     return _part("lacking", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
 
 Grants = Mapping[str, str]
-"""What a daemon's role is granted, as SQL: see `granted`."""
+"""The grants of a daemon's role, as SQL: see `granted`."""
 
 
 def granted(
@@ -74,13 +71,13 @@ def granted(
     ours: Iterable[tuple[str, str]],
     schemas: Iterable[str],
 ) -> Grants:
-    """What a daemon's role is granted.
+    """The grants of a daemon's role.
 
     Args:
         role: the role, as SQL.
         tables: schema, table, and columns; None for a schema that is not named and for a whole table.
         ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
-        schemas: those on which USAGE is granted.
+        schemas: with USAGE.
     """
     return {
         "role": role,
@@ -91,22 +88,22 @@ def granted(
 
 
 def all_granted(grants: Grants) -> str:
-    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
+    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns."""
     return _part("all_granted", lacks=_part("lacks", **grants), **grants)
 
 
 def missing(grants: Grants) -> str:
-    """A query of what a role lacks, each as the GRANT that gives it."""
+    """A query of the GRANTs that a role lacks."""
     return _part("missing", lacks=_part("lacks", **grants), **grants)
 
 
 def take_back(grants: Grants) -> str:
-    """A block of PL/pgSQL that revokes it all, so that the role can be dropped."""
+    """A block of PL/pgSQL that revokes all of it, so that the role can be dropped."""
     return _part("take_back", acls=_part("acls"), **grants)
 
 
 def _values(types: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
-    """The rows of VALUES, each once; the first one, of NULLs, gives the types and keeps the list from being empty."""
+    """The rows of VALUES, each once; a first one of NULLs gives the types, also of an empty list."""
     nulls = tuple(f"NULL::pg_catalog.{each}" for each in types)
     lines = (nulls, *(map(_literal, row) for row in rows))
     return ", ".join(dict.fromkeys(f"({', '.join(line)})" for line in lines))
@@ -117,7 +114,7 @@ def _literal(value: object) -> str:
 
 
 def _part(name: str, **put_in: str) -> str:
-    """A part of the file; what is put in is not looked at again, whatever it holds."""
+    """A part of the file; places in the values are not filled in."""
     return re.sub(r"\{([a-z]+)\}", lambda found: put_in[found[1]], _parts()[name])
 
 

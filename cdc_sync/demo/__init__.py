@@ -1,1 +1,1 @@
-"""The whole thing on one machine: an embedded PostgreSQL, the daemon, the emulator, and a recruiter who is played."""
+"""The demo: an embedded PostgreSQL, the daemon, the emulator and a played recruiter, on one machine."""

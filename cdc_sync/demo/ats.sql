@@ -21,7 +21,7 @@ CREATE TABLE applications (
 CREATE INDEX ON applications (hellowork_id);
 CREATE INDEX ON applications (updated_at);
 
--- Half an hour: a poll looks back for minutes, and must not find rows that nobody touched.
+-- Half an hour: a poll looks back for minutes, and must not find untouched rows.
 INSERT INTO jobs VALUES ('J-100', 'Developer'), ('J-200', 'Tester'), ('J-300', 'Designer');
 INSERT INTO applications (hellowork_id, job_id, candidate, status, source, created_at, updated_at)
 SELECT CASE WHEN n % 10 > 0 THEN 'HW-' || 1000 + n END,

@@ -1,12 +1,11 @@
-"""The keeper: owns a temporary folder and the processes of an embedded PostgreSQL, and outlives its parent.
+"""The keeper: owns the folder and the processes of an embedded PostgreSQL, and outlives its parent.
 
-A process of its own, run as a script on the standard library alone: it starts fast, from any folder, as any user. It
-makes the folder, and its parent's processes join its process group before they run a program, so at every instant
-somebody is responsible for their end. At the end of its standard input its parent is done or gone, also by kill -9: it
-ends the processes and removes the folder.
+A script on the standard library alone: it starts fast, from any folder, as any user. It makes the folder, and its
+parent's processes join its process group before they run a program. When its standard input ends, its parent is done or
+gone, also by kill -9: the keeper ends the processes and removes the folder.
 
 Usage: keeper.py TEMPORARY_FOLDER LIFELINE. It answers with the folder, or with the error. The lifeline is a pipe's
-descriptor; every process holds its other end, so at its end none is left.
+descriptor; every process holds the other end, so at its end none is left.
 """
 
 import contextlib
@@ -23,17 +22,17 @@ _TRIES = 10
 def main() -> None:
     """Keep the folder and the processes until the parent's end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # the keeper must not be ended before the rest
+        signal.signal(number, signal.SIG_IGN)  # the keeper ends last
     try:
         folder = tempfile.mkdtemp(prefix="cdc-sync-", dir=sys.argv[1])
     except OSError as error:
         os.write(1, str(error).encode())
         return
-    with contextlib.suppress(ConnectionError):  # it may be gone already
+    with contextlib.suppress(ConnectionError):  # it is gone already
         os.write(1, os.fsencode(folder))
         sys.stdin.buffer.read()
-    for _ in range(_TRIES):  # the first signal may come before a new process has joined the group
-        os.killpg(0, signal.SIGQUIT)  # for PostgreSQL an immediate shutdown: the data has no worth
+    for _ in range(_TRIES):  # a new process may join the group after the first signal
+        os.killpg(0, signal.SIGQUIT)  # an immediate shutdown: the data has no worth
         if select.select([int(sys.argv[2])], [], [], 1.0)[0]:
             break
     try:

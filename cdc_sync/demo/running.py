@@ -1,6 +1,6 @@
-"""The whole show: real parts put together, the scenario played, the verdict, and everything put away again.
+"""The demo's run: starts the real parts, plays the scenario, gives the verdict, and puts everything away.
 
-The scenario's data stand in files beside this one.
+The scenario is in the files beside this one.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from cdc_sync.demo.postgres import Server, free_port, server
 from cdc_sync.emulator import Call, Emulator
 
 PATIENCE = 20.0
-"""Seconds to wait for anything. It takes two or three on an idle machine."""
+"""Seconds to wait for anything. On an idle machine it takes two or three."""
 
 _POLL = 0.02
 
@@ -52,7 +52,7 @@ _DATABASE = "ats"
 
 
 class DemoError(OperationError):
-    """The demo failed; the message explains why, and where to look."""
+    """The demo failed; the message has the reason."""
 
 
 def text(name: str, **values: object) -> str:
@@ -66,9 +66,9 @@ class Step:
 
     Attributes:
         done: what is done, for people.
-        acts: how: SQL, or an action on the daemon.
-        expected: the calls that must follow (`application status job`); their order counts within an application.
-        silent: what is rightly not sent, and why; empty if everything is.
+        acts: SQL, or actions on the daemon.
+        expected: the calls that must follow (`application status job`), in this order for each application.
+        silent: why something is not sent; empty if everything is.
     """
 
     done: str
@@ -97,16 +97,13 @@ def application_of(call: str) -> str:
 
 
 def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
-    """The applications with other calls than expected, in words.
-
-    Each must have the same calls, in the same order.
-    """
-    wanted, heard = list(expected), list(received)
+    """The applications with other calls than expected, or in another order, in words."""
+    wanted, came = list(expected), list(received)
     found = []
-    for application in sorted(set(map(application_of, (*wanted, *heard)))):
+    for application in sorted(set(map(application_of, (*wanted, *came)))):
         should, did = (
             " → ".join(call.partition(" ")[2] for call in calls if application_of(call) == application) or "nothing"
-            for calls in (wanted, heard)
+            for calls in (wanted, came)
         )
         if should != did:
             found.append(f"{application}: expected {should}; received {did}")
@@ -114,12 +111,7 @@ def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
 
 
 class Daemon:
-    """The demo's daemon, in a folder of the server's.
-
-    Attributes:
-        admin_url: the page of its admin server.
-        process: its process, once started.
-    """
+    """The demo's daemon, in a folder of the server's; `process` is set once it was started."""
 
     process: subprocess.Popen[bytes]
 
@@ -138,11 +130,11 @@ class Daemon:
         self.config.write_text(text("config.yaml", **settings))
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of this `cdc-sync`, with the daemon's configuration."""
+        """A command line of `cdc-sync`, with the daemon's configuration."""
         return [sys.executable, "-m", "cdc_sync", "--config", str(self.config), *arguments]
 
     def start(self) -> int:
-        """Start it and return its process id; it is not ready yet."""
+        """Start it, and return its process id at once."""
         self.process = self._kept.start(self.command("run"), log=self._log, env=_environment())
         return self.process.pid
 
@@ -151,7 +143,7 @@ class Daemon:
         self.process.kill()
 
     async def end(self, number: signal.Signals) -> int:
-        """Send a signal that ends it; returns its exit code, negative for a signal.
+        """End it by a signal; returns its exit code, negative for a signal.
 
         Raises:
             DemoError: it does not end.
@@ -163,22 +155,21 @@ class Daemon:
             raise DemoError(f"waited in vain for the daemon to end after {number.name}") from None
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """Wait until a condition holds of the report of its watch (see `GET /api/status`); returns the report.
+        """Wait until the watch's report (`GET /api/status`) meets a condition; returns the report.
 
         Raises:
             DemoError: it does not, or the daemon has ended.
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                # Nothing announces it.
-                while (report := await self._report()) is None or not condition(report):  # noqa: ASYNC110
+                while (report := await self._report()) is None or not condition(report):  # noqa: ASYNC110 - polled
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             raise DemoError(f"waited in vain for {what}, for {PATIENCE:.0f} seconds") from None
         return report
 
     async def _report(self) -> dict[str, Any] | None:
-        """The report of its watch; None while anything is wrong."""
+        """The watch's report; None while anything is wrong."""
         if (code := self.process.poll()) is not None:
             raise DemoError(f"the daemon has ended, with exit code {code}; its log has the reason")
         try:
@@ -201,22 +192,19 @@ class Daemon:
         return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
 
     def sweeps(self) -> int:
-        """How many sweeps it has finished, by its log."""
+        """The number of finished sweeps, by its log."""
         return sum('"event": "swept"' in line for line in self.log())
 
 
 def _environment() -> dict[str, str]:
-    """The present environment, without variables that redirect a connection or a log."""
+    """The present environment, without variables for connections or logs."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))}
 
 
 def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
     """Run the demo; returns its exit code: 0 only if HelloWork received exactly the expected calls.
 
-    Args:
-        mode: how changes are captured.
-        console: where the show is seen.
-        keep: leave everything running afterwards, until Ctrl-C.
+    `keep` leaves everything running afterwards, until Ctrl-C.
 
     Raises:
         PostgresMissingError: there is no PostgreSQL server on this machine.
@@ -289,7 +277,7 @@ class _Show:
         )
 
     async def perform(self, ats: Ats) -> int:
-        """Play the scenario, wait until nothing more can come, and give the verdict; returns the exit code."""
+        """Play the scenario, wait until no more calls can come, and give the verdict; returns the exit code."""
         self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
         played, reasons = steps(), list[str]()
         with self._console.status("") as status:
@@ -298,7 +286,7 @@ class _Show:
                     status.update(Text(step.done))
                     await self._play(step, ats)
                 status.update("Waiting to see whether anything more comes")
-                # Of two more sweeps the first may have begun before.
+                # The first of two more sweeps may have begun before.
                 await self._daemon.until_at_rest()
                 sweeps = self._daemon.sweeps()
                 await self._daemon.until(lambda _: self._daemon.sweeps() >= sweeps + 2, "a sweep")
@@ -318,7 +306,7 @@ class _Show:
         return 0
 
     async def _play(self, step: Step, ats: Ats) -> None:
-        """Play a step until its calls have arrived: as many as expected for every application."""
+        """Play a step until as many calls as expected have arrived for every application."""
         if self._console.is_interactive:
             await asyncio.sleep(_PAUSE)
         before = len(self._emulator.calls)
@@ -338,12 +326,12 @@ class _Show:
             received = self._emulator.calls[before:]
             completed = completed and not differences(step.expected, map(summary, received))
             mark = Text("✓", "green") if completed else Text("✗", "bold red")
-            # Both clocks are the same, but it may be set; and a call can arrive before the statement's end is known.
+            # The clock may be set, and a call may arrive before the statement's end is known.
             calls = [f"{summary(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
             self._row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim"))
 
     async def stay(self, postgres: Server) -> None:
-        """Leave everything running, show what to try and what HelloWork receives, until a signal comes."""
+        """Show what to try and what HelloWork receives, until a signal comes."""
         psql = postgres.binaries.folder / "psql"
         places = {
             "dsn": postgres.dsn_for(_DATABASE),
@@ -371,7 +359,7 @@ class _Show:
         self._console.print(Text(visible_lines(text), style), soft_wrap=True)
 
     def _row(self, *cells: RenderableType) -> None:
-        """A line of the table: result, action, sent, rightly not sent."""
+        """Print a line of the table."""
         row = Table.grid(padding=(0, 2, 0, 0), expand=True)
         row.add_column(width=1)
         for share in (4, 5, 3):
@@ -383,7 +371,7 @@ class _Show:
 async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
     match act:
         case "kill":
-            # A call with an unstored answer would rightly be repeated, but this demo counts calls.
+            # A call whose answer is not stored would be repeated, but the demo counts calls.
             await daemon.until_at_rest()
             await daemon.end(signal.SIGKILL)
         case "start":
@@ -396,7 +384,7 @@ async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
 
 
 def console() -> Console:
-    """A console for the demo: as wide as the terminal, or as the table needs without one."""
+    """A console as wide as the terminal, or as the table needs without one."""
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)
