@@ -1,4 +1,4 @@
-"""The command `cdc-sync`: one file per command group, and the place where errors become exit codes.
+"""The command `cdc-sync`: loads the commands, and turns errors into exit codes.
 
 0 success; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart).
 """
@@ -26,11 +26,11 @@ backup:operation adopt-database:operation forget:operation emulator:demo demo sq
 dead-letters:operation fuse:operation config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
-"""Each command with the module of its function or group, in the order of the help."""
+"""Each command and the module that has it, in the order of the help."""
 
 
 class _Commands(TyperGroup):
-    """Loads each command when it is needed: the daemon keeps what it has loaded."""
+    """Loads a command when it is used: a daemon keeps in memory what it has loaded."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": dict.fromkeys(_MODULES)})
@@ -93,7 +93,7 @@ def _main(
 
 def main() -> None:
     """The console script. Typer ends it after a closed pipe or Ctrl-C, with 1 and 130."""
-    # The driver raises what it warns of; we report that ourselves.
+    # The driver logs what it raises too.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:
         app()

@@ -1,4 +1,4 @@
-"""`cdc-sync check`: every precondition, with the remedy of each that does not hold; and `labels`, those of the ATS."""
+"""`cdc-sync check`: every precondition and its remedy; and `labels`: the labels of the ATS's status column."""
 
 import asyncio
 import re
@@ -45,13 +45,13 @@ from cdc_sync.wall_clock import wall_clock
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 _MOST = 1_000
-"""Labels of a watch beside those of status.map, the most frequent ones: a column with more is no status."""
+"""Labels of a watch beside those of status.map, at most: a column with more is no status."""
 
 _SHOWN = 10
-"""So many numbers are named."""
+"""Numbers named in a message, at most."""
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
-"""A command that is about one database."""
+"""A command about one database."""
 
 _COUNT = """
 SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
@@ -100,11 +100,7 @@ def check(
 
 
 class _Report:
-    """Takes the findings and shows them one by one; of many watches those alone that are not ok.
-
-    Attributes:
-        findings: all of them.
-    """
+    """Collects the findings, and shows each; of many watches only those that are not ok."""
 
     def __init__(self, *, shows: bool) -> None:
         self.findings: list[Finding] = []
@@ -115,7 +111,7 @@ class _Report:
 
     @contextmanager
     def about(self, names: list[str]) -> Iterator[list[str]]:
-        """Findings are about these watches; how many have some stands on a terminal, if they are many."""
+        """The findings are about these watches; a terminal shows the progress through many."""
         self._many = frozenset(names) if len(names) > MOST_LISTED else ()
         if not (self._many and self._shows and console.is_terminal):
             yield names
@@ -126,7 +122,7 @@ class _Report:
             yield names
 
     def tell(self, finding: Finding) -> None:
-        """Take one."""
+        """Take a finding."""
         self.findings.append(finding)
         is_one_of_many = finding.watch in self._many
         if finding.watch is not None and is_one_of_many and finding.watch not in self._begun:
@@ -145,10 +141,10 @@ class _Report:
 
 
 async def _find_tenants(config: Config, tell: Tell) -> Config:
-    """The configuration with a watch for each tenant; tells of the templates."""
+    """The configuration with a watch for each tenant; reports on the templates."""
     known: Collection[str] = ()
     if config.templates:
-        with suppress(StoreError):  # what is wrong with it is among the findings
+        with suppress(StoreError):  # there is a finding about it
             async with opened_beside(config, read_only=True) as store:
                 known = await store.counts()
     found = await discover(config, known)
@@ -179,7 +175,7 @@ def _configuration(state: State, problem: Problem) -> Finding:
 
 
 def _facts(finding: Finding) -> dict[str, Any]:
-    """A finding for programs; a database is named where there are several."""
+    """A finding for programs; the database only if there are several."""
     return {name: value for name, value in asdict(finding).items() if name != "database" or value is not None}
 
 
@@ -192,9 +188,9 @@ def _show(finding: Finding) -> None:
 
 
 async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
-    """Tell of everything; returns the labels, if they are wanted."""
+    """Check everything; returns the labels, if they are wanted."""
     counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
-    # Beforehand, since to connect is to log in.
+    # Before connecting, which sends the password.
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     for name, section in config.all_databases.items():
@@ -204,10 +200,10 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     for name in config.all_databases:
         telling = partial(_of_database, tell, name) if several else tell
         counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
-    with suppress(StoreError):  # what is wrong with the store is among the findings
+    with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config, read_only=True) as store:
             for condition in await store.conditions():
-                # What the daemon has seen of the watermarks of watches that poll.
+                # The daemon has seen the watermarks of watches that poll.
                 kind, _, watch = condition.name.partition(" ")
                 if kind == WATERMARK and watch in config.watches:
                     reason = condition.message.removesuffix(f". Remedy: {REMEDY}")
@@ -217,7 +213,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
 
 
 def _of_database(tell: Tell, name: str, finding: Finding) -> None:
-    """Tell of one database's finding, with its name; texts are about the section `database`."""
+    """Report a finding with its database's name; its texts are about the section `database`."""
     dsn = keys(name)["dsn"]
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
@@ -227,7 +223,7 @@ def _of_database(tell: Tell, name: str, finding: Finding) -> None:
 async def _check_database(
     whole: Config, name: str, tell: Tell, bound: str | None, only: Collection[str], *, labels: bool
 ) -> list[dict[str, Any]]:
-    """Tell of a database and some of its watches; returns the labels, if they are wanted.
+    """Check a database and some of its watches; returns the labels, if they are wanted.
 
     `bound` is what the store remembers of the section `database`, which has no name.
     """
@@ -249,9 +245,9 @@ async def _check_database(
 
 
 async def _check_identity(config: Config, name: str, identity: str, tell: Tell, bound: str | None) -> None:
-    """Tell whether a database is the one that the store remembers, or may be a copy; and so for each of its watches."""
+    """Check whether a database, and that of each of its watches, is the one that the store remembers."""
     dsn, why_not, moved = config.database.dsn.get_secret_value(), None, list[Finding]()
-    with suppress(StoreError, SourceError):  # what is wrong is among the findings
+    with suppress(StoreError, SourceError):  # there is a finding about it
         async with opened_beside(config, read_only=True) as store:
             bound, hosts = await store.identity(name), await store.hosts(name)
             for watch in config.watches:
@@ -305,7 +301,7 @@ async def labels_of(dsn: str, config: Config, names: Iterable[str]) -> list[dict
                 rows = await rows_of(connection, query, (list(rules.map),))
             counts: Counter[str] = Counter()
             for label, number in rows:
-                # As `map_status` has it: NULL and blanks are one label.
+                # As in `map_status`, NULL and blanks are one label.
                 counts["" if label is None or label.isspace() else label] += number
             in_order = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
             found += [_item(name, rules, *counted) for counted in in_order]
@@ -345,7 +341,7 @@ def show_labels(found: list[dict[str, Any]]) -> None:
 
 
 def judged(watch: str, found: list[dict[str, Any]]) -> Finding:
-    """Whether each label of status.map is a row's, and no row's number is sent as it is."""
+    """Check that rows have each label of status.map, and that no number is sent as it is."""
     there = [item["label"] for item in found if item["rows"]]
     absent = [item["label"] for item in found if not item["rows"]]
     sent = [item["label"] for item in found if item["rows"] and not item["mapped"] and item["action"] == "send"]

@@ -1,4 +1,4 @@
-"""Tables and texts of commands. Apart: an idle daemon needs neither rich nor Jinja."""
+"""Tables and texts of commands, by rich and Jinja, which a daemon does not load."""
 
 import shlex
 import sys
@@ -17,14 +17,13 @@ from cdc_sync.core.visible import visible
 
 
 class _Visible(Console):
-    """Makes every printed `str` visible, also in the cells of tables; our own lines are printed one by one."""
+    """Makes every printed `str` visible, also in the cells of tables."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(visible(text), **how)
 
 
-# In a file or a pipe nothing is wrapped or cut, for searches. Ids, labels and replies come from outside, so no text is
-# read as markup.
+# A file or a pipe gets whole lines, for searches. Texts come from outside, so none is markup.
 console = _Visible(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 

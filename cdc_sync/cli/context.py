@@ -1,7 +1,7 @@
-"""What commands share: the configuration, the store, common options, and printing.
+"""The commands' common parts: the configuration, the store, options, printing.
 
-Nothing printed from outside controls the terminal or forges a line. `console` prints tables. A failure is an exception,
-which `cli.main` turns into an exit code: `SourceError`, `StoreError` and `ConfigurationError` from here too.
+No text from outside controls the terminal or forges a line. A failure is an exception, also from here, which `cli.main`
+turns into an exit code: `SourceError`, `StoreError`, `ConfigurationError`.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def decodable(given: str | list[str] | None) -> str | list[str] | None:
-    """A command line's text.
+    """A text of the command line.
 
     Raises:
-        typer.BadParameter: it has bytes that the locale's encoding lacks; no store or database accepts these.
+        typer.BadParameter: it is not in the locale's encoding; no store or database accepts it.
     """
     text = given if isinstance(given, str) else " ".join(given or ())
     try:
@@ -48,7 +48,7 @@ def decodable(given: str | list[str] | None) -> str | list[str] | None:
 
 
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
-    """The error for a wrong command line; `option` is the one that is wrong."""
+    """The error for a wrong command line, or for its wrong option."""
     return typer.BadParameter(visible(message), param_hint=option)
 
 
@@ -66,11 +66,9 @@ def configured(context: typer.Context) -> Config:
 
 
 def with_tenants(config: Config, watch: str | None = None) -> Config:
-    """A configuration with a watch for each tenant in its databases; prints which tenants have none, and why.
+    """The configuration with a watch for each tenant in its databases; prints why tenants have none.
 
-    Args:
-        config: the configuration, as it was read.
-        watch: the one watch that is needed; nothing is looked for if it is no tenant's.
+    If only `watch` is needed, and it is no tenant's, no database is queried.
     """
     if not config.templates or watch in config.watches:
         return config
@@ -93,26 +91,26 @@ def _discovered(config: Config) -> Discovery:
 
 
 def is_there(config: Config, watch: str) -> bool:
-    """Whether a database has this watch's tenant, even if it is not watched, for lack of a file say."""
+    """Whether a database has this watch's tenant, even if it is not watched because a file is missing."""
     found = _discovered(config)
     return watch in found.config.watches or watch in found.refused
 
 
 def with_known_tenants(config: Config) -> Config:
-    """A configuration with a watch for each tenant in the store. No database of the ATS is asked."""
+    """The configuration with a watch for each tenant in the store; queries no database of the ATS."""
     if not config.templates:
         return config
 
     async def known() -> Config:
         async with opened_beside(config, read_only=True) as store:
-            # No credentials are needed, and the user may not be able to read them.
+            # The user may not be able to read credentials.
             return expanded(config, tenants_named(config, await store.counts()), lambda _: HIDDEN)[0]
 
     return asyncio.run(known())
 
 
 def suspicious(config: Config, path: Path) -> list[Problem]:
-    """What is suspicious in a configuration, and in the rights on its file."""
+    """Suspicious settings of a configuration, and suspicious rights on its file."""
     return [*warnings(config), *exposures(path, config)]
 
 
@@ -148,18 +146,17 @@ def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _F
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
-    """A person's action now, on one thing until the store has counted."""
+    """A person's action now; the store counts what it is on."""
     return PersonActed(store.clock.for_people(), action, _operator(), 1, on)
 
 
 def _operator() -> str:
-    """The operating system's user, and who became it by sudo."""
+    """The operating system's user, and the one before sudo."""
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         name = f"uid {os.geteuid()}"  # as in a container
     sudo = os.environ.get("SUDO_USER")
-    # A name may be no text in our encoding.
     return visible(f"{sudo} as {name}" if sudo and sudo != name else name)
 
 
@@ -206,7 +203,7 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
 
 
 def _database_of(config: Config, watch: str) -> str | None:
-    """The name of the database of a watch or tenant, known or not yet; None if the name is neither's."""
+    """The name of the database of a watch or a tenant, which need not exist yet; None for other names."""
     if watch in config.watches:
         return config.database_name(watch)
     if set("%*") & set(watch):

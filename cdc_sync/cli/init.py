@@ -82,7 +82,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
         put_out(document)
         return
     try:
-        # `x`: a file created meanwhile is not overwritten either.
+        # `x`: nor is a file that was created meanwhile overwritten.
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(document)
     except OSError as error:
@@ -204,14 +204,14 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
 
 def _ask_for_time_zone(zone: str, doubt: str) -> tuple[str, str | None]:
     say(f"timezone: {doubt}", err=True)
-    # A server in UTC shows nothing of the ATS: Enter decides nothing then.
+    # A server in UTC gives no hint about the ATS: Enter keeps the doubt.
     likely = _NO_ANSWER if zone == "UTC" else zone
     answer: str = typer.prompt(f"  which time zone? ({_NO_ANSWER}: leave it in doubt)", default=likely, err=True)
     return (zone, doubt) if answer == _NO_ANSWER else (answer, None)
 
 
 def _check(document: str, timezone: str | None) -> Config:
-    """Our text is valid; only the given time zone may be wrong."""
+    """Read our document again: only the given time zone may be wrong."""
     try:
         return parse(document, name="the configuration", environ=os.environ)
     except ConfigurationError as error:
@@ -237,7 +237,7 @@ def validate(
     wrong = [each for each in found if each.code in {"status-number", "status-number-in-part"}]
     for each in found:
         say(f"{'error' if each in wrong else 'warning'}: {each}", err=True)
-    if wrong:  # the daemon runs all the same: a name is no proof
+    if wrong:  # the daemon runs all the same
         raise typer.Exit(78)
     kinds = {"watch(es)": read.watches, "template(s)": read.templates}
     counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]

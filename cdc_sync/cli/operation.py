@@ -1,7 +1,6 @@
-"""A person's decisions: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`, with the daemon up or down.
+"""An operator's decisions: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`.
 
-And the store itself: `backup`, a consistent copy; `forget`, a watch that is no longer configured; and `adopt-database`,
-the database that it belongs to.
+And operations on the store: `backup`, `forget`, `adopt-database`.
 """
 
 import asyncio
@@ -69,7 +68,7 @@ EndpointArgument = Annotated[
 
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
 _NAMED = 10
-"""Most groups, of transitions or of reasons, in a question."""
+"""Groups of transitions or of reasons in a question, at most."""
 
 
 @fuse.command()
@@ -130,17 +129,17 @@ def decide_held(
     agreed: Groups | None = None
     if groups and not yes:
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
-        # What has changed its meaning by the time of the answer stays: nobody has agreed to it.
+        # Entries that change their transition before the answer stay: the operator has not agreed to them.
         agreed = {(each.watch, each.transition): each.number for each in groups}
 
     async def act(store: Store) -> tuple[int, set[str]]:
         decide = partial(store.discard, "held") if action == "discard" else store.release_held
-        # No more than was seen, whatever is held from now on.
+        # No more than were shown.
         seen, by = {**chosen, "limit": sum(each.number for each in groups)}, acting(store, action, watch)
         done = await decide(watch, by.at, by=by, groups=agreed, **seen)
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
-            # Beyond the limit is as requested.
+            # Not those beyond the limit.
             left = {id_ for id_ in left if not await store.held_groups(watch, **{**chosen, "ids": [id_]})}
         return len(done), left
 
@@ -226,7 +225,6 @@ def resend(
             raise misused(text("unconfigured", watch=watch, watches=listed(config.watches)))
 
     async def resent(store: Store) -> list[tuple[str, str]]:
-        # Of the configured watches only, for the same reason.
         by = acting(store, "resend", watch)
         return [each for name in watches for each in await store.resend(name, ids, by.at, by=by)]
 
@@ -297,7 +295,7 @@ def backup(
     if config.state.backend == "postgres":
         raise OperationError(text("in_postgres", place=place_of(config)))
     try:
-        # O_EXCL: a file created meanwhile is not overwritten either.
+        # O_EXCL: nor is a file that was created meanwhile overwritten.
         file.touch(0o600, exist_ok=False)
     except FileExistsError:
         raise OperationError(f"{file} exists, and is left as it is. Name another file.") from None
@@ -318,7 +316,7 @@ def forget(
 ) -> None:
     """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
     config = configured(context)
-    # An existing tenant would come back at once, and begin with a baseline.
+    # An existing tenant would begin again at once, with a baseline.
     if watch.partition(SEPARATOR)[0] in config.templates and is_there(config, watch):
         raise misused(f"the tenant of the watch {watch} is there: its schema has the table")
     if watch in config.watches:
@@ -358,7 +356,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
         stored = {watch: await store.positions(watch) for watch in config.watches}
-        # Watches captured under another name, from here or from elsewhere.
+        # Watches that were captured from another database, or from this one under another name.
         moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
         behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
         is_bound = bound == identity and not behind and why_not is None
@@ -382,7 +380,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
 
 
 def _is_behind(positions: Mapping[str, str], now: str) -> bool:
-    """Whether a server is behind what the store has read of a watch."""
+    """Whether a server is behind the replica position of a watch."""
     guard = ReplicaGuard()
     guard.load(positions.get(POSITION))
     with suppress(SourceError):

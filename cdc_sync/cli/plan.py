@@ -1,4 +1,4 @@
-"""`cdc-sync plan`: what would be sent now, and why."""
+"""`cdc-sync plan`: the calls that the daemon would make now, and why."""
 
 import asyncio
 from collections import Counter
@@ -31,7 +31,7 @@ from cdc_sync.store.store import Store
 _PAUSED, _LATER = "send once resumed", "send later"
 
 _SHOWN = 50
-"""How many groups are listed."""
+"""Listed groups, at most."""
 
 _MOST_ENTRIES = 1_000_000
 
@@ -59,7 +59,7 @@ def _show(
 ) -> None:
     limit = None if every else limit
     if as_json:
-        # Unsent ones come last: a limit is for what would be sent.
+        # The limit is for calls.
         print_json(sorted(found, key=lambda item: item["action"] == "adopt")[:limit])
         return
     news = [item for item in found if item["action"] != "adopt"]
@@ -97,7 +97,7 @@ def _cells(item: dict[str, Any]) -> tuple[object, ...]:
 async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """The plan, notes, and errors of some of several databases."""
     found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
-    # A copy, as for a dry run: one moment, and the daemon is not disturbed.
+    # A copy: of one moment, and the daemon is not disturbed.
     async with opened_copy(config) as store:
         paused, owners = await store.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]

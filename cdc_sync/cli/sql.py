@@ -90,17 +90,17 @@ _FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Els
 LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
 
 _NOT_GRANTED = {"01007", "01006"}
-"""SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
+"""SQLSTATEs of warnings: GRANT or REVOKE left out what the role may not give or take."""
 
 _ID, _URL = "hellowork_id", "status_url"
 """The columns of a CSV file of links."""
 
 
 class Target:
-    """The configuration, of which the secrets may be missing, and where a script is run.
+    """The configuration, secrets of which may be missing, and the connection of a script.
 
     Attributes:
-        config: the configuration; of one database alone, unless it is about the store.
+        config: of one database alone, unless the script is for the store.
         user: the daemon's role, if its connection string names it.
     """
 
@@ -129,16 +129,16 @@ class Target:
         self._connection = dsn or named
 
     def role(self, named: str | None) -> str:
-        """The daemon's role, by its name or by its connection string."""
+        """The daemon's role, as named, else of its connection string."""
         if found := named or self.user:
             return found
         raise misused(f"{self._section}.dsn names no user: say which role the daemon runs as", "--role")
 
     def connection(self) -> str:
-        """The installer's connection, if one was named; else the configured one.
+        """The installer's connection, as named, else as configured.
 
         Raises:
-            OperationError: the configuration has it by a reference that has no value here.
+            OperationError: its reference in the configuration has no value here.
         """
         if self._missing is not None:
             raise OperationError(text("no_dsn", section=self._section, missing=self._missing))
@@ -146,9 +146,9 @@ class Target:
 
 
 def _selected(target: Target, watch: str | None) -> Config:
-    """The configuration with the watches that a name or a pattern means, or all; tenants are looked for.
+    """The configuration with the watches of a name or a pattern, or with all.
 
-    A tenant that is named in full is not: it may not be there yet, or its database out of reach.
+    Tenants are looked for, except one that is named in full: it may not exist yet.
 
     Raises:
         SourceError: tenants cannot be looked for.
@@ -171,7 +171,7 @@ def _selected(target: Target, watch: str | None) -> Config:
 
 
 def _described(config: Config, template: str) -> str:
-    """A template, with what its tenants are called."""
+    """A template, with its tenants' names."""
     for_each = config.templates[template].for_each
     names = [] if for_each is None else [" or ".join(for_each.databases), for_each.schemas or ""]
     return f"{template} (for_each: {'.'.join(filter(None, names))})"
@@ -190,7 +190,7 @@ async def _tenants(connection: Connection, config: Config) -> dict[str, list[Ten
 
 
 def _hidden(_: str) -> str:
-    """What stands for a tenant's credentials, which no script needs."""
+    """Stands for a tenant's credentials, which no script needs."""
     return HIDDEN
 
 
@@ -288,7 +288,7 @@ def verify(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
-    # What is left of cdc-sync is found without a configuration.
+    # Finding remains of cdc-sync takes no configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
@@ -297,7 +297,7 @@ def verify(  # noqa: PLR0917 - typer's options
         put_out(scripts.for_psql(query))
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
-    # Of many watches what is wrong is shown, and the rest counted.
+    # Of many watches only problems are shown.
     shown = [each for each in seen if each.state != "ok"] if config and len(config.watches) > MOST_LISTED else seen
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
@@ -386,31 +386,31 @@ async def _apply_all(
 async def _apply(connection: Connection, script: str, *, store: bool) -> list[str]:
     notices: list[str] = []
 
-    def hear(said: errors.Diagnostic) -> None:
-        # What may not be granted or revoked is reported by the script's last step, if it is missing then.
-        notice = f"{said.severity}: {said.message_primary}"
+    def note(diagnostic: errors.Diagnostic) -> None:
+        # The script's last step reports rights that are missing then.
+        notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
         of_course = "does not exist, skipping" in notice or "already exists" in notice
-        if said.sqlstate not in _NOT_GRANTED and not of_course:
+        if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
             notices.append(notice)
 
-    connection.add_notice_handler(hear)
+    connection.add_notice_handler(note)
     try:
-        # In the encoding that the server reads it in: in another, a name's last byte might swallow its quote.
+        # In the server's encoding for it: in another, a name's last byte might swallow its quote.
         await connection.execute(script.encode(connection.info.encoding))
     except psycopg.Error as error:
         raise _refused(error, store=store) from error
     except UnicodeEncodeError as error:
         raise unwritable(error) from error
     finally:
-        connection.remove_notice_handler(hear)
+        connection.remove_notice_handler(note)
     return notices
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
-    """What a script met with, and what its runner can do; all of it is rolled back then."""
+    """The error of a script, which was rolled back, with its remedy."""
     diag = error.diag
-    said = {"said": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
-    message = text("refused", kind=type(error).__name__, store=store, **said)
+    texts = {"message": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
+    message = text("refused", kind=type(error).__name__, store=store, **texts)
     return OperationError(message) if message else translate(error, "running the script; nothing was changed")
 
 
@@ -495,7 +495,7 @@ def _read_links(file: Path, watch: Watch) -> list[Link]:
 
 
 def _problems(links: list[Link], *, has_url: bool) -> list[str]:
-    """What is wrong with links by themselves."""
+    """The errors of links that show without the database."""
     problems: list[str] = []
     first: dict[object, str] = {}
     for each in links:

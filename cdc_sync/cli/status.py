@@ -1,4 +1,4 @@
-"""`cdc-sync status`: is all well, and what is pending; and `explain`: everything known of one application."""
+"""`cdc-sync status`: the daemon's and the watches' state; and `explain`: everything known of one application."""
 
 import http.client
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from cdc_sync.store.sqlite.schema import holder_of
 from cdc_sync.store.store import Store
 
 _MOST_HEALTHY = 50
-"""Listed watches without problems."""
+"""Listed watches without problems, at most."""
 
 _WITHIN = 5.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
@@ -99,9 +99,9 @@ def status(
 
 
 def _what_is_wrong(config: Config) -> str | None:
-    """Why the daemon is not alive; None if it has the store and reports no stalled loop.
+    """Why the daemon is not alive; None if it has the store and no stalled loop.
 
-    A database or a HelloWork that is down is no reason: a new process would not help.
+    If a database or HelloWork is down, a new process does not help.
     """
     if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
         return f"no daemon works on the store {config.state.path}"
@@ -162,7 +162,7 @@ def explain(
     hits, found, unread = in_store(config, watch, look)
     by = hits[0].by if hits else "id"
     if as_json:
-        # A script with an unknown id must not read another application's history.
+        # A script with an unknown id must not get another application's history.
         found = [] if by == "beginning" else found
         print_json(found or list(map(asdict, hits)))
     elif found:
