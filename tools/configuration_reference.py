@@ -1,6 +1,6 @@
-"""The page docs/configuration.md, made from the schema so that it tells every key and nothing else.
+"""The page docs/configuration.md, made from the schema so that it has every key and nothing else.
 
-`python tools/configuration_reference.py > docs/configuration.md` writes it anew.
+`python tools/configuration_reference.py > docs/configuration.md` writes it again.
 """
 
 import json
@@ -20,7 +20,7 @@ example](../config/cdc-sync.example.yaml). [How the common shapes of a schema ar
 page of its own, and [an ATS that does not hold HelloWork's id](hellowork-id.md) another.
 
 The file is `--config`, else `$CDC_SYNC_CONFIG`, else `/etc/cdc-sync/config.yaml`. It is YAML, and an unknown key is an
-error. `cdc-sync config validate` tells every mistake at once. It also ends with 78 where a status that is a number by
+error. `cdc-sync config validate` reports every error at once. It also ends with 78 where a status that is a number by
 its name (`stage_id`) could be sent as it is: `status.map` does not have it, and `status.unmapped` is `send`. The daemon
 would run all the same: a name is no proof, and `check` looks at the type.
 
@@ -56,7 +56,7 @@ def _section(path: str, keys: Schema) -> Iterator[str]:
 
 
 def _below(key: Schema) -> tuple[str, Schema] | None:
-    """The keys of the section at a key, and how its path goes on: by a name that people choose, or as one of a list."""
+    """The keys of the section at a key, and its path's continuation: a name that people choose, or a list's item."""
     forms = [("", key), ("[]", key.get("items", {}))]
     forms += [("", form) for form in key.get("anyOf", [])]
     forms += [(".NAME", value) for value in key.get("patternProperties", {}).values()]

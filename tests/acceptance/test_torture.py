@@ -51,7 +51,7 @@ def a_call(number: int, status: str, application: str = "hw-1", job: str = "job-
     return replace(call, **differently)
 
 
-def told(status: str, *, deleted: bool = False) -> Content:
+def acknowledged(status: str, *, deleted: bool = False) -> Content:
     return Content(status, "job-1", deleted, 0, 0, None, None, "")
 
 
@@ -61,14 +61,14 @@ def committed(*statuses: str) -> list[Committed]:
     return [Committed(state, float(at)) for at, state in enumerate(states)]
 
 
-# NEW at first, then SEEN and HIRED, each of which was told.
+# NEW at first, then SEEN and HIRED, both acknowledged.
 GOOD = Evidence(
     mode="notify",
     truth={"hw-1": State("HIRED", "job-1", gone=False)},
     ledger={"hw-1": committed("NEW", "SEEN", "HIRED")},
     calls=[a_call(3, "SEEN"), a_call(4, "HIRED")],
     state={"hw-1": {"status": "HIRED", "jobId": "job-1"}},
-    told={"hw-1": told("HIRED")},
+    snapshots={"hw-1": acknowledged("HIRED")},
     kills=[],
     history=[HistoryEntry(1_500, "applications", "hw-1", "queued", {"by": "notify", "to": {}})],
     repairs={},
@@ -99,10 +99,10 @@ def a_sweep_found(event: str = "queued", *, at: int, status: str = "HIRED") -> l
 @pytest.mark.parametrize(
     ("differently", "expected"),
     [
-        ({"truth": {"hw-1": State("OFFER", "job-1", gone=False)}}, "the database says"),
+        ({"truth": {"hw-1": State("OFFER", "job-1", gone=False)}}, "the database has"),
         ({"truth": {}}, "it is gone"),
         ({"truth": {"hw-1": State("HIRED", "job-1", gone=True)}}, "it is gone"),
-        ({"told": {"hw-1": told("SEEN")}}, "the store believes"),
+        ({"snapshots": {"hw-1": acknowledged("SEEN")}}, "and the store has"),
         ({"calls": [*GOOD.calls, a_call(9, "SEEN", "still-1")]}, "it never changed"),
         ({"calls": [a_call(3, "SEEN"), a_call(4, "HIRED", concurrent=True)]}, "another one for it was under way"),
         ({"calls": [a_call(3, "SEEN"), a_call(4, "HIRED", violations=("bad",))]}, "call 4 is wrong"),
@@ -127,12 +127,12 @@ def test_bad_evidence_is_bad(nothing_else: None, differently: Mapping[str, Any],
 @pytest.mark.parametrize(
     "differently",
     [
-        # Gone before it was ever read, or told to be gone.
-        {"truth": {}, "state": {}, "told": {}, "calls": []},
+        # Gone before it was ever read, or acknowledged as deleted.
+        {"truth": {}, "state": {}, "snapshots": {}, "calls": []},
         {
             "truth": {},
             "state": {"hw-1": {"status": "deleted", "jobId": "job-1"}},
-            "told": {"hw-1": told("deleted", deleted=True)},
+            "snapshots": {"hw-1": acknowledged("deleted", deleted=True)},
             "calls": [a_call(5, "deleted")],
             "ledger": {"hw-1": committed("NEW", "gone")},
         },
@@ -159,7 +159,7 @@ def test_what_came_before_the_first_look_was_over_may_be_adopted(
         ledger={"new-1": came},
         calls=[],
         state={},
-        told={"new-1": told("NEW")},
+        snapshots={"new-1": acknowledged("NEW")},
         log=over,
     )
 

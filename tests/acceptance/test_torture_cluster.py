@@ -64,7 +64,7 @@ def a_call(number: int, status: str, **differently: Any) -> Call:
     return replace(call, **differently)
 
 
-def told(status: str, *, deleted: bool = False) -> Content:
+def acknowledged(status: str, *, deleted: bool = False) -> Content:
     return Content(status, "job-1", deleted, 0, 0, None, None, "")
 
 
@@ -78,7 +78,7 @@ GOOD = Evidence(
     ledger={"hw-1": [Committed(State(f"S{at}", "job-1", gone=False), float(at)) for at in (1, 2)]},
     calls=[a_call(3, "S1"), a_call(4, "S2")],
     state={"hw-1": {"status": "S2", "jobId": "job-1"}},
-    told={"hw-1": told("S2")},
+    snapshots={"hw-1": acknowledged("S2")},
     kills=(),
     history=(),
     repairs={},
@@ -105,8 +105,8 @@ def test_good_evidence_is_good() -> None:
         ({"calls": [a_call(3, "S3"), a_call(4, "S2")]}, "never committed"),
         ({"calls": [*GOOD.calls, a_call(9, "S1", application_id="still-1")]}, "it never changed"),
         ({"calls": [*GOOD.calls, a_call(5, "S2")]}, "for no reason"),
-        ({"truth": {"hw-1": State("S1", "job-1", gone=False)}}, "the database says"),
-        ({"told": {"hw-1": None}}, "the store believes"),
+        ({"truth": {"hw-1": State("S1", "job-1", gone=False)}}, "the database has"),
+        ({"snapshots": {"hw-1": None}}, "and the store has"),
         ({"dead": ["hw-1"]}, "dead letter"),
     ],
 )

@@ -18,7 +18,6 @@ RESULTS = Path("bench") / "results.json"
 
 
 def main() -> int:
-    """Measure as asked for; returns the exit code, which no figure changes."""
     names = (*ROWS, *STORE_ROWS)
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast cdc-sync is, beside bare loops.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure with")
@@ -43,7 +42,7 @@ def main() -> int:
 
 
 def tell(line: str) -> None:
-    """Say on standard error what is done now: this takes minutes."""
+    """Report progress on standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

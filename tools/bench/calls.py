@@ -13,7 +13,7 @@ SLOW = 0.02
 
 
 def latency(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # noqa: FBT001 - see Row
-    """Commit to call, while the ATS changes a row now and then; beside a loop that keeps nothing, and one that does."""
+    """Commit to call, while the ATS changes a row now and then; beside loops with and without a flush."""
     ours: list[list[float]] = []
     careless: list[list[float]] = []
     careful: list[list[float]] = []
@@ -41,7 +41,7 @@ def latency(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # 
 def _one_by_one(site: Site, options: Options, table: str) -> list[float]:
     """The milliseconds from each commit to its call."""
     site.sink.reset()
-    # What is cold at first is nobody's latency.
+    # Warm up.
     warm_up = range(1, 6)
     rows = range(6, 6 + options.single)
     for row in warm_up:
@@ -67,7 +67,7 @@ def _p99(values: list[float]) -> float:
 
 
 def drain(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # noqa: FBT001 - see Row
-    """One UPDATE of many rows, until all of them have been sent; and what one of them costs the daemon."""
+    """One UPDATE of many rows, until all have been sent; and its costs for the daemon."""
     rates: list[tuple[float, float]] = []
     cpu: list[tuple[float, float]] = []
     for _ in range(options.rounds):
@@ -87,7 +87,7 @@ def drain(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # no
 
 
 def slow_endpoint(site: Site, options: Options) -> list[Figure]:
-    """As `drain`, to an endpoint that takes its time. What is compared is the ceiling that this time sets."""
+    """As `drain`, to a slow endpoint, compared with the ceiling that its time sets."""
     ours, theirs = [], []
     for _ in range(options.rounds):
         site.rest()
@@ -112,7 +112,7 @@ def drained(site: Site, rows: int, delay: float = 0.0) -> float:
 
 
 def _posted(site: Site, calls: int, delay: float = 0.0) -> tuple[float, float]:
-    """Calls per second of the bare client, and the seconds of CPU time that it used for them."""
+    """The bare client's calls per second and CPU seconds."""
     site.sink.reset(delay)
     with bare("post", site.sink.url, str(calls)) as client:
         used = cpu_of(client.pid)

@@ -10,7 +10,7 @@ from bench.site import PATIENCE, Site, bare, go
 
 
 def crash(site: Site, options: Options) -> list[Figure]:
-    """What is lost, what is sent twice, and when all of it has been sent."""
+    """Calls that are lost or sent twice, and the time until all have been sent."""
     number, enough = options.interrupted, options.interrupted // 3
     site.rest()
     site.sink.reset()

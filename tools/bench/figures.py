@@ -30,7 +30,7 @@ class Budget:
         return found >= bound if self.more else found <= bound
 
     def in_words(self, bound: float, unit: str) -> str:
-        """One of the bounds as it stands in the table."""
+        """The text of a bound in the table."""
         text = f"{'≥' if self.more else '≤'} {bound:g}"
         return f"ratio {text}" if self.of == "ratio" else f"{text} {unit}"
 
@@ -59,7 +59,7 @@ class Figure:
 
     @property
     def missed(self) -> bool:
-        """Whether there is a budget of which not even the least is met."""
+        """Whether there is a budget whose least is not met."""
         return self.budget is not None and not self.budget.is_met(self, self.budget.least)
 
     @property
@@ -82,15 +82,12 @@ def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], budge
 
 
 def ratio_at_most(least: float, goal: float) -> Budget:
-    """The ratio may be this at most."""
     return Budget("ratio", least, goal)
 
 
 def ratio_at_least(least: float, goal: float) -> Budget:
-    """The ratio must be this at least."""
     return Budget("ratio", least, goal, more=True)
 
 
 def at_most(least: float, goal: float | None = None) -> Budget:
-    """The value itself may be this at most."""
     return Budget("value", least, least if goal is None else goal)

@@ -16,20 +16,18 @@ _MEGABYTE = 2**20
 
 
 class Peak:
-    """The most resident memory of a process, in megabytes, as long as the `with` of `peak` lasts."""
+    """The most resident memory of a process, in megabytes, during the `with` of `peak`."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self.megabytes = 0.0
 
     def look(self) -> None:
-        """Take the present moment into account."""
         self.megabytes = max(self.megabytes, self._process.memory_info().rss / _MEGABYTE)
 
 
 @contextmanager
 def peak(pid: int) -> Iterator[Peak]:
-    """Watch a process."""
     found, over = Peak(pid), threading.Event()
 
     def watch() -> None:
@@ -46,7 +44,7 @@ def peak(pid: int) -> Iterator[Peak]:
 
 
 def idle(site: Site) -> Figure:
-    """The daemon at rest, beside a bare loop that listens."""
+    """The idle daemon, beside a bare loop that listens."""
     site.rest()
     with bare("listen", site.dsn, site.sink.url) as loop:
         theirs, ours = Peak(loop.pid), Peak(site.running.pid)
@@ -56,7 +54,7 @@ def idle(site: Site) -> Figure:
 
 
 def draining(site: Site, options: Options) -> Figure:
-    """The most while many changes are sent, beside the bare client that posts as many."""
+    """The peak while many changes are sent, beside the bare client with as many."""
     site.rest()
     site.sink.reset()
     with peak(site.running.pid) as ours:
@@ -72,7 +70,7 @@ def draining(site: Site, options: Options) -> Figure:
 
 
 def with_many(site: Site, options: Options) -> Figure:
-    """The most since the daemon started: a large table was adopted and swept, and changes of it are sent."""
+    """The daemon's peak: it adopts and sweeps a large table, and sends changes of it."""
     site.rest()
     site.sink.reset()
     site.update_first("applications", options.bulk)

@@ -17,7 +17,7 @@ def as_json(facts: Mapping[str, object], figures: Sequence[Figure]) -> dict[str,
 
 
 def as_table(facts: Mapping[str, object], figures: Sequence[Figure]) -> str:
-    """For people, in Markdown; a budget that is missed is marked."""
+    """A Markdown table; a missed budget is marked."""
     lines = [_HEAD, *map(_line, figures)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [_row(line, widths) for line in lines]

@@ -105,12 +105,12 @@ def _is_wanted(name: str, row: Row, size: int, only: Collection[str]) -> bool:
 def bench(
     binaries: Binaries, options: Options, tell: Callable[[str], None], only: Collection[str] = ()
 ) -> tuple[Mapping[str, object], list[Figure]]:
-    """Measure, and tell under which conditions.
+    """Measure; returns the conditions too.
 
     Args:
         binaries: the servers to measure with.
         options: how.
-        tell: told what is done now.
+        tell: reports progress.
         only: names of rows, each at the size that its budget is about; all, at all their sizes, if there is none.
 
     Raises:
@@ -123,7 +123,7 @@ def bench(
     with server(binaries, settings=DURABLE) as postgres, sink() as takes_calls:
         figures: list[Figure] = []
         for figure in _measured(Rig(postgres, binaries, takes_calls), options, only, tell):
-            tell(in_short(figure))  # whoever interrupts it keeps what was measured
+            tell(in_short(figure))  # an interruption keeps what was measured
             figures.append(figure)
         facts = {
             "date": datetime.now(UTC).date().isoformat(),

@@ -1,11 +1,4 @@
-"""Whoever takes the calls: a process that notes when a call's last byte has come, and answers 200.
-
-It parses the least that it can, since it shares the machine with what is measured. With a delay, each answer is sent so
-much later; the loop waits by `select`, whose timeout has microseconds where epoll's has milliseconds, so that 20 ms
-are 20 ms.
-
-Its own requests have paths that begin with `/-/`; see `Sink`.
-"""
+"""The receiver of calls: a process that notes when a call's last byte has come, and answers 200."""
 
 import asyncio
 import http.client
@@ -45,11 +38,10 @@ class Sink:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
         return f"http://127.0.0.1:{self._port}"
 
     def reset(self, delay: float = 0.0) -> None:
-        """Forget all calls, and answer later by so many seconds from now on."""
+        """Forget all calls; from now on answer after so many seconds."""
         self._ask(f"/-/reset?delay={delay}", 10)
 
     def wait(self, applications: int, within: float) -> int:
@@ -75,7 +67,7 @@ class Sink:
 
 @contextmanager
 def sink() -> Iterator[Sink]:
-    """Run one; it is gone when the `with` is left."""
+    """Run one; it ends with the `with`."""
     command = [sys.executable, "-m", "bench.sink"]
     with subprocess.Popen(command, env=ON_OUR_PATH, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -86,8 +78,6 @@ def sink() -> Iterator[Sink]:
 
 
 class _Calls:
-    """What has arrived."""
-
     def __init__(self) -> None:
         self.delay = 0.0
         self.clear()

@@ -1,4 +1,4 @@
-"""Where it is measured: a database of one size, the ATS's session, the daemon, and whoever takes the calls."""
+"""The site of a measurement: a database of one size, the ATS's session, the daemon, the receiver of calls."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from cdc_sync.demo.postgres import Binaries, Server, server
 from cdc_sync.source import scripts
 
 PATIENCE = 600.0
-"""Seconds within which whatever is waited for must happen, on a slow machine too."""
+"""Seconds within which each awaited thing happens, on a slow machine too."""
 
 DURABLE = {"fsync": "on"}
 """A server's settings, as an ATS has them."""
@@ -60,11 +60,11 @@ COPY = sql.SQL("COPY (SELECT id, {} FROM public.applications) TO STDOUT").format
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What all sites of a run share.
+    """The common parts of a run's sites.
 
     Attributes:
         server: has the ATS's databases.
-        binaries: that server's programs.
+        binaries: of that server.
         sink: takes the calls.
     """
 
@@ -77,18 +77,17 @@ class Rig:
 class Site:
     """See the module's text; made by `site()`.
 
-    The tables hold rows numbered from 1. `applications` is watched, `bare` has no trigger, and `notifying` one that
+    The tables hold rows numbered from 1. `applications` is watched, `bare` has no trigger, and `notifying` has one that
     notifies with the application's id for each row.
 
     Attributes:
         folder: has the configuration, the store and the log.
         dsn: of the database, as its superuser.
-        binaries: its server's programs.
         ats: a session in autocommit.
         sink: takes the calls.
-        rows: how many the table has.
+        rows: the number of each table's.
         command: starts the daemon.
-        variables: put into its environment.
+        variables: of its environment.
         daemon: the daemon, once it is started.
         second: one that shares its store, once it is started.
     """
@@ -112,7 +111,6 @@ class Site:
         return self.daemon
 
     def start_anew(self) -> None:
-        """Stop the daemon, and start it on an empty store."""
         self.running.stop()
         document = yaml.safe_load(self.config.read_text())
         document["state"] = {"path": str(self.folder / f"state-{self._starts}.db")}
@@ -120,7 +118,7 @@ class Site:
         self.start()
 
     def start_second(self) -> None:
-        """Start a daemon that shares the store, and wait until it stands by to capture; it sends at once."""
+        """Start a daemon that shares the store, and wait until it stands by; it sends at once."""
         document = yaml.safe_load(self.config.read_text())
         document["admin"]["listen"] = f"127.0.0.1:{free_port()}"
         config = self.folder / "second.yaml"
@@ -129,7 +127,6 @@ class Site:
         self.second.wait_until_standby()
 
     def stop(self) -> None:
-        """Stop the daemons in order."""
         for each in (self.second, self.daemon):
             if each is not None:
                 each.stop()
@@ -142,28 +139,25 @@ class Site:
         return DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
 
     def wait_until_swept(self) -> None:
-        """Wait until the daemon is ready and has swept, as it does after its start."""
+        """Wait until the daemon is ready and has made its first sweep."""
         self.running.wait_until_ready(PATIENCE)
         self.wait_until(lambda: self.sweep_seconds() > 0, "the first sweep")
 
     @property
     def config(self) -> Path:
-        """The configuration's file."""
         return self.folder / "config.yaml"
 
     @property
     def loaded(self) -> Config:
-        """The configuration."""
         return load(self.config, {})
 
     @property
     def running(self) -> DaemonProcess:
-        """The daemon."""
         assert self.daemon is not None
         return self.daemon
 
     def sweep_seconds(self) -> float:
-        """How long the daemon's last sweep took; 0 if it has made none yet."""
+        """Seconds of the daemon's last sweep; 0 if there is none yet."""
         return next(
             (
                 float(line.rpartition(" ")[2])
@@ -174,35 +168,32 @@ class Site:
         )
 
     def rest(self) -> None:
-        """Return when the daemon has nothing to do and sleeps, and nobody has left work for the server."""
+        """Wait until the daemon is idle, and the server has no work left from others."""
         self.wait_until(self._is_at_rest, "the daemon to come to rest")
         for table in (*map(_named, _TABLES), sql.Identifier("cdc_sync", "changes")):
             self.ats.execute(sql.SQL("VACUUM {}").format(table))  # one by one, for PostgreSQL 10
         self.ats.execute("CHECKPOINT")
 
     def update_one(self, table: str, row: int) -> int:
-        """Change one row in a transaction of its own; when its COMMIT was sent, in nanoseconds."""
+        """Change one row in a transaction of its own; returns when its COMMIT was sent, in nanoseconds."""
         query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id = %s").format(_named(table))
         with self.ats.transaction():
             self.ats.execute(query, (self._status(), row))
             return time.monotonic_ns()
 
     def update_first(self, table: str, rows: int) -> int:
-        """Change the first rows by one statement; when that was committed, in nanoseconds."""
+        """Change the first rows by one statement; returns when it was committed, in nanoseconds."""
         query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id <= %s").format(_named(table))
         assert self.ats.execute(query, (self._status(), rows)).rowcount == rows
         return time.monotonic_ns()
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for something that the daemon does."""
         self.running.wait_until(condition, what, PATIENCE)
 
     def cpu(self) -> float:
-        """Seconds of CPU time that the daemon has used."""
         return cpu_of(self.running.pid)
 
     def pending(self) -> int:
-        """How many calls the daemon has still to make."""
         return sum(watch["pending"] for watch in self.running.report()["watches"])
 
     def _status(self) -> str:
@@ -239,7 +230,7 @@ def new_store(of: Server) -> Mapping[str, str]:
 
 @contextmanager
 def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None = None) -> Iterator[Site]:
-    """Set one size up, without starting its daemon; the daemon is gone when the `with` is left.
+    """Set one size up, without starting its daemon; the daemon ends with the `with`.
 
     Args:
         rig: where.
@@ -278,7 +269,7 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
 
 @contextmanager
 def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """A bare loop that is ready; it is gone when the `with` is left."""
+    """A bare loop that is ready; it ends with the `with`."""
     command = [sys.executable, "-m", "bench.bare", *arguments]
     with subprocess.Popen(
         command, env=ON_OUR_PATH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -292,13 +283,12 @@ def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU time that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
 def go(loop: "subprocess.Popen[str]") -> int:
-    """Let the bare client begin; the moment, in nanoseconds."""
+    """Start the bare client; returns the moment, in nanoseconds."""
     assert loop.stdin is not None
     begun = time.monotonic_ns()
     loop.stdin.write("go\n")

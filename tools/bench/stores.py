@@ -40,7 +40,7 @@ RETURNING id, due_at
 
 
 def beside_sqlite(rig: Rig, options: Options) -> list[Figure]:
-    """A drain with a store of PostgreSQL, beside the same with one of SQLite; and what it costs PostgreSQL."""
+    """A drain with a PostgreSQL store, beside one with SQLite; and its costs for PostgreSQL."""
     rounds: list[tuple[float, float]] = []
     cpu: list[float] = []
     with store_server(rig.binaries) as of_store, _places(rig, options) as place:
@@ -66,13 +66,13 @@ def beside_sqlite(rig: Rig, options: Options) -> list[Figure]:
 
 
 def two_daemons(rig: Rig, options: Options) -> list[Figure]:
-    """Two daemons that share a store, beside one, to an endpoint that takes its time."""
+    """Two daemons that share a store, beside one, to a slow endpoint."""
     rounds: list[tuple[float, float]] = []
     cpu: list[tuple[float, float]] = []
     with store_server(rig.binaries) as of_store, _places(rig, options) as place:
         two, one = place(new_store(of_store)), place(new_store(of_store))
         two.start_second()
-        time.sleep(BEAT)  # until then the first does not know that it is no longer alone, and wakes nobody
+        time.sleep(BEAT)  # by then the first knows that it is not alone
         for _ in range(options.rounds):
             rates, used = [], []
             for each in (two, one):
@@ -114,7 +114,7 @@ def claims(rig: Rig, options: Options) -> list[Figure]:
 
 
 async def _claimed(place: Site, options: Options) -> list[tuple[float, float]]:
-    """Milliseconds of claims of as many entries as the daemon's workers take, and of bare ones in turns with them."""
+    """Milliseconds of claims as large as the workers', and of bare ones in turns with them."""
     took: list[tuple[float, float]] = []
     loaded = place.loaded  # once: it reads the file
     endpoint, horizon = endpoint_of(loaded.hellowork.base_url), sender_horizon(loaded)
@@ -133,7 +133,7 @@ async def _claimed(place: Site, options: Options) -> list[tuple[float, float]]:
 
 @contextmanager
 def _places(rig: Rig, options: Options) -> Iterator[Callable[[Mapping[str, str] | None], Site]]:
-    """Makes sites whose daemons have swept; they are gone when the `with` is left."""
+    """Makes sites whose daemons have swept; they end with the `with`."""
     with ExitStack() as stack:
 
         def place(state: Mapping[str, str] | None) -> Site:
@@ -152,12 +152,12 @@ def _rest(*places: Site) -> None:
 
 
 def _cpu(server: Server) -> float:
-    """Seconds of CPU time that a server's processes have used, those that have ended included."""
+    """CPU seconds of a server's processes, ended ones included."""
     return _used_below(psutil.Process(server.pid))
 
 
 def _cpu_of_all() -> float:
-    """The same of all that takes part: the daemons, the servers and whoever takes the calls."""
+    """CPU seconds of all: the daemons, the servers and the sink."""
     return _used_below(psutil.Process())
 
 

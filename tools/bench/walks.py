@@ -33,7 +33,7 @@ def copied(site: Site) -> float:
 
 
 def baseline(site: Site, rounds: int, budget: Budget | None) -> Figure:
-    """The daemon's first start on the table: the one that was, and more of them on empty stores."""
+    """The daemon's first start on the table: the present one, and more on empty stores."""
     found: list[tuple[float, float]] = []
     for number in range(rounds):
         if number:
@@ -46,18 +46,18 @@ def baseline(site: Site, rounds: int, budget: Budget | None) -> Figure:
 
 
 def sweeps(site: Site, bare: float, budget: Budget | None) -> Figure:
-    """The sweep after the baseline, of rows that are as they were."""
+    """The sweep of unchanged rows after the baseline."""
     return beside(f"sweep of {site.rows:,} unchanged rows", "s", [(site.sweep_seconds(), bare)], budget)
 
 
 def empty_polls(site: Site, options: Options, budget: Budget | None) -> Figure:
-    """Polls of a table none of whose rows has changed within `lookback`, by the daemon's own code, in this process."""
+    """Polls of a table without changes within `lookback`, by the daemon's code, in this process."""
     rounds = [(ours, _probed(site, options)) for ours in asyncio.run(_polled(site, options))]
     return beside(f"poll that finds nothing, {site.rows:,} rows", "ms", rounds, budget)
 
 
 async def _polled(site: Site, options: Options) -> list[float]:
-    """Milliseconds of a poll: medians of some."""
+    """Milliseconds of a poll, in medians."""
     document = site.config.read_text().replace("mode: notify", "mode: poll")
     config_file = site.folder / "poll.yaml"
     config_file.write_text(document)

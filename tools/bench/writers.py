@@ -17,7 +17,7 @@ UPDATE public.{table} SET status = 'W' || :number, updated_at = now() WHERE id =
 
 
 def writers(site: Site, options: Options) -> list[Figure]:
-    """The writers' rate beside that on a table without triggers, and how long after them the last call comes."""
+    """The writers' rate beside that without triggers, and the time from their end to the last call."""
     pgbench = find_pgbench(site.binaries)
     site.ats.execute("CREATE SEQUENCE IF NOT EXISTS public.turn")
     rounds: list[tuple[float, float]] = []

@@ -66,7 +66,7 @@ _TRANSACTIONS = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_da
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is measured: so many databases of so many schemas each, captured in a mode."""
+    """So many databases of so many schemas each, captured in a mode."""
 
     databases: int
     schemas: int
@@ -74,16 +74,13 @@ class Shape:
 
     @property
     def tenants(self) -> int:
-        """How many customers."""
         return self.databases * self.schemas
 
     @property
     def names(self) -> list[str]:
-        """The databases' names."""
         return [f"ats_{number}" for number in range(1, self.databases + 1)]
 
     def __str__(self) -> str:
-        """For people."""
         databases = f"{self.databases} databases of " if self.databases > 1 else ""
         return f"{databases}{self.schemas:,} schemas, {self.mode}"
 
@@ -93,7 +90,6 @@ WHOLE = (Shape(1, 1000, "notify"), Shape(1, 1000, "poll"), Shape(50, 20, "notify
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench_tenants", description=__doc__)
     parser.add_argument("--databases", type=int, default=1, help="how many (%(default)s)")
     parser.add_argument("--schemas", type=int, help="in each of them; without it, every shape of the budget")
@@ -123,7 +119,6 @@ class Bench:
     seconds: float
 
     def run(self) -> None:
-        """Measure everything and print it."""
         say(f"{self.shape}")
         self.create()
         config = self.configure("all", "tenant_%", self.shape.names)
@@ -167,7 +162,6 @@ class Bench:
                 ats.execute("VACUUM ANALYZE")
 
     def configure(self, name: str, schemas: str, databases: list[str]) -> Path:
-        """Write a configuration with one template."""
         columns = {
             "application_id": "hellowork_id",
             "status": "status",
@@ -220,7 +214,7 @@ class Bench:
             daemon.stop()
 
     def rest(self, daemon: DaemonProcess) -> None:
-        """Measure the daemon and its server with nothing to do: after the sweeps of the start."""
+        """Measure the idle daemon and its server, after the first sweeps."""
         begun = time.monotonic()
         while daemon.get("/metrics")[1].count("\ncdc_sync_sweep_seconds{") < self.shape.tenants:
             assert time.monotonic() < begun + PATIENCE, "the first sweeps take too long"
@@ -253,7 +247,7 @@ class Bench:
         return self.delays(committed)
 
     def click(self, ats: psycopg.Connection[Any], tenant: int, number: int) -> dict[str, int]:
-        """Change one application; its id and when that was asked for, in nanoseconds."""
+        """Change one application; returns its id and the moment, in nanoseconds."""
         table = sql.Identifier(f"tenant_{tenant}", "applications")
         query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id = %s").format(table)
         asked = time.monotonic_ns()
@@ -268,7 +262,7 @@ class Bench:
         return [(first[application_id] - at) / 1e6 for application_id, at in committed.items()]
 
     def beside_a_mass_change(self) -> tuple[list[float], float]:
-        """The delays of a quiet tenant's clicks while its neighbour sends 10,000, and the seconds which that took."""
+        """The delays of a quiet tenant's clicks while its neighbour sends 10,000, and the seconds of that."""
         self.calls.reset(_SLOW_ENDPOINT)
         committed: dict[str, int] = {}
         with (
@@ -285,7 +279,6 @@ class Bench:
         return self.delays(committed), time.monotonic() - begun
 
     def described(self, delays: list[float]) -> str:
-        """Median and 99th percentile."""
         return f"p50 {median(delays):.1f} ms, p99 {quantiles(delays, n=100)[98]:.0f} ms"
 
 

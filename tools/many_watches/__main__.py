@@ -45,7 +45,6 @@ SELECT calls, total_exec_time + total_plan_time, query
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m many_watches", description=__doc__)
     parser.add_argument("--watches", type=int, default=200, help="how many (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long it is measured (%(default)s)")
@@ -66,7 +65,7 @@ def main() -> int:
 
 
 def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
-    """One daemon that has nothing to do."""
+    """One idle daemon."""
     create_ats(dsn)
     names = [f"w{number}" for number in range(given.watches)]
     port, config = free_port(), folder / "config.yaml"
@@ -104,7 +103,6 @@ def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
 
 
 def run(ats: psycopg.Connection, config: Path, folder: Path, port: int, given: argparse.Namespace) -> None:
-    """Start the daemon, let it come to rest, and measure."""
     begun = time.monotonic()
     daemon = DaemonProcess(["--config", str(config), "run"], {}, folder / "run", port, TOKEN)
     try:
@@ -115,14 +113,14 @@ def run(ats: psycopg.Connection, config: Path, folder: Path, port: int, given: a
                 raise SystemExit(f"{ready} of the watches have begun in half an hour")
             time.sleep(0.5)
         say(f"{given.watches} watches, {given.mode}, until all are captured")
-        tell(before, Used.now(ats, process), given)
+        report(before, Used.now(ats, process), given)
         time.sleep(_SETTLES)
         most, before, until = 0, Used.now(ats, process), time.monotonic() + given.seconds
         while time.monotonic() < until:
             most = max(most, one(ats, _SESSIONS))
             time.sleep(0.5)
         say(f"{given.watches} idle watches, {given.mode}{', a writer open' if given.writer else ''}")
-        tell(before, Used.now(ats, process), given, own=round(given.seconds / 0.5))
+        report(before, Used.now(ats, process), given, own=round(given.seconds / 0.5))
         say(f"  sessions, at most      {most}")
         say(f"  daemon, resident       {process.memory_info().rss / 1e6:.0f} MB")
     finally:
@@ -159,8 +157,8 @@ class Used(NamedTuple):
         return cls(time.monotonic(), one(ats, _TRANSACTIONS), cpu_of(daemon), server_cpu(ats), counted)
 
 
-def tell(before: Used, after: Used, given: argparse.Namespace, *, own: int = 0) -> None:
-    """What was used in between, but for the tool's own transactions."""
+def report(before: Used, after: Used, given: argparse.Namespace, *, own: int = 0) -> None:
+    """Print what was used in between, without the tool's own transactions."""
     took = after.at - before.at
     say(f"  seconds                {took:.0f}")
     say(f"  transactions a second  {(after.transactions - before.transactions - own) / took:.1f}")
@@ -178,13 +176,13 @@ def tell(before: Used, after: Used, given: argparse.Namespace, *, own: int = 0) 
 
 
 def cpu_of(process: psutil.Process) -> float:
-    """Seconds of a process."""
+    """CPU seconds of a process."""
     times = process.cpu_times()
     return times.user + times.system
 
 
 def server_cpu(ats: psycopg.Connection) -> float:
-    """Seconds of the server's processes, those that have ended included as far as their parent knows."""
+    """CPU seconds of the server's processes, ended ones included as far as their parent knows."""
     postmaster = psutil.Process(ats.info.backend_pid).parent()
     if postmaster is None:
         return 0.0
@@ -204,7 +202,6 @@ def one(ats: psycopg.Connection, query: str) -> int:
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

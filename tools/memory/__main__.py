@@ -27,7 +27,6 @@ _HOUR = 3600.0
 
 
 def main() -> int:
-    """Measure each size; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m memory", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="tables' sizes (%(default)s)")
     parser.add_argument("--source", type=int, default=12, help="characters of each row's source (%(default)s)")
@@ -75,7 +74,7 @@ def measure(dsn: str, rows: int, folder: Path, source: int) -> None:
 
 
 def peak(process: psutil.Process, is_over: Callable[[], object]) -> str:
-    """Seconds until it is over, and the most resident memory meanwhile."""
+    """The seconds until its end, and the most resident memory."""
     started, most = time.monotonic(), 0
     while not is_over():
         most = max(most, process.memory_info().rss)
@@ -86,7 +85,6 @@ def peak(process: psutil.Process, is_over: Callable[[], object]) -> str:
 
 
 def say(text: str) -> None:
-    """Write a line at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

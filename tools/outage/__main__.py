@@ -33,7 +33,6 @@ _HOUR = 3600.0
 
 
 def main() -> int:
-    """Measure; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m outage", description=__doc__)
     parser.add_argument("--entries", type=int, default=100_000, help="applications that change (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.02, help="seconds that HelloWork takes (%(default)s)")
@@ -47,7 +46,6 @@ def main() -> int:
 
 
 def measure(dsn: str, api: HelloWork, entries: int, folder: Path) -> int:
-    """One outage, and its end."""
     create_ats(dsn)
     port, config = free_port(), folder / "config.yaml"
     config.write_text(yaml.safe_dump(document(dsn, api.url, folder, port)))
@@ -76,12 +74,12 @@ def measure(dsn: str, api: HelloWork, entries: int, folder: Path) -> int:
         finally:
             second.kill()
     wrong = [name for name, body in api.state.items() if body["status"] != "HIRED"]
-    say(f"applications told another state than the newest: {len(wrong)}; told: {len(api.state)}")
+    say(f"applications without the newest state: {len(wrong)}; acknowledged: {len(api.state)}")
     return 1 if wrong or len(api.state) != entries else 0
 
 
 def return_of(daemon: DaemonProcess, process: psutil.Process, api: HelloWork, entries: int) -> None:
-    """Wait until everything is told, and tell how it went."""
+    """Wait until everything is sent, and print how it went."""
     most = peak(process, lambda: daemon.report()["watches"][0]["pending"] == 0)
     answered = [call for call in api.calls if call.status == 200]
     began = answered[0].received
@@ -89,13 +87,13 @@ def return_of(daemon: DaemonProcess, process: psutil.Process, api: HelloWork, en
     seconds = answered[-1].received - began
     say(f"calls while it was down: {len(api.calls) - len(answered)}")
     say(f"calls in the first tenths of a second: {[by_tenth[tenth] for tenth in range(10)]}")
-    say(f"everything told in {seconds:.0f} s, {entries / seconds:.0f} a second")
+    say(f"everything sent in {seconds:.0f} s, {entries / seconds:.0f} a second")
     say(f"calls to an application that another one was under way for: {sum(call.concurrent for call in api.calls)}")
-    say(f"the daemon's memory: {most / 2**20:.0f} MB at most while it told")
+    say(f"the daemon's memory: {most / 2**20:.0f} MB at most while it sent")
 
 
 def document(dsn: str, base_url: str, folder: Path, port: int) -> dict[str, object]:
-    """The configuration: the defaults, but for a fuse that believes everything."""
+    """The configuration: the defaults, except for a fuse without limits."""
     huge = 10**9
     return {
         "database": {"dsn": dsn},
@@ -108,7 +106,7 @@ def document(dsn: str, base_url: str, folder: Path, port: int) -> dict[str, obje
 
 
 def pending(daemon: DaemonProcess, entries: int) -> None:
-    """Wait until everything is in the outbox."""
+    """Wait until every change is pending."""
     daemon.wait_until(
         lambda: daemon.report()["watches"][0]["pending"] == entries, "everything in the outbox", within=_HOUR
     )
@@ -116,7 +114,7 @@ def pending(daemon: DaemonProcess, entries: int) -> None:
 
 
 def peak(process: psutil.Process, is_over: Callable[[], object]) -> int:
-    """The most resident memory until it is over."""
+    """The most resident memory until the end."""
     started, most = time.monotonic(), 0
     while not is_over():
         most = max(most, process.memory_info().rss)
@@ -127,7 +125,6 @@ def peak(process: psutil.Process, is_over: Callable[[], object]) -> int:
 
 
 def say(text: str) -> None:
-    """Write a line at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -15,7 +15,7 @@ _RECORDS = ROOT / "build" / "postgres-matrix"
 
 
 def main() -> int:
-    """Run the versions that were asked for, one after another; 1 unless all of them passed."""
+    """Run the versions, one after another; returns 1 unless all passed."""
     parser = argparse.ArgumentParser(
         prog="python -m postgres_matrix", description="Run the suites that depend on PostgreSQL, version by version."
     )

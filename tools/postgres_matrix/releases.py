@@ -24,10 +24,10 @@ _PACKAGES = {
 
 
 def package() -> str | None:
-    """The npm package for this machine; None if there is none that this matrix knows."""
+    """The npm package for this machine; None if none is known."""
     return _PACKAGES.get((sys.platform, platform.machine()))
 
 
 def server_version(major: int) -> str:
-    """The server's version, as it tells it itself: 10.23."""
+    """The server's version, such as 10.23."""
     return ".".join(RELEASES[major].split(".")[:2])

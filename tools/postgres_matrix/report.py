@@ -9,7 +9,7 @@ _HEAD = ("PostgreSQL", "passed", "failed", "skipped", "seconds")
 
 
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
-    """The table; below it what failed, and why something was passed over."""
+    """The table; below it failures, and the reasons of what was passed over."""
     lines = [_HEAD, *map(_line, outcomes)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * width for width in widths]

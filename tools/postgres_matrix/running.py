@@ -40,7 +40,6 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether all that was to be run has passed."""
         return self.trouble is None and not self.failed
 
 

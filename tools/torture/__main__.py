@@ -12,7 +12,6 @@ from torture.verdict import in_order
 
 
 def main() -> int:
-    """Run as asked for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="how the daemon captures")
     parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
@@ -24,7 +23,7 @@ def main() -> int:
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="state.backend (%(default)s)")
     given = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
-    # The driver says of each transaction that it could not roll it back: its server was away.
+    # The driver logs each transaction that it could not roll back: its server was away.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     options = Options(given.mode, given.seconds, seed, given.writers, given.store)
     say(f"torture: mode {options.mode}, {options.seconds:.0f} s, seed {options.seed}, {options.writers} writers")
@@ -33,7 +32,7 @@ def main() -> int:
     for name, value in outcome.figures.items():
         say(f"{name:<{width}}  {value}")
     if not outcome.complaints:
-        say("HelloWork's last word is the database's state.")
+        say("HelloWork's last state is the database's.")
         return 0
     say(f"\nThe end of the daemon's log:\n{outcome.tail}\n\n{len(outcome.complaints)} complaints (seed {seed}):")
     say(in_order(outcome.complaints))
@@ -41,7 +40,6 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    """Write a line at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -29,7 +29,7 @@ SELECT DISTINCT ON (hellowork_id) hellowork_id, status, job_id, deleted_at IS NO
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a row says of its application."""
+    """An application's state in a row."""
 
     status: str
     job_id: str
@@ -38,14 +38,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A row's state as it was committed; `at` is a moment just before, in seconds since the epoch."""
+    """A row's committed state; `at` is a moment just before, in seconds since the epoch."""
 
     state: State
     at: float
 
 
 def prepare(dsn: str) -> None:
-    """Make the schema, the ledger and the applications that exist at first."""
+    """Make the schema, the ledger and the first applications."""
     create_ats(dsn)
     with psycopg.connect(dsn) as connection:
         connection.execute(_LEDGER.encode())
@@ -57,7 +57,7 @@ def prepare(dsn: str) -> None:
 
 
 def install(dsn: str, config: Config) -> None:
-    """What a DBA does: the daemon's role, the triggers and the privileges."""
+    """Install as a DBA does: the daemon's role, the triggers and the privileges."""
     create_role(dsn)
     with psycopg.connect(dsn, autocommit=True) as dba:
         dba.execute(scripts.install(config).encode())
@@ -65,20 +65,19 @@ def install(dsn: str, config: Config) -> None:
 
 
 def create_role(dsn: str) -> None:
-    """The daemon's role alone."""
     with psycopg.connect(dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
 
 
 def install_store(dsn: str) -> None:
-    """The same for the store's tables, where the role exists."""
+    """The same for the store's tables; the role exists."""
     with psycopg.connect(dsn, autocommit=True) as dba:
         dba.execute(store_scripts.install().encode())
         dba.execute(store_scripts.grants(ROLE).encode())
 
 
 def wrap_up(dsn: str) -> None:
-    """Give every row a status again, so that all of them can be reported."""
+    """Give every row a status again, so that all can be reported."""
     with psycopg.connect(dsn) as connection:
         connection.execute(
             "UPDATE public.applications SET status = %s, updated_at = clock_timestamp() WHERE status IS NULL",
@@ -87,13 +86,13 @@ def wrap_up(dsn: str) -> None:
 
 
 def truth(dsn: str) -> dict[str, State]:
-    """What is true now of every application that has a row."""
+    """The present state of every application with a row."""
     with psycopg.connect(dsn) as connection:
         return {name: State(*columns) for name, *columns in connection.execute(_TRUTH).fetchall()}
 
 
 def ledger(dsn: str) -> dict[str, list[Committed]]:
-    """What was committed of each application's rows, in order of time."""
+    """The committed states of each application's rows, in order of time."""
     committed: dict[str, list[Committed]] = {}
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
@@ -105,7 +104,7 @@ def ledger(dsn: str) -> dict[str, list[Committed]]:
 
 
 def unread(dsn: str) -> int:
-    """How many changes wait in the change log; 0 where there is none."""
+    """The number of changes in the change log; 0 without one."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute("SELECT to_regclass('cdc_sync.changes') IS NOT NULL").fetchone()
         if row is None or not row[0]:

@@ -27,7 +27,6 @@ _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
 def document(
     mode: Mode, backend: Backend, *, dsn: str, hellowork: str, store: Path, admin_port: int
 ) -> Mapping[str, Any]:
-    """The configuration as it is written."""
     return {
         "database": {"dsn": dsn},
         "hellowork": {

@@ -65,7 +65,6 @@ class Daemon:
         self._life = Life()
 
     def configure(self, document: Mapping[str, Any]) -> None:
-        """Write its configuration."""
         self.config.write_text(yaml.safe_dump(dict(document), sort_keys=False))
 
     async def start(self, life: Life = _ORDINARY) -> None:
@@ -81,7 +80,7 @@ class Daemon:
         self._life = life
 
     async def start_if_dead(self) -> None:
-        """See that it runs; one that has ended by itself without doom is a surprise."""
+        """Start it if it has ended; an end by itself without doom is a surprise."""
         if self._process is None:
             await self.start()
         elif self._process.returncode is not None:
@@ -90,7 +89,7 @@ class Daemon:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was started and has ended by itself, which nobody has accounted for yet."""
+        """Whether it has ended by itself since it was started, unaccounted for."""
         return self._process is not None and self._process.returncode is not None
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -99,7 +98,7 @@ class Daemon:
             self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """Kill -9; it is gone when this returns."""
+        """Kill -9; returns when it has ended."""
         if self._process is None:
             return
         if self._process.returncode is not None:
@@ -133,7 +132,7 @@ class Daemon:
             end.cancel()
 
     async def report(self) -> dict[str, Any]:
-        """What `GET /api/status` answers; empty while nobody answers."""
+        """The answer of `GET /api/status`; empty without one."""
         try:
             async with self._http.get(f"{self._admin}/api/status") as answer:
                 answer.raise_for_status()
@@ -143,19 +142,18 @@ class Daemon:
             return {}
 
     def log(self) -> str:
-        """Everything that it ever wrote."""
+        """The whole log."""
         return self._log.read_text(errors="replace")
 
     def tail(self) -> str:
-        """The end of that."""
         return "\n".join(self.log().splitlines()[-_TAIL:])
 
     def sweeps(self) -> int:
-        """How many sweeps it has ended, over all its lives."""
+        """The number of finished sweeps, over all its lives."""
         return self.log().count('"event": "swept"')
 
     def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
-        """Note an end; `early`: by a signal that came before it could handle any."""
+        """Note an end; `early`: by a signal before it could handle any."""
         point = self._life.point
         self._process, self._life = None, _ORDINARY
         if code == expected == -signal.SIGKILL:
@@ -167,13 +165,13 @@ class Daemon:
         elif code in {expected, early}:
             self.ends["SIGTERM"] += 1
         else:
-            said = (self.tail().splitlines() or [""])[-1]
-            self.surprises.append(f"it ended by itself with exit code {code}: {said}")
+            last = (self.tail().splitlines() or [""])[-1]
+            self.surprises.append(f"it ended by itself with exit code {code}: {last}")
 
 
 @asynccontextmanager
 async def daemon(folder: Path, admin_port: int) -> AsyncIterator[Daemon]:
-    """A daemon with its files in `folder`, not started yet; killed in the end."""
+    """A daemon with its files in `folder`, not started; killed at the end."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http:
         made = Daemon(folder, http, f"http://127.0.0.1:{admin_port}")
         try:

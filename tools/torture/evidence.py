@@ -19,10 +19,10 @@ class Evidence:
         ledger: everything that was committed of each application's rows, in order of time.
         calls: every call that HelloWork received, in order of arrival.
         state: the body of the last call for each application that HelloWork took in.
-        told: what the daemon's store says that HelloWork knows, of every application that it ever saw.
+        snapshots: by the daemon's store, of every application that it ever saw.
         kills: when the daemon died without warning, in seconds since the epoch.
         history: what the daemon's store remembers, in order of time.
-        repairs: what the daemon says that its sweeps have repaired, by cause.
+        repairs: of its sweeps, by cause, as the daemon reports them.
         dead: dead letters in the end.
         log: all that the daemon wrote.
     """
@@ -32,7 +32,7 @@ class Evidence:
     ledger: Mapping[str, Sequence[Committed]]
     calls: Sequence[Call]
     state: Mapping[str, Mapping[str, object]]
-    told: Mapping[str, Content | None]
+    snapshots: Mapping[str, Content | None]
     kills: Sequence[float]
     history: Sequence[HistoryEntry]
     repairs: Mapping[str, int]

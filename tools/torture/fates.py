@@ -67,7 +67,7 @@ class Fates:
                     await self._end_sessions(_TERMINATE_ONE if blow == "end one session" else _TERMINATE)
 
     async def of_the_network(self, chance: random.Random, over: asyncio.Event) -> None:
-        """Cut, stall and deafen what is between the daemon and its database."""
+        """Cut, stall and deafen the connections between the daemon and its database."""
         proxy = self._proxy
         while True:
             await pause(over, chance.uniform(0.5, 6))

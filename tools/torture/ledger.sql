@@ -1,5 +1,5 @@
--- What was committed, kept by the database itself, in the transaction that commits it: nobody else knows for sure
--- whether a transaction whose connection was lost was committed. The triggers are deferred, so that they see what is
+-- What was committed, kept by the database itself, in the transaction that commits it: only it knows
+-- whether a transaction was committed if its connection was lost. The triggers are deferred, so that they see what is
 -- committed, not what was on the way. Of each change both is kept: the state of the row, and that of the application,
 -- for which another row may speak.
 CREATE TABLE public.ledger (

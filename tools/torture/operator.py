@@ -48,7 +48,6 @@ class Operator:
             await self._give(*command)
 
     async def retry_dead_letters(self) -> None:
-        """Have all of them sent again."""
         await self._give(*_RETRY)
 
     async def _give(self, *command: str) -> None:
@@ -63,7 +62,7 @@ class Operator:
         )
         try:
             async with asyncio.timeout(_WITHIN):
-                _, said = await process.communicate()
+                _, output = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -71,6 +70,6 @@ class Operator:
             return
         # A plan needs the database, which may be away; an explanation, that the application was ever seen.
         allowed = {0, 1} if command[0] in {"plan", "explain"} else {0}
-        complaint = said.decode(errors="replace")
+        complaint = output.decode(errors="replace")
         if process.returncode not in allowed or "Traceback" in complaint:
             self.surprises.append(f"`{name}` ended with exit code {process.returncode}: {complaint}")

@@ -16,7 +16,7 @@ ABORTED = tuple(f"aborted-{number}" for number in range(20))
 """They change only in transactions, or parts of them, that are rolled back."""
 
 UNCHANGED = frozenset((*STILL, *COSMETIC, *ABORTED))
-"""HelloWork must hear of none of these."""
+"""HelloWork must get no call for these."""
 
 STATUSES = ("NEW", "SEEN", "INTERVIEW", "OFFER", "HIRED", "REJECTED")
 JOBS = ("job-1", "job-2", "job-3", "job-4")

@@ -15,7 +15,7 @@ BOTH: tuple[Direction, ...] = ("requests", "answers")
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection; what comes from it goes to its peer, or is kept back."""
+    """One end of a connection; its bytes go to its peer, or are held."""
 
     def __init__(self, *, holds: bool) -> None:
         self.peer: _End | None = None
@@ -48,7 +48,7 @@ class _End(asyncio.Protocol):
             self._transport.write(data)
 
     def hold(self) -> None:
-        """Keep back what comes from it."""
+        """Hold its bytes."""
         if self._held is None:
             self._held = []
 
@@ -71,13 +71,13 @@ class Link:
     """A client's connection and the one to the server."""
 
     def __init__(self) -> None:
-        # What the client says first has to wait for the server's connection.
+        # The client's first bytes wait for the server's connection.
         self.client = _End(holds=True)
         self.server = _End(holds=False)
         self.client.peer, self.server.peer = self.server, self.client
 
     def hold(self, directions: Iterable[Direction]) -> None:
-        """Keep back what comes, in these directions."""
+        """Hold the bytes in these directions."""
         for direction in directions:
             (self.client if direction == "requests" else self.server).hold()
 
@@ -87,7 +87,6 @@ class Link:
         self.server.release()
 
     def cut(self) -> None:
-        """Reset it."""
         self.client.abort()
         self.server.abort()
 
@@ -110,7 +109,6 @@ class Proxy:
         self._serving: set[asyncio.Task[None]] = set()
 
     def accept(self) -> asyncio.Protocol:
-        """One end for a client."""
         link = Link()
         task = asyncio.get_running_loop().create_task(self._serve(link))
         self._serving.add(task)
@@ -118,14 +116,13 @@ class Proxy:
         return link.client
 
     def deafen(self, directions: Iterable[Direction]) -> None:
-        """Let every present connection hear no more, in these directions, though it stays open as long as it may."""
+        """Let present connections get no more bytes in these directions, though they stay open."""
         for link in self.links:
             link.hold(directions)
         self._deaf |= self.links
         self.links.clear()
 
     async def end(self) -> None:
-        """Hang up on everybody."""
         for link in (*self.links, *self._deaf):
             link.cut()
         await asyncio.gather(*self._serving)

@@ -157,7 +157,7 @@ class _Run:
         evidence = await self._evidence(emulator, tortured, repairs)
         complaints += [*tortured.surprises, *operator.surprises, *verdict.faults(evidence)]
         if options.store == "postgres":
-            # A command, or a start, that meets a server that is away just then says so and fails.
+            # A command or a start fails, with a reason, if its server is away.
             complaints = [complaint for complaint in complaints if _AWAY not in complaint]
         figures = {
             "mode": options.mode,
@@ -185,7 +185,7 @@ class _Run:
         else:
             store = SqliteStore(self._store, read_only=True)
         try:
-            told: dict[str, Content | None] = {
+            snapshots: dict[str, Content | None] = {
                 name: known.snapshot for name, known in (await store.known(WATCH, [*ledger])).items()
             }
             dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
@@ -198,7 +198,7 @@ class _Run:
             ledger=ledger,
             calls=emulator.calls,
             state=emulator.state,
-            told=told,
+            snapshots=snapshots,
             kills=tortured.kills,
             history=history,
             repairs=repairs,

@@ -77,7 +77,7 @@ async def become_idle(daemon: Watched) -> None:
 
 
 def _business(report: Mapping[str, Any]) -> str:
-    """What it is busy with; empty if with nothing."""
+    """Its unfinished work; empty if it has none."""
     if not report:
         return "it does not answer"
     counted = ("pending", "held", "suspected_deletions")

@@ -1,4 +1,4 @@
-"""The judgement on a run: what the promises (design, P1 and P2) forbid, and what there is of it. Pure."""
+"""Judges a run by the promises (design, P1 and P2). Pure."""
 
 import json
 import math
@@ -18,31 +18,30 @@ from torture.population import AT_FIRST, UNCHANGED
 DELETED = "deleted"
 
 _HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
-"""What may happen to a call that HelloWork takes in, and the answer comes all the same, if it is waited for."""
+"""Faults of a call that HelloWork processes, whose answer comes if it is waited for."""
 
 _SPOILED = frozenset({"lost_answer", "half_answer"})
-"""What happens to the answer of a call that HelloWork takes in."""
+"""Faults of the answer to a call that HelloWork processes."""
 
 _FAST = 3.0
-"""Seconds within which the fast path may be overtaken by a sweep without having missed anything: the network stalls for
-two, and whoever is let through first reads first."""
+"""Seconds within which a sweep may overtake the fast path without a miss: the network stalls for two."""
 
 _ADOPTED = " applications known, "
-"""What the daemon says when its first look at the table is over."""
+"""The daemon's event at the end of its first look at the table."""
 
 _LONGEST_ABSENCE = 20.0
-"""Seconds within which some sweep has surely taken place."""
+"""Seconds within which some sweep has taken place."""
 
 
 @dataclass(slots=True)
 class Repeats:
-    """What HelloWork took in although it was what it had taken in last.
+    """Repeats: calls with the state that HelloWork had processed last.
 
     Attributes:
         unsure: the answer to the first one was lost, spoiled or late.
-        contradicted: meanwhile another state was sent, which HelloWork may have taken in for all the daemon knows.
-        killed: the daemon was killed in between, so that it cannot know what it had sent, and what of it was heard.
-        unexplained: there is no reason for them.
+        contradicted: another state was sent in between, which HelloWork may have processed.
+        killed: the daemon was killed in between, so it cannot know what was sent and processed.
+        unexplained: without a reason.
     """
 
     unsure: int = 0
@@ -52,7 +51,7 @@ class Repeats:
 
 
 def faults(evidence: Evidence) -> Iterator[str]:
-    """Everything that is wrong, in words."""
+    """All complaints."""
     yield from last_words(evidence)
     yield from stores_opinion(evidence)
     yield from calls_for_nothing(evidence)
@@ -68,36 +67,36 @@ def faults(evidence: Evidence) -> Iterator[str]:
 
 
 def last_words(evidence: Evidence) -> Iterator[str]:
-    """HelloWork's last word of each application is the database's state."""
+    """The last state that HelloWork processed is the database's, for each application."""
     for name in sorted({*evidence.truth, *evidence.state, *AT_FIRST}):
         wanted, body = evidence.truth.get(name), evidence.state.get(name)
         known = _known_without_a_call(evidence, name) if body is None else _state_of(body)
         if wanted is None or wanted.gone:
-            # One that came and went between two readings was never seen: only then HelloWork need not know of it.
-            if wanted is None and body is None and name not in evidence.told:
+            # Only one that came and went between two readings need not be sent.
+            if wanted is None and body is None and name not in evidence.snapshots:
                 continue
             if known is None or known.status != DELETED:
-                yield f"{name}: it is gone ({wanted or 'no row'}), and HelloWork's last word is {known}"
+                yield f"{name}: it is gone ({wanted or 'no row'}), and HelloWork's last state is {known}"
         elif known != wanted:
-            yield f"{name}: the database says {wanted}, and HelloWork's last word is {known}"
+            yield f"{name}: the database has {wanted}, and HelloWork's last state is {known}"
 
 
 def _known_without_a_call(evidence: Evidence, name: str) -> State | None:
-    """What was adopted by the first start; it must have been a state of the application at some time.
+    """The state that the first start adopted; it must have been a state of the application.
 
-    In half of the runs writers are at work before that is over: what they have committed till then is adopted, too.
+    In half of the runs writers work before that start is over, and it adopts what they have committed by then.
     """
-    told = evidence.told.get(name)
-    if told is None:
+    snapshot = evidence.snapshots.get(name)
+    if snapshot is None:
         return None
     until = math.inf if name in AT_FIRST else _adopted_until(evidence.log)
-    adopted = State(told.status, told.job_id, gone=False)
+    adopted = State(snapshot.status, snapshot.job_id, gone=False)
     before = [entry.state for entry in evidence.ledger.get(name, ()) if entry.at <= until]
-    return adopted if any(state == adopted or (told.deleted and state.gone) for state in before) else None
+    return adopted if any(state == adopted or (snapshot.deleted and state.gone) for state in before) else None
 
 
 def _adopted_until(log: str) -> float:
-    """When the first look at the table was over, in seconds since the epoch; before everything if no line says so."""
+    """The end of the first look at the table, in seconds since the epoch; 0 if no line reports it."""
     over = next((line for line in log.splitlines() if _ADOPTED in line), None)
     return -math.inf if over is None else datetime.fromisoformat(json.loads(over)["timestamp"]).timestamp()
 
@@ -107,22 +106,22 @@ def _state_of(body: Mapping[str, object]) -> State:
 
 
 def stores_opinion(evidence: Evidence) -> Iterator[str]:
-    """The daemon's idea of what HelloWork knows is what HelloWork knows."""
+    """The snapshots in the store are what HelloWork processed last."""
     for name, body in evidence.state.items():
-        told = evidence.told.get(name)
-        if told is None or (told.status, told.job_id) != (body["status"], body["jobId"]):
-            yield f"{name}: HelloWork was told {body}, and the store believes {told}"
+        snapshot = evidence.snapshots.get(name)
+        if snapshot is None or (snapshot.status, snapshot.job_id) != (body["status"], body["jobId"]):
+            yield f"{name}: HelloWork acknowledged {body}, and the store has {snapshot}"
 
 
 def calls_for_nothing(evidence: Evidence) -> Iterator[str]:
-    """Nothing is sent of what never changed."""
+    """No call for an application that never changed."""
     for name, number in Counter(call.application_id for call in evidence.calls).items():
         if name in UNCHANGED:
             yield f"{name}: it never changed, and HelloWork was called {number} times"
 
 
 def malformed(calls: Iterable[Call]) -> Iterator[str]:
-    """Each call is as HelloWork wants it, and has its key."""
+    """Each call is valid, and has its key."""
     for call in calls:
         if call.violations or call.warnings:
             yield f"{call.application_id}: call {call.number} is wrong: {call.violations or call.warnings}"
@@ -137,13 +136,13 @@ def _concurrent(calls: Iterable[Call]) -> Iterator[str]:
 
 
 def unreal(evidence: Evidence) -> Iterator[str]:
-    """Each call says something that was committed before it came."""
+    """Each call has a state that was committed before it came."""
     for call in evidence.calls:
-        status, job = said(call)
+        status, job = status_and_job(call)
         before = [entry for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received]
         had_job = any(entry.state.job_id == job for entry in before)
-        if not (had_job and any(_says(call, entry.state) for entry in before)):
-            yield f"{call.application_id}: call {call.number} says {status}, {job}, which was never committed"
+        if not (had_job and any(_has(call, entry.state) for entry in before)):
+            yield f"{call.application_id}: call {call.number} has {status}, {job}, which was never committed"
 
 
 def _out_of_order(evidence: Evidence) -> Iterator[str]:
@@ -151,38 +150,38 @@ def _out_of_order(evidence: Evidence) -> Iterator[str]:
 
 
 def superseded(call: Call) -> str:
-    """What is wrong with a call that is late."""
-    which = f"{call.application_id}: call {call.number} says {said(call)}"
+    """The complaint about a late call."""
+    which = f"{call.application_id}: call {call.number} has {status_and_job(call)}"
     return f"{which}, which had been superseded before the call before it"
 
 
 def late(evidence: Evidence) -> Iterator[Call]:
-    """The calls that do not follow the order in which the application's states were committed."""
+    """The calls that do not follow the order of the application's commits."""
     reached: dict[str, int] = {}
     for call in evidence.calls:
         name = call.application_id or ""
         committed = evidence.ledger.get(name, ())
         place = reached.get(name, 0)
-        while place < len(committed) and not _says(call, committed[place].state):
+        while place < len(committed) and not _has(call, committed[place].state):
             place += 1
         if place < len(committed):
             reached[name] = place
-        elif any(_says(call, entry.state) for entry in committed):
+        elif any(_has(call, entry.state) for entry in committed):
             yield call
 
 
-def _says(call: Call, state: State) -> bool:
-    status, job = said(call)
+def _has(call: Call, state: State) -> bool:
+    status, job = status_and_job(call)
     return state.gone if status == DELETED else state == State(status, job, gone=False)
 
 
 def repeats(evidence: Evidence) -> Repeats:
-    """Count what HelloWork took in twice in a row, and find the reason of each."""
+    """Count the repeats by their reason."""
     found = Repeats()
     for first, second, between in repeated(evidence.calls):
         if was_unsure(first):
             found.unsure += 1
-        elif any(said(call) != said(first) for call in between):
+        elif any(status_and_job(call) != status_and_job(first) for call in between):
             found.contradicted += 1
         elif any(first.received <= kill <= second.received for kill in evidence.kills):
             found.killed += 1
@@ -192,28 +191,29 @@ def repeats(evidence: Evidence) -> Repeats:
 
 
 def repeated(calls: Iterable[Call]) -> Iterator[tuple[Call, Call, Sequence[Call]]]:
-    """Each two calls for an application that HelloWork took in one after the other and that say the same.
+    """The pairs of successive calls for an application that HelloWork processed and that have the same state.
 
     Yields:
-        Both, and those between them that it did not take in.
+        Both, and the calls between them that it did not process.
     """
     of_application: dict[str, list[Call]] = {}
     for call in calls:
         of_application.setdefault(call.application_id or "", []).append(call)
     for own in of_application.values():
         for first, second in pairwise([call for call in own if _was_taken_in(call)]):
-            if said(first) == said(second):
+            if status_and_job(first) == status_and_job(second):
                 yield first, second, [call for call in own if first.number < call.number < second.number]
 
 
 def was_unsure(call: Call) -> bool:
-    """Whether the daemon has seen no good answer to a call that was taken in."""
+    """Whether the daemon saw no good answer to a processed call."""
     return call.fault in _SPOILED or call.abandoned
 
 
 def for_no_reason(first: Call, second: Call) -> str:
-    """What is wrong with a repeat that nothing explains."""
-    return f"{first.application_id}: call {second.number} repeats call {first.number} ({said(first)}) for no reason"
+    """The complaint about a repeat without a reason."""
+    repeat = f"call {second.number} repeats call {first.number} ({status_and_job(first)})"
+    return f"{first.application_id}: {repeat} for no reason"
 
 
 def _too_many_repeats(evidence: Evidence) -> Iterator[str]:
@@ -228,24 +228,24 @@ def _was_taken_in(call: Call) -> bool:
     return not call.violations and call.fault in {*_HARMLESS, *_SPOILED}
 
 
-def said(call: Call) -> tuple[str, str]:
+def status_and_job(call: Call) -> tuple[str, str]:
     """Status and job of a call."""
     body = call.body if isinstance(call.body, dict) else {}
     return str(body.get("status")), str(body.get("jobId"))
 
 
 def _missed(evidence: Evidence) -> Iterator[str]:
-    """What sweeps found that the fast path should have found long before; a poll cannot see hard deletes."""
+    """Repairs by sweeps of what the fast path should have found long before; a poll cannot see hard deletes."""
     for event in evidence.history:
         if event.detail.get("by") != "sweep":
             continue
         at = event.at / 1000
         before = [entry for entry in evidence.ledger.get(event.application_id, ()) if entry.at <= at]
         if event.event == "suspected":
-            # One that is alive all the same has come back while the sweep went on.
+            # One that is alive has come back during the sweep.
             missed = evidence.mode == "notify" and before[-1].state.gone and _is_old(before[-1:], at)
         else:
-            # Another row may speak for it since one is gone.
+            # Another row may be the canonical one since.
             excused = evidence.mode == "poll" and any(e.state.gone and at - e.at < _LONGEST_ABSENCE for e in before)
             missed = not excused and _is_old([entry for entry in before if _is(entry.state, event.detail["to"])], at)
         if missed:
@@ -253,25 +253,25 @@ def _missed(evidence: Evidence) -> Iterator[str]:
 
 
 def _repaired(evidence: Evidence) -> Iterator[str]:
-    """By its own account no sweep of notify mode has found anything that the triggers had not told."""
+    """No sweep of notify mode has repaired anything, by the daemon's own metrics."""
     if evidence.mode == "notify" and evidence.repairs:
         yield f"sweeps have repaired {dict(evidence.repairs)}"
 
 
 def _is(state: State, described: Mapping[str, Any]) -> bool:
-    """Whether a row's state is what the history says."""
+    """Whether a row's state is that of the history."""
     if state.gone or described["deleted"]:
         return bool(state.gone and described["deleted"])
     return (state.status, state.job_id) == (described["status"], described["job_id"])
 
 
 def _is_old(committed: Sequence[Committed], at: float) -> bool:
-    """Whether the last of these was committed so long ago that it is no matter of who looked first."""
+    """Whether the last of these was committed too long ago for a race."""
     return bool(committed) and at - committed[-1].at > _FAST
 
 
 def _complaints(log: str) -> Iterator[str]:
-    """The log is JSON, line by line: what is not was written by nobody on purpose."""
+    """Each line of the log is JSON; another one was not written on purpose."""
     for line in log.splitlines():
         try:
             json.loads(line)
@@ -280,6 +280,6 @@ def _complaints(log: str) -> Iterator[str]:
 
 
 def in_order(complaints: Sequence[str], most: int = 30) -> str:
-    """Complaints for people; when there are many, the first ones tell as much as all."""
+    """Complaints for people, the first ones of many."""
     more = [f"… and {len(complaints) - most} more"] if len(complaints) > most else []
     return "\n".join((*complaints[:most], *more))

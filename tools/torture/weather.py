@@ -75,7 +75,7 @@ class Weather:
         self._kinds = [fault for fault in _ONE_FAULT if refuses or fault.get("status") != _REFUSED]
 
     async def rage(self, over: asyncio.Event) -> None:
-        """Let it rage until `over`, then let the sun shine."""
+        """Change HelloWork's weather until `over`, then clear it."""
         names = list(_EPISODES)
         weights = [weight for weight, _ in _EPISODES.values()]
         while not over.is_set():

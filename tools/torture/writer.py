@@ -1,4 +1,4 @@
-"""One of the ATS's sessions: random transactions of every kind, until told to stop."""
+"""One of the ATS's sessions: random transactions of every kind, until `over`."""
 
 import asyncio
 import random
@@ -76,7 +76,7 @@ class Writer:
         }
 
     async def work(self, over: asyncio.Event) -> None:
-        """Work until `over`; a server that is away is waited for."""
+        """Work until `over`; wait for a server that is away."""
         while not over.is_set():
             try:
                 async with await AsyncConnection.connect(self._dsn, autocommit=True, options=_SESSION) as ats:
@@ -142,14 +142,14 @@ class Writer:
             await self._insert(ats, name)
 
     async def _move(self, ats: AsyncConnection) -> None:
-        """A move to another job as some ATSs do it: another row."""
+        """A move to another job by another row, as some ATSs do it."""
         name = self._one()
         async with ats.transaction():
             await self._remove(ats, [name])
             await self._insert(ats, name)
 
     async def _move_in_two_steps(self, ats: AsyncConnection) -> None:
-        """The same in two transactions; for a moment there is no row, or there are two."""
+        """The same in two transactions: in between there is no row, or there are two."""
         name = self._one()
         pause = self._chance.choice((0, 0.01, 0.05, 0.3, 0.6))  # around the grace of deletions, too
         if self._chance.random() < 0.7:
@@ -170,7 +170,7 @@ class Writer:
             await self._insert(ats, name)
 
     async def _apply(self, ats: AsyncConnection) -> None:
-        """A new application; every other one is gone at once."""
+        """A new application; every other one is deleted at once."""
         self._new += 1
         name = f"new-{self._number}-{self._new}"
         await self._insert(ats, name)
@@ -221,11 +221,11 @@ class Writer:
         await self._remove(ats, self._chance.sample(self._names, 5))
 
     async def _rewrite_everything(self, ats: AsyncConnection) -> None:
-        """A migration script at work: every row is new, none has changed."""
+        """A migration script: every row is rewritten, none is changed."""
         await self._set(ats, [*COSMETIC, *self._names], "notes = md5(random()::text)")
 
     async def _take_long(self, ats: AsyncConnection) -> None:
-        """A transaction of seconds: before its first write, and between that and its end."""
+        """A transaction of seconds, before its first write and after it."""
         chance = self._chance
         async with ats.transaction(force_rollback=chance.random() < 0.1):
             await ats.execute("SELECT 1")

@@ -31,7 +31,6 @@ SKIPPED = 77
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run as asked for; returns the exit code."""
     given = _parser().parse_args(arguments)
     if given.inside is not None:
         return _inside(given)
@@ -67,7 +66,7 @@ def _faults(given: argparse.Namespace) -> frozenset[str]:
 
 
 def _inside(given: argparse.Namespace) -> int:
-    # The driver says of each transaction that it could not roll it back: its server was away.
+    # The driver logs each transaction that it could not roll back: its server was away.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     common = Options(given.mode, given.seconds, given.seed, given.writers, "postgres")
     options = ClusterOptions(common, _faults(given), given.watches)
@@ -83,7 +82,7 @@ def _inside(given: argparse.Namespace) -> int:
     for name, value in outcome.figures.items():
         say(f"{name:<{width}}  {value}")
     if not outcome.complaints:
-        say("HelloWork's last word is the database's state.")
+        say("HelloWork's last state is the database's.")
         return 0
     say(f"\ncomplaints (seed {common.seed}): {', '.join(f'{kind} {len(c)}' for kind, c in outcome.complaints.items())}")
     for kind, complaints in outcome.complaints.items():

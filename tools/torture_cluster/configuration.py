@@ -19,7 +19,7 @@ _STANDBYS = f"host={','.join(ATS)} target_session_attrs=standby {_BALANCED}"
 _ANY = f"host={','.join(ATS)} {_BALANCED}"
 
 _READS: tuple[str, ...] = (_STANDBYS, _ANY, _STANDBYS)
-"""Where the daemons read in poll mode, so that a session which begins anew often leads to another server.
+"""Where the daemons read in poll mode, so that a new session often leads to another server.
 
 All name the primary: it is by the hosts that they have in common that daemons of one store know their database.
 """
@@ -31,14 +31,12 @@ def admin(number: int) -> str:
 
 
 def watches(options: ClusterOptions) -> list[str]:
-    """The watches' names."""
     if options.watches == 1:
         return [configuration.WATCH]
     return [f"{configuration.WATCH}_{number}" for number in range(1, options.watches + 1)]
 
 
 def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
-    """A daemon's configuration as it is written."""
     reads = _READS[number] if options.replicas else _PRIMARY
     made = dict(
         configuration.document(

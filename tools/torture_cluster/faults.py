@@ -1,4 +1,4 @@
-"""What befalls the hosts: planned from the seed, then done.
+"""The faults of the hosts: planned from the seed, then done.
 
 | fault | what happens |
 |---|---|
@@ -53,7 +53,7 @@ _SECONDS: Mapping[str, Sequence[float]] = {
     "failover": (0, 1, 3),
     "lossy-failover": (0, 1, 3),
 }
-"""How long each lasts: for kill the daemon is down, after a failover the store has no standby."""
+"""Seconds that each lasts: of kill the time without the daemon, of a failover that without a standby."""
 
 _FIRST_ON: Mapping[str, int] = {
     "stop": 0,
@@ -64,10 +64,10 @@ _FIRST_ON: Mapping[str, int] = {
     "store-silence": 2,
     "partition": 2,
 }
-"""The daemon that each fault befalls first. Number 0 captures at first, and makes most of the calls."""
+"""The daemon that each fault hits first. Number 0 captures at first, and makes most of the calls."""
 
 _MOVES_EVERY = 1.0
-"""Seconds between ends of all sessions on the servers that do not lag, so that daemons move to those that do."""
+"""Seconds between ends of all sessions on the servers that do not lag: daemons move to those that do."""
 
 _SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
 _END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
@@ -76,18 +76,16 @@ _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
 """Seconds by which a clock is wrong."""
 
 _AHEAD = 600
-"""Seconds by which that of the daemon is wrong which captures at first: what it does seems to be yet to come."""
+"""Seconds by which the clock of the first capturing daemon is wrong: its work seems to lie in the future."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One thing that happens.
+    """One fault.
 
     Attributes:
-        fault: its name.
-        at: when, in seconds from the beginning.
-        seconds: how long it lasts.
-        number: of the daemon that it befalls.
+        at: its beginning, in seconds from that of the run.
+        number: of the daemon that it hits.
         chance: makes its details.
     """
 
@@ -100,7 +98,7 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When something was the matter, in seconds since the epoch; `number`: with which daemon, None for all of them."""
+    """The time of a fault, in seconds since the epoch; `number`: of the daemon, None for all of them."""
 
     fault: str
     begin: float
@@ -109,7 +107,7 @@ class Span:
 
 
 def plan(options: ClusterOptions) -> list[Blow]:
-    """Everything that is to happen, in order; the blows of one fault do not depend on what else happens."""
+    """The plan, in order; the times of one fault do not depend on other faults."""
     return sorted(
         (blow for fault in _SECONDS if fault in options.faults for blow in _plan_of(fault, options)),
         key=lambda blow: blow.at,
@@ -123,7 +121,7 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     between = _BETWEEN_FAILOVERS if "failover" in fault else _BETWEEN
     at = chance.uniform(*_FIRST)
     while at < options.common.seconds:
-        # The first one is long, for a short run to have one, but leaves time for what comes of it.
+        # The first one is long, so that a short run has one, but leaves time for its effects.
         left = options.common.seconds - at
         number = chance.randrange(len(DAEMONS)) if blows else _FIRST_ON.get(fault, 0)
         seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left * 0.6)
@@ -149,7 +147,7 @@ class Clocks:
         new.replace(self._files[number])
 
     def variables(self, number: int, library: Path) -> Mapping[str, str]:
-        """What a daemon needs in its environment."""
+        """A daemon's environment for it."""
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._files[number]),
@@ -161,10 +159,10 @@ class Clocks:
 
 
 class Nemesis:
-    """Deals the blows.
+    """Causes the faults.
 
     Attributes:
-        spans: what happened, and when.
+        spans: the faults that were, with their times.
     """
 
     def __init__(
@@ -184,7 +182,7 @@ class Nemesis:
         self._one_failover = asyncio.Lock()
 
     async def strike(self, blows: Sequence[Blow], over: asyncio.Event) -> None:
-        """Deal them in their time; returns when the last one has ended."""
+        """Cause each in its time; returns when the last one has ended."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for blow in blows:
@@ -244,7 +242,7 @@ class Nemesis:
     async def _lag(self, blow: Blow, over: asyncio.Event) -> None:
         standbys = self._source.standbys
         servers = (self._source.primary, *standbys)
-        # What is read has most sessions: others must fall behind it, for the daemons to move to what is older.
+        # Others than the server with most sessions: daemons then move to an older state.
         is_read = max(servers, key=lambda server: int(str(server.ask(_SESSIONS))))
         behind = [standby for standby in standbys if standby is not is_read]
         self._say(f"{blow.at:6.1f} s  lag, {len(behind)} standbys, {blow.seconds:.1f} s")

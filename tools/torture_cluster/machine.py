@@ -1,7 +1,7 @@
 """A machine for one run: its own namespaces, a network in them, and the hosts of the daemons.
 
-The kernel cleans up: the process that `enter` starts is the first one of its PID namespace, so nothing survives it, and
-it does not survive its parent. Without processes the other namespaces are gone, and with them devices and rules.
+The kernel cleans up. The process that `enter` starts is the first one of its PID namespace: no process survives it, and
+it does not survive its parent. Without processes the other namespaces end too, with their devices and rules.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ _PROGRAMS = {
 _READY_WITHIN = 10.0
 _GONE_WITHIN = 10.0
 
-# What comes from a daemon to a server (requests), and what goes back (answers), is dropped for the pairs in the sets.
-# The servers' addresses are this namespace's own.
+# The pairs in the sets lose their packets to a server (requests) or from it (answers). The servers' addresses are in
+# this namespace.
 _SILENCE = """
 table inet torture {
     set requests { type ipv4_addr . ipv4_addr; }
@@ -52,7 +52,7 @@ table inet torture {
 }
 """
 
-# The daemon calls plain http on a loopback address only; so HelloWork has one, which the kernel translates.
+# The daemon calls plain http on loopback only, so HelloWork has such an address, which the kernel translates.
 _TRANSLATION = f"""
 table ip torture {{
     chain calls {{
@@ -68,13 +68,13 @@ table ip torture {{
 
 
 def faketime() -> Path | None:
-    """The library that makes clocks wrong; None if it is not installed."""
+    """The library for wrong clocks; None if it is not installed."""
     found = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib/faketime").glob("libfaketime.so.1")]
     return found[0] if found else None
 
 
 def missing(*, clocks: bool) -> str:
-    """Why no machine can be made here, with wrong `clocks` or without; empty if one can."""
+    """Why no machine can be made here, with or without wrong `clocks`; empty if one can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for program, package in _PROGRAMS.items():
@@ -89,20 +89,20 @@ def missing(*, clocks: bool) -> str:
 
 
 def enter(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run a command on a machine of its own; returns its exit code. Whatever ends us ends all of it."""
+    """Run a command on a machine of its own; returns its exit code. It ends with this process."""
     with subprocess.Popen([*_ENTER, *command], env=environment) as process:
         try:
             return process.wait()
         finally:
             first = psutil.Process(process.pid).children() if process.poll() is None else []
             process.kill()
-            # The first process inside ends when all the others have ended; then nobody writes any more.
+            # The first process inside ends last: then no process writes.
             psutil.wait_procs(first, timeout=_GONE_WITHIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host of a daemon: what runs `within` has its network."""
+    """A daemon's host: processes started `within` have its network."""
 
     address: str
     within: tuple[str, ...]
@@ -140,7 +140,7 @@ def _host(number: int, address: str) -> Host:
 
 
 async def silence(sets: Iterable[str], daemon: str, servers: Iterable[str], *, begins: bool) -> None:
-    """Let packets between a daemon and servers be dropped without a word, or let them pass again."""
+    """Drop packets between a daemon and servers silently, or let them pass again."""
     pairs = ", ".join(f"{daemon} . {server}" for server in servers)
     verb = "add" if begins else "delete"
     rules = "; ".join(f"{verb} element inet torture {name} {{ {pairs} }}" for name in sets)
@@ -148,7 +148,7 @@ async def silence(sets: Iterable[str], daemon: str, servers: Iterable[str], *, b
 
 
 async def link(number: int, *, up: bool) -> None:
-    """Pull the plug of a daemon's host, or put it in again."""
+    """Unplug a daemon's host, or plug it in again."""
     await _do("ip", "link", "set", f"veth{number}", "up" if up else "down")
 
 

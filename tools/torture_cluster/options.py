@@ -36,7 +36,6 @@ class ClusterOptions:
 
     @property
     def mode(self) -> Mode:
-        """How the daemons capture."""
         return self.common.mode
 
     @property

@@ -52,24 +52,23 @@ class Outcome:
 
 
 class Fleet:
-    """The daemons as one: whichever answers tells of the store that they share."""
+    """The daemons as one, by any that answers."""
 
     def __init__(self, daemons: Sequence[Daemon]) -> None:
         self.daemons = daemons
 
     async def report(self) -> dict[str, Any]:
-        """The report of one that answers, without what is wrong with each: most wait for a turn, and say so."""
+        """The report of one that answers, without its conditions: most daemons stand by."""
         for daemon in self.daemons:
             if report := await daemon.report():
                 return {**report, "conditions": []}
         return {}
 
     async def missing(self) -> list[str]:
-        """What is wrong with those that do not come back."""
+        """The complaints about those that do not come back."""
         return [f"daemon {n} does not answer" for n, d in enumerate(self.daemons, 1) if not await _comes_back(d)]
 
     def sweeps(self) -> int:
-        """How many sweeps have ended."""
         return sum(daemon.sweeps() for daemon in self.daemons)
 
 
@@ -218,7 +217,7 @@ class _Run:
         truth, ledger = ats.truth(dsn), ats.ledger(dsn)
         store = await PostgresStore.open(self._store.primary.dsn, read_only=True)
         try:
-            told = {
+            snapshots = {
                 name: known.snapshot
                 for watch in watches(self._options)
                 for name, known in (await store.known(watch, [*ledger])).items()
@@ -232,7 +231,7 @@ class _Run:
             ledger=ledger,
             calls=emulator.calls,
             state=emulator.state,
-            told=told,
+            snapshots=snapshots,
             kills=(),
             history=(),
             repairs={},

@@ -53,20 +53,20 @@ class Node:
         wait_until(self._answers, f"the server at {self.address} answers")
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
-        """Stop it, as a crash unless told otherwise."""
+        """Stop it, by default as a crash."""
         if self._process is not None:
             self._process.send_signal(number)
             self.server.wait_for(self._process, f"the server at {self.address} did not stop")
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting that is read again while the server runs."""
+        """Change a setting that the running server reads again."""
         statement = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(statement)
             connection.execute("SELECT pg_reload_conf()")
 
     def ask(self, query: str) -> object:
-        """The only value of the only row that a query finds."""
+        """A query's only value."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             row = connection.execute(query.encode()).fetchone()
             return None if row is None else row[0]
@@ -92,7 +92,7 @@ class Replicated:
         self.standbys: list[Node] = []
 
     def add(self, address: str) -> None:
-        """Start a standby more."""
+        """Start another standby."""
         data = self.primary.data.parent / f"at-{address}"
         shutil.rmtree(data, ignore_errors=True)
         follow(self.primary.dsn, data, f"host={self.primary.address} user={postgres.SUPERUSER}")
@@ -101,7 +101,7 @@ class Replicated:
         standby.start()
 
     def wait_for_standbys(self, *, commits: bool) -> None:
-        """Return when every standby streams; `commits`: from now on, each commit waits for them too."""
+        """Wait until every standby streams; with `commits` each commit waits for them from now on."""
         wanted = len(self.standbys)
         query = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         wait_until(lambda: self.primary.ask(query) == wanted, "the standbys stream")
@@ -130,7 +130,7 @@ class Replicated:
 
 @contextmanager
 def replicated(addresses: Sequence[str], *, commits_wait: bool) -> Iterator[Replicated]:
-    """Run a new primary at the first address, standbys at the others, all gone in the end."""
+    """Run a new primary at the first address, standbys at the others; they end with the `with`."""
     with postgres.server(server_binaries()) as made:
         # What is run here is not that server, which listens on loopback only, but its data.
         made.stop()

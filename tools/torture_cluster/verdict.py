@@ -1,4 +1,4 @@
-"""The judgement at HelloWork, application by application; pure. See `torture.verdict` for what both share."""
+"""Judges a run at HelloWork, application by application; pure. `torture.verdict` has the common parts."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,31 +13,31 @@ from torture_cluster.faults import Span
 from torture_cluster.machine import DAEMONS
 
 _AFTERMATH = 6.0
-"""Seconds after a blow in which packets that were held up still arrive, and answers to them get lost."""
+"""Seconds after a fault in which delayed packets still arrive, and their answers get lost."""
 
 _LOST_BEFORE = 1.0
-"""Seconds before the standby fell behind whose claims and ends may come to the store when it is behind already."""
+"""Seconds before the standby fell behind in which claims and ends may already have missed it."""
 
 _LOSS_SHOWS_WITHIN = 30.0
-"""Seconds after a failover that lost something in which the store may send again what it had forgotten to be done."""
+"""Seconds after a lossy failover in which the store may send again what it lost as done."""
 
 
 _TAKEN_OVER_WITHIN = 35.0
-"""Seconds within which a daemon takes over from another one: its lease of 12, 4 of disbelief, some for slowness."""
+"""Seconds within which a daemon takes over: the other's lease of 12, 4 of doubt, some for slowness."""
 
 _EXPLAIN_REPEATS = frozenset(
     {"sink-silence", "store-silence", "partition", "stop", "kill", "failover", "lossy-failover"}
 )
-"""A daemon may not know of an acknowledgement in these; wrong clocks and lagging standbys are no reason."""
+"""Faults in which a daemon may not know of an acknowledgement; wrong clocks and lagging standbys are none."""
 
 
 @dataclass(slots=True)
 class Repeats:
-    """What HelloWork took in although it was what it had taken in last.
+    """Repeats: calls with the state that HelloWork had processed last.
 
     Attributes:
         reasons: how often for each reason: an unsure answer, another call between, or a fault of that time.
-        unexplained: those for which there is none.
+        unexplained: without a reason.
     """
 
     reasons: Counter[str] = field(default_factory=Counter)
@@ -45,7 +45,7 @@ class Repeats:
 
 
 def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]:
-    """Everything that is wrong, by kind; a kind of which there is nothing is left out."""
+    """The complaints, by kind."""
     unseen = _gone_unseen(evidence, spans)
     kinds = {
         "older after newer": map(verdict.superseded, inexcusably_late(evidence, spans)),
@@ -64,13 +64,13 @@ def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]
 
 
 def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
-    """Late calls, but for those of a store that was made to forget."""
+    """Late calls, except those of a store that lost data."""
     excused = {call.number for call in excusably_late(evidence, spans)}
     return [call for call in verdict.late(evidence) if call.number not in excused]
 
 
 def _gone_unseen(evidence: Evidence, spans: Sequence[Span]) -> set[str]:
-    """Applications that are gone, and of which a store was made to forget a call: it may remember an earlier end."""
+    """Gone applications for which a store lost a call: it may have an earlier end."""
     losses = [span for span in spans if span.fault == "lossy-failover"]
     return {
         call.application_id or ""
@@ -85,7 +85,7 @@ def _of_others(complaints: Iterable[str], names: Collection[str]) -> list[str]:
 
 
 def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
-    """Those: what a newer call had made needless was forgotten together with that call."""
+    """Those whose entry the newer, lost call had replaced."""
     losses = [span for span in spans if span.fault == "lossy-failover"]
     return [
         late
@@ -101,10 +101,10 @@ def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
 
 
 def _overlaps(calls: Sequence[Call], spans: Sequence[Span]) -> Iterator[str]:
-    """No call comes while its application has another one that somebody still waits for.
+    """No call comes while another one of its application is still waited for.
 
-    A daemon that gives a call up behind a silent path cannot tell HelloWork so. After the timeout, nobody waits. A
-    store that was made to forget may lack the claim of the first one, and another daemon be faster to claim it.
+    A daemon cannot report to HelloWork that it gives up a call behind a silent path; after the timeout it does not
+    wait. A store that lost data may lack the first one's claim, so that another daemon claims it.
     """
     losses = [span for span in spans if span.fault == "lossy-failover"]
     before: dict[str, list[Call]] = {}
@@ -119,20 +119,20 @@ def _overlaps(calls: Sequence[Call], spans: Sequence[Span]) -> Iterator[str]:
 
 
 def lateness(evidence: Evidence) -> Iterator[tuple[float, Call]]:
-    """The seconds from the commit of each state to the first call that says it, of those that are numbered."""
+    """The seconds from the commit of each numbered state to its first call."""
     committed: dict[tuple[str, str, str], float] = {}
     for name, entries in evidence.ledger.items():
         for entry in entries:
             committed.setdefault((name, entry.state.status, entry.state.job_id), entry.at)
     for call in evidence.calls:
-        status, job = verdict.said(call)
+        status, job = verdict.status_and_job(call)
         at = committed.pop((call.application_id or "", status, job), None)
         if at is not None and status[1:].isdigit():
             yield call.received - at, call
 
 
 def _stuck(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
-    """No change waits for long while there is a daemon with which nothing is the matter."""
+    """No change waits for long while there is a daemon without a fault."""
     for seconds, call in lateness(evidence):
         began = call.received - seconds
         befallen = {span.number for span in spans if span.begin <= call.received and began <= span.end + _AFTERMATH}
@@ -143,7 +143,7 @@ def _stuck(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
 
 
 def repeats(evidence: Evidence, spans: Sequence[Span]) -> Repeats:
-    """Count what HelloWork took in twice in a row, and find the reason of each."""
+    """Count the repeats by their reason."""
     found = Repeats()
     reasons = [span for span in spans if span.fault in _EXPLAIN_REPEATS]
     for first, second, between in verdict.repeated(evidence.calls):
@@ -152,7 +152,7 @@ def repeats(evidence: Evidence, spans: Sequence[Span]) -> Repeats:
         }
         if verdict.was_unsure(first):
             found.reasons["unsure answer"] += 1
-        elif any(verdict.said(call) != verdict.said(first) for call in between):
+        elif any(verdict.status_and_job(call) != verdict.status_and_job(first) for call in between):
             found.reasons["another call between"] += 1
         elif at_the_time:
             found.reasons[" or ".join(sorted(at_the_time))] += 1

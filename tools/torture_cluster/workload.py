@@ -21,13 +21,13 @@ VALUES (%s, 'S' || nextval('public.change_number'), %s, clock_timestamp(), clock
 
 
 def number_changes(dsn: str) -> None:
-    """Make what the numbers are drawn from."""
+    """Make the sequence of the numbers."""
     with psycopg.connect(dsn) as connection:
         connection.execute("CREATE SEQUENCE public.change_number")
 
 
 class NumberingWriter(Writer):
-    """A session at work, of a moderate pace. It undoes nothing: that would bring a state back."""
+    """A session of moderate pace. It undoes nothing: that would bring a state back."""
 
     def __init__(self, number: int, dsn: str, chance: random.Random) -> None:
         super().__init__(number, dsn, chance, _LONGEST_PAUSE)

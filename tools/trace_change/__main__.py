@@ -33,7 +33,6 @@ BUDGETS = {"files": (26, 22), "functions": (110, 90), "store jobs": (4, 3)}
 
 
 def main() -> int:
-    """Trace as asked for; returns the exit code, which no count changes."""
     parser = argparse.ArgumentParser(prog="python -m trace_change", description="The path of one change.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to use")
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="(%(default)s)")
@@ -143,7 +142,7 @@ def path(traces: Sequence[Trace]) -> Iterator[str]:
 
 
 def timetable(traces: Sequence[Trace]) -> Iterator[str]:
-    """Where the milliseconds go: medians, and the share of the means."""
+    """The steps' milliseconds: medians, and the share of the means."""
     found = [times(each) for each in traces]
     total = [sum(each) for each in found]
     yield f"| {'step, medians of ' + str(len(traces)) + ' changes':53} |   ms |  mean | share |"

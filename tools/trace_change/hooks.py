@@ -30,7 +30,7 @@ _NESTED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 class Recorder:
-    """What happened since a recording began."""
+    """The events of a recording."""
 
     def __init__(self, file: Path) -> None:
         self.is_on = False
@@ -58,7 +58,6 @@ class Recorder:
         partial.rename(self._file)
 
     def called(self, frame: FrameType, event: str, _argument: object) -> None:
-        """The profiler."""
         if event != "call" or not self.is_on:
             return
         code = frame.f_code
@@ -80,7 +79,7 @@ def _ours(code: CodeType) -> tuple[str, str, int] | None:
 
 
 def _is_begun(frame: FrameType) -> bool:
-    """Whether a coroutine's body begins, and is not resumed: the argument of RESUME tells."""
+    """Whether a coroutine's body begins, and is not resumed: RESUME's argument differs."""
     return bool(frame.f_code.co_flags & inspect.CO_COROUTINE) and frame.f_code.co_code[frame.f_lasti + 1] & 3 == 0
 
 
@@ -89,7 +88,7 @@ def _is_of_store(frame: FrameType | None) -> bool:
 
 
 def record_sqlite(recorder: Recorder) -> None:
-    """Record the statements of connections that are opened from now on."""
+    """Record the statements of connections opened from now on."""
 
     def note(begun: int, text: str) -> None:
         if recorder.is_on:
@@ -174,7 +173,7 @@ def record_psycopg(recorder: Recorder) -> None:
 
 
 def record_aiohttp(recorder: Recorder) -> None:
-    """Record from when to when each request was under way."""
+    """Record the beginning and the end of each request."""
     request = aiohttp.ClientSession._request
 
     async def _request(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What recordings say."""
+"""Reads recordings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _AROUND = ("BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "REL
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An SQL statement: nanoseconds, `ats` or `store`, and its text in one line."""
+    """An SQL statement: its time in nanoseconds, `ats` or `store`, its text in one line."""
 
     begun: int
     ended: int
@@ -25,7 +25,7 @@ class Statement:
 
     @property
     def is_around(self) -> bool:
-        """Whether it only begins or ends a transaction or a part of one."""
+        """Whether it only begins or ends a transaction or a savepoint."""
         return self.text.upper().startswith(_AROUND) and ";" not in self.text
 
 
@@ -54,7 +54,7 @@ class Trace:
         self.statements = [each for each in statements if committed < each.ended <= self.rests]
         self.waits: list[tuple[int, int, str, bool]] = [tuple(each) for each in recorded["waits"]]
         self.requests: list[tuple[int, int]] = [(begun, ended) for begun, ended in recorded["requests"]]
-        # A transaction's notification may arrive before its writer hears of the commit, but not before it is sent.
+        # A notification may arrive before its writer knows of the commit, but not before COMMIT is sent.
         self.notified = min((at for at in recorded["notified"] if committed <= at <= arrived), default=committed)
 
     def of(self, where: str, *, around: bool) -> list[Statement]:
@@ -63,7 +63,7 @@ class Trace:
 
 
 def _rest(arrived: int, moments: Iterable[int]) -> int:
-    """The last of the moments after which nothing happened for a while."""
+    """The last moment before a while without any."""
     last = arrived
     for at in sorted(each for each in moments if each > arrived):
         if at - last > _STILL:
@@ -73,31 +73,30 @@ def _rest(arrived: int, moments: Iterable[int]) -> int:
 
 
 def common(traces: Sequence[Trace]) -> set[Function]:
-    """What most changes met on their way."""
+    """What most changes met."""
     met = [each for trace in traces for each in trace.functions]
     return {each for each in set(met) if met.count(each) * 2 > len(traces)}
 
 
 def now_and_then(traces: Sequence[Trace]) -> set[Function]:
-    """What fewer met, and what background work did meanwhile."""
+    """What fewer met, background work included."""
     return {each for trace in traces for each in trace.functions} - common(traces)
 
 
 def jobs(traces: Sequence[Trace]) -> dict[str, int]:
-    """How often most changes come to each of the store's jobs; not what background work asks of it meanwhile."""
+    """How often most changes come to each of the store's jobs, without background work."""
     names = dict.fromkeys(name for trace in traces for name in trace.jobs)
     found = {name: median_low(trace.jobs.count(name) for trace in traces) for name in names}
     return {name: number for name, number in found.items() if number}
 
 
 def typical(traces: Sequence[Trace]) -> Trace:
-    """The one that has least that is its own, to be shown."""
+    """The change with the least of its own, as an example."""
     path = common(traces)
     return min(traces, key=lambda each: (len(path.symmetric_difference(each.functions)), len(each.statements)))
 
 
 def middle(values: Iterable[float]) -> float:
-    """The median."""
     return median(list(values))
 
 
@@ -112,7 +111,7 @@ STEPS = (
 
 
 def times(trace: Trace) -> list[float]:
-    """Milliseconds of each of `STEPS` between the COMMIT and the call's arrival. What overlaps counts once."""
+    """Milliseconds of each of `STEPS` between COMMIT and the call's arrival; overlaps count once."""
     begin = trace.notified
     spans = [
         [(begun, ended) for begun, ended, where, _ in trace.waits if where == "ats"],
@@ -131,7 +130,7 @@ def times(trace: Trace) -> list[float]:
 
 
 def _length(spans: Iterable[tuple[int, int]], begin: int, end: int) -> int:
-    """How much of an interval is covered."""
+    """The covered part of an interval."""
     total, reached = 0, begin
     for first, last in sorted(spans):
         total += max(min(last, end) - max(first, reached), 0)

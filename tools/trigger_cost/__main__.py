@@ -20,7 +20,6 @@ from trigger_cost.run import bench
 
 
 def main() -> int:
-    """Measure as asked for; returns the exit code, which no figure changes."""
     parser = argparse.ArgumentParser(prog="python -m trigger_cost", description="What the triggers cost the ATS.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure")
     parser.add_argument("--rounds", type=_positive, default=7, help="runs on each table (%(default)s)")
@@ -78,7 +77,7 @@ def _write(
 
 
 def tell(line: str) -> None:
-    """Say on standard error what is done now: this takes minutes."""
+    """Report progress on standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

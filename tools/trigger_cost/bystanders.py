@@ -1,13 +1,13 @@
-"""What others than the writer pay for a bulk update of watched rows: a standby's readers, logical decoding, ids.
+"""What a bulk update of watched rows costs others than the writer: a standby's readers, logical decoding, ids.
 
-A server of its own, without a daemon: what is measured follows from the transaction alone. On each table, `bare` first:
+A server of its own, without a daemon: the costs follow from the transaction alone. On each table, `bare` first:
 
 - **ids**: the transaction ids that a bulk update takes.
-- **decoding**: a logical slot decodes the bulk; how many transactions it spilled to disk, and the seconds it took. With
-  more rows than fit in `logical_decoding_work_mem` the bulk's own transaction is spilled once without triggers too.
-- **standby**: a transaction that has written stays open on the primary, one update changes 1,000 rows, then ordinary
-  traffic goes on for a moment, and a standby's sessions read the rows that it changed. Reads per second there, and how
-  often they looked a transaction id up in `pg_subtrans` (`pg_stat_slru`, PostgreSQL 13 or newer).
+- **decoding**: a logical slot decodes the bulk: the transactions that it spilled to disk, and its seconds. With more
+  rows than fit in `logical_decoding_work_mem` the bulk's own transaction spills without triggers too.
+- **standby**: a writing transaction stays open on the primary, one update changes 1,000 rows, ordinary traffic goes on
+  for a moment, and a standby's sessions read the changed rows: their reads per second, and their lookups in
+  `pg_subtrans` (`pg_stat_slru`, PostgreSQL 13 or newer).
 """
 
 import tempfile
@@ -46,7 +46,7 @@ _READS = "SELECT count(*), max(notes) FROM public.bare WHERE id <= {rows};\n"
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What a bulk costs the others, by table.
+    """The cost of a bulk for others, by table.
 
     Attributes:
         what: the measure, with its unit.
@@ -60,7 +60,7 @@ class Paid:
 
 
 def measure_bystanders(binaries: Binaries, options: Options, tell: Callable[[str], None]) -> list[Paid]:
-    """Measure all of it; `tell` says what is done now."""
+    """Measure all of it; `tell` reports progress."""
     pgbench, rows, length = find_pgbench(binaries), 2 * options.rows, options.length
     paid: list[Paid] = []
     with watched_server(binaries, rows, _SETTINGS) as (server, dba):
@@ -147,7 +147,7 @@ def _ids_of_bulk(dba: psycopg.Connection[Any], table: Variant, rows: int) -> flo
 def _decode_bulk(
     dba: psycopg.Connection[Any], table: Variant, rows: int, *, spilled: bool
 ) -> tuple[float | None, float]:
-    """How many transactions were spilled (None if the server does not count them), and how many seconds it took."""
+    """The number of spilled transactions (None if the server does not count them), and the seconds."""
     dba.execute(sql.SQL("CREATE PUBLICATION ats FOR TABLE {}").format(sql.Identifier("public", table)))
     dba.execute("SELECT pg_create_logical_replication_slot('ats', 'pgoutput')")
     try:

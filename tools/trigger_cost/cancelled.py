@@ -36,7 +36,7 @@ SELECT confl_lock, confl_snapshot FROM pg_stat_database_conflicts WHERE datname 
 
 
 def measure_cancelled(binaries: Binaries, seconds: int, tell: Callable[[str], None], rows: int = 100_000) -> list[Paid]:
-    """Measure both tables for so many seconds each; `tell` says what is done now."""
+    """Measure both tables for so many seconds each; `tell` reports progress."""
     pgbench, length = find_pgbench(binaries), ("--time", str(seconds), "--rate", str(RATE))
     with rig(binaries, rows, fsync=False) as ready:
         counted = []

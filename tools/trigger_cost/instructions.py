@@ -1,7 +1,7 @@
 """How many instructions the server executes for a statement: a figure that no other work on the machine changes.
 
 valgrind's callgrind counts them in a single-user server, whose tables and triggers were made by an ordinary one. No
-daemon works, and nobody has armed the bell. Every statement is a transaction. A CHECKPOINT stands before and behind the
+daemon works, and the bell is not armed. Every statement is a transaction. A CHECKPOINT stands before and behind the
 statements of each workload; the function that it calls is where callgrind writes down what it has counted.
 
 Two things are not as in production. Full pages are never written to the WAL, since after each CHECKPOINT chance would
@@ -37,7 +37,7 @@ class ValgrindMissingError(Exception):
 
 
 def measure_instructions(binaries: Binaries, tell: Callable[[str], None], rows: int = 2_000) -> list[Paid]:
-    """Count them; `tell` says what is done now.
+    """Count them; `tell` reports progress.
 
     Raises:
         ValgrindMissingError: as it says.
@@ -90,7 +90,7 @@ def _count(valgrind: str, server: Server, table: Variant, rows: int) -> dict[str
 
 
 def _script(table: str, rows: int) -> Iterator[str]:
-    """What the server reads: one statement a line."""
+    """The server's input: one statement a line."""
     for statement in _SINGLE.values():
         for number in range(1, _WARM_UP + _COUNTED + 1):
             yield statement.format(table=table, id=number)

@@ -61,12 +61,11 @@ class Figure:
 
     @property
     def missed(self) -> bool:
-        """Whether a target is set and not met."""
         return self.target is not None and (self.added if self.per == "row" else self.ratio) > self.target
 
 
 def measure(rig: Rig, pgbench: Pgbench, options: Options, tell: Callable[[str], None]) -> list[Figure]:
-    """Measure everything; `tell` is told what is done now.
+    """Measure everything; `tell` reports progress.
 
     Raises:
         PgbenchError: a transaction failed.
@@ -87,7 +86,7 @@ def measure(rig: Rig, pgbench: Pgbench, options: Options, tell: Callable[[str], 
 
 
 class _Load:
-    """The ATS's work, and a count of what must be recorded of it."""
+    """The ATS's work, with a count of what it must record."""
 
     def __init__(self, rig: Rig, pgbench: Pgbench, options: Options) -> None:
         self._rig = rig
@@ -96,7 +95,6 @@ class _Load:
         self.recorded = 0
 
     def transactions(self, workload: Workload, clients: int, variant: Variant) -> Sample:
-        """Run pgbench once."""
         script = self._rig.folder / "script.sql"
         script.write_text(workload.script.format(table=f"public.{variant}", rows=self._options.rows))
         self._rig.settle()
@@ -112,7 +110,7 @@ class _Load:
         return Sample(ran.rate, used * 1e6 / ran.transactions)
 
     def bulk(self, variant: Variant) -> Sample:
-        """Change every row that was there at first, in one statement."""
+        """Change every row of the beginning by one statement."""
         statement = sql.SQL(BULK).format(table=sql.Identifier("public", variant), rows=self._options.rows)
         self._rig.settle()
         before = self._rig.ats_cpu()
@@ -128,7 +126,7 @@ class _Load:
 
 
 def _rounds(options: Options, run: Callable[[Variant], Sample]) -> Iterator[dict[Variant, Sample]]:
-    run("bare")  # what is cold at first (caches, the processor's clock) is nobody's cost
+    run("bare")  # warms up caches and the processor's clock
     for number in range(options.rounds):
         turn = number % len(VARIANTS)
         yield {variant: run(variant) for variant in VARIANTS[turn:] + VARIANTS[:turn]}
@@ -141,7 +139,7 @@ def figures_of(
     rounds: Sequence[Mapping[Variant, Sample]],
     most: Mapping[Variant, float | None],
 ) -> Iterator[Figure]:
-    """What rounds come to, for each variant with triggers; `most` has the targets."""
+    """The figures of rounds, for each variant with triggers; `most` has the targets."""
     for variant in VARIANTS[1:]:
         pairs = [(samples["bare"], samples[variant]) for samples in rounds]
         ratios = [bare.rate / watched.rate for bare, watched in pairs]

@@ -9,8 +9,8 @@ class Options:
 
     Attributes:
         rounds: how often each workload is run on each table.
-        warm_up: pgbench's option that says for how long the work goes on before a run begins.
-        length: pgbench's option that says how long a run is.
+        warm_up: pgbench's option for the length of the unmeasured work before a run.
+        length: pgbench's option for the length of a run.
         rows: rows of each table at first; the bulk update changes them all.
         clients: the numbers of clients to measure with.
         fsync: whether the server waits for its disk.

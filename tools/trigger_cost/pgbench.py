@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"^number of transactions actually processed: (\d+)", re.MU
 
 
 class PgbenchError(Exception):
-    """There is no pgbench, or it failed; the message says what to do."""
+    """There is no pgbench, or it failed; the message has the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Pgbench:
-    """A program pgbench, and what LD_LIBRARY_PATH must be for it."""
+    """The program pgbench, and its LD_LIBRARY_PATH."""
 
     program: Path
     libraries: Path | None

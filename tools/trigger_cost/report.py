@@ -23,19 +23,19 @@ _HEAD = ("workload", "clients", "wakeup", "bare/s", "ratio", "spread", "target",
 
 
 def as_json(facts: Mapping[str, object], figures: Sequence[Figure], paid: Sequence[Paid] = ()) -> str:
-    """One object: `facts`, and lists of `figures` and of what `bystanders` pay."""
+    """One object: `facts`, and lists of `figures` and of the `bystanders`' costs."""
     lines = [{**asdict(figure), "missed": figure.missed} for figure in figures]
     return json.dumps({"facts": facts, "figures": lines, "bystanders": [asdict(each) for each in paid]}, indent=2)
 
 
 def as_table(facts: Mapping[str, object], figures: Sequence[Figure], paid: Sequence[Paid] = ()) -> str:
-    """For people; a target that is not met is marked."""
+    """A table for people; a missed target is marked."""
     others = ["", *_aligned([_HEAD_OF_PAID, *map(_line_of_paid, paid)])] if paid else []
     return "\n".join([*_said(facts), "", *_aligned([_HEAD, *map(_line, figures)]), *others])
 
 
 def as_markdown(figures: Sequence[Figure], paid: Sequence[Paid]) -> str:
-    """The tables of docs/for-dbas.md with these figures; a table that was not measured is left out."""
+    """The tables of docs/for-dbas.md with these figures, except tables that were not measured."""
     tables: list[str] = []
     if figures:
         tables.append(_markdown([_HEAD_OF_DOCUMENT, *map(_line_of_document, figures)]))

@@ -1,4 +1,4 @@
-"""Where it is measured: a server, three tables, triggers on two of them, a daemon at work and HelloWork's emulator."""
+"""The site: a server, three tables, two of them with triggers, a daemon at work, HelloWork's emulator."""
 
 import os
 import re
@@ -54,7 +54,7 @@ class Rig:
         return self.server.dsn_for("postgres", _ATS)
 
     def settle(self) -> None:
-        """Return when the daemon has nothing to do and sleeps, and no table has dead rows or dirty pages."""
+        """Wait until the daemon is idle, and no table has dead rows or dirty pages."""
         self.daemon.wait_until(self._is_caught_up, "the daemon to catch up", _PATIENCE)
         for variant in VARIANTS:
             self.dba.execute(sql.SQL("VACUUM {}").format(sql.Identifier("public", variant)))
@@ -63,7 +63,7 @@ class Rig:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Stop the daemon for a while. What it has armed or disarmed stays so."""
+        """Stop the daemon for a while; the bell stays armed or disarmed."""
         os.kill(self.daemon.pid, signal.SIGSTOP)
         try:
             yield
@@ -71,18 +71,18 @@ class Rig:
             os.kill(self.daemon.pid, signal.SIGCONT)
 
     def forget(self) -> None:
-        """Throw away what is in the log: the daemon would be busy with it for long, which measures nothing."""
+        """Empty the log, which would keep the daemon busy for long."""
         self.dba.execute("TRUNCATE cdc_sync.changes")
 
     def ats_cpu(self) -> float:
-        """Seconds of CPU time that the ATS's sessions have used, once all of them have ended."""
+        """CPU seconds of the ATS's sessions, once all of them have ended."""
         process = psutil.Process(self.server.pid)
         _wait(lambda: not _sessions_of(process, _ATS), "the ATS's sessions to end")
         times = process.cpu_times()
         return float(times.children_user + times.children_system)
 
     def check_recorded(self, expected: int) -> None:
-        """Fail unless exactly so many changes came into the log since the start, and none was left out."""
+        """Fail unless the log received exactly so many changes since the start, and missed none."""
         # Before version 15 figures reach the statistics with a delay.
         _wait(lambda: self._inserted() >= expected, f"{expected} changes to be recorded")
         assert self._inserted() == expected, f"{self._inserted()} changes were recorded, not {expected}"
@@ -119,12 +119,12 @@ class Rig:
 
 @contextmanager
 def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
-    """Set it all up; it is gone when the `with` is left.
+    """Set it all up; it ends with the `with`.
 
     Raises:
         PostgresFailedError: the server could not be started.
     """
-    # Else the launcher's servers do not wait for the disk: their data is gone with them.
+    # The launcher's servers do not wait for the disk by default.
     settings = {"fsync": "on" if fsync else "off"}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -147,7 +147,7 @@ def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
         port = int(document["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(config), "run"]
         daemon = DaemonProcess(arguments, {}, Path(folder) / "daemon", port, admin_token="")
-        # At once: its threads inherit it from the one that they are started by.
+        # At once: threads inherit it from the one that starts them.
         os.setpriority(os.PRIO_PROCESS, daemon.pid, _niceness())
         try:
             daemon.wait_until_ready(_PATIENCE)
@@ -178,7 +178,7 @@ def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
             "table": f"public.{name}",
             "key": ["id"],
             "columns": columns,
-            # A sweep in the middle of a run would be no cost of the triggers.
+            # A sweep is no cost of the triggers.
             "capture": {"mode": "notify", "wakeup": wakeup, "sweep": "1d"},
         }
         for name, wakeup in (("rung", "notify"), ("unrung", "none"))
@@ -194,7 +194,7 @@ def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
 
 
 def _sessions_of(server: psutil.Process, role: str) -> list[psutil.Process]:
-    # One that has ended, and was not waited for yet, has no title; its time is not counted yet either.
+    # A zombie has no title, and its time is not counted yet.
     return [
         each for each in server.children() if (title := _title(each)) == "" or title.startswith(f"postgres: {role} ")
     ]

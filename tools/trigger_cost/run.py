@@ -13,12 +13,12 @@ from trigger_cost.rig import rig
 def bench(
     binaries: Binaries, options: Options, tell: Callable[[str], None]
 ) -> tuple[Mapping[str, object], list[Figure]]:
-    """Set it up, measure, and tell under which conditions.
+    """Set it up and measure; returns the conditions too.
 
     Args:
         binaries: the server to measure.
         options: how.
-        tell: told what is done now.
+        tell: reports progress.
 
     Raises:
         PgbenchError: there is no pgbench, or a transaction failed.
