@@ -190,15 +190,14 @@ def _show(finding: Finding) -> None:
 async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
     """Check everything; returns the labels, if they are wanted."""
     counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
+    tells = {name: partial(_of_database, tell, name) if several else tell for name in config.all_databases}
     # Before connecting, which sends the password.
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     for name, section in config.all_databases.items():
-        telling = partial(_of_database, tell, name) if several else tell
-        telling(encryption("encryption", keys(name)["dsn"], section.dsn.get_secret_value()))
+        tells[name](encryption("encryption", keys(name)["dsn"], section.dsn.get_secret_value()))
     bound = await check_store(config, tell)
-    for name in config.all_databases:
-        telling = partial(_of_database, tell, name) if several else tell
+    for name, telling in tells.items():
         counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
     with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config, read_only=True) as store:

@@ -188,14 +188,12 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
         named.
     """
     known = config.all_databases
-    its_own = None if watch is None else _database_of(config, watch)
-    if name is None and its_own is not None:
-        return its_own
-    if its_own is not None and name in known and name != its_own:
-        raise misused(f"the watch {watch} is in the database {its_own}", "--database")
-    if name is None and len(known) == 1:
-        return next(iter(known))
-    if name is None or not name or name not in known:
+    of_watch = None if watch is None else _database_of(config, watch)
+    if name is None and (of_watch is not None or len(known) == 1):
+        return next(iter(known)) if of_watch is None else of_watch
+    if of_watch is not None and name in known and name != of_watch:
+        raise misused(f"the watch {watch} is in the database {of_watch}", "--database")
+    if not name or name not in known:
         there = ", ".join(filter(None, known))
         what = "there are several" if name is None else f"no database is called {name!r}; there is"
         raise misused(f"{what}: {there}" if there else f"{what} none with a name", "--database")

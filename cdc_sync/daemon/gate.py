@@ -1,4 +1,4 @@
-"""Decides of which watches calls may go out: those with a database that is known to be the one in the store.
+"""Decides which watches may send: those whose database is known to be the one in the store.
 
 A copied installation, store included, must not send its pending entries. So nothing of a watch is sent before its
 database is recognised: at the start, after it turned out to be another one, after a reload with another section or

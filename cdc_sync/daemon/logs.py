@@ -1,8 +1,8 @@
-"""The log: the line of each event, and how it is written: as text, as fields for systemd's journal, or as JSON.
+"""The log: each event's line, as text, as fields for systemd's journal, or as JSON.
 
-A lasting state is reported when it changes. Levels: error, somebody must act; warning, a temporary loss or something
-for a person to look at; info, milestones; debug, every change and call. `logs.yaml` has the lines; an event without one
-is written under its class's name.
+A lasting state is reported when it changes. Levels: error, an operator must act; warning, a temporary loss or something
+to look at; info, milestones; debug, every change and call. `logs.yaml` has the lines; an event without one is written
+under its class's name.
 
 A line is a level, a message and fields; None is left out. The journal gets its own protocol
 (https://systemd.io/JOURNAL_NATIVE_PROTOCOL: one datagram of NAME=VALUE lines), so that each field can be queried:
@@ -63,7 +63,7 @@ _COLORS = {DEBUG: 36, INFO: 32, WARNING: 33, ERROR: 31}
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Where lines go, and their lowest level, which callers check before they format a line."""
+    """The writer of lines, and their lowest level, which callers check before they format a line."""
 
     level: int
     write: Write
@@ -90,14 +90,14 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
     else:
         write = _journal(journal if is_the_journals(environ, journal) else None, put)
     lines = Lines(LEVELS[log.level], write)
-    # Of libraries only warnings matter. Events report the driver's.
+    # Only libraries' warnings matter; events report the driver's.
     logging.basicConfig(level=WARNING, handlers=[Libraries(lines)], force=True)
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     return lines
 
 
 def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
-    """Whether standard error is the journal's: `$JOURNAL_STREAM` has its device and inode (systemd.exec(5))."""
+    """Whether standard error is the journal: `$JOURNAL_STREAM` has its device and inode (systemd.exec(5))."""
     try:
         stream = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
@@ -109,7 +109,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
 def _json(put: Put) -> Write:
-    """A line as a JSON object. Written for speed, since each call has one: the encoder takes twice as long."""
+    """A line as a JSON object. Each call has one, and the library's encoder takes two to three times as long."""
 
     def write(level: int, message: str, fields: Fields) -> None:
         fields["event"] = message
@@ -126,9 +126,9 @@ def _json(put: Put) -> Write:
 
 
 def _journal(journal: Path | None, put: Put) -> Write:
-    """A line with fields for the journal; with a priority, if there is no journal or it refuses the line."""
+    """A line with fields for the journal; as text with a priority, if the journal is missing or refuses it."""
     path = str(journal)
-    # Not connected: the next line reaches a journal that was restarted.
+    # Not connected, so that it reaches a restarted journal.
     sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def write(level: int, message: str, fields: Fields) -> None:
@@ -165,7 +165,7 @@ def _now() -> str:
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
-    """The fields with a value, after the message; control characters are made visible.
+    """The message and the fields with a value, with control characters made visible.
 
     Outside text must not forge a line or steer a terminal.
     """
@@ -225,7 +225,7 @@ _MOST_MESSAGES = 1_000
 
 
 class Repeats:
-    """Lets a repeated message have a line a minute, with the number of repetitions since the last one."""
+    """Lets a repeated message have one line a minute, with the number of its repetitions."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -233,7 +233,7 @@ class Repeats:
         self._seen: dict[str, tuple[float, int]] = {}
 
     def times(self, message: str, *, happened: bool = True) -> int:
-        """How many times a line may report now; 0 if it is too early or nothing happened."""
+        """The number of repetitions that a line may report now; 0 for no line."""
         now = self._clock()
         free_at, times = self._seen.get(message, (now, 0))
         times += happened
@@ -287,16 +287,14 @@ class EventLogger:
         # Frequent events and mere numbers have no line either.
         self._silent = (*shown_elsewhere, events.CaughtUp, events.ListenerProved)
         self._repeats = Repeats(clock)
-        # The last event at the admin server's door, by kind.
+        # The last refusal of the admin server, by type.
         self._at_door: dict[str, events.TokenRefused | events.ConnectionDisplaced] = {}
         # Endpoints reported as unhealthy, and each application's last reported reply.
         self._unwell: set[str] = set()
         self._refused: dict[tuple[str, str], str] = {}
-        # Last reports by watch: the blown fuse, what row-level security hides (found again after each reconnect), the
-        # steps of the baseline.
+        # Last reports by watch: the blown fuse, rows hidden by row-level security, the steps of the baseline.
         self._reported: dict[tuple[str, str], object] = {}
-        # Reported configuration errors of a watch, until it works again. It retries every few seconds, and may get as
-        # far as capturing each time.
+        # Reported configuration errors of a watch, until its next sweep: each retry may get as far as capturing.
         self._mistakes: dict[str, set[str]] = {}
         self._lines = lines
         # Looked up once, for speed: each change has one.
@@ -309,7 +307,7 @@ class EventLogger:
     def handlers(self) -> Handlers:
         """The writer of each type's line; None where the level is off, so that nothing is formatted.
 
-        Handlers that remember something for a later line are there at every level: a reload may turn that line on.
+        Handlers with a memory for later lines are there at every level: a reload may turn that line on.
         """
         level = self._lines.level
         handlers: dict[type[Event], Handler | None] = {}
@@ -360,12 +358,12 @@ class EventLogger:
     def _heart_beat(self, event: events.HeartBeat) -> None:
         if self._lines.level <= DEBUG:
             self._lines.write(DEBUG, "every loop makes progress", {"pending": event.pending})
-        # Report what happened at the door since its last line, even if nothing more does.
+        # Report repetitions since the last line, even if there are no more.
         for last in self._at_door.values():
             self._at_the_door(last, happened=False)
 
     def _at_the_door(self, event: events.TokenRefused | events.ConnectionDisplaced, *, happened: bool = True) -> None:
-        """Strangers at the admin server's door: at most a line a minute."""
+        """A refused token, or a displaced connection: at most a line a minute."""
         name = type(event).__name__
         self._at_door[name] = event
         if times := self._repeats.times(name, happened=happened):
@@ -412,7 +410,7 @@ class EventLogger:
         return INFO if step and self._is_news("progress", event.watch, step) else _NEVER
 
     def _level_of_decision(self, event: events.Decided) -> int:
-        """Held entries are reported with the first one only, not for each of thousands."""
+        """One line for all held entries of a blown fuse."""
         if event.outcome == "queued" and self._reported:
             self._reported.pop(("fuse", event.watch), None)
         elif event.outcome == "held" and self._is_news("fuse", event.watch, "blown"):
@@ -435,7 +433,7 @@ class EventLogger:
         return ERROR if event.mode == "paused" else WARNING
 
     def _call_ended(self, event: events.CallEnded) -> None:
-        """A failed call is news if its reply is, and the endpoint is not down: an outage of days has thousands."""
+        """A failed call is news if its reply is, and the endpoint is not down."""
         level, key = INFO if event.outcome == "acknowledged" else ERROR, (event.watch, event.application_id)
         if event.outcome == "retry":
             if len(self._refused) >= _MOST_REMEMBERED:

@@ -8,7 +8,7 @@ something that never comes; only a new process repairs that.
                      ▲                └─beat: it has asked the store, through the store's thread
                      └──────hung?── /healthz
 
-If the event loop itself stalls, systemd hears nothing.
+If the event loop itself stalls, systemd gets nothing.
 
 **Lags and clocks.** `Lateness` turns its findings into conditions, so that the log, readiness, `status` and the page
 agree. Its limits are a minute above the configured intervals.
@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.config import Capture, Config
+from cdc_sync.config import Config
 from cdc_sync.core import events
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.events import Emit, Handlers
@@ -109,11 +109,6 @@ async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float)
         await asyncio.sleep(every)
 
 
-def limit_of(capture: Capture) -> float:
-    """Seconds without a complete look after which a watch is lagging."""
-    return _PATIENCE + KINDS[capture.mode].longest_silence(capture)
-
-
 @dataclass(slots=True)
 class Lateness:
     """Reports when reading, calls or clocks are out of bounds, and when they are back.
@@ -137,7 +132,8 @@ class Lateness:
         """Look once."""
         self._look_at_clock()
         lags = self.lags()
-        limits = {name: limit_of(watch.capture) for name, watch in self.config().watches.items()}
+        captures = {name: watch.capture for name, watch in self.config().watches.items()}
+        limits = {name: _PATIENCE + KINDS[of.mode].longest_silence(of) for name, of in captures.items()}
         late = {watch for watch, limit in limits.items() if lags.get(watch, 0.0) > limit}
         # A watch that is no longer configured is neither late nor caught up.
         for watch in sorted((late ^ self._late_watches) & limits.keys()):

@@ -1,4 +1,4 @@
-"""Reports the daemon's state to systemd by sd_notify(3), from events, where a manager listens.
+"""Reports the daemon's state to systemd by sd_notify(3), from events, if there is a manager.
 
 The protocol is one datagram of NAME=VALUE lines to the socket `$NOTIFY_SOCKET`; a leading `@` stands for the abstract
 namespace. `$WATCHDOG_USEC` is the longest time between two WATCHDOG=1, if the manager wants them.
@@ -52,7 +52,7 @@ class SystemdNotifier:
             ),
             events.DaemonStarted: lambda e: self._ready("starting", e.watches),
             events.DaemonStopping: lambda e: send("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
-            # The time shows systemd that this answers its own request, not an earlier one.
+            # The time shows systemd which request this answers.
             events.ReloadStarted: lambda _: send(
                 "RELOADING=1",
                 f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
@@ -89,7 +89,7 @@ class SystemdNotifier:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
         # A missing manager must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
-            # A line break in a reply would be another assignment; `systemctl status` shows the rest.
+            # A line break in a reply would begin another assignment.
             manager.sendto("\n".join(map(visible, lines)).encode(), self._address)
 
 

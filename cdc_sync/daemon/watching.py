@@ -1,4 +1,4 @@
-"""A watch's life: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
+"""A watch's life: connect, adopt, then capture, sweep and confirm until something is lost; and again."""
 
 import asyncio
 import math
@@ -42,15 +42,14 @@ LONGEST_TURN = 10.0
 """Seconds after which a sweep gives way to waiting ones."""
 
 MOST_GIVEN_WAY = 8
-"""Sweeps of a database that wait in the middle, at most: each keeps a bit in memory for every record of the store."""
+"""Interrupted sweeps of a database, at most: each keeps a bit for every record of the store."""
 
 
 @dataclass(slots=True)
 class _Turn:
-    """A sweep's turn; during a long one, others of its database have theirs in between.
+    """A sweep's turn; a long one gives way to other sweeps of its database.
 
     Attributes:
-        database: has the turns.
         waits: called before waiting for a turn.
         waited: seconds during which others had it.
     """
@@ -87,7 +86,7 @@ class _Turn:
 
 
 def phase(watch: str) -> float:
-    """The part of the interval (0 < part ≤ 1) before a watch's second sweep: by name, so that they spread."""
+    """The part of the interval (0 < part ≤ 1) before a watch's second sweep: by name, to spread the sweeps."""
     return (zlib.crc32(watch.encode()) + 1) / 2**32
 
 
@@ -115,7 +114,7 @@ class WatchWorker:
         self._sweep_wanted.set()
 
     async def run(self) -> None:
-        """Work for ever; wait while a database or a store cannot be used, or the system refuses.
+        """Work for ever; wait while a database, a store or the system refuses.
 
         Raises:
             AnotherDatabaseError: nothing may be sent from this database, and it is the only one.
@@ -160,7 +159,7 @@ class WatchWorker:
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
 
     async def _stand_by(self, lease: Lease, within: float) -> None:
-        """Wait until this daemon should try to capture the watch; report another daemon that takes it meanwhile."""
+        """Wait for this daemon's turn to capture the watch; report another daemon that takes it."""
         parts = self._parts
         self._pulse.rest(parts.name)  # standing by may take for ever
         while other := await parts.store.stand_by(parts.name, lease, within, lambda: parts.database.failure is None):
@@ -176,9 +175,9 @@ class WatchWorker:
         name, observe = self._parts.name, self._parts.observe
         message: str = failure.message if isinstance(failure, SourceError | StoreError) else str(failure)
         if isinstance(failure, StandbyError):
-            # The daemon that has the turn saves what this one could not.
+            # The other daemon saves what this one could not.
             self._store_works()
-            # This ends the watermark's condition, which may have to begin again.
+            # The event below ends the watermark's condition, which may begin again.
             self._parts.evidence.reported = None
             if message != self._lost:
                 observe(events.WatchStandsBy(name, message))
@@ -206,7 +205,7 @@ class WatchWorker:
                 capture = await begin(intake, meanwhile, partial(self._beat, _CONNECTING))
             within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
             progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
-            # Nothing may fail before the jobs are started: Python warns about coroutines that never are.
+            # Nothing may fail before the jobs start: Python warns about coroutines that never do.
             jobs = await capture.jobs(progressed)
             jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
@@ -231,7 +230,7 @@ class WatchWorker:
         # Ready: capture works, and earlier commits are applied.
         await capture.catch_up(partial(self._beat, SWEEPS))
         if not self._parts.unwritten:
-            # Reading the store works again. A failed write is another matter.
+            # The store can be read again; failed writes are reported until they succeed.
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
@@ -243,7 +242,7 @@ class WatchWorker:
             self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
-        """Sweep at the start, at each interval and on request, with pauses that keep the sweeps in their share."""
+        """Sweep at the start, at each interval and on request, with pauses that keep the sweeps' share."""
         interval = self._parts.watch.capture.sweep.total_seconds()
         until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
@@ -258,7 +257,7 @@ class WatchWorker:
 
                 def progressed() -> None:
                     nonlocal reached
-                    reached = clock()  # waiting for a lost connection to end is no work
+                    reached = clock()  # without the wait for a lost connection's end
                     self._beat(SWEEPS)
 
                 progressed()
@@ -271,7 +270,7 @@ class WatchWorker:
                 finally:
                     worked = max(reached - started - turn.waited, 0)
                     self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
-            # Every failed write has succeeded by now, or is no news any more.
+            # Every failed write has succeeded, or is obsolete.
             self._store_works()
             if done.resumed:
                 self.want_sweep()
@@ -295,7 +294,7 @@ class RunningWatches:
 
     Attributes:
         worker: makes a watch's worker.
-        database: makes the database of a name, which its watches share; a new one only for another section.
+        database: makes what the watches of a database share; a new one only for another section.
         gate: lets calls go out once their watches' database is recognised.
     """
 
@@ -308,7 +307,7 @@ class RunningWatches:
     _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, object, object, object]]] = field(
         default_factory=dict, init=False
     )
-    """Each watch's task, worker, and everything that it depends on."""
+    """Each watch's task, worker, and the settings that it depends on."""
 
     def want_sweeps(self) -> None:
         """Sweep every watch as soon as the spacing of sweeps allows."""
@@ -332,8 +331,8 @@ class RunningWatches:
         Raises:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
-        # Compare what rules are made from: making a thousand watches' rules takes time. What did not change is mostly
-        # the same object, which compares at once.
+        # Compares settings: making the rules of a thousand watches takes time. Unchanged settings are mostly the same
+        # objects.
         of_all = config.hellowork.base_url, allowed_hosts(config)
         wanted = {
             name: (watch, config.database_name(name), config.database_of(name), of_all)

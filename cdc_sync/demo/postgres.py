@@ -104,14 +104,14 @@ class PostgresFailedError(OperationError):
     """PostgreSQL could not be started or stopped; the message has the remedy and the log's end."""
 
 
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A temporary folder, and processes that end with it; made by `kept()`."""
 
-    def __init__(self, folder: Path, group: int, lifeline: int, started: list[subprocess.Popen[bytes]]) -> None:
-        self.folder = folder
-        self._group = group
-        self._lifeline = lifeline
-        self._started = started
+    folder: Path
+    _group: int
+    _lifeline: int
+    _started: list[subprocess.Popen[bytes]]
 
     def start(self, arguments: Sequence[str], *, log: Path, **options: Any) -> subprocess.Popen[bytes]:
         """Start a process in the folder; its output is appended to `log`, and `Popen` gets the options.
