@@ -1,4 +1,4 @@
-"""Rights of other roles on what the DBA's scripts create: SQL (`sql/rights.sql`) for the triggers and the store.
+"""Rights of other roles on what the DBA's scripts create: SQL (`rights.sql`) for the triggers and the store.
 
 `ALTER DEFAULT PRIVILEGES` silently gives others rights on all that a role creates. A role that may put a trigger on a
 table of ours has its code run with the rights of each writer: the owner of the recording functions, or the daemon. So
@@ -120,6 +120,6 @@ def _part(name: str, **put_in: str) -> str:
 
 @cache
 def _parts() -> Mapping[str, str]:
-    text = files("cdc_sync").joinpath("sql", "rights.sql").read_text(encoding="utf-8")
+    text = files("cdc_sync").joinpath("rights.sql").read_text(encoding="utf-8")
     _, *parts = re.split(r"(?:^-- .*\n)*^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -21,9 +21,9 @@ EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
 _IN_ORDER = """
-run check init plan labels:check link:sql status explain:status resend:operation pause:operation resume:operation
-backup:operation adopt-database:operation forget:operation emulator:demo demo sql
-dead-letters:operation fuse:operation config:init files:init
+run check init plan labels:check link:sql status explain:status resend:operator pause:operator resume:operator
+backup:operator adopt-database:operator forget:operator emulator:demo demo sql
+dead-letters:operator fuse:operator config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
 """Each command and the module that has it, in the order of the help."""

@@ -60,7 +60,7 @@ def demo(
     The exit code is 0 only if HelloWork received exactly the expected calls. No process and no file is left.
     """
     # The emulator needs neither PostgreSQL nor rich.
-    from cdc_sync.demo.running import console, run_demo  # noqa: PLC0415 - as above
+    from cdc_sync.demo.show import console, run_demo  # noqa: PLC0415 - as above
 
     try:
         raise typer.Exit(run_demo(mode, console(), keep=keep))

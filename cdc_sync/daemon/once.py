@@ -13,7 +13,7 @@ from cdc_sync.core.events import Consumer, Dispatch, Emit
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.gate import Gate
-from cdc_sync.daemon.tenants import TenantNews
+from cdc_sync.daemon.tenant_news import TenantNews
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, regularly
 from cdc_sync.pipeline.database import WatchParts, nothing

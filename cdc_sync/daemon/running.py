@@ -40,7 +40,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.tenants import TenantNews, look_after
+from cdc_sync.daemon.tenant_news import TenantNews, look_after
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.sender import Sender

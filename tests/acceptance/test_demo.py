@@ -21,9 +21,9 @@ from support.binaries import BIN_FOLDER
 from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
-from cdc_sync.demo import running
+from cdc_sync.demo import show
 from cdc_sync.demo.postgres import PostgresMissingError, find_binaries
-from cdc_sync.demo.running import Mode, Step, differences, run_demo, steps, summary
+from cdc_sync.demo.show import Mode, Step, differences, run_demo, steps, summary
 from cdc_sync.emulator import Call
 
 COMMAND = Path(sys.executable).with_name("cdc-sync")
@@ -163,7 +163,7 @@ def test_stays_to_play_with_until_it_is_interrupted(temporary: Path) -> None:
 def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Step("HW-1001 is opened", (_set("viewed", 1001),), ("HW-1001 hired J-100",))
     surplus = Step("HW-1002 is hired", (_set("hired", 1002),), silent="so this test says")
-    monkeypatch.setattr(running, "steps", lambda: (wrong, surplus))
+    monkeypatch.setattr(show, "steps", lambda: (wrong, surplus))
     shown = StringIO()
     terminal = Console(file=shown, width=118, force_terminal=True, color_system=None)
     assert run_demo("notify", terminal, keep=False) == 1
@@ -177,8 +177,8 @@ def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, m
 
 
 def test_fails_when_the_daemon_does(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = running.text
-    monkeypatch.setattr(running, "text", lambda name, **_: "watches: {}\n" if name == "config.yaml" else text(name))
+    text = show.text
+    monkeypatch.setattr(show, "text", lambda name, **_: "watches: {}\n" if name == "config.yaml" else text(name))
     shown = StringIO()
     assert run_demo("poll", Console(file=shown, width=118), keep=False) == 1
     assert re.search(r"FAILED: `cdc-sync sql grants` ended with exit code 78", shown.getvalue())
@@ -186,7 +186,7 @@ def test_fails_when_the_daemon_does(temporary: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_fails_when_the_daemon_ends_in_the_middle(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "steps", lambda: [Step("it is killed", ["kill"], ["HW-1001 hired J-100"])])
+    monkeypatch.setattr(show, "steps", lambda: [Step("it is killed", ["kill"], ["HW-1001 hired J-100"])])
     shown = StringIO()
     assert run_demo("notify", Console(file=shown, width=118), keep=False) == 1
     assert re.search(r"✗ +it is killed", shown.getvalue())

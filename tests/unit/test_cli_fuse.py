@@ -10,9 +10,9 @@ import pytest
 from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
-from cdc_sync.cli import app, operation
+from cdc_sync.cli import app, operator
 from cdc_sync.cli.context import in_store
-from cdc_sync.cli.operation import _held
+from cdc_sync.cli.operator import _held
 from cdc_sync.config import parse
 from cdc_sync.core.content import from_datetime
 from cdc_sync.store.clock import boot_id, uptime
@@ -76,7 +76,7 @@ def decide(tmp_path: Path) -> Callable[..., Result]:
 def test_what_means_something_else_at_the_answer_is_left(
     decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    monkeypatch.setattr(operation, "_confirm", lambda _: hold(tmp_path / "state.db", an_observation("h2", "hired")))
+    monkeypatch.setattr(operator, "_confirm", lambda _: hold(tmp_path / "state.db", an_observation("h2", "hired")))
 
     answered = decide(action)
     named = decide(action, "--yes", "--transition", "(new) -> hired")
@@ -95,7 +95,7 @@ def test_what_is_held_after_the_look_is_left(
             hold(path, an_observation("h3"))
         return look(*arguments, writes=writes)
 
-    monkeypatch.setattr(operation, "in_store", late)
+    monkeypatch.setattr(operator, "in_store", late)
 
     assert decide("release", "--yes").stdout == "0 released\n"
 

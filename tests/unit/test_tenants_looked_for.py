@@ -16,7 +16,7 @@ from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
 from cdc_sync.daemon import running
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.running import _Daemon
-from cdc_sync.daemon.tenants import TenantNews
+from cdc_sync.daemon.tenant_news import TenantNews
 from cdc_sync.daemon.watching import RunningWatches
 from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.discovery import Discovery
