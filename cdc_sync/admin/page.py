@@ -38,7 +38,7 @@ _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)
 _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, ))job(?= [^→]* → [^→]*$)")
 """The words of `diff.transition` beside labels and jobs."""
 
-_QUOTED = frozenset({"said", "doing", "found", "hint", "mistake", "remedies", "who", "wrong"})
+_QUOTED = frozenset({"answer", "message", "doing", "found", "hint", "mistake", "remedies", "who", "wrong"})
 """Values of reasons that are English, or foreign texts."""
 
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')

@@ -88,7 +88,7 @@ class AdminServer:
     Attributes:
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
-        hung: the stalled loops.
+        stalled: the stalled loops.
         observe: takes the events of the server.
         places: most connections: a scraper, health checks and a few browsers take a dozen.
         patience: seconds for a complete request, at a connection's beginning and after each answer.
@@ -102,7 +102,7 @@ class AdminServer:
     conditions: Callable[[], Conditions]
     clock: Callable[[], int]
     _: KW_ONLY
-    hung: Callable[[], Sequence[str]] = lambda: ()
+    stalled: Callable[[], Sequence[str]] = lambda: ()
     observe: Emit = lambda _: None
     places: int = 128
     patience: float = 10.0
@@ -215,8 +215,8 @@ class AdminServer:
 
     async def _health(self, _: web.Request) -> web.Response:
         """503 if only a new process can help: not for a database or a HelloWork that is down."""
-        if hung := self.hung():
-            return web.Response(status=503, text=f"these loops are stalled: {listed(hung)}\n")
+        if stalled := self.stalled():
+            return web.Response(status=503, text=f"these loops are stalled: {listed(stalled)}\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:

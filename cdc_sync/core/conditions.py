@@ -70,13 +70,13 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
             why = reason or ""
             message = "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
             return _with(conditions, f"endpoint {endpoint}", message)
-        case seen.LoopsHang(loops):
+        case seen.LoopsStalled(loops):
             return _with(
                 conditions,
                 "loops",
                 coded(
                     "stalled",
-                    "these have not got round in time, and only a restart mends that: %(loops)s",
+                    "stalled, and only a restart repairs that: %(loops)s",
                     loops=listed(loops),
                 ),
             )
@@ -129,7 +129,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # Separate for each watch and the sender: one may recover before another.
     "store": (seen.StoreFailed, seen.StoreRecovered),
-    "loops": (seen.LoopsMove,),
+    "loops": (seen.LoopsRecovered,),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
     "tenant": (seen.TenantRefused, seen.TenantAccepted),
 }
@@ -152,7 +152,7 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 # fmt: off
 EVENTS = frozenset({
     seen.Reloaded, seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.EndpointChanged,
-    seen.LoopsHang, *_KIND_OF,
+    seen.LoopsStalled, *_KIND_OF,
 })
 # fmt: on
 """The types of the events that can change a condition."""

@@ -179,13 +179,13 @@ class HeartBeat(Event):
     pending: int | None
 
 
-class LoopsHang(Event):
+class LoopsStalled(Event):
     """These loops are stalled."""
 
     loops: tuple[str, ...]
 
 
-class LoopsMove(Event):
+class LoopsRecovered(Event):
     """All loops make progress again."""
 
 

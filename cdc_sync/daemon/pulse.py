@@ -4,9 +4,9 @@
 the ATS's database gets long: a database that is down, slow or locked is no stall. A loop that misses its time waits for
 something that never comes; only a new process repairs that.
 
-    loop ──beat──▶ Pulse ◀──hung?── heart ──▶ systemd (WATCHDOG=1)
-                     ▲                └─beat: it has asked the store, through the store's thread
-                     └──────hung?── /healthz
+    loop ──beat──▶ Pulse ◀──stalled?── heart ──▶ systemd (WATCHDOG=1)
+                     ▲                   └─beat: it has asked the store, through the store's thread
+                     └──────stalled?── /healthz
 
 If the event loop itself stalls, systemd gets nothing.
 
@@ -75,7 +75,7 @@ class Pulse:
             for loop in loops.keys() & {CAPTURE, SWEEPS}:
                 loops[loop] = max(until, loops[loop])
 
-    def hung(self) -> tuple[str, ...]:
+    def stalled(self) -> tuple[str, ...]:
         """The loops that have missed their time."""
         now = self._clock()
         return tuple(
@@ -100,11 +100,11 @@ async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float)
             pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
         except StoreError:
             pending = None  # reported elsewhere; a store that answers with an error is not stalled
-        hung = pulse.hung()
-        if hung != reported:
-            reported = hung
-            observe(events.LoopsHang(hung) if hung else events.LoopsMove())
-        if not hung:
+        stalled = pulse.stalled()
+        if stalled != reported:
+            reported = stalled
+            observe(events.LoopsStalled(stalled) if stalled else events.LoopsRecovered())
+        if not stalled:
             observe(events.HeartBeat(pending))
         await asyncio.sleep(every)
 

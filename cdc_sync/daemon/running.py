@@ -179,7 +179,7 @@ class _Daemon:
             self._metrics,
             lambda: self._conditions,
             store.clock.for_people,
-            hung=self._pulse.hung,
+            stalled=self._pulse.stalled,
             observe=self._emit,
         )
 

@@ -63,7 +63,7 @@ class SystemdNotifier:
             events.TenantsGone: lambda e: self._follow(tuple(each for each in self._watches if each not in e.watches)),
             events.ReloadRefused: lambda _: self._ready("the configuration was read again and refused, see the log"),
             events.HeartBeat: self._heart_beat,
-            events.LoopsHang: lambda e: send(f"STATUS=Hung: {listed(e.loops)}"),
+            events.LoopsStalled: lambda e: send(f"STATUS=Stalled: {listed(e.loops)}"),
             events.CallEnded: self._call_ended,
         }
 

@@ -606,9 +606,9 @@ def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
 _REDIRECT = "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)"
 _REPLIES = {
     "http": "HTTP %(status)s",
-    "http-saying": "HTTP %(status)s: %(said)s",
+    "http-answer": "HTTP %(status)s: %(answer)s",
     "redirect": _REDIRECT,
-    "redirect-saying": f"{_REDIRECT}: %(said)s",
+    "redirect-answer": f"{_REDIRECT}: %(answer)s",
 }
 
 
@@ -625,4 +625,4 @@ def describe(reply: Reply, excerpt: str) -> str:
     code = "redirect" if 300 <= reply.status < 400 else "http"  # noqa: PLR2004 - as above
     if not line:
         return coded(code, _REPLIES[code], status=status)
-    return coded(f"{code}-saying", _REPLIES[f"{code}-saying"], status=status, said=line)
+    return coded(f"{code}-answer", _REPLIES[f"{code}-answer"], status=status, answer=line)

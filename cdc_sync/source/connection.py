@@ -200,7 +200,7 @@ class Pool(AsyncConnectionPool[Connection]):
                 if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                     raise
                 if time.monotonic() > until:
-                    raise source_error("unanswered/lock", within=ANSWERS_WITHIN, said=error.message) from error
+                    raise source_error("unanswered/lock", within=ANSWERS_WITHIN, message=error.message) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -82,7 +82,7 @@ def refused_by_system(error: OSError) -> SourceError:
     """The error for a lack of something of the machine's, such as open files: it may pass."""
     return SourceError(
         "system-refused",
-        coded("system-refused", "The operating system refuses what the watch needs: %(said)s.", said=error),
+        coded("system-refused", "The operating system refuses what the watch needs: %(message)s.", message=error),
     )
 
 
@@ -108,7 +108,7 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     for meaning in texts()["meanings"]:
         match = re.search("|".join(meaning.get("found", ())), line)
         if match is not None and names.intersection(meaning["of"]):
-            return _error(meaning["code"], meaning["text"], said=line, found=line[match.start() :], doing=doing)
+            return _error(meaning["code"], meaning["text"], message=line, found=line[match.start() :], doing=doing)
     raise AssertionError("the last one is of every error")
 
 

@@ -43,10 +43,10 @@ _REMEMBERED = 100_000
 _LONGEST = 20.0
 """Seconds for separating rows in one go: the change log's transaction is open meanwhile, for a minute at most."""
 
-NOT_TOLD_APART = coded(
-    "not-told-apart",
-    "an expression fails on it, or on one of the rows that were read with it: too many fail to be told apart at once, "
-    "and the next sweep goes on with it",
+NOT_ISOLATED = coded(
+    "not-isolated",
+    "an expression fails on it, or on one of the rows that were read with it: too many rows fail to isolate them at "
+    "once; the next sweep continues",
 )
 """Why further rows are left out. The next time continues there, since bad rows are remembered."""
 
@@ -121,7 +121,7 @@ class UnreadableRows:
         rows = [row for row, _ in examined if row is not None]
         nothing = [1, *[None] * (len(self._mapping.expressions) - 1)]
         rows += [
-            self._mapping.row([*key, *nothing])._replace(unreadable=NOT_TOLD_APART, id_unreadable=True) for key in left
+            self._mapping.row([*key, *nothing])._replace(unreadable=NOT_ISOLATED, id_unreadable=True) for key in left
         ]
         return reads, rows, max((at for _, at in examined), default=0)
 
@@ -207,7 +207,7 @@ class UnreadableRows:
             self._met.add(key)
             if id_fails:
                 self._without_id.add(key)
-        reason = coded("unreadable", "%(places)s cannot be read: %(said)s", places=", ".join(named), said=message)
+        reason = coded("unreadable", "%(places)s cannot be read: %(message)s", places=", ".join(named), message=message)
         return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
     async def _without(self, key: Key, places: Collection[str]) -> Rows | None:

@@ -105,7 +105,7 @@ class Capture(Driver):
             instead_of: a lease of a daemon that no longer captures; taken too, unless renewed in another session since.
         """
         daemon = await self.daemon()
-        if instead_of is None and (other := await self.whose_turn(watch)) is not None:
+        if instead_of is None and (other := await self.rightful_lease(watch)) is not None:
             self._leases[watch] = _GIVEN_BACK
             return other
 

@@ -121,7 +121,7 @@ class Driver(Protocol):
     def expect(self, longest_call: float) -> None:
         """From now on, the bytes of a call may leave this host for so many seconds."""
 
-    async def whose_turn(self, watch: str) -> Lease | None:
+    async def rightful_lease(self, watch: str) -> Lease | None:
         """The lease of the daemon that has the watch, or should have it; None if this one should take it."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:

@@ -270,7 +270,7 @@ def test_a_schema_that_is_made_anew_has_its_rows_waited_for(vendor: Installation
             create(vendor, "tenant_1")
         install(vendor)
         reload(daemon)
-        daemon.wait_for_event("The table tenant_1.applications was made anew and has no row yet")
+        daemon.wait_for_event("The table tenant_1.applications was recreated and has no row yet")
         daemon.wait_until_not_ready("customers@tenant_1")
         add(vendor, "tenant_1", "a")
         add(vendor, "tenant_1", "b", "SEEN")

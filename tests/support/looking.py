@@ -110,7 +110,7 @@ class Admin:
         return answer
 
 
-REFUSED = coded("http-saying", "HTTP %(status)s: %(said)s", status=400, said="no")
+REFUSED = coded("http-answer", "HTTP %(status)s: %(answer)s", status=400, answer="no")
 
 
 async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.builders import WATCH
 
-from cdc_sync.core.events import ChangesRead, Dispatch, Event, HeartBeat, LoopsHang, LoopsMove
+from cdc_sync.core.events import ChangesRead, Dispatch, Event, HeartBeat, LoopsRecovered, LoopsStalled
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse, beat_for_ever
 from cdc_sync.event_loop import end
 from cdc_sync.store.sqlite import SqliteStore
@@ -28,9 +28,9 @@ def test_a_loop_that_rests_as_long_as_it_said_does_not_hang() -> None:
     pulse = Pulse(clock)
     pulse.beat("sweeps", 3600.0, watch=WATCH)
     clock.now += 3600.0
-    assert pulse.hung() == ()
+    assert pulse.stalled() == ()
     clock.now += 0.1
-    assert pulse.hung() == (f"sweeps {WATCH}",)
+    assert pulse.stalled() == (f"sweeps {WATCH}",)
 
 
 def test_a_loop_that_has_ended_does_not_hang() -> None:
@@ -41,7 +41,7 @@ def test_a_loop_that_has_ended_does_not_hang() -> None:
     pulse.rest(WATCH)
     pulse.rest("nobody")
     clock.now += 2.0
-    assert pulse.hung() == ("sender",)
+    assert pulse.stalled() == ("sender",)
 
 
 def test_a_batch_of_a_long_catching_up_is_a_step() -> None:
@@ -50,13 +50,13 @@ def test_a_batch_of_a_long_catching_up_is_a_step() -> None:
     pulse.beat(CAPTURE, 30.0 + STEP_OF_DATABASE, watch=WATCH)
     Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "notify", 1000))
     clock.now += 30.0 + STEP_OF_DATABASE
-    assert pulse.hung() == (), "a batch shortens no rest"
+    assert pulse.stalled() == (), "a batch shortens no rest"
     Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "sweep", 1000))
     Dispatch(pulse.handlers).emit(HeartBeat(0))
     clock.now += 1.0
-    assert pulse.hung() == (f"{CAPTURE} {WATCH}",), "what a sweep reads is no step of capture"
+    assert pulse.stalled() == (f"{CAPTURE} {WATCH}",), "what a sweep reads is no step of capture"
     Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "notify", 1000))
-    assert pulse.hung() == ()
+    assert pulse.stalled() == ()
 
 
 def test_and_one_of_the_sweep_that_waits_for_it() -> None:
@@ -66,9 +66,9 @@ def test_and_one_of_the_sweep_that_waits_for_it() -> None:
     for _ in range(3):
         clock.now += STEP_OF_DATABASE
         Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "notify", 1000))
-    assert pulse.hung() == ()
+    assert pulse.stalled() == ()
     clock.now += STEP_OF_DATABASE + 1.0
-    assert pulse.hung() == (f"{SWEEPS} {WATCH}",)
+    assert pulse.stalled() == (f"{SWEEPS} {WATCH}",)
 
 
 def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
@@ -76,7 +76,7 @@ def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
     pulse = Pulse(clock)
     Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "poll", 1000))
     clock.now += 2 * STEP_OF_DATABASE
-    assert pulse.hung() == ()
+    assert pulse.stalled() == ()
 
 
 @asynccontextmanager
@@ -103,13 +103,13 @@ async def test_the_heart_beats_as_long_as_every_loop_gets_round(tmp_path: Path) 
         await until(lambda: len(said) >= 3)
         assert set(said) == {HeartBeat(0)}
         clock.now += 61.0
-        await until(lambda: LoopsHang(("sender",)) in said)
+        await until(lambda: LoopsStalled(("sender",)) in said)
         silent_from = len(said)
         await asyncio.sleep(0.1)
         assert len(said) == silent_from, "neither beats nor says it again"
         pulse.beat("sender", 60.0)
         await until(lambda: said[-1] == HeartBeat(0))
-        assert said[silent_from] == LoopsMove()
+        assert said[silent_from] == LoopsRecovered()
     await store.close()
 
 
@@ -131,4 +131,4 @@ async def test_a_store_that_never_answers_stops_the_heart_and_is_said_to_hang(tm
         await asyncio.sleep(0.05)
         assert said == []
         clock.now += 100.0
-        assert pulse.hung() == ("heart",)
+        assert pulse.stalled() == ("heart",)

@@ -17,7 +17,7 @@ from cdc_sync.core.events import (
     DaemonStopping,
     Dispatch,
     HeartBeat,
-    LoopsHang,
+    LoopsStalled,
     Reloaded,
     ReloadRefused,
     ReloadStarted,
@@ -91,7 +91,7 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
     emit(HeartBeat(3))
     emit(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
     emit(HeartBeat(None))
-    emit(LoopsHang(("sender",)))
+    emit(LoopsStalled(("sender",)))
 
     assert manager.recv(900) == (
         b"WATCHDOG=1\nSTATUS=Watching applications, candidates: 3 pending; last call: none yet"
@@ -102,7 +102,7 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
         r"last call: \d{4}-\d\d-\d\dT[\d:.]+Z retry \(HTTP 503: line x{85}\)",
         beat,
     )
-    assert manager.recv(900) == b"STATUS=Hung: sender"
+    assert manager.recv(900) == b"STATUS=Stalled: sender"
 
 
 def test_a_reply_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket) -> None:

@@ -222,7 +222,7 @@ class PostgresStore(Store):
         """See `Driver`."""
         self._living.expect(longest_call)
 
-    async def whose_turn(self, watch: str) -> Lease | None:
+    async def rightful_lease(self, watch: str) -> Lease | None:
         """See `Capture`."""
         return await self._sharing.ask(watch)
 

@@ -100,7 +100,7 @@ async def prepare(
                     report.cancel()
                 version = await version_of(connection)
     except errors.ObjectNotInPrerequisiteState as error:
-        facts = {"said": error.diag.message_primary, "hint": error.diag.message_hint}
+        facts = {"message": error.diag.message_primary, "hint": error.diag.message_hint}
         raise store_error("store-upgrade/postgres", place=place, **facts) from error
     except psycopg.Error as error:
         raise translate(dsn, error) from error
@@ -144,7 +144,7 @@ def translate(dsn: str, error: psycopg.Error) -> StoreError:
     lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
     problem = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
     remedies = (remedy for name, remedy in texts()["postgres"].items() if isinstance(error, getattr(errors, name)))
-    return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), said=visible(problem))
+    return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), message=visible(problem))
 
 
 async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:

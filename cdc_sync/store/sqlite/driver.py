@@ -269,7 +269,7 @@ class SqliteStore(Store):
     def expect(self, longest_call: float) -> None:
         """See `Driver`. Nobody else claims."""
 
-    async def whose_turn(self, watch: str) -> Lease | None:
+    async def rightful_lease(self, watch: str) -> Lease | None:
         """See `Driver`. Nobody else has a watch."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:

@@ -77,7 +77,7 @@ def copying() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise store_error("store-copy", said=error) from error
+        raise store_error("store-copy", message=error) from error
 
 
 def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -95,7 +95,7 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
             connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
     except (OSError, sqlite3.Error) as error:
         name = "store-unopenable/read-only" if read_only else "store-unopenable"
-        raise store_error(name, store=path, said=error) from error
+        raise store_error(name, store=path, message=error) from error
     with guarded(path, connection):
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute(_SMALL_CACHE)
@@ -192,7 +192,7 @@ def _applied(connection: sqlite3.Connection) -> int:
 def translate(path: Path, error: sqlite3.Error) -> StoreError:
     """An SQLite error with a remedy."""
     remedies = (remedy for mark, remedy in texts()["sqlite"].items() if mark in str(error))
-    return store_error("store-unusable", next(remedies, None), store=path, said=error)
+    return store_error("store-unusable", next(remedies, None), store=path, message=error)
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise store_error("store-lock-file", file=lock, said=error.strerror) from error
+        raise store_error("store-lock-file", file=lock, message=error.strerror) from error
     try:
         while not _flock(file, fcntl.LOCK_EX):
             # Only a daemon refuses to share. `holder_of` locks for a moment, and must not keep a daemon from starting.

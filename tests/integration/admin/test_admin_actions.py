@@ -184,7 +184,7 @@ class TestByThePage:
             answer = await guarded.get(action, method="POST", authorization=BEARER, form=form)
             return answer.status, answer.text
 
-        several = "Say number once, or once for each transition, in their order.\n"
+        several = "Give number once, or once for each transition, in their order.\n"
         assert await post("/fuse/release", ("number", "1")) == (409, several)
         assert await post("/fuse/release", ("number", "0"), ("number", "1")) == (200, '{"released": 1}')
         assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
@@ -273,7 +273,7 @@ class TestByAScript:
             answer = await guarded.get(path, method="POST", authorization=BEARER, form={})
             assert answer.status == 409
             named = "applications (application_id), a watch" if path in (*ACTIONS, "/resend") else "an endpoint"
-            assert answer.text == f"Name {named}, or say all=1.\n"
+            assert answer.text == f"Name {named}, or send all=1.\n"
         assert await states(guarded) == UNTOUCHED
 
     @pytest.mark.parametrize(

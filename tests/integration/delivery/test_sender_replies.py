@@ -337,8 +337,8 @@ async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emul
     assert detail == {
         "status": 503,
         "reason": 'HTTP 503: {"message": "busy"}',
-        "code": "http-saying",
-        "values": {"status": 503, "said": '{"message": "busy"}'},
+        "code": "http-answer",
+        "values": {"status": 503, "answer": '{"message": "busy"}'},
         "body": '{"message": "busy"}',
         "attempt": 1,
         "to": {"status": "seen", "job_id": "J1", "deleted": False},

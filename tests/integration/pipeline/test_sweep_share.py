@@ -134,7 +134,7 @@ async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> N
         async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
             await asyncio.sleep(0.2)
             assert not rig.heard(SweepDone)
-            assert pulse.hung() == ()
+            assert pulse.stalled() == ()
 
             turns.release()
 

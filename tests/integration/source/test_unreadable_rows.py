@@ -12,7 +12,7 @@ from support.watched import a_config
 from cdc_sync.core.rows import Row
 from cdc_sync.source.connection import Pool, Rows
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.unreadable import NOT_TOLD_APART
+from cdc_sync.source.unreadable import NOT_ISOLATED
 
 FRAGILE: dict[str, Any] = {
     "status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}
@@ -102,11 +102,11 @@ async def test_too_many_to_be_told_apart_at_once_are_told_apart_time_after_time(
         while True:
             read = await source.reader.by_key(keys)
             assert {row.key for row in read.rows} == set(keys), "none is taken for one that is gone"
-            left.append(sum(row.unreadable == NOT_TOLD_APART for row in read.rows))
+            left.append(sum(row.unreadable == NOT_ISOLATED for row in read.rows))
             if not left[-1]:
                 break
 
-        assert left[0] > 0, "the time is over before all are told apart"
+        assert left[0] > 0, "the time is over before all are isolated"
         assert left == sorted(set(left), reverse=True), "each time some more are"
         assert bad(read.rows) == worst
 

@@ -121,7 +121,7 @@ async def test_a_store_written_by_a_newer_version_is_refused(
 
 
 async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Store, open_store: OpenStore) -> None:
-    reason = coded("http-saying", "HTTP %(status)s: %(said)s", status=400, said='"no"')
+    reason = coded("http-answer", "HTTP %(status)s: %(answer)s", status=400, answer='"no"')
     await observe(store, an_observation("a1"))
     letter = await claim_one(store)
     await store.complete([Finished(letter, GiveUp(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})

@@ -5,7 +5,7 @@ import json
 
 from cdc_sync.core.reasons import Reason, as_text, coded, filled, from_text, in_json, joined
 
-_INNER = coded("http-saying", "HTTP %(status)s: %(said)s", status=503, said='"100 %"')
+_INNER = coded("http-answer", "HTTP %(status)s: %(answer)s", status=503, answer='"100 %"')
 _OUTER = coded("given-up", "given up after %(attempts)s attempts: %(reason)s", attempts=3, reason=_INNER)
 
 
@@ -21,7 +21,7 @@ def test_what_is_stored_is_read_with_its_code_and_values_also_of_a_reason_inside
     assert (found, found.code, found.values) == (_OUTER, "given-up", _OUTER.values)
     inner = found.values["reason"]
     assert isinstance(inner, Reason)
-    assert (inner.code, inner.values) == ("http-saying", _INNER.values)
+    assert (inner.code, inner.values) == ("http-answer", _INNER.values)
 
 
 def test_a_sentence_that_an_earlier_version_stored_stays_one() -> None:
@@ -45,5 +45,5 @@ def test_several_reasons_are_one() -> None:
 
 
 def test_a_text_of_a_file_has_its_places_in_braces() -> None:
-    made = filled("disk", "{said} on {place}", said="no room", place="/var")
-    assert (made, made.code, made.values) == ("no room on /var", "disk", {"said": "no room", "place": "/var"})
+    made = filled("disk", "{answer} on {place}", answer="no room", place="/var")
+    assert (made, made.code, made.values) == ("no room on /var", "disk", {"answer": "no room", "place": "/var"})
