@@ -6,19 +6,18 @@
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
-Guessing the token is slow (`Guesses`), in log-ins and headers. `/healthz` ignores tokens, and `/readyz` answers without
-one: others' guesses delay no health check.
+Guessing the token is slow (`Guesses`). `/healthz` ignores tokens, and `/readyz` answers without one: others' guesses
+delay no health check.
 
 Against a page of another site in the same browser:
 
-- It cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`.
-  With DNS rebinding an attacker's name may lead to 127.0.0.1, but the browser still sends that name.
+- It cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`,
+  since with DNS rebinding an attacker's name may lead to 127.0.0.1.
 - It cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
   form must carry its session's token. Other ports of the host are the same *site*, so the cookie alone would not do.
 - It cannot frame, embed or open us with a handle: see the headers.
 
-A request with the token, in a header or by a log-in's cookie, need not name the loopback: an attacking page has
-neither, and a proxy may pass its own name on.
+A request with the token need not name the loopback: an attacking page has none, and a proxy may pass its own name on.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ LIFETIME = 12 * 60 * 60
 """Seconds that a log-in lasts."""
 
 _MOST_SESSIONS = 64
-"""Most log-ins at once; the oldest ends first, so that a forgotten script cannot fill the memory."""
+"""Most log-ins at once; the oldest ends first."""
 
 FREE = 10
 """Wrong tokens without a delay."""
@@ -80,13 +79,9 @@ def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web
 
 @dataclass(slots=True)
 class Session:
-    """One log-in.
+    """One log-in, until a time of the sessions' clock; `name` is shown in the history.
 
-    Attributes:
-        until: when it ends, on the sessions' clock.
-        name: its name in the history.
-        form_token: the token of its forms.
-        done: actions and their numbers of entries, for its next page to show.
+    `done` are actions and their numbers of entries, for its next page to show.
     """
 
     until: float
@@ -98,8 +93,7 @@ class Session:
 class Sessions:
     """Log-ins of browsers, kept in memory: they end with the daemon.
 
-    The cookie is a random number, kept hashed here. Each session has a second random number for its forms, which a page
-    of another site cannot know. `clock` gives seconds that do not go back.
+    The cookie is a random number, kept hashed here. `clock` gives seconds that do not go back.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -139,7 +133,7 @@ def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
 
 @dataclass(slots=True)
 class _Limit:
-    """How many tokens were wrong lately, when the last was, and when the next turn is."""
+    """How many tokens were wrong lately, the time of the last one, and of the next turn."""
 
     apart: float = _APART
     wrong: int = 0
@@ -152,14 +146,7 @@ class Guesses:
 
     After ten wrong tokens of one address each further try from there, right or wrong, waits for its turn. After ten of
     all addresses together so does each try from an address without a recent right token. A try that would wait for
-    longer than ten seconds is refused unread, with `Retry-After`.
-
-    The right token resets its address. So nobody is locked out for longer than others from the same address keep
-    guessing, as can happen behind a proxy; a logged-in browser needs no turn.
-
-    Args:
-        clock: seconds that do not go back.
-        longest_wait: most seconds that a try waits for its turn.
+    longer than `longest_wait` seconds is refused unread, with `Retry-After`. The right token resets its address.
     """
 
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
@@ -209,21 +196,14 @@ def _peer(address: str | None) -> str:
 
 
 class Visitor(NamedTuple):
-    """Who sends a request: anybody, one with the token in a header, or a logged-in browser."""
+    """The sender of a request: anybody, one with the token in a header, or a logged-in browser."""
 
     has_token: bool
     session: Session | None = None
 
 
 class Access:
-    """The rules of the module's text, for one configuration.
-
-    Args:
-        admin: where the server listens, and its token.
-        clock: seconds that do not go back.
-        longest_wait: most seconds that a guess of the token waits for its turn.
-        observe: takes the events of wrong tokens.
-    """
+    """The rules of the module's text, for one configuration."""
 
     def __init__(self, admin: Admin, clock: Callable[[], float], longest_wait: float, observe: Emit) -> None:
         self._token: str | None = None
@@ -252,11 +232,7 @@ class Access:
         self.cookie = f"cdc_sync_{port}"
 
     async def visitor(self, request: web.Request) -> Visitor:
-        """Who sends a request; a token in a header may have to wait for its turn.
-
-        Raises:
-            HTTPException: it is not allowed.
-        """
+        """The sender of a request; a token in a header may have to wait for its turn. Raises `HTTPException`."""
         if self._token is not None:
             session = self._sessions.find(request.cookies.get(self.cookie, ""))
             if session is not None or await self._has_token(request):
@@ -306,11 +282,7 @@ class Access:
             raise refuse(web.HTTPForbidden, "origin-foreign")
 
     async def is_token(self, request: web.Request, given: str) -> bool:
-        """Whether it is the token, in constant time.
-
-        Raises:
-            HTTPTooManyRequests: too many were wrong.
-        """
+        """Whether it is the token, in constant time; raises `HTTPTooManyRequests` after too many wrong ones."""
         if self._token is None:
             return False
         wait = self._guesses.wait(request.remote)

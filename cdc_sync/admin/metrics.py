@@ -1,15 +1,15 @@
-"""The metrics: what events count, and gauges read from the store at each scrape.
+"""The metrics: counts of events, and gauges read from the store at each scrape.
 
-A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. The
-numbers are plain ones, since each change moves six of them: the instruments of prometheus_client take several times as
-long. It writes the text at each scrape, in the format that the scraper asks for.
+A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. Each
+change moves six numbers, so these are plain ones: the instruments of prometheus_client take several times as long. It
+writes the text at each scrape, in the format that the scraper asks for.
 """
 
 import asyncio
 import operator
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import accumulate, chain
@@ -27,39 +27,40 @@ from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome, is_paused
 from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
 from cdc_sync.core.rows import Origin
+from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends of the buckets of every histogram, in seconds; each takes what it equals."""
 
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
-"""By what sweeps count their repairs (`pipeline.sweep`)."""
+"""The causes by which sweeps count their repairs (`pipeline.sweep`)."""
 
 
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
-"""What people do (`PersonActed`)."""
+"""The actions of people (`PersonActed`)."""
 
-_COUNTED_BY_STORE = (
-    "cdc_sync_known_applications",
-    "cdc_sync_outbox_entries",
-    "cdc_sync_oldest_pending_seconds",
-    "cdc_sync_skipped_rows",
-    "cdc_sync_suspected_deletions",
-    "cdc_sync_last_change_timestamp_seconds",
-    "cdc_sync_fuse_blown",
-)
-"""What is set anew at each scrape: of a watch that was forgotten there is nothing."""
+_OF_COUNTS: Mapping[str, Callable[[WatchCounts, int], float]] = {
+    "cdc_sync_known_applications": lambda has, _: has.known,
+    "cdc_sync_skipped_rows": lambda has, _: has.skipped,
+    "cdc_sync_suspected_deletions": lambda has, _: has.suspected,
+    "cdc_sync_last_change_timestamp_seconds": lambda has, _: (has.changed_at or 0) / 1000,
+    "cdc_sync_oldest_pending_seconds": lambda has, now: max(now - (has.oldest_queued_at or now), 0) / 1000,
+}
+"""Gauges of what the store counts of a watch, at a time."""
 
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 class Numbers(dict[tuple[str, ...], list[float]]):
-    """A metric's numbers by the values of its labels: one, or of a histogram the sum, and the number in each bucket.
+    """A metric's numbers by the values of its labels: one, or of a histogram the sum and the number in each bucket.
 
-    One that is missing begins at 0. The last bucket has no upper end. `without_watch` is what it is of all watches.
+    A missing one begins at 0. The last bucket has no upper end. `without_watch` joins the numbers of all watches.
     """
 
-    def __init__(self, kind: MetricKind, name: str, text: str, *labels: str, without_watch: str = "sum") -> None:
+    def __init__(
+        self, name: str, kind: MetricKind, text: str, labels: Sequence[str] = (), without_watch: str = "sum"
+    ) -> None:
         super().__init__()
         self.kind, self.name, self.text, self.labels = kind, name, text, labels
         joined: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
@@ -73,25 +74,25 @@ class Numbers(dict[tuple[str, ...], list[float]]):
         return numbers
 
     def add(self, number: float, *values: str) -> None:
-        """Count; by adding 0, have a sample though nothing has happened."""
+        """Count; adding 0 makes a sample though nothing has happened."""
         self[values][0] += number
 
     def set(self, number: float, *values: str) -> None:
         """Set a gauge, or a counter that is kept elsewhere."""
         self[values][0] = number
 
-    def replace(self, numbers: Mapping[str, float]) -> None:
-        """Set a gauge that has one label anew: what is missing has no sample any more."""
+    def replace(self, numbers: Mapping[tuple[str, ...], float]) -> None:
+        """Set all samples of a gauge, by the values of its labels."""
         self.clear()
-        for value, number in numbers.items():
-            self.set(number, value)
+        for values, number in numbers.items():
+            self.set(number, *values)
 
     def of_all_watches(self, aside: Container[str] = ()) -> "Numbers":
-        """The same without the label `watch`: the sum, the most or the least; watches `aside` do not count."""
+        """The same without the label `watch`; watches `aside` do not count."""
         if "watch" not in self.labels:
             return self
         place = self.labels.index("watch")
-        joined = Numbers(self.kind, self.name, self.text, *self.labels[:place], *self.labels[place + 1 :])
+        joined = Numbers(self.name, self.kind, self.text, [label for label in self.labels if label != "watch"])
         joined.clear()
         for values, numbers in self.items():
             if values[place] not in aside:
@@ -115,14 +116,7 @@ class Numbers(dict[tuple[str, ...], list[float]]):
 
 
 class Lag:
-    """Since when everything is recorded, by watch.
-
-    Until a watch has caught up for the first time, its lag counts from the daemon's start: a lower bound, since nobody
-    knows what was committed while the daemon was away.
-
-    Args:
-        clock: seconds that do not go back.
-    """
+    """How long ago each watch was last read completely; until the first time, since the daemon's start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -130,7 +124,7 @@ class Lag:
         self._heard_at: dict[str, float] = {}
 
     def handlers(self) -> Handlers:
-        """What shows how far capture has got."""
+        """The events that show how far capture has got."""
         return {
             events.DaemonStarted: lambda e: self._begin(*e.watches),
             events.Reloaded: lambda e: self._begin(*e.watches),
@@ -138,7 +132,7 @@ class Lag:
             events.WatchConnected: lambda e: self._begin(e.watch),
             events.CaughtUp: self._looked,
             events.SweepDone: self._looked,
-            # What exists is being adopted, and that it is not done yet is a condition of its own: nothing is late.
+            # The baseline has a condition of its own: nothing is late.
             events.BaselineProgress: lambda e: self._complete_until.update({e.watch: self._clock()}),
             events.ListenerProved: lambda e: self._heard_at.update({e.watch: self._clock()}),
             # Another daemon reads it, and knows how far behind it is.
@@ -166,34 +160,19 @@ class Lag:
         return {watch: now - until for watch, until in self._complete_until.items()}
 
     def listeners(self) -> dict[str, float]:
-        """Seconds since the listening connection last proved that it hears, by watch that has one."""
+        """Seconds since the listening connection last proved that notifications arrive, by watch that has one."""
         now = self._clock()
         return {watch: now - heard_at for watch, heard_at in self._heard_at.items()}
 
 
 class EventMetrics(Collector):
-    """The process's metrics.
-
-    Attributes:
-        lag: how far behind capture is.
-        metrics: all of them.
-        per_watch: whether they are collected with the label `watch`.
-    """
+    """The process's metrics; `per_watch` if they are collected with the label `watch`."""
 
     def __init__(self) -> None:
         self.lag = Lag()
         self.per_watch = True
         defined = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
-        self._of = of = {
-            name: Numbers(
-                each["kind"],
-                name,
-                each["help"],
-                *each.get("labels", ()),
-                without_watch=each.get("without_watch", "sum"),
-            )
-            for name, each in defined.items()
-        }
+        self._of = of = {name: Numbers(name, **each) for name, each in defined.items()}
         self.metrics = list(of.values())
         self._process = _Process()
         # These are moved by each change.
@@ -243,8 +222,7 @@ class EventMetrics(Collector):
     def _begin(self, watches: tuple[str, ...]) -> None:
         """Give watches their samples from the first scrape on.
 
-        An alert on 0 then rings also for one that never connects; and the first event of a kind is an increase, which
-        it would not be for a sample that is not there before.
+        An alert on 0 then also fires for one that never connects, and the first event of a kind is an increase.
         """
         for watch in watches:
             self._of["cdc_sync_watch_connected"].set(0, watch)
@@ -295,35 +273,25 @@ class EventMetrics(Collector):
         now: int,
         encode: Callable[[Collector], bytes] = generate_latest,
     ) -> bytes:
-        """The metrics, and those of the process, as text.
+        """The metrics, and those of the process, as text at `now` (milliseconds since the epoch).
 
-        Args:
-            store: what is counted there.
-            conditions: what is wrong now.
-            now: milliseconds since the epoch.
-            encode: writes them; one of prometheus_client's.
-
-        Raises:
-            StoreError: the store cannot be read.
+        `encode` writes them: one of prometheus_client's functions.
         """
         of = self._of
         counted, fuses = await store.counts(), await store.fuses()
-        for name in _COUNTED_BY_STORE:
-            of[name].clear()
-        for watch, counts in counted.items():
-            of["cdc_sync_known_applications"].set(counts.known, watch)
-            for state, number in (("pending", counts.pending), ("held", counts.held), ("dead", counts.dead)):
-                of["cdc_sync_outbox_entries"].set(number, watch, state)
-            oldest = counts.oldest_queued_at
-            age = 0 if oldest is None else max(now - oldest, 0) / 1000
-            of["cdc_sync_oldest_pending_seconds"].set(age, watch)
-            of["cdc_sync_skipped_rows"].set(counts.skipped, watch)
-            of["cdc_sync_suspected_deletions"].set(counts.suspected, watch)
-            of["cdc_sync_last_change_timestamp_seconds"].set((counts.changed_at or 0) / 1000, watch)
-        for watch, fuse in fuses.items():
-            of["cdc_sync_fuse_blown"].set(fuse.blown_at is not None, watch)
-        of["cdc_sync_capture_lag_seconds"].replace(self.lag.capture())
-        of["cdc_sync_listener_age_seconds"].replace(self.lag.listeners())
+        # Replaced as a whole: a watch that was forgotten has no sample.
+        of["cdc_sync_outbox_entries"].replace(
+            {
+                (watch, state): number
+                for watch, has in counted.items()
+                for state, number in (("pending", has.pending), ("held", has.held), ("dead", has.dead))
+            }
+        )
+        for name, number_of in _OF_COUNTS.items():
+            of[name].replace({(watch,): number_of(counts, now) for watch, counts in counted.items()})
+        of["cdc_sync_fuse_blown"].replace({(watch,): fuse.blown_at is not None for watch, fuse in fuses.items()})
+        of["cdc_sync_capture_lag_seconds"].replace({(watch,): lag for watch, lag in self.lag.capture().items()})
+        of["cdc_sync_listener_age_seconds"].replace({(watch,): age for watch, age in self.lag.listeners().items()})
         of["cdc_sync_clock_skew_seconds"].set(store.clock.skew / 1000 if store.clock.shared else 0)
         due_now, paused = now - store.clock.shift, await store.paused()
         for endpoint, (health, due_at) in (await store.endpoints()).items():
@@ -331,15 +299,14 @@ class EventMetrics(Collector):
             late = 0 if due_at is None or on_purpose else max(due_now - due_at, 0) / 1000
             of["cdc_sync_delivery_lag_seconds"].set(late, endpoint)
             of["cdc_sync_sending_paused"].set(on_purpose, endpoint)
-            # Nobody finds out how one is that has no entry: it must not stay a cause of alarm.
+            # Without an entry no call shows whether it is healthy: it must not stay a cause of alarm.
             of["cdc_sync_endpoint_healthy"].set(health.mode == "healthy" or due_at is None, endpoint)
         for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.count_actions()}.items():
             of["cdc_sync_human_actions"].set(number, action)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
-        watches = [watch for (watch,) in of["cdc_sync_watch_connected"]]
-        of["cdc_sync_watch_standby"].replace({each: f"{STANDBY} {each}" in conditions for each in watches})
-        of["cdc_sync_rows_may_be_hidden"].replace({each: f"row security {each}" in conditions for each in watches})
+        for name, kind in (("cdc_sync_watch_standby", STANDBY), ("cdc_sync_rows_may_be_hidden", "row security")):
+            of[name].replace({(each,): f"{kind} {each}" in conditions for (each,) in of["cdc_sync_watch_connected"]})
         parts, end = [], encode(_Only())
         for metric in chain(self.collect(), self._process.collect()):
             parts.append(encode(_Only(metric)).removesuffix(end))
@@ -348,7 +315,7 @@ class EventMetrics(Collector):
 
 
 class _Only(Collector):
-    """These metrics, to be written by themselves."""
+    """These metrics alone."""
 
     def __init__(self, *metrics: Metric) -> None:
         self._metrics = metrics
@@ -370,7 +337,7 @@ class _Process(ProcessCollector):
 
 @dataclass(slots=True)
 class Bar:
-    """What was sampled in the time of one bar of the page's charts."""
+    """The samples of one bar of the page's charts."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -381,10 +348,8 @@ class Bar:
 class Trends:
     """Latency, lag and pending entries of the last hours: a sample a minute, of which each bar keeps the largest.
 
-    Of latency it is the mean. They are this process's: no change waits for it, and memory stays the same.
-
-    Attributes:
-        bars: by when each begins, the latest last.
+    Of latency it is the mean. They are this process's, and kept in memory. `bars` are by when each begins, the latest
+    last.
     """
 
     def __init__(self, metrics: EventMetrics, store: Store) -> None:
@@ -393,11 +358,7 @@ class Trends:
         self._counted = metrics.latency()
 
     async def sample(self, now: int) -> None:
-        """Look once, at `now` (milliseconds since the epoch); to be repeated every minute.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
+        """Take a sample at `now` (milliseconds since the epoch); to be repeated every minute."""
         pending = sum(counts.pending for counts in (await self._store.counts()).values())
         bar = self.bars.setdefault(now - now % BAR, Bar())
         (calls, seconds), before = self._metrics.latency(), self._counted

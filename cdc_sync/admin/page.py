@@ -1,12 +1,9 @@
 """The page: Jinja templates with escaping always on, so that nothing from outside becomes markup.
 
 Its texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read
-uncompiled. Jinja's i18n extension gives templates `_` and `ngettext`.
-
-Reasons of the core and the store are English sentences with a code and values (`core.reasons`). The catalogue has their
-French under the code as context. Any other sentence is shown as it is and marked as English, for screen readers.
-
-A misspelt name fails the rendering instead of leaving a hole.
+uncompiled. Reasons of the core and the store are English sentences with a code and values (`core.reasons`); the
+catalogue has their French under the code as context. Any other sentence is shown as it is and marked as English, for
+screen readers. A misspelt name fails the rendering.
 """
 
 import ast

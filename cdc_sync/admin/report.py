@@ -151,9 +151,9 @@ async def overview(
 ) -> dict[str, Any]:
     """Everything on the page at `now` (milliseconds since the epoch).
 
-    `trends` are `Trends.bars`; `lags` are seconds by watch; `totals` count entries by state. The verdict is bad if
-    changes do not arrive, and attention if a person should decide something. `grouped` is kept from one page to the
-    next. `here` is as in the report; `asked` chooses watches, if there are many.
+    `trends` are `Trends.bars`; `lags` are seconds by watch. `grouped` is kept from one page to the next. `here` is as
+    in the report; `asked` chooses watches, if there are many. The verdict is bad if changes do not arrive, and
+    attention if a person should decide something.
     """
     dead = await store.entries("dead", None, ENTRIES)
     report = await status_report(config, store, now, here)
@@ -170,7 +170,7 @@ async def overview(
     conditions = {each["name"]: each for each in report["conditions"]}
     chosen = shown(report, lags, asked)
     held = [watch for watch in chosen["listed"] if watch["held"]]
-    await _group_anew(held[:MOST_LISTED], store, grouped, now)
+    await _regroup(held[:MOST_LISTED], store, grouped, now)
     return {
         "now": now,
         "report": report,
@@ -198,7 +198,7 @@ async def overview(
     }
 
 
-async def _group_anew(watches: Sequence[dict[str, Any]], store: Store, grouped: Grouped, now: int) -> None:
+async def _regroup(watches: Sequence[dict[str, Any]], store: Store, grouped: Grouped, now: int) -> None:
     """Group the held entries of these watches, unless groups are recent and nothing has changed."""
     stale = dict[str, tuple[Any, ...]]()
     for watch in watches:
@@ -228,8 +228,8 @@ def since(now: int) -> int:
 def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
     """The chart of the calls counted since `since(now)`, in bars of ten minutes.
 
-    Acknowledged calls rise above the axis, others go below it, so that colours alone do not distinguish them. In the
-    SVG a bar is 1 wide, and a call 1 high.
+    Acknowledged calls rise above the axis, others go below it: not by colour alone. In the SVG a bar is 1 wide, a call
+    1 high.
     """
     first, parts = since(now), ("acknowledged", "retry", "dead")
     bars = {first + place * BAR: dict.fromkeys(parts, 0) for place in range(BARS)}

@@ -38,7 +38,7 @@ from cdc_sync.store.store import Store
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LONGEST_FAREWELL = 2.0
-"""Seconds for a request under way when the daemon ends: a slow reader must not delay that."""
+"""Seconds for a request under way when the daemon ends."""
 
 _SAMPLED_EVERY = 60.0
 """Seconds between two samples of the charts."""
@@ -86,10 +86,7 @@ class AdminServer:
     """Serves within `serving`.
 
     Attributes:
-        conditions: what is wrong now.
         clock: milliseconds since the epoch.
-        stalled: the stalled loops.
-        observe: takes the events of the server.
         places: most connections: a scraper, health checks and a few browsers take a dozen.
         patience: seconds for a complete request, at a connection's beginning and after each answer.
         longest_wait: most seconds that a guess of the token waits for its turn.
@@ -117,17 +114,13 @@ class AdminServer:
         self._listener: Listener
 
     def use(self, config: Config) -> None:
-        """Report on another configuration, and require its token, from now on; the address stays."""
+        """Use another configuration, and require its token, from now on; the address stays."""
         self.config = config
         self._access.use(config.admin)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
-        """Serve within this; nothing if `admin.listen` is null.
-
-        Raises:
-            AdminError: the address cannot be listened on.
-        """
+        """Serve within this; nothing if `admin.listen` is null. Raises `AdminError`."""
         listen = self.config.admin.listen
         if listen is None:
             yield self
@@ -222,8 +215,8 @@ class AdminServer:
     async def _ready(self, _: web.Request) -> web.Response:
         """503 with the reasons, as long as changes do not arrive.
 
-        A daemon that waits for its turn is ready: it could take over, and a rolling update waits for it. Beyond
-        loopback, without the token, only the kinds are shown, without names.
+        A daemon that stands by is ready: a rolling update waits for it. Beyond loopback, without the token, only the
+        kinds are shown, without names.
         """
         try:
             held = await self._held()
@@ -368,11 +361,7 @@ def _is_browser(request: web.Request) -> bool:
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts, by name; a file is empty.
-
-    Raises:
-        HTTPBadRequest: the body is no form.
-    """
+    """A form's texts, by name; a file is empty. Raises `HTTPBadRequest` for a body that is no form."""
     try:
         form = await request.post()
     except web.HTTPException:
@@ -398,10 +387,9 @@ async def act(
 ) -> tuple[str, int, Mapping[str, Any]]:
     """Do a form's action: release, discard, retry, resend, pause, resume.
 
-    Returns what was done, to how many entries, and the answer's JSON.
-
     A page is older than the press of its button. Discarding everything names how much the page showed, and is refused
-    if it has changed; a release sends no more than the page showed of each named transition.
+    if it has changed; a release sends no more than the page showed of each named transition. A refusal is an
+    `HTTPConflict`.
 
     Args:
         store: the store.
@@ -410,8 +398,7 @@ async def act(
         fields: the form's: a watch, applications or all, transitions with the shown number of each; or an endpoint.
         by: who acts, and when, for the history and the log.
 
-    Raises:
-        HTTPConflict: the watch is unknown, the object is not named, or the numbers have changed.
+    Returns what was done, to how many entries, and the answer's JSON.
     """
     # It would otherwise be no restriction.
     if empty := [name for name in ("watch", "application_id", "transition", "endpoint") if "" in fields.get(name, ())]:

@@ -26,12 +26,12 @@ _PAGE_NUMBER = re.compile("[1-9][0-9]{0,5}")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which watches a visitor asks to see, of many.
+    """The watches that a visitor asks to see, of many.
 
     Attributes:
         watch: a part of their names, in which % or * stand for any characters; empty: all.
-        show: which of these; None: those with problems, or all if there is a name.
-        page: which fifty of them, from 1 on; the last if there are fewer.
+        show: None: those with problems, or all if there is a name.
+        page: from 1 on; the last if there are fewer.
     """
 
     watch: str = ""
@@ -101,7 +101,7 @@ def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) ->
 def troubles(report: Mapping[str, Any]) -> dict[str, int]:
     """The watches that a person should look at: 0 if changes do not arrive, 1 if they do.
 
-    The first have a condition or held entries; the others dead letters or a doubtful watermark, or are no longer
+    The first have a condition or held entries; the others dead letters or an unreliable watermark, or are no longer
     configured, or began over another store's work.
     """
     reasons = {each["name"]: each["message"] for each in report["conditions"]}

@@ -221,7 +221,7 @@ def install(  # noqa: PLR0917 - typer's options
         script = scripts.functions_for_tenants(target.config, patience)
         if not script:
             raise OperationError(text("no_function"))
-    elif scripts.noticed(config := _selected(target, watch)):
+    elif scripts.noticed((config := _selected(target, watch)).watches):
         script = scripts.installation(config, patience)
     else:
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
@@ -292,7 +292,7 @@ def verify(  # noqa: PLR0917 - typer's options
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
-    query = scripts.absent(watch) if config is None else scripts.verify(config, is_all=watch is None)
+    query = scripts.absent(watch) if config is None else scripts.verify(config.watches, is_all=watch is None)
     if not apply:
         put_out(scripts.for_psql(query))
         return

@@ -70,7 +70,7 @@ class Capture(ABC):
     async def look_at_tables(self) -> None:
         """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less."""
         before, now = self.intake.seen, self.watched.state
-        looks_for_policies = self.watched.doubts or now.policies != before.policies
+        looks_for_policies = self.watched.rechecks or now.policies != before.policies
         # Hidden rows were suspected and their deletions held; a sweep that meets the rows cancels that.
         if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
             await self.intake.request_sweeps(1)

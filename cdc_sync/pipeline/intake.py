@@ -320,7 +320,7 @@ class Intake:
     async def _without_id(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The last rows of applications that no row carries, if these rows still exist and have no usable id."""
         known = await self.store.known(self.rules.watch, application_ids)
-        read = await self.reader.by_key({before.key for before in known.values()}, doubting=True)
+        read = await self.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
         rows: dict[Key, Observation] = {}
         for row in read.rows:
@@ -336,7 +336,7 @@ class Intake:
     def _see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
         """Note which policies hide rows; report news, or `anyhow`."""
         if anyhow or hidden_by != self._hidden_by:
-            self._hidden_by, watch, self.watched.doubts = hidden_by, self.rules.watch, bool(hidden_by)
+            self._hidden_by, watch, self.watched.rechecks = hidden_by, self.rules.watch, bool(hidden_by)
             self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
 
     def _batch(

@@ -129,7 +129,7 @@ class _Preview:
 
     async def of_gone(self, before: Mapping[str, Known]) -> list[Planned]:
         """What follows for applications without a row; a fresh read after the grace decides about each."""
-        read = await self.intake.reader.by_key({each.key for each in before.values()}, doubting=True)
+        read = await self.intake.reader.by_key({each.key for each in before.values()}, confirming=True)
         still_there = {row.key for row in read.rows if has_no_id(interpret(row, self.intake.rules, 0))}
         now = self.intake.store.clock.for_people()
         gone = [Resolved(id_, now, None) for id_, each in before.items() if each.key not in still_there]

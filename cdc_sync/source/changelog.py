@@ -1,16 +1,14 @@
-"""The change log that the triggers write, and the bells by which they wake the daemon.
+"""The change log that the triggers write, and the doorbells by which they wake the daemon.
 
-One statement reads a batch of changes and their current rows in one snapshot: a snapshot that shows an entry of the log
-shows the row as that entry's transaction left it, or newer. A second statement deletes the batch once the pipeline has
-stored the result. In between nothing is open: no transaction, no lock, no connection of the pool. So a stopped daemon
-blocks nothing, and one connection is enough. If anything fails before the second statement, the same changes come
-again. A transaction that commits late appears in a later batch. [Decision
-20](../../docs/decisions/0020-one-statement-for-a-change.md).
+One statement reads a batch of changes and their current rows in one snapshot, which shows each row as the entry's
+transaction left it, or newer. A second statement deletes the batch once the pipeline has stored the result. In between
+no transaction, lock or pooled connection is held, so a stopped daemon blocks nothing. If anything fails before the
+second statement, the same changes come again. A transaction that commits late appears in a later batch ([decision
+20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
-SELECT and DELETE are needed, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the
-log needs no index. Another row may be in that place, if another daemon has deleted ours and VACUUM has made room. So a
-row is deleted only if one of the batch's transactions wrote it (xmin): these had ended when it was read. VACUUM FULL
-moves other rows of theirs into another file, which is compared too.
+It needs SELECT and DELETE, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the log
+needs no index. Once another daemon has deleted our row and VACUUM has made room, another row may have its place. So a
+row is deleted only if one of the batch's transactions wrote it (xmin) and the file is the same: VACUUM FULL moves rows.
 """
 
 import asyncio
@@ -18,6 +16,7 @@ import json
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from psycopg import errors, sql
 
@@ -29,38 +28,37 @@ from cdc_sync.source.expressions import composed, sections
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.recorders import bell_of, missed_of
 from cdc_sync.source.replica_guard import NOW
+from cdc_sync.source.unreadable import halved
 
 _SQL = sections("changelog.sql")
 
-# Before the first batch, which may be empty: a missing right must be reported before rows have to be deleted.
+# Runs before the first batch, which may be empty: a missing right is reported at once.
 _MAY_DELETE = "DELETE FROM cdc_sync.changes WHERE false"
 
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
 _DOING = "reading the change log cdc_sync.changes"
 
 LEASE = 60
-"""Seconds for which the bell stays armed without renewal."""
+"""Seconds for which a bell stays armed without renewal."""
 
 _ROUNDING = 2
-"""Seconds of rounding: a renewal that late in the lease may have been too late."""
+"""Seconds of rounding: a renewal so near the end of the lease may have been too late."""
 
 _TAKE_ID = "SELECT txid_current()"
 _OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
 
 _ENDED_EVERY = 0.5
-"""Seconds between looks whether transactions have ended."""
+"""Seconds between checks whether transactions have ended."""
 
 _MOST_OF_QUEUE = 0.25
-"""The share of the server's NOTIFY queue beyond which no bell is armed."""
+"""The used share of the server's NOTIFY queue above which no bell is armed."""
 
 _AT_ONCE = 100
-"""Watches whose sequences one statement reads and sets. It has two locks for each until it ends; the server has 64 for
-each connection that it allows, for all together.
-"""
+"""Watches whose sequences one statement reads and sets: it locks each twice, of the 64 locks per connection."""
 
 
 def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
-    """Each key once, with the time of its last change: many changes of one row need one read."""
+    """Each key once, with the time of its last change."""
     times: dict[Key, int] = {}
     for key, at in changes:
         times[key] = max(at, times.get(key, at))
@@ -72,15 +70,13 @@ class Changes:
     """A batch of changes.
 
     Attributes:
-        number: how many they are.
-        times: their keys, each with the time of its last change, in milliseconds since the epoch.
-        rows: the rows of these keys, read in the same snapshot; None if they must be read apart.
+        times: the time of each key's last change, in milliseconds since the epoch.
+        rows: the rows of these keys, of the same snapshot; None if they must be read apart.
         everything: whether one requires a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
         searched: seconds that the search took.
         size: bytes of the whole log, including taken rows that VACUUM has not removed.
-        places: their places in the log's file and the transactions that wrote them, as arrays of SQL, and that file,
-            which a rewrite replaces.
+        places: their places, the transactions that wrote them, and the log's file, as SQL.
     """
 
     number: int
@@ -96,11 +92,8 @@ class Changes:
 class ChangeLog:
     """One watch's part of the change log.
 
-    With `consume` false (dry run) the log is only read. Without a `reader` changes come without rows.
-
-    Attributes:
-        consumes: whether changes are deleted.
-        statement: reads a batch with its rows; the parameter is how many changes. None if rows are read apart.
+    With `consume` false (dry run) the log is only read. Without a `reader` changes come without rows. `statement` reads
+    a batch with its rows; its parameter is how many changes; None if rows are read apart.
     """
 
     def __init__(self, pool: Pool, watch: str, reader: Reader | None = None, *, consume: bool = True) -> None:
@@ -120,10 +113,8 @@ class ChangeLog:
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
         """Read up to `limit` changes, with their rows unless these are to be read `apart`.
 
-        Apart, the ATS's table is not touched, as is right while no changes are expected.
-
-        Raises:
-            SourceError: the log cannot be read, or nothing can be deleted from it.
+        Apart, the ATS's table is not touched: right while no changes are expected. Raises `SourceError` also if nothing
+        can be deleted from the log.
         """
         query, reader = self.statement, self._reader
         if apart or query is None or reader is None:
@@ -137,8 +128,8 @@ class ChangeLog:
             if not self._may_delete:
                 await connection.execute(_MAY_DELETE)
                 self._may_delete = True
-            # Prepared: for one change, planning takes three times as long as running. But a kept plan may be to read
-            # all of a small table: each time the table has doubled, it is another statement.
+            # Prepared: for one change, planning takes three times as long as running. But a kept plan may read all of a
+            # small table: each time the table has doubled, it is another statement.
             text = f"{query} -- {table_size.bit_length()}"
             cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
             return await cursor.fetchall(), time.monotonic() - begun
@@ -164,11 +155,10 @@ class ChangeLog:
         return Changes(len(listed), times, found, everything, full, searched, size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
-        """Delete from the log what was read of it.
+        """Delete the batch from the log.
 
-        Raises:
-            SourceError: it could not be deleted, and comes again; or the very same batch stays without an error for the
-                second time. The first time, another daemon may have taken it.
+        Raises `SourceError` also if the same batch remains twice without an error. Once, another daemon may have taken
+        it.
         """
         if not changes.number or not self.consumes:
             return
@@ -190,7 +180,7 @@ class ChangeLog:
             self._kept = changes.places
 
     async def give_back(self, *, nearly_full: bool) -> None:
-        """Shorten the log's file, if it is empty and unused at this moment."""
+        """Truncate the log's file if it is empty and unused at this moment."""
         query = composed(_SQL["may_give_back"], nearly_full=nearly_full)
 
         async def shorten(connection: Connection) -> None:
@@ -226,9 +216,9 @@ def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> 
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:
-    """The statement that reads a batch and its rows; None if the rows must be read apart.
+    """The statement that reads a batch and its rows.
 
-    That is if the keys must be read first (`Reader.as_read`), or the rows are of several tables: to find few rows in a
+    None if the keys must be read first (`Statements.as_read`), or the rows are of several tables: to find few rows in a
     partitioned table, PostgreSQL has to know the keys when it plans.
     """
     facts = reader.mapping.facts
@@ -243,29 +233,21 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
 
 @dataclass(slots=True, eq=False)
 class Bell:
-    """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time.
-
-    Armed means a lease by the server's clock: a vanished or stopped daemon costs the ATS nothing once it is over.
+    """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time of the server's clock.
 
     A transaction that read the bell before it was armed may commit later without a NOTIFY. So a transaction id is taken
-    after arming, and the log is read until all transactions below it have ended; decision 10 has the proof. A
-    sequence's value is read outside MVCC: a writer with an old snapshot sees it as it is.
+    after arming, and the log is read until all transactions below it have ended (decision 10 has the proof). A sequence
+    is read outside MVCC. The bell is never armed where a NOTIFY could harm the ATS: with two-phase commit, with
+    synchronous standbys, and while the server's NOTIFY queue is more than a quarter full.
 
-    Where a NOTIFY could harm the ATS the bell is never armed: PostgreSQL prepares no transaction that has notified
-    (two-phase commit), and a commit that notifies holds the cluster's one lock of NOTIFY while it waits for a
-    synchronous standby. Nor is it armed while the server's NOTIFY queue is more than a quarter full: when the queue is
-    full, each COMMIT that notifies fails.
-
-    A bell that is not armed contains, to the hour, when the watch was last worked. By it the triggers of an abandoned
+    A bell that is not armed contains, to the hour, when the watch was last captured. By it the triggers of an abandoned
     watch stop recording while others' changes are taken (`sql/recorder_body.sql`). Zero, as earlier versions left it,
     and a bell that was never set contain nothing.
 
     Attributes:
-        wanted: whether it is to be armed.
-        begins: whether it may be set to "worked" though it was never set.
+        begins: whether it may get a time of capture though it was never set.
         until: the armed time, by the server's clock; None if it is not armed.
-        fence: a transaction id taken after arming: all that may have read it before have ended once a snapshot's oldest
-            transaction (`lookout.Look`) is above it. None once they have.
+        fence: a transaction id taken after arming; None once all transactions below it have ended (`lookout.Look`).
         refused: whether it was not armed because the server's NOTIFY queue fills up.
         missed: how many changes were not recorded since the triggers were first installed; None if unknown.
         counted: set when `missed` changes.
@@ -299,27 +281,23 @@ class Bell:
 
 
 class Bells:
-    """Sets doorbells, and reads the counts of unrecorded changes, for many watches at once.
-
-    Every method raises `SourceError` when the database does not answer.
-    """
+    """Sets doorbells, and reads the counts of unrecorded changes, for many watches at once."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         # One statement at a time, so that the last request is the last to arrive.
         self._turn = asyncio.Lock()
 
-    async def see_to(self, bells: Collection[Bell]) -> None:
-        """Arm or renew the wanted bells for `LEASE` seconds; set the others to "worked now".
+    async def update(self, bells: Collection[Bell]) -> None:
+        """Arm or renew the wanted bells for `LEASE` seconds; set the others to "captured now".
 
         A bell that was not armed all the time since its last arming gets a new fence.
         """
         async with self._turn:
-            unfenced: list[tuple[Bell, int]] = []
-            left = list(bells)
-            while left:
-                some, left = left[:_AT_ONCE], left[_AT_ONCE:]
-                unfenced += await self._set_apart(some)
+            every, unfenced = list(bells), list[tuple[Bell, int]]()
+            for first in range(0, len(every), _AT_ONCE):
+                answers, _ = await halved(every[first : first + _AT_ONCE], self._try_to_set)
+                unfenced += chain.from_iterable(answers)
             if unfenced:
                 fence = await take_id(self._pool)
                 for bell, until in unfenced:
@@ -333,8 +311,8 @@ class Bells:
             bell.refused = False
             await self._disarm(bell)
 
-    async def _set_apart(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
-        """As `_set`; a sequence that somebody has altered fails the statement, and concerns its own watch only."""
+    async def _try_to_set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]] | None:
+        """As `_set`; None if a sequence that somebody has altered fails the statement."""
         try:
             return await self._set(bells)
         except SourceError as error:
@@ -342,9 +320,7 @@ class Bells:
                 raise
             if len(bells) == 1:
                 bells[0].error = error
-                return []
-        half = len(bells) // 2
-        return [*await self._set_apart(bells[:half]), *await self._set_apart(bells[half:])]
+            return None
 
     async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
         """Set these bells; returns those that need a fence, with their armed time."""
@@ -396,19 +372,18 @@ class Bells:
 
 
 async def take_id(pool: Pool) -> int:
-    """A transaction id above all that write now. A standby assigns none.
+    """A transaction id above those of all present writers: a transaction has one from its first write on.
 
-    A transaction has an id from its first write on, so the taken id is above every writer's. Once a snapshot's xmin has
-    passed it, these transactions have ended, and what they wrote is visible or gone. A snapshot's own xmax does not
-    serve: it is one above the highest *ended* id, and running transactions may have higher ones
-    (src/backend/storage/ipc/procarray.c, GetSnapshotData).
+    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's own xmax does not serve:
+    running transactions may have higher ids (src/backend/storage/ipc/procarray.c, GetSnapshotData). A standby assigns
+    none.
     """
     ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
     return int(taken)
 
 
 async def all_ended(pool: Pool) -> None:
-    """Wait until every transaction that writes now has ended, however long that takes."""
+    """Wait until every present writer has ended, however long that takes."""
     taken = await take_id(pool)
     while not await have_ended(pool, taken):  # noqa: ASYNC110 - the server announces it to nobody
         await asyncio.sleep(_ENDED_EVERY)

@@ -1,17 +1,14 @@
-"""The questions of `cdc-sync check` to the ATS's database, beside a running daemon.
+"""The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
 
-Every question is a short read-only transaction with its own timeout (`asking_shortly`): a check blocks nothing and
-waits briefly, and no setting outlives it, since a pooler may hand the session on. No row is read: the catalog, the
-planner and the daemon's own statements with LIMIT 0 are enough.
-
-First the server: version, role, clock, connections, and whether each session is ours alone; then each watch
-(`check_watch`). `findings.yaml` has the texts.
+Every question is a short read-only transaction with its own timeout (`asking_shortly`); no setting outlives it, since a
+pooler may hand the session on. No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0
+are enough.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 
 import psycopg
@@ -44,7 +41,7 @@ _PROCESS = "SELECT pg_backend_pid()"
 async def check_database(
     config: Config,
     clock: Callable[[], int],
-    tell: Tell,
+    report: Tell,
     read: Mapping[str, str] | None = None,
     sessions: Sessions | None = None,
     *,
@@ -53,9 +50,9 @@ async def check_database(
     """Report everything about a database of the ATS.
 
     Args:
-        config: the configuration, as `Config.of_database` gives it.
+        config: as `Config.of_database` gives it.
         clock: this machine's, in milliseconds since the epoch.
-        tell: takes each finding.
+        report: takes each finding.
         read: the replica position in the store, by watch.
         sessions: the daemon's sessions at the server; None if they are for this database alone.
         only: the watches to check; all if it is None.
@@ -70,62 +67,58 @@ async def check_database(
         async with connected(dsn) as connection, connected(dsn) as other:
             version = connection.info.server_version // 10_000
             what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
-            tell(found(f"server/{what}", version=version, oldest=_OLDEST))
+            report(found(f"server/{what}", version=version, oldest=_OLDEST))
             async with asking_shortly(connection, "asking the server for its version and identity"):
                 facts = await server_facts(connection)
-            tell(found("connection/made", database=facts.database, user=facts.user, shown=shown))
-            tell(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
-            tell(await _session(connection, other))
-            tell(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
-            tell(await _clock(connection, clock))
-            stuck = noticed(config) if facts.in_recovery else {}
+            report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
+            report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+            report(await _session(connection, other))
+            report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
+            report(await _clock(connection, clock))
+            stuck = noticed(config.watches) if facts.in_recovery else {}
             for name in stuck:
-                tell(found("standby/notified", watch=name))
+                report(found("standby/notified", watch=name))
             if not stuck:
-                tell(found("standby/polled" if facts.in_recovery else "standby/primary"))
+                report(found("standby/polled" if facts.in_recovery else "standby/primary"))
             for name, position in (read or {}).items():
-                tell(_replica_position(facts, name, position))
-            # A standby's own locks are unknown elsewhere. With a shared store, the store decides who captures.
+                report(_replica_position(facts, name, position))
+            # A standby's own locks are unknown elsewhere. With a shared store, the store decides.
             if facts.in_recovery and config.state.backend != "postgres":
                 async with primary_session(dsn) as primary:
-                    tell(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
+                    report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
             for finding in _neighbours(config, facts):
-                tell(finding)
+                report(finding)
             if (notified := await _notify(connection, other, config, facts)) is not None:
-                tell(notified)
-            triggers = await _triggers(connection, config)
+                report(notified)
+            # Awaited by each watch, which reports its error; first by itself, since it uses the connection.
+            triggers = asyncio.create_task(_triggers(connection, config))
+            await asyncio.wait({triggers})
             watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
-            await _check_watches([connection, other], config.database, watches, triggers, tell)
-            await check_left_over(connection, config, triggers, tell)
+            await _check_watches([connection, other], config.database, watches, triggers, report)
+            await check_left_over(connection, config, triggers, report)
             return facts.identity
     except SourceError as error:
         remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
         # libpq gives only text when connecting fails.
         if "permission denied for database" in error.message:
             remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
-        tell(Finding("connection", "failed", error.message, remedy))
+        report(Finding("connection", "failed", error.message, remedy))
         return None
 
 
-async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
-    try:
-        async with asking_shortly(connection, "looking for the triggers"):
-            return await all_triggers(connection, config)
-    except SourceError as error:
-        return error
+async def _triggers(connection: Connection, config: Config) -> Triggers:
+    async with asking_shortly(connection, "looking for the triggers"):
+        return await all_triggers(connection, config)
 
 
 async def _check_watches(
     connections: Sequence[Connection],
     database: Database,
     watches: Mapping[str, Watch],
-    triggers: Triggers | SourceError,
-    tell: Tell,
+    triggers: Awaitable[Triggers],
+    report: Tell,
 ) -> None:
-    """Report each watch in order; several are checked at a time.
-
-    That takes at most `database.pool` connections, including the given ones.
-    """
+    """Report each watch in order; at most `database.pool` are checked at a time, each on a connection."""
     waiting = iter(watches.items())
     checked = {name: asyncio.Future[list[Finding]]() for name in watches}
 
@@ -144,14 +137,13 @@ async def _check_watches(
             tasks.create_task(work(connection))
         for each in checked.values():
             for finding in await each:
-                tell(finding)
+                report(finding)
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:
     """Whether each connection has a session of its own, as locks and LISTEN need.
 
-    A pooler in transaction mode gives any free session to each statement. With little other traffic two connections
-    then share one; with much, one connection meets several.
+    Behind a pooler in transaction mode two connections share a session, or with much traffic one meets several.
     """
     ours: set[int] = set()
     theirs: set[int] = set()
@@ -197,7 +189,7 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
 
 
 def _rung(config: Config) -> list[str]:
-    return [name for name, watch in noticed(config).items() if watch.capture.wakeup == "notify"]
+    return [name for name, watch in noticed(config.watches).items() if watch.capture.wakeup == "notify"]
 
 
 def _neighbours(config: Config, facts: ServerFacts) -> Iterator[Finding]:
@@ -213,11 +205,7 @@ def _neighbours(config: Config, facts: ServerFacts) -> Iterator[Finding]:
 
 
 async def _notify(connection: Connection, other: Connection, config: Config, facts: ServerFacts) -> Finding | None:
-    """Whether a NOTIFY arrives from one session in another, if a watch waits for notifications.
-
-    From a session to itself it could arrive behind a transaction pooler too; the daemon's triggers notify from other
-    sessions.
-    """
+    """Whether a NOTIFY arrives in another session (in its own it could behind a transaction pooler too)."""
     if not _rung(config):
         return found("notify/unused")
     if facts.in_recovery:

@@ -1,9 +1,7 @@
 """Checks of one watch: its table, columns and types, key, privileges, policies, indexes, triggers.
 
-Checks that depend on a failed one are left out.
-
-The planner answers about indexes, by EXPLAIN of the daemon's own statements. Sequential scans and sorts are forbidden
-meanwhile, so that the table's size today does not matter.
+Checks that depend on a failed one are left out. The planner answers about indexes, by EXPLAIN of the daemon's own
+statements, with sequential scans and sorts forbidden, so that the table's size today does not matter.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -25,13 +23,13 @@ from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import SourceError, texts
-from cdc_sync.source.expressions import SideTable, catalog, composed, sections
+from cdc_sync.source.expressions import SideTable, catalog, composed, render, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.reading import watermark_type
-from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
+from cdc_sync.source.recorders import PARTITIONED_SINCE, untriggered
 from cdc_sync.source.scripts import granting, missing_grants
-from cdc_sync.source.session import worked
+from cdc_sync.source.session import being_captured
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.source.survey import survey
 from cdc_sync.source.triggers import Triggers
@@ -48,26 +46,17 @@ _BIG = 10_000
 """Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
 
 
-def found(name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
-    """A finding with a text of `findings.yaml`.
-
-    Args:
-        name: the check, and behind a `/` its result.
-        remedy: the remedy, if it depends on the case.
-        watch: the watch concerned.
-        facts: the values of the text.
-    """
-    return findings.found(texts(_FINDINGS), name, remedy, watch=watch, **facts)
-
+found = partial(findings.found, texts(_FINDINGS))
+"""A finding with a text of `findings.yaml`."""
 
 Question = Callable[[], Awaitable[Finding | None]]
 """Returns the finding, if it is worth one; raises `SourceError` if the database does not answer."""
 
 
 async def check_watch(
-    connection: Connection, name: str, watch: Watch, triggers: Triggers | SourceError, tell: Tell
+    connection: Connection, name: str, watch: Watch, triggers: Awaitable[Triggers], report: Tell
 ) -> None:
-    """Report on a watch, one precondition after the other; `triggers` may be the error of looking them up."""
+    """Report on a watch, one precondition after the other."""
     one = _Watch(connection, name, watch)
     zone = watch.timezone.rpartition("/")[2]
     known = {"table": watch.table, "zone": _like(zone), "similar": _like(watch.table.name)}
@@ -82,7 +71,7 @@ async def check_watch(
             remedy = (helps.get(error.code) or helps.get(check) or helps["else"])["remedy"].format(**known)
             finding = Finding(check, "failed", error.message, remedy, name)
         if finding is not None:
-            tell(finding)
+            report(finding)
         return finding is None or finding.state == "ok"
 
     looking = f"looking up the table {watch.table}"
@@ -107,24 +96,23 @@ async def check_watch(
         await holds("triggers", "looking for the triggers", partial(one.triggers, triggers))
 
 
-async def check_left_over(connection: Connection, config: Config, triggers: Triggers | SourceError, tell: Tell) -> None:
+async def check_left_over(connection: Connection, config: Config, triggers: Awaitable[Triggers], report: Tell) -> None:
     """Report triggers of watches that this configuration does not have in notify mode.
 
     They may be another installation's; otherwise they keep filling the log.
     """
     try:
-        if isinstance(triggers, SourceError):
-            raise triggers
+        left_over = (await triggers).left_over
         async with asking_shortly(connection, "looking for the triggers"):
-            at_work = await worked(connection, triggers.left_over) if triggers.left_over else ()
+            at_work = await being_captured(connection, left_over) if left_over else ()
     except SourceError as error:
-        tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
+        report(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
         return
-    if not triggers.left_over:
-        tell(found("left-over/none"))
-    for name in triggers.left_over:
-        what = "polled" if name in config.watches else "worked" if name in at_work else "resting"
-        tell(found(f"left-over/{what}", of=name))
+    if not left_over:
+        report(found("left-over/none"))
+    for name in left_over:
+        what = "polled" if name in config.watches else "captured" if name in at_work else "resting"
+        report(found(f"left-over/{what}", of=name))
 
 
 class _Watch:
@@ -218,7 +206,7 @@ class _Watch:
         return self._missing("columns", named, self.facts)
 
     async def status(self) -> Finding | None:
-        """Whether HelloWork would receive a label: a number, or another table's key, means nothing to it."""
+        """Whether HelloWork would receive a label rather than a number, or another table's key."""
         rules, column, table = self._watch.status, bare_column(self._watch.columns.status), self.facts
         if column is None or column not in table.columns:
             return None
@@ -318,7 +306,7 @@ class _Watch:
 
     async def key_index(self) -> Finding:
         page = Statements(self.mapping).first_page
-        making = self._making_index(expressions.names(self._watch.key), self.facts)
+        making = self._making_index(composed("{}", map(sql.Identifier, self._watch.key)), self.facts)
         return await self._index("key-index", page, 1000, making)
 
     async def id_index(self) -> Finding | None:
@@ -377,13 +365,12 @@ class _Watch:
             return composed(each, table=table.as_string(), columns=columns).as_string()
         return composed("CREATE INDEX{} ON {} ({});", sql.SQL(_how(facts)), table, on).as_string()
 
-    async def triggers(self, found: Triggers | SourceError) -> Finding:
+    async def triggers(self, found: Awaitable[Triggers]) -> Finding:
         never = untriggered(self.facts.kind, self._version)
         if never is not None:
             return self._found("triggers/never-fire", never.remedy, table=self.facts.qualified, reason=never.reason)
-        if isinstance(found, SourceError):
-            raise found
-        objects, wrong = found.of(self._name), found.problems(self._name, self._watch)
+        installed = await found
+        objects, wrong = installed.of(self._name), installed.problems(self._name, self._watch)
         if not wrong:
             return self._found("triggers/fire")
         remedy, enable = None, f"ENABLE {'ALWAYS ' if self._watch.capture.replicated else ''}TRIGGER"
@@ -398,7 +385,7 @@ def _url_of(column: str) -> sql.Composed:
 
 
 def _how(table: TableFacts) -> str:
-    """How an index is created: PostgreSQL builds none concurrently on a partitioned table as a whole."""
+    """PostgreSQL builds no index concurrently on a partitioned table as a whole."""
     return "" if table.kind == _PARTITIONED else " CONCURRENTLY"
 
 

@@ -1,13 +1,11 @@
-"""Connections, and reads under the watch's guard.
+"""Connections to the ATS's database, and reads under the watch's guard (`source.replica_guard`).
 
-A read returns its server's position with its rows (`source.replica_guard`).
+A silent database that is gone is noticed, the quickest first, by:
 
-What notices that a silent database is gone, the quickest first:
-
-- the lasting session's proof (`source.session`): within 25 seconds, and 10 more in which the driver tries to cancel its
-  statement. Every watch then reconnects, so this also bounds a page behind the same dead network.
-- the kernel, for any single connection whose other end is gone: within a minute, by `config.sessions`.
-- `asking`, for a single connection that is kept open without an answer: within 5 minutes.
+- the lasting session's proof (`source.session`), within 25 seconds, and 10 more in which the driver tries to cancel its
+  statement. Every watch then reconnects.
+- the kernel, for a connection whose other end is gone: within a minute, by `config.sessions`.
+- `asking`, for a connection that is kept open without an answer: within 5 minutes.
 """
 
 import asyncio
@@ -39,13 +37,13 @@ Query = str | bytes | sql.SQL | sql.Composed
 Parameters = Sequence[Any] | abc.Mapping[str, Any]
 
 _TRIES = 4
-"""Most connections made in a row to find the server that was read last among those behind one address."""
+"""Most connections in a row to find the server that was read last among those behind one address."""
 
 _AGAIN_AFTER = 0.1
 """Seconds between two tries of a read at a server that is behind."""
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
-"""Seconds to wait for a free connection: the only one may be at work on a long page."""
+"""Seconds to wait for a free connection: the only one may be reading a long page."""
 
 _LONGEST_PAUSE = 5.0
 """Most seconds between two tries of a read that waits for a lock: each failure is a line in the server's log."""
@@ -55,11 +53,7 @@ _QUICK = 1.0
 
 
 def conninfo(dsn: str) -> str:
-    """The DSN with our defaults for its missing settings.
-
-    Raises:
-        SourceError: it leads nowhere. The text is not quoted: it may contain a password.
-    """
+    """The DSN with our defaults. A wrong one is a `SourceError` that does not quote it: it may hold a password."""
     try:
         check(dsn)
     except Mistake as mistake:
@@ -69,11 +63,9 @@ def conninfo(dsn: str) -> str:
 
 @asynccontextmanager
 async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIterator[None]:
-    """Ask the database for something that takes moments.
+    """Translate the errors of a question that takes moments.
 
-    Args:
-        doing: the operation, as in "reading public.applications".
-        within: seconds within which the database answers; None: no limit.
+    `doing` is the operation, as in "reading public.applications"; the answer must come `within` seconds, if any.
     """
     try:
         async with asyncio.timeout(within):
@@ -87,9 +79,9 @@ async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIter
 
 
 class _Resting(AsyncConnection[tuple[Any, ...]]):
-    """Sleeps until something comes; by itself psycopg looks ten times a second, as it has to where no loop runs.
+    """Sleeps until something comes; psycopg looks ten times a second.
 
-    Of 50 databases, at rest, that was half of the daemon's work.
+    With 50 idle databases that was half of the daemon's work.
     """
 
     wait = partialmethod(AsyncConnection[tuple[Any, ...]].wait, interval=5.0)
@@ -97,7 +89,7 @@ class _Resting(AsyncConnection[tuple[Any, ...]]):
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """One connection in autocommit: for LISTEN, for session locks, for a command's few questions."""
+    """One connection in autocommit: for LISTEN, for session locks, for a command."""
     async with asking("connecting"):
         connection = await _Resting.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
     try:
@@ -112,9 +104,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 class Reads:
     """Reads that take turns at a pool together: those of a watch's capture, or those of its sweeps.
 
-    Attributes:
-        slow: whether the last one held a connection for long.
-        always: whether they count as slow in any case, since there may be many.
+    They are `slow` if the last one held a connection for long, or `always`, since there may be many.
     """
 
     slow: bool = False
@@ -138,11 +128,9 @@ def reading_as(reads: Reads) -> Iterator[None]:
 class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second one while it holds one.
 
-    Slow reads leave a connection for quick ones; among each other reads take turns. Connections stay on the server that
-    was read last, if it can be reached; none is made to a server that is behind.
-
-    A statement is prepared only on request (`prepare=True`) and without a pooler, which could lead the next one to
-    another session.
+    Slow reads leave a connection for quick ones, and take turns. Connections stay on the server that was read last, if
+    it can be reached; none is made to a server that is behind. A statement is prepared only on request (`prepare=True`)
+    and without a pooler, which could lead the next one to another session.
 
     Attributes:
         guard: what was read before, over all connections.
@@ -158,8 +146,7 @@ class Pool(AsyncConnectionPool[Connection]):
             max_size=size,
             open=False,
             timeout=_FREE_WITHIN,
-            # Connecting is tried so long, ever more seldom. Broken connections are found by using them; then the caller
-            # reconnects.
+            # Connecting is tried so long, ever more seldom. Broken connections are found by using them.
             reconnect_timeout=_FREE_WITHIN,
         )
         self.guard = guard
@@ -168,14 +155,9 @@ class Pool(AsyncConnectionPool[Connection]):
         self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
-        """Ask on a connection, at this task's turn: earlier reads' time does not count.
+        """Ask on a connection, when it is this task's turn, and again while others hold a lock.
 
-        It asks again while a lock is held by others. In between it has no connection, so nobody queues behind it.
-
-        Args:
-            doing: as of `asking`.
-            what: the question.
-            within: as of `asking`.
+        In between it has no connection, so nobody queues behind it. `doing` and `within` are those of `asking`.
 
         Raises:
             SourceError: it failed, or was not answered in time; or the lock was not free in time.
@@ -209,11 +191,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
-        """The rows of a statement `with_position`, repeated for moments at a server that is behind.
-
-        Raises:
-            SourceError: as `ask` does; or the server is behind what was read before.
-        """
+        """The rows of a statement `with_position`; raises `SourceError` also if the server stays behind for moments."""
         until = time.monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query)
@@ -260,14 +238,7 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
 async def pooled(
     dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE, connects_within: float = 15.0
 ) -> AsyncIterator[Pool]:
-    """A pool.
-
-    Args:
-        dsn: the database.
-        guard: what was read before.
-        size: most connections.
-        connects_within: seconds within which it has its first connection.
-    """
+    """A pool of at most `size` connections; the first one is made within `connects_within` seconds."""
     pool = Pool(dsn, guard or ReplicaGuard(), size)
     try:
         try:
@@ -287,13 +258,13 @@ async def rows_of(connection: Connection, query: Query, parameters: Parameters |
 def with_position(query: sql.Composable, width: int) -> str:
     """A query of so many columns, with the server's position in one more: one statement has one snapshot.
 
-    Returned as text: composing a statement takes longer than running it.
+    As text: composing a statement takes longer than running it.
     """
-    # A row of its own for the position: it comes once, also without others.
+    # A row of its own: it comes once, also without others.
     own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
     return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()
 
 
 def own_row(rows: Rows) -> str:
-    """Remove the row with the position, and return the position. SQL does not fix its place."""
+    """Remove the row with the position, wherever it is, and return the position."""
     return str(rows.pop(next(number for number, row in enumerate(rows) if row[-1] is not None))[-1])

@@ -22,10 +22,7 @@ UNREACHABLE = frozenset({
     "table-locked", "table-replaced", "unanswered", "unreachable",
 })
 # fmt: on
-"""Codes of errors that pass by themselves: the daemon keeps trying. All others need a person: it tries slowly.
-
-They are not in the file, which cannot be opened where the system refuses files.
-"""
+"""Codes of errors that pass by themselves. Not in the file, which cannot be opened where the system refuses files."""
 
 
 @cache
@@ -41,7 +38,6 @@ class SourceError(OperationError):
     Attributes:
         code: the error's stable name, as docs/operations.md has it.
         kind: whether it passes by itself ("unreachable") or needs a person ("misconfigured").
-        message: what is wrong, and the remedy.
     """
 
     # No frozen dataclass: contextlib, for one, writes an exception's traceback into it.
@@ -58,14 +54,14 @@ class SourceError(OperationError):
 
 
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
-"""From the first quote to the last, in any language: errors about a value quote it, and it is a row's."""
+"""From the first quote to the last, in any language: it may be a row's value."""
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
 _KNOWN_CLASSES = frozenset(
     each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
 )
-"""PostgreSQL's classes of SQLSTATEs. Any other is from a function (RAISE … USING ERRCODE)."""
+"""PostgreSQL's classes of SQLSTATEs. Any other is a function's (RAISE … USING ERRCODE)."""
 
 
 def source_error(name: str, **facts: object) -> SourceError:
@@ -96,12 +92,7 @@ def unwritable(error: UnicodeEncodeError) -> SourceError:
 
 
 def translate(error: psycopg.Error, doing: str) -> SourceError:
-    """The error for an error of the driver.
-
-    Args:
-        error: the driver's.
-        doing: the operation, as in "reading public.applications".
-    """
+    """The error for an error of the driver during an operation, as in "reading public.applications"."""
     line = visible(_first_line(error))
     names = {kind.__name__ for kind in type(error).__mro__}
     names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
@@ -134,11 +125,7 @@ def is_of_a_row(error: SourceError) -> bool:
 
 
 async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
-    """The answer; None if the contents of a row prevent it.
-
-    Raises:
-        SourceError: any other error.
-    """
+    """The answer; None if the contents of a row prevent it. Any other `SourceError` is raised."""
     try:
         return await asked
     except SourceError as error:
@@ -147,8 +134,8 @@ async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
     return None
 
 
-def said_of_a_row(error: SourceError) -> str:
-    """PostgreSQL's text for an error that `is_of_a_row`, without the row's values; our own text, where it is ours."""
+def row_error_text(error: SourceError) -> str:
+    """PostgreSQL's text for an error that `is_of_a_row`, without the row's values; or our own text."""
     cause = error.__cause__
     if not isinstance(cause, psycopg.Error):
         return error.message

@@ -1,10 +1,7 @@
-"""Composing SQL from identifiers and the configuration's expressions, and the columns that these use.
+"""SQL from identifiers and the configuration's expressions, and the columns that these use.
 
 Names are always quoted. Expressions of the configuration (`columns.*.sql`, `where`) are the operator's own code and are
 put in as they are, in brackets. Nothing from a row becomes part of a statement.
-
-The triggers' comparison and the grants need the columns of a watch; grants are by column, since the tables hold
-personal data.
 """
 
 import re
@@ -17,7 +14,7 @@ from urllib.parse import quote
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.core.identifiers import QualifiedName, unwritten
+from cdc_sync.core.identifiers import QualifiedName, requoted, unwritten
 
 Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
 
@@ -29,11 +26,20 @@ def fragment(text: str) -> sql.SQL:
 
 def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
     """SQL with its parts: a list with commas between its items, a text or a number as a literal."""
+    return sql.SQL(text).format(*map(_whole, parts), **{name: _whole(part) for name, part in named.items()})
 
-    def whole(part: Part) -> sql.Composable | str | int:
-        return part if isinstance(part, sql.Composable | str | int) else sql.SQL(", ").join(part)
 
-    return sql.SQL(text).format(*map(whole, parts), **{name: whole(part) for name, part in named.items()})
+def render(text: str, *parts: Part, **named: Part) -> str:
+    """As `composed`, for a script: no part can end its dollar quotes."""
+    whole, whole_named = [*map(_whole, parts)], {name: _whole(part) for name, part in named.items()}
+    text = requoted(text, [part.as_string() for part in (*whole, *whole_named.values())])
+    return sql.SQL(text).format(*whole, **whole_named).as_string()
+
+
+def _whole(part: Part) -> sql.Composable:
+    if isinstance(part, str | int):
+        return sql.Literal(part)
+    return part if isinstance(part, sql.Composable) else sql.SQL(", ").join(part)
 
 
 def table(qualified: QualifiedName) -> sql.Composable:
@@ -54,16 +60,6 @@ def literal(text: str) -> sql.Literal:
 def column(column_name: str) -> sql.Composed:
     """A column of the watch's table, which every statement calls `t`."""
     return composed("t.{}", name(column_name))
-
-
-def names(columns: Iterable[str]) -> sql.Composed:
-    """A list of names, quoted, for a script."""
-    return sql.SQL(", ").join(map(sql.Identifier, columns))
-
-
-def literals(values: Iterable[object]) -> sql.Composed:
-    """A list of values, for a script."""
-    return sql.SQL(", ").join(map(sql.Literal, values))
 
 
 @cache
@@ -93,9 +89,9 @@ _SAME_AS_JSON = re.compile(
 
 
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
-    """A key column's value as text, the same in every session as far as possible: by `::text` a date follows DateStyle.
+    """A key column's value as text, the same in every session as far as possible.
 
-    For types without such settings `::text` gives the same in much less time.
+    By `::text` a date follows DateStyle; for types without such settings it gives the same in much less time.
     """
     if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return composed("{}::text", value)
@@ -103,7 +99,7 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
 
 
 def may_depend_on_session(type_: str) -> bool:
-    """Whether session settings may change this type's `key_text`, as TimeZone does timestamptz's; also if unknown."""
+    """Whether session settings may change this type's `key_text`, as TimeZone does; also if unknown."""
     return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
@@ -167,11 +163,9 @@ class Dependencies(NamedTuple):
 
 
 class SideTable(NamedTuple):
-    """A table in which a row of the watched one has its HelloWork id, or its status URL, in a row of its own.
+    """A table with the HelloWork id, or the status URL, of the watched table's rows.
 
-    Attributes:
-        column: the value's column.
-        key: its columns that hold the watched table's key, in the key's order.
+    `key` are its columns that hold the watched table's key, in the key's order.
     """
 
     table: QualifiedName
@@ -212,12 +206,9 @@ def watched(watch: Watch) -> Dependencies:
 
 
 def compared(watch: Watch) -> Dependencies:
-    """The columns that the UPDATE trigger compares: as `watched`, without a call's metadata.
-
-    `event_date` is usually a column that every update touches; comparing it would log every cosmetic one.
-    """
-    rides_along = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
-    return _used(watch, [column for name, column in mapped(watch).items() if name not in rides_along])
+    """The columns that the UPDATE trigger compares: without a call's metadata, which most updates touch."""
+    metadata = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
+    return _used(watch, [column for name, column in mapped(watch).items() if name not in metadata])
 
 
 def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
@@ -233,11 +224,7 @@ def columns_of(one: Column) -> Dependencies:
 
 
 def columns_in(text: str) -> Dependencies:
-    """The columns that an SQL expression over `t` names as `t.column`.
-
-    Complete only if nothing else in it could be a column, such as an unqualified name or a sub-select's; otherwise the
-    caller assumes that every column matters.
-    """
+    """The columns that an SQL expression over `t` names as `t.column`; complete if nothing else in it could be one."""
     found = list(_TOKEN.finditer(text))
     others = any(match["schema"] or match["owner"] not in {None, "t"} for match in found)
     named = _columns(found, {"t"}, _WORDS)

@@ -20,13 +20,12 @@ from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.replica_guard import IDENTITY, NOW, ReplicaPosition
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Names for one address; with one port they lead to one server."""
+"""Names of one address."""
 
 _ANSWERS_WITHIN = 3
 """Seconds within which a former host must answer."""
 
 _MOST_ASKED = 4
-"""Most former hosts that are asked."""
 
 _PORT = "5432"
 
@@ -44,9 +43,6 @@ class ServerFacts:
         position: how far it is: see `replica_guard`.
         prepares_transactions: whether transactions may be committed in two phases.
         waits_for_standbys: whether commits may wait for a synchronous standby.
-        user: our role.
-        timezone: the session's.
-        is_superuser: whether our role is one.
     """
 
     version: int
@@ -74,8 +70,6 @@ class TableFacts:
         oid: `pg_class.oid`; a table that was created again has another one.
         estimate: the planner's row count; 0 if unknown.
         columns: its columns in order, each with its type as SQL writes it.
-        not_null: columns that are never NULL.
-        readable: columns that we may read.
         unique: the columns of each unique index.
     """
 
@@ -97,11 +91,7 @@ class TableFacts:
 
 @asynccontextmanager
 async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
-    """Ask in a read-only transaction as long as the block, which blocks nothing and waits briefly.
-
-    Raises:
-        SourceError: it failed, was not answered in time, or a lock keeps everybody out.
-    """
+    """Ask in a short read-only transaction, which blocks nothing and waits briefly."""
     async with asking(doing), connection.transaction():
         await connection.execute(sections("sessions.sql")["bounds"])
         yield
@@ -125,17 +115,13 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
 
 
 async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
-    """The oid of a table's name; None if there is no such table."""
+    """The oid of a table; None if there is none."""
     found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
     return int(found[0][0]) if found else None
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
-    """Look a table up.
-
-    Raises:
-        SourceError: it does not exist, or is not visible; similar names are suggested.
-    """
+    """Look a table up; similar names are suggested in the `SourceError` for a missing one."""
     async with asking(f"looking up the table {table}"):
         found = await look_up(connection, table)
         others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list("rpvmf")})
@@ -156,7 +142,7 @@ async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
     """The hosts of a DSN, its service or the environment, each with its port, in one spelling."""
     given = conninfo_to_dict(dsn)
-    # The connection has only one host of the environment, since psycopg tries them one by one, but all of a service.
+    # The connection has only one host of the environment, which psycopg tries one by one, but all of a service.
     options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
     others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
     named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
@@ -179,8 +165,6 @@ async def is_same_cluster(
 ) -> bool:
     """Whether a former host leads to the server that answers now, or one of both follows the other.
 
-    A standby follows a primary if it replays the primary's present writes; a copy left in recovery does not.
-
     Args:
         dsn: the configured one; its login is used there too.
         identity: the database's, as `ServerFacts` has it.
@@ -201,7 +185,7 @@ async def is_same_cluster(
 
 
 async def _follows(one: Connection, another: Connection) -> bool:
-    """Whether one of two servers is a standby that replays the present writes of the other, a primary."""
+    """Whether one of two servers is a standby that replays the other's present writes, as no copy does."""
     in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
     if in_recovery[0] == in_recovery[1]:
         return False

@@ -1,23 +1,21 @@
-"""What is looked at for all watches of a database at once: one statement each, however many watches there are.
+"""Looks at a database for all its watches at once, by one statement each.
 
-Watches at rest ask nothing. The lookout looks for them, and wakes a watch only if it finds what concerns that one:
+Idle watches query nothing. The lookout wakes a watch only if it finds something that concerns this one:
 
-- **a look** at the change log shows of which watches there are changes, and which transactions have ended. It comes
-  when one of the resting watches wants the next one, ten times a second while one of them falls asleep.
-- **a round** renews the leases of the bells, says that the watches are worked, and counts what was not recorded. It
-  asks the catalog for a digest of what each watch depends on (its tables and their files, its triggers with their
-  function, row-level security), and the server how it is set up. A watch whose digest is another one looks closer
-  itself.
-
+- **a look** at the change log shows which watches have changes, and which transactions have ended. It comes when an
+  idle watch wants the next one, and ten times a second while a watch becomes idle.
+- **a round** renews the bells' leases and counts what was not recorded. It reads a digest of what each watch depends on
+  (its tables and their files, its triggers with their function, row-level security), and the server's settings. A watch
+  whose digest has changed looks closer itself.
 - **polls** that come at the same time ask by one statement whether any of their tables has a row to read.
 
-Sequences are locked until the end of the statement that reads or sets them, so they are seen to in parts. The catalog
-is read without a lock, and by what it has indexes for.
+Sequences are locked until the end of the statement that reads or sets them, so they are handled in parts. The catalog
+is read without a lock, through its indexes.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Container, Hashable
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Hashable
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,14 +31,14 @@ from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_pos
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.expressions import sections, template
 from cdc_sync.source.facts import ServerFacts, server_facts
-from cdc_sync.source.recorders import bell_of, missed_of
+from cdc_sync.source.recorders import sequences_of
 
 T = TypeVar("T")
 
 _SQL = sections("lookout.sql")
 
 _LOOK_EVERY = 0.1
-"""Seconds between looks at the whole log, at least: so long a watch that falls asleep waits for one."""
+"""Least seconds between looks at the whole log; a watch that becomes idle waits so long for one."""
 
 _LOOK_AT_LEAST_EVERY = 2.0
 
@@ -49,15 +47,15 @@ _LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 _STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip().replace("%", "%%"))
 
 ROUND = LEASE / 3
-"""Seconds between rounds, at most: a lease that one of them does not renew is renewed by the next."""
+"""Most seconds between rounds: a lease that one of them does not renew is renewed by the next."""
 
 _ANY = with_position(sql.SQL("{any}"), 1)
 
 FEW = 4
-"""Watches that poll, at least, for them to be asked for by one statement: it is one more where there are rows."""
+"""Fewest polling watches for which one statement asks: it is one more where there are rows."""
 
 _AT_ONCE = 25
-"""Tables that one statement looks into, which it locks until it ends, with their indexes."""
+"""Tables that one statement looks into. It locks them until it ends, with their indexes."""
 
 _READING = "reading the change log cdc_sync.changes"
 _POLLING = "looking for changed rows"
@@ -66,12 +64,9 @@ _ASKING = "looking for what the watches depend on"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one snapshot shows of the whole log.
+    """What one snapshot shows of the whole log: the `watches` that have changes, in `took` seconds.
 
-    Attributes:
-        oldest: every transaction below has ended; what it committed is shown.
-        watches: those of which there are changes.
-        took: seconds.
+    Every transaction below `oldest` has ended; what it committed is shown.
     """
 
     oldest: int
@@ -80,11 +75,10 @@ class Look:
 
 
 class State(NamedTuple):
-    """What the catalog has of a watch, as digests that are compared with earlier ones, and with nothing else.
+    """Digests of what the catalog has of a watch, to be compared with earlier ones.
 
     Attributes:
-        storage: the tables that are read with its own, these included, and the file of each; VACUUM FULL changes it
-            too, for once.
+        storage: the tables that are read with its own, and the file of each; VACUUM FULL changes it too.
         setup: its functions, triggers and sequences, and whatever else decides which changes are recorded.
         policies: what row-level security may hide from us, anywhere in the database.
     """
@@ -102,16 +96,12 @@ class Watched:
     """One watch, as the lookout knows it.
 
     Attributes:
-        name: the watch's.
         tables: those whose rows it depends on.
         functions: those that record their changes.
         within: seconds within which it wants to know of changes around it.
-        state: as it was found last.
         bell: its doorbell; None if it has none, or leaves it alone.
-        looked: called with what a look shows; None if there is no log, or while it reads that itself.
-        every: seconds between calls, at most.
-        next_look: when the next one is, by the lookout's clock.
-        doubts: whether it is to look closer after each round, changed or not.
+        looked: called with each look, at least `every` so many seconds; None while the watch needs none.
+        rechecks: whether it looks closer after each round, changed or not.
         changed: set when there is something to look closer at.
         error: why it cannot be looked for.
     """
@@ -124,30 +114,25 @@ class Watched:
     bell: Bell | None = None
     looked: Callable[[Look], None] | None = None
     every: float = ROUND
-    doubts: bool = False
+    rechecks: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_look: float = 0.0
     error: Exception | None = None
 
     @property
-    def falls_asleep(self) -> bool:
-        """Whether it waits for looks that tell whether every change rings by now."""
+    def becomes_idle(self) -> bool:
+        """Whether it waits for looks that show whether every change rings by now."""
         return self.looked is not None and self.bell is not None and self.bell.needs_a_look
 
     def is_concerned(self, look: Look) -> bool:
-        """Whether a look shows it something before its time: once it sleeps, it is rung for."""
+        """Whether a look concerns it before its time. Once it is idle, its bell rings."""
         bell = self.bell
-        if bell is None or not (self.falls_asleep or bell.refused):
+        if bell is None or not (self.becomes_idle or bell.refused):
             return False
         return bell.refused or self.name in look.watches or (bell.fence is not None and look.oldest > bell.fence)
 
     async def has_changed(self) -> None:
-        """Wait until there is something to look closer at.
-
-        Raises:
-            SourceError: the database cannot be looked at.
-            OSError: nor can the machine do it.
-        """
+        """Wait until there is something to look closer at; raises the lookout's error."""
         await self.changed.wait()
         self.changed.clear()
         if self.error is not None:
@@ -160,16 +145,9 @@ class Watched:
 
 
 class Lookout:
-    """See the module's text.
+    """Looks for many watches: see the module. Methods raise `SourceError` if the database cannot answer.
 
-    Args:
-        pool: connections to the database.
-        server: what the server is.
-        clock: seconds that do not go back.
-
-    Attributes:
-        server: what the server was in the last round.
-        bells: sets the doorbells.
+    `server` is what the server was in the last round; `clock` gives seconds that do not go back.
     """
 
     def __init__(self, pool: Pool, server: ServerFacts, clock: Callable[[], float] = time.monotonic) -> None:
@@ -181,7 +159,7 @@ class Lookout:
         self._hurry = asyncio.Event()
         self._look_at = self._round_at = clock() + ROUND
         self._pause = _LOOK_EVERY
-        # Who wants to know its state, and has no answer yet.
+        # Those that wait for their state.
         self._asking: set[Watched] = set()
         self._lock = asyncio.Lock()
         self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
@@ -191,38 +169,30 @@ class Lookout:
 
     @property
     def is_of_many(self) -> bool:
-        """Whether so many watches are looked for that questions of some are asked by one statement."""
+        """Whether there are enough watches for common questions."""
         return len(self._watched) >= FEW
 
     async def join(self, watched: Watched) -> None:
-        """Look for one more watch, and find out its state.
-
-        Raises:
-            SourceError: the catalog cannot be read.
-        """
+        """Add a watch, and find out its state."""
         self._watched[watched.name] = watched
         self._round_at = min(self._round_at, self._clock() + watched.within)
         self._expect(self._round_at)
         await self.refresh(watched)
 
     def leave(self, watched: Watched) -> None:
-        """Look for a watch no more."""
+        """Remove a watch."""
         if self._watched.get(watched.name) is watched:
             del self._watched[watched.name]
         self._asking.discard(watched)
 
     def rest(self, watched: Watched, every: float) -> None:
-        """From now on a watch waits to be told of what looks show; of nothing after so many seconds."""
+        """From now on a watch waits for looks, and for one at least every so many seconds."""
         now = self._clock()
         watched.every, watched.next_look = every, now + every
-        self._expect(now if watched.falls_asleep else now + every)
+        self._expect(now if watched.becomes_idle else now + every)
 
     async def refresh(self, watched: Watched) -> None:
-        """Find out the state of a watch now, by one statement with all who ask at the same time.
-
-        Raises:
-            SourceError: the catalog cannot be read.
-        """
+        """Find out the state of a watch now, by one statement with all that ask at the same time."""
         self._asking.add(watched)
         async with self._lock:
             if watched in self._asking:
@@ -234,27 +204,23 @@ class Lookout:
                     self._asking |= asked - {watched}
                     raise
 
-    async def ask(self, what: Hashable, within: float, asking: Callable[[], Awaitable[T]]) -> T:
-        """What all watches that ask for the same get alike: it is asked for once in so many seconds.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
+    async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The answer to a question that all watches share, asked once in so many seconds."""
         now = self._clock()
         since, task = self._shared.get(what, (0.0, None))
         if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
             self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
             # On nobody's account (`connection.READS`): it is quick.
-            task = asyncio.create_task(_awaited(asking), name="asking for all watches", context=Context())
+            task = asyncio.create_task(asking(), name="asking for all watches", context=Context())
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._shared[what] = now, task
         answer: T = await asyncio.shield(task)
         return answer
 
     async def is_any(self, query: str, parameter: str, within: float) -> bool:
-        """Whether a query finds any row, by one statement with those that are asked within so many seconds.
+        """Whether a query finds any row, by one statement with those of the next so many seconds.
 
-        That is not known, and the answer is yes, if these are few, or the statement fails.
+        True also if there are few queries, or the statement fails: then each watch finds out itself.
         """
         if self._answer is None:
             self._questions = []
@@ -281,74 +247,62 @@ class Lookout:
             try:
                 return await rows_of(connection, _ANY.replace("{any}", whole), [mark for _, mark in questions])
             except psycopg.errors.LockNotAvailable as error:
-                # From nothing, so that it is not asked again: all would wait for whoever has locked one's table.
+                # Without a cause, so that it is not repeated: all would wait for the lock on one watch's table.
                 raise translate(error, _POLLING) from None
 
         try:
             return {row[0] for row in await self._pool.read(_POLLING, ask)}
         except (SourceError, OSError):
-            return every  # each finds out by itself whose trouble it is
+            return every
 
     async def run(self) -> None:
-        """Look for ever; who waits learns of errors."""
+        """Look for ever. Watches that rely on a failed look get its error."""
         while True:
             await self._is_due()
             if self._clock() >= self._round_at:
                 self._round_at = self._clock() + min([ROUND, *(one.within for one in self._watched.values())])
-                await self._telling(self.renew, lambda one: one.bell is not None)
-                await self._telling(self.go_round, lambda _: True)
-            await self._telling(self.look, lambda one: one.looked is not None)
-            # A watch that reads the log itself now has looked; it may not ask again when it rests.
+                await self._blame(self.renew, lambda one: one.bell is not None)
+                await self._blame(self.go_round, lambda _: True)
+            await self._blame(self.look, lambda one: one.looked is not None)
+            # A watch that now reads the log itself may not ask again when it rests.
             now = self._clock()
             wanted = [now + one.every if one.looked is None else one.next_look for one in self._watched.values()]
             self._look_at = min([self._round_at, *wanted])
 
     async def look(self) -> None:
-        """See to the bells that wait for it, look at the log, and tell the watches that it concerns.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
+        """Update the bells that wait for it, look at the log, and wake the watches that it concerns."""
         resting = [one for one in self._watched.values() if one.looked is not None]
         if not resting:
             return
-        await self._see_to([one for one in resting if one.bell is not None and one.bell.is_waiting])
+        await self._update_bells([one for one in resting if one.bell is not None and one.bell.is_waiting])
         look = await self._look()
         now = self._clock()
         for one in resting:
-            # Whoever has waited for half of his time is told with the others: there is no look for each.
+            # A watch that has waited for half of its time is included: there is no look for each.
             is_due = now >= one.next_look - one.every / 2
             if one.looked is not None and (is_due or one.is_concerned(look)):
                 one.looked(look)
                 one.next_look = now + one.every
 
     async def renew(self) -> None:
-        """Renew the bells' leases, and count what was not recorded.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
-        await self._see_to(self._watched.values())
+        """Renew the bells' leases, and count what was not recorded."""
+        await self._update_bells(self._watched.values())
 
     async def go_round(self) -> None:
-        """Look for what has changed around the watches.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
+        """Look for what has changed around the watches."""
         if not self._watched:
             return
         async with self._lock:
             await self._find_states(self._watched.values())
         before, self.server = self.server, await self._pool.ask("asking how the server is set up", server_facts)
         for one in self._watched.values():
-            if one.doubts or self.server != before:
+            if one.rechecks or self.server != before:
                 one.changed.set()
 
     async def _is_due(self) -> None:
-        """Wait until somebody wants a look."""
+        """Wait until a watch wants a look."""
         await asyncio.sleep(self._pause)
-        while not any(one.falls_asleep for one in self._watched.values()):
+        while not any(one.becomes_idle for one in self._watched.values()):
             self._hurry.clear()
             try:
                 async with asyncio.timeout(max(min(self._look_at, self._round_at) - self._clock(), 0)):
@@ -362,13 +316,13 @@ class Lookout:
             self._look_at = at
             self._hurry.set()
 
-    async def _telling(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
-        """Do what some watches rely on: if it fails, each of them has failed."""
+    async def _blame(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
+        """Do some work; if it fails, the watches that rely on it get the error."""
         try:
             try:
                 await work()
             except SourceError as error:
-                # Once more if its connection turns out to be lost, or a sequence is dropped that it reads.
+                # Once more if its connection turns out to be lost, or a sequence that it reads was dropped.
                 if not isinstance(error.__cause__, psycopg.Error) or isinstance(error.__cause__, PoolTimeout):
                     raise
                 await work()
@@ -376,19 +330,19 @@ class Lookout:
             for one in filter(whom, list(self._watched.values())):
                 one.fail(error)
 
-    async def _see_to(self, whom: Collection[Watched]) -> None:
+    async def _update_bells(self, whom: Collection[Watched]) -> None:
         bells = {one.bell: one for one in whom if one.bell is not None}
-        await self.bells.see_to(bells)
+        await self.bells.update(bells)
         for bell, one in bells.items():
             if bell.error is not None:
                 one.fail(bell.error)
 
     async def _find_states(self, whom: Collection[Watched]) -> None:
-        """Find out the states of some watches; one that has another than before is told."""
+        """Find out the states of some watches, and wake those that have changed."""
         whom = list(whom)
         tables = [(one.name, table) for one in whom for table in one.tables]
         functions = [(one.name, function) for one in whom for function in one.functions]
-        sequences = [(one.name, of(one.name)) for one in whom if one.functions for of in (bell_of, missed_of)]
+        sequences = [(one.name, each) for one in whom if one.functions for each in sequences_of(one.name)]
         parameters = {
             "watches": [one.name for one in whom],
             "with_table": [watch for watch, _ in tables],
@@ -410,10 +364,6 @@ class Lookout:
         begun = self._clock()
         ((oldest, watches, _),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK))
         took = self._clock() - begun
-        # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
+        # It reads the whole log, as far as VACUUM has not made room: a fifth of the time at most.
         self._pause = min(max(_LOOK_EVERY, 4 * took), _LOOK_AT_LEAST_EVERY)
         return Look(int(oldest), frozenset(watches), took)
-
-
-async def _awaited(asking: Callable[[], Awaitable[T]]) -> T:
-    return await asking()

@@ -2,12 +2,11 @@
 
 All values are fetched as text, independent of the session's DateStyle and TimeZone: dates as microseconds since the
 epoch, `source` and extra fields as JSON. PostgreSQL reads a naive timestamp in the watch's time zone: in the hour that
-the end of summer time repeats it means the second, standard-time one; an instant in the hour skipped in spring moves
-forward by that hour.
+the end of summer time repeats it means the second one; an instant in the hour skipped in spring moves forward.
 
-The server computes a row's digest, by which a sweep finds the rows that are as they were. It covers all that the row's
-reading depends on, and the caller's `shape`, which stands for the rules: rows with one digest and key mean the same,
-under any configuration. Session settings can only cause a row to be read once more.
+The server computes a row's digest, by which a sweep finds unchanged rows. It covers all that the row's reading depends
+on, and the caller's `shape`, which stands for the rules: rows with one digest and key mean the same, under any
+configuration. Session settings can only cause a row to be read once more.
 
 A page of digests is one JSON text that goes to the store unchanged. Each of its elements, in key order, is a text:
 
@@ -16,9 +15,9 @@ A page of digests is one JSON text that goes to the store unchanged. Each of its
 - `o` and a JSON array of the row's key and its application's id: out of scope;
 - `?`: unknown, to be read.
 
-The digest is the 64-bit hash by which PostgreSQL partitions texts (`hashtextextended`, since 11: Bob Jenkins' lookup3);
-on 10, half of an md5. It protects no secret. One change in 10^19 would leave it as it is. If a major version hashes
-otherwise, each row is read once.
+The digest is the 64-bit hash by which PostgreSQL partitions texts (`hashtextextended`, since 11); on 10, half of an
+md5. It protects no secret. One change in 10^19 would leave it as it is. If a major version hashes otherwise, each row
+is read once.
 """
 
 import json
@@ -71,9 +70,8 @@ _NULL = sql.SQL("NULL::text")
 class Mapping:
     """A watch's SELECT list, for the actual types of its expressions and the server's version.
 
-    Attributes:
-        expressions: what is read of a row beside its key, in the order of `row`, by the places in the configuration.
-        digest: a row's digest; the parameter is the shape.
+    `expressions` are read of a row beside its key, in the order of `row`, by their places in the configuration.
+    `digest` is a row's digest; its parameter is the shape.
     """
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
@@ -84,8 +82,7 @@ class Mapping:
         self._mapped = expressions.mapped(watch)
         self.table = _table(facts)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        # By the walk's own operator, not a type's own order: for a type outside the search_path (citext, say) `>` is
-        # found for text only.
+        # By the walk's own operator: outside the search_path (citext, say) `>` is found for text only.
         self.key_order = [composed("{} USING <", key) for key in self.key_columns]
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
@@ -99,8 +96,8 @@ class Mapping:
         )
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
-        # All that the reading of a row in scope depends on, without the event's date, in cheap forms. Creation date,
-        # source and further fields count because they can make a row unreportable. None depends on the session.
+        # What the reading of a row in scope depends on, without the event's date, in cheap forms that no session
+        # setting changes. Creation date, source and further fields count: they can make a row unreportable.
         fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
         decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
         made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
@@ -108,12 +105,7 @@ class Mapping:
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
-        """Fit a watch to its table.
-
-        Raises:
-            SourceError: there are no rows to read, a column is missing, an expression does not parse, or a type does
-                not fit.
-        """
+        """Fit a watch to its table; raises `SourceError` if a column is missing, or anything does not fit."""
         name = f"{facts.schema}.{facts.name}"
         if facts.kind not in _READABLE:
             raise source_error("not-a-table", table=name)
@@ -143,7 +135,7 @@ class Mapping:
         if name in {"created", "event_date"}:
             return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
-            # HelloWork's format; by itself PostgreSQL would use the session's time zone.
+            # HelloWork's format, whatever the session's time zone.
             value = composed("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
         elif oid == _TEXT:
             # A bare literal is text in a SELECT list, but has no type yet inside a call.
@@ -167,7 +159,7 @@ class Mapping:
         return composed("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END", text, most, cut)
 
     def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
-        """A date as microseconds since the epoch, as text; a date or a naive timestamp in the watch's time zone."""
+        """A date as microseconds since the epoch, as text; a date or naive timestamp in the watch's time zone."""
         # PostgreSQL's last years cannot be converted: one such row would make every read fail.
         instant = composed("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", value, sql.SQL(type_))
         if type_ != "timestamptz":
@@ -239,16 +231,12 @@ def _where(watch: Watch) -> sql.Composed:
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
-    """Bound one row's size, since a page has thousands. One character more shows that the text was longer."""
+    """Bound one row's size. One character more shows that the text was longer."""
     return composed("left({}, {})", text, longest + 1)
 
 
 async def check_time_zone(connection: Connection, name: str) -> None:
-    """Check the zone's name at the server, which may be older or newer than the name.
-
-    Raises:
-        SourceError: the server does not know it.
-    """
+    """Check the zone's name at the server; raises `SourceError` if it does not know it."""
     async with asking("looking up the time zone"):
         try:
             await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))

@@ -1,10 +1,9 @@
 """Reading rows: by key, by application, and in pages. Each statement is a short transaction of its own.
 
-A read that proves that a row is gone is `doubting`: its answer includes what may have hidden the row.
+A read that proves that a row is gone is `confirming`: its answer includes what may have hidden the row.
 
-Polls read pages over (watermark column, key). The database computes and compares every watermark in the column's own
-type, so its precision and time zone are never translated. A watermark is kept as the text of `to_json`: ISO 8601 in
-full precision, whatever DateStyle is.
+Polls read pages over (watermark column, key). The database computes and compares watermarks in the column's own type.
+A watermark is kept as the text of `to_json`: ISO 8601 in full precision, whatever DateStyle is.
 """
 
 import re
@@ -52,8 +51,8 @@ _INSTANTS = {
 class Read:
     """Rows, and the database's clock when they were read (milliseconds since the epoch).
 
-    `hidden_by`: the policies that may have hidden rows from it, if it was doubting. `unread`: requested keys without an
-    answer, since the rows before them were large.
+    `hidden_by` are the policies that may have hidden rows from a confirming read. `unread` are requested keys without
+    an answer, since the rows before them were large.
     """
 
     rows: list[Row]
@@ -75,14 +74,7 @@ class Page(Read):
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A page of a walk in key order as digests: see `source.mapping`.
-
-    Attributes:
-        text: one JSON text, whose elements stand for the rows.
-        rows: how many there are.
-        at: the database's clock when they were read, in milliseconds since the epoch.
-        last: as of a `Page`.
-    """
+    """A page of a walk in key order as digests (`source.mapping`): the text, how many rows, the clock, the last key."""
 
     text: str
     rows: int
@@ -97,14 +89,7 @@ class Reader:
     on which an expression of the configuration fails is returned as `unreadable`. Rows have digests if a `shape` is
     given.
 
-    Args:
-        pool: its connections.
-        mapping: the watch's.
-        clock: seconds that do not go back.
-        idle: most seconds between the two statements of a doubting read: `begin_doubting` in `reading.sql`.
-
     Attributes:
-        guard: how far the servers were that were read.
         estimate: the planner's row count at connection time; 0 if unknown.
         fit: how many rows fit into a page, as far as is known.
         shape: what a walk reads and in which order, as text; it changes with table, mapping, key and types.
@@ -122,7 +107,7 @@ class Reader:
         self.fit = _UNKNOWN
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
-        self._begin_doubting = composed(_SQL["begin_doubting"], idle=round(idle * 1000))
+        self._begin_confirming = composed(_SQL["begin_confirming"], idle=round(idle * 1000))
         self.unreadable = UnreadableRows(self, clock)
 
     def at_once(self, wanted: int) -> int:
@@ -131,7 +116,7 @@ class Reader:
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
-        read, _ = await self._read(self.statements.pages[0], [None, 0], doubting=True)
+        read, _ = await self._read(self.statements.pages[0], [None, 0], confirming=True)
         return read.hidden_by
 
     def taken(self, fetched: Rows) -> Read | None:
@@ -151,20 +136,20 @@ class Reader:
         self.fit = LARGEST * len(fetched) // max(size, 1) + 1
         return size >= LARGEST
 
-    async def by_key(self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None) -> Read:
+    async def by_key(self, keys: Collection[Key], *, confirming: bool = False, shape: str | None = None) -> Read:
         """The rows of these keys that exist now. A key that the columns cannot hold has no row.
 
-        `doubting` also finds what may have hidden some; with a `shape` rows have digests.
+        `confirming` also finds what may have hidden some; with a `shape` rows have digests.
         """
-        return _whole([part async for part, _ in self.parts_by_key(keys, doubting=doubting, shape=shape)])
+        return _whole([part async for part, _ in self.parts_by_key(keys, confirming=confirming, shape=shape)])
 
     async def parts_by_key(
-        self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None
+        self, keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
     ) -> AsyncIterator[tuple[Read, list[Key]]]:
         """As `by_key`, in parts of bounded size, each with the keys that it answers."""
 
         async def read(some: Sequence[Key]) -> Read:
-            found, is_cut = await self._read(self.statements.by_key, [shape, *columns_of(some)], doubting=doubting)
+            found, is_cut = await self._read(self.statements.by_key, [shape, *columns_of(some)], confirming=confirming)
             if not is_cut:
                 return found
             # To ask for all of them again would never end.
@@ -178,13 +163,13 @@ class Reader:
             if found is None:
                 possible = await convertible(self.pool, given, self.mapping.key_types)
                 found = await self._apart(possible, read) if possible else Read([], 0)
-                if doubting and not possible:
+                if confirming and not possible:
                     found = replace(found, hidden_by=await self.hidden_by())
             yield found, [key for key in given if key not in found.unread]
             left = [*found.unread, *left]
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
-        """The keys, as other sessions wrote them, that are read as another text here, and that text.
+        """The keys that other sessions wrote as another text than they are read here, and that text.
 
         A session's settings (TimeZone, bytea_output) may show in the text of a key.
         """
@@ -199,10 +184,10 @@ class Reader:
         return {tuple(row[:parts]): tuple(row[parts:]) for row in found if row[:parts] != row[parts:]}
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
-        """All rows that carry one of these applications' ids now, each id's in key order; doubting.
+        """All rows that carry one of these applications' ids now, each id's in key order; confirming.
 
-        An id may stand in its column or, where that is NULL or not mapped, in the status URL; by URL, rows of similar
-        ids may come too. URLs may have no index, so only ids missing in the column are looked for there.
+        By status URL, rows of similar ids may come too. URLs may have no index: only ids missing in the column are
+        looked for.
         """
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
@@ -214,10 +199,10 @@ class Reader:
         return found
 
     async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
-        """The rows for which a condition holds; maybe others too where a statement fails on a row; doubting."""
+        """The rows for which a condition holds, maybe with others where a statement fails on a row; confirming."""
         query = self.statements.where(condition)
         while values:
-            found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], doubting=True))
+            found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], confirming=True))
             if found is not None:
                 return found[0]
             possible = await convertible(self.pool, values, [type_])
@@ -228,7 +213,7 @@ class Reader:
         if not values:
             return hidden
         keys = await self.unreadable.keys_where(condition, columns_of(values))
-        return _whole([hidden, await self.by_key(keys, doubting=True)])
+        return _whole([hidden, await self.by_key(keys, confirming=True)])
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without rows whose key is NULL."""
@@ -259,19 +244,16 @@ class Reader:
         """The rows of a statement `with_position`."""
         return await self.pool.read(self._doing, lambda connection: rows_of(connection, query, parameters))
 
-    async def _read(self, query: str, parameters: Sequence[Any], *, doubting: bool = False) -> tuple[Read, bool]:
-        """Run a statement that returns rows; also whether it was ended by its size.
-
-        Doubting, it finds the policies that may have hidden rows from it.
-        """
+    async def _read(self, query: str, parameters: Sequence[Any], *, confirming: bool = False) -> tuple[Read, bool]:
+        """Run a statement that returns rows; also whether it was ended by its size."""
         hidden_by = frozenset[Hiding]()
 
         async def read(connection: Connection) -> Rows:
             nonlocal hidden_by
-            if not doubting:
+            if not confirming:
                 return await rows_of(connection, query, parameters)
             # Leaving the pool's block commits, or rolls back after an exception.
-            await connection.execute(self._begin_doubting)
+            await connection.execute(self._begin_confirming)
             found = await rows_of(connection, query, parameters)
             hidden_by = frozenset(await row_security.hiding(connection))
             return found
@@ -291,7 +273,7 @@ class Reader:
 
 
 def _whole(parts: Sequence[Read]) -> Read:
-    """Parts as one answer; what one leaves unread, another has."""
+    """Parts as one answer; a key that one leaves unread is in another."""
     return Read(
         [row for part in parts for row in part.rows],
         max((part.at for part in parts), default=0),
@@ -300,15 +282,13 @@ def _whole(parts: Sequence[Read]) -> Read:
 
 
 class WatermarkReader:
-    """Polls one watch's table.
-
-    Every method raises `SourceError` when the database does not answer.
+    """Polls one watch's table. Methods raise as those of `Reader`.
 
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
-        any_row: a query that finds out whether there is a row at or behind a watermark, its only parameter; "" where
-            that may take locks on many tables.
+        any_row: a query whether there is a row at or behind a watermark, its only parameter; "" where that may lock
+            many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -328,8 +308,8 @@ class WatermarkReader:
         # The keys of a page with a failing row; its rows are then read apart.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
         is_one_table = mapping.facts.kind == "r"
-        # By the index on the watermark: where PostgreSQL does not know how many rows there are, it would look for the
-        # first of many by reading the whole table.
+        # By the index on the watermark: not knowing how many rows there are, PostgreSQL would look for the first of
+        # many by reading the whole table.
         first = composed("{} WHERE {} >= %s::{} ORDER BY {} LIMIT 1", select(), mark, sql.SQL(self._type), mark)
         self.any_row = composed("SELECT FROM ({}) AS first", first).as_string() if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
@@ -341,11 +321,10 @@ class WatermarkReader:
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:
-        """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it.
+        """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it, a whole second.
 
-        It is a whole second, since a column or an application without fractions writes an earlier time. Where clocks
-        are set back within the next hours, local times will repeat: the watermark stays behind the first of them, since
-        a poll may be the last one for hours.
+        Where clocks are set back within the next hours, local times will repeat: the watermark stays behind the first
+        of them, since a poll may be the last one for hours.
         """
         instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
         if self._type != "timestamptz":
@@ -381,11 +360,7 @@ class WatermarkReader:
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:
-    """The watermark's type as a cast; only instants can be compared with the fence.
-
-    Raises:
-        SourceError: there is no such column, or it is of another type.
-    """
+    """The watermark's type as a cast; raises `SourceError` for anything but an instant."""
     columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
     found = columns.get(watermark)
     if found is None:

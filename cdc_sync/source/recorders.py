@@ -1,7 +1,7 @@
 """The trigger definitions of a watch: a recording function for its table and for each related table, with triggers.
 
-Only tables have row triggers; `untriggered` explains it for other relations. Poll and sweep read every kind. The facts
-are from PostgreSQL's documentation, "CREATE TRIGGER".
+Only tables have row triggers; `untriggered` explains it for other relations. The facts are from PostgreSQL's
+documentation, "CREATE TRIGGER".
 
 Each part's text has a fingerprint, the comment of its function and triggers. By it the daemon and `cdc-sync sql verify`
 recognise what this version and configuration would install. A trigger that somebody else has replaced has none; of
@@ -22,10 +22,10 @@ from psycopg import sql
 from cdc_sync.config import Watch
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.config.watch import Related
-from cdc_sync.core.identifiers import QualifiedName, requoted
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.expressions import Dependencies, compared, composed, literals, sections, template
+from cdc_sync.source.expressions import Dependencies, compared, composed, render, sections, template
 
 TRIGGERS = ("row", "truncate")
 """The triggers of a recorder, as the last part of their names."""
@@ -50,13 +50,7 @@ PARTITIONED_SINCE = 110000
 
 
 class Untriggered(NamedTuple):
-    """Why relations of a kind fire no trigger.
-
-    Attributes:
-        before: the first version where they do.
-        reason: why not, as the rest of a sentence about one.
-        remedy: what to do instead.
-    """
+    """Why relations of a kind fire no trigger `before` a version: a reason, as the rest of a sentence, and a remedy."""
 
     kind: str
     before: int
@@ -85,8 +79,6 @@ class Recorder:
     """One table's function and triggers.
 
     Attributes:
-        function: the function's name in the schema cdc_sync.
-        table: the table of its triggers.
         always: whether the triggers fire for replicated changes too.
         body: the function's text between the quotes.
         script: the statements that create all of it.
@@ -104,7 +96,7 @@ class Recorder:
     @property
     def commented_script(self) -> str:
         """`script` with the comments; each line of them is one statement."""
-        table, comment = expressions.table(self.table), sql.Literal(self.fingerprint)
+        table, comment = expressions.table(self.table), self.fingerprint
         lines = [render("COMMENT ON FUNCTION cdc_sync.{}() IS {};", sql.Identifier(self.function), comment)]
         for kind in TRIGGERS:
             trigger = sql.Identifier(trigger_of(self.function, kind))
@@ -123,8 +115,7 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
 
 def functions_of(name: str, watch: Watch) -> list[str]:
     """The names of a watch's recording functions: its table's first, then each related one's."""
-    # No label ends like this, so no other function or trigger has such a name.
-    return [function_of(name), *(f"{function_of(name)}${number}" for number, _ in enumerate(watch.related, start=1))]
+    return [function_of(name, number) for number in range(len(watch.related) + 1)]
 
 
 def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
@@ -139,7 +130,7 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
 
 @lru_cache
 def _digest(template: str, table: str, depends: _Depends) -> str:
-    """The digest of a template's script, the same for all tenants, whose names and schemas differ."""
+    """The digest of a template's script, the same for all tenants."""
     *_, script = _texts(f"{template}{SEPARATOR}tenant", QualifiedName(None, table), depends)
     return _digest_of(script)
 
@@ -154,25 +145,20 @@ def tables_of(watch: Watch) -> list[QualifiedName]:
 
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
-    """Why a relation of this kind fires no trigger; None if it does.
-
-    Args:
-        kind: the relation's kind, `pg_class.relkind`.
-        version: the server's `server_version_num`.
-    """
+    """Why a relation of this `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
     return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)
 
 
 def only_tables(watch: Watch) -> str:
-    """The part of the installation script that refuses relations without triggers, with the remedy."""
+    """The part of the installation script that refuses relations without triggers."""
     depends = compared(watch)
-    lines = [composed("({})", literals(each)) for each in _untriggered()]
+    lines = [composed("({})", map(sql.Literal, each)) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
-        watched=sql.Literal(str(watch.table)),
+        watched=str(watch.table),
         # Of a whole row, the columns that generated columns depend on are compared too.
-        compared=literals(depends.columns if depends.complete else ()),
-        tables=literals(map(str, tables_of(watch))),
+        compared=map(sql.Literal, depends.columns if depends.complete else ()),
+        tables=[sql.Literal(str(each)) for each in tables_of(watch)],
         untriggered=sql.SQL(",\n            ").join(lines),
     )
 
@@ -180,9 +166,8 @@ def only_tables(watch: Watch) -> str:
 def label_of(watch: str) -> str:
     """A watch's name inside the names of its functions, triggers, sequences and settings.
 
-    A name such as `applications`, or `applications@tenant_42` with `$` in the place of `@` (and of the dot in
-    `applications@database.tenant_42`), if it has no more than 40 characters and needs no quotes. Any other name becomes
-    its allowed characters, cut, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
+    A name of at most 40 characters that needs no quotes stays, with `$` for `@` and `.` (`applications$tenant_42`). Any
+    other becomes its allowed characters, cut, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
     """
     if len(watch) <= LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
         return watch.replace(SEPARATOR, "$").replace(".", "$")
@@ -191,9 +176,9 @@ def label_of(watch: str) -> str:
     return f"{readable}{_HASHED}{digest}"
 
 
-def function_of(watch: str) -> str:
-    """The name of a watch's function; those of its related tables continue with `$` and a number."""
-    return f"record_{label_of(watch)}"
+def function_of(watch: str, number: int = 0) -> str:
+    """The name of a watch's function; those of its related tables end with `$` and their number, as no label does."""
+    return f"record_{label_of(watch)}" + (f"${number}" if number else "")
 
 
 def trigger_of(function: str, kind: str) -> str:
@@ -211,39 +196,37 @@ def missed_of(watch: str) -> str:
     return f"missed_{label_of(watch)}"
 
 
-def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> str:
-    """A template with identifiers and literals, which cannot end its dollar quotes."""
-    template = requoted(template, [part.as_string() for part in (*parts, *named.values())])
-    return sql.SQL(template).format(*parts, **named).as_string()
+def sequences_of(watch: str) -> tuple[str, str]:
+    """The names of a watch's sequences."""
+    return bell_of(watch), missed_of(watch)
 
 
 def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str, str]:
     """The function's name, its text between the quotes, and the statements that create it with its triggers."""
     changed, key, number, max_backlog, wakeup = depends
-    # No label ends like this, so no other function or trigger has this name.
-    function = f"{function_of(name)}${number}" if number else function_of(name)
+    function = function_of(name, number)
     operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
     bell = sql.Identifier(bell_of(name))
     wakes, parts = wakeup == "notify", sections("parts.sql")
     body = render(
         template("recorder_body.sql"),
         changed=_changed(changed),
-        max_backlog=sql.Literal(max_backlog),
-        half_of_it=sql.Literal(max_backlog // 2),
+        max_backlog=max_backlog,
+        half_of_it=max_backlog // 2,
         setting=sql.SQL(label_of(name)),
         functions=sql.SQL(function_of(name).replace("$", "[$]")),
         bell=bell,
         missed=sql.Identifier(missed_of(name)),
-        watch=sql.Literal(name),
+        watch=name,
         # A function of an earlier version does not recognise it as its own.
         mark=sql.SQL(f"mark_{function}"),
-        former_operation=sql.Literal("U" if number else "K"),
+        former_operation="U" if number else "K",
         operation=sql.SQL(operation),
         keys=sql.SQL(_keys(key) if key else ""),
         once=sql.SQL("" if key else parts["once"] + "\n"),
         declared=sql.SQL("    rings boolean;\n" if wakes else ""),
-        wake=sql.SQL(parts["wake"] + "\n").format(bell=bell) if wakes else sql.SQL(""),
-        ring=sql.SQL("\n" + parts["ring"]).format(watch=sql.Literal(name)) if wakes else sql.SQL(""),
+        wake=composed(parts["wake"] + "\n", bell=bell) if wakes else sql.SQL(""),
+        ring=composed("\n" + parts["ring"], watch=name) if wakes else sql.SQL(""),
     )
     script = render(
         template("recorder.sql"),
@@ -262,8 +245,8 @@ def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str
 def _changed(dependencies: Dependencies) -> sql.Composable:
     """Whether an UPDATE has changed one of these columns.
 
-    `*<>` compares the stored bytes: it works for types without equality (json, point), and sees the change of case that
-    citext's own equality does not.
+    `*<>` compares the stored bytes, also of types without equality (json, point), or whose equality ignores case
+    (citext).
     """
     if not dependencies.complete:
         return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
@@ -273,7 +256,7 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
 
 
 def _keys(columns: tuple[str, ...]) -> str:
-    old_key, new_key = (sql.SQL(", ").join(map(expressions.key_text, _of_row(row, columns))) for row in ("OLD", "NEW"))
+    old_key, new_key = (list(map(expressions.key_text, _of_row(row, columns))) for row in ("OLD", "NEW"))
     keys, is_changed = sections("parts.sql")["keys"] + "\n", _changed(Dependencies(columns, complete=True))
     equal = sql.SQL('{}::pg_catalog.text OPERATOR(pg_catalog.=) {}::pg_catalog.text COLLATE pg_catalog."C"')
     pairs = zip(*(_of_row(row, columns) for row in ("OLD", "NEW")), strict=True)

@@ -1,18 +1,16 @@
 """Reads never go back: every read returns its server and how far that server was.
 
 A DSN may name several hosts, several servers may stand behind one address, and behind a transaction pooler each
-transaction may run on another one. A lagging replica shows old rows and lacks new ones: read as changes, they would
-send old states and report false deletions.
+transaction may run on another one. A lagging replica shows old rows and lacks new ones: old states would be sent, and
+deletions that are none.
 
 So each statement that reads rows also returns its server and snapshot. Reads stay on one server. Rows of another server
 are used only if its snapshot shows all that was read before (`behind`). Otherwise the statement is repeated for
-moments, since most replicas lag by less; then the watch waits (`connection.Pool.read`).
-
-The position is stored with the changes that it protects, so it survives a restart. A database restored from a backup is
-behind too: a person confirms it by `cdc-sync adopt-database`.
+moments, since most replicas lag by less; then the watch waits (`connection.Pool.read`). The position is stored with the
+changes that it protects. A database restored from a backup is behind too, until `cdc-sync adopt-database`.
 
 A replica has its primary's transaction numbers. A snapshot shows what committed below its xmax, except the transactions
-that it lists as open. A snapshot of a server in recovery lists none: any transaction from its xmin on may be open
+that it lists as open. In recovery it lists none: any transaction from its xmin on may be open
 (src/backend/storage/ipc/procarray.c, GetSnapshotData). So an equal xmax does not prove that a replica has come as far.
 """
 
@@ -35,20 +33,19 @@ NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
-"""Transaction ids that a primary may assign again after a crash: those of the last half second or so whose end was not
-on its disk. Without this, an idle server would be refused for ever after a crash.
+"""Transaction ids that a primary may assign again after a crash, since their end was not on its disk. Without this, an
+idle server would be refused for ever.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPosition:
-    """A server, and the snapshot that was read there.
+    """A server, and the snapshot that was read there. Ids have their epoch (64 bits).
 
     Attributes:
-        server: identifies a running server: its start, in microseconds since the epoch, and its address.
-        in_recovery: whether it was a standby.
-        xmin: the snapshot's; every transaction below has ended. With epoch (64 bits), like all ids here.
-        xmax: the snapshot's; nothing from here on is visible.
+        server: a running server: its start, in microseconds since the epoch, and its address.
+        xmin: every transaction below has ended.
+        xmax: nothing from here on is visible.
         open: the open transactions in between; unknown for a standby.
         timeline: a primary's, by its last checkpoint; a promotion begins a new one. Else 0.
     """
@@ -79,11 +76,11 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
     if now.server == read.server:
         return None
     lost = 0 if now.in_recovery else LOST_IN_A_CRASH
-    # A primary with an older timeline was left behind by a failover. It may accept writes and reach any xmax.
+    # A primary with an older timeline was left behind by a failover. It may reach any xmax by its own writes.
     if (not now.in_recovery and now.timeline < read.timeline) or now.xmax + lost < read.xmax:
         return 0
     if now.in_recovery:
-        # All from xmin on may be open; what was open before was not read either. The range is cut where it cannot be a
+        # All from xmin on may be open; what was open before was not read either. The range ends where it can be no
         # subset.
         since = range(now.xmin, min(read.xmax, now.xmin + len(read.open) + 1))
         shows_all = now.xmin >= read.xmax or read.open.issuperset(since)
@@ -93,11 +90,10 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 
 @dataclass(slots=True)
 class ReplicaGuard:
-    """The furthest position that a watch was read at; refuses servers that are behind it.
+    """The furthest position that a watch was read at. Methods raise `SourceError` for a server that is behind it.
 
     Attributes:
-        position: that position; None if unknown.
-        text: the same as the server wrote it, and as the store keeps it.
+        text: the position as the server wrote it, and as the store keeps it.
         stored: the store's position.
         identity: the database's; empty if unknown.
         behind_for: seconds for which a read at a server that is behind is repeated.
@@ -119,11 +115,7 @@ class ReplicaGuard:
             self.position, self.text = stored, text
 
     def check(self, text: str) -> ReplicaPosition:
-        """Refuse a position that is behind.
-
-        Raises:
-            SourceError: it is behind what was read before.
-        """
+        """Parse a position, and refuse one that is behind."""
         now = ReplicaPosition.from_text(text)
         waits_for = None if self.position is None else behind(self.position, now)
         if waits_for:
@@ -133,11 +125,7 @@ class ReplicaGuard:
         return now
 
     def advance(self, text: str) -> None:
-        """Check a position, and require it of later reads.
-
-        Raises:
-            SourceError: it is behind what was read before.
-        """
+        """Check a position, and require it of later reads."""
         now, before = ReplicaPosition.from_text(text), self.position
         if before is None or now.server != before.server:
             now = self.check(text)
@@ -146,12 +134,7 @@ class ReplicaGuard:
         self.position, self.text = now, text
 
     async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
-        """Refuse a connection to a server that is behind; reads stay on the first server.
-
-        Raises:
-            SourceError: it is behind what was read before, or of another database.
-            psycopg.Error: the server cannot be asked.
-        """
+        """Check a connection's server and database; the first server is the one to stay on."""
         ((text, identity),) = await (await connection.execute(NOW_AND_IDENTITY)).fetchall()
         if self.identity not in ("", identity):
             raise source_error("two-databases", one=identity, another=self.identity)

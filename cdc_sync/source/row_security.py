@@ -2,16 +2,13 @@
 
 A hidden row looks like a deleted one. So a read that proves a deletion asks, in its own transaction and *after* the
 rows, which policies filtered them. A statement locks every relation that it touches until the transaction ends, and
-whatever changes a policy (CREATE, ALTER and DROP POLICY, ALTER TABLE with ROW LEVEL SECURITY or OWNER TO, a view's new
-definition) waits for that lock. So the catalog shows what applied to the read. Only READ COMMITTED works: an older
-snapshot may miss a policy that came with the lock.
+whatever changes a policy waits for that lock: the catalog shows what applied to the read. Only READ COMMITTED works: an
+older snapshot may miss a policy that came with the lock.
 
-The locks also show which relations to ask about: tables under a view, and lookup tables of the configuration's
-expressions. A partition or inheriting table read through its parent is under the parent's policies alone. Under a view
-(without `security_invoker`) tables are read with its owner's rights.
-
-No lock covers roles' attributes and memberships. The caller keeps an earlier "may hide" until a later question, so that
-a remedy never releases what was read before it.
+The locks also show which relations to ask about: tables under a view, and lookup tables. A partition or inheriting
+table read through its parent is under the parent's policies alone. Under a view (without `security_invoker`) tables are
+read with its owner's rights. No lock covers roles' attributes and memberships, so the caller keeps an earlier "may
+hide" until a later question.
 
 `SET row_security = off` is no substitute: PostgreSQL then refuses also where the policy is `USING (true)`, and each
 refusal is an ERROR in the ATS's log.
@@ -29,11 +26,11 @@ from cdc_sync.source.expressions import catalog
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hiding:
-    """A table whose policies may hide rows.
+    """A table whose policies may hide rows; names are as SQL writes them.
 
     Attributes:
-        table: its name, as SQL writes it.
-        role: the reading role, as SQL writes it: ours, or the owner of a view.
+        table: its name.
+        role: the reading role: ours, or the owner of a view.
         restrictive: the restrictive policies that apply to that role.
     """
 
@@ -66,7 +63,7 @@ async def hiding(connection: Connection) -> tuple[Hiding, ...]:
 
 
 def described(found: Iterable[Hiding]) -> Reason:
-    """Which roles may miss rows of which tables, in words."""
+    """The roles that may miss rows, and of which tables."""
     reasons = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
     return reduce(lambda a, b: reason("both", reason=a, reason_other=b), reasons)
 

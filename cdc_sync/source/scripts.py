@@ -1,7 +1,6 @@
 """The DBA's scripts, grants included, rendered from the .sql files beside this module, without a connection.
 
-All SQL works on PostgreSQL 10 to 18 (triggers use EXECUTE PROCEDURE, which every version understands), so nothing
-depends on the version. `psycopg.sql` puts in identifiers and literals.
+All SQL works on PostgreSQL 10 to 18 (triggers use EXECUTE PROCEDURE, which every version understands).
 """
 
 import hashlib
@@ -23,8 +22,7 @@ from cdc_sync.source.expressions import (
     Dependencies,
     columns_of_related,
     composed,
-    literals,
-    names,
+    render,
     sections,
     template,
     watched,
@@ -35,12 +33,11 @@ from cdc_sync.source.recorders import (
     TRIGGERS,
     bell_of,
     function_of,
-    functions_of,
     label_of,
     missed_of,
     only_tables,
     recorders,
-    render,
+    sequences_of,
     tables_of,
     trigger_of,
 )
@@ -67,12 +64,7 @@ _IF_ROWS_ARE_HIDDEN = """\
 
 
 def install(config: Config, patience: timedelta = PATIENCE) -> str:
-    """The installation script for every watch in notify mode.
-
-    Args:
-        config: the configuration.
-        patience: how long the script waits for the first lock.
-    """
+    """The installation script for every watch in notify mode."""
     return "".join(part.script for part in installation(config, patience))
 
 
@@ -84,12 +76,12 @@ class Part(NamedTuple):
 
 
 def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Part]:
-    """The installation script in parts.
+    """The installation script in parts; it waits for the first lock as long as `patience`.
 
-    The watches of the file, and the log, are one transaction. Each tenant's watch is another: no transaction has a
-    thousand tables' locks, and one broken schema affects no other tenant.
+    The watches of the file, and the log, are one transaction. Each tenant's watch is another: no transaction locks a
+    thousand tables, and one broken schema affects no other tenant.
     """
-    watches = noticed(config)
+    watches = noticed(config.watches)
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
     head = template("install.sql").replace("{backlog}", ", ".join(most.values()) or "no watch is in notify mode")
     of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
@@ -111,10 +103,7 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
 
 
 def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str:
-    """The script that installs the log, and for each template a function that installs a tenant's triggers.
-
-    It is empty if no template has such a function.
-    """
+    """The script that installs the log and each template's function for tenants; empty if there is none."""
     functions = [each for name in config.templates if (each := tenant_function(config, name, patience))]
     made = "".join(each.create("cdc_sync") for each in functions)
     return f"{_PARTS['for_new_tenants']}\n{_transaction(config, {}, patience)}{made}" if made else ""
@@ -123,11 +112,8 @@ def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str
 class TenantFunction(NamedTuple):
     """An SQL function that installs the triggers for a template's tenant, by the name of its schema.
 
-    Attributes:
-        prefix: a watch's name before the schema's.
-        script: the script for a schema called `placeholder`.
-        placeholder: a text that occurs nowhere else in the script.
-        patience: how long it waits for the first lock.
+    `prefix` is a watch's name before the schema's. `script` is for a schema called `placeholder`, which occurs nowhere
+    else.
     """
 
     prefix: str
@@ -155,16 +141,16 @@ class TenantFunction(NamedTuple):
             schema=sql.SQL(schema),
             name=sql.Identifier(self.name),
             patience=sql.SQL(_setting(self.patience)),
-            longest=sql.Literal(LONGEST_LABEL - len(self.prefix)),
-            watch=sql.Literal(self.prefix),
+            longest=LONGEST_LABEL - len(self.prefix),
+            watch=self.prefix,
             script=sql.SQL(quoted),
-            placeholder=sql.Literal(self.placeholder),
-            usage=sql.Literal(f"SELECT {schema}.{self.name}('the schema');"),
+            placeholder=self.placeholder,
+            usage=f"SELECT {schema}.{self.name}('the schema');",
         )
 
     def call(self, schema: str, tenant: str) -> str:
         """The statement that installs a tenant by the function in a schema."""
-        return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), sql.Literal(tenant))
+        return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), tenant)
 
 
 def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -> TenantFunction | None:
@@ -197,10 +183,10 @@ def _transaction(config: Config, watches: Mapping[str, Watch], patience: timedel
 
 
 def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> Iterator[str]:
-    """The steps for these watches within a transaction: for all of the file, or for one tenant's."""
+    """The steps for these watches within a transaction."""
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
-    sequences = literals([each for name in watches for each in (bell_of(name), missed_of(name))] or [None])
-    functions = composed("IN ({})", literals([*map(function_of, watches)] or [None]))
+    sequences = _literals([each for name in watches for each in sequences_of(name)])
+    functions = _in(map(function_of, watches))
     yield render(
         template("refused.sql"),
         sequences=sequences,
@@ -217,7 +203,7 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
             watch_name=sql.SQL(visible(name)),
             bell=sql.Identifier(bell_of(name)),
             missed=sql.Identifier(missed_of(name)),
-            function_name=sql.Literal(function_of(name)),
+            function_name=function_of(name),
         )
         yield from (recorder.commented_script for recorder in recorders(name, watch))
     # Revoke what only the daemon needs, then look again at what other roles may have done with it.
@@ -255,7 +241,7 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
     if watch is not None:
         functions = composed("= {}", function_of(watch)).as_string()
-        sequences = composed("IN ({})", literals((bell_of(watch), missed_of(watch)))).as_string()
+        sequences = _in(sequences_of(watch)).as_string()
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         rest = composed(_PARTS["uninstall_pending"], watch=watch).as_string()
     # The locks have dollar quotes of their own.
@@ -265,38 +251,12 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     return render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))) + locks + render(tail, **put_in)
 
 
-def verify(config: Config, *, is_all: bool = True) -> str:
+def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: bool = True) -> str:
     """The query that compares what is installed with what `install` would install.
 
-    Without `is_all` there are other watches, whose objects are ignored.
+    Unless `is_all`, objects of other watches are ignored. Wrong rights take as long as all the rest.
     """
-    watches = noticed(config)
-    own = [function for name, watch in watches.items() for function in functions_of(name, watch)]
-    of_functions = r"LIKE 'record\_%'" if is_all else composed("IN ({})", literals(own or [None])).as_string()
-    return _verify(watches, of_functions, rights_too=True)
-
-
-def absent(watch: str | None = None) -> str:
-    """The query of all that cdc-sync has installed, or of what belongs to one watch, whatever is configured."""
-    functions = relations = schema = composed("true")
-    if watch is not None:
-        functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
-        relations = composed("c.relname IN ({})", literals((bell_of(watch), missed_of(watch))))
-        schema = composed("false")
-    what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
-    return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
-
-
-def verify_watch(name: str, watch: Watch, *, rights_too: bool) -> str:
-    """The query for this watch alone, ignoring the functions of others.
-
-    `rights_too` takes as long as all the rest.
-    """
-    own = composed("IN ({})", literals(functions_of(name, watch))).as_string()
-    return _verify({name: watch}, own, rights_too=rights_too)
-
-
-def _verify(watches: Mapping[str, Watch], of_functions: str, *, rights_too: bool) -> str:
+    watches = noticed(watches)
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
     functions = [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted]
     triggers = [
@@ -313,7 +273,7 @@ def _verify(watches: Mapping[str, Watch], of_functions: str, *, rights_too: bool
         for kind in TRIGGERS
     ]
     relations: list[tuple[str | None, ...]] = [(None, "changes", "r")] if wanted else []
-    relations += [(name, each, "S") for name in watches for each in (bell_of(name), missed_of(name))]
+    relations += [(name, each, "S") for name in watches for each in sequences_of(name)]
     exposed = unreadable = _PARTS["nothing_exposed"]
     if rights_too:
         owners = rights.owners(table for watch in watches.values() for table in tables_of(watch))
@@ -325,16 +285,27 @@ def _verify(watches: Mapping[str, Watch], of_functions: str, *, rights_too: bool
         functions=_values(5, functions),
         triggers=_values(6, triggers),
         relations=_values(3, relations),
-        of_functions=sql.SQL(of_functions),
+        of_functions=sql.SQL(r"LIKE 'record\_%'") if is_all else _in(each.function for each in wanted),
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
         exposed=sql.SQL(exposed),
         unreadable=sql.SQL(unreadable),
     )
 
 
+def absent(watch: str | None = None) -> str:
+    """The query of all that cdc-sync has installed, or of what belongs to one watch, whatever is configured."""
+    functions = relations = schema = composed("true")
+    if watch is not None:
+        functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
+        relations = composed("c.relname {}", _in(sequences_of(watch)))
+        schema = composed("false")
+    what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
+    return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
+
+
 def grants(config: Config, role: str) -> str:
     """Column-level SELECT, and in notify mode the rights to read the log and to arm the bell."""
-    script = render(template("grants.sql").rstrip(), role=sql.Literal(role))
+    script = render(template("grants.sql").rstrip(), role=role)
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
         script += "\n".join(["", "", f"-- Watch {visible(name)}", *lines])
@@ -361,7 +332,7 @@ def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: 
     schema = (
         [] if table.schema is None else [render("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(table.schema), to)]
     )
-    which = composed(" ({})", names(columns)) if columns else sql.SQL("")
+    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
     return [*schema, render(f"GRANT {privileges}{{}} ON {{}} TO {{}};", which, quoted(table), to)]
 
 
@@ -412,9 +383,9 @@ def for_psql(script: str) -> str:
     return script if script.isascii() else f"SET client_encoding = 'UTF8';\n\n{script}"
 
 
-def noticed(config: Config) -> dict[str, Watch]:
+def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
     """The watches in notify mode."""
-    return {name: watch for name, watch in config.watches.items() if watch.capture.needs.log}
+    return {name: watch for name, watch in watches.items() if watch.capture.needs.log}
 
 
 def _setting(patience: timedelta) -> str:
@@ -426,11 +397,20 @@ def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: str
     """Lock these tables, and the tables whose triggers call functions that will be dropped."""
     return render(
         template("locks.sql"),
-        tables=literals(tables),
+        tables=map(sql.Literal, tables),
         functions=functions,
         log_is_altered=sql.SQL(log_is_altered),
-        patience=sql.Literal(_setting(patience)),
+        patience=_setting(patience),
     )
+
+
+def _literals(values: Iterable[str]) -> list[sql.Composable]:
+    """The values in a list of SQL, which is never empty."""
+    return [*map(sql.Literal, values)] or [sql.NULL]
+
+
+def _in(values: Iterable[str]) -> sql.Composed:
+    return composed("IN ({})", _literals(values))
 
 
 def _only_keeps_rows() -> str:

@@ -3,14 +3,12 @@
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail, which no trigger can prevent.
 
-It notices that the database is gone. A terminated backend, a shutdown or a reset is noticed at once; silence, also of
-notifications alone, by a proof: every `prove_every` seconds (the daemon: 15) an answer must arrive within 10. A server
-in recovery refuses LISTEN.
+It notices the end of its connection at once, and silence, also of notifications alone, by a proof: every `prove_every`
+seconds (the daemon: 15) an answer must arrive within 10. A server in recovery refuses LISTEN.
 
-Locks and LISTEN belong to a session of the server, which must be the connection's own. Behind a pooler in transaction
-mode it is not: a second daemon may get the same session and its locks, and a lock outlives the daemon. So the
-connection marks its session with a token before it locks anything. A session that has another's token, one that a
-second connection of ours meets too, and one that has lost its token by the next proof are refused.
+Locks and LISTEN need a session of the server that is the connection's own. Behind a pooler in transaction mode a second
+daemon may get the same session and its locks. So the connection marks its session with a token before it locks
+anything. It refuses a session that has another's token, that its second connection meets too, or that loses its token.
 """
 
 import asyncio
@@ -44,7 +42,7 @@ _ROUNDS = 5
 """How often two connections take turns to find out whether they share a session."""
 
 _PRIMARY_ANSWERS_WITHIN = 3
-"""Seconds for each host, on a standby, until the primary is found."""
+"""Seconds for each host until the primary is found."""
 
 _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
@@ -58,9 +56,7 @@ _HOLDING = "listening for changes, and holding the watches' locks"
 class Process:
     """A session's process at its server.
 
-    Attributes:
-        started: when it was started, as ISO 8601.
-        server: when its server was started, which identifies the server.
+    `started` is its start as ISO 8601, `server` the start of its server, which identifies that.
     """
 
     pid: int
@@ -78,7 +74,7 @@ class Process:
 
 
 class StandbyError(SourceError):
-    """Another daemon captures the watch; this one could take over, and waits for its turn."""
+    """Another daemon captures the watch; this one stands by."""
 
     def __init__(self, message: str) -> None:
         super().__init__("standby", message)
@@ -87,7 +83,8 @@ class StandbyError(SourceError):
 class Session:
     """A session of the server that is its connection's own; made by `own_session`.
 
-    Methods take turns, and interrupt `hold`, which has the session the rest of the time.
+    Methods take turns, and interrupt `hold`, which has the session the rest of the time. They raise `SourceError` if
+    the database does not answer, or the session turns out to be another's too.
     """
 
     def __init__(self, connection: Connection, process: Process, token: str) -> None:
@@ -97,7 +94,7 @@ class Session:
         """Whether a pooler gave the connection its session."""
         self._token = token
         self._locked: set[int] = set()
-        # Locks that are no longer needed here, or that may be held: their answer was lost.
+        # Locks that are no longer needed, or that may be held since their answer was lost.
         self._given_up: set[int] = set()
         self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._echo = ""
@@ -107,15 +104,10 @@ class Session:
         self._hearing: asyncio.Timeout | None = None
 
     async def lock(self, watch: str, *before: Process | None) -> None:
-        """Take the watch's lock: be the only capture of the watch on this database, for all hosts and stores.
+        """Take the watch's lock: be its only capture on this database, for all hosts and stores.
 
-        Args:
-            watch: the watch's name.
-            before: processes whose daemon no longer works with them; one that still holds the lock is ended.
-
-        Raises:
-            StandbyError: another daemon holds it.
-            SourceError: the session is not the connection's own, or the database cannot be reached.
+        `before` are processes that their daemon no longer uses; one that still holds the lock is ended. If another
+        daemon holds it, that is a `StandbyError`.
         """
         number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
@@ -148,7 +140,7 @@ class Session:
                 await self._unlock()
 
     async def is_over(self, process: Process) -> bool:
-        """Whether a process of this session's server has ended; false if it belongs to another server."""
+        """Whether a process of this session's server has ended; false for another server's."""
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
             return await self._ask("over", asdict(process)) == (True,)
 
@@ -162,11 +154,8 @@ class Session:
     ) -> None:
         """Call `ring` at each of the watch's notifications, as long as `hold` runs.
 
-        It is called at once: changes committed before LISTEN were not notified. `proved` gets, now and at each proof,
-        the used share of the server's NOTIFY queue.
-
-        Raises:
-            SourceError: the server does not answer, or refuses LISTEN.
+        It is called at once too: changes committed before LISTEN were not notified. `proved` gets, now and at each
+        proof, the used share of the server's NOTIFY queue.
         """
         async with self._turn(), asking(_HOLDING, within=within):
             echo, usage = await self._ask("echo") or ("", 0.0)
@@ -183,13 +172,10 @@ class Session:
         self._listeners.pop(watch, None)
 
     async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
-        """Receive notifications for ever, and notice that the connection is lost.
+        """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        At once if the server ends it, since another daemon may take the locks then; `within` seconds after a proof,
-        made every `prove_every` seconds, if it only falls silent, or notifications do not arrive.
-
-        Raises:
-            SourceError: it is lost, and the locks with it; or it is deaf, or its session is another's too.
+        That is at once if the server ends it, or `within` seconds after a proof, made every `prove_every` seconds, if
+        it falls silent or notifications do not arrive.
         """
         prove_at = time.monotonic() + prove_every
         while True:
@@ -202,17 +188,12 @@ class Session:
                     await self._unlock()
 
     async def prove(self) -> None:
-        """Check that the server answers, and that the session is still the connection's own.
-
-        Raises:
-            SourceError: the session is another's too.
-            psycopg.Error: the server does not answer.
-        """
+        """Check that the session is still ours alone; psycopg raises if the server does not answer."""
         if await self._ask("marked") != (self._token,):
             raise source_error("pooled")
 
     async def end(self) -> None:
-        """Leave nothing behind in a session that a pooler keeps. Without a pooler it ends with its connection."""
+        """Clear a session that a pooler keeps. Without a pooler it ends with its connection."""
         if not self.is_pooled or self.connection.closed:
             return
         with suppress(psycopg.Error, TimeoutError):
@@ -289,7 +270,7 @@ class Session:
         return bool(row[0])
 
     async def _unlock(self) -> None:
-        # Only those that we may have: the server logs a warning for each other one.
+        # Only those that we may have: for any other the server logs a warning.
         for number in list(self._given_up):
             await self._ask("unlock", (number, self._token))
             self._given_up.discard(number)
@@ -308,11 +289,7 @@ async def _row(connection: Connection, statement: str, parameters: Any = ()) -> 
 
 @asynccontextmanager
 async def own_session(dsn: str) -> AsyncIterator[Session]:
-    """Connect, and make sure that the session is this connection's alone.
-
-    Raises:
-        SourceError: the database cannot be reached, or a pooler shares its sessions.
-    """
+    """Connect, and make sure that the session is this connection's alone."""
     async with connected(dsn) as connection:
         token = secrets.token_hex(8)
         async with asking("marking the session"):
@@ -335,10 +312,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
-    """A session on the primary if the connection string leads to one (several hosts, or one address for several).
-
-    A standby's locks are its own: daemons that read different standbys meet on the primary only.
-    """
+    """A session on the primary, if the DSN leads to one: daemons that read different standbys meet there only."""
     attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
     async with AsyncExitStack() as stack:
         session: Session | None = None
@@ -349,7 +323,7 @@ async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
-    """Who holds the watch's lock, and the remedy. Any role may take it: its number is no secret."""
+    """The holder of the watch's lock, and the remedy. Any role may take it: its number is no secret."""
     row = await _row(connection, "holders", {"number": _lock_number(watch)})
     if row is None:
         return source_error("lock-taken", watch=watch)
@@ -360,8 +334,8 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     return source_error("lock-foreign", watch=watch, who=who, end=end)
 
 
-async def worked(connection: Connection, watches: Collection[str]) -> set[str]:
-    """The watches whose lock on this database is held, by any daemon."""
+async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
+    """The watches whose lock on this database any daemon holds."""
     held = {number for (number,) in await rows_of(connection, _SQL["held"])}
     return {watch for watch in watches if _lock_number(watch) in held}
 

@@ -1,7 +1,6 @@
 """The side table of HelloWork's ids for an ATS without them: its script, and how it is filled.
 
-The expression of a watch's id names the table (`expressions.side_table`). For a watch that has its id elsewhere there
-are a script and the configuration's keys of a possible table.
+The expression of a watch's id names the table (`expressions.side_table`); for any other watch a possible one is shown.
 """
 
 from collections.abc import Sequence
@@ -19,9 +18,8 @@ from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, rows_of
 from cdc_sync.source.errors import translate
-from cdc_sync.source.expressions import Part, SideTable, composed, sections, side_table, template
+from cdc_sync.source.expressions import Part, SideTable, composed, render, sections, side_table, template
 from cdc_sync.source.facts import TableFacts, look_up
-from cdc_sync.source.recorders import render
 from cdc_sync.source.scripts import granting
 from cdc_sync.source.statements import id_in_url
 from cdc_sync.source.unreadable import columns_of, halved
@@ -30,12 +28,9 @@ _SUFFIX = "_hellowork"
 
 
 class IdTable(NamedTuple):
-    """Where a watch has, or could have, HelloWork's ids.
+    """Where a watch has, or could have, HelloWork's ids: the table, and its column of the status URL, if any.
 
-    Attributes:
-        side: the table, its column of the id, and its key.
-        url: its column of the status URL, if it has one.
-        is_configured: whether the watch reads its ids there.
+    `is_configured` if the watch reads its ids there.
     """
 
     side: SideTable
@@ -82,7 +77,7 @@ class IdTable(NamedTuple):
 
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, and lets the daemon's role read it."""
-    ids, names = IdTable.of(watch), expressions.names
+    ids = IdTable.of(watch)
     side, table, watched = ids.side, expressions.table(ids.side.table), expressions.table(watch.table)
     writer = sql.Identifier("the_writer")
     url = index = composed("")
@@ -95,22 +90,22 @@ def script(watch: Watch, role: str) -> str:
         sections("parts.sql")["id_table"],
         value=sql.Identifier(side.column),
         url=url,
-        key=names(side.key),
+        key=map(sql.Identifier, side.key),
         watched=watched,
-        watched_key=names(watch.key),
+        watched_key=map(sql.Identifier, watch.key),
     )
     made = render(
         template("id_table.sql"),
         side=sql.SQL(visible(str(side.table))),
         watched=sql.SQL(visible(str(watch.table))),
         writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in _to_fill(ids, watch, writer))),
-        create=sql.Literal(composed("CREATE TABLE {} (", table).as_string()),
-        rest=sql.Literal(rest),
+        create=composed("CREATE TABLE {} (", table).as_string(),
+        rest=rest,
         index=index,
-        side_name=sql.Literal(table.as_string()),
-        side_keys=expressions.literals(side.key),
-        watched_name=sql.Literal(watched.as_string()),
-        watched_keys=expressions.literals(watch.key),
+        side_name=table.as_string(),
+        side_keys=map(sql.Literal, side.key),
+        watched_name=watched.as_string(),
+        watched_keys=map(sql.Literal, watch.key),
         grants=sql.SQL("\n".join(granting(side.table, "SELECT", ids.columns, sql.Identifier(role)))),
     )
     if ids.is_configured:
@@ -125,13 +120,7 @@ def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
 
 
 class Link(NamedTuple):
-    """An id for a row.
-
-    Attributes:
-        place: where it stands, for messages: "line 7".
-        application_id: HelloWork's id.
-        url: the application's status URL, if it is given.
-    """
+    """An id for a row, maybe with the status URL. `place` is where it stands, for messages: "line 7"."""
 
     place: str
     key: Key
@@ -156,8 +145,7 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
         links: of different rows, and different ids.
         replace: whether a row's other id is replaced.
 
-    Raises:
-        OperationError: nothing was changed; each wrong link is named.
+    Raises `OperationError` with each wrong link.
     """
     ids = IdTable.of(watch)
     if not links:

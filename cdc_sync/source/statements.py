@@ -1,11 +1,9 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
-Composed once for a mapping, and apart from their execution, so that `cdc-sync check` can ask the planner about the
-daemon's own statements.
+Composed once for a mapping, and apart from their execution, so that `cdc-sync check` can ask the planner about them.
 
 The mapping bounds one row's bytes, and a page is bounded too: the server ends it with the row that makes it too large.
 What the server reads beyond that is wasted, so each page asks for as many rows as should fit, by the last rows' size.
-Pages of ordinary rows end by their number, without a further statement.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +22,7 @@ LARGEST = 4_000_000
 """Bytes of a page, about, at the server. In memory it takes some ten times as much until it is applied."""
 
 _COMPARED = ("varchar", "bpchar", "uuid", "int2", "int4", "int8", "numeric")
-"""Types in which ids are compared: with an equality of their own, and without a length that would cut an array's
-elements.
-"""
+"""Types in which ids are compared: with an equality of their own, and without a length that would cut them."""
 
 _SQL = expressions.sections("reading.sql")
 
@@ -38,24 +34,20 @@ class Statements:
 
     Those that are texts have the server's position (`connection.with_position`). Their rows have further columns behind
     `Mapping.row`'s: the row's digest, the clock, and the bytes of the row and those before it. The first parameter is
-    the shape; if it is NULL, so is the digest.
-
-    Of two statements the first begins at the table's beginning and the second behind a place, whose parts come before
-    the last parameter, the most rows.
+    the shape; if it is NULL, so is the digest. Of two statements the first begins at the table's beginning and the
+    second behind a place, whose parts come before the last parameter, the most rows.
 
     Attributes:
-        key_is_given: whether a row has a given key; a parameter for each part of the key, a list each.
+        key_is_given: whether a row has a given key; a list for each part of the key is a parameter.
         id_is_given: whether a row has a given application id, by the id's column; None if it is not mapped.
         id_type: the type of that comparison.
         url_is_given: the same by the status URL.
         first_page: the first rows in key order without their digests; the parameter is how many.
         shape: what a walk reads and in which order.
-        by_key: the rows of given keys.
-        pages: the rows in key order.
-        keys: their keys alone, and the clock, without the configuration's expressions.
+        keys: the keys in key order, and the clock, without the configuration's expressions.
         last_keys: the last keys in key order, backwards; the parameter is how many.
-        digests: a page of digests as one text, of how many rows, the clock, and the key of the row at a place. The
-            parameters begin with that place once for each part of the key; then come those of `pages`.
+        digests: a page of digests as one text, how many rows, the clock, and the key of the row at a place. That place,
+            once for each part of the key, precedes the parameters of `pages`.
         as_read: given keys, and the text of each as a row's own key is read; parameters as of `key_is_given`. None if
             every session writes keys alike.
     """
@@ -91,9 +83,9 @@ class Statements:
         return with_position(query, self._width + 1)
 
     def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
-        """As `by_key`, but without digests and position, and its number of columns.
+        """As `by_key`, without digests and position, and its number of columns.
 
-        The keys are given by SQL: arrays of text, one for each part of the key.
+        The keys are arrays of text, one for each part of the key, given as SQL.
         """
         rows = self.select(self._mapping.select, sql.SQL("NULL::text"), CLOCK)
         query = composed("{} WHERE {}", rows, self._key_is_in(lists))
@@ -167,7 +159,7 @@ class Statements:
 
 
 def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
-    """The rows of a side table whose value fulfils a condition, as the text after a SELECT list over `s`."""
+    """The rows of a side table for whose value a condition holds, as the text after a SELECT list over `s`."""
     names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
     value = composed("s.{}", expressions.name(side.column))
     return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
@@ -176,8 +168,8 @@ def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Com
 def is_given_url(url: sql.Composable) -> sql.Composed:
     """Whether a status URL has one of the given ids.
 
-    With DISTINCT the planner expects few ids, and looks each up in an index. Without it PostgreSQL 10 and 11, which
-    expect 100 of any list, read all of a table that was never analysed or has few URLs.
+    By DISTINCT the planner expects few ids, and uses an index. Without it PostgreSQL 10 and 11 read all of a table that
+    was never analysed or has few URLs.
     """
     return composed("""{} IN (SELECT DISTINCT lower(unnest(%s::text[]) COLLATE "C"))""", id_in_url(url))
 
@@ -192,7 +184,7 @@ def walk(
 ) -> tuple[sql.Composed, sql.Composed]:
     """The first rows in key order, and those behind a place; the last parameter is how many.
 
-    With a `mark` of some type, which precedes the key: the rows from a mark on, and those behind a place.
+    With a `mark`, which precedes the key: the rows from a mark on, and those behind a place.
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]

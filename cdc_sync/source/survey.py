@@ -18,12 +18,7 @@ from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 
 @dataclass(frozen=True, slots=True)
 class Survey(ServerFacts):
-    """A database.
-
-    Attributes:
-        tables: all but PostgreSQL's own.
-        left_out: tables and columns whose names cannot be configured.
-    """
+    """A database: all tables but PostgreSQL's own, without the names `left_out`, which cannot be configured."""
 
     tables: tuple[Table, ...]
     left_out: tuple[str, ...]
@@ -57,7 +52,7 @@ def _column(name: str, *, reference: list[str] | None, **about: Any) -> Column:
 
 
 async def with_values(connection: Connection, table: Table) -> Table:
-    """Add the different values of possible flags, from the first rows, as far as we may read them."""
+    """Add the values of possible flags, from the first rows, as far as we may read them."""
     seen: dict[str, tuple[str, ...]] = {}
     values = sections("reading.sql")["values"]
     for name in flags(table):

@@ -15,15 +15,8 @@ _KINDS = "rpvmf"
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
     """The schemas of tenants, each with its template's name, by one statement.
 
-    The catalog shows them to every role: a tenant whose table the role may not read is found too, and
-    its watch says so.
-
-    Args:
-        connection: to a database.
-        templates: the templates that look for schemas there.
-
-    Raises:
-        SourceError: the catalog cannot be read.
+    The catalog shows them to every role: also a tenant with a table that the role may not read, which its watch
+    reports.
     """
     patterns = {name: template.for_each.schemas for name, template in templates.items() if template.for_each}
     parameters = {

@@ -1,14 +1,14 @@
 """Whether capture.mode notify has what it needs, and which changes its triggers do not record.
 
 - A table is read with the tables that inherit from it, but PostgreSQL copies row triggers only to partitions. For
-  logical replication only triggers that are enabled ALWAYS fire (`installation`).
-- TRUNCATE of one partition fires no trigger of the partitioned table, and ATTACH, DETACH and DROP of a partition (or
-  INHERIT and its like) fire none at all. They all change the set of tables that is read with a watch's table or a
-  related one, or the file of one of them (`lookout.State`).
-- The log was full, or writing to it failed: the triggers count that in a sequence (`changelog.Bell.missed`), inside the
-  ATS's transaction but not rolled back with it. So it may count changes that were never committed, at the cost of one
-  needless sweep; and it counts before the commit, so a sweep must first wait for the transactions that were writing
-  when it was read (`changelog.all_ended`).
+  logical replication only triggers that are enabled ALWAYS fire.
+- TRUNCATE of one partition fires no trigger of the partitioned table; ATTACH, DETACH and DROP of a partition (or
+INHERIT
+  and its like) fire none at all. They change the tables or files that are read with a watch's table (`lookout.State`).
+- The triggers count what they could not record in a sequence (`changelog.Bell.missed`), which no rollback undoes: it
+may
+  count uncommitted changes, at the cost of a sweep. It counts before the commit, so a sweep first waits for the present
+  writers (`changelog.all_ended`).
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import catalog, composed, sections
 from cdc_sync.source.recorders import bell_of, function_of, tables_of
-from cdc_sync.source.scripts import noticed, verify, verify_watch
+from cdc_sync.source.scripts import noticed, verify
 
 _SQL = sections("changelog.sql")
 
@@ -39,7 +39,7 @@ _RIGHTS = {
 class Verified(NamedTuple):
     """One object and its state, as `sql verify` reports it; `function` is the one that a trigger calls.
 
-    For a left-over object `watch` is the watch for which it was installed.
+    A left-over object has the watch for which it was installed.
     """
 
     watch: str | None
@@ -51,12 +51,7 @@ class Verified(NamedTuple):
 
 
 class Installation(NamedTuple):
-    """What is installed for one watch.
-
-    Attributes:
-        problems: in words; empty if there are none.
-        has_log: whether there is a change log to read, also if triggers are disabled or outdated.
-    """
+    """What is installed for one watch: its problems in words, and whether there is a log to read."""
 
     problems: tuple[str, ...]
     has_log: bool
@@ -74,30 +69,20 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 
 
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
-    """Look for the objects of a watch, and for rows for whose changes its triggers do not fire."""
-    query = verify_watch(name, watch, rights_too=False)
-    found = await verified(connection, query)
-    has_log = all(
-        each.state != "missing"
-        for each in found
-        if each.kind != "trigger" and each.function in {None, function_of(name)}
-    )
-    return Installation(tuple(await problems(connection, watch, found)), has_log)
-
-
-async def problems(connection: Connection, watch: Watch, found: Sequence[Verified]) -> list[str]:
-    """The problems of a watch's `verified` objects, and rows for whose changes its triggers do not fire, in words."""
-    unseen = await _unseen_tables(connection, {"": watch})
-    return list(_problems(watch, found, unseen[""]))
+    """Look for the objects of a watch, and for rows with changes that its triggers do not see."""
+    found = await verified(connection, verify({name: watch}, is_all=False, rights_too=False))
+    own = [each for each in found if each.kind != "trigger" and each.function in {None, function_of(name)}]
+    unseen = await _unseen_tables(connection, {name: watch})
+    has_log = all(each.state != "missing" for each in own)
+    return Installation(tuple(_problems(watch, found, unseen[name])), has_log)
 
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
     """The objects of all watches, looked up at once.
 
-    Attributes:
-        objects: `verified` objects by watch; under None those that all need, and other roles' rights.
-        left_over: other watches for which something was installed.
+    `objects` are by watch; under None those that all need, and other roles' rights. `left_over` are other watches for
+    which something was installed.
     """
 
     objects: Mapping[str | None, Sequence[Verified]]
@@ -117,19 +102,18 @@ async def all_triggers(connection: Connection, config: Config) -> Triggers:
     """Look up the objects of all watches, by two statements, however many watches there are."""
     objects: dict[str | None, list[Verified]] = defaultdict(list)
     left_over: set[str] = set()
-    for each in await verified(connection, verify(config)):
+    for each in await verified(connection, verify(config.watches)):
         if each.state != "left over":
             objects[each.watch].append(each)
         elif each.watch is not None:
             left_over.add(each.watch)
-    return Triggers(objects, await _unseen_tables(connection, noticed(config)), sorted(left_over))
+    return Triggers(objects, await _unseen_tables(connection, noticed(config.watches)), sorted(left_over))
 
 
 async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -> Mapping[str, list[tuple[str, str]]]:
     own = [(name, str(table), table == watch.table) for name, watch in watches.items() for table in tables_of(watch)]
+    about = {part: [each[place] for each in own] for place, part in enumerate(("watches", "tables", "roots"))}
     unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    names, tables, roots = zip(*own, strict=True) if own else ((), (), ())
-    about = {"watches": list(names), "tables": list(tables), "roots": list(roots)}
     async with asking("looking for what the triggers do not see"):
         for name, why, table in await rows_of(connection, catalog("unseen"), about):
             unseen[name].append((why, table))
@@ -176,7 +160,7 @@ def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
 
 
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
-    """Whose changes fill the log, by watch, the most first, if it has reached `limit` bytes; None if it has not.
+    """The changes in the log by watch, the most first, if it has reached `limit` bytes; None if it has not.
 
     It walks through a full log. After its rows were taken, the mapping is empty until the space is given back.
     """

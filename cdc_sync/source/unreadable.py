@@ -1,11 +1,9 @@
 """Rows on which an expression of the configuration fails: found by halving, so that they block no others.
 
-PostgreSQL does not name the row of an error, and a failing statement returns nothing. So the statement's rows are read
-by key, in halves, until each failing row stands alone; then its expressions are evaluated one by one. A bad row costs
-about twenty short statements the first time, some five later.
-
-If no row can be read, neither of those asked for nor of the table's first and last ones, the configuration is wrong: an
-error.
+PostgreSQL does not name the row of an error. So the statement's rows are read by key, in halves, until each failing row
+is alone; then its expressions are evaluated one by one. A bad row costs about twenty short statements the first time,
+some five later. If no row can be read, neither the requested ones nor the table's first and last ones, the
+configuration is wrong: an error.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from psycopg.errors import CharacterNotInRepertoire
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source.connection import Pool, Rows, with_position
-from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
+from cdc_sync.source.errors import SourceError, is_of_a_row, row_error_text, unless_a_row_fails
 from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE
 from cdc_sync.source.statements import CLOCK
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from cdc_sync.source.reading import Read, Reader
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
 """Reads the rows of some keys by one statement; raises `SourceError`."""
@@ -38,17 +37,17 @@ _MANY = 20
 """With so many bad rows and no good one, as many rows at either end of the table are tried."""
 
 _REMEMBERED = 100_000
-"""Most remembered keys of bad rows: forgetting one costs only the statements that find it again."""
+"""Most remembered keys of bad rows. A forgotten one costs only the statements that find it again."""
 
 _LONGEST = 20.0
-"""Seconds for separating rows in one go: the change log's transaction is open meanwhile, for a minute at most."""
+"""Seconds for isolating rows in one go."""
 
 NOT_ISOLATED = coded(
     "not-isolated",
     "an expression fails on it, or on one of the rows that were read with it: too many rows fail to isolate them at "
     "once; the next sweep continues",
 )
-"""Why further rows are left out. The next time continues there, since bad rows are remembered."""
+"""Why further rows are left out. The next sweep continues there, since bad rows are remembered."""
 
 _PAGE = 1_000
 _OF_AN_ID = re.compile(rf"[^:]*\b(?:{re.escape(APPLICATION_ID)}|{re.escape(STATUS_URL)})\b[^:]* cannot be read: ")
@@ -56,10 +55,7 @@ _INTEGERS = frozenset({WHERE, "columns.deleted"})
 
 
 class UnreadableRows:
-    """Reads a watch's rows apart where a statement fails on one of them, and remembers the failing rows.
-
-    `clock` gives seconds that do not go back.
-    """
+    """Isolates a watch's rows on which a statement fails, and remembers them."""
 
     def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
         self._mapping, self._statements, self._fetch = reader.mapping, reader.statements, reader.fetch
@@ -70,7 +66,7 @@ class UnreadableRows:
         self._clock = clock
 
     def expect(self, skips: abc.Mapping[Key, str]) -> None:
-        """Remember rows that an earlier run could not read, and why: finding them takes a walk through the table."""
+        """Remember rows that an earlier run could not read: finding them takes a walk through the table."""
         self._without_id.update(
             key
             for key, reason in skips.items()
@@ -80,10 +76,8 @@ class UnreadableRows:
     async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
         """Read rows of which at least one makes a common statement fail.
 
-        Returns what was read, the rows that cannot be, and the database's clock at the last of these.
-
-        Raises:
-            SourceError: the database cannot answer, or no row can be read.
+        Returns what was read, the rows that cannot be, and the database's clock at the last of these. Raises
+        `SourceError` also if no row can be read.
         """
         reads: list[Read] = []
         failed: dict[Key, SourceError] = {}
@@ -166,11 +160,7 @@ class UnreadableRows:
         return None if found is None else list(map(self._mapping.key, found))
 
     async def _insist_on_readable(self, failed: dict[Key, SourceError], read: ReadKeys) -> None:
-        """Find a row that can be read, at either end of the table.
-
-        Raises:
-            SourceError: there is none: the configuration is wrong.
-        """
+        """Find a row that can be read, at either end of the table; raise if there is none."""
         for query in (self._statements.keys[0], self._statements.last_keys):
             for key in map(self._mapping.key, await self._fetch(query, [_MANY])):
                 found = None if key in failed else await unless_a_row_fails(read([key]))
@@ -184,7 +174,7 @@ class UnreadableRows:
 
     async def _examine(self, key: Key, error: SourceError) -> tuple[Row | None, int]:
         """What can be read of a row, and which expression fails; None if the row is gone."""
-        message = said_of_a_row(error)
+        message = row_error_text(error)
         every = frozenset(self._mapping.expressions)
         places = self._culprits.get(message)
         found = None if places is None else await self._without(key, places)
@@ -226,32 +216,31 @@ def columns_of(keys: Sequence[Key]) -> list[list[str]]:
     return [list(parts) for parts in zip(*keys, strict=True)]
 
 
-async def halved(keys: Sequence[Key], ask: Callable[[Sequence[Key]], Awaitable[T | None]]) -> tuple[list[T], list[Key]]:
-    """Ask about keys, and in halves where that fails (`ask` returns None).
+async def halved(
+    items: Sequence[Item], ask: Callable[[Sequence[Item]], Awaitable[T | None]]
+) -> tuple[list[T], list[Item]]:
+    """Ask about items, and in halves where that fails (`ask` returns None).
 
-    Returns the answers, and the keys that fail alone.
+    Returns the answers, and the items that fail alone.
     """
-    if not keys:
+    if not items:
         return [], []
-    answer = await ask(keys)
+    answer = await ask(items)
     if answer is not None:
         return [answer], []
-    if len(keys) == 1:
-        return [], [keys[0]]
-    middle = len(keys) // 2
-    answers, failing = await halved(keys[:middle], ask)
-    more, others = await halved(keys[middle:], ask)
+    if len(items) == 1:
+        return [], [items[0]]
+    middle = len(items) // 2
+    answers, failing = await halved(items[:middle], ask)
+    more, others = await halved(items[middle:], ask)
     return [*answers, *more], [*failing, *others]
 
 
 async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
     """The keys that these types, one for each part of a key, can hold.
 
-    A key or id may come from another column: a related table may keep an application's number as text beside other
-    numbers; an id may stand in a status URL while the id's own column is a uuid. A value that the type cannot hold is
-    in no row, and must not prevent reading the others.
-
-    Found by halving, since PostgreSQL does not name the value of an error (`pg_input_is_valid` came with 16).
+    A key or id may come from another column: a related table may keep a number as text. A value that the type cannot
+    hold is in no row. PostgreSQL does not name the value of an error (`pg_input_is_valid` came with 16).
     """
     given = [composed("%s::text[]::{}[]", type_) for type_ in types]
     query = composed("SELECT {}", given)

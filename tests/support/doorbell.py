@@ -31,6 +31,6 @@ class Doorbell:
         await self._bells.disarm(self.bell)
 
     async def _see_to(self) -> None:
-        await self._bells.see_to([self.bell])
+        await self._bells.update([self.bell])
         if self.bell.error is not None:
             raise self.bell.error

@@ -38,7 +38,7 @@ SELECT {columns}, so_far
                   FROM ({query} OFFSET 0) AS page ({columns}) OFFSET 0) AS sized) AS summed
  WHERE so_far - size < {largest}
 
--- name: begin_doubting
+-- name: begin_confirming
 -- In one message, and so in one round trip. The timeout: a daemon that is suspended, or lost behind a silent network,
 -- between the two statements would keep the locks of the first one, and the ATS's next ALTER TABLE would wait for it,
 -- and everybody else for that.

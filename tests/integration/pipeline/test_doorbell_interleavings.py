@@ -68,11 +68,11 @@ class SteppedBells(Bells):
     steps: Steps
     fenced = True
 
-    async def see_to(self, bells: Collection[Bell]) -> None:
+    async def update(self, bells: Collection[Bell]) -> None:
         if not bells:
             return
         await self.steps.before_a_statement()
-        await super().see_to(bells)
+        await super().update(bells)
         for bell in [] if self.fenced else bells:
             bell.fence = None
 

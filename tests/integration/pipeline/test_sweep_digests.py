@@ -46,11 +46,11 @@ class Reads:
             return found
 
         async def by_key(
-            keys: Collection[Key], *, doubting: bool = False, shape: str | None = None
+            keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
         ) -> AsyncIterator[tuple[Read, list[Key]]]:
             if shape is not None:
                 self.before()
-            async for read, answered in parts(keys, doubting=doubting, shape=shape):
+            async for read, answered in parts(keys, confirming=confirming, shape=shape):
                 self.keys += [] if shape is None else [row.key[0] for row in read.rows]
                 yield read, answered
 

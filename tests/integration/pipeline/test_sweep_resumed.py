@@ -63,10 +63,10 @@ class Interrupted:
         parts_by_key = reader.parts_by_key
 
         async def parts(
-            keys: Collection[Key], *, doubting: bool = False, shape: str | None = None
+            keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
         ) -> AsyncIterator[tuple[Read, list[Key]]]:
             await self._step(lambda: asyncio.sleep(0))
-            async for part in parts_by_key(keys, doubting=doubting, shape=shape):
+            async for part in parts_by_key(keys, confirming=confirming, shape=shape):
                 yield part
 
         patched.setattr(reader, "parts_by_key", parts)

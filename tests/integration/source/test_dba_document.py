@@ -37,4 +37,4 @@ def test_the_emergency_switch_switches_off_and_on(ats: Ats) -> None:
 
     for switch, state in ((off, "disabled"), (on, "ok")):
         run(ats, switch)
-        assert {row[-1] for row in rows(ats, verify(a_config())) if row[1] == "trigger"} == {state}
+        assert {row[-1] for row in rows(ats, verify(a_config().watches)) if row[1] == "trigger"} == {state}

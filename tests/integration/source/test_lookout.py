@@ -166,7 +166,7 @@ async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(
     run(ats, broken)
     bells = [Bell(name, wanted=True) for name in tenants.watches]
 
-    await Bells(pool).see_to(bells)
+    await Bells(pool).update(bells)
 
     assert [bell.until is not None for bell in bells] == [True, False, True]
     (error,) = (bell.error for bell in bells if bell.error is not None)
@@ -213,7 +213,7 @@ async def test_hundreds_of_bells_are_armed_with_few_locks(ats: Ats, pool: Pool) 
             ats.execute(f"CREATE SEQUENCE cdc_sync.{kind}_{name}".encode())
     bells = [Bell(name, wanted=True) for name in names]
 
-    await Bells(pool).see_to(bells)
+    await Bells(pool).update(bells)
 
     assert len({bell.fence for bell in bells}) == 1
     assert all(bell.until is not None and bell.missed == 0 for bell in bells)

@@ -1,4 +1,4 @@
-"""A daemon that freezes between the two statements of a doubting read keeps the ATS waiting for seconds only."""
+"""A daemon that freezes between the two statements of a confirming read keeps the ATS waiting for seconds only."""
 
 import pytest
 from support.applications import insert

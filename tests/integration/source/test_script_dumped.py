@@ -33,7 +33,7 @@ def owner(new_role: NewRole, ats: Ats) -> str:
 
 
 def states(ats: Ats, config: Config) -> dict[str, str]:
-    return {f"{on}: {name}": state for _, _, name, on, _, state in rows(ats, verify(config)) if state != "ok"}
+    return {f"{on}: {name}": state for _, _, name, on, _, state in rows(ats, verify(config.watches)) if state != "ok"}
 
 
 def test_the_owner_dumps_what_a_superuser_installed(ats: Ats, database: str, owner: str) -> None:

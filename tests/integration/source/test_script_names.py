@@ -140,9 +140,9 @@ def test_any_names(ats: Ats, tmp_path: Path, new_role: NewRole, names: list[str]
         run_psql(ats, tmp_path, install(config))
         assert snapshot(ats) - created == OURS
         assert created - snapshot(ats) == set()
-        assert {row[-1] for row in rows(ats, verify(config))} == {"ok"}
+        assert {row[-1] for row in rows(ats, verify(config.watches))} == {"ok"}
         run_psql(ats, tmp_path, grants(config, role))
-        run_psql(ats, tmp_path, verify(config))
+        run_psql(ats, tmp_path, verify(config.watches))
         assert snapshot(ats) - created == OURS
         assert rows(ats, MAY, [role]) == [(False, False, False, False, False, [])]
         run_psql(ats, tmp_path, uninstall())
@@ -187,7 +187,7 @@ async def test_any_watch(ats: Ats, database: str, names: list[str]) -> None:
         try:
             ats.execute(for_psql(install(config)).encode())
             ats.execute(for_psql(grants(config, ats.info.user)).encode())
-            assert {row[-1] for row in rows(ats, verify(config))} == {"ok"}
+            assert {row[-1] for row in rows(ats, verify(config.watches))} == {"ok"}
             ats.execute("LISTEN cdc_sync")
             for name in names:
                 assert await Doorbell(pool, name).arm()
@@ -205,7 +205,7 @@ async def test_any_watch(ats: Ats, database: str, names: list[str]) -> None:
             fails(ats)
             for name in names:
                 assert await missed(pool, name) == 1
-            assert {row[0] for row in rows(ats, verify(a_config())) if row[-1] == "left over"} == set(names)
+            assert {row[0] for row in rows(ats, verify(a_config().watches)) if row[-1] == "left over"} == set(names)
             for name in names:
                 assert len(rows(ats, absent(name))) == 8
                 uninstall_triggers(ats, name)

@@ -72,7 +72,7 @@ class Roles:
         return rows(self.ats, CHECK, {"role": role})
 
     def wrong(self, asking: str | None = None) -> dict[str, str]:
-        found = rows(self.session(asking or self.owner), verify(self.config))
+        found = rows(self.session(asking or self.owner), verify(self.config.watches))
         return {f"{on}: {name}": state for _, _, name, on, _, state in found if state != "ok"}
 
 
@@ -149,9 +149,9 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it_whoever_install
             run(theirs, "INSERT INTO parted.parts VALUES ({zone}, 'new', {zone})", zone=zone)
 
     assert rows(ats, "SELECT row_key FROM cdc_sync.changes ORDER BY row_key") == [(["1"],), (["2"],)]
-    assert {state for *_, state in rows(ats, verify(config))} == {"ok"}
+    assert {state for *_, state in rows(ats, verify(config.watches))} == {"ok"}
     run(ats, "GRANT EXECUTE ON FUNCTION cdc_sync.record_w() TO {thief}", thief=thief)
-    assert "exposed" in {state for *_, state in rows(ats, verify(config))}
+    assert "exposed" in {state for *_, state in rows(ats, verify(config.watches))}
 
 
 def test_another_daemon_keeps_what_it_needs(who: Roles, new_role: NewRole) -> None:

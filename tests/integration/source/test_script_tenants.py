@@ -78,7 +78,7 @@ def command(vendor: Ats, database: str, tmp_path: Path) -> Command:
 
 
 def wrong(ats: Ats, config: Config) -> list[tuple[Any, ...]]:
-    return [row for row in rows(ats, verify(config)) if row[-1] != "ok"]
+    return [row for row in rows(ats, verify(config.watches)) if row[-1] != "ok"]
 
 
 def install(ats: Ats, config: Config) -> None:

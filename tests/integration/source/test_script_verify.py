@@ -16,7 +16,7 @@ OBJECTS = 1 + 2 + 2 * 3
 
 def wrong(session: Ats, config: Config | None = None) -> dict[str, str]:
     """What is not ok, by object."""
-    found = rows(session, verify(config or a_config(related=RELATED)))
+    found = rows(session, verify((config or a_config(related=RELATED)).watches))
     return {name: state for _, _, name, _, _, state in found if state != "ok"}
 
 
@@ -28,7 +28,7 @@ def installed(ats: Ats) -> Ats:
 
 
 def test_everything_is_ok_right_after_the_installation(installed: Ats) -> None:
-    found = rows(installed, verify(a_config(related=RELATED)))
+    found = rows(installed, verify(a_config(related=RELATED).watches))
 
     assert [row[-1] for row in found] == ["ok"] * OBJECTS
 
@@ -103,7 +103,7 @@ def test_a_configuration_without_notify_mode_wants_nothing(installed: Ats) -> No
 
     assert set(wrong(installed, polled).values()) == {"left over"}
     uninstall_triggers(installed)
-    assert rows(installed, verify(polled)) == []
+    assert rows(installed, verify(polled.watches)) == []
 
 
 def test_the_script_may_have_gone_through_a_file_of_windows(ats: Ats) -> None:

@@ -129,7 +129,7 @@ async def test_each_read_is_checked_on_connections_that_are_open(restartable_ser
                 lambda: lagging.reader.digests(None, 10, shape),
                 lambda: lagging.reader.by_key([row.key], shape=shape),
                 lambda: lagging.reader.by_key([row.key]),
-                lambda: lagging.reader.by_key([("0",)], doubting=True),
+                lambda: lagging.reader.by_key([("0",)], confirming=True),
                 lambda: lagging.reader.by_application(["gone"]),
                 lambda: polling.page(("2024-01-01",), 10),
                 polling.look,
