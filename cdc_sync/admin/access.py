@@ -6,10 +6,7 @@
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
-Guessing the token is slow (`Guesses`). `/healthz` ignores tokens, and `/readyz` answers without one: others' guesses
-delay no health check.
-
-Against a page of another site in the same browser:
+Guessing the token is slow (`Guesses`), and delays no health check. Against a page of another site in the same browser:
 
 - It cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`,
   since with DNS rebinding an attacker's name may lead to 127.0.0.1.
@@ -17,7 +14,7 @@ Against a page of another site in the same browser:
   form must carry its session's token. Other ports of the host are the same *site*, so the cookie alone would not do.
 - It cannot frame, embed or open us with a handle: see the headers.
 
-A request with the token need not name the loopback: an attacking page has none, and a proxy may pass its own name on.
+With the token a request need not name the loopback: an attacking page has none, and a proxy may pass its own name on.
 """
 
 import asyncio
@@ -60,13 +57,13 @@ _APART_OVERALL = 0.25
 """Seconds between two turns of one address, and of all together."""
 
 _FORGOTTEN_AFTER = 600.0
-"""Seconds without a wrong token."""
+"""Seconds without a wrong token after which earlier ones are forgotten."""
 
 _REMEMBERED = 1_000
 """Most remembered addresses; the oldest is dropped first."""
 
 _NEIGHBOUR = 64
-"""Bits of an IPv6 address that identify a neighbour, who has all the rest."""
+"""Bits of an IPv6 address that identify a network: one visitor has all of its addresses."""
 
 
 def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
@@ -145,8 +142,8 @@ class Guesses:
     """How often an address may try tokens: freely at first, then a second apart.
 
     After ten wrong tokens of one address each further try from there, right or wrong, waits for its turn. After ten of
-    all addresses together so does each try from an address without a recent right token. A try that would wait for
-    longer than `longest_wait` seconds is refused unread, with `Retry-After`. The right token resets its address.
+    all together so does each try from an address without a recent right token. A try that would wait for longer than
+    `longest_wait` seconds is refused unread. The right token resets its address.
     """
 
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:

@@ -1,8 +1,7 @@
 """The metrics: counts of events, and gauges read from the store at each scrape.
 
-A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. Each
-change moves six numbers, so these are plain ones: the instruments of prometheus_client take several times as long. It
-writes the text at each scrape, in the format that the scraper asks for.
+A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. The
+numbers are plain ones, since each change moves six: the instruments of prometheus_client take several times as long.
 """
 
 import asyncio
@@ -346,10 +345,9 @@ class Bar:
 
 
 class Trends:
-    """Latency, lag and pending entries of the last hours: a sample a minute, of which each bar keeps the largest.
+    """Mean latency, lag and pending entries of the last hours: a sample a minute, of which a bar keeps the largest.
 
-    Of latency it is the mean. They are this process's, and kept in memory. `bars` are by when each begins, the latest
-    last.
+    They are this process's, and kept in memory. `bars` are by when each begins, the latest last.
     """
 
     def __init__(self, metrics: EventMetrics, store: Store) -> None:

@@ -1,14 +1,13 @@
 """The change log that the triggers write, and the doorbells by which they wake the daemon.
 
-One statement reads a batch of changes and their current rows in one snapshot, which shows each row as the entry's
-transaction left it, or newer. A second statement deletes the batch once the pipeline has stored the result. In between
-no transaction, lock or pooled connection is held, so a stopped daemon blocks nothing. If anything fails before the
-second statement, the same changes come again. A transaction that commits late appears in a later batch ([decision
+One statement reads a batch of changes and their current rows in one snapshot. A second one deletes the batch once the
+pipeline has stored the result; if anything fails before, the same changes come again. In between no transaction, lock
+or pooled connection is held, so a stopped daemon blocks nothing ([decision
 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
-It needs SELECT and DELETE, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the log
-needs no index. Once another daemon has deleted our row and VACUUM has made room, another row may have its place. So a
-row is deleted only if one of the batch's transactions wrote it (xmin) and the file is the same: VACUUM FULL moves rows.
+Rows are found by their place (ctid), so the log needs no index. Once another daemon has deleted our row and VACUUM has
+made room, another row may have its place. So a row is deleted only if one of the batch's transactions wrote it (xmin)
+and the file is the same: VACUUM FULL moves rows.
 """
 
 import asyncio
@@ -73,7 +72,6 @@ class Changes:
         times: the time of each key's last change, in milliseconds since the epoch.
         rows: the rows of these keys, of the same snapshot; None if they must be read apart.
         everything: whether one requires a sweep (TRUNCATE, a changed lookup table).
-        full: whether there may be more.
         searched: seconds that the search took.
         size: bytes of the whole log, including taken rows that VACUUM has not removed.
         places: their places, the transactions that wrote them, and the log's file, as SQL.
@@ -236,13 +234,11 @@ class Bell:
     """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time of the server's clock.
 
     A transaction that read the bell before it was armed may commit later without a NOTIFY. So a transaction id is taken
-    after arming, and the log is read until all transactions below it have ended (decision 10 has the proof). A sequence
-    is read outside MVCC. The bell is never armed where a NOTIFY could harm the ATS: with two-phase commit, with
-    synchronous standbys, and while the server's NOTIFY queue is more than a quarter full.
+    after arming, and the log is read until all transactions below it have ended (decision 10). The bell is never armed
+    where a NOTIFY could harm the ATS: with two-phase commit, synchronous standbys, or a NOTIFY queue that fills up.
 
     A bell that is not armed contains, to the hour, when the watch was last captured. By it the triggers of an abandoned
-    watch stop recording while others' changes are taken (`sql/recorder_body.sql`). Zero, as earlier versions left it,
-    and a bell that was never set contain nothing.
+    watch stop recording while others' changes are taken (`sql/recorder_body.sql`). Zero or an unset bell mean nothing.
 
     Attributes:
         begins: whether it may get a time of capture though it was never set.

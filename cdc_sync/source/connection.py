@@ -1,11 +1,6 @@
 """Connections to the ATS's database, and reads under the watch's guard (`source.replica_guard`).
 
-A silent database that is gone is noticed, the quickest first, by:
-
-- the lasting session's proof (`source.session`), within 25 seconds, and 10 more in which the driver tries to cancel its
-  statement. Every watch then reconnects.
-- the kernel, for a connection whose other end is gone: within a minute, by `config.sessions`.
-- `asking`, for a connection that is kept open without an answer: within 5 minutes.
+[Decision 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md) has how soon a silent database is noticed.
 """
 
 import asyncio

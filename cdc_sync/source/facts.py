@@ -38,7 +38,6 @@ class ServerFacts:
 
     Attributes:
         version: as `server_version_num`: 150004 for 15.4.
-        in_recovery: whether it is a standby.
         identity: identifies the database, so that a copy elsewhere differs.
         position: how far it is: see `replica_guard`.
         prepares_transactions: whether transactions may be committed in two phases.
@@ -64,13 +63,10 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """A table, as the catalog has it.
+    """A table, as the catalog has it; `estimate` is the planner's row count, 0 if unknown.
 
-    Attributes:
-        oid: `pg_class.oid`; a table that was created again has another one.
-        estimate: the planner's row count; 0 if unknown.
-        columns: its columns in order, each with its type as SQL writes it.
-        unique: the columns of each unique index.
+    `oid` is another one if the table was created again. `columns` have their types as SQL writes them. `unique` are the
+    columns of each unique index.
     """
 
     oid: int
@@ -165,12 +161,8 @@ async def is_same_cluster(
 ) -> bool:
     """Whether a former host leads to the server that answers now, or one of both follows the other.
 
-    Args:
-        dsn: the configured one; its login is used there too.
-        identity: the database's, as `ServerFacts` has it.
-        before: where the database was reached.
-        now: where it is reached.
-        connection: a connection to the server that answers now.
+    `dsn` is the configured one, with the login; `identity` is the database's (`ServerFacts`). It was reached at
+    `before`, and is at `now`, by the connection.
     """
     for host in before.hosts[:_MOST_ASKED]:
         name, _, port = host.rpartition(":")

@@ -1,16 +1,11 @@
-"""Looks at a database for all its watches at once, by one statement each.
-
-Idle watches query nothing. The lookout wakes a watch only if it finds something that concerns this one:
+"""Looks at a database for all its watches at once, by one statement each; idle watches query nothing (decision 21).
 
 - **a look** at the change log shows which watches have changes, and which transactions have ended. It comes when an
   idle watch wants the next one, and ten times a second while a watch becomes idle.
-- **a round** renews the bells' leases and counts what was not recorded. It reads a digest of what each watch depends on
-  (its tables and their files, its triggers with their function, row-level security), and the server's settings. A watch
-  whose digest has changed looks closer itself.
+- **a round** renews the bells' leases, counts what was not recorded, and reads a digest of what each watch depends on.
+A
+  watch with another digest than before looks closer itself.
 - **polls** that come at the same time ask by one statement whether any of their tables has a row to read.
-
-Sequences are locked until the end of the statement that reads or sets them, so they are handled in parts. The catalog
-is read without a lock, through its indexes.
 """
 
 import asyncio
@@ -38,7 +33,7 @@ T = TypeVar("T")
 _SQL = sections("lookout.sql")
 
 _LOOK_EVERY = 0.1
-"""Least seconds between looks at the whole log; a watch that becomes idle waits so long for one."""
+"""Least seconds between looks at the whole log."""
 
 _LOOK_AT_LEAST_EVERY = 2.0
 

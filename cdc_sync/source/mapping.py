@@ -4,20 +4,14 @@ All values are fetched as text, independent of the session's DateStyle and TimeZ
 epoch, `source` and extra fields as JSON. PostgreSQL reads a naive timestamp in the watch's time zone: in the hour that
 the end of summer time repeats it means the second one; an instant in the hour skipped in spring moves forward.
 
-The server computes a row's digest, by which a sweep finds unchanged rows. It covers all that the row's reading depends
-on, and the caller's `shape`, which stands for the rules: rows with one digest and key mean the same, under any
-configuration. Session settings can only cause a row to be read once more.
-
-A page of digests is one JSON text that goes to the store unchanged. Each of its elements, in key order, is a text:
+The server computes a row's digest, by which a sweep finds unchanged rows: 64 bits of all that the row's reading depends
+on, and of the caller's `shape`, which stands for the rules (decision 15). Session settings can only cause a row to be
+read once more. A page of digests is one JSON text that goes to the store unchanged. Its elements, in key order, are:
 
 - sixteen hexadecimal digits and the row's key, as the store writes it (`store.columns.key_text`): to be compared;
 - `n`: no row of HelloWork's, for it has no id;
 - `o` and a JSON array of the row's key and its application's id: out of scope;
 - `?`: unknown, to be read.
-
-The digest is the 64-bit hash by which PostgreSQL partitions texts (`hashtextextended`, since 11); on 10, half of an
-md5. It protects no secret. One change in 10^19 would leave it as it is. If a major version hashes otherwise, each row
-is read once.
 """
 
 import json

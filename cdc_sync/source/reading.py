@@ -93,7 +93,6 @@ class Reader:
         estimate: the planner's row count at connection time; 0 if unknown.
         fit: how many rows fit into a page, as far as is known.
         shape: what a walk reads and in which order, as text; it changes with table, mapping, key and types.
-        unreadable: rows that cannot be read.
     """
 
     def __init__(

@@ -1,13 +1,10 @@
 """Reads never go back: every read returns its server and how far that server was.
 
-A DSN may name several hosts, several servers may stand behind one address, and behind a transaction pooler each
-transaction may run on another one. A lagging replica shows old rows and lacks new ones: old states would be sent, and
-deletions that are none.
-
-So each statement that reads rows also returns its server and snapshot. Reads stay on one server. Rows of another server
-are used only if its snapshot shows all that was read before (`behind`). Otherwise the statement is repeated for
-moments, since most replicas lag by less; then the watch waits (`connection.Pool.read`). The position is stored with the
-changes that it protects. A database restored from a backup is behind too, until `cdc-sync adopt-database`.
+A DSN, an address or a pooler may lead to several servers. A lagging replica shows old rows and lacks new ones: old
+states would be sent, and deletions that are none. So reads stay on one server, and rows of another one are used only if
+its snapshot shows all that was read before (`behind`). Otherwise the statement is repeated for moments; then the watch
+waits (`connection.Pool.read`). The position is stored with the changes that it protects. A database restored from a
+backup is behind too, until `cdc-sync adopt-database`.
 
 A replica has its primary's transaction numbers. A snapshot shows what committed below its xmax, except the transactions
 that it lists as open. In recovery it lists none: any transaction from its xmin on may be open

@@ -1,17 +1,14 @@
-"""Whether row-level security may have hidden rows from a transaction of ours.
+"""Whether row-level security may have hidden rows from a transaction of ours: a hidden row looks like a deleted one.
 
-A hidden row looks like a deleted one. So a read that proves a deletion asks, in its own transaction and *after* the
-rows, which policies filtered them. A statement locks every relation that it touches until the transaction ends, and
-whatever changes a policy waits for that lock: the catalog shows what applied to the read. Only READ COMMITTED works: an
-older snapshot may miss a policy that came with the lock.
+So a read that proves a deletion asks, in its own transaction and *after* the rows, which policies filtered them. A
+statement locks every relation that it touches until the transaction ends, and whatever changes a policy waits for that
+lock: the catalog shows what applied to the read. Only READ COMMITTED works: an older snapshot may miss a policy.
 
-The locks also show which relations to ask about: tables under a view, and lookup tables. A partition or inheriting
-table read through its parent is under the parent's policies alone. Under a view (without `security_invoker`) tables are
-read with its owner's rights. No lock covers roles' attributes and memberships, so the caller keeps an earlier "may
-hide" until a later question.
+The locks also show which relations to ask about: tables under a view, and lookup tables. A partition read through its
+parent is under the parent's policies alone; tables under a view are read with its owner's rights. No lock covers roles'
+attributes, so the caller keeps an earlier "may hide" until a later question.
 
-`SET row_security = off` is no substitute: PostgreSQL then refuses also where the policy is `USING (true)`, and each
-refusal is an ERROR in the ATS's log.
+`SET row_security = off` is no substitute: it refuses also `USING (true)`, by an ERROR in the ATS's log.
 """
 
 from collections.abc import Iterable
@@ -26,12 +23,9 @@ from cdc_sync.source.expressions import catalog
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hiding:
-    """A table whose policies may hide rows; names are as SQL writes them.
+    """A table whose policies may hide rows from the reading role: ours, or the owner of a view.
 
-    Attributes:
-        table: its name.
-        role: the reading role: ours, or the owner of a view.
-        restrictive: the restrictive policies that apply to that role.
+    Names are as SQL writes them. `restrictive` are the restrictive policies that apply to that role.
     """
 
     table: str

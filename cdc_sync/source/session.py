@@ -1,12 +1,9 @@
-"""The lasting session: it holds the locks of all watches, and listens for all of them.
+"""The lasting session: it holds the locks of all watches, listens for all of them, and proves that it is alive.
 
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
-makes the ATS's COMMIT fail, which no trigger can prevent.
+makes the ATS's COMMIT fail.
 
-It notices the end of its connection at once, and silence, also of notifications alone, by a proof: every `prove_every`
-seconds (the daemon: 15) an answer must arrive within 10. A server in recovery refuses LISTEN.
-
-Locks and LISTEN need a session of the server that is the connection's own. Behind a pooler in transaction mode a second
+Locks and LISTEN need a session of the server that is the connection's own: behind a pooler in transaction mode a second
 daemon may get the same session and its locks. So the connection marks its session with a token before it locks
 anything. It refuses a session that has another's token, that its second connection meets too, or that loses its token.
 """

@@ -1,9 +1,8 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
 Composed once for a mapping, and apart from their execution, so that `cdc-sync check` can ask the planner about them.
-
-The mapping bounds one row's bytes, and a page is bounded too: the server ends it with the row that makes it too large.
-What the server reads beyond that is wasted, so each page asks for as many rows as should fit, by the last rows' size.
+The server ends a page with the row that makes it too large. What it reads beyond that is wasted, so each page asks for
+as many rows as should fit, by the last rows' size.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,17 +38,13 @@ class Statements:
 
     Attributes:
         key_is_given: whether a row has a given key; a list for each part of the key is a parameter.
-        id_is_given: whether a row has a given application id, by the id's column; None if it is not mapped.
-        id_type: the type of that comparison.
+        id_is_given: whether a row has a given application id of `id_type`, by its column; None if it is not mapped.
         url_is_given: the same by the status URL.
         first_page: the first rows in key order without their digests; the parameter is how many.
-        shape: what a walk reads and in which order.
         keys: the keys in key order, and the clock, without the configuration's expressions.
-        last_keys: the last keys in key order, backwards; the parameter is how many.
         digests: a page of digests as one text, how many rows, the clock, and the key of the row at a place. That place,
             once for each part of the key, precedes the parameters of `pages`.
-        as_read: given keys, and the text of each as a row's own key is read; parameters as of `key_is_given`. None if
-            every session writes keys alike.
+        as_read: given keys, and the text of each as a row's own key is read; None if every session writes keys alike.
     """
 
     def __init__(self, mapping: Mapping) -> None:

@@ -1,14 +1,13 @@
 """Whether capture.mode notify has what it needs, and which changes its triggers do not record.
 
-- A table is read with the tables that inherit from it, but PostgreSQL copies row triggers only to partitions. For
-  logical replication only triggers that are enabled ALWAYS fire.
+- PostgreSQL copies row triggers to partitions, not to other inheriting tables. For logical replication only triggers
+  that are enabled ALWAYS fire.
 - TRUNCATE of one partition fires no trigger of the partitioned table; ATTACH, DETACH and DROP of a partition (or
 INHERIT
   and its like) fire none at all. They change the tables or files that are read with a watch's table (`lookout.State`).
 - The triggers count what they could not record in a sequence (`changelog.Bell.missed`), which no rollback undoes: it
 may
-  count uncommitted changes, at the cost of a sweep. It counts before the commit, so a sweep first waits for the present
-  writers (`changelog.all_ended`).
+  count too much. It counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """
 
 from collections import defaultdict
