@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from cdc_sync.admin.watches import EVERYTHING, Asked, first_of, foremost, shown
+from cdc_sync.admin.watches import Asked, first_of, foremost, shown
 from cdc_sync.config import Config
 from cdc_sync.config.models import built_urls
 from cdc_sync.core.conditions import is_standby, wrong
@@ -146,8 +146,8 @@ async def overview(
     now: int,
     *,
     grouped: Grouped,
-    here: Iterable[Condition] = (),
-    asked: Asked = EVERYTHING,
+    here: Iterable[Condition],
+    asked: Asked,
 ) -> dict[str, Any]:
     """Everything on the page at `now` (milliseconds since the epoch).
 

@@ -52,9 +52,6 @@ class Asked:
         return f"?{urlencode({name: value for name, value in parts.items() if value})}"
 
 
-EVERYTHING = Asked()
-
-
 def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) -> dict[str, Any]:
     """The watches that the page lists, each with its conditions, and counts of the rest.
 

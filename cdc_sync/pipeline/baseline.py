@@ -105,7 +105,7 @@ async def adopt_everything(
     watch, started = intake.rules.watch, time.monotonic()
     # The walk meets each key once. After a restart, rows behind the position may be in the store.
     rows_are_new = position.after is None and not await intake.store.knows_any(watch)
-    estimate, digests = intake.reader.estimate, intake.shape_of_digests
+    estimate, digests = intake.reader.mapping.facts.estimate, intake.shape_of_digests
 
     async def read(after: Key | None) -> Interpreted:
         page = await intake.reader.page(after, intake.parts.steps.adopted, digests)

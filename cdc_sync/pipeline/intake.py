@@ -132,7 +132,7 @@ class Intake:
         self.requests = int(positions.get(REQUESTS, "0"))
         # Again: another daemon may have saved news until this one took the watch.
         self._replica = positions.get(REPLICA, "")
-        self.reader.guard.load(self._replica)
+        self.reader.pool.guard.load(self._replica)
         await self._recognise_table(positions.get(TABLE))
 
     async def _recognise_table(self, before: str | None) -> None:
@@ -349,7 +349,7 @@ class Intake:
         unseen: Unseen | None = None,
         positions: Mapping[str, str] | None = None,
     ) -> Batch:
-        position = self.reader.guard.text
+        position = self.reader.pool.guard.text
         return Batch(
             origin=origin,
             now=self.clock(),

@@ -142,17 +142,16 @@ class Watched:
 class Lookout:
     """Looks for many watches: see the module. Methods raise `SourceError` if the database cannot answer.
 
-    `server` is what the server was in the last round; `clock` gives seconds that do not go back.
+    `server` is what the server was in the last round.
     """
 
-    def __init__(self, pool: Pool, server: ServerFacts, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pool: Pool, server: ServerFacts) -> None:
         self.server = server
         self.bells = Bells(pool)
         self._pool = pool
-        self._clock = clock
         self._watched: dict[str, Watched] = {}
         self._hurry = asyncio.Event()
-        self._look_at = self._round_at = clock() + ROUND
+        self._look_at = self._round_at = time.monotonic() + ROUND
         self._pause = _LOOK_EVERY
         # Those that wait for their state.
         self._asking: set[Watched] = set()
@@ -170,7 +169,7 @@ class Lookout:
     async def join(self, watched: Watched) -> None:
         """Add a watch, and find out its state."""
         self._watched[watched.name] = watched
-        self._round_at = min(self._round_at, self._clock() + watched.within)
+        self._round_at = min(self._round_at, time.monotonic() + watched.within)
         self._expect(self._round_at)
         await self.refresh(watched)
 
@@ -182,7 +181,7 @@ class Lookout:
 
     def rest(self, watched: Watched, every: float) -> None:
         """From now on a watch waits for looks, and for one at least every so many seconds."""
-        now = self._clock()
+        now = time.monotonic()
         watched.every, watched.next_look = every, now + every
         self._expect(now if watched.becomes_idle else now + every)
 
@@ -201,7 +200,7 @@ class Lookout:
 
     async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer to a question that all watches share, asked once in so many seconds."""
-        now = self._clock()
+        now = time.monotonic()
         since, task = self._shared.get(what, (0.0, None))
         if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
             self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
@@ -254,13 +253,13 @@ class Lookout:
         """Look for ever. Watches that rely on a failed look get its error."""
         while True:
             await self._is_due()
-            if self._clock() >= self._round_at:
-                self._round_at = self._clock() + min([ROUND, *(one.within for one in self._watched.values())])
+            if time.monotonic() >= self._round_at:
+                self._round_at = time.monotonic() + min([ROUND, *(one.within for one in self._watched.values())])
                 await self._blame(self.renew, lambda one: one.bell is not None)
                 await self._blame(self.go_round, lambda _: True)
             await self._blame(self.look, lambda one: one.looked is not None)
             # A watch that now reads the log itself may not ask again when it rests.
-            now = self._clock()
+            now = time.monotonic()
             wanted = [now + one.every if one.looked is None else one.next_look for one in self._watched.values()]
             self._look_at = min([self._round_at, *wanted])
 
@@ -271,7 +270,7 @@ class Lookout:
             return
         await self._update_bells([one for one in resting if one.bell is not None and one.bell.is_waiting])
         look = await self._look()
-        now = self._clock()
+        now = time.monotonic()
         for one in resting:
             # A watch that has waited for half of its time is included: there is no look for each.
             is_due = now >= one.next_look - one.every / 2
@@ -300,7 +299,7 @@ class Lookout:
         while not any(one.becomes_idle for one in self._watched.values()):
             self._hurry.clear()
             try:
-                async with asyncio.timeout(max(min(self._look_at, self._round_at) - self._clock(), 0)):
+                async with asyncio.timeout(max(min(self._look_at, self._round_at) - time.monotonic(), 0)):
                     await self._hurry.wait()
             except TimeoutError:
                 return
@@ -356,9 +355,9 @@ class Lookout:
                 one.changed.set()
 
     async def _look(self) -> Look:
-        begun = self._clock()
+        begun = time.monotonic()
         ((oldest, watches, _),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK))
-        took = self._clock() - begun
+        took = time.monotonic() - begun
         # It reads the whole log, as far as VACUUM has not made room: a fifth of the time at most.
         self._pause = min(max(_LOOK_EVERY, 4 * took), _LOOK_AT_LEAST_EVERY)
         return Look(int(oldest), frozenset(watches), took)

@@ -90,7 +90,6 @@ class Reader:
     given.
 
     Attributes:
-        estimate: the planner's row count at connection time; 0 if unknown.
         fit: how many rows fit into a page, as far as is known.
         shape: what a walk reads and in which order, as text; it changes with table, mapping, key and types.
     """
@@ -101,8 +100,6 @@ class Reader:
         self.pool = pool
         self.mapping = mapping
         self.statements = Statements(mapping)
-        self.guard = pool.guard
-        self.estimate = mapping.facts.estimate
         self.fit = _UNKNOWN
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"

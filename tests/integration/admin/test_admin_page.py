@@ -12,6 +12,7 @@ from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.admin.metrics import Trends
 from cdc_sync.admin.report import BAR, BARS, Grouped, overview, since
+from cdc_sync.admin.watches import Asked
 from cdc_sync.core.content import iso, request
 from cdc_sync.core.delivery import Health
 from cdc_sync.core.events import CallEnded, CaughtUp
@@ -213,10 +214,14 @@ async def test_held_entries_are_grouped_again_once_their_number_changes(
 async def test_held_entries_are_grouped_again_after_a_while(admin: Admin) -> None:
     await fill(admin.store)
     grouped = Grouped()
-    (groups,) = (await overview(admin.config, admin.store, {}, {}, NOW, grouped=grouped))["held"].values()
+    (groups,) = (await overview(admin.config, admin.store, {}, {}, NOW, grouped=grouped, here=(), asked=Asked()))[
+        "held"
+    ].values()
 
     for later, same in ((14, True), (16, False)):
-        seen = await overview(admin.config, admin.store, {}, {}, NOW + later * SECOND, grouped=grouped)
+        seen = await overview(
+            admin.config, admin.store, {}, {}, NOW + later * SECOND, grouped=grouped, here=(), asked=Asked()
+        )
         assert [held is groups for held in seen["held"].values()] == [same]
 
 

@@ -193,6 +193,6 @@ class TestAPrimary:
                 run(ats, statement)
                 now = one(ats, XMAX)
                 await reader.page(("2024-01-01",), 10)
-                position = source.reader.guard.position
+                position = source.reader.pool.guard.position
                 assert position is not None
                 assert position.xmax >= now

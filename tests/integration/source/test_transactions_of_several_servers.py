@@ -43,16 +43,16 @@ async def test_no_read_goes_back(restartable_server: Server) -> None:
                 seen = [await source.row() for _ in range(6)]
                 said = [str(row.status) for row in seen]
                 assert said == sorted(said)
-                servers.add(server_of(source.reader.guard.position))
+                servers.add(server_of(source.reader.pool.guard.position))
                 run(replica, "SELECT pg_wal_replay_resume()")
                 await eventually(partial(is_there, replica, version), "the standby has caught up")
                 assert [str((await source.row()).status) for _ in range(4)] == [f"V{version}"] * 4
-                servers.add(server_of(source.reader.guard.position))
+                servers.add(server_of(source.reader.pool.guard.position))
             for _ in range(100):  # the pooler chooses
                 if len(servers) == 2:
                     break
                 assert str((await source.row()).status) == "V5"
-                servers.add(server_of(source.reader.guard.position))
+                servers.add(server_of(source.reader.pool.guard.position))
             assert len(servers) == 2
 
 
