@@ -6,15 +6,14 @@
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
-Guessing the token is slow (`Guesses`), and delays no health check. Against a page of another site in the same browser:
+Guessing the token is slow (`Guesses`), and delays no health check. A page of another site in the same browser
 
-- It cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`,
-  since with DNS rebinding an attacker's name may lead to 127.0.0.1.
-- It cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
-  form must carry its session's token. Other ports of the host are the same *site*, so the cookie alone would not do.
-- It cannot frame, embed or open us with a handle: see the headers.
-
-With the token a request need not name the loopback: an attacking page has none, and a proxy may pass its own name on.
+- cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`,
+  since with DNS rebinding an attacker's name may lead to 127.0.0.1. With the token a proxy may pass its own name on.
+- cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
+form
+  must carry its session's token. Other ports of the host are the same *site*, so the cookie alone would not do.
+- cannot frame, embed or open us with a handle: see the headers.
 """
 
 import asyncio
@@ -76,10 +75,7 @@ def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web
 
 @dataclass(slots=True)
 class Session:
-    """One log-in, until a time of the sessions' clock; `name` is shown in the history.
-
-    `done` are actions and their numbers of entries, for its next page to show.
-    """
+    """One log-in until a time; `done` are actions and their numbers of entries, for its next page to show."""
 
     until: float
     name: str = field(default_factory=lambda: secrets.token_hex(4))

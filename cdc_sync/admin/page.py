@@ -1,9 +1,8 @@
 """The page: Jinja templates with escaping always on, so that nothing from outside becomes markup.
 
-Its texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read
-uncompiled. Reasons of the core and the store are English sentences with a code and values (`core.reasons`); the
-catalogue has their French under the code as context. Any other sentence is shown as it is and marked as English, for
-screen readers. A misspelt name fails the rendering.
+Texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read uncompiled.
+Reasons are English sentences with a code and values (`core.reasons`), with their French under the code. Any other
+sentence is shown as it is and marked as English. A misspelt name fails the rendering.
 """
 
 import ast

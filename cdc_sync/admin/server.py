@@ -88,7 +88,7 @@ class AdminServer:
     Attributes:
         clock: milliseconds since the epoch.
         places: most connections: a scraper, health checks and a few browsers take a dozen.
-        patience: seconds for a complete request, at a connection's beginning and after each answer.
+        patience: seconds for a complete request.
         longest_wait: most seconds that a guess of the token waits for its turn.
         url: the address, once it listens.
     """
@@ -395,8 +395,8 @@ async def act(
         store: the store.
         action: one of `ACTIONS`.
         watches: the watches of the configuration and the store.
-        fields: the form's: a watch, applications or all, transitions with the shown number of each; or an endpoint.
-        by: who acts, and when, for the history and the log.
+        fields: a watch, applications or all, transitions with the shown number of each; or an endpoint.
+        by: who acts, and when.
 
     Returns what was done, to how many entries, and the answer's JSON.
     """

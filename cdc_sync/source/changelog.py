@@ -2,12 +2,10 @@
 
 One statement reads a batch of changes and their current rows in one snapshot. A second one deletes the batch once the
 pipeline has stored the result; if anything fails before, the same changes come again. In between no transaction, lock
-or pooled connection is held, so a stopped daemon blocks nothing ([decision
-20](../../docs/decisions/0020-one-statement-for-a-change.md)).
+or connection is held ([decision 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
-Rows are found by their place (ctid), so the log needs no index. Once another daemon has deleted our row and VACUUM has
-made room, another row may have its place. So a row is deleted only if one of the batch's transactions wrote it (xmin)
-and the file is the same: VACUUM FULL moves rows.
+Rows are found by their place (ctid), so the log needs no index. Another row may have got the place. So a row is deleted
+only if one of the batch's transactions wrote it (xmin), and the file is the same: VACUUM FULL moves rows.
 """
 
 import asyncio
@@ -90,8 +88,8 @@ class Changes:
 class ChangeLog:
     """One watch's part of the change log.
 
-    With `consume` false (dry run) the log is only read. Without a `reader` changes come without rows. `statement` reads
-    a batch with its rows; its parameter is how many changes; None if rows are read apart.
+    With `consume` false (dry run) it is only read; without a `reader`, without rows. `statement` reads a batch of so
+    many changes with its rows; None if rows are read apart.
     """
 
     def __init__(self, pool: Pool, watch: str, reader: Reader | None = None, *, consume: bool = True) -> None:
@@ -233,12 +231,12 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
 class Bell:
     """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time of the server's clock.
 
-    A transaction that read the bell before it was armed may commit later without a NOTIFY. So a transaction id is taken
-    after arming, and the log is read until all transactions below it have ended (decision 10). The bell is never armed
-    where a NOTIFY could harm the ATS: with two-phase commit, synchronous standbys, or a NOTIFY queue that fills up.
+    A transaction that read the bell before it was armed may commit later without a NOTIFY: hence the fence (decision
+    10). The bell is never armed where a NOTIFY could harm the ATS: with two-phase commit, synchronous standbys, or a
+    NOTIFY queue that fills up.
 
-    A bell that is not armed contains, to the hour, when the watch was last captured. By it the triggers of an abandoned
-    watch stop recording while others' changes are taken (`sql/recorder_body.sql`). Zero or an unset bell mean nothing.
+    A bell that is not armed contains, to the hour, when the watch was last captured, by which the triggers of an
+    abandoned watch stop recording (`sql/recorder_body.sql`). Zero or an unset bell mean nothing.
 
     Attributes:
         begins: whether it may get a time of capture though it was never set.
@@ -247,7 +245,6 @@ class Bell:
         refused: whether it was not armed because the server's NOTIFY queue fills up.
         missed: how many changes were not recorded since the triggers were first installed; None if unknown.
         counted: set when `missed` changes.
-        error: why it cannot be set or read.
     """
 
     watch: str

@@ -1,8 +1,7 @@
 """The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
 
-Every question is a short read-only transaction with its own timeout (`asking_shortly`); no setting outlives it, since a
-pooler may hand the session on. No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0
-are enough.
+Every question is a short read-only transaction (`asking_shortly`), whose settings end with it: a pooler may hand the
+session on. No row is read: the catalog, the planner and statements with LIMIT 0 are enough.
 """
 
 import asyncio

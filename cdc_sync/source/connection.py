@@ -124,12 +124,11 @@ class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second one while it holds one.
 
     Slow reads leave a connection for quick ones, and take turns. Connections stay on the server that was read last, if
-    it can be reached; none is made to a server that is behind. A statement is prepared only on request (`prepare=True`)
-    and without a pooler, which could lead the next one to another session.
+    it can be reached; none is made to a server that is behind. Statements are prepared only on request and without a
+    pooler.
 
-    Attributes:
-        guard: what was read before, over all connections.
-        refused: why the last connection could not be made, if the server answered.
+    `guard` has what was read before, over all connections; `refused` is why the last one could not be made, if the
+    server answered.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:

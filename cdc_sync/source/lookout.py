@@ -1,10 +1,10 @@
 """Looks at a database for all its watches at once, by one statement each; idle watches query nothing (decision 21).
 
-- **a look** at the change log shows which watches have changes, and which transactions have ended. It comes when an
-  idle watch wants the next one, and ten times a second while a watch becomes idle.
+- **a look** at the change log shows which watches have changes, and which transactions have ended: when an idle watch
+  wants one, and ten times a second while a watch becomes idle.
 - **a round** renews the bells' leases, counts what was not recorded, and reads a digest of what each watch depends on.
 A
-  watch with another digest than before looks closer itself.
+  watch with a new digest looks closer itself.
 - **polls** that come at the same time ask by one statement whether any of their tables has a row to read.
 """
 
@@ -73,8 +73,8 @@ class State(NamedTuple):
     """Digests of what the catalog has of a watch, to be compared with earlier ones.
 
     Attributes:
-        storage: the tables that are read with its own, and the file of each; VACUUM FULL changes it too.
-        setup: its functions, triggers and sequences, and whatever else decides which changes are recorded.
+        storage: the tables that are read with its own, and their files.
+        setup: whatever decides which changes are recorded: functions, triggers, sequences.
         policies: what row-level security may hide from us, anywhere in the database.
     """
 
@@ -96,9 +96,8 @@ class Watched:
         within: seconds within which it wants to know of changes around it.
         bell: its doorbell; None if it has none, or leaves it alone.
         looked: called with each look, at least `every` so many seconds; None while the watch needs none.
-        rechecks: whether it looks closer after each round, changed or not.
+        rechecks: whether it looks closer after each round.
         changed: set when there is something to look closer at.
-        error: why it cannot be looked for.
     """
 
     name: str

@@ -5,8 +5,8 @@ epoch, `source` and extra fields as JSON. PostgreSQL reads a naive timestamp in 
 the end of summer time repeats it means the second one; an instant in the hour skipped in spring moves forward.
 
 The server computes a row's digest, by which a sweep finds unchanged rows: 64 bits of all that the row's reading depends
-on, and of the caller's `shape`, which stands for the rules (decision 15). Session settings can only cause a row to be
-read once more. A page of digests is one JSON text that goes to the store unchanged. Its elements, in key order, are:
+on, and of the caller's `shape`, which stands for the rules (decision 15). A page of digests is one JSON text that goes
+to the store unchanged. Its elements, in key order, are:
 
 - sixteen hexadecimal digits and the row's key, as the store writes it (`store.columns.key_text`): to be compared;
 - `n`: no row of HelloWork's, for it has no id;

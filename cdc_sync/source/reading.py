@@ -1,9 +1,8 @@
 """Reading rows: by key, by application, and in pages. Each statement is a short transaction of its own.
 
-A read that proves that a row is gone is `confirming`: its answer includes what may have hidden the row.
-
-Polls read pages over (watermark column, key). The database computes and compares watermarks in the column's own type.
-A watermark is kept as the text of `to_json`: ISO 8601 in full precision, whatever DateStyle is.
+A read that proves that a row is gone is `confirming`: its answer includes what may have hidden the row. Polls read
+pages over (watermark column, key), with watermarks computed and compared in the column's own type, and kept as ISO
+8601.
 """
 
 import re
@@ -51,8 +50,9 @@ _INSTANTS = {
 class Read:
     """Rows, and the database's clock when they were read (milliseconds since the epoch).
 
-    `hidden_by` are the policies that may have hidden rows from a confirming read. `unread` are requested keys without
-    an answer, since the rows before them were large.
+    `hidden_by`: the policies that may have hidden rows from a confirming read. `unread`: keys without an answer, since
+        the
+    rows before them were large.
     """
 
     rows: list[Row]
@@ -86,12 +86,10 @@ class Reader:
     """Reads one watch's table through its mapping.
 
     Every method raises `SourceError` when the database does not answer: a failed read is never an empty answer. A row
-    on which an expression of the configuration fails is returned as `unreadable`. Rows have digests if a `shape` is
-    given.
+    on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
 
-    Attributes:
-        fit: how many rows fit into a page, as far as is known.
-        shape: what a walk reads and in which order, as text; it changes with table, mapping, key and types.
+    `fit` is how many rows fit into a page, as far as is known. `shape` is what a walk reads and in which order, as
+    text.
     """
 
     def __init__(

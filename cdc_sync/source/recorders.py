@@ -1,8 +1,5 @@
 """The trigger definitions of a watch: a recording function for its table and for each related table, with triggers.
 
-Only tables have row triggers; `untriggered` explains it for other relations. The facts are from PostgreSQL's
-documentation, "CREATE TRIGGER".
-
 Each part's text has a fingerprint, the comment of its function and triggers. By it the daemon and `cdc-sync sql verify`
 recognise what this version and configuration would install. A trigger that somebody else has replaced has none; of
 functions the body is compared too.

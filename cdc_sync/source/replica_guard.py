@@ -1,14 +1,8 @@
 """Reads never go back: every read returns its server and how far that server was.
 
-A DSN, an address or a pooler may lead to several servers. A lagging replica shows old rows and lacks new ones: old
-states would be sent, and deletions that are none. So reads stay on one server, and rows of another one are used only if
-its snapshot shows all that was read before (`behind`). Otherwise the statement is repeated for moments; then the watch
-waits (`connection.Pool.read`). The position is stored with the changes that it protects. A database restored from a
-backup is behind too, until `cdc-sync adopt-database`.
-
-A replica has its primary's transaction numbers. A snapshot shows what committed below its xmax, except the transactions
-that it lists as open. In recovery it lists none: any transaction from its xmin on may be open
-(src/backend/storage/ipc/procarray.c, GetSnapshotData). So an equal xmax does not prove that a replica has come as far.
+Reads stay on one server. Rows of another one are used only if its snapshot shows all that was read before (`behind`);
+decision 23 has the reasons. Otherwise the statement is repeated for moments; then the watch waits
+(`connection.Pool.read`). The position is stored with the changes that it protects.
 """
 
 import json
@@ -41,10 +35,8 @@ class ReplicaPosition:
 
     Attributes:
         server: a running server: its start, in microseconds since the epoch, and its address.
-        xmin: every transaction below has ended.
-        xmax: nothing from here on is visible.
-        open: the open transactions in between; unknown for a standby.
-        timeline: a primary's, by its last checkpoint; a promotion begins a new one. Else 0.
+        open: the open transactions from xmin to xmax; unknown for a standby.
+        timeline: a primary's, by its last checkpoint. Else 0.
     """
 
     server: str
@@ -73,7 +65,7 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
     if now.server == read.server:
         return None
     lost = 0 if now.in_recovery else LOST_IN_A_CRASH
-    # A primary with an older timeline was left behind by a failover. It may reach any xmax by its own writes.
+    # A primary that a failover left behind may reach any xmax by its own writes.
     if (not now.in_recovery and now.timeline < read.timeline) or now.xmax + lost < read.xmax:
         return 0
     if now.in_recovery:
@@ -89,11 +81,8 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 class ReplicaGuard:
     """The furthest position that a watch was read at. Methods raise `SourceError` for a server that is behind it.
 
-    Attributes:
-        text: the position as the server wrote it, and as the store keeps it.
-        stored: the store's position.
-        identity: the database's; empty if unknown.
-        behind_for: seconds for which a read at a server that is behind is repeated.
+    `text` is the position as the server wrote it; `stored` is the store's. `identity` is the database's; empty if
+    unknown. A read at a server that is behind is repeated for `behind_for` seconds.
     """
 
     position: ReplicaPosition | None = None

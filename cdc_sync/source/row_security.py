@@ -1,14 +1,8 @@
 """Whether row-level security may have hidden rows from a transaction of ours: a hidden row looks like a deleted one.
 
-So a read that proves a deletion asks, in its own transaction and *after* the rows, which policies filtered them. A
-statement locks every relation that it touches until the transaction ends, and whatever changes a policy waits for that
-lock: the catalog shows what applied to the read. Only READ COMMITTED works: an older snapshot may miss a policy.
-
-The locks also show which relations to ask about: tables under a view, and lookup tables. A partition read through its
-parent is under the parent's policies alone; tables under a view are read with its owner's rights. No lock covers roles'
-attributes, so the caller keeps an earlier "may hide" until a later question.
-
-`SET row_security = off` is no substitute: it refuses also `USING (true)`, by an ERROR in the ATS's log.
+A read that proves a deletion asks, in its own READ COMMITTED transaction and *after* the rows, which policies filtered
+them. Its locks keep policies as they were, and show which relations to ask about. They do not cover roles' attributes,
+so the caller keeps an earlier "may hide" until a later question. Decision 24 has the proof.
 """
 
 from collections.abc import Iterable

@@ -3,9 +3,9 @@
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail.
 
-Locks and LISTEN need a session of the server that is the connection's own: behind a pooler in transaction mode a second
-daemon may get the same session and its locks. So the connection marks its session with a token before it locks
-anything. It refuses a session that has another's token, that its second connection meets too, or that loses its token.
+Locks and LISTEN need a session of the server that is the connection's own; behind a pooler in transaction mode a second
+daemon may get the same. So the connection marks its session with a token, and refuses one that has another's token,
+that its second connection meets too, or that loses its token.
 """
 
 import asyncio
@@ -80,8 +80,8 @@ class StandbyError(SourceError):
 class Session:
     """A session of the server that is its connection's own; made by `own_session`.
 
-    Methods take turns, and interrupt `hold`, which has the session the rest of the time. They raise `SourceError` if
-    the database does not answer, or the session turns out to be another's too.
+    Methods take turns, and interrupt `hold`, which has the session otherwise. They raise `SourceError` if the database
+    does not answer, or the session turns out to be another's too.
     """
 
     def __init__(self, connection: Connection, process: Process, token: str) -> None:

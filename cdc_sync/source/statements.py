@@ -1,8 +1,8 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
 Composed once for a mapping, and apart from their execution, so that `cdc-sync check` can ask the planner about them.
-The server ends a page with the row that makes it too large. What it reads beyond that is wasted, so each page asks for
-as many rows as should fit, by the last rows' size.
+The server ends a page with the row that makes it too large; what it reads beyond that is wasted, so each page asks for
+as many rows as should fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,10 +31,10 @@ CLOCK = sql.SQL(_SQL["clock"])
 class Statements:
     """The statements for one watch's table.
 
-    Those that are texts have the server's position (`connection.with_position`). Their rows have further columns behind
-    `Mapping.row`'s: the row's digest, the clock, and the bytes of the row and those before it. The first parameter is
-    the shape; if it is NULL, so is the digest. Of two statements the first begins at the table's beginning and the
-    second behind a place, whose parts come before the last parameter, the most rows.
+    Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
+    the clock, and the bytes of the row and those before it. The first parameter is the shape; if it is NULL, so is the
+    digest. Of two statements the second begins behind a place, whose parts come before the last parameter, the most
+    rows.
 
     Attributes:
         key_is_given: whether a row has a given key; a list for each part of the key is a parameter.

@@ -2,12 +2,10 @@
 
 - PostgreSQL copies row triggers to partitions, not to other inheriting tables. For logical replication only triggers
   that are enabled ALWAYS fire.
-- TRUNCATE of one partition fires no trigger of the partitioned table; ATTACH, DETACH and DROP of a partition (or
-INHERIT
-  and its like) fire none at all. They change the tables or files that are read with a watch's table (`lookout.State`).
-- The triggers count what they could not record in a sequence (`changelog.Bell.missed`), which no rollback undoes: it
-may
-  count too much. It counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
+- TRUNCATE, ATTACH, DETACH and DROP of a partition (or INHERIT and its like) fire no trigger of the table. They change
+  the tables or files that are read with it (`lookout.State`).
+- What could not be recorded is counted in a sequence (`changelog.Bell.missed`), which no rollback undoes: it may count
+  too much. It counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """
 
 from collections import defaultdict

@@ -1,9 +1,8 @@
 """Rows on which an expression of the configuration fails: found by halving, so that they block no others.
 
-PostgreSQL does not name the row of an error. So the statement's rows are read by key, in halves, until each failing row
-is alone; then its expressions are evaluated one by one. A bad row costs about twenty short statements the first time,
-some five later. If no row can be read, neither the requested ones nor the table's first and last ones, the
-configuration is wrong: an error.
+PostgreSQL does not name the row of an error. So rows are read by key, in halves, until each failing row is alone; then
+its expressions are evaluated one by one: about twenty short statements the first time, some five later. If no row can
+be read, neither the requested ones nor the table's first and last ones, the configuration is wrong.
 """
 
 from __future__ import annotations
