@@ -73,7 +73,7 @@ SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at
 -- name: bells
 -- Of each watch: its bell's value before, its value now if it was set, and how many changes were not recorded. An inner
 -- query finds, the next one reads, and the outermost one sets; OFFSET keeps them apart. A missing or foreign sequence is
--- NULL: an error would concern all of them. A bell that was never set means a watch that was never worked
+-- NULL: an error would concern all of them. A bell that was never set means a watch that was never captured
 -- (`worked_before`). setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 SELECT seen.watch, seen.before,
        CASE WHEN seen.wanted

@@ -13,12 +13,12 @@
 --           not to be had, or the attempts are used up, nothing is installed: run it again in a quieter moment.
 -- Costs     an UPDATE that changes no watched column: a comparison, for each row. A change that matters: one INSERT into
 --           the log, in the ATS's own transaction, the first of a transaction in a subtransaction; and while the daemon
---           sleeps, which it does not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
+--           is idle, which it is not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
 -- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, at most one every 10 seconds in a session,
 --           and the ATS's statement succeeds. A lock on the log is waited for once, for half a second. What was not
 --           recorded is counted, and the daemon then compares every row. Only a full disk under the log, or a right that
 --           is revoked in mid-transaction, can fail a statement, from a transaction's second recorded row on.
--- Rights    the functions run as whoever installs them, and every name in them says its schema. The ATS's roles need no
+-- Rights    the functions run with their installer's rights, and every name in them has its schema. The ATS's roles need no
 --           rights and get none, but that the owner of a partitioned table may execute its functions, without which he
 --           could make no partition: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of
 --           what was there before, the daemon's role keeps what `cdc-sync sql grants` gives. A superuser can install
@@ -30,8 +30,8 @@
 --           above 0), where commits wait for a synchronous standby (synchronous_standby_names), or in a session that has
 --           a lock_timeout: PREPARE TRANSACTION or COMMIT could fail, or wait.
 -- Publishes nothing by itself. But a publication FOR ALL TABLES takes in the log too, and a subscriber that does not
---           have the table stops. So where there is one, a new log is refused, unless you say before this script that
---           it may be published: SET cdc_sync.published = 'yes';
+--           have the table stops. So where there is one, a new log is refused, unless you allow it before this
+--           script: SET cdc_sync.published = 'yes';
 -- Grows     cdc_sync.changes, while no daemon consumes it, up to max_backlog ({backlog}); then recording stops.
 -- Verify    with what `cdc-sync sql verify` prints: one row per object, and whether it is what this script installs.
 -- Remove    with what `cdc-sync sql uninstall` prints.

@@ -70,7 +70,7 @@ WITH RECURSIVE tree (watch, relation) AS (
         (SELECT pg_catalog.md5(string_agg(concat_ws(' ', alien.kind, alien.name), ',' ORDER BY alien.kind, alien.name))
            FROM ({not_ours}) AS alien))
 ), policies (digest) AS (
-    -- Of views too, and of whoever owns them: tables under them are read with that role's rights.
+    -- Of views and their owners too: tables under them are read with that role's rights.
     SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class WHERE relrowsecurity) THEN pg_catalog.md5(concat_ws(';',
         (SELECT string_agg(concat_ws(' ', c.oid, c.xmin), ',' ORDER BY c.oid)
            FROM pg_catalog.pg_class c WHERE c.relrowsecurity OR (c.relkind = 'v' AND c.oid >= 16384)),

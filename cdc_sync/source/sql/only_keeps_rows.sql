@@ -17,7 +17,7 @@ BEGIN
                 || CASE WHEN extra.only_policies THEN 'row-level security' ELSE 'triggers or rules' END,
             DETAIL = 'They would act with the rights of the functions that this script installs, or hide rows.',
             HINT = 'Drop them: ' || extra.remedies || '. Or, if it is not of cdc-sync, drop the relation, and this script '
-                'makes it anew.';
+                'creates it again.';
     END IF;
 END
 $cdc_sync$;

@@ -104,7 +104,7 @@ SELECT DISTINCT c.relowner
 
 -- name: tenants
 /* The tenants of templates, each in a transaction of its own: their tables are locked for milliseconds, one after the
-   other. If one fails, the others are installed all the same; repair what it says, and run the whole again. */
+   other. If one fails, the others are installed all the same; repair its cause, and run the whole again. */
 
 -- name: for_new_tenants
 /* cdc-sync: functions that install what a new tenant needs, to be called when its tables are there, by the owner of these:

@@ -23,7 +23,7 @@ left(md5(%s::text || ROW({})::text), 16)
 
 -- name: id_in_url
 -- The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
--- percent-encoded byte may have digits of either; the caller tells ids apart.
+-- percent-encoded byte may have digits of either; the caller distinguishes ids.
 -- `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
 lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
 

@@ -19,7 +19,7 @@ BEGIN
         -- configuration's sequences are nothing to this script.
         SELECT CASE c.relname WHEN 'changes' THEN 2 ELSE 3 END, 'relation', c.oid::regclass::text, c.oid, c.relowner,
                pg_catalog.format(
-                   'DROP %s cdc_sync.%I, which this script makes anew',
+                   'DROP %s cdc_sync.%I, which this script creates again',
                    CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.relname),
                CASE WHEN c.relkind <> 'S' THEN ARRAY['INSERT'] ELSE ARRAY['SELECT', 'UPDATE'] END
           FROM pg_catalog.pg_class c

@@ -1,12 +1,12 @@
 
--- What others have on all this goes, by ALTER DEFAULT PRIVILEGES for instance: who may put a trigger on the log acts
--- with the rights of our functions' owner, as by the functions themselves whoever may execute them.
+-- Revoke other roles' rights on all this, by ALTER DEFAULT PRIVILEGES for instance: a role that may put a trigger on the
+-- log, or execute our functions, acts with the rights of their owner.
 DO $cdc_sync$
 {revoke}
 $cdc_sync$;
 
--- A partition that is made or attached gets the triggers of its table, if whoever makes it may execute their function.
--- The table's owner must be able to go on with that.
+-- A partition that is made or attached gets the triggers of its table, if the role that makes it may execute their
+-- function. The table's owner must be able to go on with that.
 DO $cdc_sync$
 DECLARE
     makes_partitions record;

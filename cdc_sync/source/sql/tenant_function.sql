@@ -26,7 +26,7 @@ BEGIN
 {script},
             {placeholder}, tenant);
     EXCEPTION WHEN OTHERS THEN
-        -- Raised anew without its context, which is the whole script.
+        -- Raised again without its context, which is the whole script.
         GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
             remedy = PG_EXCEPTION_HINT;
         IF remedy = '' AND state IN ('3F000', '42P01') THEN

@@ -2,8 +2,8 @@
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Watch {watch_name}
 
--- Until when (seconds since the epoch) somebody sleeps and wants to be woken. A sequence is read outside MVCC, so a
--- transaction with an old snapshot sees it as it is.
+-- Until when (seconds since the epoch) an idle daemon wants to be notified. A sequence is read outside MVCC, so a
+-- transaction with an old snapshot sees its present value.
 CREATE SEQUENCE IF NOT EXISTS cdc_sync.{bell} MINVALUE 0 START 0;
 
 -- How many changes were not recorded. A sequence, since it is not rolled back with what failed.

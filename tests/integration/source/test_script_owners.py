@@ -131,7 +131,7 @@ def test_what_a_superuser_made_the_owner_of_the_tables_may_use(
         "DROP SEQUENCE cdc_sync.bell_applications",
         "DROP SEQUENCE cdc_sync.missed_applications",
     ):
-        assert f"{drop}, which this script makes anew" in hint
+        assert f"{drop}, which this script creates again" in hint
     ats.execute("ROLLBACK")
     uninstall_triggers(ats)
     assert rows(ats, TRIGGERS) == []
