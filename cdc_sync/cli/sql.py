@@ -39,9 +39,9 @@ from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate, unwritable
+from cdc_sync.source.facts import schemas_of_tenants
 from cdc_sync.source.side_table import IdTable, Link, as_message
 from cdc_sync.source.side_table import link as put_in
-from cdc_sync.source.tenants import schemas_of_tenants
 from cdc_sync.source.triggers import verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts

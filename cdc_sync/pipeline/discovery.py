@@ -13,7 +13,7 @@ from cdc_sync.config import Config, Watch
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
 from cdc_sync.source.connection import Pool, asking, connected
 from cdc_sync.source.errors import SourceError, refused_by_system
-from cdc_sync.source.tenants import schemas_of_tenants
+from cdc_sync.source.facts import schemas_of_tenants
 
 _WITHIN = 10.0
 """Seconds within which a database answers."""

@@ -12,8 +12,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
+from cdc_sync.config import Watch
 from cdc_sync.core.findings import Whereabouts
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, usable
 from cdc_sync.source.connection import Connection, asking, connected, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import catalog, composed, sections
@@ -28,6 +29,9 @@ _ANSWERS_WITHIN = 3
 _MOST_ASKED = 4
 
 _PORT = "5432"
+
+READABLE = "rpvmf"
+"""What has rows, by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables."""
 
 _SERVER = composed(catalog("server"), identity=IDENTITY, position=NOW)
 
@@ -120,7 +124,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
     """Look a table up; similar names are suggested in the `SourceError` for a missing one."""
     async with asking(f"looking up the table {table}"):
         found = await look_up(connection, table)
-        others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list("rpvmf")})
+        others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list(READABLE)})
     if found is None:
         names = [str(QualifiedName(*names)) for _, *names, _, _ in others]
         alike = [name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]]
@@ -128,6 +132,23 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise source_error("table-missing", table=table, hint=hint)
     return found
+
+
+async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
+    """The schemas of tenants, each with its template's name, for the templates that look for schemas.
+
+    The catalog shows them to every role: also a tenant whose table it may not read, which its watch reports.
+    """
+    patterns = {name: template.for_each.schemas for name, template in templates.items() if template.for_each}
+    parameters = {
+        "templates": list(patterns),
+        "patterns": list(patterns.values()),
+        "tables": [templates[name].table.name for name in patterns],
+        "kinds": list(READABLE),
+    }
+    async with asking_shortly(connection, "looking for tenants"):
+        rows = await rows_of(connection, catalog("tenants"), parameters)
+    return [(template, schema) for template, schema in rows if usable(schema)]
 
 
 async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:

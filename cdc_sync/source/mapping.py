@@ -27,7 +27,7 @@ from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import source_error
 from cdc_sync.source.expressions import composed
-from cdc_sync.source.facts import TableFacts
+from cdc_sync.source.facts import READABLE, TableFacts
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
 _BOOL = 16
@@ -42,9 +42,6 @@ _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
 """Types of digits, or of a UUID's digits and hyphens: never blank, and nothing to escape in JSON."""
 
 _BYTES_OF_A_CHARACTER = 4  # most, in every encoding of a server
-
-# By `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
-_READABLE = frozenset("rpvmf")
 
 _SQL = expressions.sections("reading.sql")
 
@@ -101,7 +98,7 @@ class Mapping:
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
         """Fit a watch to its table; raises `SourceError` if a column is missing, or anything does not fit."""
         name = f"{facts.schema}.{facts.name}"
-        if facts.kind not in _READABLE:
+        if facts.kind not in READABLE:
             raise source_error("not-a-table", table=name)
         if missing := [column for column in watch.key if column not in facts.columns]:
             raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))

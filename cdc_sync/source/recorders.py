@@ -9,11 +9,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib.resources import files
+from functools import lru_cache
 from typing import NamedTuple
 
-import yaml
 from psycopg import sql
 
 from cdc_sync.config import Watch
@@ -22,6 +20,7 @@ from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
+from cdc_sync.source.errors import texts
 from cdc_sync.source.expressions import Dependencies, compared, composed, render, sections, template
 
 TRIGGERS = ("row", "truncate")
@@ -55,10 +54,8 @@ class Untriggered(NamedTuple):
     remedy: str
 
 
-@cache
 def _untriggered() -> list[Untriggered]:
-    read = yaml.safe_load(files("cdc_sync.source").joinpath("untriggered.yaml").read_text("utf-8"))
-    return [Untriggered(kind, *about) for kind, about in read.items()]
+    return [Untriggered(kind, *about) for kind, about in texts("untriggered.yaml").items()]
 
 
 class _Depends(NamedTuple):
