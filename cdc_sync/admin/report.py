@@ -160,7 +160,7 @@ async def overview(
     watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
-    doubtful = totals["dead_letters"] or report["conditions"]
+    undecided = totals["dead_letters"] or report["conditions"]
     # The last calls and the last failures, which may be older; each once.
     calls = {
         (event.watch, event.application_id, event.at, event.event): event
@@ -194,7 +194,7 @@ async def overview(
         "holding": [watch for watch in watches if watch["held"]],
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
         "totals": {**totals, "dead": totals["dead_letters"]},
-        "verdict": "bad" if not_arriving or totals["held"] else "attention" if doubtful else "good",
+        "verdict": "bad" if not_arriving or totals["held"] else "attention" if undecided else "good",
     }
 
 

@@ -102,13 +102,13 @@ def troubles(report: Mapping[str, Any]) -> dict[str, int]:
     configured, or began over another store's work.
     """
     reasons = {each["name"]: each["message"] for each in report["conditions"]}
-    stuck, doubtful = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
+    stuck, undecided = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
     found = {}
     for watch in report["watches"]:
         name = watch["watch"]
         if name in stuck or watch["held"] or watch["fuse"] == "blown":
             found[name] = 0
-        elif name in doubtful or watch["dead_letters"] or not watch["configured"] or watch["over_earlier_work"]:
+        elif name in undecided or watch["dead_letters"] or not watch["configured"] or watch["over_earlier_work"]:
             found[name] = 1
     return found
 

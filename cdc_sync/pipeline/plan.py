@@ -188,7 +188,7 @@ def why_held(touched: int) -> str:
     """Why everything is held after an edit that is too large."""
     return coded(
         "remapped",
-        "the section status has changed, and %(number)s applications would be told another status",
+        "the section status has changed, and %(number)s applications would be sent with another status",
         number=touched,
     )
 

@@ -7,7 +7,7 @@ session on. No row is read: the catalog, the planner and statements with LIMIT 0
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 
 import psycopg
@@ -114,7 +114,7 @@ async def _check_watches(
     connections: Sequence[Connection],
     database: Database,
     watches: Mapping[str, Watch],
-    triggers: Awaitable[Triggers],
+    triggers: asyncio.Future[Triggers],
     report: Tell,
 ) -> None:
     """Report each watch in order; at most `database.pool` are checked at a time, each on a connection."""

@@ -4,6 +4,7 @@ Checks that depend on a failed one are left out. The planner answers about index
 statements, with sequential scans and sorts forbidden, so that the table's size today does not matter.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -54,7 +55,7 @@ Question = Callable[[], Awaitable[Finding | None]]
 
 
 async def check_watch(
-    connection: Connection, name: str, watch: Watch, triggers: Awaitable[Triggers], report: Tell
+    connection: Connection, name: str, watch: Watch, triggers: asyncio.Future[Triggers], report: Tell
 ) -> None:
     """Report on a watch, one precondition after the other."""
     one = _Watch(connection, name, watch)
@@ -96,7 +97,9 @@ async def check_watch(
         await holds("triggers", "looking for the triggers", partial(one.triggers, triggers))
 
 
-async def check_left_over(connection: Connection, config: Config, triggers: Awaitable[Triggers], report: Tell) -> None:
+async def check_left_over(
+    connection: Connection, config: Config, triggers: asyncio.Future[Triggers], report: Tell
+) -> None:
     """Report triggers of watches that this configuration does not have in notify mode.
 
     They may be another installation's; otherwise they keep filling the log.
@@ -365,7 +368,7 @@ class _Watch:
             return composed(each, table=table.as_string(), columns=columns).as_string()
         return composed("CREATE INDEX{} ON {} ({});", sql.SQL(_how(facts)), table, on).as_string()
 
-    async def triggers(self, found: Awaitable[Triggers]) -> Finding:
+    async def triggers(self, found: asyncio.Future[Triggers]) -> Finding:
         never = untriggered(self.facts.kind, self._version)
         if never is not None:
             return self._found("triggers/never-fire", never.remedy, table=self.facts.qualified, reason=never.reason)

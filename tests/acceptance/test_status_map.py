@@ -23,7 +23,7 @@ def test_an_edited_map_is_counted_by_the_plan_and_held_by_the_daemon(installatio
     assert installation.hellowork.calls == []
 
     with installation.daemon(ready=False) as daemon:
-        assert "21 applications would be told another status" in daemon.wait_until_not_ready("fuse applications")
+        assert "21 applications would be sent with another status" in daemon.wait_until_not_ready("fuse applications")
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 21, "all of them held")
         assert daemon.wait_for_event("the section status of the configuration has changed")["applications"] == 21
         assert installation.hellowork.calls == []

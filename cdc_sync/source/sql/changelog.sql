@@ -20,7 +20,7 @@ SELECT {nulls} json_build_array(
 {batch} UNION ALL SELECT r.*, NULL FROM ({rows}) AS r
 
 -- name: part_of_keys
--- Arrays rather than a join: their length is guessed alike whatever the log's statistics say (mostly that it is empty),
+-- Arrays rather than a join: the planner guesses their length alike whatever the log's statistics are (mostly: empty),
 -- so a key's index is used where it has one, and one scan serves where not.
 ARRAY(SELECT row_key[{part}] FROM batch)
 

@@ -55,7 +55,7 @@ async def test_of_more_not_a_single_one_is_sent(ats: Ats, open_rig: OpenRig) -> 
         await rig.sweep()
 
         assert await rig.entries() == []
-        reason = "the section status has changed, and 4 applications would be told another status"
+        reason = "the section status has changed, and 4 applications would be sent with another status"
         assert {(entry.application_id, entry.reason) for entry in await rig.entries("held")} == {
             (f"a{number}", reason) for number in range(1, 5)
         }
