@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 import yaml
 from prometheus_client import Metric, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from cdc_sync import __version__
@@ -31,6 +32,8 @@ from cdc_sync.store.store import Store
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends of the buckets of every histogram, in seconds; each takes what it equals."""
+
+_ENDS = (*map(str, BUCKETS), "+Inf")
 
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """The causes by which sweeps count their repairs (`pipeline.sweep`)."""
@@ -102,15 +105,15 @@ class Numbers(dict[tuple[str, ...], list[float]]):
 
     def metric(self) -> Metric:
         """The metric as prometheus_client writes it."""
-        metric = Metric(self.name, self.text, self.kind)
-        for values, (number, *buckets) in self.items():
-            labels = dict(zip(self.labels, values, strict=True))
-            for end, until in zip((*BUCKETS, "+Inf"), accumulate(buckets), strict=False):
-                metric.add_sample(f"{self.name}_bucket", {**labels, "le": str(end)}, until)
-            if buckets:
-                metric.add_sample(f"{self.name}_count", labels, sum(buckets))
-            suffix = {"gauge": "", "counter": "_total", "histogram": "_sum"}[self.kind]
-            metric.add_sample(f"{self.name}{suffix}", labels, number)
+        if self.kind == "histogram":
+            histogram = HistogramMetricFamily(self.name, self.text, labels=self.labels)
+            for values, (number, *buckets) in self.items():
+                histogram.add_metric(values, list(zip(_ENDS, accumulate(buckets), strict=True)), number)
+            return histogram
+        family = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        metric = family(self.name, self.text, labels=self.labels)
+        for values, (number,) in self.items():
+            metric.add_metric(values, number)
         return metric
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from psycopg import errors, sql
 
@@ -21,9 +22,9 @@ from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, Pool, Rows, own_row, rows_of
 from cdc_sync.source.errors import SourceError, source_error
-from cdc_sync.source.expressions import composed, sections
+from cdc_sync.source.expressions import arrays, composed, sections
 from cdc_sync.source.reading import Read, Reader
-from cdc_sync.source.recorders import bell_of, missed_of
+from cdc_sync.source.recorders import bell_of, missed_of, sequences_of
 from cdc_sync.source.replica_guard import NOW
 from cdc_sync.source.unreadable import halved
 
@@ -318,15 +319,9 @@ class Bells:
     async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
         """Set these bells; returns those that need a fence, with their armed time."""
         wishes = [bell.wanted for bell in bells]
-        parameters = {
-            "watches": [bell.watch for bell in bells],
-            "bells": [bell_of(bell.watch) for bell in bells],
-            "missed": [missed_of(bell.watch) for bell in bells],
-            "wanted": wishes,
-            "begins": [bell.begins for bell in bells],
-            "most": _MOST_OF_QUEUE,
-            "lease": LEASE,
-        }
+        asked = [(bell.watch, *sequences_of(bell.watch), bell.wanted, bell.begins) for bell in bells]
+        parameters: dict[str, Any] = arrays(("watches", "bells", "missed", "wanted", "begins"), asked)
+        parameters |= {"most": _MOST_OF_QUEUE, "lease": LEASE}
         rows = await self._pool.fetch(_SQL["bells"], parameters, "arming the doorbells cdc_sync.bell_*")
         found, unfenced = {watch: answer for watch, *answer in rows}, list[tuple[Bell, int]]()
         for bell, wanted in zip(bells, wishes, strict=True):

@@ -243,9 +243,7 @@ class _Watch:
         return self._found(f"status/{what}", remedy, **about)
 
     async def _reference(self, column: str) -> Reference | None:
-        table = {"name": self.facts.name, "schema": self.facts.schema}
-        oids = [oid for oid, *_ in await rows_of(self._connection, catalog("relation"), table)]
-        references = await rows_of(self._connection, catalog("references"), {"tables": oids})
+        references = await rows_of(self._connection, catalog("references"), {"tables": [self.facts.oid]})
         found = (Reference(QualifiedName(*to), key) for _, name, *to, key in references if name == column)
         return next(found, None)
 
@@ -316,8 +314,8 @@ class _Watch:
         statements, columns = Statements(self.mapping), self._watch.columns
         finding = None
         for by, mapped, given, condition, indexed in (
-            ("its id", columns.application_id, statements.id_is_given, statements.is_given_id, sql.Identifier),
-            ("the id in its status URL", columns.status_url, statements.url_is_given, is_given_url, _url_of),
+            ("its id", columns.application_id, statements.id_is_given, statements.is_given_id, lambda on: on),
+            ("the id in its status URL", columns.status_url, statements.url_is_given, is_given_url, id_in_url),
         ):
             if given is None or (finding is not None and finding.state != "ok"):
                 continue
@@ -326,7 +324,7 @@ class _Watch:
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
             # A list of NULL has every type, and unlike an empty one makes the planner look for something.
             query = composed("SELECT {}", in_side_table(side, condition)) if side else self._where(given)
-            making = self._making_index(None if column is None else indexed(column), table)
+            making = self._making_index(None if column is None else indexed(sql.Identifier(column)), table)
             finding = await self._index("application-id-index", query, [None], making, by=by)
         return finding
 
@@ -381,10 +379,6 @@ class _Watch:
         if amiss and all(each.state == "disabled" for each in amiss):
             remedy = "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in amiss)
         return self._found("triggers/wrong", remedy, problems="; ".join(wrong))
-
-
-def _url_of(column: str) -> sql.Composed:
-    return id_in_url(sql.Identifier(column))
 
 
 def _how(table: TableFacts) -> str:

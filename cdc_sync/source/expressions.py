@@ -5,10 +5,10 @@ put in as they are, in brackets. Nothing from a row becomes part of a statement.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from psycopg import sql
@@ -74,6 +74,11 @@ def sections(file: str) -> dict[str, str]:
     _, *parts = re.split(r"^-- name: (\w+)\n", template(file), flags=re.MULTILINE)
     bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip("\n") for body in parts[1::2])
     return dict(zip(parts[::2], bodies, strict=True))
+
+
+def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Rows as parameters: an array for each column."""
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 def catalog(name: str) -> str:

@@ -17,7 +17,7 @@ from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName, usable
 from cdc_sync.source.connection import Connection, asking, connected, rows_of
 from cdc_sync.source.errors import SourceError, source_error
-from cdc_sync.source.expressions import catalog, composed, sections
+from cdc_sync.source.expressions import arrays, catalog, composed, sections
 from cdc_sync.source.replica_guard import IDENTITY, NOW, ReplicaPosition
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -139,13 +139,8 @@ async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Wat
 
     The catalog shows them to every role: also a tenant whose table it may not read, which its watch reports.
     """
-    patterns = {name: template.for_each.schemas for name, template in templates.items() if template.for_each}
-    parameters = {
-        "templates": list(patterns),
-        "patterns": list(patterns.values()),
-        "tables": [templates[name].table.name for name in patterns],
-        "kinds": list(READABLE),
-    }
+    wanted = [(name, each.for_each.schemas, each.table.name) for name, each in templates.items() if each.for_each]
+    parameters = {**arrays(("templates", "patterns", "tables"), wanted), "kinds": list(READABLE)}
     async with asking_shortly(connection, "looking for tenants"):
         rows = await rows_of(connection, catalog("tenants"), parameters)
     return [(template, schema) for template, schema in rows if usable(schema)]

@@ -24,7 +24,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.changelog import LEASE, Bell, Bells
 from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.expressions import sections, template
+from cdc_sync.source.expressions import arrays, sections, template
 from cdc_sync.source.facts import ServerFacts, server_facts
 from cdc_sync.source.recorders import sequences_of
 
@@ -333,18 +333,14 @@ class Lookout:
     async def _find_states(self, whom: Collection[Watched]) -> None:
         """Find out the states of some watches, and wake those that have changed."""
         whom = list(whom)
-        tables = [(one.name, table) for one in whom for table in one.tables]
+        tables = [(one.name, table.schema, table.name) for one in whom for table in one.tables]
         functions = [(one.name, function) for one in whom for function in one.functions]
         sequences = [(one.name, each) for one in whom if one.functions for each in sequences_of(one.name)]
         parameters = {
             "watches": [one.name for one in whom],
-            "with_table": [watch for watch, _ in tables],
-            "schemas": [table.schema for _, table in tables],
-            "tables": [table.name for _, table in tables],
-            "with_function": [watch for watch, _ in functions],
-            "functions": [function for _, function in functions],
-            "with_sequence": [watch for watch, _ in sequences],
-            "sequences": [sequence for _, sequence in sequences],
+            **arrays(("with_table", "schemas", "tables"), tables),
+            **arrays(("with_function", "functions"), functions),
+            **arrays(("with_sequence", "sequences"), sequences),
         }
         rows = await self._pool.fetch(_STATES, parameters, _ASKING)
         found = {watch: State(*state) for watch, *state in rows}

@@ -15,8 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -49,8 +48,7 @@ _SQL = sections("sessions.sql")
 _HOLDING = "listening for changes, and holding the watches' locks"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """A session's process at its server.
 
     `started` is its start as ISO 8601, `server` the start of its server, which identifies that.
@@ -67,7 +65,7 @@ class Process:
 
     def as_text(self) -> str:
         """The text that the store keeps."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
 
 class StandbyError(SourceError):
@@ -139,7 +137,7 @@ class Session:
     async def is_over(self, process: Process) -> bool:
         """Whether a process of this session's server has ended; false for another server's."""
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
-            return await self._ask("over", asdict(process)) == (True,)
+            return await self._ask("over", process._asdict()) == (True,)
 
     async def listen(
         self,
@@ -275,7 +273,7 @@ class Session:
     async def _end(self, process: Process, number: int) -> bool:
         """End a process that holds a lock; returns whether it was asked to end."""
         try:
-            return await self._ask("end", {**asdict(process), "number": number}) is not None
+            return await self._ask("end", {**process._asdict(), "number": number}) is not None
         except psycopg.errors.InsufficientPrivilege:
             return False  # another role's
 

@@ -18,7 +18,7 @@ from psycopg import sql
 from cdc_sync.config import Config, Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
-from cdc_sync.source.expressions import catalog, composed, sections
+from cdc_sync.source.expressions import arrays, catalog, composed, sections
 from cdc_sync.source.recorders import bell_of, function_of, tables_of
 from cdc_sync.source.scripts import noticed, verify
 
@@ -109,7 +109,7 @@ async def all_triggers(connection: Connection, config: Config) -> Triggers:
 
 async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -> Mapping[str, list[tuple[str, str]]]:
     own = [(name, str(table), table == watch.table) for name, watch in watches.items() for table in tables_of(watch)]
-    about = {part: [each[place] for each in own] for place, part in enumerate(("watches", "tables", "roots"))}
+    about = arrays(("watches", "tables", "roots"), own)
     unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
     async with asking("looking for what the triggers do not see"):
         for name, why, table in await rows_of(connection, catalog("unseen"), about):

@@ -57,8 +57,7 @@ SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typm
   FROM described d
   JOIN pg_catalog.pg_type t ON t.oid = d.type
 
--- Of the planner's statistics only the number of different values: `most_common_vals` and the histograms are values of
--- rows. Above zero it is a number, below zero a share of the rows.
+-- Only the number of different values: the other statistics are values of rows. Below zero it is a share of the rows.
 -- name: different_values
 SELECT c.oid, s.attname::text,
        CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint

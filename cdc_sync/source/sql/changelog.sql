@@ -35,9 +35,9 @@ DELETE FROM cdc_sync.changes
 COMMIT
 
 -- name: may_give_back
--- The file is shortened by us, and seldom, since that cancels sessions on a standby that hold a lock on the log, as pg_dump
--- does. Not where subscribers get the TRUNCATE: they may have a log of their own. A file that VACUUM has not cleaned may
--- be so for a standby's sake (hot_standby_feedback): only a nearly full one is shortened all the same.
+-- Seldom, since TRUNCATE cancels sessions on a standby that hold a lock on the log, as pg_dump does; and not where
+-- subscribers get it. A file that VACUUM has not cleaned may be so for a standby's sake (hot_standby_feedback): only a
+-- nearly full one is shortened all the same.
 SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
             THEN NOT EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'cdc_sync' AND tablename = 'changes')
        END
@@ -50,11 +50,10 @@ SET LOCAL synchronous_commit = off;
 SET LOCAL statement_timeout = '200ms'
 
 -- name: give_back
--- One message, so that a daemon that is stopped holds no lock. We do not wait for the lock, and nobody waits behind us.
--- Who writes while we have it waits for a walk through an empty file, and no longer than `statement_timeout`, which must
--- be set by an earlier message on PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see
--- all that was committed, and nothing else is under way. NULL, without an error in the server's log: there will be
--- another time, or `cdc-sync check` reports what is missing.
+-- One message, so that a stopped daemon holds no lock. We do not wait for the lock, so nobody waits behind us. Writers
+-- wait for a walk through an empty file, at most for `statement_timeout`, which must be set by an earlier message on
+-- PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see all that was committed. A failure
+-- is no error in the server's log: there will be another time, or `cdc-sync check` reports what is missing.
 DO $cdc_sync$
 BEGIN
     LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE NOWAIT;
@@ -71,9 +70,9 @@ COMMIT
 SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})
 
 -- name: bells
--- Of each watch: its bell's value before, its value now if it was set, and how many changes were not recorded. An inner
--- query finds, the next one reads, and the outermost one sets; OFFSET keeps them apart. A missing or foreign sequence is
--- NULL: an error would concern all of them. A bell that was never set means a watch that was never captured
+-- Of each watch: its bell's value before, its value now if it was set, and how many changes were not recorded. The
+-- innermost query finds, the next reads, the outermost sets; OFFSET keeps them apart. A missing or foreign sequence is
+-- NULL: an error would concern all. A bell that was never set means a watch that was never captured
 -- (`worked_before`). setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 SELECT seen.watch, seen.before,
        CASE WHEN seen.wanted

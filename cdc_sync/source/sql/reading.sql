@@ -9,9 +9,8 @@ pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_t
     THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END)::text
 
 -- name: instant
--- Microseconds since 1970, from what the server sends for a timestamptz in binary: microseconds since 2000. `extract`
--- gives a double precision before PostgreSQL 14, which is off by some microseconds from the year 2255 on: the last one
--- of the year 9999, a common "never", would be in the year 10000.
+-- Microseconds since 1970, from a timestamptz in binary: microseconds since 2000. Before PostgreSQL 14 `extract` gives a
+-- double precision: the last microsecond of the year 9999, a common "never", would be in the year 10000.
 CASE WHEN isfinite({0})
     THEN (('x' || encode(timestamptz_send({1}), 'hex'))::bit(64)::bigint + 946684800000000)::text ELSE {0}::text END
 
@@ -40,19 +39,15 @@ SELECT {columns}, so_far
 
 -- name: begin_confirming
 -- In one message, and so in one round trip. The timeout: a daemon that is suspended, or lost behind a silent network,
--- between the two statements would keep the locks of the first one, and the ATS's next ALTER TABLE would wait for it,
--- and everybody else for that.
+-- would keep the first statement's locks, and the ATS's next ALTER TABLE would wait, with everybody behind it.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = {idle};
 
 -- name: look
--- A snapshot's own xmax is of no use: it is one above the last transaction that *ended*, and one that is still writing
--- may have a higher id (src/backend/storage/ipc/procarray.c, GetSnapshotData). So we take an id ourselves: it is above
--- every id that was handed out before. The instant is that of the statement's arrival, so it precedes the id.
---
--- A standby hands out no ids. The last checkpoint that it has replayed contains the primary's next id, and a time
--- from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id). Which of the two
--- is read is asked each time: connections may lead to different servers, and a standby may be promoted.
+-- A snapshot's own xmax does not serve: a running transaction may have a higher id (decision 3). So we take an id
+-- ourselves. The instant is that of the statement's arrival, so it precedes the id. A standby assigns no ids: its last
+-- replayed checkpoint has the primary's next id, and a time from just before (src/backend/access/transam/xlog.c,
+-- CreateCheckPoint). The role is asked each time: connections may lead to different servers, and a standby be promoted.
 SELECT CASE WHEN server.is_standby
             THEN (SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000 FROM pg_control_checkpoint())
             ELSE (extract(epoch FROM statement_timestamp()) * 1000000)::bigint END,

@@ -1,7 +1,8 @@
 -- The statements of our sessions about themselves and others: see `connection.py` and `session.py`.
 
 -- name: configure
--- Below deadlock_timeout: a session that waits for our locks never waits long enough to be a deadlock's victim. Nothing queues behind us for long either, and a table that somebody holds keeps no connection from others.
+-- Below deadlock_timeout: a session that waits for our locks never becomes a deadlock's victim, and nothing queues behind
+-- us for long.
 SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND asked < ours THEN asked::text
                                     ELSE (extract(epoch FROM ours) * 1000)::int || 'ms' END, false)
   FROM (SELECT current_setting('lock_timeout')::interval AS asked,
