@@ -226,10 +226,9 @@ def since(now: int) -> int:
 
 
 def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
-    """The chart of the calls counted since `since(now)`, in bars of ten minutes.
+    """The chart of the calls counted since `since(now)`, in bars of ten minutes; in the SVG a call is 1 high.
 
-    Acknowledged calls rise above the axis, others go below it: not by colour alone. In the SVG a bar is 1 wide, a call
-    1 high.
+    Acknowledged calls rise above the axis, others go below it: not by colour alone.
     """
     first, parts = since(now), ("acknowledged", "retry", "dead")
     bars = {first + place * BAR: dict.fromkeys(parts, 0) for place in range(BARS)}

@@ -126,10 +126,8 @@ def watch_of(condition: str) -> str:
 
 def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T]:
     """The first ten problems, by names of conditions; if there are more, those of several watches first."""
-    if len(reasons) <= MOST_LISTED:
-        return dict(reasons)
-    names = sorted(reasons, key=lambda name: watch_of(name) in watches)
-    return {name: reasons[name] for name in names[:MOST_LISTED]}
+    names = first_of(MOST_LISTED, [*reasons], lambda name: watch_of(name) in watches)
+    return {name: reasons[name] for name in names}
 
 
 def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:

@@ -110,8 +110,8 @@ class ChangeLog:
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
         """Read up to `limit` changes, with their rows unless these are to be read `apart`.
 
-        Apart, the ATS's table is not touched: right while no changes are expected. Raises `SourceError` also if nothing
-        can be deleted from the log.
+        Apart, the ATS's table is not touched: right while no changes are expected. Lacking the right to delete is an
+        error.
         """
         query, reader = self.statement, self._reader
         if apart or query is None or reader is None:
@@ -152,11 +152,7 @@ class ChangeLog:
         return Changes(len(listed), times, found, everything, full, searched, size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
-        """Delete the batch from the log.
-
-        Raises `SourceError` also if the same batch remains twice without an error. Once, another daemon may have taken
-        it.
-        """
+        """Delete the batch. Raises `SourceError` also if it remains twice; once, another daemon may have taken it."""
         if not changes.number or not self.consumes:
             return
         places, writers, file = changes.places
@@ -213,10 +209,10 @@ def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> 
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:
-    """The statement that reads a batch and its rows.
+    """The statement that reads a batch and its rows; None if the keys must be read first.
 
-    None if the keys must be read first (`Statements.as_read`), or the rows are of several tables: to find few rows in a
-    partitioned table, PostgreSQL has to know the keys when it plans.
+    To find few rows in a partitioned table, PostgreSQL has to know the keys when it plans; see also
+    `Statements.as_read`.
     """
     facts = reader.mapping.facts
     if reader.statements.as_read is not None or facts.kind not in {"r", "m"}:
@@ -363,8 +359,7 @@ async def take_id(pool: Pool) -> int:
     """A transaction id above those of all present writers: a transaction has one from its first write on.
 
     Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's own xmax does not serve:
-    running transactions may have higher ids (src/backend/storage/ipc/procarray.c, GetSnapshotData). A standby assigns
-    none.
+    running transactions may have higher ids (decision 3). A standby assigns none.
     """
     ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
     return int(taken)

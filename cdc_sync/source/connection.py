@@ -74,10 +74,7 @@ async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIter
 
 
 class _Resting(AsyncConnection[tuple[Any, ...]]):
-    """Sleeps until something comes; psycopg looks ten times a second.
-
-    With 50 idle databases that was half of the daemon's work.
-    """
+    """Sleeps until something comes; by itself psycopg looks ten times a second."""
 
     wait = partialmethod(AsyncConnection[tuple[Any, ...]].wait, interval=5.0)
 
@@ -124,8 +121,7 @@ class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second one while it holds one.
 
     Slow reads leave a connection for quick ones, and take turns. Connections stay on the server that was read last, if
-    it can be reached; none is made to a server that is behind. Statements are prepared only on request and without a
-    pooler.
+    it can be reached; none is made to a server that is behind. Statements are prepared on request, without a pooler.
 
     `guard` has what was read before, over all connections; `refused` is why the last one could not be made, if the
     server answered.
@@ -151,10 +147,7 @@ class Pool(AsyncConnectionPool[Connection]):
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
         """Ask on a connection, when it is this task's turn, and again while others hold a lock.
 
-        In between it has no connection, so nobody queues behind it. `doing` and `within` are those of `asking`.
-
-        Raises:
-            SourceError: it failed, or was not answered in time; or the lock was not free in time.
+        In between it has no connection, so nobody queues behind it. Raises `SourceError` also if a lock stays taken.
         """
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
         reads = READS.get() or Reads()

@@ -1,8 +1,7 @@
 """Reading rows: by key, by application, and in pages. Each statement is a short transaction of its own.
 
 A read that proves that a row is gone is `confirming`: its answer includes what may have hidden the row. Polls read
-pages over (watermark column, key), with watermarks computed and compared in the column's own type, and kept as ISO
-8601.
+pages over (watermark column, key), with watermarks computed and compared in the column's own type.
 """
 
 import re
@@ -51,8 +50,7 @@ class Read:
     """Rows, and the database's clock when they were read (milliseconds since the epoch).
 
     `hidden_by`: the policies that may have hidden rows from a confirming read. `unread`: keys without an answer, since
-        the
-    rows before them were large.
+    the rows before them were large.
     """
 
     rows: list[Row]
@@ -88,8 +86,7 @@ class Reader:
     Every method raises `SourceError` when the database does not answer: a failed read is never an empty answer. A row
     on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
 
-    `fit` is how many rows fit into a page, as far as is known. `shape` is what a walk reads and in which order, as
-    text.
+    `fit` is how many rows fit into a page, as far as is known. `shape` is what a walk reads and in which order.
     """
 
     def __init__(
@@ -180,8 +177,7 @@ class Reader:
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these applications' ids now, each id's in key order; confirming.
 
-        By status URL, rows of similar ids may come too. URLs may have no index: only ids missing in the column are
-        looked for.
+        By status URL, rows of similar ids may come too. Only ids missing in the column are looked for there.
         """
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
@@ -281,8 +277,7 @@ class WatermarkReader:
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
-        any_row: a query whether there is a row at or behind a watermark, its only parameter; "" where that may lock
-            many tables.
+        any_row: whether there is a row at or behind a watermark, as SQL; "" where that may lock many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -317,8 +312,7 @@ class WatermarkReader:
     async def watermark_at(self, fence: int) -> str:
         """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it, a whole second.
 
-        Where clocks are set back within the next hours, local times will repeat: the watermark stays behind the first
-        of them, since a poll may be the last one for hours.
+        Before clocks are set back, the watermark stays behind the first of the local times that will repeat.
         """
         instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
         if self._type != "timestamptz":

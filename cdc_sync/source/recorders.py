@@ -239,8 +239,7 @@ def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str
 def _changed(dependencies: Dependencies) -> sql.Composable:
     """Whether an UPDATE has changed one of these columns.
 
-    `*<>` compares the stored bytes, also of types without equality (json, point), or whose equality ignores case
-    (citext).
+    `*<>` compares stored bytes, also of types without equality (json, point) or whose equality ignores case (citext).
     """
     if not dependencies.complete:
         return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")

@@ -59,8 +59,7 @@ class ReplicaPosition:
 def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
     """Whether a server is behind what was read at another one; None if it shows all of it.
 
-    Returns the oldest transaction that is open there and may have been read as ended; 0 if the server has not come as
-    far.
+    Returns the oldest transaction that is open there and may have been read as ended; 0 if the server lags as a whole.
     """
     if now.server == read.server:
         return None

@@ -112,8 +112,7 @@ def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str
 class TenantFunction(NamedTuple):
     """An SQL function that installs the triggers for a template's tenant, by the name of its schema.
 
-    `prefix` is a watch's name before the schema's. `script` is for a schema called `placeholder`, which occurs nowhere
-    else.
+    `prefix` is a watch's name before the schema's. `script` is for the schema `placeholder`, which occurs nowhere else.
     """
 
     prefix: str

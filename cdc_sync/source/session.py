@@ -101,8 +101,8 @@ class Session:
     async def lock(self, watch: str, *before: Process | None) -> None:
         """Take the watch's lock: be its only capture on this database, for all hosts and stores.
 
-        `before` are processes that their daemon no longer uses; one that still holds the lock is ended. If another
-        daemon holds it, that is a `StandbyError`.
+        A process `before` that its daemon no longer uses, and that holds the lock, is ended. Another daemon:
+        `StandbyError`.
         """
         number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):

@@ -33,8 +33,7 @@ class Statements:
 
     Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
     the clock, and the bytes of the row and those before it. The first parameter is the shape; if it is NULL, so is the
-    digest. Of two statements the second begins behind a place, whose parts come before the last parameter, the most
-    rows.
+    digest. Of two statements the second begins behind a place. The most rows are the last parameter.
 
     Attributes:
         key_is_given: whether a row has a given key; a list for each part of the key is a parameter.

@@ -73,10 +73,9 @@ class UnreadableRows:
         )
 
     async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
-        """Read rows of which at least one makes a common statement fail.
+        """Read rows of which at least one makes a common statement fail; raises also if no row can be read.
 
-        Returns what was read, the rows that cannot be, and the database's clock at the last of these. Raises
-        `SourceError` also if no row can be read.
+        Returns what was read, the rows that cannot be, and the database's clock at the last of these.
         """
         reads: list[Read] = []
         failed: dict[Key, SourceError] = {}
