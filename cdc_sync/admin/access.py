@@ -11,8 +11,7 @@ Guessing the token is slow (`Guesses`), and delays no health check. A page of an
 - cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`,
   since with DNS rebinding an attacker's name may lead to 127.0.0.1. With the token a proxy may pass its own name on.
 - cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
-form
-  must carry its session's token. Other ports of the host are the same *site*, so the cookie alone would not do.
+  form must carry its session's token. Other ports of the host are the same *site*: the cookie alone would not do.
 - cannot frame, embed or open us with a handle: see the headers.
 """
 

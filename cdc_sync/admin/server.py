@@ -385,11 +385,10 @@ _refuse = partial(refuse, web.HTTPConflict)
 async def act(
     store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
 ) -> tuple[str, int, Mapping[str, Any]]:
-    """Do a form's action: release, discard, retry, resend, pause, resume.
+    """Do a form's action: release, discard, retry, resend, pause, resume. A refusal is an `HTTPConflict`.
 
     A page is older than the press of its button. Discarding everything names how much the page showed, and is refused
-    if it has changed; a release sends no more than the page showed of each named transition. A refusal is an
-    `HTTPConflict`.
+    if it has changed; a release sends no more than the page showed of each named transition.
 
     Args:
         store: the store.

@@ -110,8 +110,7 @@ class ChangeLog:
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
         """Read up to `limit` changes, with their rows unless these are to be read `apart`.
 
-        Apart, the ATS's table is not touched: right while no changes are expected. Lacking the right to delete is an
-        error.
+        Apart, the ATS's table is not touched: right while no changes are expected. It is an error if we may not delete.
         """
         query, reader = self.statement, self._reader
         if apart or query is None or reader is None:

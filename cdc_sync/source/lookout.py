@@ -3,8 +3,7 @@
 - **a look** at the change log shows which watches have changes, and which transactions have ended: when an idle watch
   wants one, and ten times a second while a watch becomes idle.
 - **a round** renews the bells' leases, counts what was not recorded, and reads a digest of what each watch depends on.
-A
-  watch with a new digest looks closer itself.
+  A watch with a new digest looks closer itself.
 - **polls** that come at the same time ask by one statement whether any of their tables has a row to read.
 """
 
@@ -254,9 +253,9 @@ class Lookout:
             await self._is_due()
             if time.monotonic() >= self._round_at:
                 self._round_at = time.monotonic() + min([ROUND, *(one.within for one in self._watched.values())])
-                await self._blame(self.renew, lambda one: one.bell is not None)
-                await self._blame(self.go_round, lambda _: True)
-            await self._blame(self.look, lambda one: one.looked is not None)
+                await self._attempt(self.renew, lambda one: one.bell is not None)
+                await self._attempt(self.go_round, lambda _: True)
+            await self._attempt(self.look, lambda one: one.looked is not None)
             # A watch that now reads the log itself may not ask again when it rests.
             now = time.monotonic()
             wanted = [now + one.every if one.looked is None else one.next_look for one in self._watched.values()]
@@ -309,7 +308,7 @@ class Lookout:
             self._look_at = at
             self._hurry.set()
 
-    async def _blame(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
+    async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
         """Do some work; if it fails, the watches that rely on it get the error."""
         try:
             try:

@@ -101,7 +101,7 @@ class Session:
     async def lock(self, watch: str, *before: Process | None) -> None:
         """Take the watch's lock: be its only capture on this database, for all hosts and stores.
 
-        A process `before` that its daemon no longer uses, and that holds the lock, is ended. Another daemon:
+        A process `before` that its daemon no longer uses is ended if it holds the lock. Another daemon's:
         `StandbyError`.
         """
         number = _lock_number(watch)
