@@ -2,22 +2,18 @@
 
 A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. The
 numbers are plain ones, since each change moves six: the instruments of prometheus_client take several times as long.
+`exposition` has it write the text.
 """
 
-import asyncio
 import operator
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import accumulate, chain
 from typing import Literal, get_args
 
 import yaml
-from prometheus_client import Metric, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
 
 from cdc_sync import __version__
 from cdc_sync.admin.report import BAR, since
@@ -32,8 +28,6 @@ from cdc_sync.store.store import Store
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends of the buckets of every histogram, in seconds; each takes what it equals."""
-
-_ENDS = (*map(str, BUCKETS), "+Inf")
 
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """The causes by which sweeps count their repairs (`pipeline.sweep`)."""
@@ -103,19 +97,6 @@ class Numbers(dict[tuple[str, ...], list[float]]):
                 joined[key] = list(numbers if before is None else map(self._joined, before, numbers))
         return joined
 
-    def metric(self) -> Metric:
-        """The metric as prometheus_client writes it."""
-        if self.kind == "histogram":
-            histogram = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-            for values, (number, *buckets) in self.items():
-                histogram.add_metric(values, list(zip(_ENDS, accumulate(buckets), strict=True)), number)
-            return histogram
-        family = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
-        metric = family(self.name, self.text, labels=self.labels)
-        for values, (number,) in self.items():
-            metric.add_metric(values, number)
-        return metric
-
 
 class Lag:
     """How long ago each watch was last read completely; until the first time, since the daemon's start."""
@@ -167,7 +148,7 @@ class Lag:
         return {watch: now - heard_at for watch, heard_at in self._heard_at.items()}
 
 
-class EventMetrics(Collector):
+class EventMetrics:
     """The process's metrics; `per_watch` if they are collected with the label `watch`."""
 
     def __init__(self) -> None:
@@ -176,7 +157,6 @@ class EventMetrics(Collector):
         defined = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
         self._of = of = {name: Numbers(name, **each) for name, each in defined.items()}
         self.metrics = list(of.values())
-        self._process = _Process()
         # These are moved by each change.
         self._keys, self._decisions = of["cdc_sync_captured_keys"], of["cdc_sync_decisions"]
         self._calls, self._seconds = of["cdc_sync_calls"], of["cdc_sync_call_seconds"]
@@ -190,14 +170,14 @@ class EventMetrics(Collector):
         calls = sum(sum(buckets) for _, *buckets in self._seconds.values())
         return int(calls), sum(seconds for of in (self._seconds, self._waited) for seconds, *_ in of.values())
 
-    def collect(self) -> Iterator[Metric]:
-        """See `Collector`."""
+    def collect(self) -> Iterator[Numbers]:
+        """All metrics, or what they are of all watches, if not `per_watch`."""
         if self.per_watch:
-            return (numbers.metric() for numbers in self.metrics)
+            return iter(self.metrics)
         # One that waits for its turn need not be connected.
         standby = {watch for (watch,), (is_so,) in self._of["cdc_sync_watch_standby"].items() if is_so}
         connected = self._of["cdc_sync_watch_connected"]
-        return (numbers.of_all_watches(standby if numbers is connected else ()).metric() for numbers in self.metrics)
+        return (numbers.of_all_watches(standby if numbers is connected else ()) for numbers in self.metrics)
 
     def handlers(self) -> Handlers:
         """What counts the events of each type."""
@@ -268,16 +248,11 @@ class EventMetrics(Collector):
         for cause, number in event.repaired.items():
             self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
 
-    async def render(
-        self,
-        store: Store,
-        conditions: Conditions,
-        now: int,
-        encode: Callable[[Collector], bytes] = generate_latest,
-    ) -> bytes:
-        """The metrics, and those of the process, as text at `now` (milliseconds since the epoch).
+    async def update(self, store: Store, conditions: Conditions, now: int) -> None:
+        """Set the gauges: of what is counted in the store, of what is wrong now; `now` is in milliseconds.
 
-        `encode` writes them: one of prometheus_client's functions.
+        Raises:
+            StoreError: the store cannot be read.
         """
         of = self._of
         counted, fuses = await store.counts(), await store.fuses()
@@ -309,32 +284,6 @@ class EventMetrics(Collector):
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
         for name, kind in (("cdc_sync_watch_standby", STANDBY), ("cdc_sync_rows_may_be_hidden", "row security")):
             of[name].replace({(each,): f"{kind} {each}" in conditions for (each,) in of["cdc_sync_watch_connected"]})
-        parts, end = [], encode(_Only())
-        for metric in chain(self.collect(), self._process.collect()):
-            parts.append(encode(_Only(metric)).removesuffix(end))
-            await asyncio.sleep(0)  # of a thousand watches all of it takes most of a second: others get their turn
-        return b"".join((*parts, end))
-
-
-class _Only(Collector):
-    """These metrics alone."""
-
-    def __init__(self, *metrics: Metric) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        """See `Collector`."""
-        return iter(self._metrics)
-
-
-class _Process(ProcessCollector):
-    """Memory, CPU time, open files, also where /proc/stat is hidden (`ProcSubset=pid` in the units)."""
-
-    def __init__(self) -> None:
-        super().__init__(registry=None)
-
-    def _boot_time(self) -> float:
-        return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(slots=True)

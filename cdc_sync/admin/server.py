@@ -16,7 +16,6 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.metrics import EventMetrics, Trends
@@ -250,13 +249,12 @@ class AdminServer:
         return reasons | {f"held {watch}": f"{entry.reason}{more}" for watch, entry in sorted(held.items())}
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
+        from cdc_sync.admin.exposition import exposed  # noqa: PLC0415 - its header says why
+
         self.metrics.per_watch = self.config.metrics.per_watch
         accepted = ",".join(request.headers.getall("Accept", ())).replace('"', "")
-        try:
-            encode, content_type = choose_encoder(accepted)
-        except TypeError:  # by a version that is no number
-            encode, content_type = choose_encoder("")
-        body = await self.metrics.render(self.store, self.conditions(), self.clock(), encode)
+        await self.metrics.update(self.store, self.conditions(), self.clock())
+        body, content_type = await exposed(self.metrics.collect(), accepted)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, request: web.Request) -> web.Response:

@@ -28,6 +28,7 @@ def loaded() -> frozenset[str]:
         pytest.param("pygments", id="comes with rich"),
         pytest.param("jinja2", id="nobody looks at the page"),
         pytest.param("cdc_sync.admin.page", id="as jinja2"),
+        pytest.param("prometheus_client", id="nobody scrapes"),
         pytest.param("cdc_sync.store.postgres", id="the store is of SQLite"),
         pytest.param("cdc_sync.demo", id="another command"),
         pytest.param("cdc_sync.emulator", id="another command, too"),
@@ -41,7 +42,7 @@ def test_what_a_resting_daemon_does_not_need_is_not_loaded(loaded: frozenset[str
     assert not {module for module in loaded if module == what or module.startswith(f"{what}.")}
 
 
-@pytest.mark.parametrize("what", ["cdc_sync.daemon.running", "aiohttp", "prometheus_client", "cdc_sync.store.sqlite"])
+@pytest.mark.parametrize("what", ["cdc_sync.daemon.running", "aiohttp", "apscheduler", "cdc_sync.store.sqlite"])
 def test_what_it_does_need_is(loaded: frozenset[str], what: str) -> None:
     # Else the test above would hold for a command that loads nothing yet.
     assert what in loaded
