@@ -3,9 +3,9 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.dsn import check, place, shown
@@ -22,6 +22,9 @@ def _dsn(dsn: SecretStr) -> SecretStr:
     check(dsn.get_secret_value())
     return dsn
 
+
+_PLACE = "{database}"
+"""What stands for each name of a group in its connection string."""
 
 _PREFIX = "(/[A-Za-z0-9._~-]+)*"
 
@@ -66,6 +69,34 @@ class Database(Section):
     def place(self) -> str | None:
         """The database and its host, in short; None if unknown."""
         return place(self.dsn.get_secret_value())
+
+
+class NamedDatabase(Database):
+    """An entry of `databases`: a database, or a group of them.
+
+    Attributes:
+        names: The names of a group's databases: there is one for each, with its name in place of `{database}` in `dsn`
+            and with the entry's other keys. Without a `dsn` that is `dbname={database}`. The group's own name stands
+            for all of them in `for_each`. Empty by default: the entry is one database.
+    """
+
+    names: tuple[values.DatabaseName, ...] = Field(default=(), min_length=1, examples=[["customer_1", "customer_2"]])
+
+    @model_validator(mode="after")
+    def _names_have_their_place(self) -> Self:
+        dsn = self.dsn.get_secret_value()
+        if dsn and (_PLACE in dsn) != bool(self.names):
+            raise mistake("database-place" if self.names else "database-names", path=("dsn",))
+        return self
+
+    def members(self) -> dict[str, "NamedDatabase"]:
+        """A group's databases by name."""
+        # A name needs no quotes and no escapes in a connection string.
+        dsn = self.dsn.get_secret_value() or f"dbname={_PLACE}"
+        return {
+            name: self.model_copy(update={"dsn": SecretStr(dsn.replace(_PLACE, name)), "names": ()})
+            for name in self.names
+        }
 
 
 class State(Section):

@@ -1,14 +1,13 @@
 """The configuration as a whole, and what the core makes of it."""
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.daemon import Admin, Database, Log, Metrics, State
+from cdc_sync.config.daemon import Admin, Database, Log, Metrics, NamedDatabase, State
 from cdc_sync.config.hellowork import HelloWork
 from cdc_sync.config.problems import Mistake, did_you_mean, mistake
 from cdc_sync.config.values import Section
@@ -19,13 +18,6 @@ from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.rows import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
-# PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
-_NAME = "^[a-z][a-z0-9_]{0,39}$"
-_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": _NAME})
-_is_name = re.compile(_NAME).fullmatch
-WatchName = Annotated[str, values.must(_is_name, "watch-name"), _NAME_SCHEMA]
-DatabaseName = Annotated[str, values.must(_is_name, "database-name"), _NAME_SCHEMA]
-
 
 class Config(Section):
     """The configuration of cdc-sync.
@@ -33,7 +25,8 @@ class Config(Section):
     Attributes:
         database: Where the ATS's database is. May be left out: the PG* environment variables then have everything.
         databases: Where the ATS's databases are, by name, if there are several; instead of `database`. A name has lower
-            case letters, digits and `_`, begins with a letter and has at most 40 of them. None by default.
+            case letters, digits and `_`, begins with a letter and has at most 40 of them. An entry with `names` is a
+            group of databases. None by default.
         hellowork: How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see
             credentials in `headers`.
         state: Where the daemon keeps its state, and for how long. May be left out.
@@ -48,12 +41,12 @@ class Config(Section):
     """
 
     database: Database = Field(default_factory=Database)
-    databases: Mapping[DatabaseName, Database] = Field(
+    databases: Mapping[values.DatabaseName, NamedDatabase] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )
     hellowork: HelloWork = Field(default_factory=HelloWork)
     state: State = Field(default_factory=State, validate_default=True)
-    watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
+    watches: Annotated[Mapping[values.WatchName, Watch], Field(min_length=1)] = Field(
         json_schema_extra={"additionalProperties": False}
     )
     admin: Admin = Field(default_factory=Admin)
@@ -66,16 +59,27 @@ class Config(Section):
     @field_validator("databases")
     @classmethod
     def _there_is_one_or_several(
-        cls, databases: Mapping[str, Database], info: ValidationInfo
-    ) -> Mapping[str, Database]:
+        cls, databases: Mapping[str, NamedDatabase], info: ValidationInfo
+    ) -> Mapping[str, NamedDatabase]:
         if databases and info.data.get("database", Database()) != Database():
             raise mistake("database-and-databases")
+        return databases
+
+    @field_validator("databases")
+    @classmethod
+    def _each_name_is_of_one(cls, databases: Mapping[str, NamedDatabase]) -> Mapping[str, NamedDatabase]:
+        taken = set(databases)
+        for group, section in databases.items():
+            for at, name in enumerate(section.names):
+                if name in taken:
+                    raise mistake("database-twice", path=(group, "names", at))
+                taken.add(name)
         return databases
 
     @field_validator("state")
     @classmethod
     def _store_is_somewhere(cls, state: State, info: ValidationInfo) -> State:
-        known = info.data.get("databases", {})
+        known = _each_of(info.data.get("databases", {}))
         if state.backend == "postgres" and state.dsn is None and len(known) > 1:
             raise mistake("store-of-several", path=("dsn",), known=", ".join(known))
         return state
@@ -85,16 +89,17 @@ class Config(Section):
     def _databases_are_known(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
         if "databases" not in info.data:
             return watches  # its own error is reported
-        known = info.data["databases"]
+        groups, known = info.data["databases"], _each_of(info.data["databases"])
         for name, watch in watches.items():
             several = watch.for_each is not None and watch.for_each.databases
             if several and watch.database is not None:
                 raise mistake("for-each-database", path=(name, "database"))
             for database in several or ((watch.database,) if watch.database is not None else ()):
-                if database not in known:
+                there = {**known, **groups} if several else known
+                if database not in there:
                     at = ("for_each", "databases") if several else ("database",)
                     # Not by its name: it may be a secret in the wrong place.
-                    meant = did_you_mean(database, known) or f"known: {', '.join(known)}"
+                    meant = did_you_mean(database, there) or f"known: {', '.join(there)}"
                     raise Mistake(str(mistake("database-unknown")), meant, path=(name, *at))
             if watch.database is None and not several and len(known) > 1:
                 raise mistake("database-of-watch", path=(name, "database"), known=", ".join(known))
@@ -112,6 +117,14 @@ class Config(Section):
                     if text and "{schema}" in text:
                         raise mistake("schema-of-database", path=(name, *path))
         return watches
+
+    @model_validator(mode="after")
+    def _groups_become_databases(self) -> Self:
+        groups = {name: section.names for name, section in self.databases.items() if section.names}
+        if not groups:
+            return self
+        watches = {name: watch.with_members(groups) for name, watch in self.watches.items()}
+        return self.model_copy(update={"databases": _each_of(self.databases), "watches": watches})
 
     @property
     def templates(self) -> Mapping[str, Watch]:
@@ -165,6 +178,11 @@ class Config(Section):
         config = self.model_copy(update={"watches": watches})
         config._templates = templates  # noqa: SLF001 - it is one of these
         return config
+
+
+def _each_of(databases: Mapping[str, NamedDatabase]) -> dict[str, NamedDatabase]:
+    """The databases by name, with those of groups."""
+    return {name: each for entry, of in databases.items() for name, each in (of.members() or {entry: of}).items()}
 
 
 # For the core: the same without YAML's syntax, in milliseconds.

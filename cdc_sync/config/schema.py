@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic.json_schema import GenerateJsonSchema
 
+from cdc_sync.config.daemon import NamedDatabase
 from cdc_sync.config.models import Config
 from cdc_sync.config.values import HostPort, Section, format_duration
 
@@ -21,11 +22,12 @@ Schema: TypeAlias = dict[str, Any]
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
-    for section in Section.__subclasses__():
+    sections: tuple[type[Section], ...] = (*Section.__subclasses__(), NamedDatabase)
+    for section in sections:
         own = schema if section is Config else schema["$defs"][section.__name__]
-        documentation = inspect.getdoc(section) or ""
-        own["description"] = documentation.partition("\n")[0]
-        for name, text in _ATTRIBUTE.findall(documentation):
+        own["description"] = (inspect.getdoc(section) or "").partition("\n")[0]
+        documentation = [inspect.getdoc(each) or "" for each in section.__mro__ if issubclass(each, Section)]
+        for name, text in _ATTRIBUTE.findall("\n".join(documentation)):
             own["properties"][name]["description"] = " ".join(text.split())
     return schema
 

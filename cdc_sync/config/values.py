@@ -95,6 +95,15 @@ ColumnName = Annotated[str, reads("column", {str: parse_column}), NOT_EMPTY]
 
 DISTINCT = must(lambda names: len(set(names)) == len(names), "column-twice")
 
+# PostgreSQL's names have 63 bytes, and a watch's name becomes part of several (bell_…, record_…).
+_NAME = "^[a-z][a-z0-9_]{0,39}$"
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": _NAME})
+_is_name = re.compile(_NAME).fullmatch
+
+WatchName = Annotated[str, must(_is_name, "watch-name"), _NAME_SCHEMA]
+
+DatabaseName = Annotated[str, must(_is_name, "database-name"), _NAME_SCHEMA]
+
 TableName = Annotated[
     QualifiedName,
     reads("table", {str: parse_qualified}, made=QualifiedName),

@@ -4,7 +4,7 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -166,7 +166,8 @@ class ForEach(Section):
         schemas: The schemas, as a pattern of SQL's LIKE over their names: `%` stands for any text, `_` for any one
             character, and a backslash takes either as it is. Those that have the watch's table are followed, also such
             as appear while the daemon runs. This or `databases` is required. Null by default.
-        databases: Names of `databases`, each of which has the watch's table. Empty by default.
+        databases: Names of `databases`, each of which has the watch's table; a group's name stands for all of the
+            group. Empty by default.
     """
 
     schemas: LikePattern | None = Field(default=None, examples=["tenant_%"])
@@ -267,6 +268,13 @@ class Watch(Section):
     for_each: ForEach | None = None
     overrides: Mapping[values.Text, Override] = Field(default_factory=dict, validate_default=True)
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+    def with_members(self, groups: Mapping[str, tuple[str, ...]]) -> Self:
+        """The same watch; its `for_each` names the databases of groups instead of the groups."""
+        if self.for_each is None:
+            return self
+        named = dict.fromkeys(name for each in self.for_each.databases for name in groups.get(each, (each,)))
+        return self.model_copy(update={"for_each": self.for_each.model_copy(update={"databases": tuple(named)})})
 
     @field_validator("overrides")
     @classmethod

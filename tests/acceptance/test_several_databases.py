@@ -166,6 +166,29 @@ def test_changes_of_each_database_are_sent(two: Second) -> None:
     assert "first" in shown
 
 
+def test_a_group_of_databases_is_followed_by_one_template(notify: Installation, cluster: Cluster) -> None:
+    notify.add("hw-1")
+    with fresh_database(cluster) as dsn, second_of(notify, dsn) as second:
+        second.add("hw-2")
+        names = [str(conninfo_to_dict(each)["dbname"]) for each in (notify.dsn, second.dsn)]
+        template = {**notify.document["watches"].pop("others"), "for_each": {"databases": ["customers"]}}
+        del notify.document["databases"], notify.document["watches"]["applications"], template["database"]
+        notify.configure(
+            databases={"customers": {"dsn": second.login().replace(names[1], "{database}"), "names": names}},
+            watches={"customers": template},
+        )
+        for script in ("install", "grants"):
+            for name, owner in zip(names, (notify.dsn, second.dsn), strict=True):
+                assert notify.run("sql", script, "--database", name, "--apply", "--dsn", owner).code == 0
+        with notify.daemon() as daemon:
+            second.change("hw-2", "SEEN")
+            notify.change("hw-1", status="SEEN")
+            told(second, daemon, "hw-2", "SEEN")
+            told(second, daemon, "hw-1", "SEEN")
+            connected = {event["watch"]: event["database"] for event in daemon.events_named("connected")}
+            assert connected.keys() == {f"customers@{name}" for name in names}
+
+
 def test_one_that_is_down_at_the_start_keeps_no_other_back(with_a_server: Second, restartable_server: Server) -> None:
     second = with_a_server
     assert second.installation.run("run", "--once").code == 0

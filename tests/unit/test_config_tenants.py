@@ -8,7 +8,7 @@ from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.models import own_credentials
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import Sessions, sessions_at_server
-from cdc_sync.config.tenants import Tenant, expanded, is_like, tenants_named
+from cdc_sync.config.tenants import Tenant, databases_of, expanded, is_like, tenants_named
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
 TEMPLATE = """
@@ -119,6 +119,91 @@ def test_tenants_may_be_databases_and_schemas_of_databases() -> None:
     assert list(config.watches) == ["applications@one", "applications@two"]
     watch = config.watches["applications@two"]
     assert (str(watch.table), watch.timezone, watch.database) == ("applications", "Europe/Paris", "two")
+
+
+GROUP = """\
+databases:
+  one: {dsn: "host=a"}
+  customers:
+    dsn: "postgresql://cdc_sync@b/{database}?application_name={database}"
+    pool: 2
+    names: [customer_1, customer_2]
+"""
+
+
+def test_a_group_stands_for_a_database_of_each_of_its_names() -> None:
+    config = _config(GROUP + TEMPLATE.replace("{schemas:", "{databases: [one, customers, customer_1], schemas:"))
+    assert (
+        config.databases
+        == _config(
+            """\
+databases:
+  one: {dsn: "host=a"}
+  customer_1: {dsn: "postgresql://cdc_sync@b/customer_1?application_name=customer_1", pool: 2}
+  customer_2: {dsn: "postgresql://cdc_sync@b/customer_2?application_name=customer_2", pool: 2}
+"""
+            + TEMPLATE.replace("table:", "database: one\n    table:", 1)
+        ).databases
+    )
+    assert databases_of(config, config.templates["applications"]) == ("one", "customer_1", "customer_2")
+    of_one, _ = expanded(config, {"applications": [Tenant("customer_2", "tenant_1")]}, lambda _: "a key")
+    assert of_one.database_of("applications@customer_2.tenant_1") == config.databases["customer_2"]
+
+
+@pytest.mark.parametrize(
+    ("dsn", "of_customer_1"),
+    [
+        ("host=b dbname={database} user='a b'", "host=b dbname=customer_1 user='a b'"),
+        ("host={database}.example.org dbname=ats", "host=customer_1.example.org dbname=ats"),
+        ("postgresql:///{database}", "postgresql:///customer_1"),
+        ("", "dbname=customer_1"),
+    ],
+)
+def test_a_group_has_the_name_where_its_dsn_wants_it(dsn: str, of_customer_1: str) -> None:
+    text = f'databases: {{customers: {{dsn: "{dsn}", names: [customer_1, customer_2]}}}}\n'
+    config = _config(text + TEMPLATE.replace("table:", "database: customer_1\n    table:", 1))
+    assert config.databases["customer_1"].dsn.get_secret_value() == of_customer_1
+    assert databases_of(config, config.templates["applications"]) == ("customer_1",)
+
+
+def test_a_group_without_its_secrets_has_its_databases_all_the_same() -> None:
+    lacking: dict[tuple[str | int, ...], str] = {}
+    text = GROUP.replace("postgresql://cdc_sync@b/{database}?application_name={database}", "${NOT_THERE}")
+    text += TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:")
+    config = parse(text, name="a file", environ=ENVIRON, lacking=lacking)
+    assert list(lacking) == [("databases", "customers", "dsn")]
+    assert list(config.databases) == ["one", "customer_1", "customer_2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong", "line"),
+    [
+        ("{database}", "ats", "databases.customers.dsn: expected {database} in it", 4),
+        ("    names: [customer_1, customer_2]\n", "", "databases.customers.dsn: expected names beside it", 4),
+        ("[customer_1, customer_2]", "[]", "databases.customers.names: expected at least one entry", 6),
+        ("customer_2]", "customer_1]", "databases.customers.names[1]: databases has this name already", 6),
+        ("customer_2]", "one]", "databases.customers.names[1]: databases has this name already", 6),
+        ("customer_2]", "customers]", "databases.customers.names[1]: databases has this name already", 6),
+        ("customer_2]", "'b-2']", "databases.customers.names[1]: a database's name has lower case", 6),
+        ("databases:", "database: {names: [b]}\ndatabases:", "database.names: unknown key", 1),
+        ("watches:", "watches:", None, None),
+        ("    table:", "    database: customers\n    table:", "database: no entry of databases has this name", 17),
+        ("    table:", "    database: customer_2\n    table:", None, None),
+    ],
+)
+def test_what_is_wrong_with_a_group_is_said_at_its_place(
+    old: str, new: str, wrong: str | None, line: int | None
+) -> None:
+    template = TEMPLATE if "database: " in new else TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:")
+    text = (GROUP + template).replace(old, new)
+    if wrong is None:
+        assert list(_config(text).databases) == ["one", "customer_1", "customer_2"]
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        _config(text)
+    problem = refused.value.problems[0]
+    assert wrong in str(problem)
+    assert problem.line == line
 
 
 def test_expanding_again_forgets_the_tenants_before() -> None:

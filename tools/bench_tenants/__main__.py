@@ -170,16 +170,17 @@ class Bench:
             "event_date": "updated_at",
         }
         watch: dict[str, Any] = {
-            "for_each": {"schemas": schemas, **({"databases": databases} if len(databases) > 1 else {})},
+            "for_each": {"schemas": schemas, **({"databases": ["customers"]} if len(databases) > 1 else {})},
             "table": "applications",
             "key": ["id"],
             "columns": columns,
             "capture": {"mode": self.shape.mode, "watermark": "updated_at", "poll_interval": "10s"},
             "fuse": {"max_changes": 1_000_000},
         }
-        dsns = {each: {"dsn": self.server.dsn_for(each)} for each in databases}
+        group = {"dsn": self.server.dsn_for("NAME").replace("/NAME", "/{database}"), "names": databases}
+        alone = {"dsn": self.server.dsn_for(databases[0])}
         document = {
-            **({"databases": dsns} if len(databases) > 1 else {"database": dsns[databases[0]]}),
+            **({"databases": {"customers": group}} if len(databases) > 1 else {"database": alone}),
             "hellowork": {"base_url": self.calls.url, "concurrency": 32},
             "state": {"path": str(self.folder / f"{name}.db")},
             "admin": {"listen": f"127.0.0.1:{free_port()}"},
