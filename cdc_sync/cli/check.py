@@ -311,8 +311,9 @@ async def labels_of(dsn: str, config: Config, names: Iterable[str]) -> list[dict
 def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, Any]:
     action, sent = "ignore", None
     if (mapped := map_status(rules, label)) is not None:
-        action = "dead-letter" if mapped.refused is not None else "send" if mapped.status else "skip"
-        sent = mapped.status if action == "send" else None
+        status, refused = mapped
+        action = "dead-letter" if refused is not None else "send" if status else "skip"
+        sent = status if action == "send" else None
     return {
         "watch": watch,
         "label": label,

@@ -100,7 +100,7 @@ class Applied:
     """The result of a batch.
 
     Attributes:
-        results: observations that differ.
+        results: observations that differ, without unknown ones that a baseline adopts.
         touched: the offer's unstarted entries that are replaced, corrected or cancelled.
         claimed: entries claimed for the sender in the same transaction, by its offer.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
@@ -180,7 +180,7 @@ class BatchPlan:
         history: lines of applications' histories, without new suspicions.
         due: when the first entry is due, by origin.
         fuse: the fuse afterwards; None if it counted nothing.
-        results: observations that differ.
+        results: observations that differ, without unknown ones that a baseline adopts.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         is_empty: whether there is nothing to write.
     """
@@ -233,6 +233,8 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
         observations = planner.owned(observations)
     plan = planner.changes
     unresolved = plan.unresolved = planner.unresolved(observations)
+    if batch.origin == "baseline" and not (before or unresolved or batch.skipped):
+        observations = planner.adopt_unknown(observations)
     for each in observations:
         if each.application_id not in unresolved:
             planner.observe(each)
@@ -241,7 +243,7 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
         planner.resolve(resolved)
     if not unresolved:
         plan.positions.update(batch.positions)
-    news = plan.results or plan.moved or plan.refreshed or plan.out_of_scope
+    news = plan.results or plan.adopted or plan.moved or plan.refreshed or plan.out_of_scope
     plan.is_empty = not (news or plan.suspicions or plan.answered or plan.skips or plan.positions)
     if not plan.is_empty:
         plan.positions.update(batch.replica)
@@ -301,6 +303,8 @@ class _Planner:
     def unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
         """Applications whose row is gone or has another id, and those with another row than before, or two."""
         unresolved: dict[str, int] = {}
+        if not self.before and len({each.application_id for each in observations}) == len(observations):
+            return unresolved
         rows = {each.key: each for each in observations}
         for id_, known in self.before.items():
             row = rows.get(known.key)
@@ -319,6 +323,19 @@ class _Planner:
                 unresolved[id_or_none] = each.changed_at
             seen.add(id_or_none)
         return unresolved
+
+    def adopt_unknown(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Adopt unknown applications; returns the other observations.
+
+        A shortcut of `observe` for most rows of a silent baseline, in a seventh of the time.
+        """
+        adopted, others, unseen = self.changes.adopted, list[Observation](), self.batch.unseen
+        for each in observations:
+            if type(each) is Reportable and type(decide(each.content, None, None, unseen)) is Adopt:
+                adopted.append(each)
+            else:
+                others.append(each)
+        return others
 
     def resolve(self, resolved: Resolved) -> None:
         """Apply all rows of one application."""
@@ -394,7 +411,8 @@ class _Planner:
             case Adopt():
                 if known is not _NEVER_SEEN:
                     changes.acknowledged.append(row)
-                changes.results.append(ApplyResult(row.application_id, decision))
+                if known is not _NEVER_SEEN or batch.origin != "baseline":
+                    changes.results.append(ApplyResult(row.application_id, decision))
             case _:
                 was = described(known.snapshot) if known.snapshot else "null"
                 detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}}}'

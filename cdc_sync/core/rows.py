@@ -195,11 +195,8 @@ def has_no_id(observation: Observation) -> bool:
     return isinstance(observation, Foreign | Unreportable)
 
 
-class Mapped(NamedTuple):
-    """The status to send; `refused` explains why it must not be sent, None if it may."""
-
-    status: str
-    refused: str | None = None
+Mapped = tuple[str, str | None]
+"""The status to send, and why it must not be sent, if so."""
 
 
 def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> Mapped | None:
@@ -208,22 +205,21 @@ def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) 
     NULL and blanks are the one label "", which has a status only if the map has it.
     """
     if deleted:
-        return Mapped(rules.deleted)
+        return rules.deleted, None
     if not label or label.isspace():
-        return Mapped(rules.map.get("", ""))
+        return rules.map.get("", ""), None
     status = rules.map.get(label)
     if status is not None:
-        return Mapped(status)
+        return status, None
     if rules.unmapped == "ignore":
         return None
     if rules.unmapped == "reject":
-        refused = coded(
+        return label, coded(
             "label-unmapped",
             "the label %(label)s is not in status.map, and status.unmapped is reject",
             label=repr(label),
         )
-        return Mapped(label, refused=refused)
-    return Mapped(label)
+    return label, None
 
 
 def from_microseconds(text: str) -> int:
@@ -272,7 +268,7 @@ def _observation_of(
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, key, row.digest, changed_at)
-    status, created, lacks = mapped.status, 0, None
+    (status, unmapped), created, lacks = mapped, 0, None
     is_large = rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT
     if is_large or row.created is None or not status or status.isspace():  # inline, since it runs for each row
         lacks = _lacks(row, rules, status)
@@ -294,7 +290,7 @@ def _observation_of(
     extra = _extra(row, rules, status) if rules.extra else None
     # By position, since it runs for each row.
     content = Content(status, job_id, row.deleted, created, event_date, source, extra, url)
-    refused = mapped.refused or (refusal and status_url.refused(url, refusal))
+    refused = unmapped or (refusal and status_url.refused(url, refusal))
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
     if job_id:
         return reportable

@@ -674,6 +674,14 @@ def test_nothing_is_written_of_what_is_unresolved_and_one_step_of_what_is_not(
     assert {entry.application_id for entry in found.enqueued} <= {each.application_id for each in found.results}
 
 
+@given(batch=batches())
+def test_a_page_of_unknown_applications_is_adopted_as_its_rows_would_be_one_by_one(batch: Batch) -> None:
+    batch = replace(batch, origin="baseline")
+    elsewhere = {"b1": before(a_content(application_id="b1"), key=("b1",))}
+
+    assert plan_batch(RULES, batch, {}, Fuse()) == plan_batch(RULES, batch, elsewhere, Fuse())
+
+
 @given(world=worlds(), batch=batches())
 def test_only_a_baseline_believes_a_deletion_at_once(world: dict[str, Known], batch: Batch) -> None:
     found = plan_batch(RULES, batch, world, Fuse())

@@ -4,16 +4,16 @@ import pytest
 
 from cdc_sync.core.rows import Mapped, StatusRules, Unmapped, map_status
 
-REJECTED = Mapped("Refusé", refused="the label 'Refusé' is not in status.map, and status.unmapped is reject")
+REJECTED = ("Refusé", "the label 'Refusé' is not in status.map, and status.unmapped is reject")
 
 
 @pytest.mark.parametrize(
     ("unmapped", "label", "expected"),
     [
-        ("send", "Embauché", Mapped("hired")),
-        ("ignore", "Embauché", Mapped("hired")),
-        ("reject", "Embauché", Mapped("hired")),
-        ("send", "Refusé", Mapped("Refusé")),
+        ("send", "Embauché", ("hired", None)),
+        ("ignore", "Embauché", ("hired", None)),
+        ("reject", "Embauché", ("hired", None)),
+        ("send", "Refusé", ("Refusé", None)),
         ("ignore", "Refusé", None),
         ("reject", "Refusé", REJECTED),
         # A label is the ATS's own free text: letter case and blanks are part of it.
