@@ -19,7 +19,7 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.pipeline.baseline import is_adopted
-from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_told_otherwise, why_held
+from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_only_remapped, why_held
 from cdc_sync.pipeline.plan import plan as make_plan
 from cdc_sync.pipeline.watch import connect
 from cdc_sync.source.errors import SourceError
@@ -151,7 +151,7 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
             return [each async for each in make_plan(intake, unseen, fuse=fuse, old=before)]
 
         planned = await look(fuse)
-        touched = sum(map(is_told_otherwise, planned))
+        touched = sum(map(is_only_remapped, planned))
         if touched > most:
             # As the daemon does at its start.
             planned = await look(blow(fuse, store.clock(), why_held(touched))._replace(holds_all=True))
@@ -173,9 +173,9 @@ def _item(watch: str, planned: Planned, paused: Collection[str], owner: str | No
         "application_id": planned.application_id,
         "action": planned.action,
         "when": when,
-        "transition": observed and transition(planned.told, observed),
+        "transition": observed and transition(planned.snapshot, observed),
         "kinds": list(planned.kinds),
-        "told": planned.told and facts(planned.told),
+        "told": planned.snapshot and facts(planned.snapshot),
         "observed": observed and facts(observed),
         "reason": planned.reason,
         "due_at": due_at and iso(due_at),

@@ -1,7 +1,7 @@
 """What a reply means for the entry that was sent and for its endpoint, and when either is tried again.
 
-`meaning_of` gives a reply one of a closed set of meanings. `fate` decides about the entry, `after` about the health of
-its endpoint (scheme, host, port), which all calls to it share:
+`meaning_of` gives a reply one of a closed set of meanings. `result_of` decides about the entry, `after` about the
+health of its endpoint (scheme, host, port), which all calls to it share:
 
     healthy ──5 unavailable in a row──▶ open ───probe fails──▶ open, longer
        ▲  │                              │
@@ -187,33 +187,33 @@ CallOutcome = Literal["acknowledged", "retry", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Acked:
     """The content becomes the snapshot, the entry is removed."""
 
     outcome: ClassVar[CallOutcome] = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Retry at `due_at`; `not_found_since` is stored in the entry. `anew`: the time that counts begins again."""
+class Retry:
+    """Retry at `due_at`; `not_found_since` is stored in the entry. `restarts`: the time that counts begins again."""
 
     outcome: ClassVar[CallOutcome] = "retry"
     due_at: int
     not_found_since: int | None = None
-    anew: bool = False
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
+class DeadLetter:
     """A dead letter, for a person, or for the application's next change to replace."""
 
     outcome: ClassVar[CallOutcome] = "dead"
     reason: str
 
 
-DONE = Done()
+ACKED = Acked()
 
-Fate = Done | Again | GiveUp
+CallResult = Acked | Retry | DeadLetter
 
 
 def kernel_gives_up_after(timeout: float) -> float:
@@ -233,14 +233,14 @@ class Finished(NamedTuple):
     """A finished attempt: the entry as claimed, its outcome, the reply for the history, and when (milliseconds)."""
 
     entry: Entry
-    fate: Fate
+    result: CallResult
     reply: Mapping[str, Any]
     at: int
 
 
-def fate(  # noqa: PLR0911 - a decision table, one return per row
+def result_of(  # noqa: PLR0911 - a decision table, one return per row
     entry: Entry, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float
-) -> Fate:
+) -> CallResult:
     """Decide an entry's outcome.
 
     Args:
@@ -252,28 +252,28 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
         chance: a random number, 0 ≤ chance < 1.
     """
     if isinstance(meaning, Acknowledged):
-        return DONE
+        return ACKED
     again = now + backoff(policy, max(entry.attempts, 1), chance)
     match meaning:
         case Rejected():
-            return GiveUp(reason)
+            return DeadLetter(reason)
         case CredentialsRefused():
             # Not this entry's fault: the endpoint pauses, nothing is given up, and the entry goes out as soon as the
             # credentials are corrected.
-            return Again(now, anew=True)
+            return Retry(now, restarts=True)
         case Throttled():
-            return Again(now)
+            return Retry(now)
         case NotFound():
             since = now if entry.not_found_since is None else entry.not_found_since
             if now - since >= policy.not_found_for:
-                return GiveUp(
+                return DeadLetter(
                     coded("still-unknown", "HelloWork still does not know the application: %(reason)s", reason=reason)
                 )
-            return Again(again, since)
+            return Retry(again, since)
         case Unavailable():
             if entry.first_attempt_at is None or now - entry.first_attempt_at < policy.give_up_after:
-                return Again(again)
-            return GiveUp(
+                return Retry(again)
+            return DeadLetter(
                 coded(
                     "given-up",
                     "given up after %(attempts)s attempts: %(reason)s",

@@ -37,23 +37,23 @@ from typing import Any, Literal, Protocol
 
 from cdc_sync.core import events
 from cdc_sync.core.delivery import (
+    ACKED,
     ACKNOWLEDGED,
-    DONE,
     HEALTHY,
     Acknowledged,
-    Again,
+    CallResult,
     CredentialsRefused,
-    Fate,
+    DeadLetter,
     Finished,
-    GiveUp,
     Health,
     Meaning,
     NotFound,
     Rejected,
     Reply,
+    Retry,
     after,
-    fate,
     meaning_of,
+    result_of,
 )
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Lane, Offer
@@ -163,7 +163,7 @@ class Sender:
         """A claim no longer held when its call was to begin."""
 
         self._ends: list[Finished] = []
-        self._agains: list[tuple[Lane, int]] = []
+        self._retries: list[tuple[Lane, int]] = []
         """The due times of retries among them."""
         self._changed: dict[str, Health] = {}
         self._unfinished: set[EntryId] = set()
@@ -451,12 +451,12 @@ class Sender:
             # entries have the new one.
             entry = entry.addressed(settings.built)
             refusal = settings.allowed.refusal(entry.content.url)
-        became: Fate = DONE
+        became: CallResult = ACKED
         seconds = 0.0
         if refusal is not None:
             self._endpoints.end(endpoint, None)
             now = self._clock()
-            became = GiveUp(refused(entry.content.url, refusal))
+            became = DeadLetter(refused(entry.content.url, refusal))
             why, detail = became.reason, dict[str, Any](reason=became.reason)
         elif not self._outbox.holds(entry):
             self._lapse(entry, endpoint)
@@ -475,9 +475,9 @@ class Sender:
             if excerpt:
                 detail["body"] = excerpt
             if meaning is not ACKNOWLEDGED:
-                became = fate(entry, meaning, why, self._settings.policy, now=now, chance=self._chance())
-                if isinstance(became, Again):
-                    self._agains.append((lane_of(claimed), became.due_at))
+                became = result_of(entry, meaning, why, self._settings.policy, now=now, chance=self._chance())
+                if isinstance(became, Retry):
+                    self._retries.append((lane_of(claimed), became.due_at))
             may_be_news = meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY
             # Old credentials prove nothing about those of now.
             if may_be_news and (settings is self._settings or not isinstance(meaning, CredentialsRefused)):
@@ -539,14 +539,14 @@ class Sender:
                 self._ended.clear()
                 await self._ended.wait()
                 continue
-            ends, health, agains = self._ends, self._changed, self._agains
-            self._ends, self._changed, self._agains = [], {}, []
+            ends, health, retries = self._ends, self._changed, self._retries
+            self._ends, self._changed, self._retries = [], {}, []
             self._writes += 1
             try:
                 await self._outbox.complete(ends, health)
             except StoreError as error:
                 self._fails("complete", error)
-                self._ends, self._agains = ends + self._ends, agains + self._agains
+                self._ends, self._retries = ends + self._ends, retries + self._retries
                 self._changed = health | self._changed
                 if self._once:
                     raise
@@ -561,14 +561,14 @@ class Sender:
             self._unfinished -= ended
             newer = self._newer & ended
             self._newer -= newer
-            for lane, due_at in agains:
+            for lane, due_at in retries:
                 endpoints.hint(due_at, lane)
             if newer:
                 endpoints.hint_of_watches(self._clock(), {watch for watch, _ in newer})
             if "complete" in self._failing:
                 self._works("complete")
                 self._dispatch()
-            elif not (newer or agains):
+            elif not (newer or retries):
                 continue
             self._woken.set()
 

@@ -41,7 +41,7 @@ class Planned:
     Attributes:
         application_id: which; None for a row without id.
         kinds: what differs.
-        told: the snapshot, which HelloWork acknowledged last.
+        snapshot: the state that HelloWork acknowledged last.
         observed: what would be sent.
         reason: why it is held, skipped, dead-lettered or cancelled.
         due_at: when it is sent, after its settle time, in milliseconds since the epoch.
@@ -51,7 +51,7 @@ class Planned:
     application_id: str | None
     action: Action
     kinds: tuple[str, ...]
-    told: Content | None
+    snapshot: Content | None
     observed: Content | None
     reason: str | None
     due_at: int | None = None
@@ -179,7 +179,7 @@ def to_text(rules: StatusRules) -> str:
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
 
-def is_told_otherwise(planned: Planned) -> bool:
+def is_only_remapped(planned: Planned) -> bool:
     """Whether only the edit causes this call."""
     return planned.remapped and planned.action in {"send", "held"}
 
@@ -200,7 +200,7 @@ async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
     old = before_edit(positions, rules.status)
     if old is not None:
         plans = plan(intake, rules.first_status, old=old, progressed=progressed)
-        touched = sum([is_told_otherwise(planned) async for planned in plans])
+        touched = sum([is_only_remapped(planned) async for planned in plans])
         held = touched > rules.fuse.max_changes
         if held:
             await store.blow_fuse(rules.watch, why_held(touched), intake.clock())

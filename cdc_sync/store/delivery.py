@@ -16,7 +16,7 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.content import quoted
-from cdc_sync.core.delivery import HEALTHY, Again, Done, Finished, Health, credentials_of, endpoint_name
+from cdc_sync.core.delivery import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.core.plan import HistoryLine, described
@@ -271,16 +271,16 @@ async def _complete(
     for end in finished:
         entry, at, reply, more = end.entry, end.at + shift, end.reply, ""
         content, of = entry.content, _id_of(end)
-        calls[at - at % CALL_STEP, end.fate.outcome] += 1
+        calls[at - at % CALL_STEP, end.result.outcome] += 1
         claimed_by, revision, status, job_id, deleted, *attempt = current[of]
         is_same_state = content.status == status and content.job_id == job_id and content.deleted == bool(deleted)
         if claimed_by is None or claimed_by != claims[of]:
             event, more = "answered", ',"claim_lost":true'
-            if isinstance(end.fate, Done):
+            if isinstance(end.result, Acked):
                 more += ',"acknowledged":true'  # no failure: HelloWork has it, and receives it again
             if attempt and not attempt[0]:
                 made.append(of)  # the store had lost the claim, and the call was made
-        elif isinstance(end.fate, Done):
+        elif isinstance(end.result, Acked):
             event = "acknowledged"
             acknowledged.append((*of, *state_columns(content), at, False))
             if is_same_state:
@@ -295,13 +295,13 @@ async def _complete(
             # server that was behind, another content may have the same revision.
             event, more = "answered", ',"replaced":true'
             kept.append((*of, True, *attempt[1:]))
-        elif isinstance(end.fate, Again):
-            again = end.fate
+        elif isinstance(end.result, Retry):
+            again = end.result
             event, more = "answered", f',"again_at":{again.due_at + shift}'
-            since = None if again.anew else entry.first_attempt_at, again.not_found_since
+            since = None if again.restarts else entry.first_attempt_at, again.not_found_since
             kept.append((*of, True, entry.attempts, attempt[2], again.due_at, *since, as_text(reply.get("reason"))))
         else:
-            event, reason = "dead-lettered", end.fate.reason
+            event, reason = "dead-lettered", end.result.reason
             reply = {**reply, "reason": reason}
             first, not_found = entry.first_attempt_at, entry.not_found_since
             kept.append((*of, True, entry.attempts, "dead", attempt[3], first, not_found, as_text(reason)))
@@ -337,7 +337,7 @@ async def _current(
 
     Unless it lists all of them, an entry that it leaves out is unchanged since its claim, and its call was a success.
     """
-    ends = [(*_id_of(end), end.entry.revision, isinstance(end.fate, Done)) for end in finished]
+    ends = [(*_id_of(end), end.entry.revision, isinstance(end.result, Acked)) for end in finished]
     current: dict[EntryId, Sequence[Any]] = dict.fromkeys(map(_id_of, finished), _NO_ENTRY)
     if not all_listed:
         for end in finished:

@@ -14,7 +14,7 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions, fold
-from cdc_sync.core.delivery import Finished, GiveUp, Health
+from cdc_sync.core.delivery import DeadLetter, Finished, Health
 from cdc_sync.core.events import Dispatch, Emit, Event
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.reasons import coded
@@ -120,7 +120,7 @@ async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) 
     await store.apply(rules, a_batch(an_observation(application_id, "seen"), now=NOW - HOUR))
     letter = await claim_one(store)
     await store.complete(
-        [Finished(letter, GiveUp(reason), {"status": 400, "reason": reason, "body": reason}, NOW - HOUR)], {}
+        [Finished(letter, DeadLetter(reason), {"status": 400, "reason": reason, "body": reason}, NOW - HOUR)], {}
     )
     await store.apply(rules, a_batch(an_observation("known", "hired"), now=NOW - MINUTE))
     await lose_answer(store, await claim_one(store), again_at=NOW + MINUTE)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cdc_sync.core.delivery import Again, Done, Finished, Health
+from cdc_sync.core.delivery import Acked, Finished, Health, Retry
 from cdc_sync.core.diff import Nothing
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, Lane, Offer
@@ -131,7 +131,7 @@ class MemoryOutbox:
     def _complete(self, row: Row, end: Finished) -> None:
         application_id = end.entry.application_id
         row.claimed = False
-        if isinstance(end.fate, Done):
+        if isinstance(end.result, Acked):
             self.acknowledged[application_id] = end.entry.content.status
             if row.revision == end.entry.revision or row.status == end.entry.content.status:
                 del self.rows[application_id]
@@ -140,8 +140,8 @@ class MemoryOutbox:
         if row.revision != end.entry.revision:
             return
         row.attempts += 1
-        if isinstance(end.fate, Again):
-            row.due_at = end.fate.due_at
+        if isinstance(end.result, Retry):
+            row.due_at = end.result.due_at
         else:
             row.dead = True
 

@@ -1,6 +1,6 @@
 """Steps that tests of a store take again and again, through its protocol alone."""
 
-from cdc_sync.core.delivery import Again, Done, Finished, GiveUp
+from cdc_sync.core.delivery import Acked, DeadLetter, Finished, Retry
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.plan import ApplyResult, Batch, HistoryEntry, Resolved
 from cdc_sync.core.rows import Reportable, WatchRules
@@ -45,18 +45,18 @@ async def claim_one(store: Store, at: int = NOW) -> Entry:
 
 async def acknowledge(store: Store, *entries: Entry, at: int = NOW) -> None:
     """HelloWork answered 200."""
-    await store.complete([Finished(entry, Done(), {"http": 200}, at) for entry in entries], {})
+    await store.complete([Finished(entry, Acked(), {"http": 200}, at) for entry in entries], {})
 
 
 async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: int | None = None) -> None:
     """Nobody knows whether HelloWork heard it; to be tried again."""
-    fate = Again(at if again_at is None else again_at)
-    await store.complete([Finished(entry, fate, {"reason": "timed out"}, at)], {})
+    result = Retry(at if again_at is None else again_at)
+    await store.complete([Finished(entry, result, {"reason": "timed out"}, at)], {})
 
 
 async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
     """HelloWork refused it for good."""
-    await store.complete([Finished(entry, GiveUp(reason), {"http": 400}, at)], {})
+    await store.complete([Finished(entry, DeadLetter(reason), {"http": 400}, at)], {})
 
 
 async def bury(store: Store, *observations: Reportable) -> None:

@@ -35,7 +35,7 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.content import request
-from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Again, Finished, Health
+from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Finished, Health, Retry
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.store.store import Store
@@ -236,7 +236,7 @@ class TestHowLongItWasTried:
     async def test_from_a_refusal_of_our_credentials_on_it_counts_anew(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW)
-        await store.complete([Finished(first, Again(NOW + MINUTE, anew=True), {}, NOW)], {})
+        await store.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), {}, NOW)], {})
 
         assert (await claim_one(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
 
@@ -249,11 +249,11 @@ class TestHowLongItWasTried:
     async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW)
-        await store.complete([Finished(first, Again(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
+        await store.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
 
         again = await claim_one(store, NOW + SECOND + LONGEST_UNASKED)
         assert again.not_found_since == NOW
-        await store.complete([Finished(again, Again(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
+        await store.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
         much_later = NOW + HOUR
         again = await claim_one(store, much_later)
         assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED

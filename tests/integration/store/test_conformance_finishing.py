@@ -1,4 +1,4 @@
-"""The end of an attempt: each fate, whether or not something newer took the entry's place meanwhile."""
+"""The end of an attempt: each result, whether or not something newer took the entry's place meanwhile."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Again, Done, Fate, Finished, GiveUp, Health
+from cdc_sync.core.delivery import Acked, CallResult, DeadLetter, Finished, Health, Retry
 from cdc_sync.core.diff import Cancel
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import ApplyResult
@@ -37,15 +37,15 @@ async def under_way(store: Store, status: str = "seen") -> Entry:
     return await claim_one(store)
 
 
-async def end(store: Store, entry: Entry, fate: Fate, at: int = NOW) -> None:
-    await store.complete([Finished(entry, fate, REPLY, at)], {})
+async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> None:
+    await store.complete([Finished(entry, result, REPLY, at)], {})
 
 
 class TestNothingNewer:
     async def test_acknowledged_becomes_what_hellowork_knows(self, store: Store) -> None:
         entry = await under_way(store)
 
-        await end(store, entry, Done(), NOW + SECOND)
+        await end(store, entry, Acked(), NOW + SECOND)
 
         (record,) = await store.records("a1", None)
         assert (record.told, record.told_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
@@ -62,7 +62,7 @@ class TestNothingNewer:
     async def test_again_waits_for_its_time(self, store: Store) -> None:
         entry = await under_way(store)
 
-        await end(store, entry, Again(NOW + MINUTE))
+        await end(store, entry, Retry(NOW + MINUTE))
 
         waiting = await waiting_entry(store)
         assert (waiting.state, waiting.due_at, waiting.reason) == ("pending", NOW + MINUTE, "HTTP 503")
@@ -74,17 +74,17 @@ class TestNothingNewer:
     async def test_again_remembers_since_when_hellowork_does_not_know_it(self, store: Store) -> None:
         entry = await under_way(store)
 
-        await end(store, entry, Again(NOW, not_found_since=NOW - 1))
+        await end(store, entry, Retry(NOW, not_found_since=NOW - 1))
         entry = await claim_one(store)
         assert entry.not_found_since == NOW - 1
 
-        await end(store, entry, Again(NOW))
+        await end(store, entry, Retry(NOW))
         assert (await claim_one(store)).not_found_since is None
 
     async def test_given_up_is_a_dead_letter(self, store: Store) -> None:
         entry = await under_way(store)
 
-        await end(store, entry, GiveUp("HTTP 400: no such job"))
+        await end(store, entry, DeadLetter("HTTP 400: no such job"))
 
         waiting = await waiting_entry(store)
         assert (waiting.state, waiting.reason) == ("dead", "HTTP 400: no such job")
@@ -93,35 +93,35 @@ class TestNothingNewer:
         assert await told_status(store) == "applied"
 
 
-@pytest.mark.parametrize("fate", [Again(NOW + MINUTE, NOW), GiveUp("HTTP 400")], ids=["to be tried again", "given up"])
+@pytest.mark.parametrize("result", [Retry(NOW + MINUTE, NOW), DeadLetter("HTTP 400")], ids=["retried", "given up"])
 class TestUnheardAndReplaced:
     """Whatever became of the older content, the newer one is sent when it is due by itself."""
 
-    async def test_the_newer_waits_untouched(self, store: Store, fate: Fate) -> None:
+    async def test_the_newer_waits_untouched(self, store: Store, result: CallResult) -> None:
         entry = await under_way(store)
         await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=SECOND))
         newer = await waiting_entry(store)
 
-        await end(store, entry, fate)
+        await end(store, entry, result)
 
         assert await waiting_entry(store) == newer._replace(attempts=0), "the call that ended was not for it"
         assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
 
-    async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, fate: Fate) -> None:
+    async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, result: CallResult) -> None:
         entry = await under_way(store)
         await observe(store, an_observation(status="hired"))
-        await end(store, entry, fate)
+        await end(store, entry, result)
 
         await observe(store, an_observation(status="applied"))
 
         assert (await claim_one(store)).content == a_content("applied")
 
-    async def test_the_same_content_in_a_newer_entry_has_its_own_fate(self, store: Store, fate: Fate) -> None:
+    async def test_the_same_content_in_a_newer_entry_has_its_own_fate(self, store: Store, result: CallResult) -> None:
         entry = await under_way(store, "seen")
         await observe(store, an_observation(status="applied"))
         await observe(store, an_observation(status="seen"))
 
-        await end(store, entry, fate)
+        await end(store, entry, result)
 
         waiting = await waiting_entry(store)
         assert (waiting.state, waiting.due_at, waiting.content) == ("pending", NOW, a_content("seen"))
@@ -205,18 +205,18 @@ class TestAcknowledgedAndReplaced:
 
 class TestTheStory:
     @pytest.mark.parametrize(
-        ("fate", "event", "detail"),
+        ("result", "event", "detail"),
         [
-            (Done(), "acknowledged", {}),
-            (Again(NOW + MINUTE), "answered", {"again_at": NOW + MINUTE}),
-            (GiveUp("HTTP 400: no"), "dead-lettered", {"reason": "HTTP 400: no"}),
+            (Acked(), "acknowledged", {}),
+            (Retry(NOW + MINUTE), "answered", {"again_at": NOW + MINUTE}),
+            (DeadLetter("HTTP 400: no"), "dead-lettered", {"reason": "HTTP 400: no"}),
         ],
         ids=["acknowledged", "again", "given up"],
     )
     async def test_each_end_is_told_with_the_reply(
-        self, store: Store, fate: Fate, event: str, detail: Mapping[str, Any]
+        self, store: Store, result: CallResult, event: str, detail: Mapping[str, Any]
     ) -> None:
-        await end(store, await under_way(store), fate, NOW + SECOND)
+        await end(store, await under_way(store), result, NOW + SECOND)
 
         last = (await story_of(store))[-1]
         assert (last.event, last.at) == (event, NOW + SECOND)
@@ -231,7 +231,7 @@ class TestTheStory:
         entry = await under_way(store)
         await observe(store, an_observation(status="hired"))
 
-        await end(store, entry, GiveUp("HTTP 400"))
+        await end(store, entry, DeadLetter("HTTP 400"))
 
         assert (await story_of(store))[-1].detail["replaced"] is True
         assert (await events_of(store))[-1] == "answered"
@@ -242,8 +242,8 @@ async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
     await observe(store, *(an_observation(one, "seen") for one in ("a1", "a2", "a3")))
     first, second, third = await claim(store)
 
-    fates: list[Fate] = [Done(), Again(NOW + MINUTE), GiveUp("HTTP 400")]
-    ends = [Finished(entry, fate, REPLY, NOW) for entry, fate in zip((first, second, third), fates, strict=True)]
+    results: list[CallResult] = [Acked(), Retry(NOW + MINUTE), DeadLetter("HTTP 400")]
+    ends = [Finished(entry, result, REPLY, NOW) for entry, result in zip((first, second, third), results, strict=True)]
     await store.complete(ends, {ENDPOINT: Health("healthy", 2, reason="HTTP 503")})
 
     assert await entry_of(store, "a1") is None

@@ -30,7 +30,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Finished, GiveUp, Health
+from cdc_sync.core.delivery import DeadLetter, Finished, Health
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Skip, Suspicion
@@ -124,7 +124,7 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     reason = coded("http-answer", "HTTP %(status)s: %(answer)s", status=400, answer='"no"')
     await observe(store, an_observation("a1"))
     letter = await claim_one(store)
-    await store.complete([Finished(letter, GiveUp(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})
+    await store.complete([Finished(letter, DeadLetter(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})
     await store.set_conditions({"store": reason}, NOW)
     await store.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
     await observe(store, an_observation("a2"), an_observation("a3", deleted=True), rules=some_rules(max_changes=0))

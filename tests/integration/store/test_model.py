@@ -43,7 +43,7 @@ from cdc_sync.core.delivery import (
     RetryPolicy,
     Throttled,
     Unavailable,
-    fate,
+    result_of,
 )
 from cdc_sync.core.outbox import Entry, EntryState, Lane
 from cdc_sync.core.plan import ApplyResult
@@ -347,7 +347,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def end(self, one: str, meaning: Meaning, *, is_heard: bool, chance: float = 0.0) -> None:
         call, application = self.calls.pop(one), self.applications[one]
-        outcome = fate(call.entry, meaning, "a reply", RETRY, now=self.now, chance=chance)
+        outcome = result_of(call.entry, meaning, "a reply", RETRY, now=self.now, chance=chance)
         self.look()
         before = self.waiting.get(one)
         assert before is not None, "what may have been heard is never dropped"

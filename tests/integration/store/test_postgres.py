@@ -31,7 +31,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Again, Finished, GiveUp
+from cdc_sync.core.delivery import DeadLetter, Finished, Retry
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.outbox import Verified
@@ -657,7 +657,7 @@ class TestTheRole:
         store = await PostgresStore.open(own)
         await one_under_way(store)
         await store.release_claims()
-        await store.complete([Finished(await waiting_entry(store), GiveUp("HTTP 400"), {}, NOW)], {})
+        await store.complete([Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {}, NOW)], {})
         await store.retry_dead(None, NOW)
         await store.prune(NOW + 1, 1_000, 10)
         await store.close()
@@ -782,4 +782,4 @@ class TestACopy:
 
 async def lose_answer_with(store: PostgresStore, reason: str) -> None:
     (entry,) = await store.claim(NOW, 60_000, {LANE: 1})
-    await store.complete([Finished(entry, Again(NOW), {"reason": reason}, NOW)], {})
+    await store.complete([Finished(entry, Retry(NOW), {"reason": reason}, NOW)], {})

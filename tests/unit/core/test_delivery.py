@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import (
+    Acked,
     Acknowledged,
-    Again,
+    CallResult,
     CredentialsRefused,
-    Done,
-    Fate,
-    GiveUp,
+    DeadLetter,
     Meaning,
     NotFound,
     Rejected,
+    Retry,
     RetryPolicy,
     Throttled,
     Unavailable,
     ceiling,
-    fate,
     kernel_gives_up_after,
     longest_on_its_way,
+    result_of,
 )
 from cdc_sync.core.outbox import Entry
 
@@ -62,26 +62,26 @@ YOUNG = NOW - 7 * DAY + 1
 EXPIRED = NOW - 7 * DAY
 LATELY = NOW - 15 * MINUTE + 1
 LONG_SINCE = NOW - 15 * MINUTE
-GIVEN_UP = GiveUp("given up after 3 attempts: 503")
-UNKNOWN = GiveUp("HelloWork still does not know the application: 404")
-AGAIN = Again(NOW + BACKOFF)
+GIVEN_UP = DeadLetter("given up after 3 attempts: 503")
+UNKNOWN = DeadLetter("HelloWork still does not know the application: 404")
+AGAIN = Retry(NOW + BACKOFF)
 
 
 @pytest.mark.parametrize(
     ("meaning", "reason", "first_attempt_at", "not_found_since", "expected"),
     [
-        (Acknowledged(), "200", YOUNG, None, Done()),
-        (Acknowledged(), "200", EXPIRED, LONG_SINCE, Done()),
-        (Rejected(), "400: no such job", YOUNG, None, GiveUp("400: no such job")),
-        (Rejected(), "400: no such job", EXPIRED, LONG_SINCE, GiveUp("400: no such job")),
-        (CredentialsRefused(), "401", YOUNG, None, Again(NOW, anew=True)),
-        (CredentialsRefused(), "401", EXPIRED, LONG_SINCE, Again(NOW, anew=True)),
-        (Throttled(None), "429", YOUNG, None, Again(NOW)),
-        (Throttled(5_000), "429", EXPIRED, LONG_SINCE, Again(NOW)),
-        (NotFound(), "404", YOUNG, None, Again(NOW + BACKOFF, not_found_since=NOW)),
-        (NotFound(), "404", YOUNG, LATELY, Again(NOW + BACKOFF, not_found_since=LATELY)),
+        (Acknowledged(), "200", YOUNG, None, Acked()),
+        (Acknowledged(), "200", EXPIRED, LONG_SINCE, Acked()),
+        (Rejected(), "400: no such job", YOUNG, None, DeadLetter("400: no such job")),
+        (Rejected(), "400: no such job", EXPIRED, LONG_SINCE, DeadLetter("400: no such job")),
+        (CredentialsRefused(), "401", YOUNG, None, Retry(NOW, restarts=True)),
+        (CredentialsRefused(), "401", EXPIRED, LONG_SINCE, Retry(NOW, restarts=True)),
+        (Throttled(None), "429", YOUNG, None, Retry(NOW)),
+        (Throttled(5_000), "429", EXPIRED, LONG_SINCE, Retry(NOW)),
+        (NotFound(), "404", YOUNG, None, Retry(NOW + BACKOFF, not_found_since=NOW)),
+        (NotFound(), "404", YOUNG, LATELY, Retry(NOW + BACKOFF, not_found_since=LATELY)),
         (NotFound(), "404", YOUNG, LONG_SINCE, UNKNOWN),
-        (NotFound(), "404", EXPIRED, None, Again(NOW + BACKOFF, not_found_since=NOW)),
+        (NotFound(), "404", EXPIRED, None, Retry(NOW + BACKOFF, not_found_since=NOW)),
         (Unavailable(), "503", None, None, AGAIN),
         (Unavailable(), "503", YOUNG, None, AGAIN),
         (Unavailable(), "503", YOUNG, LONG_SINCE, AGAIN),
@@ -89,25 +89,25 @@ AGAIN = Again(NOW + BACKOFF)
     ],
 )
 def test_fate(
-    meaning: Meaning, reason: str, first_attempt_at: int | None, not_found_since: int | None, expected: Fate
+    meaning: Meaning, reason: str, first_attempt_at: int | None, not_found_since: int | None, expected: CallResult
 ) -> None:
     entry = ENTRY._replace(first_attempt_at=first_attempt_at, not_found_since=not_found_since)
 
-    assert fate(entry, meaning, reason, POLICY, now=NOW, chance=CHANCE) == expected
+    assert result_of(entry, meaning, reason, POLICY, now=NOW, chance=CHANCE) == expected
 
 
 def test_an_application_that_was_just_posted_is_not_given_up_at_its_first_404_even_without_patience() -> None:
     impatient = replace(POLICY, not_found_for=1)
 
-    decided = fate(ENTRY, NotFound(), "404", impatient, now=NOW, chance=CHANCE)
+    decided = result_of(ENTRY, NotFound(), "404", impatient, now=NOW, chance=CHANCE)
 
-    assert decided == Again(NOW + BACKOFF, not_found_since=NOW)
+    assert decided == Retry(NOW + BACKOFF, not_found_since=NOW)
 
 
 def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() -> None:
-    decided = fate(ENTRY._replace(attempts=0), Unavailable(), "503", POLICY, now=NOW, chance=CHANCE)
+    decided = result_of(ENTRY._replace(attempts=0), Unavailable(), "503", POLICY, now=NOW, chance=CHANCE)
 
-    assert decided == Again(NOW + 500)
+    assert decided == Retry(NOW + 500)
 
 
 @given(
@@ -121,9 +121,9 @@ def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
 ) -> None:
     entry = ENTRY._replace(attempts=attempts, first_attempt_at=NOW - age)
 
-    decided = fate(entry, meaning, "no", POLICY, now=NOW, chance=chance)
+    decided = result_of(entry, meaning, "no", POLICY, now=NOW, chance=chance)
 
-    assert isinstance(decided, Again)
+    assert isinstance(decided, Retry)
     assert 0 <= decided.due_at - NOW <= ceiling(POLICY, attempts)
 
 
@@ -134,18 +134,18 @@ def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
 def test_what_is_not_the_entrys_fault_never_makes_a_dead_letter(age: int, meaning: Meaning) -> None:
     entry = ENTRY._replace(first_attempt_at=NOW - age, not_found_since=NOW - age)
 
-    assert isinstance(fate(entry, meaning, "wait", POLICY, now=NOW, chance=CHANCE), Again)
+    assert isinstance(result_of(entry, meaning, "wait", POLICY, now=NOW, chance=CHANCE), Retry)
 
 
 def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
     entry = ENTRY._replace(first_attempt_at=NOW + 30 * DAY, not_found_since=NOW + 30 * DAY)
 
-    assert fate(entry, Unavailable(), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
-    assert isinstance(fate(entry, NotFound(), "404", POLICY, now=NOW, chance=CHANCE), Again)
+    assert result_of(entry, Unavailable(), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
+    assert isinstance(result_of(entry, NotFound(), "404", POLICY, now=NOW, chance=CHANCE), Retry)
 
 
 def test_each_fate_has_its_word() -> None:
-    assert [became.outcome for became in (Done(), Again(1), GiveUp("no"))] == ["acknowledged", "retry", "dead"]
+    assert [became.outcome for became in (Acked(), Retry(1), DeadLetter("no"))] == ["acknowledged", "retry", "dead"]
 
 
 def test_a_call_may_be_on_its_way_until_the_kernel_gives_up_after_the_calls_own_timeout() -> None:

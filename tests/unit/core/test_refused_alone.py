@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from support.sending import an_entry
 
 from cdc_sync.core.delivery import (
+    Acked,
     Acknowledged,
-    Again,
     CredentialsRefused,
-    Done,
-    GiveUp,
+    DeadLetter,
     Health,
+    Retry,
     RetryPolicy,
     admits,
     after,
-    fate,
+    result_of,
 )
 from cdc_sync.core.outbox import Entry
 
@@ -77,16 +77,16 @@ class Endpoint:
         self.calls.append((self.now, entry.application_id, self.health.mode))
         self.now += LATENCY
         meaning = CredentialsRefused() if self.refuses(entry.application_id) else Acknowledged()
-        became = fate(entry, meaning, "HTTP 403", POLICY, now=self.now, chance=self.chance())
+        became = result_of(entry, meaning, "HTTP 403", POLICY, now=self.now, chance=self.chance())
         self.health = after(self.health, meaning, "HTTP 403", POLICY, now=self.now, chance=self.chance())
         del self.outbox[entry.application_id]
         match became:
-            case Done():
+            case Acked():
                 self.waited[entry.application_id] = self.now - entry.queued_at
-            case GiveUp():
+            case DeadLetter():
                 raise AssertionError(f"{entry.application_id} is given up for our credentials")
-            case Again() as again:
-                first = None if again.anew else entry.first_attempt_at
+            case Retry() as again:
+                first = None if again.restarts else entry.first_attempt_at
                 later = entry._replace(due_at=again.due_at, first_attempt_at=first)
                 self.outbox[entry.application_id] = later
 
