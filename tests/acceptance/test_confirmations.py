@@ -3,23 +3,19 @@
 import json
 import os
 import pty
-import subprocess
 
 import pytest
-from support.daemon_process import COMMAND, PATIENCE, environment
+from support.daemon_process import COMMAND, Finished, run_to_end
 from support.installation import Installation, plainly
 
 
-def answer(installation: Installation, answered: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def answer(installation: Installation, answered: str, *arguments: str) -> Finished:
     """Run a command on a terminal, with an answer typed ahead."""
     ours, its = pty.openpty()
     try:
         os.write(ours, answered.encode())
-        command = [*COMMAND, "--config", str(installation.config), *arguments]
-        variables = environment(installation.variables)
-        return subprocess.run(
-            command, stdin=its, capture_output=True, text=True, env=variables, timeout=PATIENCE, check=False
-        )
+        line = [*COMMAND, "--config", str(installation.config), *arguments]
+        return run_to_end(line, installation.variables, stdin=its)
     finally:
         os.close(ours)
         os.close(its)
@@ -40,10 +36,10 @@ def test_held_entries_and_resending(notify: Installation) -> None:
     change(notify, "SEEN")  # of which two are held
 
     declined = answer(notify, "n\n", "fuse", "release")
-    assert (declined.returncode, declined.stdout.strip()) == (1, "")  # input() writes a blank
+    assert (declined.code, declined.stdout.strip()) == (1, "")  # input() writes a blank
     assert "2 × NEW → SEEN will be sent to HelloWork. Go on?" in declined.stderr
     accepted = answer(notify, "y\n", "fuse", "release", "--limit", "1")
-    assert (accepted.returncode, accepted.stdout.strip()) == (0, "1 released")
+    assert (accepted.code, accepted.stdout.strip()) == (0, "1 released")
     assert notify.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"  # nothing to ask about
     assert notify.run("fuse", "discard", "--yes").stdout == "1 discarded\n"
     resent = notify.run("resend", "hw-sentinel", "--yes")

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.daemon_process import COMMAND, environment
+from support.daemon_process import COMMAND, Finished, run_to_end
 
 CARRIED = Path(__file__).parents[2] / "cdc_sync" / "files"
 
 
-def files(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [*COMMAND, "files", *arguments]
-    return subprocess.run(command, env=environment({}), check=False, capture_output=True, text=True)
+def files(*arguments: str) -> Finished:
+    return run_to_end([*COMMAND, "files", *arguments], {})
 
 
 def test_it_writes_units_alerts_and_dashboard_and_prints_each_path(tmp_path: Path) -> None:
@@ -21,7 +20,7 @@ def test_it_writes_units_alerts_and_dashboard_and_prints_each_path(tmp_path: Pat
 
     written = files(str(folder))
 
-    assert (written.returncode, written.stderr) == (0, "")
+    assert (written.code, written.stderr) == (0, "")
     assert written.stdout.splitlines() == sorted(str(folder / each.name) for each in CARRIED.iterdir())
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == {
         each.name: each.read_bytes() for each in CARRIED.iterdir()
@@ -33,7 +32,7 @@ def test_it_overwrites_nothing(tmp_path: Path) -> None:
 
     refused = files(str(tmp_path))
 
-    assert refused.returncode == 1
+    assert refused.code == 1
     assert f"{tmp_path} has alerts.yaml; nothing is written" in refused.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["alerts.yaml"]
     assert (tmp_path / "alerts.yaml").read_text() == "mine"
@@ -44,12 +43,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     refused = files(str(tmp_path / "file" / "folder"))
 
-    assert refused.returncode == 1
+    assert refused.code == 1
     assert "cannot be written: Not a directory" in refused.stderr
 
 
 def test_alerts_lead_to_where_the_documentation_is_served(tmp_path: Path) -> None:
-    assert files(str(tmp_path), "--docs", "https://intranet.example/cdc-sync/").returncode == 0
+    assert files(str(tmp_path), "--docs", "https://intranet.example/cdc-sync/").code == 0
 
     groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["groups"]
     links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
@@ -61,7 +60,7 @@ def test_alerts_lead_to_where_the_documentation_is_served(tmp_path: Path) -> Non
 def test_what_is_no_address_is_refused(tmp_path: Path, docs: str) -> None:
     refused = files(str(tmp_path), "--docs", docs)
 
-    assert refused.returncode == 2
+    assert refused.code == 2
     assert not list(tmp_path.iterdir())
 
 

@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from support.installation import Finished, Installation
+from support.daemon_process import Finished
+from support.installation import Installation
 
 EVIL = "\x1b]8;;http://evil/\x07x\x1b]8;;\x07\x1b[2J\x9b31m\u202e\u2066\u2028\u2029\x85\r\nfailed forged"
 APPLICATION = "hw\x9b2J\u202e\u20281"

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 import yaml
-from support.daemon_process import COMMAND, PATIENCE, environment
-from support.installation import PASSWORD, Finished, Installation
+from support.daemon_process import COMMAND, PATIENCE, Finished, environment
+from support.installation import PASSWORD, Installation
 
 FRENCH = """
 CREATE TABLE public.etapes (id serial PRIMARY KEY, libelle text);

@@ -13,7 +13,7 @@ import yaml
 from old_stores import DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
 from old_stores.scenario import TABLES, create_tables, document, put_back
-from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
+from support.daemon_process import COMMAND, DaemonProcess, free_port, run_to_end
 from support.dumping import dump, restore
 from support.hellowork_server import HelloWork, hellowork
 from support.postgres import Cluster, fresh_database
@@ -47,14 +47,14 @@ class Upgraded:
 
     def command(self, *arguments: str) -> str:
         """What a command says, which must succeed."""
-        command = [*COMMAND, "--config", str(self.config), *arguments]
-        ended = subprocess.run(command, env=environment({}), check=False, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
+        ended = run_to_end([*COMMAND, "--config", str(self.config), *arguments], {})
+        assert ended.code == 0, ended.stderr
         return ended.stdout
 
     def daemon(self, name: str) -> DaemonProcess:
         """A daemon of this version."""
-        return DaemonProcess(["--config", str(self.config), "run"], {}, self.folder / name, self.port, "")
+        command = ["--config", str(self.config), "run"]
+        return DaemonProcess(command, {}, self.folder / name, self.port, "", forked=True)
 
     def calls(self) -> list[tuple[str, str, str]]:
         """Path, body and idempotency key of each call, sorted."""
@@ -121,13 +121,13 @@ def test_the_version_that_wrote_it_refuses_it_afterwards_and_says_what_to_do(
     asyncio.run(open_once(upgraded.data))
     before = upgraded.data.tables()
 
-    for command in (["status"], ["run"]):
-        refused = run_old(code, upgraded.config, *command)
+    # What only reads the store refuses it by the same words of the same version.
+    refused = run_old(code, upgraded.config, "run")
 
-        assert refused.returncode != 0
-        said = " ".join(f"{refused.stdout}{refused.stderr}".split())
-        assert "was written by a newer cdc-sync" in said
-        assert "Run that version, or restore the store's backup from before the upgrade." in said
+    assert refused.returncode != 0
+    said = " ".join(f"{refused.stdout}{refused.stderr}".split())
+    assert "was written by a newer cdc-sync" in said
+    assert "Run that version, or restore the store's backup from before the upgrade." in said
     assert upgraded.data.tables() == before
 
 
@@ -162,12 +162,9 @@ def test_the_backup_of_a_shared_store_is_the_way_back(database: str, tmp_path: P
 @pytest.mark.parametrize("file", sorted(FIXTURES.glob("config-*.yaml")), ids=lambda file: file.stem)
 def test_a_configuration_of_an_earlier_version_with_every_key_is_valid(file: Path) -> None:
     """The annotated examples, as the versions printed them whose commits the files name."""
-    command = [*COMMAND, "config", "validate", str(file)]
-    ended = subprocess.run(
-        command, env=environment({"HELLOWORK_API_KEY": "key"}), check=False, capture_output=True, text=True
-    )
+    ended = run_to_end([*COMMAND, "config", "validate", str(file)], {"HELLOWORK_API_KEY": "key"})
 
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.code, ended.stderr) == (0, "")
 
 
 async def open_once(data: OldFile | OldSchema) -> None:

@@ -13,7 +13,9 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from support.forked import start
@@ -21,8 +23,11 @@ from support.forked import start
 PATIENCE = 60.0
 """Seconds within which whatever is waited for must happen; it takes two or three on a machine that has time."""
 
-_PAUSE = 0.03
-"""Seconds between two looks: the daemon works for each look at its admin server, and shares the machine with us."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _SHARE = 0.02, 0.2, 0.15
+"""Seconds between two looks, and their share of the time that was waited before.
+
+The daemon works for each look at its admin server, and shares the machine with us.
+"""
 
 INSTALLED = "CDC_SYNC_TEST_COMMAND"
 """The variable that names the command to test, the one that a wheel installed; else it is the code in this folder."""
@@ -34,6 +39,36 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The present environment without what would lead a connection or a log elsewhere, and some variables more."""
     foreign = ("PG", "CDC_SYNC_", "JOURNAL_")
     return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **extra}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """Everything that it wrote."""
+        return self.stdout + self.stderr
+
+
+def run_to_end(
+    line: Sequence[str], variables: Mapping[str, str], *, stdin: int | None = None, cwd: Path | None = None
+) -> Finished:
+    """Run a whole command line; a fork of a process that has imported it, if it is `COMMAND`: see `support.forked`."""
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        process = start(line, COMMAND, environment(variables), stdout=stdout, stderr=stderr, stdin=stdin, cwd=cwd)
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait(PATIENCE)
+        for file in (stdout, stderr):
+            file.seek(0)
+        return Finished(code, stdout.read(), stderr.read())
 
 
 _RESERVED_AT_ONCE = 200
@@ -141,11 +176,12 @@ class DaemonProcess:
 
     def wait_until(self, condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
         """Wait for a condition as long as it runs; fail with the end of its log."""
-        deadline = time.monotonic() + within
+        began = time.monotonic()
         while not condition():
+            waited = time.monotonic() - began
             assert self.is_running, f"it has ended with exit code {self._process.returncode}; its log:\n{self.tail}"
-            assert time.monotonic() < deadline, f"still waiting after {within:.0f} s: {what}; its log:\n{self.tail}"
-            time.sleep(_PAUSE)
+            assert waited < within, f"still waiting after {within:.0f} s: {what}; its log:\n{self.tail}"
+            time.sleep(min(max(_SHORTEST_PAUSE, _SHARE * waited), _LONGEST_PAUSE))
 
     def wait_for_event(self, text: str, number: int = 1, within: float = PATIENCE) -> dict[str, Any]:
         """Wait until so many lines of the log contain a text in their event; returns the last of them."""

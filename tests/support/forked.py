@@ -3,7 +3,8 @@
 Python needs most of a second of CPU to import the command, and the acceptance tests start it a few thousand times: that
 was nearly all that they took. What is forked runs the same `main` of the same installation, with its own arguments,
 folder, environment and output. A program of its own is started where that could differ: another command, variables that
-Python or a library reads while it is imported, another network.
+Python or a library reads while it is imported, another network. For a wall clock that can be set (`support.wall_clock`)
+there is a second process that forks, which lives by it too.
 
 This file is the process that forks too, run by the command's interpreter: without what the tests install.
 """
@@ -17,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -25,8 +26,11 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import IO, Any
 
-_READ_LATE = re.compile(r".*(DSN|KEY|TOKEN|PASSWORD)|PYTEST_.*")
+_READ_LATE = re.compile(r".*(DSN|KEY|TOKEN|PASSWORD)|CDC_SYNC_CONFIG|CREDENTIALS_DIRECTORY|PYTEST_.*")
 """Variables that nobody reads before `main` runs."""
+
+_CLOCK = re.compile(r"LD_PRELOAD|FAKETIME_.*")
+"""Variables that are read when a process starts, and are the same in each test of a worker that has them."""
 
 _LONGEST = 200_000
 _NETWORK = Path("/proc/thread-self/ns/net")
@@ -77,30 +81,37 @@ def start(
     *,
     stdout: IO[Any],
     stderr: IO[Any],
+    stdin: int | None = None,
     cwd: Path | None = None,
 ) -> "subprocess.Popen[bytes] | Forked":
     """Start a command line; `program` is the command, as it begins a command line that may be forked.
 
-    One without input, and with files for its output.
+    Its output goes to files; it has no input, unless a descriptor is given.
     """
     may_be = program and list(command[: len(program)]) == list(program)
-    known = _forking_process(tuple(program)) if may_be and _HOME and _NETWORK.readlink() == _HOME else None
+    if may_be and _HOME and _NETWORK.readlink() == _HOME:
+        clock = tuple(sorted(item for item in environment.items() if _CLOCK.fullmatch(item[0])))
+        known = _forking_process(tuple(program), clock)
+    else:
+        known = None
     if known is None or not known.would_be_the_same(environment):
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, cwd=cwd
+            command, stdin=stdin or subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, cwd=cwd
         )
-    return known.fork(command[len(program) :], environment, stdout, stderr, cwd or Path.cwd())
+    with Path(os.devnull).open("rb") as nothing:
+        files = [stdin or nothing.fileno(), stdout.fileno(), stderr.fileno()]
+        return known.fork(command[len(program) :], environment, files, cwd or Path.cwd())
 
 
 class _ForkingProcess:
-    def __init__(self, program: Sequence[str]) -> None:
+    def __init__(self, program: Sequence[str], clock: Iterable[tuple[str, str]]) -> None:
         self._program = program[0]
-        self._environment = dict(os.environ)
+        self._environment = {**os.environ, **dict(clock)}
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         interpreter = sys.executable if len(program) > 1 else str(Path(self._program).with_name("python"))
         with its:
             command = [interpreter, "-P", __file__, str(its.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=(its.fileno(),))
+            self._process = subprocess.Popen(command, pass_fds=(its.fileno(),), env=self._environment)
 
     def would_be_the_same(self, environment: Mapping[str, str]) -> bool:
         before = self._environment
@@ -109,14 +120,11 @@ class _ForkingProcess:
         others -= {name for name in before if name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))} - {*environment}
         return all(map(_READ_LATE.fullmatch, others))
 
-    def fork(
-        self, arguments: Sequence[str], environment: Mapping[str, str], stdout: IO[Any], stderr: IO[Any], cwd: Path
-    ) -> Forked:
+    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[int], cwd: Path) -> Forked:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         message = json.dumps([[self._program, *arguments], dict(environment), str(cwd)]).encode()
-        with its, Path(os.devnull).open("rb") as nothing:
-            files = [nothing.fileno(), stdout.fileno(), stderr.fileno(), its.fileno()]
-            socket.send_fds(self._control, [message], files)
+        with its:
+            socket.send_fds(self._control, [message], [*files, its.fileno()])
         return Forked(ours)
 
     def end(self) -> None:
@@ -125,8 +133,8 @@ class _ForkingProcess:
 
 
 @cache
-def _forking_process(program: tuple[str, ...]) -> _ForkingProcess:
-    made = _ForkingProcess(program)
+def _forking_process(program: tuple[str, ...], clock: tuple[tuple[str, str], ...]) -> _ForkingProcess:
+    made = _ForkingProcess(program, clock)
     atexit.register(made.end)
     return made
 

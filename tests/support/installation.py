@@ -8,10 +8,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import Any
 
@@ -25,8 +23,7 @@ from cdc_sync.config import load
 from cdc_sync.source import scripts
 from cdc_sync.source.scripts import grants
 from cdc_sync.store.postgres import scripts as store_scripts
-from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
-from support.forked import start
+from support.daemon_process import COMMAND, DaemonProcess, Finished, free_port, is_listened_on, run_to_end
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
 
@@ -40,20 +37,6 @@ JOB = "job-1"
 
 _SHAPES = Path(__file__).parents[1] / "acceptance" / "shapes"
 _EXAMPLES = Path(__file__).parents[2] / "config"
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A command that has ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def output(self) -> str:
-        """Everything that it wrote."""
-        return self.stdout + self.stderr
 
 
 def plainly(finished: Finished) -> str:
@@ -174,17 +157,7 @@ class Installation:
 
     def run_bare(self, command: list[str], variables: Mapping[str, str] = MappingProxyType({})) -> Finished:
         """Run a whole command line to its end, as `run` does."""
-        names = environment({**self.variables, **variables})
-        with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
-            process = start(command, COMMAND, names, stdout=stdout, stderr=stderr, cwd=self.folder)
-            try:
-                code = process.wait(PATIENCE)
-            finally:
-                process.kill()
-                process.wait(PATIENCE)
-            for file in (stdout, stderr):
-                file.seek(0)
-            ended = Finished(code, stdout.read(), stderr.read())
+        ended = run_to_end(command, {**self.variables, **variables}, cwd=self.folder)
         self._outputs.append(ended.output)
         return ended
 

@@ -1,7 +1,10 @@
 """A daemon whose wall clock is set while it runs, by libfaketime; what nobody can set, `CLOCK_BOOTTIME`, stays real."""
 
+import atexit
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -33,11 +36,21 @@ class SettableClock:
         beside.replace(self.file)
 
 
-def settable_clock(folder: Path, seconds: int = 0) -> SettableClock:
-    """Make one; skips the test where libfaketime is missing."""
+@cache
+def _folder() -> Path:
+    made = TemporaryDirectory(prefix="cdc-sync-clock-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
+
+
+def settable_clock(seconds: int = 0) -> SettableClock:
+    """The only one, set back to the real time and so many seconds; skips the test where libfaketime is missing.
+
+    A test must have ended what lived by it before. All tests of a worker have it, so that they may fork one process.
+    """
     for pattern in _LIBRARIES:
         for library in sorted(Path("/").glob(pattern.lstrip("/"))):
-            clock = SettableClock(folder / "wall-clock", library)
+            clock = SettableClock(_folder() / "wall-clock", library)
             clock.set(seconds)
             return clock
     pytest.skip("libfaketime is not installed (Debian: libfaketime)")
