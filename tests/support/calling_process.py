@@ -1,5 +1,9 @@
-"""A process that makes calls with the real client when it is told to, and whose remains can be looked at."""
+"""A process that makes calls with the real client when it is told to, and whose remains can be looked at.
 
+Its start takes more CPU than its calls. So one that is not ended serves the next test, with another client.
+"""
+
+import atexit
 import json
 import os
 import socket
@@ -39,37 +43,45 @@ async def call(client, base_url, size, cancelled_after):
         return "cancelled"
     return reply.failure or str(reply.status)
 
-async def main(timeout):
-    async with Client({}, timeout=timeout, connections=1) as client:
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            said = await call(client, *json.loads(line))
-            open_ = len(psutil.Process().net_connections("tcp"))
-            print(json.dumps([said, open_]), flush=True)
+async def main():
+    while timeout := await asyncio.to_thread(sys.stdin.readline):
+        async with Client({}, timeout=float(timeout), connections=1) as client:
+            while (line := await asyncio.to_thread(sys.stdin.readline)).strip():
+                said = await call(client, *json.loads(line))
+                open_ = len(psutil.Process().net_connections("tcp"))
+                print(json.dumps([said, open_]), flush=True)
+        print("closed", flush=True)
 
 loop = importlib.import_module(os.environ[LOOP]) if LOOP in os.environ else asyncio
 with asyncio.Runner(loop_factory=loop.new_event_loop) as runner:
-    runner.run(main(float(sys.argv[1])))
+    runner.run(main())
 """
+
+_NETWORK = Path("/proc/thread-self/ns/net")
+_HOME = _NETWORK.readlink() if _NETWORK.exists() else None
+"""The network of the tests, but for those that take another one."""
 
 
 class CallingProcess:
     """Makes one call at a time, each with a body of about so many bytes; ended by `end`, or killed."""
 
-    def __init__(self, timeout: float, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
         environment = {**os.environ, "SSL_CERT_FILE": str(CERTIFICATE), "PYTHONPATH": os.pathsep.join(sys.path)}
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-c", _PROGRAM, str(timeout)],
+            [*prefix, sys.executable, "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
 
+    def open(self, timeout: float) -> None:
+        """Let it open a client whose calls take so many seconds at most."""
+        self._tell(str(timeout))
+
     def begin(self, base_url: str, size: int, *, cancelled_after: float | None = None) -> None:
         """Let it begin a call."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([base_url, size, cancelled_after]) + "\n")
-        self.process.stdin.flush()
+        self._tell(json.dumps([base_url, size, cancelled_after]))
 
     def outcome(self) -> tuple[str, int]:
         """What came of the call, and how many TCP sockets the process had open when the client was done with it."""
@@ -77,30 +89,68 @@ class CallingProcess:
         said, open_ = json.loads(self.process.stdout.readline())
         return said, open_
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is there to be told more: neither ended nor stopped."""
+        stopped = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        return self.process.poll() is None and psutil.Process(self.process.pid).status() not in stopped
+
+    def close(self) -> None:
+        """Let it close the client."""
+        self._tell("")
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "closed\n"
+
     def end(self) -> None:
         """Let it close the client and end."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(WITHIN) == 0
 
-
-@contextmanager
-def calling_process(timeout: float, prefix: Sequence[str] = ()) -> Iterator[CallingProcess]:
-    """A process whose calls take so many seconds at most; killed in the end, if it is still there."""
-    caller = CallingProcess(timeout, prefix)
-    watchdog = threading.Timer(3 * WITHIN, caller.process.kill)
-    watchdog.start()
-    try:
-        yield caller
-    finally:
-        watchdog.cancel()
-        watchdog.join()
-        caller.process.kill()
-        caller.process.wait(WITHIN)
-        for pipe in (caller.process.stdin, caller.process.stdout):
+    def kill(self) -> None:
+        """Kill it, if it is still there."""
+        self.process.kill()
+        self.process.wait(WITHIN)
+        for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with suppress(BrokenPipeError):
                 pipe.close()
+
+    def _tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+
+@contextmanager
+def calling_process(timeout: float, prefix: Sequence[str] = ()) -> Iterator[CallingProcess]:
+    """A process whose calls take so many seconds at most; kept for the next test if it is idle in the end."""
+    loop = os.environ.get(LOOP, "")
+    may_be_kept = not prefix and _HOME is not None and _NETWORK.readlink() == _HOME
+    caller = (_kept.pop(loop, None) if may_be_kept else None) or CallingProcess(prefix)
+    watchdog = threading.Timer(3 * WITHIN, caller.process.kill)
+    watchdog.start()
+    caller.open(timeout)
+    try:
+        yield caller
+        if may_be_kept and caller.waits:
+            caller.close()
+            _kept[loop] = caller
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        if caller not in _kept.values():
+            caller.kill()
+
+
+_kept: dict[str, CallingProcess] = {}
+"""Processes that are idle, by their event loop."""
+
+
+@atexit.register
+def _end_all() -> None:
+    for caller in _kept.values():
+        caller.kill()
 
 
 class Peer:
