@@ -90,6 +90,14 @@ def one(dsn: str, query: str) -> object:
     return row[0]
 
 
+@pytest.fixture
+def no_initdb(server_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server begins with a copy of data that are there: where its beginning is not the point."""
+    monkeypatch.setattr(Server, "create", Server.create)  # to be put back
+    support.embedded.copy_instead_of_initdb(str(server_data))
+    monkeypatch.setenv(support.embedded.DATA, str(server_data))
+
+
 @pytest.fixture(scope="module")
 def running(binaries: Binaries) -> Iterator[Server]:
     with server(binaries) as running:
@@ -129,12 +137,14 @@ class TestServing:
         assert lines[0][:2] == "20"  # a whole line: it begins with its date
 
 
+@pytest.mark.usefixtures("no_initdb")
 def test_settings_are_applied(binaries: Binaries) -> None:
     settings = {"work_mem": "7MB", "cluster_name": 'it\'s "mine", = a b'}
     with server(binaries, settings=settings) as running:
         assert {name: one(running.dsn, f"SHOW {name}") for name in settings} == settings
 
 
+@pytest.mark.usefixtures("no_initdb")
 def test_tcp_on_request(binaries: Binaries) -> None:
     with server(binaries, tcp=True) as running:
         assert running.port is not None
@@ -153,6 +163,7 @@ def test_the_callers_environment_stays_its_own(binaries: Binaries, monkeypatch: 
         assert "planted-secret" not in psutil.Process(running.pid).environ().values()
 
 
+@pytest.mark.usefixtures("no_initdb")
 class TestRestarting:
     @pytest.mark.parametrize("mode", ["fast", "immediate"])
     def test_committed_data_is_kept(self, binaries: Binaries, mode: StopMode) -> None:
@@ -208,16 +219,19 @@ class TestNothingSurvives:
             assert len(inhabitants(temporary)) > 2  # else the check below would prove nothing
         assert nothing_left(temporary)
 
+    @pytest.mark.usefixtures("no_initdb")
     def test_an_exception(self, binaries: Binaries, temporary: Path) -> None:
         with pytest.raises(ZeroDivisionError), server(binaries):
             raise ZeroDivisionError
         assert nothing_left(temporary)
 
+    @pytest.mark.usefixtures("no_initdb")
     def test_the_end_of_a_server_that_is_stopped(self, binaries: Binaries, temporary: Path) -> None:
         with server(binaries) as running:
             running.stop()
         assert nothing_left(temporary)
 
+    @pytest.mark.usefixtures("no_initdb")
     def test_the_end_of_a_server_that_was_killed(self, binaries: Binaries, temporary: Path) -> None:
         with server(binaries) as running:
             os.kill(running.pid, signal.SIGKILL)
@@ -280,6 +294,7 @@ class TestNothingSurvivesTheParent:
             one_of_ours.process.kill()
             wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
+    @pytest.mark.usefixtures("no_initdb")
     def test_killed_with_sessions_open(self, temporary: Path) -> None:
         with parent() as one_of_ours, psycopg.connect(json.loads(one_of_ours.line())["dsn"]) as connection:
             connection.execute("CREATE TABLE unfinished ()")
@@ -297,6 +312,7 @@ class TestNothingSurvivesTheParent:
             one_of_ours.process.kill()
             wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
+    @pytest.mark.usefixtures("no_initdb")
     def test_interrupted_by_ctrl_c_after_having_ended_its_own_work(self, temporary: Path) -> None:
         with parent() as one_of_ours:
             dsn = json.loads(one_of_ours.line())["dsn"]
@@ -308,6 +324,7 @@ class TestNothingSurvivesTheParent:
             assert one_of_ours.process.wait() == -signal.SIGINT
             assert nothing_left(temporary)
 
+    @pytest.mark.usefixtures("no_initdb")
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
     def test_ended_by_a_signal_to_its_group(self, temporary: Path, number: signal.Signals) -> None:
         with parent() as one_of_ours:
@@ -315,6 +332,7 @@ class TestNothingSurvivesTheParent:
             os.killpg(one_of_ours.process.pid, number)
             wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
+    @pytest.mark.usefixtures("no_initdb")
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_whose_keeper_was_told_to_end_first(self, temporary: Path, number: signal.Signals) -> None:
         with parent() as one_of_ours:
@@ -362,6 +380,7 @@ class TestWhoRunsIt:
             wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
     @as_root
+    @pytest.mark.usefixtures("no_initdb")
     def test_a_temporary_folder_of_roots_own_is_not_used(self, binaries: Binaries, temporary: Path) -> None:
         temporary.chmod(0o755)
         with server(binaries) as running:
@@ -378,6 +397,7 @@ class TestWhoRunsIt:
         with pytest.raises(PostgresFailedError, match="no user nobody"), server(Binaries(Path("/"))):
             pytest.fail("it cannot start")
 
+    @pytest.mark.usefixtures("no_initdb")
     @pytest.mark.parametrize("name", ["d" * 80, "with,comma"], ids=["long", "comma"])
     def test_a_temporary_folder_that_cannot_hold_the_socket_is_not_used(
         self, binaries: Binaries, temporary: Path, monkeypatch: pytest.MonkeyPatch, name: str
