@@ -4,8 +4,8 @@ import asyncio
 import html
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
@@ -61,27 +61,36 @@ async def bury(admin: Admin, *watches: str) -> None:
         await admin.store.apply(some_rules(watch), a_batch(an_observation("dead", refused="no such label")))
 
 
-@asynccontextmanager
-async def filled(folder: Path, watches: tuple[str, ...]) -> AsyncIterator[Admin]:
-    """A server with these watches, which are all well."""
-    async with admin_server(folder) as admin:
-        admin.config = with_watches(admin.config, watches)
-        admin.use(admin.config)
-        await fill(admin, watches)
-        yield admin
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store with a thousand watches that are all well."""
+    folder = tmp_path_factory.mktemp("filled")
+
+    async def make() -> None:
+        async with admin_server(folder) as admin:
+            await fill(admin, WATCHES)
+
+    asyncio.run(make())
+    return folder
 
 
 @pytest.fixture
-async def many(tmp_path: Path) -> AsyncIterator[Admin]:
-    """A server with a thousand watches that are all well."""
-    async with filled(tmp_path, WATCHES) as admin:
+async def many(filled: Path, tmp_path: Path) -> AsyncIterator[Admin]:
+    """A server with these watches."""
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
+    async with admin_server(tmp_path) as admin:
+        admin.config = with_watches(admin.config, WATCHES)
+        admin.use(admin.config)
         yield admin
 
 
 @pytest.fixture
 async def sixty(tmp_path: Path) -> AsyncIterator[Admin]:
     """The same with sixty."""
-    async with filled(tmp_path, WATCHES[-60:]) as admin:
+    async with admin_server(tmp_path) as admin:
+        admin.config = with_watches(admin.config, WATCHES[-60:])
+        admin.use(admin.config)
+        await fill(admin, WATCHES[-60:])
         yield admin
 
 
