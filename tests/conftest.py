@@ -26,7 +26,8 @@ from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError, Se
 from cdc_sync.demo.postgres import server as embedded_server
 
 # How long an example takes says something about the machine's other work, not about the code.
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", deadline=None, max_examples=50)
+settings.register_profile("long", deadline=None, max_examples=1000)  # for an hour of search
 settings.register_profile("quick", deadline=None, max_examples=20, stateful_step_count=20)  # of `make unit`
 settings.load_profile("suite")
 

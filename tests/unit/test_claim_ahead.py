@@ -484,7 +484,7 @@ def base_url_of(application_id: str) -> str:
 class TestClaimAhead(ClaimAhead.TestCase):  # type: ignore[misc,valid-type] # made by Hypothesis
     settings = settings(
         max_examples=settings().max_examples * 3 // 5,
-        stateful_step_count=60,
+        stateful_step_count=settings().stateful_step_count * 6 // 5,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -42,7 +42,11 @@ ROWS = st.lists(st.tuples(TEXT, TEXT, TEXT, JSON, JSON), min_size=1, max_size=20
 Row = tuple[str, str, str, str | None, str | None]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(rows=ROWS)
 def test_is_told_as_it_is_or_said_to_be_untellable(
     ats: Ats, open_rig: OpenRig, tmp_path: Path, rows: list[Row]

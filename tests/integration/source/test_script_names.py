@@ -125,7 +125,9 @@ def written_down(names: list[str]) -> Config:
 
 @psql
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=settings().max_examples // 4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(names=st.lists(NAMES, min_size=6, max_size=6, unique=True))
 def test_any_names(ats: Ats, tmp_path: Path, new_role: NewRole, names: list[str]) -> None:
@@ -166,7 +168,9 @@ WATCH_NAMES = st.builds("applications@{}".format, st.lists(NAMES, min_size=1, ma
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=settings().max_examples // 10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(names=st.lists(WATCH_NAMES, min_size=2, max_size=3, unique=True))
 @example(

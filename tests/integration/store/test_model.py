@@ -368,17 +368,21 @@ class Deliveries(RuleBasedStateMachine):
 pytestmark = pytest.mark.timeout(600)  # a failure is made as small as can be first, which takes minutes
 
 
+EXAMPLES = settings().max_examples
+"""More with `--hypothesis-profile=long`, for a search of an hour."""
+
+
 def test_the_embedded_store_keeps_the_promises(tmp_path: Path) -> None:
     def empty() -> Backend:
         return SqliteBackend(Path(tempfile.mkdtemp(dir=tmp_path)))
 
-    in_any_order = settings(max_examples=120, stateful_step_count=60, deadline=None)
+    in_any_order = settings(max_examples=4 * EXAMPLES // 5, stateful_step_count=50, deadline=None)
     _check(empty, in_any_order)
 
 
 def test_the_shared_store_keeps_the_promises(store_database: str) -> None:
     # Fewer: its steps take longer, and what is decided in them is the same code.
-    in_any_order = settings(max_examples=15, stateful_step_count=40, deadline=None)
+    in_any_order = settings(max_examples=EXAMPLES // 5, stateful_step_count=40, deadline=None)
     _check(lambda: PostgresBackend(store_database), in_any_order)
 
 

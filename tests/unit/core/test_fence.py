@@ -346,7 +346,11 @@ class ClockSet(Interleaving):
 
 TestInterleaving = Interleaving.TestCase
 TestInterleaving.settings = settings(
-    max_examples=settings().max_examples * 3 // 2, stateful_step_count=40, deadline=None
+    max_examples=settings().max_examples * 3 // 2,
+    stateful_step_count=settings().stateful_step_count * 4 // 5,
+    deadline=None,
 )
 TestClockSet = ClockSet.TestCase
-TestClockSet.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40, deadline=None)
+TestClockSet.settings = settings(
+    max_examples=3 * settings().max_examples, stateful_step_count=settings().stateful_step_count * 4 // 5, deadline=None
+)
