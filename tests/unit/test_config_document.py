@@ -139,6 +139,7 @@ def test_a_billion_laughs_are_refused() -> None:
     assert place.line <= 6
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("merge", ["{<<: *a}", "{<<: [*a, *a, *a]}", "{<<: *a, k0: 1}"])
 def test_merging_the_same_again_and_again_is_refused_before_it_is_done(merge: str) -> None:
     """A megabyte of this took minutes of CPU time."""
@@ -151,6 +152,7 @@ def test_merging_the_same_again_and_again_is_refused_before_it_is_done(merge: st
     assert place.line <= 25
 
 
+@pytest.mark.exhaustive
 def test_too_much_is_refused_before_all_of_it_is_read() -> None:
     """Whatever it consists of: one that did not count would be two thirds of a longer text."""
     message, place = refusal("- 1\n- &a 1\n- []\n" * 33_000 + "- *nothing")
@@ -165,6 +167,7 @@ def test_sections_merged_within_sections_are_refused_before_it_is_too_deep() -> 
     assert "levels of nesting" in refusal("\n".join(chain))[0]
 
 
+@pytest.mark.exhaustive
 def test_the_same_by_merging_is_refused_too() -> None:
     wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 670)}]" for n in range(10))
     lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
