@@ -117,7 +117,7 @@ def test_passes(mode: Mode, temporary: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+    [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_leaves_nothing_when_it_is_ended_in_the_middle(number: signal.Signals, code: int, temporary: Path) -> None:
     with started() as process:

@@ -342,7 +342,7 @@ def test_a_tenant_without_its_credentials_concerns_no_other(polling: Installatio
         change(polling, "tenant_1", "a", "SEEN")
         told(daemon, polling.hellowork, "a", "SEEN")
         (keys / "tenant_2").write_text(API_KEY)
-        daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)
+        assert reload(daemon)["begun"] == "customers@tenant_2"
         daemon.wait_until_ready()
         change(polling, "tenant_2", "b", "SEEN")
         told(daemon, polling.hellowork, "b", "SEEN")
@@ -379,7 +379,7 @@ def test_known_tenants_stay_while_the_database_is_down(
                 daemon.wait_until_ready()
                 daemon.wait_for_event("tenants can be looked for again")
                 create(made, "tenant_2", "b")
-                daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)
+                assert reload(daemon)["begun"] == "customers@tenant_2"
                 change(made, "tenant_1", "a", "SEEN")
                 told(daemon, hellowork, "a", "SEEN")
                 assert daemon.stop() == 0
