@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,8 @@ from torture_cluster.verdict import excusably_late, faults, repeats
 from cdc_sync.core.content import Content
 from cdc_sync.emulator import Call
 
-SECONDS = 25
+MANY = ("--tenants", "50", "--seconds", "12", "--only", "kill", "stop", "weather")
+"""Many customers: two daemons share them, one is killed, another one joins."""
 SEED = 20_261_126
 
 
@@ -28,9 +30,13 @@ def a_machine() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("mode", "watches"), [("notify", 1), ("poll", 1), ("notify", 4)])
-def test_the_promises_hold_on_several_hosts(a_machine: None, mode: Mode, watches: int) -> None:
-    arguments = ("--mode", mode, "--watches", str(watches), "--seconds", str(SECONDS), "--seed", str(SEED))
+@pytest.mark.parametrize(
+    ("mode", "more"),
+    [("notify", ("--watches", "4", "--seconds", "20")), ("poll", ("--seconds", "20")), ("notify", MANY)],
+    ids=["notify", "poll", "tenants"],
+)
+def test_the_promises_hold_on_several_hosts(a_machine: None, mode: Mode, more: Sequence[str]) -> None:
+    arguments = ("--mode", mode, *more, "--seed", str(SEED))
     ended = subprocess.run(
         (sys.executable, "-m", "torture_cluster", *arguments),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,5 +1,6 @@
 """The ATS's database: made, asked for the truth, and for everything that ever was true in it."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from psycopg import sql
 from support.postgres import create_ats
 
 from cdc_sync.config import Config
+from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source import scripts
 from cdc_sync.source.scripts import grants
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -44,11 +46,44 @@ class Committed:
     at: float
 
 
-def prepare(dsn: str) -> None:
-    """Make the schema, the ledger and the first applications."""
+_SPLIT = """
+CREATE FUNCTION public.to_its_tenant() RETURNS trigger LANGUAGE plpgsql AS
+$$
+BEGIN
+    EXECUTE format('INSERT INTO %I.applications SELECT ($1).*',
+                   'tenant_' || lpad(mod(abs(hashtext(NEW.hellowork_id)::bigint), {tenants})::text, 2, '0')) USING NEW;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER to_its_tenant BEFORE INSERT ON public.applications
+    FOR EACH ROW EXECUTE PROCEDURE public.to_its_tenant();
+"""
+_TENANT = """
+CREATE SCHEMA {tenant};
+CREATE TABLE {tenant}.applications (LIKE public.applications INCLUDING INDEXES) INHERITS (public.applications);
+"""
+
+
+def tenants(number: int) -> list[str]:
+    """The schemas of so many tenants."""
+    return [f"tenant_{each:02}" for each in range(number)]
+
+
+def prepare(dsn: str, number_of_tenants: int = 0) -> None:
+    """Make the schema, the ledger and the first applications.
+
+    Each tenant has a schema with a table of its own; all rows of an application are of one tenant. The ATS works on a
+    table that all of these inherit from, and that hands new rows over to them.
+    """
     create_ats(dsn)
     with psycopg.connect(dsn) as connection:
         connection.execute(_LEDGER.encode())
+        if number_of_tenants:
+            connection.execute(sql.SQL(_SPLIT).format(tenants=number_of_tenants))
+        triggers = "".join(_LEDGER.partition("CREATE CONSTRAINT TRIGGER")[1:])
+        for tenant in tenants(number_of_tenants):
+            connection.execute(sql.SQL(_TENANT).format(tenant=sql.Identifier(tenant)))
+            connection.execute(triggers.replace("public.applications", f"{tenant}.applications").encode())
         connection.execute(
             "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
             " SELECT name, %s, %s, now() - interval '1 day', now() - interval '1 hour' FROM unnest(%s::text[]) AS name",
@@ -57,8 +92,10 @@ def prepare(dsn: str) -> None:
 
 
 def install(dsn: str, config: Config) -> None:
-    """Install as a DBA does: the daemon's role, the triggers and the privileges."""
+    """Install as a DBA does: the daemon's role, the triggers and the privileges, for each tenant of a template."""
     create_role(dsn)
+    if config.templates:
+        config = asyncio.run(discover(config)).config
     with psycopg.connect(dsn, autocommit=True) as dba:
         dba.execute(scripts.install(config).encode())
         dba.execute(grants(config, ROLE).encode())

@@ -152,6 +152,10 @@ class Daemon:
         """The number of finished sweeps, over all its lives."""
         return self.log().count('"event": "swept"')
 
+    def watched(self) -> int:
+        """How many watches it has begun to capture, over all its lives; one may be counted several times."""
+        return self.log().count('"event": "watching"')
+
     def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
         """Note an end; `early`: by a signal before it could handle any."""
         point = self._life.point

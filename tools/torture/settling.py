@@ -35,7 +35,7 @@ async def adopt(daemon: Watched) -> None:
     started = time.monotonic()
     while time.monotonic() - started < _WITHIN:
         report = await daemon.report()
-        if report and all(watch["baseline"]["state"] == "done" for watch in report["watches"]):
+        if report and report["watches"] and all(watch["baseline"]["state"] == "done" for watch in report["watches"]):
             return
         await asyncio.sleep(_LOOK_EVERY)
     raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemon.report()}")

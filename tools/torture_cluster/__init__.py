@@ -8,5 +8,6 @@ however it ends.
     daemon 3 ─┘             └─ HelloWork: the emulator
 
 Each daemon has a network namespace, hence addresses and connections of its own; the servers have an address each in the
-namespace of the command. What is tortured, and the judgement, are shared with the package `torture`.
+namespace of the command. With `--tenants 50`, fifty schemas are watched by a template, two daemons share their watches
+by leases, and the third one joins them. What is tortured, and the judgement, are shared with the package `torture`.
 """

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
     parser.add_argument("--writers", type=int, default=3, help="the ATS's sessions at work (%(default)s)")
     parser.add_argument("--watches", type=int, default=1, help="how many the daemons share (%(default)s)")
+    parser.add_argument("--tenants", type=int, default=0, help="schemas of tenants, each with a table, by a template")
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT", help=", ".join(FAULTS))
     parser.add_argument("--without", nargs="+", choices=FAULTS, default=(), metavar="FAULT", help="leave these out")
     parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="keep logs and calls there")
@@ -69,7 +70,7 @@ def _inside(given: argparse.Namespace) -> int:
     # The driver logs each transaction that it could not roll back: its server was away.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     common = Options(given.mode, given.seconds, given.seed, given.writers, "postgres")
-    options = ClusterOptions(common, _faults(given), given.watches)
+    options = ClusterOptions(common, _faults(given), given.watches, given.tenants)
     say(
         f"torture of several hosts: mode {common.mode}, {common.seconds:.0f} s, seed {common.seed}, "
         f"faults: {', '.join(fault for fault in FAULTS if fault in options.faults) or 'none'}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torture import configuration
-from torture.ats import ROLE
+from torture.ats import ROLE, tenants
 
 from torture_cluster.machine import ATS, DAEMONS, HELLOWORK_PORT, STORE
 from torture_cluster.options import ClusterOptions
@@ -31,6 +31,9 @@ def admin(number: int) -> str:
 
 
 def watches(options: ClusterOptions) -> list[str]:
+    """The watches' names."""
+    if options.tenants:
+        return [f"{configuration.WATCH}@{tenant}" for tenant in tenants(options.tenants)]
     if options.watches == 1:
         return [configuration.WATCH]
     return [f"{configuration.WATCH}_{number}" for number in range(1, options.watches + 1)]
@@ -51,7 +54,10 @@ def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
     store = f"host={','.join(STORE)} user={ROLE} dbname=postgres connect_timeout=3 target_session_attrs=read-write"
     made["state"] = {"backend": "postgres", "dsn": store}
     made["admin"] = {"listen": admin(number), "token": TOKEN}
-    if options.watches > 1:
+    if options.tenants:
+        template = {"table": "applications", "for_each": {"schemas": r"tenant\_%"}}
+        made["watches"] = {configuration.WATCH: {**made["watches"][configuration.WATCH], **template}}
+    elif options.watches > 1:
         # An application's rows are all of one watch.
         watch, part = made["watches"][configuration.WATCH], f"ascii(right(t.hellowork_id, 1)) % {options.watches}"
         made["watches"] = {name: {**watch, "where": f"{part} = {place}"} for place, name in enumerate(watches(options))}

@@ -12,6 +12,7 @@
 | lag | standbys of the ATS do not replay, and sessions on the others end: daemons move to them (poll mode only) |
 | failover | the store's primary crashes, the standby is promoted; every commit waited for it, nothing is lost |
 | lossy-failover | the same, but the standby lacks the last seconds |
+| join | a daemon begins while the others work (with tenants only) |
 | weather | HelloWork is slow, refuses, breaks, loses answers (see `torture.weather`) |
 """
 
@@ -188,6 +189,14 @@ class Nemesis:
             for blow in blows:
                 await pause(over, began + blow.at - time.monotonic())
                 tasks.create_task(self._deal(blow, over))
+
+    async def join(self, daemon: Daemon, after: float, over: asyncio.Event) -> None:
+        """Start a daemon after so many seconds, unless a blow has."""
+        begin = time.time()
+        await pause(over, after)
+        self._say(f"{after:6.1f} s  join, daemon {self._daemons.index(daemon) + 1}")
+        await daemon.start_if_dead()
+        self.spans.append(Span("join", begin, time.time(), self._daemons.index(daemon)))
 
     async def supervise(self, over: asyncio.Event) -> None:
         """Start daemons that ended by themselves, as systemd does."""

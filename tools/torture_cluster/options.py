@@ -28,11 +28,14 @@ class ClusterOptions:
         common: mode, seconds, seed and writers.
         faults: which of `FAULTS` happen.
         watches: how many watches share the table's rows, and the daemons the watches.
+        tenants: how many schemas have a table each, which a template watches; 0 for one table and no template. The last
+            daemon then joins the others while they work.
     """
 
     common: Options
     faults: frozenset[str] = frozenset(FAULTS)
     watches: int = 1
+    tenants: int = 0
 
     @property
     def mode(self) -> Mode:

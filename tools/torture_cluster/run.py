@@ -141,7 +141,7 @@ class _Run:
 
     def _prepare(self, config: Path) -> None:
         source, store = self._source.primary.dsn, self._store.primary.dsn
-        ats.prepare(source)
+        ats.prepare(source, self._options.tenants)
         number_changes(source)
         ats.install(source, load(config, {}))
         ats.create_role(store)
@@ -152,6 +152,7 @@ class _Run:
         first, *others = fleet.daemons
         await first.start()
         await adopt(fleet)
+        late = others.pop() if options.tenants else None
         for daemon in others:
             await daemon.start()
         writers = [
@@ -167,6 +168,8 @@ class _Run:
                 tasks.create_task(writer.work(home))
             tasks.create_task(nemesis.supervise(settled_or_not))
             misfortunes = [tasks.create_task(nemesis.strike(plan(options), over))]
+            if late is not None:
+                misfortunes.append(tasks.create_task(nemesis.join(late, options.common.seconds / 3, over)))
             if "weather" in options.faults:
                 misfortunes.append(tasks.create_task(weather.rage(over)))
             await asyncio.sleep(options.common.seconds)
@@ -186,8 +189,10 @@ class _Run:
             await daemon.terminate()
         evidence = await self._evidence(emulator)
         ends = [end for daemon in fleet.daemons for end in daemon.surprises]
+        idle = [f"daemon {n} took none" for n, daemon in enumerate(fleet.daemons, 1) if not daemon.watched()]
         complaints = {
             "not settled": stuck,
+            "no part": idle if options.tenants else [],
             "ends of daemons": [*missing, *(end for end in ends if _EXPLAINED not in end)],
             **verdict.faults(evidence, nemesis.spans),
         }
@@ -195,7 +200,8 @@ class _Run:
         figures = {
             "mode": options.mode,
             "seed": options.common.seed,
-            "watches": options.watches,
+            "watches": options.tenants or options.watches,
+            "watches that each daemon took": [daemon.watched() for daemon in fleet.daemons],
             "seconds to settle": None if settled is None else round(settled, 1),
             "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
             "changes": sum(map(len, evidence.ledger.values())),
