@@ -9,7 +9,6 @@ with another customer's.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
@@ -35,68 +34,60 @@ class Gate:
         self.any = asyncio.Event()
         self._opened = opened
         self._store = store
-        self._withheld: set[str] = set()
-        self._watches: dict[str, set[str]] = {}
         self._database_of: dict[str, str] = {}
-        self._recognised: set[str] = set()
-        self._moved: set[str] = set()
-        """Watches withheld by themselves: captured under another database's name and not recognised since, or without
-        their credentials."""
+        """Includes watches that are no longer configured, if their database is."""
+        self._noted: dict[str, str] = {}
+        """The database from which each watch was captured, by the store."""
         self._accepted: dict[str, str] = {}
         """Recognised watches and their databases; the store may not have them yet."""
+        self._recognised: set[str] = set()
+        """The recognised databases."""
         self._without_credentials: set[str] | None = None
         """Watches that had credentials of their own, which are gone; None before that is known."""
-        store.withheld = self._withheld
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
         """Use another configuration; the databases in `kept` are unchanged."""
-        noted: dict[str, str] = {}
+        self._noted = {}
         with suppress(StoreError):  # reported elsewhere; a watch of a named database is withheld
-            noted = await self._store.captured_from()
+            self._noted = await self._store.captured_from()
             if self._without_credentials is None:  # those of a watch that goes later are kept
                 self._without_credentials = {*await self._store.credentials()}
-        # Includes watches that are no longer configured, if their database is.
-        former = {watch: database for watch, database in noted.items() if database in config.all_databases}
+        if self._without_credentials is not None:
+            self._without_credentials -= config.watches.keys()
+        former = {watch: database for watch, database in self._noted.items() if database in config.all_databases}
         self._database_of = former | {watch: config.database_name(watch) for watch in config.watches}
-        self._watches = defaultdict(set)
-        for watch, database in self._database_of.items():
-            self._watches[database].add(watch)
         self._accepted = {
             watch: database
             for watch, database in self._accepted.items()
             if database in kept and self._database_of.get(watch) == database
         }
-        self._moved = {
+        self._recognised.intersection_update(kept)
+        self._withhold()
+
+    def _withhold(self) -> None:
+        """Withhold each watch whose database is not recognised, or not known as the watch's, or without credentials."""
+        self._store.withheld = {
             watch
             for watch, database in self._database_of.items()
-            if database not in {noted.get(watch, ""), self._accepted.get(watch)}
-        }
-        if self._without_credentials is not None:
-            self._without_credentials -= config.watches.keys()
-            self._moved |= self._without_credentials
-        self._recognised.intersection_update(kept)
-        unknown = self._watches.keys() - self._recognised
-        self._withheld.clear()
-        self._withheld.update(self._moved, *(self._watches[database] for database in unknown))
+            if database not in self._recognised
+            or database not in {self._noted.get(watch, ""), self._accepted.get(watch)}
+        } | (self._without_credentials or set())
 
     def recognise(self, watch: str) -> None:
         """A watch's database is the one that the store remembers."""
         database = self._database_of.get(watch)
         if database is None:
             return
-        before = len(self._withheld)
+        before = len(self._store.withheld)
         self._accepted[watch] = database
-        self._moved.discard(watch)
-        self._withheld.discard(watch)
-        if database not in self._recognised:
-            self._recognised.add(database)
-            self._withheld -= self._watches[database] - self._moved
+        self._recognised.add(database)
+        self._withhold()
         self.any.set()
-        if len(self._withheld) < before:
+        if len(self._store.withheld) < before:
             self._opened()
 
     def lost(self, watch: str, code: str | None) -> None:
         """A watch's database cannot be used; `code` is the reason."""
         if code == _ANOTHER and (database := self._database_of.get(watch)) is not None:
             self._recognised.discard(database)
-            self._withheld |= self._watches[database]
+            self._withhold()
