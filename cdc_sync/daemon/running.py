@@ -173,6 +173,14 @@ class _Daemon:
         recognised = self._gate.recognise if config.state.backend == "postgres" else nobody
         database = partial(wiring.make_database, store=store, recognised=recognised)
         self._watches = RunningWatches(self._worker, database, self._gate, self._emit)
+
+    def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
+        parts = wiring.make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=self._dry_run)
+        return WatchWorker(parts, self._pulse)
+
+    async def _work(self, config: Config, stack: AsyncExitStack) -> None:
+        """Work until a signal asks for the end, or a part fails."""
+        store, watches = self._store, self._watches
         self._admin = AdminServer(
             config,
             store,
@@ -182,14 +190,6 @@ class _Daemon:
             stalled=self._pulse.stalled,
             observe=self._emit,
         )
-
-    def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
-        parts = wiring.make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=self._dry_run)
-        return WatchWorker(parts, self._pulse)
-
-    async def _work(self, config: Config, stack: AsyncExitStack) -> None:
-        """Work until a signal asks for the end, or a part fails."""
-        store, watches = self._store, self._watches
         if not self._dry_run:
             await stack.enter_async_context(self._admin.serving())
         stack.callback(self._schedule_pruning().shutdown, wait=False)
