@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -148,9 +149,9 @@ class Daemon:
     def tail(self) -> str:
         return "\n".join(self.log().splitlines()[-_TAIL:])
 
-    def sweeps(self) -> int:
-        """The number of finished sweeps, over all its lives."""
-        return self.log().count('"event": "swept"')
+    def sweeps(self) -> Counter[str]:
+        """The number of each watch's finished sweeps, over all its lives."""
+        return Counter(re.findall(r'"watch": "([^"]+)".*"event": "swept"', self.log()))
 
     def watched(self) -> int:
         """How many watches it has begun to capture, over all its lives; one may be counted several times."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ class Watched(Protocol):
     async def report(self) -> dict[str, Any]:
         """See `Daemon.report`."""
 
-    def sweeps(self) -> int:
+    def sweeps(self) -> Counter[str]:
         """See `Daemon.sweeps`."""
 
 
@@ -42,13 +43,15 @@ async def adopt(daemon: Watched) -> None:
 
 
 async def settle(daemon: Watched, dsn: str) -> float:
-    """Wait for idleness: nothing unread, suspected, pending or held, and a whole sweep since; returns the seconds.
+    """Wait for idleness: nothing unread, suspected, pending or held, and a whole sweep of each watch since.
+
+    Returns the seconds.
 
     Raises:
         TimeoutError: it takes too long; the message has what is left to do.
     """
     started = time.monotonic()
-    since: int | None = None
+    since: Counter[str] | None = None
     why = "it has not answered yet"
     while time.monotonic() - started < _WITHIN:
         report = await daemon.report()
@@ -57,7 +60,7 @@ async def settle(daemon: Watched, dsn: str) -> float:
         if since is None or why:
             # Whatever there was to do may have come from a sweep, and shows only after it.
             since = sweeps if why or since is None else since
-        elif sweeps - since >= _SWEEPS * len(report["watches"]):
+        elif all(sweeps[watch["watch"]] - since[watch["watch"]] >= _SWEEPS for watch in report["watches"]):
             return time.monotonic() - started
         await asyncio.sleep(_LOOK_EVERY)
     raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")

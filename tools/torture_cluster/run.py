@@ -68,8 +68,8 @@ class Fleet:
         """The complaints about those that do not come back."""
         return [f"daemon {n} does not answer" for n, d in enumerate(self.daemons, 1) if not await _comes_back(d)]
 
-    def sweeps(self) -> int:
-        return sum(daemon.sweeps() for daemon in self.daemons)
+    def sweeps(self) -> Counter[str]:
+        return sum((daemon.sweeps() for daemon in self.daemons), Counter[str]())
 
 
 async def _comes_back(daemon: Daemon) -> bool:
