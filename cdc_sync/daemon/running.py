@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync import __version__
@@ -93,7 +92,7 @@ class Reread:
 
 @dataclass(eq=False)
 class _Daemon:
-    """The parts of one run.
+    """One run; `run` makes its parts.
 
     Attributes:
         _look_at: the time of the next look for tenants, by the event loop's clock.
@@ -108,13 +107,6 @@ class _Daemon:
     _reread: Reread | None
     _dry_run: bool
     _beat_every: float
-    _store: Store = field(init=False)
-    _caller: Client | wiring.Rehearsal = field(init=False)
-    _sender: Sender = field(init=False)
-    _gate: Gate = field(init=False)
-    _watches: RunningWatches = field(init=False)
-    _admin: AdminServer = field(init=False)
-    _pruning: Job = field(init=False)
     _metrics: EventMetrics = field(default_factory=EventMetrics)
     _pulse: Pulse = field(default_factory=Pulse)
     _conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -161,7 +153,7 @@ class _Daemon:
         self._emit(events.DaemonStopped())
 
     async def _make_parts(self, stack: AsyncExitStack) -> None:
-        """Make what all watches share. It does nothing yet."""
+        """Make the parts that all watches share, from the file alone; `_use` gives them the tenants."""
         config, store = self._config, self._store
         self._caller = await stack.enter_async_context(wiring.opened_caller(config, self._show, dry_run=self._dry_run))
         progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
