@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What is demanded of a figure, of its ratio to the bare loop or of its value.
+    """The budget of a figure: of its ratio to the bare loop, or of its value.
 
     Attributes:
         of: which of the two.
-        least: without this it is missed.
-        goal: what is wanted.
+        least: the bound of a miss.
+        goal: the wanted bound.
         more: whether more is better.
     """
 

@@ -23,12 +23,12 @@ from cdc_sync.demo.postgres import Binaries, server
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is measured with one table.
+    """A row: what is measured with one table.
 
     Attributes:
-        sizes: with which of `Options.sizes` in a whole run.
-        budget_at: the one that the budget is about, and that is measured if this row alone is asked for.
-        measure: does it; the last argument tells whether the budget is about this size.
+        sizes: those of `Options.sizes` in a whole run.
+        budget_at: the size of the budget, measured if this row alone is asked for.
+        measure: measures; its last argument is whether the budget is for this size.
         without_daemon: whether it must not run yet.
     """
 
@@ -67,14 +67,14 @@ ROWS: Mapping[str, Row] = {
     # The last of its size: it is about all that was done with it.
     "known": Row((_LARGE,), _LARGE, lambda site, options, _: [memory.with_many(site, options)]),
 }
-"""What is measured with a table and an SQLite store, in the order in which it is."""
+"""The rows with a table and an SQLite store, in order."""
 
 STORE_ROWS: Mapping[str, Callable[[Rig, Options], Iterable[Figure]]] = {
     "store": stores.beside_sqlite,
     "two-daemons": stores.two_daemons,
     "claim": stores.claims,
 }
-"""What is measured with stores of PostgreSQL."""
+"""The rows with PostgreSQL stores."""
 
 
 def _measured(rig: Rig, options: Options, only: Collection[str], tell: Callable[[str], None]) -> Iterator[Figure]:

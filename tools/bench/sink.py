@@ -45,10 +45,10 @@ class Sink:
         self._ask(f"/-/reset?delay={delay}", 10)
 
     def wait(self, applications: int, within: float) -> int:
-        """Return when so many applications have been told of; the moment of the last one's first call.
+        """Wait until so many applications have been sent; returns the moment of the last one's first call.
 
         Raises:
-            TimeoutError: that did not happen in time.
+            TimeoutError: that took too long.
         """
         return int(self._ask(f"/-/wait?applications={applications}", within))
 

@@ -91,9 +91,9 @@ def two_daemons(rig: Rig, options: Options) -> list[Figure]:
 
 
 def claims(rig: Rig, options: Options) -> list[Figure]:
-    """A claim while HelloWork has been out of reach for long. The outbox was never analysed: its server never does.
+    """A claim after a long outage of HelloWork, on an outbox that was never analysed.
 
-    The bare claim is one statement on a table of as many rows, which has nothing but what it needs.
+    The bare claim is one statement on a table with as many rows and only the needed columns.
     """
     with (
         store_server(rig.binaries, autovacuum="off") as of_store,

@@ -1,8 +1,8 @@
-"""What happens when HelloWork is back and many entries are pending.
+"""HelloWork is back after an outage, and many entries are pending.
 
-It starts a PostgreSQL of its own, lets a real daemon adopt a table, takes HelloWork down, changes every row twice, and
-restarts the daemon in the middle of it. Then HelloWork is back, and the tool counts the calls of each second and the
-most resident memory of the daemon. That the number of calls grows only as they are answered is held by the test-suite
+It starts a PostgreSQL of its own, lets a real daemon adopt a table, takes HelloWork down, changes every row twice,
+restarts the daemon in between, and brings HelloWork back. Then it counts the calls of each second and the daemon's most
+resident memory. The test-suite holds that the number of calls grows only as they are answered
 (`tests/integration/delivery/test_sender_endpoint.py`); this shows the figures.
 
 With 100,000 entries on a busy machine (PostgreSQL 18, Python 3.11, 2 cores): 22 calls during the outage, 81 MB while

@@ -31,17 +31,16 @@ class Daemon:
     """Made by `daemon()`.
 
     Args:
-        folder: takes its configuration and its log.
-        http: asks it how it goes.
+        folder: gets its configuration and its log.
+        http: for its status.
         admin: the URL of its admin server.
-        within: the beginning of the command that it is started by.
-        variables: put into its environment.
+        within: the beginning of its command.
+        variables: of its environment.
 
     Attributes:
-        config: its configuration.
         kills: when it was killed or killed itself, in seconds since the epoch.
-        ends: how it ended, by cause.
-        surprises: what it must never do, and did.
+        ends: the number of its ends, by cause.
+        surprises: forbidden ends.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Daemon:
             self._account_for(code, expected=0, early=-number)
 
     async def wait_for_end(self, over: asyncio.Event, seconds: float) -> None:
-        """Return when it has ended by itself, after so many seconds, or when it is `over`."""
+        """Wait until it has ended by itself, for so many seconds, or until `over`."""
         if self._process is None:
             return
         ends = [asyncio.ensure_future(end) for end in (self._process.wait(), over.wait())]

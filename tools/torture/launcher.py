@@ -1,8 +1,8 @@
-"""`cdc-sync` in a life that is harder than a real one: pages of a few rows, or death at a named point of the pipeline.
+"""`cdc-sync` with pages of a few rows, or with death at a named point of the pipeline.
 
 Usage: python -m torture.launcher LIFE ARGUMENTS… LIFE is JSON (see `Life`), the arguments are those of `cdc-sync`. The
-points are the steps of which the texts of `cdc_sync.pipeline` and `cdc_sync.store.protocol` tell what a crash costs.
-The product knows nothing of all this: it is put around its methods here, in the process that is to die.
+texts of `cdc_sync.pipeline` and `cdc_sync.store.protocol` state what a crash at each point costs. The product has no
+code for this: its methods are wrapped here, in the process that is to die.
 """
 
 import json
@@ -30,7 +30,7 @@ Method = Callable[..., Awaitable[Any]]
 _LATEST_PASSAGE = 40
 
 _SMALL = Steps(adopted=40, confirmed=5, drained=7, polled=23, compared=31, searched=50)
-"""Sizes with which a small table has as many borders of pages as a big one has with the real ones."""
+"""Page sizes that give a small table as many borders as the real ones give a big one."""
 
 
 def _before(method: Method, strike: Strike) -> Method:
@@ -46,7 +46,7 @@ def _after(method: Method, strike: Strike) -> Method:
     @wraps(method)
     async def doomed(*arguments: Any, **named: Any) -> Any:
         result = await method(*arguments, **named)
-        if result != [] and result != Applied():  # claims that found nothing, and batches without news, are many
+        if result != [] and result != Applied():  # not at an empty claim or batch
             strike()
         return result
 
@@ -74,17 +74,17 @@ POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]]
     "answered, not finished": (_STORES, "complete", _before),
     "finished": (_STORES, "complete", _after),
 }
-"""Where it may die: the class (of the stores whichever is used), its method, and when."""
+"""The points of death: the class (of any store), its method, and before or after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """How the daemon lives.
+    """The daemon's life.
 
     Attributes:
-        small: with pages of a few rows.
+        small: whether pages have a few rows.
         point: where it kills itself with -9; None for nowhere.
-        passage: when it passes there for the Nth time.
+        passage: at the Nth passage there.
     """
 
     small: bool = False
@@ -93,7 +93,6 @@ class Life:
 
     @classmethod
     def drawn(cls, chance: random.Random) -> "Life":
-        """Any."""
         small, doomed = chance.random() < 0.5, chance.random() < 0.4
         point, passage = chance.choice(tuple(POINTS)), 1 + int(_LATEST_PASSAGE * chance.random() ** 3)
         return cls(small, point if doomed else None, passage)
@@ -104,7 +103,7 @@ class Life:
         return ["cdc_sync"] if self == Life() else ["torture.launcher", json.dumps(asdict(self))]
 
     def lead(self) -> None:
-        """Let this process live it."""
+        """Give this process that life."""
         if self.small:
             setattr(wiring, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
         if self.point is not None:

@@ -1,4 +1,4 @@
-"""A TCP proxy between the daemon and PostgreSQL, which can cut, stall and deafen the connections that go through it."""
+"""A TCP proxy between the daemon and PostgreSQL that can cut, stall and deafen connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -8,7 +8,7 @@ from typing import Literal
 _LOOPBACK = "127.0.0.1"
 
 _NOTICED_AFTER = 3.0
-"""Seconds after which one end of a deaf connection notices that the other is gone, as TCP's keepalives would."""
+"""Seconds after which an end of a deaf connection notices it, as by TCP's keepalives."""
 
 Direction = Literal["requests", "answers"]
 BOTH: tuple[Direction, ...] = ("requests", "answers")

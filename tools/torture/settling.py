@@ -1,4 +1,4 @@
-"""Waiting until the daemon has nothing left to do."""
+"""Waits until the daemon is idle."""
 
 import asyncio
 import time
@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from torture import ats
 
 _WITHIN = 90.0
-"""Seconds. A connection that has gone deaf is noticed after 25, and what was noticed is waited for up to 15 more."""
+"""Seconds. A deaf connection is noticed after 25, and waited for up to 15 more."""
 
 _SWEEPS = 2
-"""Of two sweeps of a watch that end, the second began after the first one's end."""
+"""Of two finished sweeps of a watch, the second began after the first one's end."""
 
 _LOOK_EVERY = 0.1
 
@@ -58,7 +58,7 @@ async def settle(daemon: Watched, dsn: str) -> float:
         why = _business(report) or ("changes are unread" if ats.unread(dsn) else "")
         sweeps = daemon.sweeps()
         if since is None or why:
-            # Whatever there was to do may have come from a sweep, and shows only after it.
+            # A sweep's work may show only after it.
             since = sweeps if why or since is None else since
         elif all(sweeps[watch["watch"]] - since[watch["watch"]] >= _SWEEPS for watch in report["watches"]):
             return time.monotonic() - started

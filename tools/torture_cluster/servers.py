@@ -108,11 +108,11 @@ class Replicated:
         self.primary.set("synchronous_standby_names", "*" if commits else "")
 
     async def fail_over(self, seconds_lost: float, seconds_alone: float) -> None:
-        """Let the primary crash and the first standby be promoted; what crashed comes back as the standby.
+        """Let the primary crash and the first standby be promoted; the crashed one comes back as a standby.
 
         Args:
-            seconds_lost: what was committed in the last seconds before the crash is lost.
-            seconds_alone: how long there is no standby afterwards.
+            seconds_lost: the last seconds of commits that are lost.
+            seconds_alone: seconds without a standby afterwards.
         """
         old, new = self.primary, self.standbys.pop(0)
         if seconds_lost:

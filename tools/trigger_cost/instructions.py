@@ -1,12 +1,12 @@
-"""How many instructions the server executes for a statement: a figure that no other work on the machine changes.
+"""The number of instructions that the server executes for a statement, which other work does not change.
 
-valgrind's callgrind counts them in a single-user server, whose tables and triggers were made by an ordinary one. No
-daemon works, and the bell is not armed. Every statement is a transaction. A CHECKPOINT stands before and behind the
-statements of each workload; the function that it calls is where callgrind writes down what it has counted.
+valgrind's callgrind counts them in a single-user server, on tables and triggers that an ordinary server made. No daemon
+works, and the bell is not armed. Every statement is a transaction. Each workload stands between two CHECKPOINTs, whose
+function makes callgrind write its counts.
 
-Two things are not as in production. Full pages are never written to the WAL, since after each CHECKPOINT chance would
-decide how many. And the server is some fifty times slower, so a bulk update looks at the log's size every few rows, as
-it does each hundredth of a second.
+Two things differ from production. Full pages are never written to the WAL: their number after each CHECKPOINT would be
+random. And the server is some fifty times slower, so a bulk update looks at the log's size every few rows, as it does
+each hundredth of a second.
 """
 
 import os
