@@ -266,8 +266,8 @@ async def stories(
     """What is known of an application, by watch: the record, and its history for people and programs."""
     built, found = built_urls(config), []
     for record in await store.records(application_id, watch):
-        own, snapshot = await store.story(application_id, record.watch, EVENTS), record.told
-        last = [event.event for event in own if event.at == record.told_at]
+        own, snapshot = await store.story(application_id, record.watch, EVENTS), record.snapshot
+        last = [event.event for event in own if event.at == record.acknowledged_at]
         discarded = "discarded" in last and "acknowledged" not in last
         story = {
             "watch": record.watch,
@@ -275,7 +275,7 @@ async def stories(
             "key": list(record.key),
             "in_scope": record.in_scope,
             "told": snapshot and _content(snapshot),
-            "told_at": record.told_at and iso(record.told_at),
+            "told_at": record.acknowledged_at and iso(record.acknowledged_at),
             # Not sent, but found when the application was first seen.
             "adopted": snapshot is not None and record.adopted,
             # Not sent, but discarded by a person.

@@ -216,7 +216,7 @@ def install(  # noqa: PLR0917 - typer's options
     patience = lock_timeout or scripts.PATIENCE
     script: str | Iterable[scripts.Part]
     if store:
-        script = store_scripts.install(target.user, store_scripts.owners(tables_beside(target.config)))
+        script = store_scripts.install(target.user, tables_beside(target.config))
     elif function:
         script = scripts.functions_for_tenants(target.config, patience)
         if not script:

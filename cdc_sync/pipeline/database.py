@@ -33,7 +33,7 @@ from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, wh
 from cdc_sync.source.lookout import Lookout
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.store.errors import AnotherDatabaseError, WatchMovedError, elsewhere, watch_moved
+from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
 from cdc_sync.store.protocol import FROM_DATABASE, Lease
 from cdc_sync.store.store import Store
 
@@ -346,7 +346,7 @@ class Database:
             here = await whereabouts(self.dsn, connection)
             before = await store.hosts(was)
             if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, self.name)) is not None:
-                raise WatchMovedError(why_not)
+                raise AnotherDatabaseError("watch-moved", why_not)
         await recognise(store, identity, self.dsn, connection, self.name)
         if not self._is_of(positions):
             await store.set_captured_from(watch, self.name)
@@ -391,7 +391,7 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
         before = await store.hosts(database)
         why_not = await found_elsewhere(before, identity, dsn, here, connection, database)
         if why_not is not None:
-            raise AnotherDatabaseError(why_not)
+            raise AnotherDatabaseError("store-another-database", why_not)
         # Other daemons may read other servers of the cluster, on other hosts.
         now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
         if before == now.to_text() or await store.set_hosts(now.to_text(), before, database):

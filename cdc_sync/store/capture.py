@@ -46,9 +46,7 @@ class Capture(Driver):
     """This daemon's number when it took each watch; `_GIVEN_BACK` afterwards."""
 
     async def bind(self, identity: str, database: str = "") -> None:
-        """Remember, the first time, which database a configured name stands for; later insist on it.
-
-        "" is the section `database`.
+        """Remember which database a configured name ("" is the section `database`) stands for; later insist on it.
 
         Raises:
             AnotherDatabaseError: the name stands for another one.
@@ -95,9 +93,7 @@ class Capture(Driver):
         await self.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
 
     async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
-        """Take the watch's lease, if it is free: only this daemon then records for the watch, as long as it lives.
-
-        The previous holder is refused from then on: its old reads would overwrite the new holder's.
+        """Take the watch's lease, if it is free: from then on only this daemon's batches of the watch are applied.
 
         Args:
             watch: the watch's name.
@@ -145,8 +141,7 @@ class Capture(Driver):
     async def compare(self, watch: str, digests: str) -> list[int]:
         """What to do about each row of a page of digests (`source.mapping`), in the page's order.
 
-        A record's number: the record is unchanged since it was verified with this digest, and has no pending entry. 0:
-        nothing to do. -1: read the row.
+        A number: of the record that was verified with this digest and has no pending entry. 0: nothing. -1: read it.
         """
         rows = await self.ask("compare", watch=watch, digests=digests)
         found: list[int] = json.loads(rows[0][0] or "[]")
@@ -164,8 +159,8 @@ class Capture(Driver):
     async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap, in parts.
 
-        Leaves out those that are deleted in the snapshot or the outbox, and those out of scope. A part reads `at_once`
-        records at most. The cost grows with the watch, not with the store.
+        Deleted ones, and those out of scope, are left out. A part reads `at_once` records at most. The cost grows with
+        the watch, not with the store.
         """
         if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
             for first in range(1, last + 1, at_once):
@@ -303,7 +298,7 @@ async def _apply(
         if not wait:
             raise _WatchBusyError
         if lease is not None:
-            raise store_error("store-lease-ended/watch", watch=watch)  # it was forgotten
+            raise store_error("store-lease-ended/watch", watch=watch)  # `forget` removed the watch
         await transaction.run("add_watch", watch=watch)
         rows = await transaction.rows("lock_watch", watch=watch)
     leased_by, fuse = rows[0]
@@ -327,7 +322,7 @@ async def _apply(
     claimed: list[Entry] = []
     now = batch.now
     if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
-        claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing)
+        claimed = await claim(transaction, claims, claim_as, now, offer)
     return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True, due=plan.due)
 
 

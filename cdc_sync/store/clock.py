@@ -1,19 +1,16 @@
 """The clock of due times, apart from the clock that people read.
 
-A wall clock is set: by NTP, by hand, by a resumed virtual machine. A wait between two of its readings then ends at
-once, or hours late. So due times run on `CLOCK_BOOTTIME`, which nobody sets and which counts suspended time, anchored
-to milliseconds since the epoch.
+A wall clock is set: by NTP, by hand, by a resumed virtual machine. A wait between two of its readings would then end
+at once, or hours late. So due times run on `CLOCK_BOOTTIME`, which counts suspended time, anchored to milliseconds
+since the epoch:
 
-sqlite    The anchor is the wall clock at the store's first opening after a boot, kept in the store for every process of
-this boot.
-postgres  The anchor is the store's clock, compared at each beat of the lease, plus an offset in the store. If that
-clock goes back, or a failover leads to a slow one, the next daemon that compares raises the offset for all.
+sqlite    at the wall clock of the store's first opening after a boot, which the store keeps for all processes.
+postgres  at the store's clock, compared at each beat of the lease, plus an offset in the store. If that clock goes
+back, the next daemon that compares raises the offset for all.
 
-After a boot, or while no daemon ran, a clock may have gone back unseen: so the clock starts no earlier than the newest
-event of the history.
+While no daemon ran, a clock may have gone back: so it starts no earlier than the newest event of the history.
 
-Texts for people, above all the history, use the machine's clock (sqlite) or the store's (postgres), on which several
-hosts agree.
+Times for people are those of the machine's clock (sqlite) or of the store's (postgres), on which several hosts agree.
 """
 
 import time
@@ -33,7 +30,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def uptime() -> int:
-    """Milliseconds since the boot, suspended time included; nobody sets it back."""
+    """Milliseconds since the boot, suspended time included."""
     return time.clock_gettime_ns(_TICKS) // 1_000_000
 
 

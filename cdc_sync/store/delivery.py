@@ -1,8 +1,7 @@
 """The store for the sender: claims of due entries, and the results of their calls.
 
-A claim is durable before its call begins, and counts as an attempt for everybody else: after a crash, claimed entries
-count as attempted (`expire`). An attempt changes its entry only when it ends, so an unstarted entry is given back
-unchanged.
+A claim is durable before its call begins. To others, and after a crash (`expire`), it counts as an attempt. An attempt
+changes its entry only when it ends, so an unstarted entry is given back unchanged.
 """
 
 import json
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cdc_sync.core.content import quoted
 from cdc_sync.core.delivery import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import Entry, Lane
+from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, in_json
 from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
@@ -37,20 +36,20 @@ class Delivery(Driver):
     ) -> list[Entry]:
         """Claim due entries for sending, durably; returns each as it is once its call is made.
 
-        Each lane's longest due entries come first; the lanes take turns. The first attempt of an entry that was due for
-        long moves on: see `Entry`.
+        Each lane's longest due entries come first; the lanes take turns.
 
         Args:
             now: the time.
             horizon: a due time further than this many milliseconds ahead comes from a wrong clock, and counts as due.
             wanted: how many at most, for each lane.
-            probing: lanes with a call that tests their endpoint. The least attempted entries come first there, so that
-                a few entries that fail for their own reasons do not keep the endpoint closed.
+            probing: lanes with a call that tests their endpoint. Their least attempted entries come first (decision
+                16).
         """
         claims = self.claims
         wanted = {lane: most for lane, most in wanted.items() if lane[1] not in self.withheld}
+        offer = Offer(wanted=wanted, probing=frozenset(probing), horizon=horizon)
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
-            entries = await self.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
+            entries = await self.separately(lambda t: claim(t, claims, daemon, now, offer))
             if claims is not None:
                 claims.add(entries, daemon)
         return entries
@@ -117,16 +116,15 @@ class Delivery(Driver):
     async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
         """Record what `credentials` returns.
 
-        A watch that had its own credentials and is no longer configured keeps them for itself until it is forgotten. A
-        paused endpoint stays paused under its new name. Endpoints with credentials that no watch has any more are
-        forgotten.
+        A watch that is no longer configured keeps its own credentials for itself until `forget`. A paused endpoint
+        stays paused under its new name. Endpoints with credentials that no watch has any more are removed.
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
             gone &= {name for (name,) in await self.ask("watches")}
         now = {watch: watch for watch in gone} | {**owners}
         left = {None, *now.values()}
-        # Also if nothing changes: a call that was under way at the last change may have written its health since.
+        # A call that was under way at the last change may have written its endpoint's health since.
         forgotten = [(name,) for name, _ in await self.ask("endpoints") if credentials_of(name) not in left]
         if now == before and not forgotten:
             return
@@ -160,24 +158,16 @@ _DUE = itemgetter(10)
 _id_of: Callable[[Finished], EntryId] = attrgetter("entry.watch", "entry.application_id")
 
 
-async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
-    transaction: Transaction,
-    claims: "Claims | None",
-    daemon: int,
-    now: int,
-    horizon: int,
-    wanted: Mapping[Lane, int],
-    probing: Collection[Lane],
-) -> list[Entry]:
-    """See `Delivery.claim`."""
+async def claim(transaction: Transaction, claims: "Claims | None", daemon: int, now: int, offer: Offer) -> list[Entry]:
+    """Claim what the offer wants; see `Delivery.claim`."""
     found: list[list[_Row]] = []
     if claims is None:
-        for lane, limit in wanted.items():
+        for lane, limit in offer.wanted.items():
             origin, watch = lane
-            parameters = {"now": now, "latest": now + horizon, "probing": lane in probing, "limit": limit}
+            parameters = {"now": now, "latest": now + offer.horizon, "probing": lane in offer.probing, "limit": limit}
             found.append(await transaction.rows("due", endpoint=origin, watch=watch, **parameters))
-    elif wanted:
-        found = await _due_in_shared(transaction, claims, daemon, now, horizon, wanted, probing)
+    elif offer.wanted:
+        found = await _due_in_shared(transaction, claims, daemon, now, offer)
     for of_lane in found:
         of_lane.sort(key=_DUE)
     rows = found[0] if len(found) == 1 else [row for turn in zip_longest(*found) for row in turn if row is not None]
@@ -190,16 +180,11 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     return [entry_from(row, claimed_at=now) for row in rows]
 
 
-async def _due_in_shared(  # noqa: PLR0917 - those of `Delivery.claim`
-    transaction: Transaction,
-    claims: "Claims",
-    daemon: int,
-    now: int,
-    horizon: int,
-    wanted: Mapping[Lane, int],
-    probing: Collection[Lane],
+async def _due_in_shared(
+    transaction: Transaction, claims: "Claims", daemon: int, now: int, offer: Offer
 ) -> list[list[_Row]]:
     """Claim the due entries of each lane of a shared store, all by one statement: each statement takes a round trip."""
+    wanted, probing = offer.wanted, offer.probing
 
     async def claimed(limits: Mapping[Lane, int], sinces: Mapping[Lane, int]) -> None:
         rows = await transaction.rows(
@@ -210,7 +195,7 @@ async def _due_in_shared(  # noqa: PLR0917 - those of `Delivery.claim`
             sinces=[sinces.get(lane, 0) for lane in limits],
             probing=[lane in probing for lane in limits],
             now=now,
-            latest=now + horizon,
+            latest=now + offer.horizon,
             daemon=daemon,
         )
         for *row, origin in rows:

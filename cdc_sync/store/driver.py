@@ -1,7 +1,6 @@
 """What the store's logic needs of a database: a transaction that runs statements by name, and a few facts.
 
-The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this. The SQLite store runs one in its
-thread, without suspending it; the PostgreSQL store awaits its server.
+The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this: see decision 18.
 """
 
 import json
@@ -75,8 +74,7 @@ class Driver(Protocol):
 
     Attributes:
         name: the store for people: a path, or a DSN without its password.
-        clock: for due times: the `now` of batches, claims and ends. Operators' requests and texts for people have
-            people's time.
+        clock: for due times: the `now` of batches, claims and ends. Operators' requests have people's time.
         moves: how often the answering server changed or restarted. The last commits may be missing there.
         wake: called when another process may have left entries due, as far as is known.
         withheld: watches without claims: their database is not confirmed yet.

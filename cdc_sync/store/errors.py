@@ -110,27 +110,16 @@ def usable(store: str, version: int, newest: int) -> Finding:
 
 
 class AnotherDatabaseError(StoreError):
-    """The store belongs to another database than the connected one."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("store-another-database", message)
-
-
-class WatchMovedError(AnotherDatabaseError):
-    """The store knows a watch from another database than the watch's."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.code = "watch-moved"
+    """The store, or the captured watch (`watch-moved`), belongs to another database than the connected one."""
 
 
 def another_database(store: str, database: str, bound: str, connected: str) -> AnotherDatabaseError:
     """The error that a configured database is not the one that the store knows by its name."""
     facts = {"store": store, "bound": bound, "connected": connected, **keys(database)}
-    return AnotherDatabaseError(message("store-another-database", **facts))
+    return AnotherDatabaseError("store-another-database", message("store-another-database", **facts))
 
 
-def watch_moved(watch: str, was: str, database: str, bound: str, connected: str) -> WatchMovedError:
+def watch_moved(watch: str, was: str, database: str, bound: str, connected: str) -> AnotherDatabaseError:
     """The error that a watch's database is another one than the one that the watch was captured from.
 
     Args:
@@ -142,4 +131,4 @@ def watch_moved(watch: str, was: str, database: str, bound: str, connected: str)
     """
     names = {"was": was or "database", "database": database or "database"}
     facts = {"watch": watch, "bound": bound, "connected": connected, **names, "adopt": keys(database)["adopt"]}
-    return WatchMovedError(message("watch-moved", **facts))
+    return AnotherDatabaseError("watch-moved", message("watch-moved", **facts))

@@ -21,7 +21,7 @@ from cdc_sync.store.errors import check_disk_space, check_unconfigured, failed, 
 from cdc_sync.store.opening import opened_beside, store_dsn, tables_beside
 from cdc_sync.store.postgres import schema
 from cdc_sync.store.postgres.driver import PostgresTransaction
-from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
+from cdc_sync.store.postgres.scripts import TABLES, exposed, unreadable
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
 from cdc_sync.store.statements import migrations
@@ -153,7 +153,7 @@ async def _check_schema(
     if version < newest and daemons:
         tell(failed("older-daemon", by=by, **facts))
         return None
-    undumped = await ask(unreadable(owners(tables)))
+    undumped = await ask(unreadable(tables))
     if others := await ask(exposed()):
         tell(failed("rights-of-others", store=store, what=_listed(others)))
     elif undumped:

@@ -1,8 +1,7 @@
 """The store for operators and the daemon's housekeeping: release, discard, retry, resend, and small notes.
 
-One transaction over the hundreds of thousands of entries of a mass change would block everybody, or end as too long. So
-release and discard go in steps, and the daemon uses the store between them. After an interruption the same command does
-the rest.
+A transaction over all entries of a mass change would block everybody. So release and discard go in steps, and the
+daemon uses the store between them. After an interruption the same command does the rest.
 """
 
 import json
@@ -194,17 +193,15 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def forget(self, watch: str, by: PersonActed) -> bool:
-        """Forget a watch: its snapshot, its outbox and its history. After an interruption the same call does the rest.
+        """Forget a watch: its snapshot, its outbox and its history; returns whether there was anything.
 
         A daemon that captures the watch all the same loses its lease with the first step, and begins with a baseline;
-        otherwise it would take each row for a new application.
-
-        Returns whether there was anything.
+        otherwise it would take each row for a new application. After an interruption the same call does the rest.
 
         Raises:
             OperationError: a daemon captures the watch, or a call of it is under way.
         """
-        # Nobody works any more on a killed daemon's leases and claims.
+        # A killed daemon's leases and claims do not count.
         living = await self.daemons()
 
         async def step(transaction: Transaction, *, first: bool = False) -> tuple[bool, bool]:
@@ -407,11 +404,7 @@ _NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
 async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
-    """Record that a person's action affected so many entries, in the action's own transaction.
-
-    An action of several transactions counts once, and is one line in the log unless a daemon writes the log between
-    them.
-    """
+    """Record how many entries a person's action affected, in its transaction; an action of several counts once."""
     if by is None or not number:
         return
     actions, action = await locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))

@@ -95,15 +95,15 @@ class Record:
     """All that the store holds of one application of one watch, for people.
 
     `under_way`: its entry is claimed, so a call is being made or will be at once. `adopted`: HelloWork never received
-    `told`, the snapshot; it was taken for acknowledged.
+    the snapshot; it was taken for acknowledged.
     """
 
     watch: str
     application_id: str
     key: Key
     in_scope: bool = True
-    told: Content | None = None
-    told_at: int | None = None
+    snapshot: Content | None = None
+    acknowledged_at: int | None = None
     entry: Entry | None = None
     under_way: bool = False
     suspicion: Suspicion | None = None

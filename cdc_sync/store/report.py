@@ -74,9 +74,8 @@ class Report(Driver):
         ]
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
-        """Rows that cannot be reported, with the reasons."""
-        rows = await self.ask("skipped", watch=watch, limit=limit)
-        return [Skip(key_from(row_key), application_id, from_text(reason)) for row_key, application_id, reason in rows]
+        """A watch's rows that cannot be reported, with the reasons, in the order of their keys."""
+        return [skip for _, skip in await self.skipped_of_each([watch], limit)]
 
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, `limit` rows of each; each with its watch."""

@@ -2,13 +2,11 @@
 
 Each method is one transaction, durable when it returns. What a crash costs, step by step:
 
-- before `apply` returns: nothing is known of the observations. Their keys come again, from the change log or after the
-  watermark;
+- before `apply` returns: the observations' keys come again, from the change log or after the watermark;
 - after `apply`, before the change log's commit or the position's next use: the keys come again and change nothing;
 - before `claim` returns: the entry is due as before;
 - after `claim`, before `complete` returns: the entry counts as attempted, and is sent again with the same body and
-  idempotency key. Only here HelloWork can receive the same state twice. An entry claimed ahead, its call not begun, is
-  sent even if it was reverted meanwhile: at most twice as many as calls may be under way.
+  idempotency key. Only here HelloWork can receive the same state twice.
 """
 
 from collections.abc import Callable, Collection

@@ -6,7 +6,7 @@ import pytest
 
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.postgres import claims as module
-from cdc_sync.store.postgres.claims import BEAT, Living
+from cdc_sync.store.postgres.claims import BEAT, DaemonLease
 
 
 async def test_a_suspended_machine_has_used_up_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,13 +17,13 @@ async def test_a_suspended_machine_has_used_up_its_lease(monkeypatch: pytest.Mon
     async def run(work: Any) -> Any:
         return 7, 0, False
 
-    living = Living(run, longest_call=10.0)
-    await living.ensure()
-    assert living.holds
+    lease = DaemonLease(run, longest_call=10.0)
+    await lease.ensure()
+    assert lease.holds
 
     up += 60_000
 
-    assert not living.holds
+    assert not lease.holds
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ async def test_a_lease_is_looked_at_when_it_lapses(overdue: list[tuple[Any, ...]
     async def run(work: Any) -> Any:
         return next(answers)
 
-    living = Living(run, longest_call=10.0)
+    lease = DaemonLease(run, longest_call=10.0)
 
-    await living.bury_dead(Clock(0))
+    await lease.expire_claims(Clock(0))
 
-    assert living.beat == pytest.approx(beat, abs=0.1)
+    assert lease.beat == pytest.approx(beat, abs=0.1)

@@ -1,22 +1,17 @@
-"""This daemon's lease on a shared store, and the claims under it.
+"""This daemon's lease on a shared store, and the claims under it, which are free once the lease has lapsed.
 
-Each living daemon holds a lease; when it lapses, the daemon's claims are free again.
-
-A second daemon must never claim an entry with a call under way. So the lease is longer than any call, and a call begins
-only while enough of it is left (`holds`), by the machine's uptime (suspended time included) from before the renewal.
-When the database lets the lease lapse, the last call has been over for a while. A daemon that was stopped, or cut off
-from the store, begins nothing until it has renewed; its claims stay its own until another daemon takes them.
+No second daemon may claim an entry with a call under way. So the lease is longer than any call, and a call begins only
+while enough of it is left (`holds`), by the machine's uptime (suspended time included) from before the renewal. A
+daemon that was stopped, or cut off from the store, begins no call until it has renewed.
 
 A lapsed lease counts only after some time under observation (`_BELIEVED_AFTER`): a database clock that is set forward
-makes every lease lapse at once, and living daemons renew within a beat.
+lets all leases lapse at once, and daemons at work renew within a beat. So after kill -9, entries under way wait for
+about twice `hellowork.timeout` and a quarter of a minute; after an orderly end nothing waits.
 
-The lease of a watch is renewed with its daemon's, and free when the daemon's row is gone.
+A watch's lease is renewed with its daemon's, and free when the daemon's row is gone.
 
-After kill -9, entries under way wait until the lease has certainly lapsed: about twice `hellowork.timeout` and a
-quarter of a minute. All others go on at once. An orderly end leaves nothing to wait for.
-
-A failover to a server that was behind may lose claims; a lost answer to a commit may leave unknown ones. So store and
-daemon are compared, after each failure and at each beat, never during a claim.
+A failover to a server that was behind may lose claims, and a lost answer to a commit may leave unknown ones. So store
+and daemon are compared after each failure and at each beat, never during a claim.
 """
 
 import asyncio
@@ -63,11 +58,8 @@ _PASSED_AFTER = 1_000
 """Milliseconds after which, as a rule, no entry due earlier is committed any more."""
 
 
-class Living:
-    """This daemon's lease, and its view of the others'.
-
-    The bytes of a call may leave this host for `longest_call` seconds, at most.
-    """
+class DaemonLease:
+    """This daemon's lease, and its view of the others'; a call's bytes leave within `longest_call` seconds."""
 
     def __init__(self, run: Run, longest_call: float) -> None:
         self._run = run
@@ -77,11 +69,11 @@ class Living:
         self.beat = BEAT
         """Seconds until the next renewal, and the next look at the others' leases."""
         self._since = 0
-        self._doubted = False
+        self._renew_first = False
         self.others = True
         """Whether other daemons live, as far as is known."""
         self.number: int | None = None
-        """This daemon's number; None before it has registered, a new one after others took it for dead."""
+        """This daemon's number; None before it has registered, a new one after its lease expired."""
 
     @property
     def holds(self) -> bool:
@@ -93,33 +85,33 @@ class Living:
         self._longest_call = max(self._longest_call, longest_call)
 
     @property
-    def _lease(self) -> float:
+    def _length(self) -> float:
         return self._longest_call + _BEYOND_A_CALL
 
     async def ensure(self) -> int:
         """This daemon's number, with enough of its lease left for a call."""
         number = self.number
-        return await self.renew() if number is None or self._doubted or not self.holds else number
+        return await self.renew() if number is None or self._renew_first or not self.holds else number
 
-    def doubt(self) -> None:
+    def renew_first(self) -> None:
         """Renew before the next claim: the next server may not have this lease."""
-        self._doubted = True
+        self._renew_first = True
 
     async def renew(self) -> int:
-        """Renew the lease; register, if we never did or were taken for dead."""
-        asked, lease = uptime() / 1000, self._lease
+        """Renew the lease; register if this daemon has none."""
+        asked, lease = uptime() / 1000, self._length
         number: int
-        self._doubted = False
+        self._renew_first = False
         try:
             number, self._since, self.others = await self._run(self._renewed)
         except BaseException:
-            self._doubted = True
+            self._renew_first = True
             raise
         self.number, self._good_until = number, asked + lease
         return number
 
-    async def bury_dead(self, clock: Clock) -> bool:
-        """Free the claims of daemons that ended or have certainly lost their lease; returns whether there were any."""
+    async def expire_claims(self, clock: Clock) -> bool:
+        """Free the claims of daemons that ended or whose leases certainly lapsed; returns whether there were any."""
         rows = await self._run(lambda t: t.rows("overdue", daemon=self.number, beat=BEAT))
         now = time.monotonic()
         before, self._lapsed, self.beat = self._lapsed, {}, BEAT
@@ -129,14 +121,14 @@ class Living:
                 continue
             seen = before.get(number, ("", now))
             self._lapsed[number] = seen if seen[0] == until else (until, -math.inf if ended else now)
-        buried = False
+        expired = False
         for number, (until, since) in self._lapsed.items():
             if now - since >= _BELIEVED_AFTER:
-                buried |= await self._run(partial(_bury, number=number, until=until, clock=clock))
+                expired |= await self._run(partial(_expire_daemon, number=number, until=until, clock=clock))
             else:
                 self._look_in(since + _BELIEVED_AFTER - now)
         await self._run(partial(_free_ownerless, clock=clock))
-        return buried
+        return expired
 
     def _look_in(self, seconds: float) -> None:
         self.beat = min(self.beat, seconds + _AFTER_LAPSE)
@@ -149,7 +141,7 @@ class Living:
 
     async def _renewed(self, transaction: Transaction) -> tuple[int, int, bool]:
         """This daemon's number, when it began, and whether others live."""
-        lease = {"lease": self._lease, "schema": _SCHEMA}
+        lease = {"lease": self._length, "schema": _SCHEMA}
         if self.number is not None:
             for (others,) in await transaction.rows("renew", daemon=self.number, since=self._since, **lease):
                 return self.number, self._since, others
@@ -165,7 +157,7 @@ async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
         await expire(transaction, number, clock(), clock.shift)
 
 
-async def _bury(transaction: Transaction, number: int, until: str, clock: Clock) -> bool:
+async def _expire_daemon(transaction: Transaction, number: int, until: str, clock: Clock) -> bool:
     # In order, before the row's deletion would free them in any order: see the package's text.
     if not await transaction.rows("lock_daemon", daemon=number, alive_until=until):
         return False
@@ -178,8 +170,8 @@ async def _bury(transaction: Transaction, number: int, until: str, clock: Clock)
 class Claims:
     """This daemon's claims; `daemon` returns its number, with enough of its lease left for a call."""
 
-    def __init__(self, living: Living, daemon: Callable[[], Awaitable[int]], run: Run) -> None:
-        self._living = living
+    def __init__(self, lease: DaemonLease, daemon: Callable[[], Awaitable[int]], run: Run) -> None:
+        self._lease = lease
         self._daemon = daemon
         self._run = run
         self._numbers: dict[EntryId, int] = {}
@@ -196,7 +188,7 @@ class Claims:
         self._passed: dict[Lane, tuple[int, int]] = {}
         """Per lane: how far, by due time, entries are claimed, and until when that counts."""
 
-    def doubt(self) -> None:
+    def compare_first(self) -> None:
         """Compare before the next claim: the store may have lost what we know."""
         self._unsure = True
 
@@ -211,8 +203,8 @@ class Claims:
 
     def holds(self, entry: Entry) -> bool:
         """See `Delivery.holds`: the store has had the claim from its beginning on, as far as we know."""
-        of, living = _id_of(entry), self._living
-        return of not in self._claimed_again and self._numbers.get(of, -1) == living.number and living.holds
+        of, lease = _id_of(entry), self._lease
+        return of not in self._claimed_again and self._numbers.get(of, -1) == lease.number and lease.holds
 
     def since(self, lane: Lane, now: int) -> int:
         """The due time from which to claim, if that finds enough: earlier entries were claimed lately."""
@@ -271,7 +263,7 @@ class Claims:
             await self._reconcile()
 
     async def _reconcile(self) -> None:
-        daemon = await self._living.ensure()
+        daemon = await self._lease.ensure()
         again = await self._run(partial(self._reconciled, daemon=daemon))
         self._unsure = False
         for of in again:
@@ -284,10 +276,10 @@ class Claims:
     async def _reconciled(self, transaction: Transaction, daemon: int) -> list[EntryId]:
         """Make the store's claims of this daemon equal to ours; returns those made again.
 
-        Surplus claims in the store are freed, as attempted: a failover may have lost their ends. Lost claims are made
-        again, unless another daemon has claimed or tried the entry since.
+        Surplus claims are freed, as attempted: a failover may have lost their ends. Lost claims are made again, unless
+        another daemon has claimed or tried the entry since.
         """
-        # Like a claim: the row is gone if this daemon was taken for dead meanwhile.
+        # Like a claim: the row is gone if this daemon's lease has expired meanwhile.
         if not await transaction.rows("lock_own_daemon", daemon=daemon):
             return []
         claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}

@@ -1,12 +1,12 @@
 """The store's driver for PostgreSQL: a transaction runs on a connection of a small pool.
 
-All daemons may claim what one of them enqueues and does not claim. So each listens on a session of its own while others
-live, and notifies after a commit, in a transaction that writes nothing. Within the commit, the cluster's one lock of
-NOTIFY would last for the flush and block all other notifiers, the ATS's on the same server; and a full queue would make
-the commit fail.
+Any daemon may claim an entry that another one enqueues and does not claim. So each listens on a session of its own
+while others are at work, and notifies after a commit, in a transaction that writes nothing: within the commit, the
+cluster's one lock of NOTIFY would last for the flush and block all other notifiers, and a full queue would make the
+commit fail.
 
-A look every few seconds makes up for lost notifications. Behind a pooler that shares sessions nobody listens: the
-sender looks each second, like a lone daemon's.
+A look every few seconds makes up for lost notifications. Behind a pooler that shares sessions the sender looks each
+second, like a lone daemon's.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Row, Work
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.postgres.claims import BEAT, Claims, Living
+from cdc_sync.store.postgres.claims import BEAT, Claims, DaemonLease
 from cdc_sync.store.postgres.schema import Connection, configure, connected, conninfo, prepare, translate
 from cdc_sync.store.postgres.sharing import Sharing
 from cdc_sync.store.protocol import Lease, Upgrading, not_reported
@@ -134,8 +134,8 @@ def _element(value: str | float | None) -> str:
 class PostgresStore(Store):
     """The store in the schema `cdc_sync` of a database; made by `open`.
 
-    Several daemons and commands may open it. A process becomes a daemon when it claims, takes a watch, releases claims
-    or sets conditions: it then holds a lease until it is closed.
+    A process becomes a daemon when it claims, takes a watch, releases claims or sets conditions: it then holds a lease
+    until it is closed. Other daemons and commands may open it too.
     """
 
     def __init__(self, dsn: str, longest_call: float, *, read_only: bool) -> None:
@@ -154,10 +154,10 @@ class PostgresStore(Store):
         # In the transaction, not in the session: a pooler gives that to others.
         self._begin = b"BEGIN READ ONLY" if read_only else b"BEGIN"
         run = partial(self._within, _RENEWS_WITHIN)
-        self._living = Living(run, longest_call)
-        self.claims = Claims(self._living, self.daemon, run)
+        self._lease = DaemonLease(run, longest_call)
+        self.claims = Claims(self._lease, self.daemon, run)
         notify = partial(self._notify, _SHARES)
-        self._sharing = Sharing(run, self.daemon, notify, lambda: self.is_woken, lambda: self._living.others)
+        self._sharing = Sharing(run, self.daemon, notify, lambda: self.is_woken, lambda: self._lease.others)
         self._server: str | None = None
         self._lasting: list[asyncio.Task[None]] = []
 
@@ -203,7 +203,7 @@ class PostgresStore(Store):
 
     async def daemon(self) -> int:
         """See `Driver`."""
-        number = await self._living.ensure()
+        number = await self._lease.ensure()
         if not self._lasting:
             self._lasting = [
                 asyncio.create_task(self._beat(), name="store: lease"),
@@ -220,7 +220,7 @@ class PostgresStore(Store):
 
     def expect(self, longest_call: float) -> None:
         """See `Driver`."""
-        self._living.expect(longest_call)
+        self._lease.expect(longest_call)
 
     async def rightful_lease(self, watch: str) -> Lease | None:
         """See `Capture`."""
@@ -232,7 +232,7 @@ class PostgresStore(Store):
         if lease.mine:
             self._sharing.taken(watch, instead_of)
             if instead_of is not None:
-                # If it lives, it records again which watches it waits for; if it is dead, nobody is to give it any.
+                # If it is at work, it publishes again which watches it waits for; else nobody is to give it any.
                 await self.transact(lambda t: t.run("wait_for", daemon=instead_of.number, watches=[]))
         return lease
 
@@ -256,7 +256,7 @@ class PostgresStore(Store):
     async def release_claims(self) -> None:
         """See `Driver`. Those of daemons that ended in order at once, of others once their lease is certainly over."""
         await self.daemon()
-        await self._living.bury_dead(self.clock)
+        await self._lease.expire_claims(self.clock)
 
     async def check_place(self) -> None:
         """See `Driver`. A server that has lost its tables reports it by itself."""
@@ -271,7 +271,7 @@ class PostgresStore(Store):
             # Without it the claims last until the lease lapses; nothing is lost.
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(_ENDS_WITHIN):
-                    await self._living.end()
+                    await self._lease.end()
                     await self._notify(_SHARES)
         await self._pool.close(timeout=_ENDS_WITHIN)
 
@@ -287,8 +287,8 @@ class PostgresStore(Store):
                 if tries and isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
                     continue
                 # The next answer may come from another server, without this one's last commits.
-                self.claims.doubt()
-                self._living.doubt()
+                self.claims.compare_first()
+                self._lease.renew_first()
                 if not isinstance(error, PoolTimeout):
                     # The pool's other connections are probably dead too: drop them at once, not one failure each.
                     await self._pool.drain()
@@ -299,10 +299,9 @@ class PostgresStore(Store):
         if not together:
             result = await work(transaction)
         else:
-            # A pipeline sends statements without waiting for each answer: a step is a dozen, and each would cost a
-            # round trip. Reading an answer waits for all before it, and raises their errors, at the latest after the
-            # COMMIT. BEGIN and COMMIT are sent here, as psycopg's own transaction waits for both. The pool rolls back
-            # what fails.
+            # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises the errors of all
+            # statements before it, at the latest after the COMMIT. psycopg's own transaction would wait for BEGIN and
+            # COMMIT. The pool rolls back what fails.
             async with connection.pipeline():
                 await connection.execute(self._begin)
                 result = await work(transaction)
@@ -313,12 +312,12 @@ class PostgresStore(Store):
 
     async def _notify(self, channel: str, transaction: PostgresTransaction | None = None) -> None:
         """Wake other daemons, if there are any, on the connection of a finished transaction, or on another."""
-        if not self._living.others:
+        if not self._lease.others:
             return
         with suppress(psycopg.Error, TimeoutError):  # the commit is durable all the same
             async with asyncio.timeout(_WAKES_WITHIN):
                 if transaction is not None:
-                    await transaction.run("notify", channel=channel, daemon=str(self._living.number))
+                    await transaction.run("notify", channel=channel, daemon=str(self._lease.number))
                     return
                 async with self._pool.connection() as connection:
                     await self._notify(channel, PostgresTransaction(connection))
@@ -334,19 +333,19 @@ class PostgresStore(Store):
         listening: asyncio.Task[None] | None = None
         try:
             while True:
-                if not self._living.others:
+                if not self._lease.others:
                     if listening is not None:
                         listening.cancel()
                     listening = None
                 elif listening is None or listening.done():
                     listening = asyncio.create_task(self._listen(), name="store: wake-ups")
                     self._sharing.look()
-                beat, self._living.beat = self._living.beat, BEAT
+                beat, self._lease.beat = self._lease.beat, BEAT
                 await asyncio.sleep(beat)
                 # The next claim reports an error; nothing is sent before the renewal.
                 with suppress(StoreError):
-                    await self._living.renew()
-                    if await self._living.bury_dead(self.clock):
+                    await self._lease.renew()
+                    if await self._lease.expire_claims(self.clock):
                         self.wake()
                         self._sharing.look(announce=True)
                     await self._compare_clock()
@@ -369,7 +368,7 @@ class PostgresStore(Store):
                         self.wake()
                         self._sharing.look()
                         async for heard in connection.notifies():
-                            if heard.payload == str(self._living.number):
+                            if heard.payload == str(self._lease.number):
                                 continue
                             if heard.channel == _DUE:
                                 self.wake()
@@ -395,7 +394,7 @@ class PostgresStore(Store):
         ((store, ahead, server),) = await self._within(_RENEWS_WITHIN, lambda t: t.rows("clock"))
         if server != self._server:
             self._server, self.moves = server, self.moves + 1
-            self.claims.doubt()
+            self.claims.compare_first()
         if missing := self.clock.compare(store, ahead or 0, before, uptime()):
             raised, was = str((ahead or 0) + missing), None if ahead is None else str(ahead)
             await self._within(_RENEWS_WITHIN, lambda t: t.run("raise_clock", ahead=raised, was=was))

@@ -19,7 +19,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.store.errors import store_error, texts
-from cdc_sync.store.postgres.scripts import install, owners
+from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import copying
@@ -95,7 +95,7 @@ async def prepare(
             if version < newest and not read_only:
                 report = asyncio.create_task(_report(upgrading if version else not_reported))
                 try:
-                    await connection.execute(install(tables_owners=owners(tables)).encode())
+                    await connection.execute(install(tables=tables).encode())
                 finally:
                     report.cancel()
                 version = await version_of(connection)

@@ -23,8 +23,6 @@ def _sql(name: str) -> str:
 # With the sequences of identity columns.
 _RELATIONS = _sql("relations")
 
-_NOBODY = rights.owners(())
-
 _OURSELVES = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
 
 _OWNER = "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('cdc_sync.about')"
@@ -34,17 +32,12 @@ _OURS = _sql("ours").replace("(RELATIONS)", _RELATIONS)
 _NOT_OURS = "\n" + _sql("not_ours")
 
 
-def owners(tables: Iterable[QualifiedName]) -> str:
-    """The query for the roles that own these tables, if they are in the store's database."""
-    return rights.owners(tables)
-
-
-def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
+def install(daemon: str | None = None, tables: Iterable[QualifiedName] = ()) -> str:
     """Create the store's tables, or migrate them.
 
     Args:
         daemon: the daemon's role, which keeps its rights; if unknown, every role keeps those.
-        tables_owners: the query of the watched tables' `owners`, who may read the whole store, as `pg_dump` does.
+        tables: those watched in the store's database; their owners may read the whole store, as `pg_dump` does.
     """
     scripts = migrations("postgres")
     # An older daemon does not know the new tables: none registers between this check and the commit.
@@ -53,14 +46,14 @@ def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
     parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n"]
-    name, readable = sql.Literal(daemon).as_string(), rights.readable(tables_owners, _RELATIONS)
+    name, readable = sql.Literal(daemon).as_string(), rights.readable(rights.owners(tables), _RELATIONS)
     put_in = {"{daemon}": name, "{readable}": readable}
     return re.sub(r"\{(daemon|readable)\}", lambda found: put_in[found[0]], requoted("".join(parts), put_in.values()))
 
 
-def unreadable(tables_owners: str) -> str:
-    """The query for what the watched tables' owners may not read of the store, so that their `pg_dump` fails."""
-    return rights.unreadable(tables_owners, _RELATIONS)
+def unreadable(tables: Iterable[QualifiedName]) -> str:
+    """The query for what these tables' owners may not read of the store, so that their `pg_dump` fails."""
+    return rights.unreadable(rights.owners(tables), _RELATIONS)
 
 
 def exposed() -> str:

@@ -1,19 +1,16 @@
-"""Shares the watches among several daemons: one look at the store for all watches of this daemon.
+"""Shares the watches among several daemons, as `core.shares` decides: one look at the store for all watches.
 
-`core.shares` decides; this module gives it its input, and passes the answers to the watches. A watch with a taken lease
-waits here, and costs only its entry in the daemon's row, in the list of watches that it waits for.
+A watch with a taken lease waits here, and costs only its entry in the daemon's list of watches that it waits for.
 
 A look is a transaction of two statements, for any number of watches. It comes when a watch asks, when another daemon
 notifies, and every few seconds. A lone daemon without waiting watches never looks.
 
 **Rebalancing.** A daemon with more than its share ends the capture of some watches, in order, and gives their leases
-back; daemons with fewer take them. What nobody takes within a few seconds its old daemon takes again, keeps, and gives
-the other one nothing for a while. Otherwise a daemon with failing captures would take watches from one with working
-captures.
+back; daemons with fewer take them. The former daemon takes an untaken watch again after a few seconds, keeps it, and
+gives the other daemon nothing for a while: a daemon with failing captures must not take watches from a working one.
 
-**A scout.** A lease outlasts its daemon's capture session, and only a connection to the ATS's server can find out
-whether that has ended. So every few seconds one of the watches that wait for a session looks; an ended session frees
-all of them.
+**A scout.** A lease outlasts its daemon's capture session, and only the ATS's server shows whether that has ended. So
+every few seconds one of the watches that wait for a session looks there; an ended session frees all of them.
 """
 
 import asyncio
@@ -70,9 +67,9 @@ class _Waiter:
 
     Attributes:
         able: whether its database can be reached, as far as is known.
-        known: the holder, as far as its worker knows; None while it asks for the first time.
-        after: a look up to this one is too early to answer: it may show what has been given back since.
-        try_at: when its worker should try in any case, if it is the scout.
+        known: the holder, as far as its worker knows; None at its first question.
+        after: the last look that is too early to answer: it may show a lease that was given back since.
+        try_at: when the scout's worker should try in any case.
         answer: its worker awaits this; None while that is trying.
     """
 

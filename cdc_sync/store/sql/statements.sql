@@ -305,9 +305,6 @@ SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
 -- name: known_of
 SELECT known FROM @watch WHERE name = :watch;
 
--- name: skipped
-SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
-
 -- name: positions_of_all
 SELECT watch, name, value FROM @position WHERE name @in(names);
 

@@ -1,7 +1,6 @@
 """The embedded store: one SQLite file, in WAL mode with `synchronous = FULL`, so that a commit survives a power cut.
 
-Source: SQLite's page "Write-Ahead Logging". With `synchronous = NORMAL` a power cut may lose the last commits; with
-`FULL` each commit synchronises the log to disk.
+Source: SQLite's page "Write-Ahead Logging".
 """
 
 from cdc_sync.store.sqlite.driver import SqliteStore

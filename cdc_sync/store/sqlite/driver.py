@@ -1,10 +1,10 @@
 """The store's driver for SQLite: off the event loop, with a group commit.
 
-One thread owns the one connection: a transaction is one job, runs without a pause, and sees the work of all jobs before
-it. Jobs that arrive during a commit, or during earlier jobs, share one commit and its price.
+One thread owns the one connection (decision 5). A transaction is one job, runs without a pause, and sees the work of
+all jobs before it. Jobs that arrive during a commit, or during earlier jobs, share one commit.
 
 If a job or the commit fails, the whole group is undone, and each job runs once more, alone: a failing write must not
-fail a job that only reads. Savepoints would save the second run, but copy every changed page.
+fail a job that only reads. Savepoints would copy every changed page.
 """
 
 import asyncio
@@ -192,8 +192,8 @@ def _run(
                 break
         connection.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - handed to the job's waiter, if it is alone
-        # A rollback may fail as well. This thread must outlive it, or all would wait for ever. An open transaction then
-        # keeps the next group from beginning, and that group's failure rolls it back.
+        # If the rollback fails too, the open transaction keeps the next group from beginning, and that group's failure
+        # rolls it back. This thread must go on, or all would wait for ever.
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -128,7 +128,7 @@ def test_default_privileges_give_the_owner_no_more_than_a_dump_reads(ats: Ats, o
 
     for _ in range(2):
         install_triggers(ats, a_config())
-        run_script(ats, store_scripts.install(None, store_scripts.owners([TABLE])))
+        run_script(ats, store_scripts.install(None, [TABLE]))
 
         assert rows(
             ats,
@@ -153,7 +153,7 @@ async def test_the_owner_dumps_a_store_that_the_dba_made(
     assert f"cdc_sync.outbox: no SELECT for {owner}" in store.message
     assert "sql install --store" in (store.remedy or "")
 
-    run_script(ats, store_scripts.install(daemon, store_scripts.owners([TABLE])))
+    run_script(ats, store_scripts.install(daemon, [TABLE]))
 
     assert dump(dsn_of(database, owner)).returncode == 0
     assert (await _checked(dsn_of(database, daemon))).state == "ok"

@@ -259,7 +259,7 @@ class TestUnseen:
         assert await store.highest_number() == 0
         assert await self.of(store) == []
 
-    async def test_what_was_not_met_is_told(self, store: Store) -> None:
+    async def test_applications_that_were_not_met_are_returned(self, store: Store) -> None:
         ids = [f"a{number:02}" for number in range(40)]
         await adopt(store, *ids)
 
@@ -268,7 +268,7 @@ class TestUnseen:
         assert await self.of(store) == ids
 
     @pytest.mark.parametrize("others", [0, 100])
-    async def test_it_is_told_in_parts_and_of_the_watch_alone(self, store: Store, others: int) -> None:
+    async def test_they_are_returned_in_parts_and_of_the_watch_alone(self, store: Store, others: int) -> None:
         ids = [f"a{number:02}" for number in range(21)]
         await adopt(store, *ids[:14])
         await adopt(store, *map(str, range(others)), watch="spontaneous")
@@ -295,7 +295,7 @@ class TestUnseen:
 
         assert await self.of(store) == ["a2"]
 
-    async def test_what_hellowork_will_be_told_to_be_gone_is_not_missed(self, store: Store) -> None:
+    async def test_an_application_with_an_enqueued_deletion_is_not_missed(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
         await observe(store, an_observation("a1", deleted=True))
 
@@ -310,7 +310,7 @@ class TestUnseen:
 
         assert await self.of(store) == ["a1"]
 
-    async def test_what_was_never_told_is_missed_too(self, store: Store) -> None:
+    async def test_an_application_without_a_snapshot_is_missed_too(self, store: Store) -> None:
         await observe(store, an_observation())
 
         assert await self.of(store) == ["a1"]

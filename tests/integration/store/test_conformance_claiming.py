@@ -65,7 +65,7 @@ async def test_a_due_entry_is_claimed_as_it_will_be_sent(store: Store) -> None:
     assert entry._replace(first_attempt_at=None) == await waiting_entry(store), "its start is written with its end"
 
 
-async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store, open_store: OpenStore) -> None:
+async def test_the_attempt_is_known_at_the_next_opening(store: Store, open_store: OpenStore) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
     claimed = await claim_one(store)
@@ -233,7 +233,7 @@ class TestHowLongItWasTried:
 
         assert again.first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
 
-    async def test_from_a_refusal_of_our_credentials_on_it_counts_anew(self, store: Store) -> None:
+    async def test_from_a_refusal_of_our_credentials_on_it_counts_again(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW)
         await store.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), {}, NOW)], {})
@@ -258,7 +258,7 @@ class TestHowLongItWasTried:
         again = await claim_one(store, much_later)
         assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED
 
-    async def test_what_was_never_answered_with_404_is_not_said_to_have_been(self, store: Store) -> None:
+    async def test_without_an_answer_404_there_is_no_first_one(self, store: Store) -> None:
         await settle(store, a1=0)
         await lose_answer(store, await claim_one(store, NOW), at=NOW)
 
@@ -463,7 +463,7 @@ class TestEndpoints:
 
         assert await store.endpoints() == {ENDPOINT: (Health(), NOW)}
 
-    async def test_it_tells_when_its_next_entry_is_due(self, store: Store) -> None:
+    async def test_it_has_the_due_time_of_its_next_entry(self, store: Store) -> None:
         await settle(store, a1=2 * MINUTE, a2=MINUTE)
         assert await store.endpoints() == {ENDPOINT: (Health(), NOW + MINUTE)}
 

@@ -48,7 +48,7 @@ class TestNothingNewer:
         await end(store, entry, Acked(), NOW + SECOND)
 
         (record,) = await store.records("a1", None)
-        assert (record.told, record.told_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
+        assert (record.snapshot, record.acknowledged_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
         assert await claim(store, NOW + MINUTE) == []
         assert await observe(store, an_observation(status="seen")) == []
 
@@ -159,7 +159,7 @@ class TestAcknowledgedAndReplaced:
         assert not (await waiting_entry(store)).attempted
         assert await told_status(store) == "hired"
 
-    async def test_the_newer_that_says_the_same_is_said(self, store: Store) -> None:
+    async def test_a_newer_entry_with_the_same_state_is_acknowledged(self, store: Store) -> None:
         entry = await under_way(store, "seen")
         await observe(store, an_observation(status="applied"))
         await observe(store, an_observation(status="seen", event_date=NOW + MINUTE))
@@ -213,7 +213,7 @@ class TestTheStory:
         ],
         ids=["acknowledged", "again", "given up"],
     )
-    async def test_each_end_is_told_with_the_reply(
+    async def test_each_end_is_recorded_with_the_reply(
         self, store: Store, result: CallResult, event: str, detail: Mapping[str, Any]
     ) -> None:
         await end(store, await under_way(store), result, NOW + SECOND)
@@ -227,7 +227,7 @@ class TestTheStory:
             **detail,
         }
 
-    async def test_an_answer_to_what_was_replaced_says_so(self, store: Store) -> None:
+    async def test_an_answer_to_a_replaced_entry_is_marked(self, store: Store) -> None:
         entry = await under_way(store)
         await observe(store, an_observation(status="hired"))
 

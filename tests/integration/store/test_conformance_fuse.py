@@ -50,7 +50,7 @@ async def test_as_many_changes_as_allowed_are_sent(store: Store) -> None:
     assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=2)}
 
 
-async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
+async def test_changes_beyond_it_are_held_with_the_reason(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
 
     news = await observe(store, *(an_observation(one, "hired") for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
@@ -91,7 +91,7 @@ async def test_changes_are_counted_over_batches_and_restarts(store: Store, open_
     assert await states(later, "a1", "a2", "a4", "a3") == ["pending", "pending", "held", "held"]
 
 
-async def test_a_new_window_counts_anew(store: Store) -> None:
+async def test_a_new_window_begins_at_zero(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
     await observe(store, an_observation("a1", "hired"), an_observation("a2", "hired"), rules=TWO_CHANGES, at=NOW)
 
@@ -176,7 +176,7 @@ async def test_it_can_be_blown_beforehand(store: Store) -> None:
     assert (await store.fuses())[WATCH].blown_at is None
 
 
-async def test_what_blew_it_first_is_what_is_told(store: Store) -> None:
+async def test_the_first_reason_is_kept(store: Store) -> None:
     await blow(store)
 
     await store.blow_fuse(WATCH, "the map has changed", NOW + MINUTE)
@@ -361,7 +361,7 @@ class TestADoubtedDeletion:
         assert await states(store, "a1") == ["pending"]
         assert (await store.fuses())[WATCH].changes == 1
 
-    async def test_stays_held_while_it_changes_and_when_nobody_doubts_any_more(self, store: Store) -> None:
+    async def test_stays_held_while_it_changes_and_when_it_is_no_longer_unverified(self, store: Store) -> None:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
@@ -403,7 +403,7 @@ class TestADoubtedDeletion:
 
         assert await entry_of(store, "a1") is None
 
-    async def test_of_an_application_that_was_never_told_is_held_too(self, store: Store) -> None:
+    async def test_of_an_application_without_a_snapshot_is_held_too(self, store: Store) -> None:
         await doubt(store, gone("a1"))
 
         assert await states(store, "a1") == ["held"]

@@ -224,21 +224,21 @@ class TestHeldGroups:
 
 
 class TestDiscard:
-    async def test_held_entries_are_taken_as_told(self, store: Store) -> None:
+    async def test_held_entries_are_taken_as_acknowledged(self, store: Store) -> None:
         await hold(store, "a1", "d1")
 
         assert await store.discard("held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
 
         assert await claim(store, LATER) == []
         (record,) = await store.records("d1", None)
-        assert (record.told, record.told_at) == (
+        assert (record.snapshot, record.acknowledged_at) == (
             a_content("hired", application_id="d1", deleted=True),
             LATER,
         )
         assert not await is_blown(store)
         assert await events_of(store) == ["held", "discarded"]
 
-    async def test_dead_letters_are_taken_as_told(self, store: Store) -> None:
+    async def test_dead_letters_are_taken_as_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
         assert await store.discard("dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
@@ -402,7 +402,7 @@ class TestRetry:
 
 
 class TestResend:
-    async def test_what_was_told_last_is_queued_once_more(self, store: Store) -> None:
+    async def test_the_snapshot_is_enqueued_once_more(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
 
         assert await store.resend(None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
@@ -413,7 +413,7 @@ class TestResend:
         await acknowledge(store, entry)
         assert await events_of(store) == ["resend", "acknowledged"]
 
-    async def test_the_state_that_it_tells_is_no_news(self, store: Store) -> None:
+    async def test_the_resent_state_is_no_change(self, store: Store) -> None:
         await adopt(store, "a1")
         await store.resend(None, ["a1"], LATER)
 
@@ -625,7 +625,7 @@ class TestForgetting:
 
         assert (await store.counts())[WATCH].known == 1
 
-    async def test_who_worked_it_must_begin_anew(self, store: Store) -> None:
+    async def test_a_daemon_that_captured_it_must_begin_again(self, store: Store) -> None:
         lease = await store.take(WATCH)
         assert lease.mine
         await adopt(store, "hw-1")

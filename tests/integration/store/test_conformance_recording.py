@@ -222,7 +222,7 @@ class TestDates:
         assert (await waiting_entry(store, "a2")).content.event_date == NOW - MINUTE
         assert not (await known_one(store, "a2")).is_acknowledged
         (record,) = await store.records("a2", WATCH)
-        assert record.told_at == NOW
+        assert record.acknowledged_at == NOW
 
 
 async def test_the_same_state_again_leaves_what_waits_as_it_is(store: Store) -> None:
@@ -274,7 +274,7 @@ async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store
     assert await events_of(store) == ["queued", "cancelled"]
 
 
-async def test_a_change_undone_after_an_attempt_is_said(store: Store) -> None:
+async def test_a_change_undone_after_an_attempt_is_enqueued(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
     await lose_answer(store, await claim_one(store))
@@ -284,7 +284,7 @@ async def test_a_change_undone_after_an_attempt_is_said(store: Store) -> None:
     assert (await claim_one(store)).content == a_content()
 
 
-async def test_a_change_undone_while_its_call_is_under_way_is_said_afterwards(store: Store) -> None:
+async def test_a_change_undone_while_its_call_is_under_way_is_enqueued(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
     under_way = await claim_one(store)
@@ -358,7 +358,7 @@ async def test_a_dead_letter_waits_until_the_application_changes_again(store: St
     assert (entry.attempts, entry.reason) == (1, None)
 
 
-async def test_a_dead_letter_that_was_attempted_is_said_when_undone(store: Store) -> None:
+async def test_an_attempted_dead_letter_that_is_undone_is_enqueued(store: Store) -> None:
     await adopt(store, "a1")
     await bury(store, an_observation(status="hired"))
 
@@ -380,7 +380,7 @@ async def test_a_status_must_stand_for_its_settle_time(store: Store) -> None:
     assert [entry.application_id for entry in await claim(store, NOW + 5 * MINUTE)] == ["a1"]
 
 
-async def test_each_new_status_settles_anew_and_a_repeated_one_does_not(store: Store) -> None:
+async def test_each_new_status_settles_again_and_a_repeated_one_does_not(store: Store) -> None:
     rules = some_rules(default_settle=MINUTE)
     await adopt(store, "a1")
 
@@ -470,7 +470,7 @@ async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: 
     assert sorted(claimed) == sorted(ids)
 
 
-async def test_the_history_tells_who_saw_what(store: Store) -> None:
+async def test_the_history_has_who_saw_what(store: Store) -> None:
     await adopt(store, "a1")
 
     await store.apply(some_rules(), a_batch(an_observation(job_id="J2"), origin="sweep", now=NOW + 1))
@@ -519,7 +519,7 @@ class TestACorrectedRow:
         assert (claimed.content.source, claimed.content.url) == (RIGHT.source, RIGHT.url)
         assert (await store.fuses())[WATCH].changes == 1
 
-    async def test_is_not_taken_for_said_by_a_call_under_way(self, store: Store) -> None:
+    async def test_is_not_taken_for_acknowledged_by_a_call_under_way(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
         under_way = await claim_one(store)

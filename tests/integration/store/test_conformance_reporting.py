@@ -55,7 +55,7 @@ class TestIdentity:
 
         await (await open_store()).bind("7312/ats")
 
-    async def test_it_refuses_another_and_says_what_to_do(self, store: Store) -> None:
+    async def test_it_refuses_another_with_the_remedy(self, store: Store) -> None:
         await store.bind("7312/ats")
 
         with pytest.raises(AnotherDatabaseError) as refusal:
@@ -161,7 +161,7 @@ async def test_closing_twice_is_closing_once(store: Store) -> None:
     await store.close()
 
 
-async def test_a_closed_store_says_so(store: Store) -> None:
+async def test_a_closed_store_raises_its_error(store: Store) -> None:
     await store.close()
 
     with pytest.raises(StoreError, match="closed"):
@@ -310,7 +310,7 @@ class TestRecords:
         (record,) = await store.records("a1", None)
 
         assert (record.watch, record.key, record.skipped) == (WATCH, ("7",), "it has no status")
-        assert (record.told, record.told_at, record.entry, record.suspicion) == (None, None, None, None)
+        assert (record.snapshot, record.acknowledged_at, record.entry, record.suspicion) == (None, None, None, None)
         assert await store.records("a1", "spontaneous") == []
 
 
@@ -366,7 +366,7 @@ class TestSearch:
 
 
 class TestHistory:
-    async def test_a_story_is_told_in_order(self, store: Store) -> None:
+    async def test_a_history_is_in_order(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
         await observe(store, an_observation("a1", "seen"), an_observation("a2", "seen"), at=NOW)
         for entry in await claim(store, NOW + 1):

@@ -70,7 +70,7 @@ class TestVerifying:
             verified("a2", "a1"),
         ],
     )
-    async def test_not_where_the_record_says_something_else(self, store: Store, wrong: Verified) -> None:
+    async def test_not_where_the_record_differs(self, store: Store, wrong: Verified) -> None:
         await adopt(store, "a1")
 
         await store.verify(WATCH, [wrong])
@@ -84,7 +84,7 @@ class TestVerifying:
 
         assert await passes(store)
 
-    async def test_not_where_nothing_was_told_or_the_row_is_out_of_scope(self, store: Store) -> None:
+    async def test_not_without_a_snapshot_or_out_of_scope(self, store: Store) -> None:
         await observe(store, an_observation())
         await store.verify(WATCH, [verified()])
         await store.apply(some_rules(), a_baseline(an_observation("a2")))
@@ -132,7 +132,7 @@ class TestVerifying:
 
 
 class TestForgetting:
-    async def test_a_change_that_waits_and_one_that_was_told(self, known: Store) -> None:
+    async def test_a_pending_change_and_an_acknowledged_one(self, known: Store) -> None:
         await observe(known, an_observation(status="hired"))
         assert not await passes(known)
         await acknowledge(known, await claim_one(known))

@@ -129,8 +129,8 @@ class TestEveryState:
                 assert found.snapshot == content(row)
                 assert found.is_acknowledged == ((row["told_at"] or 0) > 0)
                 (record,) = await store.records(row["application_id"], watch)
-                assert record.told == content(row)
-                assert record.told_at == (row["told_at"] and abs(row["told_at"]))
+                assert record.snapshot == content(row)
+                assert record.acknowledged_at == (row["told_at"] and abs(row["told_at"]))
         assert await store.highest_number() == max(row["number"] for row in before["snapshot"])
 
     @pytest.mark.parametrize("state", ["pending", "held", "dead"])

@@ -265,7 +265,7 @@ class TestARoleThatMayNotChangeTheSchema:
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
     @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
-    async def test_it_is_told_what_the_dba_runs_and_works_after_that(
+    async def test_the_error_names_what_the_dba_runs_and_it_works_after_that(
         self, old: OldStore, database: str, role: str
     ) -> None:
         data, own = OldSchema(old, database), make_conninfo(database, user=role)

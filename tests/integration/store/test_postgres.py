@@ -39,7 +39,7 @@ from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.inspection import check_shared
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
-from cdc_sync.store.postgres.claims import _bury
+from cdc_sync.store.postgres.claims import _expire_daemon
 from cdc_sync.store.protocol import Lease
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy
@@ -180,12 +180,12 @@ class TestClaims:
         other = await open_another()
         await other.release_claims()
         await let_leases_lapse(dsn)
-        await other._living.bury_dead(other.clock)
-        assert other._living._lapsed, "it was seen to have lapsed"
+        await other._lease.expire_claims(other.clock)
+        assert other._lease._lapsed, "it was seen to have lapsed"
 
         async def believed_again() -> bool:
-            await other._living.bury_dead(other.clock)
-            return not other._living._lapsed
+            await other._lease.expire_claims(other.clock)
+            return not other._lease._lapsed
 
         await eventually(believed_again, "the lease to be renewed", within=60)
 
@@ -199,7 +199,7 @@ class TestClaims:
 
         await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)
 
-        await store._living.renew()
+        await store._lease.renew()
         assert store.holds(entry), "nobody has taken it meanwhile"
 
     async def test_an_end_that_comes_after_the_claim_was_taken_decides_nothing(
@@ -284,7 +284,7 @@ class TestClaims:
         entry = await claim_one(store)
         assert (entry.attempted, entry.attempts) == (True, 2)
 
-    async def test_whoever_takes_a_daemon_for_dead_waits_for_the_claim_that_it_is_making(
+    async def test_expiring_a_daemon_waits_for_the_claim_that_it_is_making(
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:
         await adopt(store, "a1")
@@ -299,11 +299,11 @@ class TestClaims:
             lane = {"endpoints": [ENDPOINT], "watches": [WATCH], "limits": [1], "sinces": [0], "probing": [False]}
             due = await transaction.rows("due", **lane, now=NOW, latest=NOW + HOUR, daemon=number)
             assert len(due) == 1
-            burial = partial(_bury, number=number, until=str(until), clock=other.clock)
-            burying = asyncio.create_task(other.transact(burial))
+            expiry = partial(_expire_daemon, number=number, until=str(until), clock=other.clock)
+            expiring = asyncio.create_task(other.transact(expiry))
             await asyncio.sleep(0.3)
-            assert not burying.done()
-            return burying
+            assert not expiring.done()
+            return expiring
 
         await (await store.transact(claim_it))
 
@@ -314,7 +314,7 @@ class TestClaims:
         await one_under_way(store)
         store.claims._numbers.clear()  # as if the answer to its claim had been lost
         store.claims._entries.clear()
-        store.claims.doubt()
+        store.claims.compare_first()
 
         assert (await claim_one(store)).attempts == 1, "its call has not begun"
 
@@ -335,7 +335,7 @@ class TestClaims:
         await eventually(free, "the claim to be free", within=30)
         assert (await waiting_entry(store)).attempted, "its call was made"
 
-    async def test_an_end_whose_claim_a_failover_lost_says_that_a_call_was_made(
+    async def test_an_end_under_a_claim_that_a_failover_lost_records_the_call(
         self, dsn: str, store: PostgresStore
     ) -> None:
         await one_under_way(store)
@@ -395,11 +395,11 @@ class TestClaims:
 
     async def test_a_number_that_is_handed_out_twice_has_one_owner(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
-        before = store._living.number
+        before = store._lease.number
         # As on a standby whose sequence was behind, where another daemon was first.
         await change_daemons(dsn, "started_at = started_at + interval '1 second'")
 
-        assert await store._living.renew() != before
+        assert await store._lease.renew() != before
 
     async def test_an_end_written_twice_is_written_once(self, store: PostgresStore) -> None:
         await adopt(store, "a1")
@@ -473,7 +473,7 @@ class TestTakingOver:
         await store.take(WATCH, "first")
         await adopt(store, "a1")
         take_for_dead(dsn)
-        await store._living.renew()
+        await store._lease.renew()
 
         with pytest.raises(StoreError):
             await observe(store, an_observation(status="seen"))
@@ -622,7 +622,7 @@ class TestUpgrading:
             connection.execute("UPDATE cdc_sync.about SET value = '999' WHERE name = 'schema'")
 
         with pytest.raises(StoreError, match="changed by another version"):
-            await store._living.renew()
+            await store._lease.renew()
 
         await die(store)
         await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)

@@ -194,7 +194,7 @@ async def test_one_whose_session_has_ended_is_given_nothing_until_it_speaks(
 
     assert (lease.mine, taken.mine) == (False, True)
     waits = "SELECT waits_for FROM cdc_sync.daemon WHERE id = %s"
-    assert dba.execute(waits, (second.store._living.number,)).fetchone() == ([],)
+    assert dba.execute(waits, (second.store._lease.number,)).fetchone() == ([],)
     assert first.captures == {"w0"}
 
 
@@ -224,7 +224,7 @@ async def test_a_thousand_watches_wait_by_a_statement_every_few_seconds(
 ) -> None:
     many = [f"m{number:04}" for number in range(1_000)]
     first = await join()
-    number = first.store._living.number
+    number = first.store._lease.number
     dba.execute("INSERT INTO cdc_sync.watch (name, leased_by) SELECT unnest(%s::text[]), %s", (many, number))
     second = await join(*many)
     waiters = second.store._sharing._waiters

@@ -195,7 +195,7 @@ class TestBesideAnother:
 
 
 class TestDurability:
-    async def test_what_was_said_to_be_recorded_survives_kill_9(self, path: Path) -> None:
+    async def test_an_applied_batch_survives_kill_9(self, path: Path) -> None:
         with store_process("record", path) as process:
             assert process.stdout is not None
             said = [process.stdout.readline() for _ in range(300)]

@@ -16,7 +16,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
-def test_a_second_daemon_is_refused_and_told_which_is_the_first(path: Path) -> None:
+def test_a_second_daemon_is_refused_and_the_first_is_named(path: Path) -> None:
     with store_process("lock", path) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "locked\n"

@@ -97,7 +97,7 @@ async def change(store: PostgresStore, *names: str, status: str = "hired", wante
 
 
 async def others_live(store: PostgresStore) -> None:
-    await eventually(lambda: store._living.others, "the next beat", within=30)
+    await eventually(lambda: store._lease.others, "the next beat", within=30)
 
 
 async def test_an_apply_that_leaves_entries_wakes_the_others(first: PostgresStore, ear: Ear) -> None:
@@ -145,7 +145,7 @@ async def test_a_command_wakes_the_daemons(dsn: str, ear: Ear) -> None:
 async def test_one_that_is_alone_has_no_session_to_listen(
     dba: "psycopg.Connection[tuple[object, ...]]", first: PostgresStore
 ) -> None:
-    await eventually(lambda: not first._living.others, "a beat", within=30)
+    await eventually(lambda: not first._lease.others, "a beat", within=30)
     await change(first, *NAMES)
 
     assert dba.execute(LISTENING).fetchone() == (0,)
