@@ -1,11 +1,10 @@
 """From YAML to plain values: each part's place is known, and references are replaced.
 
-Differences from YAML 1.1 libraries, because of what people write in such a file:
+Differences from YAML 1.1 libraries:
 
 - Only `true` and `false` are booleans, and only `null`, `~` and nothing at all are null; everything else is text, and
   the model makes numbers of it. So a label `no`, a job id `0123` and a date stay as they are; a key is always text.
-- A key that stands twice is an error, not a silent choice.
-- Tags are refused: nothing here needs them, and some make a library do more than read.
+- A key that stands twice is an error. So is a tag: some make a library do more than read.
 - Messages are ours: a library's quote the file, and the file has secrets.
 
 Anchors, aliases and the merge key `<<` work; their expansion is bounded.
@@ -191,7 +190,7 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
     problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
     before = [each for each in enumerate(text.splitlines()[: place.line - 1], 1) if _SAYS.match(each[1])]
     if "mapping values are not allowed" in problem and before and not _HAS_A_COLON.search(before[-1][1]):
-        # A key without its colon continues, as text does, until the next line's colon.
+        # A key without its colon continues until the next line's colon.
         problem, began, place = "could not find expected ':'", None, Place(before[-1][0], 1)
     meant = next(meaning for meaning in messages()["yaml"] if meaning["sign"] in problem)
     if meant.get("began") and began:
@@ -203,7 +202,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\}|\{tenant\})*|[^{}]*)\}|\$\{")
 
 UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
-"""In place of a reference that cannot be replaced, where only names are needed: long enough for any secret."""
+"""In place of a reference that cannot be replaced; long enough for any secret."""
 
 
 def substitute(text: str, resolved: Callable[[str], str]) -> str:

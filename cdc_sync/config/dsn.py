@@ -1,11 +1,9 @@
 """Connection strings of libpq: their errors, what of them may be shown, and whether they are encrypted.
 
-Only errors in the text are found here; the rest is the server's. libpq takes anything in a host's place for a host,
-also the rest of a password with an unescaped `@` or `/`, and would look for it for ever. So here an `@` in the host or
-database name of a URI must be escaped. Values that libpq checks only when it connects are checked beforehand.
+libpq takes anything in a host's place for a host, also the rest of a password with an unescaped `@` or `/`. So an `@`
+in the host or database name of a URI must be escaped here. Values that libpq checks when it connects are checked too.
 
 No message repeats anything of the string, since a part of a password may stand in the place of a keyword or a port.
-Messages contain only libpq's own names and values.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Which table holds the applications, and what its columns mean, guessed from names, types and keys.
 
-A person reads each guess, so it carries its reason and its doubt. Of rows only the different values of possible flags
-are known. `meanings.yaml` has the words that identify columns.
+Each guess has its reason and its doubt, for a person to read. Of rows only the different values of possible flags are
+known. `meanings.yaml` has the words that identify columns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """From a file to a configuration, or to all its errors at once, in our words.
 
-`Spot` decides by the schema what of the file an error may show: a value only where the schema expects a scalar that is
-no secret. Everything else, such as a password under a misspelt key, is hidden or described by its kind.
+An error shows a value of the file only where the schema (`Spot`) expects a scalar that is no secret. Everything else,
+such as a password under a misspelt key, is hidden or described by its kind.
 """
 
 import re

@@ -29,8 +29,7 @@ class Place(NamedTuple):
 class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the program has no error
     """An error in a part of the file, before it is decided what of the file may be shown.
 
-    The readers of single values raise it without a path. The message names what was expected, never what was found: the
-    value may be a secret from the environment.
+    The readers of single values raise it without a path. The message never names the value, which may be a secret.
 
     Attributes:
         message: what was expected.

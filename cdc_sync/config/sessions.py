@@ -1,13 +1,12 @@
 """The settings of every session of ours, at the ATS's database and at the store's.
 
-A session's locks, snapshot or lease must end when its daemon is stopped, frozen or gone, and only the server can end it
-then. So every session sets these, unless the role or the database is stricter:
+When a daemon is stopped, frozen or gone, only the server can end its session, with its locks, snapshot and lease. So
+every session sets these, unless the role or the database is stricter:
 
-- `tcp_user_timeout` (the server's, since PostgreSQL 12): ends the session if its peer takes no data, because the host
-  is gone or the process is stopped. Keepalives pause while data is unacknowledged, and a backend that cannot send heeds
-  no other timeout.
-- keepalives: end an idle session whose host is gone.
-- `statement_timeout`: ends the statement of a vanished client. It is above our own limit, which explains more.
+- `tcp_user_timeout` (the server's, since PostgreSQL 12): ends the session if its peer takes no data. Keepalives pause
+  while data is unacknowledged, and a backend that cannot send heeds no other timeout.
+- keepalives: end an idle session of a host that is gone.
+- `statement_timeout`: ends the statement of a vanished client. Our own limit is lower, and explains more.
 - `idle_in_transaction_session_timeout`.
 
 The first two have no effect on a unix socket; behind a pooler they apply to the pooler's connections.
@@ -37,7 +36,7 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 USER_TIMEOUT = 30.0
-"""Seconds after which the server ends a session whose peer takes no data: the ATS waits for what the session holds."""
+"""Seconds after which the server ends a session with a peer that takes no data: the ATS may wait for its locks."""
 
 _HAS_USER_TIMEOUT = 120000
 
@@ -103,9 +102,8 @@ def completed(dsn: str, application_name: str) -> str:
 def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
     """The settings of a new session, as one message without parameters.
 
-    In a transaction of its own, since reads at SERIALIZABLE, which the role or the database may set, could make the
-    ATS's own transactions fail; a standby refuses them. Behind a transaction pooler it reaches the sessions of our own
-    role.
+    In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, could make the ATS's own
+    transactions fail, and a standby refuses them. Behind a transaction pooler it reaches the sessions of our own role.
 
     Args:
         server_version: as libpq gives it.

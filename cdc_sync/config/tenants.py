@@ -1,7 +1,7 @@
 """From a template to watches: a watch with `for_each` becomes one for each tenant, a customer of the ATS's vendor.
 
-A template is checked with the file, and its tenants are found in the databases afterwards; what a tenant's watch shares
-with the template is the same object, so that a thousand of them take little memory.
+Tenants are found in the databases after the file is checked. What a tenant's watch shares with the template is the same
+object, so that a thousand of them take little memory.
 """
 
 import re

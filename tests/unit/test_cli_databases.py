@@ -32,7 +32,7 @@ databases: {{north: {{dsn: postgresql:///north}}, south: {{dsn: postgresql:///so
     ("watch", "database"),
     [("applications", "south"), ("of_databases@south.tenant_1", "south"), ("of_schemas@tenant_1", "north")],
 )
-def test_a_watch_or_a_tenant_tells_its_database(config: Config, watch: str, database: str) -> None:
+def test_a_watch_or_a_tenant_names_its_database(config: Config, watch: str, database: str) -> None:
     assert the_database(config, None, watch) == database
     assert the_database(config, database, watch) == database
 
@@ -43,6 +43,6 @@ def test_a_watch_of_another_database_is_refused(config: Config) -> None:
 
 
 @pytest.mark.parametrize("watch", [None, "of_schemas@%", "nothing"])
-def test_a_name_that_tells_none_needs_one(config: Config, watch: str | None) -> None:
+def test_a_name_without_a_database_needs_one(config: Config, watch: str | None) -> None:
     with pytest.raises(typer.BadParameter, match="there are several: north, south"):
         the_database(config, None, watch)

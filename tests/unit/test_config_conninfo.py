@@ -93,7 +93,7 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
         ("password=\ud800", "has bytes that are no UTF-8 text", None),
     ],
 )
-def test_what_leads_nowhere_is_told(dsn: str, message: str, suggestion: str | None) -> None:
+def test_a_dsn_that_leads_nowhere_is_an_error(dsn: str, message: str, suggestion: str | None) -> None:
     with pytest.raises(Mistake) as raised:
         check(dsn)
 

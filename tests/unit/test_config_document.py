@@ -114,7 +114,7 @@ def test_nothing_is_nothing(text: str) -> None:
         (r'a: "\0"', "has a character that cannot be used: NUL, or half of a surrogate pair", 1),
     ],
 )
-def test_what_cannot_be_read_is_told_where_and_why(text: str, message: str, line: int) -> None:
+def test_an_error_of_yaml_has_its_place_and_its_reason(text: str, message: str, line: int) -> None:
     told, place = refusal(text)
     assert told == message
     assert place is not None
@@ -174,6 +174,6 @@ def test_the_same_by_merging_is_refused_too() -> None:
     assert refusal("\n".join(lines))[0] == "expected at most 20000 keys and values, with aliases written out"
 
 
-def test_what_is_refused_is_told_where_it_stands_and_not_where_the_file_ends() -> None:
+def test_a_refusal_names_its_own_place_and_not_the_end_of_the_file() -> None:
     message, place = refusal("a:\n  b: {<<: c}\nd: 1\n")
     assert (message, place) == ("`<<` takes a section, or a list of them", Place(2, 7))

@@ -46,7 +46,7 @@ def test_what_is_harmless_is_shown(dsn: str, text: str) -> None:
         "hunter2",
     ],
 )
-def test_what_is_doubtful_is_hidden_as_a_whole(dsn: str) -> None:
+def test_a_dsn_that_is_refused_is_hidden_as_a_whole(dsn: str) -> None:
     assert shown(dsn) == "(hidden)"
 
 
@@ -85,7 +85,7 @@ def test_a_connection_string_in_short(dsn: str, name: str | None, monkeypatch: p
     assert place(dsn) == name
 
 
-def test_what_a_connection_string_leaves_open_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_completes_a_connection_string(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "db.example")
     monkeypatch.setenv("PGDATABASE", "ats")
     assert place("") == "ats@db.example"

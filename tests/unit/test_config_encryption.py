@@ -29,7 +29,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         "service=ats",
     ],
 )
-def test_nothing_is_said_against_it(dsn: str) -> None:
+def test_encrypted_and_near_connections_have_no_warning(dsn: str) -> None:
     found = encryption("encryption", "database.dsn", dsn)
 
     assert found.state == "ok"
@@ -46,7 +46,7 @@ def test_nothing_is_said_against_it(dsn: str) -> None:
         ("postgresql://db.internal/ats?service=x&sslmode=prefer", "db.internal", "prefer"),
     ],
 )
-def test_what_to_write_is_said(dsn: str, far: str, mode: str) -> None:
+def test_the_warning_names_what_to_write(dsn: str, far: str, mode: str) -> None:
     found = encryption("encryption", "database.dsn", dsn)
 
     assert found.state == "warning"
@@ -56,7 +56,7 @@ def test_what_to_write_is_said(dsn: str, far: str, mode: str) -> None:
     assert "secret" not in found.message + (found.remedy or "")
 
 
-def test_what_the_string_leaves_open_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_completes_the_string(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "db.internal")
     assert encryption("encryption", "database.dsn", "dbname=ats").state == "warning"
 

@@ -29,7 +29,7 @@ def text_of(tables: tuple[Table, ...], answers: Answers) -> str:
 
 @pytest.mark.parametrize("answers", [ANSWERS, POLLED], ids=["notify", "poll"])
 @pytest.mark.parametrize("tables", [ODOO, FRENCH, RAILS, LEGACY], ids=["odoo", "french", "rails", "legacy"])
-def test_it_is_valid_and_says_what_was_found(tables: tuple[Table, ...], answers: Answers) -> None:
+def test_it_is_valid_and_has_what_was_found(tables: tuple[Table, ...], answers: Answers) -> None:
     found = propose(rank(tables)[0], tables)
 
     text = first_configuration(found, answers)

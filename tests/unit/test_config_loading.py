@@ -62,7 +62,7 @@ shorter one could be guessed; set it (`openssl rand -hex 16` prints a good one),
 """
 
 
-def test_ten_mistakes_are_told_at_once() -> None:
+def test_ten_errors_are_reported_at_once() -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse(TEN_MISTAKES, name="config.yaml", environ={})
     assert f"{raised.value}\n" == TEN_LINES
@@ -100,12 +100,12 @@ def test_a_key_of_the_watch_is_sent_back_to_its_own_watch() -> None:
     assert problem.suggestion == "it belongs in watches.applications"
 
 
-def test_an_unknown_key_of_an_expression_is_told() -> None:
+def test_an_unknown_key_of_an_expression_is_an_error() -> None:
     (problem,) = problems_of(LEAST.replace("status: status", "status: {sql: t.status, depend_on: [status]}"))
     assert str(problem) == ('watches.applications.columns.status.depend_on: unknown key; did you mean "depends_on"?')
 
 
-def test_an_alias_is_told_about_where_it_is_used() -> None:
+def test_an_error_of_an_alias_is_reported_where_it_is_used() -> None:
     text = LEAST.replace("key: [id]", "key: [id]\n    capture: &c {mode: poll}") + "  other: {capture: *c}\n"
     paths = {problem.path for problem in problems_of(text)}
     assert {"watches.applications.capture.watermark", "watches.other.capture.watermark"} < paths
@@ -137,7 +137,7 @@ def test_labels_are_what_is_written() -> None:
     }
 
 
-def test_what_is_no_file_of_ours_is_told(tmp_path: Path) -> None:
+def test_another_kind_of_file_is_an_error(tmp_path: Path) -> None:
     def told(path: Path) -> str:
         with pytest.raises(ConfigurationError) as raised:
             load(path, {})
@@ -165,7 +165,7 @@ def test_what_is_no_file_of_ours_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.touch(mode=0o000)
     with pytest.raises(ConfigurationError, match=r"c\.yaml: cannot be read: Permission denied"):
@@ -329,14 +329,14 @@ def test_no_error_shows_what_a_reference_stands_for(line: str, at: int, around: 
         ("watches:\n  a:\n    related:\n      - table rejections\n        key: [id]\n", 4),
     ],
 )
-def test_a_missing_colon_is_told_at_its_line(text: str, line: int) -> None:
+def test_a_missing_colon_is_reported_at_its_line(text: str, line: int) -> None:
     (problem,) = problems_of(text)
     assert (problem.line, problem.message) == (line, "not YAML: a key without its colon")
     assert problem.suggestion == "write `key: value`, with a blank after the colon"
 
 
 @pytest.mark.parametrize("text", ["a: b: c\n", "a: a value that\n  goes: on\n"])
-def test_a_colon_in_a_value_is_told_where_it_stands(text: str) -> None:
+def test_a_colon_in_a_value_is_reported_at_its_place(text: str) -> None:
     (problem,) = problems_of(text)
     assert (problem.line, problem.message) == (text.count("\n"), "not YAML: a colon stands where no key can be")
 

@@ -335,7 +335,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
             "CET",
             (
                 "expected the time zone of a place: to PostgreSQL CET is a fixed offset without summer time (found: "
-                'CET); write "Europe/Paris", say, or the zone of the ATS\'s own city'
+                'CET); write "Europe/Paris", for example, or the zone of the ATS\'s own city'
             ),
         ),
         (f"{WATCH}.timezone", "../etc/passwd", None),
@@ -365,7 +365,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (f"{WATCH}.fuse.window", "0s", "must be at least 1ms (found: 0s)"),
     ],
 )
-def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | None) -> None:
+def test_a_value_that_a_key_does_not_take_is_an_error(path: str, value: Any, told: str | None) -> None:
     complained = complaint({path: value})
     if told is None:
         assert complained.startswith(path)
@@ -416,7 +416,7 @@ def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | Non
             "hellowork.headers",
             {"X": "a", "x": "b"},
             "hellowork.headers",
-            "two headers have the same name: HTTP does not tell upper case from lower case (found: a section)",
+            "two headers have the same name: upper and lower case are the same to HTTP (found: a section)",
         ),
         ("hellowork.retry", {"first": "1h"}, "hellowork.retry.max", "must not be below first, which is 1h"),
         (
@@ -503,7 +503,7 @@ def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | Non
         ("watches", None, "watches", f"{A_SECTION} (found: null)"),
     ],
 )
-def test_rules_of_more_than_one_key_are_told_where_they_are_broken(
+def test_a_rule_of_several_keys_is_reported_where_it_is_broken(
     path: str, value: Any, where: str, told: str | None
 ) -> None:
     complained = complaint({path: value})

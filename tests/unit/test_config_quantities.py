@@ -57,7 +57,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, length: timedelta) -> None
         *[(value, "expected a duration such as 500ms, 30s, 5m, 2h or 7d") for value in (None, True, 1.5, ["1s"])],
     ],
 )
-def test_what_is_no_duration_is_told_why(value: Any, reason: str) -> None:
+def test_an_error_of_a_duration_has_its_reason(value: Any, reason: str) -> None:
     with pytest.raises(Mistake) as raised:
         parse_duration(value)
     assert raised.value.message == reason
@@ -119,5 +119,5 @@ def test_a_size_counts_by_1000_or_with_an_i_by_1024(value: Any, size: int) -> No
         ],
     ],
 )
-def test_what_is_no_size_is_told_why(value: Any, reason: str) -> None:
+def test_an_error_of_a_size_has_its_reason(value: Any, reason: str) -> None:
     assert complaint({BACKLOG: value}).startswith(f"{BACKLOG}: {reason}")

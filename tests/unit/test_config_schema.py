@@ -21,7 +21,7 @@ def keys_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name}.{key}", value
 
 
-def test_every_key_tells_its_meaning_and_what_it_is_by_default() -> None:
+def test_every_key_has_its_meaning_and_its_default() -> None:
     schema = json_schema()
     keys = dict(keys_of(schema))
     assert len(keys) > 50

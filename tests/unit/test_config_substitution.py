@@ -95,7 +95,7 @@ def test_a_malformed_reference_is_an_error(text: str) -> None:
     assert mistake.suggestion == "for a literal ${ write $${"
 
 
-def test_what_stands_for_nothing_is_told_with_its_line_and_as_it_is_written() -> None:
+def test_a_reference_without_a_value_is_reported_with_its_line_and_as_written() -> None:
     (problem,) = problems_of(LEAST + "database:\n  dsn: postgresql://${USER_NAME}@h/d\n", {})
     assert (problem.path, problem.line, problem.column, problem.found) == ("database.dsn", 7, 8, "(hidden)")
     assert complaint({"hellowork.timeout": "${NO_SUCH}"}) == (
@@ -112,7 +112,7 @@ def test_every_reference_of_a_value_is_judged() -> None:
     ]
 
 
-def test_files_that_cannot_serve_are_told_why(tmp_path: Path) -> None:
+def test_the_error_of_an_unusable_file_has_its_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "latin1").write_bytes("é".encode("latin-1"))
     (tmp_path / "zeros").write_bytes(b"a\0b")
@@ -134,7 +134,7 @@ def test_files_that_cannot_serve_are_told_why(tmp_path: Path) -> None:
     assert told["a" * 300].endswith("File name too long")
 
 
-def test_an_environment_that_is_not_utf_8_is_told() -> None:
+def test_an_environment_that_is_not_utf_8_is_an_error() -> None:
     _, mistakes = substitute("${RAW}", {"RAW": os.fsdecode(b"caf\xe9")}, Path())
     assert [mistake.message for mistake in mistakes] == ["the environment variable RAW is not UTF-8 text"]
 
@@ -172,7 +172,7 @@ def test_a_secret_may_be_any_text(secret: str) -> None:
 
 
 @given(st.text())
-def test_any_value_is_replaced_or_told_about(text: str) -> None:
+def test_any_value_is_replaced_or_reported(text: str) -> None:
     result, mistakes = substitute(text, ENVIRON, Path("/nonexistent"))
     assert mistakes or "${" not in text or result != text
 

@@ -191,9 +191,7 @@ def test_a_group_without_its_secrets_has_its_databases_all_the_same() -> None:
         ("    table:", "    database: customer_2\n    table:", None, None),
     ],
 )
-def test_what_is_wrong_with_a_group_is_said_at_its_place(
-    old: str, new: str, wrong: str | None, line: int | None
-) -> None:
+def test_an_error_of_a_group_is_reported_at_its_place(old: str, new: str, wrong: str | None, line: int | None) -> None:
     template = TEMPLATE if "database: " in new else TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:")
     text = (GROUP + template).replace(old, new)
     if wrong is None:
@@ -247,7 +245,7 @@ def test_one_database_need_not_be_named() -> None:
         ("watches:", "watches:", "watches.applications.database: there are several databases: name the watch's"),
     ],
 )
-def test_what_is_wrong_is_said_at_its_place(old: str, new: str, wrong: str | None) -> None:
+def test_an_error_is_reported_at_its_place(old: str, new: str, wrong: str | None) -> None:
     text = (DATABASES + TEMPLATE).replace(old, new, 1)
     if wrong is None:
         assert _config(text).templates["applications"].database == "one"
@@ -276,7 +274,7 @@ def test_the_store_of_several_databases_has_a_place_of_its_own() -> None:
     with pytest.raises(ConfigurationError) as refused:
         _config(text)
     (problem,) = refused.value.problems
-    assert "state.dsn: there are several databases (one, two): say which one holds the store" in str(problem)
+    assert "state.dsn: there are several databases (one, two), and none is named for the store" in str(problem)
     assert "host=s" in _config(text.replace("postgres}", 'postgres, dsn: "host=s"}')).state.dsn.get_secret_value()  # type: ignore[union-attr]
 
 

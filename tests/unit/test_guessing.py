@@ -164,7 +164,7 @@ def test_upper_case_without_separators_and_without_foreign_keys() -> None:
     assert found.zoneless == ("DATECREATION", "DATEMODIF")
 
 
-def test_what_is_required_and_not_found_is_said() -> None:
+def test_a_required_field_that_is_not_found_is_named() -> None:
     found = a_guess("nothing text", key=None)
 
     assert columns(found) == {"application_id": None, "status": None, "job_id": None, "created": None}

@@ -1,6 +1,6 @@
 """What is valid in a configuration and hardly ever meant, and secrets that other users of this host can reach.
 
-A group is trusted: it is how a file is shared on purpose.
+A file's group is trusted: it is how a file is shared on purpose.
 """
 
 import re
@@ -102,9 +102,9 @@ def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
 
 
 def _suspicion(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:
-    """One of `messages.yaml`; the code is the name without what follows a slash."""
+    """One of `messages.yaml`; its name is the code."""
     message, remedy = (text.format_map(facts) for text in messages()["suspicions"][name])
-    return Problem(path_text(path, {}), None, None, found, message, remedy, name.partition("/")[0])
+    return Problem(path_text(path, {}), None, None, found, message, remedy, name)
 
 
 def exposures(path: FilePath, config: Config) -> list[Problem]:

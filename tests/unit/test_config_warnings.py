@@ -34,7 +34,7 @@ def test_a_short_token_could_be_guessed() -> None:
     assert warned({"admin.token": "0123456789abcdef"}) == []
 
 
-def test_hellowork_s_own_side_is_not_for_an_ats_to_tell() -> None:
+def test_a_status_of_hellowork_s_own_side_is_a_warning() -> None:
     changes = {f"{WATCH}.status": {"map": {"Envoyé": "sent", "?": "unknown"}, "deleted": "not_found"}}
     own = "is HelloWork's own code for its side of the exchange"
     assert warned(changes) == [
