@@ -29,7 +29,7 @@ from cdc_sync.cli.context import (
 )
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import LONGEST_TEXT
@@ -59,8 +59,8 @@ def _watch(name: str | None) -> str | None:
 def _patience(given: str) -> timedelta:
     try:
         patience = parse_duration(given)
-    except Mistake as mistake:
-        raise misused(mistake.message) from None
+    except SettingError as error:
+        raise misused(error.message) from None
     if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
         raise misused("expected 1ms to 1m: other statements wait behind ours for the table")
     return patience

@@ -7,7 +7,7 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.problems import mistake
+from cdc_sync.config.problems import setting_error
 from cdc_sync.config.values import Section
 from cdc_sync.core.identifiers import parse_column
 
@@ -79,7 +79,7 @@ class ExtraField(Section):
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
-            raise mistake("extra-source")
+            raise setting_error("extra-source")
         return self
 
     @property
@@ -150,5 +150,5 @@ class Columns(Section):
     @classmethod
     def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
         if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
-            raise mistake("no-id")
+            raise setting_error("no-id")
         return status_url

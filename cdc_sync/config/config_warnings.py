@@ -17,7 +17,7 @@ from cdc_sync.config.document import Document, read_text, substitute
 from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import code_meant, is_personal, known, words
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import Mistake, Path, Problem, messages
+from cdc_sync.config.problems import Path, Problem, SettingError, messages
 from cdc_sync.config.watch import Status, Watch
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
@@ -43,14 +43,14 @@ def warnings(config: Config) -> list[Problem]:
 
 def _warnings(config: Config) -> Iterator[Problem]:
     for number, doubt in enumerate(config.undecided):
-        yield _suspicion("undecided", ("undecided", number), doubt=doubt)
+        yield _warning("undecided", ("undecided", number), doubt=doubt)
     state, token = config.state, config.admin.token
     if state.backend == "sqlite" and state.dsn is not None:
-        yield _suspicion("dsn-unused", ("state", "dsn"))
+        yield _warning("dsn-unused", ("state", "dsn"))
     if state.backend == "sqlite" and not state.path.is_absolute():
-        yield _suspicion("path-relative", ("state", "path"), str(state.path))
+        yield _warning("path-relative", ("state", "path"), str(state.path))
     if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
-        yield _suspicion("token-short", ("admin", "token"), shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
+        yield _warning("token-short", ("admin", "token"), shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
     for name, watch in {**config.watches, **config.templates}.items():
         yield from _labels(("watches", name), watch)
         yield from _columns(("watches", name, "columns"), watch)
@@ -63,15 +63,15 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
         own |= _sent((*path, "overrides", tenant, "status"), override.status)
     for place, status in (sent | own).items():
         if status in known().own_side:
-            yield _suspicion("status-of-hellowork", place, status, meaning=known().hellowork[status])
+            yield _warning("status-of-hellowork", place, status, meaning=known().hellowork[status])
         elif (code := code_meant(status)) is not None:
-            yield _suspicion("status-nearly-a-code", place, status, code=code)
+            yield _warning("status-nearly-a-code", place, status, code=code)
     named: dict[Path, str] = {(*path, "settle", status): status for status in watch.settle if status != "default"}
     for field, extra in watch.extra.items():
         named |= {(*path, "extra", field, "only_for", i): status for i, status in enumerate(extra.only_for)}
     for place, status in named.items():
         if watch.status.unmapped != "send" and status not in {*sent.values(), *own.values()}:
-            yield _suspicion("status-never-sent", place, status)
+            yield _warning("status-never-sent", place, status)
 
 
 def _sent(path: Path, status: Status) -> dict[Path, str]:
@@ -82,11 +82,11 @@ def _sent(path: Path, status: Status) -> dict[Path, str]:
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
     status, translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
     if status is not None and words(status) & known().numbers and not (translated and watch.status.unmapped != "send"):
-        yield _suspicion("status-number-in-part" if translated else "status-number", (*path, "status"), status)
+        yield _warning("status-number-in-part" if translated else "status-number", (*path, "status"), status)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
         if mapped is not None and (found := _personal(mapped)):
-            yield _suspicion("personal-data", (*path, field), ", ".join(found))
+            yield _warning("personal-data", (*path, field), ", ".join(found))
 
 
 def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
@@ -101,9 +101,9 @@ def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
     )
 
 
-def _suspicion(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:
+def _warning(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:
     """One of `messages.yaml`; its name is the code."""
-    message, remedy = (text.format_map(facts) for text in messages()["suspicions"][name])
+    message, remedy = (text.format_map(facts) for text in messages()["warnings"][name])
     return Problem(path_text(path, {}), None, None, found, message, remedy, name)
 
 
@@ -139,7 +139,7 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
         yield Problem("", None, None, None, message, f"chmod o-w {path}")
     try:
         parts = Document(read_text(path)).parts
-    except (OSError, Mistake):
+    except (OSError, SettingError):
         return  # it has changed since it was loaded, and is checked when it is loaded again
     for where, part in parts.items():
         if isinstance(part.value, str) and at(where).is_secret and _is_secret(where, part.value):

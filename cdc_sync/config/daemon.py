@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonS
 
 from cdc_sync.config import values
 from cdc_sync.config.dsn import check, place, shown
-from cdc_sync.config.problems import mistake
+from cdc_sync.config.problems import setting_error
 from cdc_sync.config.values import HostPort, Section
 
 SHORTEST_TOKEN = 16
@@ -86,7 +86,7 @@ class NamedDatabase(Database):
     def _names_have_their_place(self) -> Self:
         dsn = self.dsn.get_secret_value()
         if dsn and (_PLACE in dsn) != bool(self.names):
-            raise mistake("database-place" if self.names else "database-names", path=("dsn",))
+            raise setting_error("database-place" if self.names else "database-names", path=("dsn",))
         return self
 
     def members(self) -> dict[str, "NamedDatabase"]:
@@ -149,7 +149,7 @@ class Admin(Section):
     def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
         if listen is not None and not listen.is_loopback and len(text) < SHORTEST_TOKEN:
-            raise mistake("token-short", shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
+            raise setting_error("token-short", shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
         return token
 
 

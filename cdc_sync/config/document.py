@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cdc_sync.config.problems import Mistake, Path, Place, messages, mistake, printable
+from cdc_sync.config.problems import Path, Place, SettingError, messages, printable, setting_error
 
 _LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
@@ -61,7 +61,7 @@ class Document:
     Attributes:
         values: all of it, references replaced.
         parts: what stands at each path; empty if the text is empty.
-        mistakes: those that did not prevent reading on, by place.
+        errors: those that did not prevent reading on, by place.
     """
 
     def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:
@@ -72,10 +72,10 @@ class Document:
             replace: replaces the references in a value.
 
         Raises:
-            Mistake: the text is not YAML, or has something that is refused here.
+            SettingError: the text is not YAML, or has something that is refused here.
         """
         self.parts: dict[Path, Part] = {}
-        self.mistakes: dict[Place, Mistake] = {}
+        self.errors: dict[Place, SettingError] = {}
         self._replace = replace
         self._count = 0
         self._furthest = Place(1, 1)
@@ -112,8 +112,8 @@ class Document:
                     merged = {name: (at, below) for name, at, below in self._entries(source, path, deep + 1)} | merged
             elif key.value in own:
                 line, at = own[key.value].line, (*path, key.value)
-                twice = mistake("key-twice", path=at, about_key=True, place=place, line=line)
-                self.mistakes.setdefault(place, twice)
+                twice = setting_error("key-twice", path=at, about_key=True, place=place, line=line)
+                self.errors.setdefault(place, twice)
             else:
                 own[key.value] = place
                 yield key.value, place, value
@@ -131,14 +131,14 @@ class Document:
             raise self._refusal("unusable", path)
         return place
 
-    def _refusal(self, name: str, path: Path) -> Mistake:
-        return mistake(name, path=path, about_key=True, place=self._furthest)
+    def _refusal(self, name: str, path: Path) -> SettingError:
+        return setting_error(name, path=path, about_key=True, place=self._furthest)
 
 
 def _check_extent(count: int, depth: int, place: Place) -> None:
     for name, reached, most in (("too-many", count, _MOST_PARTS), ("too-deep", depth, _DEEPEST)):
         if reached > most:
-            raise mistake(name, about_key=True, place=place, most=most)
+            raise setting_error(name, about_key=True, place=place, most=most)
 
 
 class _Loader(yaml.BaseLoader):
@@ -168,17 +168,17 @@ def _compose(text: str) -> yaml.Node | None:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
         if _UNUSABLE.match(text, error.position):
-            raise mistake("no-text", place=place) from None
-        raise mistake("character", place=place, code=ord(text[error.position])) from None
+            raise setting_error("no-text", place=place) from None
+        raise setting_error("character", place=place, code=ord(text[error.position])) from None
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error, text) from None
-    except Mistake:
+    except SettingError:
         raise
     except (ValueError, OverflowError):
         # An escape such as "\Uffffffff" is no character; PyYAML reports it as a ValueError.
-        raise mistake("escape", place=Place(loader.line + 1, loader.column + 1)) from None
+        raise setting_error("escape", place=Place(loader.line + 1, loader.column + 1)) from None
 
 
 def _place(part: Any) -> Place:
@@ -186,7 +186,7 @@ def _place(part: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1)
 
 
-def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SettingError:
     problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
     before = [each for each in enumerate(text.splitlines()[: place.line - 1], 1) if _SAYS.match(each[1])]
     if "mapping values are not allowed" in problem and before and not _HAS_A_COLON.search(before[-1][1]):
@@ -195,7 +195,7 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
     meant = next(meaning for meaning in messages()["yaml"] if meaning["sign"] in problem)
     if meant.get("began") and began:
         place = _place(began)
-    return Mistake(f"not YAML: {meant['message']}".removesuffix(": "), meant["remedy"], place=place)
+    return SettingError(f"not YAML: {meant['message']}".removesuffix(": "), meant["remedy"], place=place)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -221,7 +221,7 @@ class References:
         """A text with its references replaced.
 
         Raises:
-            Mistake: a reference has no value.
+            SettingError: a reference has no value.
         """
         return substitute(text, lambda body: resolve(body, self.environ, self.folder))
 
@@ -242,7 +242,7 @@ def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
     """The value of a reference; a relative PATH is relative to the folder.
 
     Raises:
-        Mistake: it has none.
+        SettingError: it has none.
     """
     if not body.startswith("file:"):
         return _variable(body, environ)
@@ -251,23 +251,23 @@ def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
     try:
         # A pipe without a writer would block the daemon's start.
         if stat.S_ISFIFO(file.stat().st_mode):
-            raise mistake("pipe", file=shown)
+            raise setting_error("pipe", file=shown)
         text = read_text(file)
     except OSError as error:
-        raise mistake("file-unreadable", file=shown, reason=error.strerror) from None
+        raise setting_error("file-unreadable", file=shown, reason=error.strerror) from None
     if _UNUSABLE.search(text):
-        raise mistake("file-no-text", file=shown)
+        raise setting_error("file-no-text", file=shown)
     # One newline, which editors and `echo` add; a second one is content.
     return re.sub(r"\r?\n\Z", "", text)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name):
-        raise mistake("reference")
+        raise setting_error("reference")
     if name not in environ:
-        raise mistake("credentials" if name == "CREDENTIALS_DIRECTORY" else "variable", name=printable(name))
+        raise setting_error("credentials" if name == "CREDENTIALS_DIRECTORY" else "variable", name=printable(name))
     if _UNUSABLE.search(environ[name]):
-        raise mistake("variable-no-text", name=printable(name))
+        raise setting_error("variable-no-text", name=printable(name))
     return environ[name]
 
 

@@ -14,7 +14,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.problems import Mistake, data, did_you_mean, mistake
+from cdc_sync.config.problems import SettingError, data, did_you_mean, setting_error
 from cdc_sync.core.findings import Finding, State
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
@@ -34,17 +34,17 @@ def check(dsn: str) -> None:
     """Refuse a connection string that leads nowhere on any server; an empty one leaves all to the environment.
 
     Raises:
-        Mistake: the wrong part; the message follows the string's name and shows nothing of its content.
+        SettingError: the wrong part; the message follows the string's name and shows nothing of its content.
     """
     if "\0" in dsn:
-        raise Mistake("has a NUL character, where libpq would stop reading")
+        raise SettingError("has a NUL character, where libpq would stop reading")
     escapes = ESCAPES if _SCHEME.match(dsn) else None
     if escapes:
         _check_uri(dsn)
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     except UnicodeError:
-        raise Mistake("has bytes that are no UTF-8 text", escapes) from None
+        raise SettingError("has bytes that are no UTF-8 text", escapes) from None
     except psycopg.ProgrammingError as error:
         raise _refused(str(error)) from None
     _check_hosts(given, escapes)
@@ -55,30 +55,30 @@ def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
     texts = (given.get(name) for name in ("host", "hostaddr", "port"))
     hosts, addresses, ports = (text.split(",") if text else [] for text in texts)
     if not all(_is_port(port.strip()) for port in ports):
-        raise Mistake(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
+        raise SettingError(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
     # At the beginning it is Linux's sign for an abstract socket.
     if any("@" in host[1:] for host in hosts):
-        raise Mistake("has an @ in its host", escapes)
+        raise SettingError("has an @ in its host", escapes)
     if hosts and addresses and len(hosts) != len(addresses):
-        raise Mistake("has not as many hosts (host) as addresses (hostaddr)")
+        raise SettingError("has not as many hosts (host) as addresses (hostaddr)")
     reached = addresses or hosts
     if reached and len(ports) not in {0, 1, len(reached)}:
-        raise Mistake("has not as many ports as hosts, nor one for all of them")
+        raise SettingError("has not as many ports as hosts, nor one for all of them")
 
 
 def _check_values(given: Mapping[str, str]) -> None:
     """Check what libpq checks later; case counts, except in versions of TLS."""
     if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
-        raise Mistake("has a connect_timeout that is no number of seconds")
+        raise SettingError("has a connect_timeout that is no number of seconds")
     for name in _LIBPQ["numbers"]:
         if not _NUMBER.fullmatch(given.get(name, "0")):
-            raise Mistake(f"has a {name} that is no whole number")
+            raise SettingError(f"has a {name} that is no whole number")
     for name, choices in _LIBPQ["choices"].items():
         value = given.get(name, choices[0])
         lower = value.lower()
         if value not in choices and not (name in _LIBPQ["any_case"] and lower in {"", *choices}):
-            wrong = mistake("dsn-choice", name=name, choices=", ".join(choices))
-            raise Mistake(wrong.message, did_you_mean(lower, choices))
+            wrong = setting_error("dsn-choice", name=name, choices=", ".join(choices))
+            raise SettingError(wrong.message, did_you_mean(lower, choices))
 
 
 def _check_uri(uri: str) -> None:
@@ -86,19 +86,19 @@ def _check_uri(uri: str) -> None:
     # libpq's idea of the credentials; the hosts and the database's name follow.
     credentials = _CREDENTIALS.match(rest)
     if "@" in rest[credentials.end() if credentials else 0 :].partition("?")[0]:
-        raise mistake("dsn-two-ats" if credentials else "dsn-slash", escapes=ESCAPES)
+        raise setting_error("dsn-two-ats" if credentials else "dsn-slash", escapes=ESCAPES)
     if _CONTROL.search(uri):
-        raise mistake("dsn-lines")
+        raise setting_error("dsn-lines")
 
 
-def _refused(libpq: str) -> Mistake:
+def _refused(libpq: str) -> SettingError:
     """An error of libpq, recognised by its beginning: the rest quotes the string."""
     meant = next(each for each in _LIBPQ["refusals"] if libpq.startswith(each["sign"]))
     remedy = meant["remedy"].format(escapes=ESCAPES)
     if meant.get("is_keyword"):
         keywords = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
         remedy = did_you_mean(libpq.partition('"')[2].rpartition('"')[0], keywords) or remedy
-    return Mistake(meant["message"], remedy)
+    return SettingError(meant["message"], remedy)
 
 
 def _is_port(text: str) -> bool:
@@ -114,7 +114,7 @@ def shown(dsn: str) -> str:
         return "(PG* variables)"
     try:
         check(dsn)
-    except Mistake:
+    except SettingError:
         return HIDDEN
     given = conninfo_to_dict(dsn)
     harmless = {name: str(given[name]) for name in _LIBPQ["harmless"] if name in given}

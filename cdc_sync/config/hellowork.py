@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.problems import mistake
+from cdc_sync.config.problems import setting_error
 from cdc_sync.config.values import Section
 
 Headers = Annotated[
@@ -51,7 +51,7 @@ class Retry(Section):
     def _is_not_below_first(cls, longest: timedelta, info: ValidationInfo) -> timedelta:
         first = info.data.get("first")
         if first is not None and longest < first:
-            raise mistake("retry-max", first=values.format_duration(first))
+            raise setting_error("retry-max", first=values.format_duration(first))
         return longest
 
 

@@ -32,7 +32,15 @@ from cdc_sync.config.document import (
 )
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Problem, did_you_mean, mistake, printable
+from cdc_sync.config.problems import (
+    ConfigurationError,
+    Path,
+    Problem,
+    SettingError,
+    did_you_mean,
+    printable,
+    setting_error,
+)
 from cdc_sync.config.schema import Schema, flow, written_out
 from cdc_sync.config.tenants import expanded
 from cdc_sync.core.visible import HIDDEN
@@ -63,7 +71,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
         text = read_text(path)
     except OSError as error:
         what = "not-there" if isinstance(error, FileNotFoundError) else "unreadable"
-        raise ConfigurationError(str(path), [disclose(mistake(what, reason=error.strerror), {})]) from None
+        raise ConfigurationError(str(path), [disclose(setting_error(what, reason=error.strerror), {})]) from None
     return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
 
@@ -98,16 +106,16 @@ def parse(
 def _read(
     text: str, environ: Mapping[str, str], folder: FilePath, lacking: dict[Path, str] | None
 ) -> Config | list[Problem]:
-    unreplaced: list[Mistake] = []
+    unreplaced: list[SettingError] = []
 
     def replaced(text: str, path: Path) -> str:
         may_lack = lacking is not None and "${" in text and at(path).is_secret
-        wrong: list[Mistake] = []
+        wrong: list[SettingError] = []
 
         def resolved(body: str) -> str:
             try:
                 return resolve(body, environ, folder)
-            except Mistake as error:
+            except SettingError as error:
                 wrong.append(replace(error, path=path))
                 return UNRESOLVED if may_lack else ""
 
@@ -116,8 +124,8 @@ def _read(
         if lacking is None or not may_lack:
             unreplaced.extend(wrong)
         elif wrong:
-            lacking[path] = "; ".join(mistake.message for mistake in wrong)
-            with suppress(Mistake):
+            lacking[path] = "; ".join(error.message for error in wrong)
+            with suppress(SettingError):
                 check(value if path[-1] == "dsn" else "")
                 return value
             return ""
@@ -125,41 +133,41 @@ def _read(
 
     try:
         document = Document(text, replaced)
-    except Mistake as error:
+    except SettingError as error:
         return [disclose(error, {})]
     if document.values is None:
-        return [disclose(mistake("nothing"), {})]
-    mistakes = [*document.mistakes.values(), *unreplaced]
+        return [disclose(setting_error("nothing"), {})]
+    errors = [*document.errors.values(), *unreplaced]
     try:
         config = Config.model_validate(document.values)
-        if not mistakes:
+        if not errors:
             # Where secrets may be missing, none is needed.
             reveal = References(environ, folder) if lacking is None else _unresolved
             return expanded(config.revealing(reveal), {}, reveal)[0]
     except ValidationError as error:
         # A missing value is not validated too: it would be reported twice.
-        missing = {mistake.path for mistake in unreplaced}
-        mistakes += [
+        missing = {error.path for error in unreplaced}
+        errors += [
             found
-            for found in map(_mistake, error.errors(include_url=False))
+            for found in map(_translated, error.errors(include_url=False))
             if not any(found.path[:length] in missing for length in range(len(found.path) + 1))
         ]
-    return list(dict.fromkeys(disclose(mistake, document.parts) for mistake in mistakes))
+    return list(dict.fromkeys(disclose(error, document.parts) for error in errors))
 
 
 def _unresolved(_: str) -> str:
     return UNRESOLVED
 
 
-def _mistake(details: ErrorDetails) -> Mistake:
+def _translated(details: ErrorDetails) -> SettingError:
     """A validation error in our words. Its input is only compared, never shown."""
     path: Path = details["loc"]
     context: dict[str, Any] = details.get("ctx", {})
     path, about_key = (path[:-1], True) if path[-1:] == ("[key]",) else (path, False)
     wrong, kind = context.get("error"), details["type"]
-    if isinstance(wrong, Mistake):
+    if isinstance(wrong, SettingError):
         return replace(wrong, path=(*path, *wrong.path), about_key=about_key)
-    found = mistake(kind, path=path, about_key=kind in _ABOUT_KEY, **context)
+    found = setting_error(kind, path=path, about_key=kind in _ABOUT_KEY, **context)
     match kind:
         case "missing":
             found.message += _meaning(path)
@@ -254,19 +262,19 @@ def _sections_from(spot: Spot, path: tuple[str, ...]) -> Iterator[tuple[tuple[st
         yield from _sections_from(spot.below(key), (*path, key))
 
 
-def disclose(mistake: Mistake, parts: Mapping[Path, Part]) -> Problem:
+def disclose(error: SettingError, parts: Mapping[Path, Part]) -> Problem:
     """Make the problem that people see."""
-    path, found = mistake.path, None
+    path, found = error.path, None
     reached, part = _locate(path, parts)
-    place = mistake.place or (part and part.key)
+    place = error.place or (part and part.key)
     # A column's name is short for a section: an error of the section's key is one of the name.
     if reached == path or (part and part.text is not None and part.value is not None):
         path = reached
-        if part is not None and not mistake.about_key:
+        if part is not None and not error.about_key:
             found = _found(part, at(path))
-            place = mistake.place or (part.key if part.text is None else part.place)
+            place = error.place or (part.key if part.text is None else part.place)
     line, column = place or (None, None)
-    return Problem(path_text(path, parts), line, column, found, mistake.message, mistake.suggestion)
+    return Problem(path_text(path, parts), line, column, found, error.message, error.suggestion)
 
 
 def path_text(path: Path, parts: Mapping[Path, Part]) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_valida
 from cdc_sync.config import values
 from cdc_sync.config.daemon import Admin, Database, Log, Metrics, NamedDatabase, State
 from cdc_sync.config.hellowork import HelloWork
-from cdc_sync.config.problems import Mistake, did_you_mean, mistake
+from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
@@ -62,7 +62,7 @@ class Config(Section):
         cls, databases: Mapping[str, NamedDatabase], info: ValidationInfo
     ) -> Mapping[str, NamedDatabase]:
         if databases and info.data.get("database", Database()) != Database():
-            raise mistake("database-and-databases")
+            raise setting_error("database-and-databases")
         return databases
 
     @field_validator("databases")
@@ -72,7 +72,7 @@ class Config(Section):
         for group, section in databases.items():
             for at, name in enumerate(section.names):
                 if name in taken:
-                    raise mistake("database-twice", path=(group, "names", at))
+                    raise setting_error("database-twice", path=(group, "names", at))
                 taken.add(name)
         return databases
 
@@ -81,7 +81,7 @@ class Config(Section):
     def _store_is_somewhere(cls, state: State, info: ValidationInfo) -> State:
         known = _each_of(info.data.get("databases", {}))
         if state.backend == "postgres" and state.dsn is None and len(known) > 1:
-            raise mistake("store-of-several", path=("dsn",), known=", ".join(known))
+            raise setting_error("store-of-several", path=("dsn",), known=", ".join(known))
         return state
 
     @field_validator("watches")
@@ -93,16 +93,16 @@ class Config(Section):
         for name, watch in watches.items():
             several = watch.for_each is not None and watch.for_each.databases
             if several and watch.database is not None:
-                raise mistake("for-each-database", path=(name, "database"))
+                raise setting_error("for-each-database", path=(name, "database"))
             for database in several or ((watch.database,) if watch.database is not None else ()):
                 there = {**known, **groups} if several else known
                 if database not in there:
                     at = ("for_each", "databases") if several else ("database",)
                     # Not by its name: it may be a secret in the wrong place.
                     meant = did_you_mean(database, there) or f"known: {', '.join(there)}"
-                    raise Mistake(str(mistake("database-unknown")), meant, path=(name, *at))
+                    raise SettingError(str(setting_error("database-unknown")), meant, path=(name, *at))
             if watch.database is None and not several and len(known) > 1:
-                raise mistake("database-of-watch", path=(name, "database"), known=", ".join(known))
+                raise setting_error("database-of-watch", path=(name, "database"), known=", ".join(known))
         return watches
 
     @field_validator("watches")
@@ -115,7 +115,7 @@ class Config(Section):
                     texts |= {(section, of, "sql"): getattr(field, "sql", None) for of, field in fields.items()}
                 for path, text in texts.items():
                     if text and "{schema}" in text:
-                        raise mistake("schema-of-database", path=(name, *path))
+                        raise setting_error("schema-of-database", path=(name, *path))
         return watches
 
     @model_validator(mode="after")
@@ -163,7 +163,7 @@ class Config(Section):
         """A text with its references replaced, as where the file was read.
 
         Raises:
-            Mistake: a reference has no value.
+            SettingError: a reference has no value.
         """
         return self._reveal(text)
 

@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 @dataclass(eq=False)
-class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the program has no error
+class SettingError(ValueError):
     """An error in a part of the file, before it is decided what of the file may be shown.
 
     The readers of single values raise it without a path. The message never names the value, which may be a secret.
@@ -99,14 +99,14 @@ class ConfigurationError(Exception):
         )
 
 
-def mistake(
+def setting_error(
     name: str, /, *, path: Path = (), about_key: bool = False, place: Place | None = None, **facts: object
-) -> Mistake:
+) -> SettingError:
     """One of the errors in `messages.yaml`, or `otherwise`; facts replace the names in braces."""
-    known = messages()["mistakes"]
+    known = messages()["errors"]
     texts = known.get(name, known["otherwise"])
     texts = [text.format_map(facts) for text in ([texts] if isinstance(texts, str) else texts)]
-    return Mistake(*texts, path=path, about_key=about_key, place=place)
+    return SettingError(*texts, path=path, about_key=about_key, place=place)
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:

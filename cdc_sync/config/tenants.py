@@ -16,7 +16,7 @@ from cdc_sync.config.columns import ExtraField, SqlColumn
 from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import Mistake, mistake
+from cdc_sync.config.problems import SettingError, setting_error
 from cdc_sync.config.values import HeaderValue
 from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
@@ -96,7 +96,7 @@ def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[st
 
 def expanded(
     config: Config, found: Mapping[str, Iterable[Tenant]], reveal: Callable[[str], str]
-) -> tuple[Config, dict[str, Mistake]]:
+) -> tuple[Config, dict[str, SettingError]]:
     """The configuration with a watch for each tenant of each template.
 
     A tenant that has its watch already keeps it, with the credentials that were read then.
@@ -113,13 +113,13 @@ def expanded(
     )
     templates = {name: watch for name, watch in from_file.items() if watch.for_each is not None}
     watches = {name: watch for name, watch in from_file.items() if watch.for_each is None}
-    failed: dict[str, Mistake] = {}
+    failed: dict[str, SettingError] = {}
     for template, tenants in found.items():
         for tenant in sorted(tenants, key=lambda tenant: tenant.name):
             name = watch_name(template, tenant)
             try:
                 watches[name] = config.watches.get(name) or watch_for(templates[template], tenant, reveal)
-            except Mistake as error:
+            except SettingError as error:
                 failed[name] = error
     return config.with_watches(watches, templates), failed
 
@@ -130,10 +130,10 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     Args:
         template: the template.
         tenant: the tenant.
-        reveal: replaces the references in a text; raises `Mistake`.
+        reveal: replaces the references in a text; raises `SettingError`.
 
     Raises:
-        Mistake: a header's file is not there, or the tenant's name cannot be a part of its path.
+        SettingError: a header's file is not there, or the tenant's name cannot be a part of its path.
     """
     changes: dict[str, Any] = {"for_each": None, "overrides": {}}
     if tenant.database is not None:
@@ -198,13 +198,13 @@ def _revealed(value: SecretStr, tenant: Tenant, reveal: Callable[[str], str]) ->
     """A header's value; one that differs by tenant is read now.
 
     Raises:
-        Mistake: it cannot be.
+        SettingError: it cannot be.
     """
     text = value.get_secret_value()
     if not is_for_each_tenant(text):
         return value
     if "/" in tenant.name or tenant.name in (".", ".."):
-        raise mistake("tenant-path")
+        raise setting_error("tenant-path")
     try:
         return _HEADER_VALUE.validate_python(reveal(text.replace("{tenant}", tenant.name)))
     except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema, model_validator
 
-from cdc_sync.config.problems import Mistake, mistake
+from cdc_sync.config.problems import SettingError, setting_error
 from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
@@ -52,7 +52,7 @@ def must(hold: Callable[[Any], object], message: str, **facts: Any) -> AfterVali
 
     def check(value: Any) -> Any:
         if not hold(value):
-            raise mistake(message, **facts)
+            raise setting_error(message, **facts)
         return value
 
     return AfterValidator(check)
@@ -76,9 +76,9 @@ def reads(
         try:
             return readers[type(value)](value)
         except KeyError:
-            raise mistake(message) from None
+            raise setting_error(message) from None
         except IdentifierError as error:
-            raise Mistake(f"{mistake(message)}: {error}") from None
+            raise SettingError(f"{setting_error(message)}: {error}") from None
 
     return PlainValidator(read, json_schema_input_type=written)
 
@@ -123,7 +123,7 @@ def _number(pattern: str, kind: Callable[[str], Any], message: str) -> BeforeVal
 
     def read(value: Any) -> Any:
         if not re.fullmatch(pattern, str(value)):
-            raise mistake(message)
+            raise setting_error(message)
         return kind(str(value))
 
     return BeforeValidator(read)
@@ -159,11 +159,11 @@ LONGEST = timedelta(days=3650)
 def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
     match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
     if match is None:
-        wrong = mistake(message)
+        wrong = setting_error(message)
         # The list of units helps only those who have written a number.
-        raise wrong if re.match(_NUMBER, str(value)) else Mistake(wrong.message)
+        raise wrong if re.match(_NUMBER, str(value)) else SettingError(wrong.message)
     if match[1]:
-        raise mistake("negative")
+        raise setting_error("negative")
     return Fraction(match[2]) * units[match[3]]
 
 
@@ -173,15 +173,15 @@ def parse_duration(value: Any) -> timedelta:
     A `timedelta` passes unchanged, for configurations made in code.
 
     Raises:
-        Mistake: it is not one, it is negative, finer than a millisecond, or longer than ten years.
+        SettingError: it is not one, it is negative, finer than a millisecond, or longer than ten years.
     """
     if isinstance(value, timedelta):
         value = f"{value / _MILLISECOND:.3f}ms"
     length = _quantity("0s" if str(value) == "0" else value, _MILLISECONDS, "duration")
     if length > LONGEST // _MILLISECOND:
-        raise mistake("duration-long", longest=format_duration(LONGEST))
+        raise setting_error("duration-long", longest=format_duration(LONGEST))
     if length.denominator > 1:
-        raise mistake("duration-fine")
+        raise setting_error("duration-fine")
     return timedelta(milliseconds=int(length))
 
 
@@ -210,9 +210,9 @@ PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
 def _size(value: Any) -> int:
     size = _quantity(value, _BYTES, "size")
     if size.denominator > 1:
-        raise mistake("size-fine")
+        raise setting_error("size-fine")
     if size > 2**50:
-        raise mistake("size-large")  # it must fit PostgreSQL's bigint
+        raise setting_error("size-large")  # it must fit PostgreSQL's bigint
     return int(size)
 
 
@@ -259,16 +259,16 @@ class HostPort:
 def _base_url(value: str) -> str:
     url = value.rstrip("/")
     if set("?#@") & set(url):
-        raise mistake("url-credentials")
+        raise setting_error("url-credentials")
     if _OUR_PATH.search(url):
-        raise mistake("url-path")
+        raise setting_error("url-path")
     # The same check as for every call: a base URL that loads can be called.
     try:
         refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
     except ValueError as error:
         refusal = str(error)
     if refusal is not None:
-        raise mistake("url", refusal=refusal)
+        raise setting_error("url", refusal=refusal)
     return url
 
 
@@ -277,7 +277,7 @@ def _host_and_port(text: str, least: int, message: str) -> re.Match[str]:
     with suppress(ValueError):
         if match and least <= int(match["port"] or least) <= _LAST_PORT and IPv6Address(match["six"] or "::").packed:
             return match
-    raise mistake(message)
+    raise setting_error(message)
 
 
 def _allowed_host(value: str) -> str:
@@ -288,7 +288,7 @@ def _allowed_host(value: str) -> str:
 def _listen(value: str) -> HostPort:
     match = _host_and_port(value, 0, "listen")
     if match["port"] is None:
-        raise mistake("listen")
+        raise setting_error("listen")
     return HostPort((match["six"] or match["host"]).lower(), int(match["port"]))
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Extra, ExtraName
 from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.problems import Mistake, did_you_mean, mistake
+from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
 
 _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
@@ -22,12 +22,12 @@ Zones"), and a place for each. It reads all other names as the IANA database doe
 
 def _time_zone(name: str) -> str:
     if name in _ABBREVIATIONS:
-        raise mistake("zone-abbreviation", name=name, city=_ABBREVIATIONS[name])
+        raise setting_error("zone-abbreviation", name=name, city=_ABBREVIATIONS[name])
     try:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: a folder (Europe) or a name that cannot be a path fails in other ways than an unknown name.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise Mistake(str(mistake("zone")), did_you_mean(name, zoneinfo.available_timezones())) from None
+        raise SettingError(str(setting_error("zone")), did_you_mean(name, zoneinfo.available_timezones())) from None
     return name
 
 
@@ -115,7 +115,7 @@ class Capture(Section):
     @classmethod
     def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
         if watermark is None and info.data.get("mode") == "poll":
-            raise mistake("no-watermark")
+            raise setting_error("no-watermark")
         return watermark
 
 
@@ -177,7 +177,7 @@ class ForEach(Section):
     @classmethod
     def _names_customers(cls, databases: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not databases and "schemas" in info.data and info.data["schemas"] is None:
-            raise mistake("for-each-empty")
+            raise setting_error("for-each-empty")
         return databases
 
 
@@ -282,7 +282,7 @@ class Watch(Section):
         cls, overrides: Mapping[str, Override], info: ValidationInfo
     ) -> Mapping[str, Override]:
         if overrides and "for_each" in info.data and info.data["for_each"] is None:
-            raise mistake("overrides-of-nothing")
+            raise setting_error("overrides-of-nothing")
         return overrides
 
     @field_validator("for_each")
@@ -290,7 +290,7 @@ class Watch(Section):
     def _tenants_have_schemas(cls, for_each: ForEach | None, info: ValidationInfo) -> ForEach | None:
         table = info.data.get("table")
         if for_each is not None and for_each.schemas is not None and table is not None and table.schema is not None:
-            raise mistake("for-each-table", table=table.name)
+            raise setting_error("for-each-table", table=table.name)
         return for_each
 
     @field_validator("related")
@@ -298,5 +298,5 @@ class Watch(Section):
     def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
         key = info.data.get("key")
         if key is not None and any(other.key and len(other.key) != len(key) for other in related):
-            raise mistake("related-key", columns=len(key))
+            raise setting_error("related-key", columns=len(key))
         return related

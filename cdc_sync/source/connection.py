@@ -19,7 +19,7 @@ from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.dsn import check
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
 from cdc_sync.source.errors import SourceError, source_error, translate
 from cdc_sync.source.expressions import sections
@@ -51,7 +51,7 @@ def conninfo(dsn: str) -> str:
     """The DSN with our defaults. A wrong one is a `SourceError` that does not quote it: it may hold a password."""
     try:
         check(dsn)
-    except Mistake as mistake:
+    except SettingError as mistake:
         raise source_error("connection-string", mistake=mistake.in_full()) from None
     return completed(dsn, "cdc-sync")
 

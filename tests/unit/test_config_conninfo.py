@@ -8,7 +8,7 @@ from support.configurations import LEAST
 
 from cdc_sync.config import ConfigurationError, parse
 from cdc_sync.config.dsn import ESCAPES, check
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import SettingError
 
 FORM = "expected postgresql://USER@HOST:PORT/DATABASE or pairs"
 
@@ -94,7 +94,7 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
     ],
 )
 def test_a_dsn_that_leads_nowhere_is_an_error(dsn: str, message: str, suggestion: str | None) -> None:
-    with pytest.raises(Mistake) as raised:
+    with pytest.raises(SettingError) as raised:
         check(dsn)
 
     assert raised.value.message.startswith(message)
@@ -105,8 +105,8 @@ def test_a_dsn_that_leads_nowhere_is_an_error(dsn: str, message: str, suggestion
 def said_of(dsn: str) -> str:
     try:
         check(dsn)
-    except Mistake as mistake:
-        return f"{mistake.message} {mistake.suggestion}"
+    except SettingError as error:
+        return f"{error.message} {error.suggestion}"
     return ""
 
 

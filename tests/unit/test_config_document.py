@@ -3,17 +3,17 @@
 import pytest
 
 from cdc_sync.config.document import Document
-from cdc_sync.config.problems import Mistake, Place
+from cdc_sync.config.problems import Place, SettingError
 
 
 def plain(text: str) -> object:
     document = Document(text)
-    assert document.mistakes == {}
+    assert document.errors == {}
     return document.values
 
 
 def refusal(text: str) -> tuple[str, Place | None]:
-    with pytest.raises(Mistake) as raised:
+    with pytest.raises(SettingError) as raised:
         Document(text)
     return raised.value.message, raised.value.place
 
@@ -42,8 +42,8 @@ def test_every_part_knows_where_it_stands() -> None:
 
 
 def test_a_key_that_stands_twice_is_found_each_time() -> None:
-    mistakes = Document("a: 1\nb: {c: 1, c: 2}\na: 2\na: 3\n").mistakes
-    assert {place: (mistake.path, mistake.message) for place, mistake in mistakes.items()} == {
+    errors = Document("a: 1\nb: {c: 1, c: 2}\na: 2\na: 3\n").errors
+    assert {place: (error.path, error.message) for place, error in errors.items()} == {
         Place(2, 11): (("b", "c"), "stands twice, first on line 2"),
         Place(3, 1): (("a",), "stands twice, first on line 1"),
         Place(4, 1): (("a",), "stands twice, first on line 1"),
@@ -51,7 +51,7 @@ def test_a_key_that_stands_twice_is_found_each_time() -> None:
 
 
 def test_what_stands_twice_in_a_shared_section_is_found_once() -> None:
-    assert list(Document("a: &x {b: 1, b: 2}\nc: *x\nd: {<<: *x}\n").mistakes) == [Place(1, 14)]
+    assert list(Document("a: &x {b: 1, b: 2}\nc: *x\nd: {<<: *x}\n").errors) == [Place(1, 14)]
 
 
 def test_an_anchor_may_be_given_again() -> None:

@@ -8,7 +8,7 @@ import pytest
 from support.configurations import a_config, a_text
 
 from cdc_sync.config import exposures
-from cdc_sync.config.suspicions import others_may
+from cdc_sync.config.config_warnings import others_may
 
 SECRET = "planted-secret-0123456789"
 

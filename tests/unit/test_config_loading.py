@@ -256,7 +256,7 @@ def test_any_text_is_a_configuration_or_a_configuration_error(text: str) -> None
     result = outcome(text, {"HELLOWORK_API_KEY": "key", "A": "b"})
     if isinstance(result, ConfigurationError):
         assert result.problems
-        assert messages()["mistakes"]["otherwise"] not in str(result)
+        assert messages()["errors"]["otherwise"] not in str(result)
         assert result.__context__ is None, "an exception that hangs on to this one has values of the file in it"
 
 
@@ -313,7 +313,7 @@ def test_no_secret_in_the_file_is_ever_shown(place: str, before: str, after: str
     AROUND_A_SECRET,
 )
 def test_no_error_shows_what_a_reference_stands_for(line: str, at: int, around: str) -> None:
-    """Not even where no secret belongs: a secret in the wrong place is a mistake, and mistakes are shown around."""
+    """Not even where no secret belongs: a secret in the wrong place is an error, and errors are shown around."""
     lines = [*EXAMPLE_LINES[:at], line, *EXAMPLE_LINES[at + 1 :]]
     result = outcome("\n".join(lines), {"S": f"{around}{SECRET}", "HELLOWORK_API_KEY": f"{SECRET}{around}"})
     if isinstance(result, ConfigurationError):
@@ -358,7 +358,7 @@ def test_every_mistake_has_its_text_and_every_text_its_mistake() -> None:
     folder = Path(problems.__file__).parent
     code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
     # The others are types of pydantic's errors, which have no hyphen.
-    ours = {name for name in messages()["mistakes"] if f'"{name}"' in code}
-    assert {name for name in messages()["mistakes"] if "-" in name} <= ours
+    ours = {name for name in messages()["errors"] if f'"{name}"' in code}
+    assert {name for name in messages()["errors"] if "-" in name} <= ours
     assert set(re.findall(r'(?:\bmistake|_refusal)\("([a-z-]+)"', code)) <= ours
     assert set(re.findall(r'\bmust\(.+, "([a-z-]+)"', code)) <= ours

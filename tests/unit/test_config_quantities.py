@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.configurations import a_config, complaint
 
 from cdc_sync.config import json_schema
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import LONGEST, format_duration, parse_duration
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -58,7 +58,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, length: timedelta) -> None
     ],
 )
 def test_an_error_of_a_duration_has_its_reason(value: Any, reason: str) -> None:
-    with pytest.raises(Mistake) as raised:
+    with pytest.raises(SettingError) as raised:
         parse_duration(value)
     assert raised.value.message == reason
 
@@ -75,8 +75,8 @@ def test_editors_accept_the_durations_that_the_loader_accepts(text: str) -> None
     """But for what the grammar of a pattern cannot tell: too long, too fine."""
     try:
         parse_duration(text)
-    except Mistake as mistake:
-        accepted = mistake.message.startswith(("expected a whole number", "must not be longer"))
+    except SettingError as error:
+        accepted = error.message.startswith(("expected a whole number", "must not be longer"))
     else:
         accepted = True
     assert accepted == (re.search(PATTERN, text) is not None)

@@ -11,28 +11,28 @@ from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, a_text, complaint, problems_of
 
 from cdc_sync.config import ConfigurationError, document, load, parse
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import SettingError
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
 
 
-def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[Mistake]]:
+def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[SettingError]]:
     """A value, its references replaced, and what is wrong with those that stand for nothing."""
-    mistakes: list[Mistake] = []
+    errors: list[SettingError] = []
 
     def resolved(body: str) -> str:
         try:
             return document.resolve(body, environ, folder)
-        except Mistake as mistake:
-            mistakes.append(mistake)
+        except SettingError as error:
+            errors.append(error)
             return ""
 
-    return document.substitute(text, resolved), mistakes
+    return document.substitute(text, resolved), errors
 
 
 def replaced(text: str, folder: Path = Path()) -> str:
-    result, mistakes = substitute(text, ENVIRON, folder)
-    assert mistakes == []
+    result, errors = substitute(text, ENVIRON, folder)
+    assert errors == []
     return result
 
 
@@ -73,10 +73,10 @@ def test_a_credential_of_systemd(tmp_path: Path) -> None:
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "NAME": "api-key"}
 
     assert substitute("<${file:${CREDENTIALS_DIRECTORY}/hellowork-${NAME}}>", environ, Path("/")) == ("<s3cret>", [])
-    _, (mistake,) = substitute("${file:${CREDENTIALS_DIRECTORY}/hellowork-api-key}", {}, tmp_path)
-    assert mistake.message == "the environment variable CREDENTIALS_DIRECTORY is not set"
-    assert mistake.suggestion is not None
-    assert "LoadCredential=" in mistake.suggestion
+    _, (error,) = substitute("${file:${CREDENTIALS_DIRECTORY}/hellowork-api-key}", {}, tmp_path)
+    assert error.message == "the environment variable CREDENTIALS_DIRECTORY is not set"
+    assert error.suggestion is not None
+    assert "LoadCredential=" in error.suggestion
 
 
 def test_a_path_has_what_the_variable_holds_and_not_what_that_would_stand_for(tmp_path: Path) -> None:
@@ -89,10 +89,10 @@ def test_a_path_has_what_the_variable_holds_and_not_what_that_would_stand_for(tm
     "text", ["${", "${A", "${}", "${A:-x}", "${1A}", "${A B}", "${a{b}", "${é}", "${file:${A B}}", "${file:${}}"]
 )
 def test_a_malformed_reference_is_an_error(text: str) -> None:
-    _, mistakes = substitute(text, ENVIRON, Path())
-    (mistake,) = mistakes
-    assert mistake.message == "expected ${NAME} or ${file:PATH}, complete and without a default"
-    assert mistake.suggestion == "for a literal ${ write $${"
+    _, errors = substitute(text, ENVIRON, Path())
+    (error,) = errors
+    assert error.message == "expected ${NAME} or ${file:PATH}, complete and without a default"
+    assert error.suggestion == "for a literal ${ write $${"
 
 
 def test_a_reference_without_a_value_is_reported_with_its_line_and_as_written() -> None:
@@ -135,8 +135,8 @@ def test_the_error_of_an_unusable_file_has_its_reason(tmp_path: Path) -> None:
 
 
 def test_an_environment_that_is_not_utf_8_is_an_error() -> None:
-    _, mistakes = substitute("${RAW}", {"RAW": os.fsdecode(b"caf\xe9")}, Path())
-    assert [mistake.message for mistake in mistakes] == ["the environment variable RAW is not UTF-8 text"]
+    _, errors = substitute("${RAW}", {"RAW": os.fsdecode(b"caf\xe9")}, Path())
+    assert [error.message for error in errors] == ["the environment variable RAW is not UTF-8 text"]
 
 
 def test_replaced_text_becomes_what_the_key_wants() -> None:
@@ -173,8 +173,8 @@ def test_a_secret_may_be_any_text(secret: str) -> None:
 
 @given(st.text())
 def test_any_value_is_replaced_or_reported(text: str) -> None:
-    result, mistakes = substitute(text, ENVIRON, Path("/nonexistent"))
-    assert mistakes or "${" not in text or result != text
+    result, errors = substitute(text, ENVIRON, Path("/nonexistent"))
+    assert errors or "${" not in text or result != text
 
 
 def test_the_value_behind_a_reference_is_never_shown() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.models import own_credentials
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, is_like, tenants_named
 
@@ -88,7 +88,7 @@ def test_each_tenant_has_credentials_of_its_own() -> None:
 def test_a_tenant_without_credentials_concerns_no_other() -> None:
     def reveal(text: str) -> str:
         if text.endswith("/tenant_1}"):
-            raise Mistake("there is no such file")
+            raise SettingError("there is no such file")
         return "two\nlines" if "tenant_3" in text else "a key"
 
     tenants = [Tenant(None, f"tenant_{name}") for name in ("1", "2", "3", "4", "../x")]

@@ -93,8 +93,8 @@ class TestMessages:
         assert not rows_of("warning", "given up, now a dead letter")
 
     def test_every_suspicion_is_among_the_examples(self) -> None:
-        codes = {name.partition("/")[0] for name in config_messages()["suspicions"]}
-        assert {problem.code for problem in _suspicions()} == codes
+        codes = {name.partition("/")[0] for name in config_messages()["warnings"]}
+        assert {problem.code for problem in _warnings()} == codes
 
 
 class TestCodes:
@@ -165,7 +165,7 @@ def messages() -> list[tuple[str, str]]:
     """Every message of level warning or error, with `…` for what differs."""
     return [
         *_lines(),
-        *(("warning", str(problem)) for problem in _suspicions()),
+        *(("warning", str(problem)) for problem in _warnings()),
         *(("warning", text) for text in _exposures()),
         ("error", "capture.mode is notify, but …"),
         ("error", str(AdminError("…", "…"))),
@@ -184,7 +184,7 @@ def _lines() -> list[tuple[str, str]]:
     return [("error" if level == logging.ERROR else "warning", message) for level, message in written]
 
 
-def _suspicions() -> list[Problem]:
+def _warnings() -> list[Problem]:
     document = merged(yaml.safe_load(LEAST), yaml.safe_load(SUSPICIOUS))
     return warnings(parse(yaml.safe_dump(document), name="suspicious", environ={}))
 
