@@ -3,14 +3,13 @@
 A store reads what is known of the batch's applications and rows, calls `plan_batch` and writes the plan, all in one
 transaction.
 
-A row that is gone, that represents another application than before, or that is not the only one of its application
-needs a second look. Its application is *unresolved*: nothing of it is written. Capture then reads all rows with its id
-and applies them (`Resolved`) in a second batch.
+An application is *unresolved* if its row is gone, or represents another application than before, or is not its only
+one: nothing of it is written. Capture then reads all rows with its id and applies them (`Resolved`) in a second batch.
 
 A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -107,7 +106,7 @@ class Applied:
         suspected: applications that were not suspected before.
         skips: rows that cannot be reported, or can be again, unlike before.
         written: whether anything was written.
-        due: when the first enqueued or corrected entry is due, by its origin.
+        due: when the first enqueued or corrected entry is due, by origin.
     """
 
     results: Sequence[ApplyResult] = ()
@@ -170,19 +169,14 @@ class BatchPlan:
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
-        cancelled: their outbox entries are cancelled.
-        enqueued: new outbox entries.
         refreshed: pending entries that are corrected.
-        out_of_scope: their row is out of scope.
         suspicions: applications whose row seems gone; the first suspicion counts.
         answered: their suspicions are answered.
-        skips: rows that cannot be reported, or can be again.
         history: lines of applications' histories, without new suspicions.
-        due: when the first entry is due, by origin.
         fuse: the fuse afterwards; None if it counted nothing.
-        results: observations that differ, without unknown ones that a baseline adopts.
-        unresolved: applications whose rows must all be read first, and when each seems to have changed.
         is_empty: whether there is nothing to write.
+
+    `skips`, `due`, `results` and `unresolved` are as in `Applied`.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -210,13 +204,6 @@ class BatchPlan:
         touched = [each.application_id for each in self.enqueued]
         touched += [each.application_id for each in self.refreshed]
         return frozenset(touched + self.cancelled)
-
-    def concerned(self) -> Iterator[str]:
-        """The applications that are written or unresolved."""
-        yield from self.unresolved
-        yield from self.out_of_scope
-        for each in (*self.results, *self.moved, *self.refreshed, *self.suspicions):
-            yield each.application_id
 
 
 def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse) -> BatchPlan:
@@ -256,12 +243,15 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
     Of two rows of one application the canonical one does not count for the other's sake.
     """
     plan = plan_batch(rules, batch, known, Fuse())
-    concerned, skips = set(plan.concerned()), {skip.key for skip in plan.skips}
-    found: set[Key] = set()
+    written = {each.application_id for each in (*plan.results, *plan.moved, *plan.refreshed, *plan.suspicions)}
+    written.update(plan.out_of_scope)
+    found = {skip.key for skip in plan.skips}
     for each in batch.observations:
         id_ = each.application_id
-        is_canonical = id_ in plan.unresolved and id_ in known and known[id_].key == each.key
-        if each.key in skips or (id_ in concerned and not is_canonical):
+        if id_ in plan.unresolved:
+            if id_ not in known or known[id_].key != each.key:
+                found.add(each.key)
+        elif id_ in written:
             found.add(each.key)
     return found
 

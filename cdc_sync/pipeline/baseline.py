@@ -78,8 +78,7 @@ async def _and_meanwhile(
 ) -> tuple[Sequence[ApplyResult], Interpreted | None]:
     """Read and interpret the next page while one is applied.
 
-    The apply is awaited even if the reading fails: ending after a new start from an older position, it would set the
-    position back.
+    The apply is awaited even if the reading fails: later, it could set the position of a new start back.
     """
     if reading is None:
         return await adopted, None

@@ -1,11 +1,9 @@
 """The ATS's database and what a watch works with: the sessions that all watches share, the store, the step sizes.
 
 The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
-watch's lock, so the pool closes too and no watch reads without its lock. Each watch then stops and comes back: the
-first one connects, the others share its sessions or its error, and each takes its own lock again. So a database that is
-down is tried once, however many watches it has.
-
-No watch waits for another one's work: `source.connection` has the turns at the pool.
+watch's lock, so the pool closes too and no watch reads without its lock. Each watch then comes back: the first one
+connects, the others share its sessions or its error. So a database that is down is tried once, however many watches it
+has.
 """
 
 import asyncio
@@ -235,7 +233,7 @@ class Database:
         """Be the one daemon that captures a watch: by its lease in the store and its lock on the ATS's database.
 
         The lease decides among daemons that share a store, the lock among those that do not. A lease is taken over when
-        it expires, or at once if its session has ended. The earlier daemon's session is then ended.
+        it expires, or at once if its session has ended; the earlier daemon's session is then ended.
 
         Raises:
             StandbyError: another daemon captures it.
@@ -430,18 +428,17 @@ class Steps:
     Attributes:
         adopted: rows that the baseline adopts at once.
         drained: changes taken from the change log at once.
-        give_back_every: between tries to shorten the change log's file, at least: each takes a short lock, which a
-            standby replays.
+        give_back_every: between tries to shorten the change log's file, at least: each takes a short lock.
         polled: rows that a poll reads at once.
-        look_every: between looks at the server's transactions, and moves of a poll's watermark: each look, shared by
-            all watches, takes a transaction id.
+        look_every: between looks at the server's transactions, and moves of a poll's watermark: each takes a
+            transaction id.
         place_every: between saves of a poll's watermark, at least: a restart reads again from there.
         compared: rows that a sweep compares at once: one store statement of some 10 ms, which may delay the capture.
         read: rows that a sweep reads at once, at most: Python gives little of their memory back.
         searched: record numbers examined at once for unmet records.
         confirmed: suspected deletions answered at once.
         save_every: between saves of a sweep's position, at least.
-        save_share: saving takes at most one part in this many of the time: large bitmaps take long. 0: no limit.
+        save_share: saving takes at most one part in this many of the time. 0: no limit.
     """
 
     adopted: int = 500

@@ -2,8 +2,6 @@
 
 The store's transaction decides what a row means (`core.plan`). If one row cannot decide, all rows of its application
 are read and applied in a second transaction.
-
-While row-level security may hide rows, deletions are held for a person (`source.row_security`).
 """
 
 import asyncio
@@ -21,7 +19,7 @@ from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
 from cdc_sync.core.events import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import NOTHING, EntryState, Known, Skip
+from cdc_sync.core.outbox import NOTHING, EntryState, Known
 from cdc_sync.core.plan import Applied, ApplyResult, Batch, Resolved
 from cdc_sync.core.rows import (
     Key,
@@ -408,8 +406,12 @@ class Intake:
                 self._written(_named_by(batch))
         if applied.suspected:
             self.suspected.set()
-        if applied.skips:
-            self._note_skips(applied.skips)
+        for skip in applied.skips:
+            if skip.reason is None:
+                self.skipped.pop(skip.key, None)
+            else:
+                self.skipped[skip.key] = skip.reason
+                self.observe(RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
         for result in applied.results:
             is_queued = isinstance(result.decision, Enqueue)
             outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
@@ -417,14 +419,6 @@ class Intake:
             if outcome != "adopted" or origin != "baseline":
                 self.observe(Decided(watch, result.application_id, origin, outcome, result.reason))
         return applied
-
-    def _note_skips(self, skips: Iterable[Skip]) -> None:
-        for skip in skips:
-            if skip.reason is None:
-                self.skipped.pop(skip.key, None)
-            else:
-                self.skipped[skip.key] = skip.reason
-                self.observe(RowSkipped(self.rules.watch, "/".join(skip.key), skip.application_id, skip.reason))
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:

@@ -2,21 +2,15 @@
 
 Three states ([decision 10](../../docs/decisions/0010-the-bell-rings-for-sleepers-only.md) has the proof):
 
-- **busy**, while changes come fast, and at the start: the bell is disarmed, commits take no lock for it, and the log is
-  read every few milliseconds.
+- **busy**, while changes come fast, and at the start: the bell is disarmed, since a NOTIFY serialises all commits of
+  the database. The log is read every few milliseconds.
 - **becoming idle**: the bell is armed, but open transactions may not have seen it. Ten times a second a look for all
   watches (`source.lookout`) shows changes, and whether these transactions have ended.
-- **idle**: every writer has seen the armed bell. Each change rings and is read at once.
-
-Unless busy, it queries nothing until the bell rings or a look shows changes.
-
-A NOTIFY serialises the commits of the whole database, which the ATS would pay for while changes come fast. Two separate
-limits keep the bell from being armed and disarmed in turn.
+- **idle**: every writer has seen the armed bell. Nothing is queried until it rings or a look shows changes.
 
 Some writers never ring: sessions with a lock_timeout (`recorders`) and PostgreSQL 10's replication workers. After
 changes without a ring, the log is looked at every `poll_interval` for minutes; likewise where no bell may be used, or
-while the server's NOTIFY queue fills up. The look every `drain_interval` finds the rest (a lost notification, a bell
-set by somebody else).
+while the server's NOTIFY queue fills up. The look every `drain_interval` finds the rest.
 """
 
 import asyncio
@@ -49,7 +43,7 @@ BUSY = 50.0
 """Changes per second from which the bell is disarmed."""
 
 CALM = 10.0
-"""Changes per second below which the bell may be armed."""
+"""Changes per second below which the bell may be armed: fewer, so that it does not alternate."""
 
 WINDOW = 0.5
 """Seconds over which the rate is measured."""
@@ -84,8 +78,7 @@ def count(pace: Pace, now: float, changes: int) -> Pace:
 def pause(searched: float) -> float:
     """Seconds until the next read while busy, after a read that searched the log for `searched` seconds.
 
-    A search costs the server as much as the log has rows, including those that VACUUM may not remove yet. So it takes
-    at most a fifth of the time, until the pause would be noticed.
+    A search costs as much as the log has rows, dead ones included: it takes at most a fifth of the time, up to 2 s.
     """
     return min(max(4 * searched, 0.02), 2.0)
 
@@ -135,11 +128,6 @@ class NotifyCapture(SweepOnlyCapture):
         if not installed.has_log:
             return SweepOnlyCapture(intake, installed)
         return cls(intake, installed)
-
-    @property
-    def is_asleep(self) -> bool:
-        """Whether it is idle: the bell is armed, and its fence passed."""
-        return self.bell.is_heard
 
     async def was_worked_before(self) -> bool:
         """See `Capture`."""
@@ -252,7 +240,7 @@ class NotifyCapture(SweepOnlyCapture):
                 self._was_full = self._was_full or changes.size >= self._max_backlog
                 if keep_pace:
                     now = self._clock()
-                    if changes.number and look is not None and self.is_asleep:
+                    if changes.number and look is not None and self.bell.is_heard:
                         self._unrung_until = now + _UNRUNG_FOR
                         self.lookout.rest(self.watched, self._rest())
                     self._pace = count(self._pace, now, changes.number)
@@ -277,8 +265,7 @@ class NotifyCapture(SweepOnlyCapture):
     async def watch_missed(self) -> None:
         """Request a sweep whenever the triggers dropped changes, as soon as it can see all of them; for ever.
 
-        The store keeps the answered number, so that a restart reports only later ones. A crash before the sweep loses
-        nothing, since a start begins with a full sweep.
+        The store keeps the answered number, so that a restart reports only later ones; it begins with a full sweep.
         """
         name = self.parts.name
         answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))

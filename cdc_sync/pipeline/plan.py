@@ -1,9 +1,9 @@
 """A preview: what the daemon would send now, and why. A sweep that changes nothing.
 
-It measures an edited section `status` at the start, before anything of it is captured or sent. A position keeps the
-last rules from labels to statuses. If they have changed, a walk counts the applications that would get another status
-only because of the edit. If they exceed the fuse's `max_changes`, all are held; the fuse alone would let the first ones
-pass. The new rules are saved last, so a crash repeats the measurement; a blown fuse stays blown.
+At the start it also measures an edited section `status`. A position keeps the last rules from labels to statuses. If
+they have changed, a walk counts the applications that would get another status only because of the edit. Beyond the
+fuse's `max_changes` all are held; the fuse alone would let the first ones pass. The new rules are saved last, so a
+crash repeats the measurement.
 """
 
 import json
@@ -105,7 +105,7 @@ class _Preview:
         """What follows from a page's rows."""
         reader, rules = self.intake.reader, self.intake.rules
         rows = {row.key: row for row in page.rows}
-        observations = [interpret(row, rules, page.at) for row in page.rows]
+        observations = self.intake.interpreted(page)
         ids = {each.application_id for each in observations if each.application_id is not None}
         before = await self.intake.store.known(rules.watch, list(ids))
         mark(self.marks, (each.number for each in before.values()))

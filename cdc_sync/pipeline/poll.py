@@ -1,10 +1,8 @@
 """Capture by poll: read the rows at or behind the watermark, then move the watermark to where the fence allows.
 
 The watermark follows the database's clock and transactions (`core.watermark`), never the rows: a row dated in the
-future does not move it, and rows of its date are read each time. Reading a row again costs a diff.
-
-A writing transaction that never ends (idle, or prepared and orphaned) holds the fence; each poll then reads all changes
-since, and the pauses grow: see `pause`.
+future does not move it. A transaction that never ends holds the fence; each poll then reads all changes since, and the
+pauses grow (`pause`).
 """
 
 import asyncio
@@ -43,7 +41,7 @@ LONGEST_PAUSE = 60.0
 
 
 def pause(every: float, took: float) -> float:
-    """Seconds until the next poll, for a configured interval of `every` and a last poll that `took` so many."""
+    """Seconds until the next poll, after one that `took` so many; `every` is the configured interval."""
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
 
 

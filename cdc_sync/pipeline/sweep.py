@@ -4,31 +4,19 @@ It walks the table in key order and collects the rows that differ. Then the capt
 as the page had it was missed: it is read again, applied, and counted by cause, unless a sweep was requested for it
 (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected deletion.
 
-**Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). The server computes a digest of everything
-that a row's reading depends on (`source.mapping`); the store compares it with that of the record's last verification.
-Equal rows are not read.
+**Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). The store compares each row's digest, which
+the server computes (`source.mapping`), with that of the record's last verification; equal rows are not read. Rows with
+a pending entry are always read, and all rows of a page on which an expression fails. Meanwhile the server computes the
+next page.
 
-- A digest means only: the row holds what the record's columns hold. A write to these columns clears it, in the same
-  transaction. A row with a pending entry is always read.
-- One statement verifies a row by comparing it with the record as it is *then*, so no race and no crash gives a record a
-  wrong digest. A row that changes later is the capture's.
-- A page with a row on which an expression fails has no digests: its rows are read.
-- Another configuration or version gives other digests: every row is read once.
+**Interruptions.** So that a lost connection does not send a long sweep back, its position is saved from time to time.
 
-The server computes the next page's digests while the store compares this page's. If that fails, this page is compared
-again.
-
-**Interruptions.** On a large table a sweep might never end if each lost connection sent it back. So its position is
-saved from time to time (`SweepPosition`), in the store that has the record numbers.
-
-- A page's differences are applied *before* the position passes it. A crash in between repeats the page, and applied
-  changes are no news then; at worst a repair stays uncounted.
-- A resumed sweep misses unseen changes in the rows that it compared before the interruption. So another one follows as
-  soon as the spacing allows, or at the next start.
+- A page's differences are applied *before* the position passes it. A crash in between repeats the page; at worst a
+  repair stays uncounted.
+- A resumed sweep misses later changes of the rows that it had compared, so another one follows.
 - A wrong mark (of a row deleted since, or of a record number that another application has now) hides a deletion until
   then. A missing mark (of a row that moved to the part done) causes a suspicion, which a fresh read answers.
-- The position carries a digest of configuration, key and types (`Intake.shape`). If that differs, or the text is not
-  valid, the sweep starts over.
+- With another configuration, key or types (`Intake.shape`), or an invalid text, the sweep starts over.
 """
 
 import asyncio
@@ -270,7 +258,7 @@ class Sweep:
 
     async def _compare(self, read: Read) -> None:
         """Mark known records; look again at the rows that differ once the capture has caught up."""
-        rows = [interpret(row, self._intake.rules, read.at) for row in read.rows]
+        rows = self._intake.interpreted(read)
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
         mark(self._position.marks, (each.number for each in known.values()))

@@ -57,14 +57,14 @@ async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig)
     insert(ats, 1, "a1")
     async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
         for number in range(2, 6):
-            await eventually(lambda: doorbell.is_asleep, "it sleeps")
+            await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
             insert(ats, number, f"a{number}")
             await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
 
 
 async def test_a_ring_does_not_wait_for_a_look(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture={"drain_interval": "1h"}) as rig, notify_mode(rig) as doorbell:
-        await eventually(lambda: doorbell.is_asleep, "it sleeps")
+        await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
         for number in range(1, 4):
             insert(ats, number, f"a{number}")
             await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
@@ -94,13 +94,13 @@ async def test_a_writer_that_saw_the_bell_disarmed_is_waited_for(
             await eventually(lambda: is_armed(ats), "the bell is armed")
             for _ in range(3):
                 await doorbell.lookout.look()
-            assert not doorbell.is_asleep
+            assert not doorbell.bell.is_heard
 
             other.execute("COMMIT")
 
             # It did not ring, so only the drain that follows the fence can find it.
             await eventually(lambda: is_queued(rig, "a1"), "the entry")
-            await eventually(lambda: doorbell.is_asleep, "it falls asleep")
+            await eventually(lambda: doorbell.bell.is_heard, "it falls asleep")
 
 
 class TestPace:
@@ -113,14 +113,14 @@ class TestPace:
         listener.execute("LISTEN cdc_sync")
         insert(ats, 1, "a1")
         async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
-            await eventually(lambda: doorbell.is_asleep, "it sleeps")
+            await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
             deadline = time.monotonic() + 30
             while is_armed(ats):
                 assert time.monotonic() < deadline, "it never woke for good"
                 for _ in range(20):
                     update(ats, 1, status=f"{time.monotonic()}")
                     await asyncio.sleep(0)
-            assert not doorbell.is_asleep
+            assert not doorbell.bell.is_heard
             listener.execute("SELECT")
             list(listener.notifies(timeout=0))
 
@@ -129,7 +129,7 @@ class TestPace:
             listener.execute("SELECT")
             assert list(listener.notifies(timeout=0)) == []
             await eventually(lambda: is_status(rig, "silent"), "the entry")
-            await eventually(lambda: doorbell.is_asleep, "it sleeps again when nothing comes")
+            await eventually(lambda: doorbell.bell.is_heard, "it sleeps again when nothing comes")
             assert is_armed(ats)
             update(ats, 1, status="rung for")
             await eventually(lambda: is_status(rig, "rung for"), "the entry")
@@ -139,14 +139,14 @@ class TestPace:
     ) -> None:
         other.execute("SET lock_timeout = '1h'")  # so it does not ring
         async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
-            await eventually(lambda: doorbell.is_asleep, "it sleeps")
+            await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
             for number in range(1, 101):
                 insert(other, number, f"a{number}")
 
             await doorbell.catch_up()
 
             assert is_armed(ats)
-            assert doorbell.is_asleep
+            assert doorbell.bell.is_heard
             insert(ats, 101, "a101")
             await eventually(partial(is_queued, rig, "a101"), "the entry")
 
@@ -157,7 +157,7 @@ async def is_status(rig: Rig, status: str) -> bool:
 
 async def asleep(doorbell: NotifyCapture) -> None:
     """Turn until it sleeps."""
-    while await doorbell.turn() is not None or not doorbell.is_asleep:
+    while await doorbell.turn() is not None or not doorbell.bell.is_heard:
         await doorbell.lookout.look()
 
 
@@ -181,7 +181,7 @@ class TestLease:
             await doorbell.lookout.renew()
 
             assert one(ats, ARMED_UNTIL) >= before + 1
-            assert doorbell.is_asleep
+            assert doorbell.bell.is_heard
             assert ROUND <= LEASE / 3
 
     @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ class TestLease:
 
             await doorbell.lookout.renew()
             await doorbell.lookout.look()
-            assert not doorbell.is_asleep, "a transaction may have read the bell when it was not armed"
+            assert not doorbell.bell.is_heard, "a transaction may have read the bell when it was not armed"
             other.execute("COMMIT")
             await asleep(doorbell)
 
@@ -223,7 +223,7 @@ class TestWritersThatDoNotRing:
             now = [0.0]
             doorbell = NotifyCapture(rig.intake, rig.drain.installed, lambda: now[0])
             async with running(doorbell.run(nothing)):
-                await eventually(lambda: doorbell.is_asleep, "it sleeps")
+                await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
                 update(other, 1, status="silent")
                 await eventually(lambda: is_status(rig, "silent"), "the entry")
             await asleep(doorbell)
@@ -238,7 +238,7 @@ class TestWritersThatDoNotRing:
         insert(ats, 1, "a1")
         async with open_rig(capture=NEVER) as rig:
             async with notify_mode(rig) as doorbell:
-                await eventually(lambda: doorbell.is_asleep, "it sleeps")
+                await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
                 update(ats, 1, status="rung for")
                 await eventually(lambda: is_status(rig, "rung for"), "the entry")
             await asleep(doorbell)
@@ -296,7 +296,7 @@ class TestDrainLoop:
 
 async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture={"drain_interval": "200ms"}) as rig, notify_mode(rig) as doorbell:
-        await eventually(lambda: doorbell.is_asleep, "it sleeps")
+        await eventually(lambda: doorbell.bell.is_heard, "it sleeps")
         async with rig.intake.sessions.pool.connection() as connection:
             idle = connection.info.backend_pid
         end_sessions(ats, "pid = %s", [idle])

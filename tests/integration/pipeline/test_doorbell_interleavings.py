@@ -173,7 +173,7 @@ async def _turns(doorbell: NotifyCapture, *, renews: bool = False) -> None:
         await doorbell.lookout.renew()
     else:
         await doorbell.turn()
-    while not doorbell.is_asleep:
+    while not doorbell.bell.is_heard:
         await doorbell.lookout.look()
         if doorbell.rung.is_set():
             await doorbell.turn()
