@@ -87,9 +87,9 @@ def request(application_id: str, content: Content) -> tuple[bytes, str]:
     if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
         text += f", {further}"
     data = f"{text}}}".encode()
-    whose, url = application_id.encode(), content.url.encode()
+    id_, url = application_id.encode(), content.url.encode()
     # With the lengths: otherwise ("a", "bc") and ("ab", "c") would have one key.
-    parts = (_as_length(len(whose)), whose, _as_length(len(url)), url, _as_length(len(data)), data)
+    parts = (_as_length(len(id_)), id_, _as_length(len(url)), url, _as_length(len(data)), data)
     return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
 
 

@@ -10,12 +10,11 @@ health of its endpoint (scheme, host, port), which all calls to it share:
        │  └──429, Retry-After──▶ throttled ──its time is up──▶ healthy
        └──────────────────────────────────────────────────────────┘
 
-While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe. A call that was
-under way when the state changed is a straggler: it lengthens the wait only if its reply asks for a longer one, and ends
-it only if it succeeds, but never a wait that HelloWork asked for.
-
-HelloWork may refuse our credentials for some applications only. So that these block no others, the probe is the entry
-with the fewest attempts (`Store.claim`).
+While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe: the entry with the
+fewest attempts, since HelloWork may refuse our credentials for some applications only ([decision
+16](../../docs/decisions/0016-fewest-attempts-first.md)). A call that was under way when the state changed is a
+straggler: it lengthens the wait only if its reply asks for a longer one, and ends it only if it succeeds, but never a
+wait that HelloWork asked for.
 """
 
 from collections.abc import Collection, Mapping
@@ -167,10 +166,7 @@ def ceiling(policy: RetryPolicy, failures: int) -> int:
 def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
     """Full jitter: between nothing and the ceiling, so that calls that failed together do not return together.
 
-    Args:
-        policy: the policy.
-        failures: failures in a row, 1 and more.
-        chance: a random number, 0 ≤ chance < 1.
+    `failures`: in a row, 1 and more. `chance`: a random number, 0 ≤ chance < 1.
     """
     return int(ceiling(policy, failures) * chance)
 
@@ -217,10 +213,7 @@ CallResult = Acked | Retry | DeadLetter
 
 
 def kernel_gives_up_after(timeout: float) -> float:
-    """Seconds for which the kernel keeps sending a request whose process is stopped.
-
-    Longer than the call's own timeout, which explains better what happened.
-    """
+    """Seconds for which the kernel keeps sending a stopped process's request: longer than the call's own timeout."""
     return timeout + 1
 
 
@@ -249,7 +242,7 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
         reason: the reply in words.
         policy: the retry policy.
         now: milliseconds since the epoch.
-        chance: a random number, 0 ≤ chance < 1.
+        chance: as of `backoff`.
     """
     if isinstance(meaning, Acknowledged):
         return ACKED
@@ -332,16 +325,7 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
 
 
 def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
-    """The state after a reply.
-
-    Args:
-        health: the state before.
-        meaning: what the reply means.
-        reason: the reply in words, kept for people.
-        policy: the retry policy; its waits are used for probes too.
-        now: milliseconds since the epoch.
-        chance: a random number, 0 ≤ chance < 1.
-    """
+    """The state after a reply; arguments as of `result_of`. The policy's waits are used for probes too."""
     if _waits(health, now):
         return _after_straggler(health, meaning, now)
     match meaning:

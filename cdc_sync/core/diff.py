@@ -4,21 +4,16 @@ The diff compares with `base`: the pending entry's content, or without one the s
 
 1. observed = base: nothing to do.
 2. observed = snapshot, and the pending entry was never attempted: the change was reverted in time, cancel it.
-3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it (the answer can be lost), so the
-   observed state is sent again. Replace.
+3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it. Replace it by the observed state.
 4. Anything else: enqueue, or replace the pending entry; the newest state wins.
 
 The dates of an application's calls rise, for receivers that order by them. A row's own date may be older than a sent
-one: a reverted status shows an earlier event's date, a date without a time is midnight all day, and a clock may have
-been ahead. A date alone never causes a call.
+one: that of a reverted status, or midnight. A date alone never causes a call.
 
 The fuse holds a mass change for a person. It counts a watch's new entries, and deletions among them. An entry that
-replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may find a pending entry for
-each application. From the first entry beyond the limit on, every new one is held until a person releases or discards
-it; time alone does not mend a blown fuse.
-
-A deletion that is suspected because row-level security may hide the row is held by itself. It neither blows the fuse
-nor counts.
+replaces a pending one counts too, once in a window, since a mass change may find one for each application while
+HelloWork is away. From the first entry beyond the limit on, every new one is held until a person releases or discards
+it.
 """
 
 from dataclasses import dataclass
@@ -168,8 +163,7 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     """Count one new entry. Returns the fuse, and why the entry is held; None if it passes.
 
     A held entry fills nothing, so the next ordinary change finds room. But draining restarts with it: a mass change
-    that goes on is held to its end. A clock that was set back empties the buckets, rather than keep them full for
-    hours.
+    that goes on is held to its end. A clock that was set back empties the buckets.
     """
     if fuse.holds_all:
         return fuse, fuse.reason or ""

@@ -88,11 +88,7 @@ class ReloadStarted(Event):
 
 
 class Reloaded(Event):
-    """The configuration was read again and is in use.
-
-    `begun`, `renewed` and `ended` name the watches that are new, that begin again with other settings, and that are
-    removed.
-    """
+    """The configuration was read again: watches are new (`begun`), begin again (`renewed`) or are removed (`ended`)."""
 
     watches: tuple[str, ...]
     begun: tuple[str, ...] = ()
@@ -202,10 +198,9 @@ class CaptureStarted(WatchEvent):
 
 
 class WatchLost(WatchEvent):
-    """The watch's database cannot be used. Emitted when the reason changes, not at each attempt.
+    """The watch's database cannot be used. Emitted when the reason changes.
 
-    `code` is one of docs/operations.md. `repeated`: another watch of the same database has just reported it. `database`
-    names the database if there are several.
+    `code` is one of docs/operations.md. `repeated`: another watch of the database has just reported it.
     """
 
     message: str
@@ -336,10 +331,9 @@ class DeliveryInTime(Event):
 
 
 class ClockSkewed(Event):
-    """This machine's clock is `ahead` seconds ahead of the store's; negative: behind.
+    """This machine's clock is `ahead` seconds ahead of the store's (negative: behind), which others share if `shared`.
 
-    `shared`: others use the store. Else the clock is compared with itself when the store was first opened after the
-    boot.
+    Else it is compared with itself when the store was first opened after the boot.
     """
 
     ahead: float
@@ -428,14 +422,10 @@ class SendingResumed(Event):
 
 
 class PersonActed(Event):
-    """A person has acted, by the page or by a command; commands work without the daemon too.
+    """A person has acted, by the page or by a command.
 
-    Attributes:
-        at: when, in milliseconds since the epoch.
-        action: the command's or button's name.
-        who: the operating system's user, or the page's session.
-        count: how many entries or endpoints it concerned.
-        on: the named watch or endpoint, if any.
+    `at` is in milliseconds since the epoch; `who` is the operating system's user, or the page's session; `count` is the
+    number of entries or endpoints concerned, `on` the named watch or endpoint.
     """
 
     at: int

@@ -41,12 +41,8 @@ Texts: TypeAlias = Mapping[str, Mapping[str, Mapping[str, str]]]
 def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
     """A finding with one of the texts.
 
-    Args:
-        texts: the texts.
-        name: the check, and behind a `/` its result.
-        remedy: the remedy, if it depends on the case.
-        watch: the watch concerned.
-        facts: the values of the text.
+    `name` is the check, and behind a `/` its result. `remedy` is given if it depends on the case. `facts` are the
+    text's values.
     """
     check, _, what = name.partition("/")
     text = {key: each.format(watch=watch, **facts) for key, each in texts[check][what].items()}
@@ -58,10 +54,9 @@ Tell: TypeAlias = Callable[[Finding], None]
 """Takes each finding at once: a check that waits for a timeout must not delay those before it."""
 
 
-# Clock skew by one exchange. The other clock was read between two readings of ours, so only what lies outside of them
-# is skew: a slow answer is none.
+# Clock skew by one exchange. The other clock was read between two readings of ours: only what lies outside is skew.
 
-WORTH_SAYING = 2_000
+WORTH_REPORTING = 2_000
 """Milliseconds of skew that are reported. The dates in calls come from the database, with its skew."""
 
 _CLOCK_REMEDY = "timedatectl set-ntp true   # on the machine whose clock is wrong; see `timedatectl status`"
@@ -81,21 +76,15 @@ def clock_skew(theirs: int, before: int, after: int, resolution: int = 0) -> int
     return min(theirs + resolution - before, 0)
 
 
-def check_clock(check: str, whose: str, found: int) -> Finding:
-    """The finding about a clock.
-
-    Args:
-        check: the check's name.
-        whose: the clock, as the beginning of a sentence.
-        found: the skew.
-    """
-    if abs(found) <= WORTH_SAYING:
-        return Finding(check, "ok", f"{whose} and this machine's clock agree")
-    side = "ahead of" if found > 0 else "behind"
+def check_clock(check: str, name: str, skew: int) -> Finding:
+    """The finding about a clock: `name` begins a sentence, `skew` is in milliseconds."""
+    if abs(skew) <= WORTH_REPORTING:
+        return Finding(check, "ok", f"{name} and this machine's clock agree")
+    side = "ahead of" if skew > 0 else "behind"
     return Finding(
         check,
         "warning",
-        f"{whose} is {abs(found) / 1000:.0f} s {side} this machine's. Nothing is lost by it, but dates, waits and "
+        f"{name} is {abs(skew) / 1000:.0f} s {side} this machine's. Nothing is lost by it, but dates, waits and "
         f"certificates are judged by clocks.",
         _CLOCK_REMEDY,
     )

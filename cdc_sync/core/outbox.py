@@ -29,9 +29,8 @@ class Entry(NamedTuple):
         due_at: when it may be sent, after settle time or backoff.
         attempted: HelloWork may have received this or an earlier content without our knowing.
         attempts: calls made with this content.
-        first_attempt_at: the first attempt since its credentials were last refused. Moved on by times in which the
-            entry was due but not tried, beyond `delivery.LONGEST_COUNTED`, so that it measures how long the entry was
-            tried.
+        first_attempt_at: the first attempt since its credentials were last refused; moved on by times in which the
+            entry was due but not tried, beyond `delivery.LONGEST_COUNTED`.
         not_found_since: the first 404 in a row, moved on likewise, beyond `delivery.LONGEST_UNASKED`.
         reason: why it is held or dead, or how the last attempt failed.
     """
@@ -70,11 +69,8 @@ class Known(NamedTuple):
         key: the row that represented it last.
         in_scope: whether that row was in scope.
         snapshot: the snapshot: the last acknowledged or adopted state; None if there is none.
-        pending: its outbox entry, if there is one.
+        pending: its outbox entry, if there is one; so are the last three.
         is_acknowledged: whether the snapshot was acknowledged, or discarded by a person, and not adopted.
-        state: its entry's state, if it has one; so are the following.
-        reason: why it is held or dead, or how the last attempt failed.
-        queued_at: when its content was enqueued.
     """
 
     number: int

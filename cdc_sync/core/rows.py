@@ -57,7 +57,6 @@ class WatchRules:
     """How one watch's rows become calls. Lengths of time in milliseconds.
 
     Attributes:
-        status: from labels to statuses.
         baseline: what happens to rows that exist at the first start.
         first_status: what happens to applications that appear later.
         settle: status as sent → how long it must stand before it is sent; `default_settle` for the others.
@@ -66,10 +65,9 @@ class WatchRules:
         base_url: where calls go for rows without a status URL.
         own_urls: whether rows may have a status URL of their own.
         allowed: where calls may go.
-        fuse: how many changes at once pass.
         last_known_job: whether a row without a job is sent with the application's last known one.
         ordered_dates: whether the dates of an application's calls must rise.
-        built_refusal: why no built URL may be called; None if they may. Ids that could leave their place are refused.
+        built_refusal: why no built URL may be called; None if they may.
     """
 
     watch: str
@@ -100,13 +98,13 @@ class WatchRules:
 class Row(NamedTuple):
     """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.
 
-    A tuple: it is made for each row, in a quarter of an object's time. A reader may cut texts beyond the limits above
-    to one character more than the limit, which shows that they are too long.
+    A tuple, which is made in a quarter of an object's time. A reader may cut texts to one character more than the
+    limits above, which shows that they are too long.
 
-    `digest` covers the rules and all of the row but the event's date; None if there is none.
+    `digest` covers the rules and all of the row but the event's date.
 
-    `unreadable` explains which expression of the configuration fails on the row; its field is None then. The row counts
-    as in scope if `where` fails. `id_unreadable`: the failing expression gives the id.
+    `unreadable` explains which expression of the configuration fails on the row; its field is None then, and the row is
+    in scope if `where` fails. `id_unreadable`: the failing expression gives the id.
     """
 
     key: Key
@@ -301,10 +299,9 @@ def _observation_of(
 def current(rows: Iterable[Row]) -> Row | None:
     """The canonical row of those that carry one application's id; None if there is none.
 
-    A move may leave the old row behind, soft-deleted or live for a moment. A live row wins over a deleted one, one in
-    scope over one out of it, the later created over the earlier. Ties go to the last in the given order (the database's
-    key order), so that the choice is stable. A row with an unreadable creation date may be the latest: it wins, and
-    nothing is sent until it can be read.
+    A live row wins over a deleted one, one in scope over one out of it, the later created over the earlier. Ties go to
+    the last in the given order (the database's key order), so that the choice is stable. A row with an unreadable
+    creation date may be the latest: it wins, and nothing is sent until it can be read.
     """
     return max(reversed([*rows]), key=_precedence, default=None)
 

@@ -4,11 +4,9 @@ Every daemon reads the same table of captured and waiting watches and decides by
 daemon that waits for a watch has connected to its database, so no watch goes to a daemon that cannot capture it.
 
 - A free watch goes to the waiting daemon with the fewest watches.
-- A watch moves only to a daemon with at least two fewer. So the shares end up equal or differ by one, with the fewest
-  moves.
+- A watch moves only to a daemon with at least two fewer, so shares end up differing by one at most.
 
-A daemon with an outdated table does no harm: the store gives a lease to one daemon, and the next table shows what is
-left to move.
+A daemon with an outdated table does no harm: the store gives a lease to one daemon.
 """
 
 from collections.abc import Collection, Mapping

@@ -30,8 +30,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL canno
 # drop what follows a `;`.
 _DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
 _DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
-# A server that decodes the path and passes it on makes a query of what follows a `?` or `#`. What comes before must not
-# be a status URL.
+# A server that decodes the path makes a query of what follows a `?` or `#`: the part before must be no status URL.
 _ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
 _AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}

@@ -3,8 +3,8 @@
 Escaped are the control characters (C0, DEL and C1, of which some terminals take U+009B as an escape sequence's start),
 Unicode's line and paragraph separators, marks of writing direction (UAX #9) and halves of surrogate pairs.
 
-Our own credentials are hidden: a server that refuses a call may repeat its headers, plain, in a JSON string, in a
-query, in a page, or decoded from Basic. Other forms (a hash, another encoding) are not recognised.
+Our own credentials are hidden: a refusing server may repeat them plain, in a JSON string, a query or a page, or decoded
+from Basic. Other forms (a hash, another encoding) are not recognised.
 """
 
 import base64

@@ -3,16 +3,12 @@
 A row becomes visible when its transaction commits, but `updated_at` is usually the transaction's start. A watermark
 that follows the newest visible row would pass rows of slower transactions.
 
-All transactions below a snapshot's `xmin` have ended. Each poll remembers a pair (instant, xmax), where xmax is above
-every transaction id assigned by that instant. Once a later snapshot's xmin reaches that xmax, every such transaction
-has ended. What commits later took its id, and so made its first write, after the instant. The fence is the latest such
-instant.
+Each poll remembers a pair (instant, xmax), where xmax is above every transaction id assigned by that instant. Once a
+later snapshot's xmin reaches that xmax, all those transactions have ended: later commits made their first write after
+the instant. The fence is the latest such instant. A snapshot's own xmax does not serve ([decision
+3](../../docs/decisions/0003-the-fence-takes-a-transaction-id.md)).
 
-A snapshot's own xmax does not serve: it is one above the highest *ended* id, so a running transaction may have that id
-or a higher one.
-
-`lookback` covers the time between a transaction's start (`now()`) and its first write, and application servers whose
-clocks are behind.
+`lookback` covers the time between a transaction's start and its first write, and clocks that are behind.
 
 A watermark that the ATS does not set, or sets in several time zones, delays changes until a sweep. Three things show
 it: a row dated ahead of the database's clock, a row older than its own creation, and a change that only a sweep found.

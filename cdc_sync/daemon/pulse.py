@@ -25,7 +25,7 @@ from cdc_sync.core import events
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.events import Emit, Handlers
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import WORTH_SAYING
+from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.pipeline.watch import KINDS
 from cdc_sync.store.store import Store
 
@@ -158,7 +158,7 @@ class Lateness:
     def _look_at_clock(self) -> None:
         """Report a new difference of this machine's clock; it delays nothing."""
         clock = self.store.clock
-        skew = found if abs(found := clock.skew) > WORTH_SAYING else 0
-        if abs(skew - self._skew) > WORTH_SAYING:
+        skew = found if abs(found := clock.skew) > WORTH_REPORTING else 0
+        if abs(skew - self._skew) > WORTH_REPORTING:
             self._skew = skew
             self.observe(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())

@@ -7,12 +7,11 @@ A socket dies with its attempt: once `call` has returned or the process is gone,
 Otherwise the kernel could send an older state after a newer one was acknowledged. So
 
 - a call without an answer aborts its transport, without sending its buffers;
-- SO_LINGER with 0 seconds makes the kernel drop its queue and reset the connection when the descriptor is closed, after
-  kill -9 too. Resetting idle connections is harmless;
+- SO_LINGER with 0 seconds makes the kernel drop its queue when the descriptor is closed, after kill -9 too;
 - TCP_USER_TIMEOUT makes the kernel give up by itself when the process is stopped (SIGSTOP).
 
-aiohttp's connector makes connections, TLS and parses replies; its session would rebuild for each call what all calls to
-a host share (docs/decisions/0013-where-the-time-goes.md).
+aiohttp's connector makes connections and TLS, and parses replies; its session would rebuild for each call what all
+calls to a host share (docs/decisions/0013-where-the-time-goes.md).
 """
 
 import asyncio
@@ -140,9 +139,7 @@ _TICK = 0.001
 
 
 class _Deadlines:
-    """Cancels calls after their common timeout, by one timer for the oldest call.
-
-    A timer for each call, as in `asyncio.timeout` and aiohttp, takes a tenth of the call's CPU time.
+    """Cancels calls after their common timeout, by one timer: one for each call takes a tenth of its CPU time.
 
     Attributes:
         ends: each call's deadline, by its task, which removes itself at its end.
@@ -232,8 +229,7 @@ class _Opened:
                 read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
             else:
                 read, whole = await _read(content)
-            # An early answer, above all a refusal, may leave unsent bytes. Only the kernel's queue shows those of a
-            # large request below TLS.
+            # An early answer may leave unsent bytes; of a large request below TLS, only the kernel's queue shows them.
             in_doubt = len(body) > _BUFFERED or message.code not in _SUCCESSES
             unsent = of_socket.get_write_buffer_size() or (in_doubt and (protocol.should_close or _unsent(of_socket)))
             answered = whole and not unsent

@@ -3,17 +3,14 @@
 An endpoint is an origin and credentials: one customer's revoked key stops only the calls with that key. The watches of
 one endpoint take turns: a claim takes equally many entries of each, the longest waiting watch first.
 
-Entries that the workers will start within `AHEAD` are claimed ahead, and wait in their endpoint's ready queue. They and
-the calls under way are nine times `concurrency`, at most: enough for one group commit of the store.
+Entries that the workers will start within `AHEAD` wait in their endpoint's ready queue. They and the calls under way
+are nine times `concurrency`, at most: enough for one group commit of the store.
 
-Claims and free workers go one by one to the endpoint with the fewest, so a slow endpoint takes nothing that another
-could use. Endpoints with ready entries are indexed by their calls under way, so a call's cost does not grow with their
-number.
+Claims and free workers go one by one to the endpoint with the fewest, so a slow one takes nothing that another could
+use. Endpoints with ready entries are indexed by their calls under way: a call's cost does not grow with their number.
 
-A rate limit spaces the calls to one endpoint evenly, without a burst after a silence.
-
-A recovered endpoint gets one call at a time, and one more for each answer: their number doubles with each round.
-Otherwise its backlog would overload it again.
+A rate limit spaces the calls to one endpoint evenly, without a burst after a silence. A recovered endpoint gets one
+call at a time, and one more for each answer, so that its backlog does not overload it again.
 """
 
 import hmac
@@ -85,10 +82,9 @@ class SenderSettings:
 
 
 def fingerprint(headers: Mapping[str, str], salt: bytes | None = None) -> str:
-    """A fingerprint that differs for other headers, and hides these: 16 bits, with a random key by default.
+    """A fingerprint of headers that hides them: 16 bits, with a random key by default.
 
-    One in 65,536 of an attacker's guesses remains. The key stays from refusal to refusal: two dumps reveal no more than
-    one.
+    One in 65,536 of an attacker's guesses remains. A second refusal has the same key, and reveals no more.
     """
     salt = os.urandom(8) if salt is None else salt
     text = json.dumps(sorted((name.lower(), value) for name, value in headers.items()))
@@ -111,8 +107,7 @@ class Pace:
 
     def take(self, now: float, rate: float) -> None:
         """Count a call that is made."""
-        # From the planned time: otherwise each wake-up's lateness would lower the rate. After a silence from now:
-        # unused capacity is gone.
+        # From the planned time: otherwise each wake-up's lateness would lower the rate.
         was_planned = now - self._next <= min(_LATENESS, 1 / rate)
         self._next = (self._next if was_planned else now) + 1 / rate
 
@@ -214,11 +209,10 @@ class Endpoints:
     def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
         """Use other settings; for a moment more calls than now allowed may be under way.
 
-        Each endpoint that refused our credentials gets one call if they have changed. If none have, each gets one: the
-        operator who reloads may have had them accepted.
+        Each endpoint that refused our credentials gets one call if they have changed. If none have, each gets one: they
+        may have been accepted since.
 
-        Returns the names of removed endpoints (without a watch or with another owner of their credentials), and the
-        endpoints that took over a health from one of them.
+        Returns the names of removed endpoints, and the endpoints that took over a health from one of them.
         """
         before = {endpoint: self.headers_of(endpoint) for endpoint in self.all.values()}
         are_same = (settings.headers, settings.own) == (self.settings.headers, self.settings.own)
@@ -236,7 +230,7 @@ class Endpoints:
         return [each.name for each in gone], [other for each in gone if (other := self._follow(each, before[each]))]
 
     def _follow(self, gone: Endpoint, headers: Mapping[str, str]) -> Endpoint | None:
-        """Forget an endpoint. An untouched endpoint with its credentials, if there is one, takes over its health."""
+        """Forget an endpoint. An untouched one with its credentials takes over its health."""
         del self.all[gone.name]
         origin, _, _ = gone.name.partition(" [")
         for other in self.all.values():
@@ -268,7 +262,7 @@ class Endpoints:
                 self._place(other)
 
     def _know_built(self) -> None:
-        """Assume entries for the base URL of a watch with built URLs, until something else is known of it."""
+        """Assume that a watch with built URLs has entries for its base URL, until more is known."""
         for watch, base_url in self.settings.built.items():
             if watch not in self._lanes:
                 self._endpoint_of(endpoint_of(base_url), watch)
@@ -283,8 +277,7 @@ class Endpoints:
 
         A new endpoint that refused other credentials than ours may be called at once.
 
-        Returns the names of those with a new mode; of new ones, those that are unhealthy and have entries due: others
-        may have been given up long ago.
+        Returns the names of those with a new mode; of new ones, only those with entries due.
         """
         known, news = self.all.keys() & healths.keys(), list[str]()
         lanes = {**lanes}
@@ -409,8 +402,8 @@ class Endpoints:
     def offer(self, watch: str, application_ids: Collection[str], *, claims: bool) -> Offer:
         """Withdraw these applications' unstarted entries, except those of another apply.
 
-        None of them begins until the offer is settled. With `claims`, the apply may claim of its new entries as many as
-        begin at once; none for an endpoint with others due or being claimed, which come first.
+        With `claims`, the apply may claim of its new entries as many as begin at once; none for an endpoint with others
+        due or being claimed, which come first.
         """
         unstarted = frozenset[str]()
         if self.ready:
@@ -454,10 +447,7 @@ class Endpoints:
     # Giving back.
 
     def give_back(self, *, everything: bool = False) -> None:
-        """Remove from the queues what will not begin soon: the endpoint waits, or its calls have become slower.
-
-        `everything`: nothing will begin any more. Withdrawn entries stay, as an apply decides about them.
-        """
+        """Remove from the queues what will not begin soon, or `everything`; withdrawn entries stay."""
         if not self.ready:
             return
         # Not for a few more than would be claimed now: call durations vary.

@@ -1,8 +1,7 @@
 """Whether HelloWork can be reached: `cdc-sync check` finds out without sending any state.
 
 Each step has its own remedy: the name, the connection, the certificate, an answer. The request is `HEAD` of base_url
-without the configured headers: no effect, no secret. Any status shows that HTTP is spoken there; only a real call could
-check the credentials. `Date` gives the other side's clock.
+without the configured headers: no effect, no secret. Any status will do; only a real call could check the credentials.
 
 Other hosts of status URLs (`allowed_hosts`) are checked up to the certificate. Texts: `findings.yaml`.
 """

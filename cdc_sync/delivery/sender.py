@@ -4,24 +4,21 @@
                  ▲                   │
                  └──unclaim──────────┘ its endpoint waits, or the sender stops
 
-- `concurrency` workers live as long as the sender. Each takes an entry from the ready queue, calls, and leaves the end
-  to the recorder.
-- The claimer claims ahead what the workers will begin within about 50 ms, so that no worker waits for a commit. It
-  gives back, uncounted, what does not begin: its endpoint waits, or the sender stops.
+- `concurrency` workers live as long as the sender. Each takes a ready entry in the event loop's step in which its call
+  begins, so that an earlier pause of the endpoint still counts.
+- The claimer claims ahead what they will begin within about 50 ms, so that no worker waits for a commit ([decision
+  19](../../docs/decisions/0019-claim-ahead.md)). It gives back, uncounted, what does not begin.
 - The recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
 
-A worker takes an entry in the event loop's step in which its call begins, so that an earlier pause of the endpoint
-still counts.
+At most one call per application is under way: its one entry is not claimed again before it is completed or given back.
+One task makes all claims and unclaims. An application that is being given back is not called, even if claimed
+meanwhile, but given back once more.
 
-At most one call per application is under way: it has one entry, which is not claimed again before it is completed or
-given back. One task makes all claims and unclaims, one after the other. An application that is being given back is not
-called, even if claimed meanwhile, but given back once more.
-
-**Beside an apply.** `offer` withdraws the unstarted entries of a batch's applications: until `settle` none begins, so
-the apply may treat them as never attempted. It is one step of the event loop, so a call has either begun or not.
+**Beside an apply.** `offer` withdraws the unstarted entries of a batch's applications in one step of the event loop:
+none begins until `settle`, so the apply may treat them as never attempted.
 
 If the store cannot write a claim, nothing is sent. If it cannot complete, no further call begins until it can: sent
-entries are marked already, so nothing is lost or sent unrecorded.
+entries are marked already.
 """
 
 import asyncio
@@ -236,7 +233,7 @@ class Sender:
             self._woken.set()
 
     def stop(self) -> None:
-        """Begin no more calls; `run` returns once those under way are completed, and all other entries given back."""
+        """Begin no more calls; `run` returns once those under way are completed and all other entries given back."""
         self._stopping = True
         self._open = False
         self._woken.set()
@@ -266,7 +263,7 @@ class Sender:
             await self.run()
 
     def _employ(self, tasks: asyncio.TaskGroup) -> None:
-        """Have a worker for each allowed call. Surplus workers after a reload stay idle."""
+        """Have a worker for each allowed call; after a reload, surplus ones stay idle."""
         while self._workers < self._settings.concurrency:
             self._workers += 1
             tasks.create_task(self._work(), name=f"sender: worker {self._workers}")
@@ -588,6 +585,7 @@ class Sender:
         self._failing.add(step)
 
     def _works(self, step: _Step) -> None:
+        """A step works: report that the store has recovered, if this was the last failing one."""
         if step in self._failing:
             self._failing.remove(step)
             if not self._failing:
@@ -595,10 +593,7 @@ class Sender:
 
 
 def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
-    """The beginnings of watches' callable built URLs; with a plain id and `/status` behind it, a URL needs no check.
-
-    `AllowedHosts.refusal` has the same answer for every plain id.
-    """
+    """The beginnings of watches' built URLs to which every plain id may be added without another check."""
     built = {watch: build(base_url, "1") for watch, base_url in settings.built.items()}
     return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
 

@@ -16,7 +16,7 @@ Times for people are those of the machine's clock (sqlite) or of the store's (po
 import time
 from pathlib import Path
 
-from cdc_sync.core.findings import WORTH_SAYING
+from cdc_sync.core.findings import WORTH_REPORTING
 
 TOLERATED = 2_000
 """Milliseconds by which the store's clock may be behind: a slow answer, uneven clocks. The clock then stands still
@@ -65,7 +65,7 @@ class Clock:
         if self._ahead is not None:
             return -self._ahead
         found = time.time_ns() // 1_000_000 - self()
-        return found if abs(found) > WORTH_SAYING else 0
+        return found if abs(found) > WORTH_REPORTING else 0
 
     @property
     def shared(self) -> bool:
