@@ -9,10 +9,10 @@ import pytest
 from support.daemon_process import DaemonProcess
 from support.installation import JOB, Installation
 
-NUMBER = 2_000
-"""At 60 kB each, which HelloWork takes still. Pages bounded by their rows alone took 1 GB."""
+NUMBER = 1_000
+"""At 60 kB each, which HelloWork takes still."""
 
-GROWTH = 200 * 2**20
+GROWTH = 120 * 2**20
 IDLE = 100 * 2**20
 """Bytes that a daemon takes at most while it does nothing."""
 

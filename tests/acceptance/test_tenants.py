@@ -191,11 +191,16 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         create(vendor, "tenant_4", "d")
         vendor.ats.execute("ALTER SCHEMA tenant_2 RENAME TO tenant_5; DROP SCHEMA tenant_3 CASCADE")
         install(vendor)
-        found = daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)
-        gone = daemon.wait_for_event(GONE)
-        assert found["watches"] == "customers@tenant_4,customers@tenant_5"
-        assert (gone["watches"], gone["level"]) == ("customers@tenant_2,customers@tenant_3", "warning")
-        assert "cdc-sync forget" in gone["event"]
+        come, went = "customers@tenant_4,customers@tenant_5", "customers@tenant_2,customers@tenant_3"
+        if vendor.mode == "poll":
+            # By itself; it looks alike, and as rarely, in each mode.
+            assert daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)["watches"] == come
+            gone = daemon.wait_for_event(GONE)
+            assert (gone["watches"], gone["level"]) == (went, "warning")
+            assert "cdc-sync forget" in gone["event"]
+        else:
+            changed = reload(daemon)
+            assert (changed["begun"], changed["ended"]) == (come, went)
         daemon.wait_until_ready()
         change(vendor, "tenant_4", "d", "SEEN")
         told(daemon, hellowork, "d", "SEEN")
