@@ -49,6 +49,7 @@ SUITES: Mapping[str, Suite] = {
             "tests/acceptance/test_rejection_table.py",
             "tests/acceptance/test_row_security.py",
             "tests/acceptance/test_standby.py",
+            "tests/acceptance/test_tenants.py",
             "tests/acceptance/test_one_address_several_servers.py",
             "tests/acceptance/test_physical_copies.py",
             "tests/acceptance/test_views.py",
