@@ -77,11 +77,11 @@ class CallingProcess:
 
     def open(self, timeout: float) -> None:
         """Let it open a client whose calls take so many seconds at most."""
-        self._tell(str(timeout))
+        self._send(str(timeout))
 
     def begin(self, base_url: str, size: int, *, cancelled_after: float | None = None) -> None:
         """Let it begin a call."""
-        self._tell(json.dumps([base_url, size, cancelled_after]))
+        self._send(json.dumps([base_url, size, cancelled_after]))
 
     def outcome(self) -> tuple[str, int]:
         """What came of the call, and how many TCP sockets the process had open when the client was done with it."""
@@ -91,13 +91,13 @@ class CallingProcess:
 
     @property
     def waits(self) -> bool:
-        """Whether it is there to be told more: neither ended nor stopped."""
+        """Whether it can take another client: it has neither ended nor stopped."""
         stopped = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
         return self.process.poll() is None and psutil.Process(self.process.pid).status() not in stopped
 
     def close(self) -> None:
         """Let it close the client."""
-        self._tell("")
+        self._send("")
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "closed\n"
 
@@ -116,7 +116,7 @@ class CallingProcess:
             with suppress(BrokenPipeError):
                 pipe.close()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
