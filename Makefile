@@ -45,7 +45,7 @@ test: $(READY) $(INSTALLED)/.ready ## Run the whole test-suite against a real Po
 	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 unit: $(READY) ## The unit tests alone, with fewer examples: 20 seconds at most, and no PostgreSQL
-	$(BIN)/python -m pytest -q -n 2 -m "not exhaustive" --hypothesis-profile=quick --maxschedchunk=100 tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "not exhaustive" --hypothesis-profile=quick --dist loadfile tests/unit $(PYTEST_ARGS)
 
 # Another Python may have no pip of its own.
 test-python: ## The unit tests on another Python, in an environment of its own; PY=python3.13
