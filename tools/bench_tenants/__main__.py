@@ -121,7 +121,7 @@ class Bench:
     def run(self) -> None:
         say(f"{self.shape}")
         self.create()
-        config = self.configure("all", "tenant_%", self.shape.names)
+        config = self.configure("all", "tenant_%")
         say(f"  configuration              {len(config.read_text().splitlines())} lines")
         if self.shape.mode == "notify":
             self.install(config)
@@ -133,7 +133,7 @@ class Bench:
             quiet, took = self.beside_a_mass_change()
             say(f"  a neighbour sends {_MASS:,} in  {took:.1f} s; clicks meanwhile {self.described(quiet)}")
             assert not daemon.events_named("fuse")
-        alone = self.configure("one", r"tenant\_2", self.shape.names[:1])
+        alone = self.configure("one", r"tenant\_2")
         with self.daemon(alone):
             single = self.clicks(2)
         ratio = median(among_many) / median(single)
@@ -161,7 +161,9 @@ class Bench:
                     )
                 ats.execute("VACUUM ANALYZE")
 
-    def configure(self, name: str, schemas: str, databases: list[str]) -> Path:
+    def configure(self, name: str, schemas: str) -> Path:
+        # The watches are called as those of all, whose triggers there are.
+        several, databases = len(self.shape.names) > 1, self.shape.names if name == "all" else self.shape.names[:1]
         columns = {
             "application_id": "hellowork_id",
             "status": "status",
@@ -170,7 +172,7 @@ class Bench:
             "event_date": "updated_at",
         }
         watch: dict[str, Any] = {
-            "for_each": {"schemas": schemas, **({"databases": ["customers"]} if len(databases) > 1 else {})},
+            "for_each": {"schemas": schemas, **({"databases": ["customers"]} if several else {})},
             "table": "applications",
             "key": ["id"],
             "columns": columns,
@@ -180,7 +182,7 @@ class Bench:
         group = {"dsn": self.server.dsn_for("NAME").replace("/NAME", "/{database}"), "names": databases}
         alone = {"dsn": self.server.dsn_for(databases[0])}
         document = {
-            **({"databases": {"customers": group}} if len(databases) > 1 else {"database": alone}),
+            **({"databases": {"customers": group}} if several else {"database": alone}),
             "hellowork": {"base_url": self.calls.url, "concurrency": 32},
             "state": {"path": str(self.folder / f"{name}.db")},
             "admin": {"listen": f"127.0.0.1:{free_port()}"},
