@@ -190,12 +190,13 @@ def _show(finding: Finding) -> None:
 async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
     """Check everything; returns the labels, if they are wanted."""
     counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
-    tells = {name: partial(_of_database, tell, name) if several else tell for name in config.all_databases}
+    dsns = {name: f"{config.section_of(name)}.dsn" for name in config.all_databases}
+    tells = {name: partial(_of_database, tell, name, dsn) if several else tell for name, dsn in dsns.items()}
     # Before connecting, which sends the password.
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     for name, section in config.all_databases.items():
-        tells[name](encryption("encryption", keys(name)["dsn"], section.dsn.get_secret_value()))
+        tells[name](encryption("encryption", dsns[name], section.dsn.get_secret_value()))
     bound = await check_store(config, tell)
     for name, telling in tells.items():
         counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
@@ -211,9 +212,8 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     return counted
 
 
-def _of_database(tell: Tell, name: str, finding: Finding) -> None:
-    """Report a finding with its database's name; its texts are about the section `database`."""
-    dsn = keys(name)["dsn"]
+def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
+    """Report a finding with its database's name and the setting `dsn`; its texts are about the section `database`."""
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))

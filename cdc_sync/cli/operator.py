@@ -48,7 +48,6 @@ from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
-from cdc_sync.store.errors import keys
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE, Groups, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
@@ -365,10 +364,10 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             say(f"Nothing to do: the store {belongs}. ({identity})")
             return
         about = {"bound": bound, "hosts": hosts and Whereabouts.from_text(hosts), "identity": identity, "here": here}
-        counts, shown, dsn_key = await store.counts(), config.database.shown(), keys(database)["dsn"]
+        counts, shown, section = await store.counts(), config.database.shown(), config.section_of(database)
         if database:
             counts = {watch: counts[watch] for watch in stored if watch in counts}
-        print_text("adopting", **about, dsn=dsn_key, shown=shown, counts=counts, behind=behind, moved=moved)
+        print_text("adopting", **about, dsn=f"{section}.dsn", shown=shown, counts=counts, behind=behind, moved=moved)
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)
         positions = {watch: positions_elsewhere(stored[watch]) for watch in (moved if is_bound else stored)}

@@ -119,11 +119,8 @@ class Target:
             self._section, named = "state", store_dsn(self.config)
         else:
             name = the_database(self.config, database, watch)
-            self.config = self.config.of_database(name)
-            self._section, named = (
-                f"databases.{name}" if name else "database",
-                self.config.database.dsn.get_secret_value(),
-            )
+            self._section, self.config = self.config.section_of(name), self.config.of_database(name)
+            named = self.config.database.dsn.get_secret_value()
         self.user = user_of(named)
         self._missing = None if dsn is not None else lacking.get((*self._section.split("."), "dsn"))
         self._connection = dsn or named

@@ -5,9 +5,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from cdc_sync.config import values
+from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import check, place, shown
 from cdc_sync.config.problems import setting_error
 from cdc_sync.config.values import HostPort, Section
@@ -85,7 +94,7 @@ class NamedDatabase(Database):
     @model_validator(mode="after")
     def _names_have_their_place(self) -> Self:
         dsn = self.dsn.get_secret_value()
-        if dsn and (_PLACE in dsn) != bool(self.names):
+        if dsn and UNRESOLVED not in dsn and (_PLACE in dsn) != bool(self.names):
             raise setting_error("database-place" if self.names else "database-names", path=("dsn",))
         return self
 

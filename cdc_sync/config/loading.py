@@ -50,7 +50,7 @@ _ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 """An unknown key that can be shown: `token:SECRET` without its blank is a key as well."""
-_CREDENTIALS = re.compile(r":.*@", re.DOTALL)
+_CREDENTIALS = re.compile(r":.*@|password\s*=", re.DOTALL)
 
 ANY_NAME = "*"
 """In a path of `all_sections`: a key that people choose, such as a watch's name."""
@@ -128,7 +128,8 @@ def _read(
             with suppress(SettingError):
                 check(value if path[-1] == "dsn" else "")
                 return value
-            return ""
+            # A connection string without a value leads nowhere, also after a group's names are put into it.
+            return f"dbname={UNRESOLVED}" if path[-1] == "dsn" else ""
         return value
 
     try:

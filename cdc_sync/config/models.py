@@ -53,6 +53,7 @@ class Config(Section):
     metrics: Metrics = Field(default_factory=Metrics)
     log: Log = Field(default_factory=Log)
     undecided: tuple[values.Text, ...] = ()
+    _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
     _reveal: Callable[[str], str] = PrivateAttr(default=str)
 
@@ -89,18 +90,20 @@ class Config(Section):
     def _databases_are_known(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
         if "databases" not in info.data:
             return watches  # its own error is reported
-        groups, known = info.data["databases"], _each_of(info.data["databases"])
+        entries, known = info.data["databases"], _each_of(info.data["databases"])
+        with_groups = {**known, **entries}
         for name, watch in watches.items():
             several = watch.for_each is not None and watch.for_each.databases
             if several and watch.database is not None:
                 raise setting_error("for-each-database", path=(name, "database"))
             for database in several or ((watch.database,) if watch.database is not None else ()):
-                there = {**known, **groups} if several else known
+                there = with_groups if several else known
                 if database not in there:
                     at = ("for_each", "databases") if several else ("database",)
                     # Not by its name: it may be a secret in the wrong place.
+                    wrong = setting_error("database-group" if database in entries else "database-unknown")
                     meant = did_you_mean(database, there) or f"known: {', '.join(there)}"
-                    raise SettingError(str(setting_error("database-unknown")), meant, path=(name, *at))
+                    raise SettingError(str(wrong), meant, path=(name, *at))
             if watch.database is None and not several and len(known) > 1:
                 raise setting_error("database-of-watch", path=(name, "database"), known=", ".join(known))
         return watches
@@ -124,7 +127,9 @@ class Config(Section):
         if not groups:
             return self
         watches = {name: watch.with_members(groups) for name, watch in self.watches.items()}
-        return self.model_copy(update={"databases": _each_of(self.databases), "watches": watches})
+        config = self.model_copy(update={"databases": _each_of(self.databases), "watches": watches})
+        config._group_of = {name: group for group, names in groups.items() for name in names}  # noqa: SLF001
+        return config
 
     @property
     def templates(self) -> Mapping[str, Watch]:
@@ -143,6 +148,10 @@ class Config(Section):
     def all_databases(self) -> Mapping[str, Database]:
         """Every database by its name; the section `database` is called ""."""
         return self.databases or {"": self.database}
+
+    def section_of(self, database: str) -> str:
+        """The section with a database's `dsn`: `database`, or an entry of `databases`."""
+        return f"databases.{self._group_of.get(database, database)}" if self.databases else "database"
 
     def place(self) -> str | None:
         """The database and its host, in short; the names of several databases. None if unknown."""

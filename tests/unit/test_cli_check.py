@@ -26,7 +26,9 @@ def test_of_several_databases_a_remedy_names_the_one() -> None:
     findings: list[Finding] = []
     remedy = "cdc-sync sql install > install.sql\nset database.dsn; cdc-sync sql grants --store"
 
-    _of_database(findings.append, "north", Finding("triggers", "failed", "none is there", remedy))
+    _of_database(
+        findings.append, "north", "databases.north.dsn", Finding("triggers", "failed", "none is there", remedy)
+    )
 
     assert findings[0].remedy == (
         "cdc-sync sql install --database north > install.sql\nset databases.north.dsn; cdc-sync sql grants --store"

@@ -1,14 +1,20 @@
 """From a template to watches: names, schemas, expressions, credentials, and what is wrong with a template."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import typer
 
+from cdc_sync.cli.sql import Target
 from cdc_sync.config import Config, ConfigurationError, parse
+from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.models import own_credentials
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, is_like, tenants_named
+from cdc_sync.core.failures import OperationError
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
 TEMPLATE = """
@@ -173,6 +179,24 @@ def test_a_group_without_its_secrets_has_its_databases_all_the_same() -> None:
     config = parse(text, name="a file", environ=ENVIRON, lacking=lacking)
     assert list(lacking) == [("databases", "customers", "dsn")]
     assert list(config.databases) == ["one", "customer_1", "customer_2"]
+    assert [config.section_of(name) for name in config.databases] == [
+        "databases.one",
+        "databases.customers",
+        "databases.customers",
+    ]
+
+
+def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None:
+    """libpq takes what a connection string leaves out from the environment: that may lead to another server."""
+    file = tmp_path / "config.yaml"
+    text = GROUP.replace("postgresql://cdc_sync@b/{database}?application_name={database}", "${NOT_THERE}")
+    file.write_text(text + TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:"))
+    context = cast("typer.Context", SimpleNamespace(obj=file))
+
+    target = Target(context, None, database="customer_1")
+    with pytest.raises(OperationError, match=r"databases\.customers\.dsn is not known: .*NOT_THERE"):
+        target.connection()
+    assert UNRESOLVED in target.config.database.dsn.get_secret_value()
 
 
 @pytest.mark.parametrize(
@@ -184,10 +208,11 @@ def test_a_group_without_its_secrets_has_its_databases_all_the_same() -> None:
         ("customer_2]", "customer_1]", "databases.customers.names[1]: databases has this name already", 6),
         ("customer_2]", "one]", "databases.customers.names[1]: databases has this name already", 6),
         ("customer_2]", "customers]", "databases.customers.names[1]: databases has this name already", 6),
+        ("customer_2]", "'host=h password=geheim']", "(found: (hidden))", 6),
         ("customer_2]", "'b-2']", "databases.customers.names[1]: a database's name has lower case", 6),
         ("databases:", "database: {names: [b]}\ndatabases:", "database.names: unknown key", 1),
         ("watches:", "watches:", None, None),
-        ("    table:", "    database: customers\n    table:", "database: no entry of databases has this name", 17),
+        ("    table:", "    database: customers\n    table:", "database: this is a group of databases", 17),
         ("    table:", "    database: customer_2\n    table:", None, None),
     ],
 )
