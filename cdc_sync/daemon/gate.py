@@ -47,14 +47,16 @@ class Gate:
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
         """Use another configuration; the databases in `kept` are unchanged."""
-        self._noted = {}
+        noted: dict[str, str] = {}
         with suppress(StoreError):  # reported elsewhere; a watch of a named database is withheld
-            self._noted = await self._store.captured_from()
+            noted = await self._store.captured_from()
             if self._without_credentials is None:  # those of a watch that goes later are kept
                 self._without_credentials = {*await self._store.credentials()}
+        # All in one turn of the event loop: watches are recognised, and lost, during the reads above.
+        self._noted = noted
         if self._without_credentials is not None:
             self._without_credentials -= config.watches.keys()
-        former = {watch: database for watch, database in self._noted.items() if database in config.all_databases}
+        former = {watch: database for watch, database in noted.items() if database in config.all_databases}
         self._database_of = former | {watch: config.database_name(watch) for watch in config.watches}
         self._accepted = {
             watch: database

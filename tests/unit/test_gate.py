@@ -1,6 +1,6 @@
 """Of which watches calls may go out, as their databases are recognised and lost."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from support.configurations import a_config
@@ -17,8 +17,10 @@ class Noted:
         self.withheld: Collection[str] = ()
         self.noted = dict(captured_from)
         self.owners: dict[str, str] = {}
+        self.while_reading: Callable[[], None] = lambda: None
 
     async def captured_from(self) -> dict[str, str]:
+        self.while_reading()
         return self.noted
 
     async def credentials(self) -> dict[str, str]:
@@ -118,3 +120,27 @@ async def test_of_a_watch_that_is_gone_nothing_is_sent_with_credentials_of_other
     assert store.withheld == set(), "it is back"
     await gate.use(several(b="one"), {"one"})
     assert store.withheld == set(), "this process has seen their credentials"
+
+
+async def test_a_database_that_is_recognised_while_the_store_is_read_releases_no_other_watch() -> None:
+    gate, store, _ = a_gate({"v": "", "w": "elsewhere"})
+    watch = {
+        "table": "t",
+        "key": ["id"],
+        "columns": {"application_id": "a", "status": "b", "job_id": "c", "created": "d"},
+    }
+    config = a_config({"database": {"dsn": "host=here"}, "watches": {"v": watch, "w": watch}})
+    await gate.use(config, ())
+    gate.recognise("v")
+    assert store.withheld == {"w"}
+    seen: list[Collection[str]] = []
+
+    def recognised() -> None:
+        gate.recognise("v")
+        seen.append(store.withheld)
+
+    store.while_reading = recognised
+    await gate.use(config, ("",))
+
+    assert seen == [{"w"}]
+    assert store.withheld == {"w"}
