@@ -46,8 +46,8 @@ from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.pipeline.database import Database, nobody
-from cdc_sync.pipeline.discovery import Discovery, discover
-from cdc_sync.store.errors import AnotherDatabaseError, keys
+from cdc_sync.pipeline.discovery import discover
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 GRACE = 20.0
@@ -96,7 +96,6 @@ class _Daemon:
 
     Attributes:
         _look_at: the time of the next look for tenants, by the event loop's clock.
-        _looking: the look under way, if any.
         _gone: the credentials of watches that are no longer configured, as far as this process has had them.
         _stop: the name of the signal that asked for the end, if one has.
     """
@@ -111,9 +110,9 @@ class _Daemon:
     _pulse: Pulse = field(default_factory=Pulse)
     _conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _signalled: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _is_reload_wanted: bool = False
     _look_at: float = 0.0
-    _looking: asyncio.Task[Discovery] | None = None
     _lasting: Sequence[asyncio.Task[None]] = ()
     _gone: dict[str, Credentials] = field(default_factory=dict)
     _stop: str = ""
@@ -146,7 +145,7 @@ class _Daemon:
             )
             self._moves = self._store.moves
             await self._make_parts(stack)
-            config = await self._with_tenants(self._config, await wiring.known_watches(self._store))
+            config = await self._with_tenants(self._config, await wiring.known_watches(self._store), self._stopping)
             if config is not None:
                 self._conditions = {**self._conditions, **starting(tuple(config.watches))}
                 await self._work(config, stack)
@@ -245,7 +244,7 @@ class _Daemon:
         if refusal := refusal or changes_that_need_a_restart(self._config, config):
             self._emit(events.ReloadRefused(refusal))
             return
-        found = await self._with_tenants(config, self._config.watches)
+        found = await self._with_tenants(config, self._config.watches, self._stopping)
         if found is None:
             return
         self._reread.used(found)
@@ -255,7 +254,7 @@ class _Daemon:
 
     async def _follow_tenants(self) -> None:
         """Look for tenants, and start and end watches as they come and go."""
-        config = await self._with_tenants(self._config, self._config.watches)
+        config = await self._with_tenants(self._config, self._config.watches, self._signalled)
         if config is None or config.watches == self._config.watches:
             return
         changed = await self._use(config)
@@ -264,16 +263,15 @@ class _Daemon:
         if changed.ended:
             self._emit(events.TenantsGone(changed.ended))
 
-    async def _with_tenants(self, config: Config, known: Iterable[str]) -> Config | None:
-        """A configuration with its present tenants; None at the end, which waits for no database."""
+    async def _with_tenants(self, config: Config, known: Iterable[str], until: asyncio.Event) -> Config | None:
+        """A configuration with its present tenants; None if that took until an event, or a part failed meanwhile."""
         looking = asyncio.create_task(discover(config, known, self._watches.pools(config)), name="looking for tenants")
-        self._looking = looking
-        if self._stop:
-            looking.cancel()
+        enough = asyncio.create_task(until.wait())
         try:
-            await asyncio.wait([*self._tasks(), looking], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*self._tasks(), looking, enough], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await end([looking])
+            # A database that does not answer makes psycopg ignore one cancellation: `end` repeats it.
+            await end([looking, enough])
         if looking.cancelled():
             return None
         found = looking.result()
@@ -377,8 +375,7 @@ class _Daemon:
         if self._stop:
             os._exit(128 + number)
         self._stop = number.name
-        if self._looking is not None:
-            self._looking.cancel()
+        self._stopping.set()
         self._signalled.set()
 
 
@@ -395,8 +392,7 @@ async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
 def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
     """A line for each changed setting that only a restart can change."""
     before, after = _of_the_process(now), _of_the_process(then)
-    (name, *_) = then.all_databases
-    shown = {"database.dsn": keys(name)["dsn"]}
+    shown = {"database.dsn": f"{then.section_of(next(iter(then.all_databases)))}.dsn"}
     changed = [shown.get(key, key) for key in before if before[key] != after[key]]
     return tuple(
         f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"

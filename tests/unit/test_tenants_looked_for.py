@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -86,7 +87,7 @@ async def test_a_look_ends_as_soon_as_a_part_of_the_daemon_has_failed(monkeypatc
     daemon._lasting = [asyncio.create_task(fail())]
 
     async with asyncio.timeout(10):
-        assert await daemon._with_tenants(config, ()) is None
+        assert await daemon._with_tenants(config, (), daemon._stopping) is None
         assert not await daemon._is_change_wanted()
     with pytest.raises(RuntimeError):
         await daemon._lasting[0]
@@ -94,6 +95,11 @@ async def test_a_look_ends_as_soon_as_a_part_of_the_daemon_has_failed(monkeypatc
 
 async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look(*_: object) -> Discovery:
+        """As psycopg, which lets one cancellation pass while it waits for a server that does not answer."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        with suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
@@ -103,7 +109,22 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
     asyncio.get_running_loop().call_soon(daemon._end, signal.SIGTERM)
 
     async with asyncio.timeout(10):
-        assert await daemon._with_tenants(config, ()) is None
+        assert await daemon._with_tenants(config, (), daemon._stopping) is None
+
+
+async def test_a_reload_does_not_wait_for_the_regular_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(*_: object) -> Discovery:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    monkeypatch.setattr(running, "discover", look)
+    daemon = a_daemon(with_template(one="a"), print)
+    asyncio.get_running_loop().call_soon(daemon._want_reload)
+
+    async with asyncio.timeout(10):
+        await daemon._follow_tenants()
+        assert await daemon._is_change_wanted()
+    assert daemon._is_reload_wanted
 
 
 def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
