@@ -17,6 +17,7 @@ from cdc_sync.config.daemon import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
+from cdc_sync.event_loop import end
 from cdc_sync.source.check_watch import check_left_over, check_watch, found
 from cdc_sync.source.connection import Connection, connected, rows_of
 from cdc_sync.source.errors import SourceError, translate
@@ -91,10 +92,13 @@ async def check_database(
                 report(notified)
             # Awaited by each watch, which reports its error; first by itself, since it uses the connection.
             triggers = asyncio.create_task(_triggers(connection, config))
-            await asyncio.wait({triggers})
-            watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
-            await _check_watches([connection, other], config.database, watches, triggers, report)
-            await check_left_over(connection, config, triggers, report)
+            try:
+                await asyncio.wait({triggers})
+                watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
+                await _check_watches([connection, other], config.database, watches, triggers, report)
+                await check_left_over(connection, config, triggers, report)
+            finally:
+                await end([triggers])
             return facts.identity
     except SourceError as error:
         remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
