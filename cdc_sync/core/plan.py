@@ -220,7 +220,7 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
         observations = planner.owned(observations)
     plan = planner.changes
     unresolved = plan.unresolved = planner.unresolved(observations)
-    if batch.origin == "baseline" and not (before or unresolved or batch.skipped):
+    if batch.origin == "baseline" and batch.unseen == "adopt" and not (before or unresolved or batch.skipped):
         observations = planner.adopt_unknown(observations)
     for each in observations:
         if each.application_id not in unresolved:

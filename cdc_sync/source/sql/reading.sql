@@ -27,9 +27,8 @@ left(md5(%s::text || ROW({})::text), 16)
 lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
 
 -- name: clock
--- statement_timestamp(): when the statement arrived, so before its snapshot. So a row has not changed later. As a
--- sub-select it is computed once, not for each row.
-(SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint)
+-- statement_timestamp(): when the statement arrived, so before its snapshot. So a row has not changed later.
+(extract(epoch FROM statement_timestamp()) * 1000)::bigint
 
 -- name: bounded
 SELECT {columns}, so_far
