@@ -13,7 +13,8 @@ one: that of a reverted status, or midnight. A date alone never causes a call.
 The fuse holds a mass change for a person. It counts a watch's new entries, and deletions among them. An entry that
 replaces a pending one counts too, once in a window, since a mass change may find one for each application while
 HelloWork is away. From the first entry beyond the limit on, every new one is held until a person releases or discards
-it.
+it. A deletion that is suspected because row-level security may hide the row is held by itself: it neither blows the
+fuse nor counts.
 """
 
 from dataclasses import dataclass

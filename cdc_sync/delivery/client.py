@@ -7,7 +7,8 @@ A socket dies with its attempt: once `call` has returned or the process is gone,
 Otherwise the kernel could send an older state after a newer one was acknowledged. So
 
 - a call without an answer aborts its transport, without sending its buffers;
-- SO_LINGER with 0 seconds makes the kernel drop its queue when the descriptor is closed, after kill -9 too;
+- SO_LINGER with 0 seconds makes the kernel drop its queue when the descriptor is closed, after kill -9 too (resetting
+  idle connections is harmless);
 - TCP_USER_TIMEOUT makes the kernel give up by itself when the process is stopped (SIGSTOP).
 
 aiohttp's connector makes connections and TLS, and parses replies; its session would rebuild for each call what all

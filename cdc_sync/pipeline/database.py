@@ -428,7 +428,8 @@ class Steps:
     Attributes:
         adopted: rows that the baseline adopts at once.
         drained: changes taken from the change log at once.
-        give_back_every: between tries to shorten the change log's file, at least: each takes a short lock.
+        give_back_every: between tries to shorten the change log's file, at least: each takes a short lock, which a
+            standby replays.
         polled: rows that a poll reads at once.
         look_every: between looks at the server's transactions, and moves of a poll's watermark: each takes a
             transaction id.
@@ -438,7 +439,7 @@ class Steps:
         searched: record numbers examined at once for unmet records.
         confirmed: suspected deletions answered at once.
         save_every: between saves of a sweep's position, at least.
-        save_share: saving takes at most one part in this many of the time. 0: no limit.
+        save_share: saving takes at most one part in this many of the time: large bitmaps take long. 0: no limit.
     """
 
     adopted: int = 500

@@ -7,7 +7,7 @@ as the page had it was missed: it is read again, applied, and counted by cause, 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). The store compares each row's digest, which
 the server computes (`source.mapping`), with that of the record's last verification; equal rows are not read. Rows with
 a pending entry are always read, and all rows of a page on which an expression fails. Meanwhile the server computes the
-next page.
+next page; if that fails, this page is compared again.
 
 **Interruptions.** So that a lost connection does not send a long sweep back, its position is saved from time to time.
 

@@ -4,8 +4,10 @@ One statement reads a batch of changes and their current rows in one snapshot. A
 pipeline has stored the result; if anything fails before, the same changes come again. In between no transaction, lock
 or connection is held ([decision 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
-Rows are found by their place (ctid), so the log needs no index. Another row may have got the place. So a row is deleted
-only if one of the batch's transactions wrote it (xmin), and the file is the same: VACUUM FULL moves rows.
+SELECT and DELETE are needed, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the
+log needs no index. Another row may be in that place, if another daemon has deleted ours and VACUUM has made room. So a
+row is deleted only if one of the batch's transactions wrote it (xmin): these had ended when it was read. VACUUM FULL
+moves other rows of theirs into another file, which is compared too.
 """
 
 import asyncio

@@ -67,7 +67,7 @@ def check_file(path: Path, tell: Tell) -> str | None:
     tell(check_disk_space(shutil.disk_usage(folder).free, str(folder)))
     holder = holder_of(path)
     by = "nobody: no daemon runs" if holder is None else f"the daemon (process {holder or 'unknown'})"
-    tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
+    tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
     if not path.exists():
         tell(Finding("store", "ok", f"{path} does not exist yet: the daemon makes it at its first start"))
         return None
@@ -160,7 +160,7 @@ async def _check_schema(
         tell(failed("not-dumped", store=store, what=_listed(undumped)))
     else:
         tell(usable(store, version, newest))
-    tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
+    tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
     before = wall_clock()
     ((theirs, *_),) = await transaction.rows("clock")
     found = clock_skew(theirs, before, wall_clock())

@@ -6,7 +6,8 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
 - after `apply`, before the change log's commit or the position's next use: the keys come again and change nothing;
 - before `claim` returns: the entry is due as before;
 - after `claim`, before `complete` returns: the entry counts as attempted, and is sent again with the same body and
-  idempotency key. Only here HelloWork can receive the same state twice.
+  idempotency key. Only here HelloWork can receive the same state twice. An entry claimed ahead, its call not begun, is
+  sent even if it was reverted meanwhile.
 """
 
 from collections.abc import Callable, Collection

@@ -149,12 +149,12 @@ def test_a_new_store_in_the_place_of_a_lost_one_says_what_that_means(notify: Ins
     assert "worked before" not in notify.run("status").stdout
     notify.store.unlink()
     with notify.daemon() as daemon:
-        said = daemon.wait_for_event("this watch was worked before, with another store")
+        said = daemon.wait_for_event("this watch was captured before, with another store")
         assert (said["level"], said["watch"]) == ("error", "applications")
         assert daemon.stop() == 0
     with notify.daemon() as daemon:
         assert not daemon.events_named("worked before"), "it is said once"
-        remark = "was worked before, with another store: this one took the rows that it found as acknowledged"
+        remark = "was captured before, with another store: this one took the rows that it found as acknowledged"
         assert remark in notify.run("status").stdout
         assert daemon.stop() == 0
 

@@ -36,7 +36,7 @@ COMMIT
 
 -- name: may_give_back
 -- Seldom, since TRUNCATE cancels sessions on a standby that hold a lock on the log, as pg_dump does; and not where
--- subscribers get it. A file that VACUUM has not cleaned may be so for a standby's sake (hot_standby_feedback): only a
+-- subscribers get it: they may have a log of their own. A file that VACUUM has not cleaned may be so for a standby's sake (hot_standby_feedback): only a
 -- nearly full one is shortened all the same.
 SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
             THEN NOT EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'cdc_sync' AND tablename = 'changes')

@@ -2,7 +2,8 @@
 
 No second daemon may claim an entry with a call under way. So the lease is longer than any call, and a call begins only
 while enough of it is left (`holds`), by the machine's uptime (suspended time included) from before the renewal. A
-daemon that was stopped, or cut off from the store, begins no call until it has renewed.
+daemon that was stopped, or cut off from the store, begins no call until it has renewed; its claims stay its own until
+another daemon takes them.
 
 A lapsed lease counts only after some time under observation (`_BELIEVED_AFTER`): a database clock that is set forward
 lets all leases lapse at once, and daemons at work renew within a beat. So after kill -9, entries under way wait for
