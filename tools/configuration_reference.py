@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from cdc_sync.config.schema import Schema, written_out
+from cdc_sync.config.json_schema import Schema, written_out
 
 _HEADER = """\
 # Every key of the configuration

@@ -20,8 +20,8 @@ from cdc_sync.admin.report import BAR, since
 from cdc_sync.core import events
 from cdc_sync.core.conditions import STANDBY, Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
-from cdc_sync.core.delivery import CallOutcome, is_paused
 from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
+from cdc_sync.core.replies import CallOutcome, is_paused
 from cdc_sync.core.rows import Origin
 from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store

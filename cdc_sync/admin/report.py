@@ -12,12 +12,12 @@ from typing import Any
 from cdc_sync.admin.watches import Asked, first_of, foremost, shown
 from cdc_sync.config import Config
 from cdc_sync.config.models import built_urls
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.conditions import is_standby, wrong
 from cdc_sync.core.content import Content, iso, request
-from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.plan import HistoryEntry
+from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.store.protocol import MOST_HITS, CallCounts, Condition, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store

@@ -23,11 +23,11 @@ from cdc_sync.admin.report import Grouped, lookup, overview, status_report
 from cdc_sync.admin.watches import Asked, foremost, part_of
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
-from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
+from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone

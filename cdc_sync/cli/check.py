@@ -27,7 +27,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.core.watch_names import MOST_LISTED, listed
-from cdc_sync.delivery.inspection import check_endpoint
+from cdc_sync.delivery.check import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.check import check_database
@@ -36,8 +36,8 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import POSITION
+from cdc_sync.store.check import check_store, stored_positions
 from cdc_sync.store.errors import check_identity, keys, watch_moved
-from cdc_sync.store.inspection import check_store, stored_positions
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.protocol import FROM_DATABASE
 from cdc_sync.wall_clock import wall_clock

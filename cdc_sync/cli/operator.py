@@ -36,14 +36,14 @@ from cdc_sync.cli.context import (
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.content import iso
-from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.pipeline.beginning import positions_elsewhere
 from cdc_sync.pipeline.database import found_elsewhere
-from cdc_sync.pipeline.watch import positions_elsewhere
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts

@@ -13,15 +13,15 @@ from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, pr
 from cdc_sync.config import Config
 from cdc_sync.config.models import own_credentials
 from cdc_sync.core.content import iso
-from cdc_sync.core.delivery import endpoint_name, is_paused
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.replies import endpoint_name, is_paused
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.pipeline.baseline import is_adopted
-from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_only_remapped, why_held
-from cdc_sync.pipeline.plan import plan as make_plan
-from cdc_sync.pipeline.watch import connect
+from cdc_sync.pipeline.beginning import connect
+from cdc_sync.pipeline.preview import Action, Planned, before_edit, is_only_remapped, why_held
+from cdc_sync.pipeline.preview import plan as make_plan
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_copy

@@ -23,7 +23,7 @@ from cdc_sync.cli.context import (
 )
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
-from cdc_sync.core.delivery import HEALTHY, endpoint_name, is_paused
+from cdc_sync.core.replies import HEALTHY, endpoint_name, is_paused
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.baseline import POSITION, is_done

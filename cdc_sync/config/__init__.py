@@ -16,9 +16,9 @@ schema        the JSON Schema and the annotated example
 from cdc_sync.config.columns import Column, PlainColumn, SqlColumn
 from cdc_sync.config.config_warnings import exposures, warnings
 from cdc_sync.config.daemon import Admin, Database, Log
+from cdc_sync.config.json_schema import example, json_schema
 from cdc_sync.config.loading import load, parse
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import ConfigurationError, Problem
-from cdc_sync.config.schema import example, json_schema
 from cdc_sync.config.values import HostPort, format_duration, parse_duration
 from cdc_sync.config.watch import Capture, Watch

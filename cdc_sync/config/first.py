@@ -8,7 +8,7 @@ from functools import partial
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cdc_sync.config.guessing import FIELDS, Guess, Proposal
-from cdc_sync.config.schema import flow
+from cdc_sync.config.json_schema import flow
 from cdc_sync.core.identifiers import written
 
 

@@ -31,6 +31,7 @@ from cdc_sync.config.document import (
     substitute,
 )
 from cdc_sync.config.dsn import check
+from cdc_sync.config.json_schema import Schema, flow, written_out
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import (
     ConfigurationError,
@@ -41,7 +42,6 @@ from cdc_sync.config.problems import (
     printable,
     setting_error,
 )
-from cdc_sync.config.schema import Schema, flow, written_out
 from cdc_sync.config.tenants import expanded
 from cdc_sync.core.visible import HIDDEN
 

@@ -13,8 +13,8 @@ from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
-from cdc_sync.core.delivery import Credentials, RetryPolicy
 from cdc_sync.core.diff import FusePolicy
+from cdc_sync.core.replies import Credentials, RetryPolicy
 from cdc_sync.core.rows import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, dataclass_transform
 
-from cdc_sync.core.delivery import Mode
+from cdc_sync.core.replies import Mode
 from cdc_sync.core.rows import Key, Origin
 
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from cdc_sync.config import Config
 from cdc_sync.core import events
-from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.events import Consumer, Dispatch, Emit
 from cdc_sync.core.reasons import coded
+from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.tenant_news import TenantNews
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, regularly
+from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.database import WatchParts, nothing
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
-from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store

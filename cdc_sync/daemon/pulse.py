@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
 from cdc_sync.core import events
-from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.events import Emit, Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_REPORTING
-from cdc_sync.pipeline.watch import KINDS
+from cdc_sync.core.replies import is_paused
+from cdc_sync.pipeline.beginning import KINDS
 from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0

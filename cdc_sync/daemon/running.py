@@ -33,9 +33,9 @@ from cdc_sync.config.models import own_credentials
 from cdc_sync.core import conditions, events
 from cdc_sync.core.conditions import starting
 from cdc_sync.core.content import milliseconds
-from cdc_sync.core.delivery import Credentials, longest_on_its_way
 from cdc_sync.core.events import Consumer, Dispatch, Event, Handlers
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.replies import Credentials, longest_on_its_way
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever

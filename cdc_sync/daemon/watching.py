@@ -20,11 +20,11 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
+from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.capture import Capture, ChangedError
 from cdc_sync.pipeline.database import Database, LeasedElsewhereError, Sessions, WatchParts, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
 from cdc_sync.pipeline.sweep import Sweep
-from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.connection import READS, Pool, Reads, reading_as
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.source.session import StandbyError

@@ -9,10 +9,10 @@ from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, r
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import events
 from cdc_sync.core.content import request
-from cdc_sync.core.delivery import Credentials, Reply
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import Credentials, Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.delivery.client import NO_OWN, Client

@@ -39,9 +39,9 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.core.content import request
-from cdc_sync.core.delivery import Credentials, Reply, kernel_gives_up_after
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.replies import Credentials, Reply, kernel_gives_up_after
 from cdc_sync.core.visible import hiding
 
 READ_LIMIT = 64 * 1024

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, cycle, islice
 
-from cdc_sync.core.delivery import (
+from cdc_sync.core.outbox import NOTHING, Entry, Lane, Offer
+from cdc_sync.core.replies import (
     HEALTHY,
     Admission,
     Credentials,
@@ -37,7 +38,6 @@ from cdc_sync.core.delivery import (
     is_paused,
     with_other_credentials,
 )
-from cdc_sync.core.outbox import NOTHING, Entry, Lane, Offer
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 AHEAD = 0.05

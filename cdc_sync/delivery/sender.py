@@ -33,7 +33,11 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from cdc_sync.core import events
-from cdc_sync.core.delivery import (
+from cdc_sync.core.batch import Applied
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import Entry, Lane, Offer
+from cdc_sync.core.reasons import coded
+from cdc_sync.core.replies import (
     ACKED,
     ACKNOWLEDGED,
     HEALTHY,
@@ -52,10 +56,6 @@ from cdc_sync.core.delivery import (
     meaning_of,
     result_of,
 )
-from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Entry, Lane, Offer
-from cdc_sync.core.plan import Applied
-from cdc_sync.core.reasons import coded
 from cdc_sync.core.status_url import build, refused
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, EntryId, SenderSettings, fingerprint, lane_of

@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.events import BaselineDone, BaselineProgress
-from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key, Observation
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.pipeline.intake import Intake

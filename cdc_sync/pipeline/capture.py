@@ -1,7 +1,7 @@
 """What captures changes between sweeps: the interface, and what its kinds share.
 
 A kind is one module, whose class owns how changes are found, its jobs and its positions in the store. Its configuration
-names what it needs of the database (`config.Capture.needs`). `pipeline.watch` lists the kinds.
+names what it needs of the database (`config.Capture.needs`). `pipeline.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.batch import Applied
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Offer
-from cdc_sync.core.plan import Applied
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end

@@ -1,6 +1,6 @@
 """From keys, or rows just read, to one applied batch. The only place that writes observations.
 
-The store's transaction decides what a row means (`core.plan`). If one row cannot decide, all rows of its application
+The store's transaction decides what a row means (`core.batch`). If one row cannot decide, all rows of its application
 are read and applied in a second transaction.
 """
 
@@ -15,12 +15,11 @@ from typing import TypeVar
 
 from cdc_sync import __version__
 from cdc_sync.config.tenants import SEPARATOR
-from cdc_sync.core import plan
+from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved, different
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
 from cdc_sync.core.events import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, EntryState, Known
-from cdc_sync.core.plan import Applied, ApplyResult, Batch, Resolved
 from cdc_sync.core.rows import (
     Key,
     Observation,
@@ -283,8 +282,8 @@ class Intake:
                     await self.suspected.wait()
 
     def different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
-        """The rows that must be looked at again, given what is known; see `core.plan.different`."""
-        return plan.different(self.rules, self._batch("sweep", rows), known)
+        """The rows that must be looked at again, given what is known; see `core.batch.different`."""
+        return different(self.rules, self._batch("sweep", rows), known)
 
     async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
         """Await a write and report its success or failure; `what` names it for a later retry."""

@@ -8,7 +8,7 @@ The server computes a row's digest, by which a sweep finds unchanged rows: 64 bi
 on, and of the caller's `shape`, which stands for the rules (decision 15). A page of digests is one JSON text that goes
 to the store unchanged. Its elements, in key order, are:
 
-- sixteen hexadecimal digits and the row's key, as the store writes it (`store.columns.key_text`): to be compared;
+- sixteen hexadecimal digits and the row's key, as the store writes it (`store.encoding.key_text`): to be compared;
 - `n`: no row of HelloWork's, for it has no id;
 - `o` and a JSON array of the row's key and its application's id: out of scope;
 - `?`: unknown, to be read.

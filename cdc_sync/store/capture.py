@@ -12,14 +12,14 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from cdc_sync.core.batch import Applied, Batch, BatchPlan, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
-from cdc_sync.core.plan import Applied, Batch, BatchPlan, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
-from cdc_sync.store.columns import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
+from cdc_sync.store.encoding import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.errors import another_database, store_error
 from cdc_sync.store.protocol import FROM_DATABASE, Lease, hosts_note, identity_note
 

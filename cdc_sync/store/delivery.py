@@ -14,14 +14,14 @@ from itertools import zip_longest
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
+from cdc_sync.core.batch import HistoryLine, described
 from cdc_sync.core.content import quoted
-from cdc_sync.core.delivery import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry, Lane, Offer
-from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, in_json
-from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
+from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
 from cdc_sync.store.driver import ALONE, Driver, EntryId, Transaction, locked
+from cdc_sync.store.encoding import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.config import Config
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
-from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore

@@ -12,17 +12,17 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any, TypedDict, Unpack
 
+from cdc_sync.core.batch import HistoryLine, described
 from cdc_sync.core.content import Content, quoted
-from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
+from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.columns import as_json, content_from, fuse_from, fuse_text, state_columns
 from cdc_sync.store.driver import Driver, EntryId, Transaction, about, locked, watches_of
+from cdc_sync.store.encoding import as_json, content_from, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40

@@ -7,12 +7,12 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
-from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.core.reasons import Reason, from_text, restored
-from cdc_sync.store.columns import Columns, as_json, content_from, entry_from, key_from, key_text
 from cdc_sync.store.driver import Driver, Transaction, watches_of
+from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, key_from, key_text
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record, WatchCounts
 
 _NEWEST = 20_000

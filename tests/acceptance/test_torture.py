@@ -11,8 +11,8 @@ from torture.options import Mode, Options
 from torture.run import torture
 from torture.verdict import faults, in_order, repeats
 
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.emulator import Call
 
 SECONDS = 14.0

@@ -6,10 +6,10 @@ The dates are those of HelloWork's documented examples.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.outbox import Skip
-from cdc_sync.core.plan import Batch, Resolved
 from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, StatusRules, Unreportable, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, build
 

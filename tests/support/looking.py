@@ -13,11 +13,11 @@ from multidict import CIMultiDictProxy
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
+from cdc_sync.core.batch import Resolved
 from cdc_sync.core.conditions import NONE, Conditions, fold
-from cdc_sync.core.delivery import DeadLetter, Finished, Health
 from cdc_sync.core.events import Dispatch, Emit, Event
-from cdc_sync.core.plan import Resolved
 from cdc_sync.core.reasons import coded
+from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cdc_sync.core.delivery import Acked, Finished, Health, Retry
+from cdc_sync.core.batch import Applied, ApplyResult
 from cdc_sync.core.diff import Nothing
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, Lane, Offer
-from cdc_sync.core.plan import Applied, ApplyResult
+from cdc_sync.core.replies import Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import endpoint_of
 from support.builders import WATCH, a_content
 

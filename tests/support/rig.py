@@ -15,13 +15,13 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.events import Emit, Event, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.pipeline.beginning import adopt, connect, open_capture
 from cdc_sync.pipeline.capture import Capture, SweepOnlyCapture
 from cdc_sync.pipeline.database import STEPS, Database, Steps, WatchParts
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.sweep import Sweep
-from cdc_sync.pipeline.watch import adopt, connect, open_capture
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store

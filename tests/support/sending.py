@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from cdc_sync.core.delivery import Finished, Health, Reply, RetryPolicy
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, Lane
+from cdc_sync.core.replies import Finished, Health, Reply, RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings

@@ -20,7 +20,10 @@ from support.builders import HOUR, WATCH
 from support.memory_outbox import FULL, MemoryOutbox
 from support.sending import LOOPBACK, SETTINGS
 
-from cdc_sync.core.delivery import (
+from cdc_sync.core.batch import Applied
+from cdc_sync.core.events import CallEnded, Event
+from cdc_sync.core.outbox import Entry, Lane, Offer
+from cdc_sync.core.replies import (
     ALL_ENDPOINTS,
     FAILURES_TO_OPEN,
     Credentials,
@@ -32,9 +35,6 @@ from cdc_sync.core.delivery import (
     endpoint_name,
     is_paused,
 )
-from cdc_sync.core.events import CallEnded, Event
-from cdc_sync.core.outbox import Entry, Lane, Offer
-from cdc_sync.core.plan import Applied
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.delivery.endpoints import Endpoint
 from cdc_sync.delivery.sender import Sender

@@ -43,7 +43,7 @@ def test_a_row_leads_to_files_that_have_what_it_names(cell: str) -> None:
 
 
 def test_a_path_that_does_not_exist_is_found() -> None:
-    assert [bool(matches) for _, matches in places("`cdc_sync/core/diff.py`, `plan.py`, `nowhere.py`")] == [
+    assert [bool(matches) for _, matches in places("`cdc_sync/core/diff.py`, `batch.py`, `nowhere.py`")] == [
         True,
         True,
         False,

@@ -13,8 +13,8 @@ from support.builders import HOUR, NOW, WATCH
 from support.memory_outbox import MemoryOutbox
 from support.sending import SETTINGS, an_entry
 
-from cdc_sync.core.delivery import Credentials, Health, Reply
 from cdc_sync.core.outbox import Entry, Lane
+from cdc_sync.core.replies import Credentials, Health, Reply
 from cdc_sync.delivery import endpoints as module
 from cdc_sync.delivery.endpoints import Endpoints, fingerprint
 from cdc_sync.delivery.sender import Sender

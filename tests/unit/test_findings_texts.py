@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from cdc_sync.core.findings import State
-from cdc_sync.delivery import inspection
+from cdc_sync.delivery import check as delivery_check
 from cdc_sync.source import check, check_watch
 
-_MODULES = {"source": (check, check_watch), "delivery": (inspection,)}
+_MODULES = {"source": (check, check_watch), "delivery": (delivery_check,)}
 
 
 def _texts(of: str) -> dict[str, dict[str, str]]:

@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict
 
-from cdc_sync.core.delivery import Health
-from cdc_sync.store.columns import health_from
+from cdc_sync.core.replies import Health
+from cdc_sync.store.encoding import health_from
 
 
 def test_health_is_read_as_it_was_written() -> None:

@@ -12,7 +12,7 @@ from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
 from cdc_sync.config import load
 from cdc_sync.daemon.wiring import make_database, make_parts
-from cdc_sync.pipeline.watch import connect, open_capture
+from cdc_sync.pipeline.beginning import connect, open_capture
 from cdc_sync.store.sqlite import SqliteStore
 
 _COPIES = 3

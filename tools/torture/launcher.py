@@ -16,7 +16,7 @@ from functools import partial, wraps
 from typing import Any
 
 from cdc_sync.cli import main
-from cdc_sync.core.plan import Applied
+from cdc_sync.core.batch import Applied
 from cdc_sync.daemon import wiring
 from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline.database import Steps, WatchParts

@@ -10,7 +10,6 @@ from support.store_steps import claim
 from cdc_sync.admin.metrics import Lag
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, fold
-from cdc_sync.core.delivery import Health
 from cdc_sync.core.events import (
     BaselineProgress,
     CaptureInTime,
@@ -28,6 +27,7 @@ from cdc_sync.core.events import (
     WatchEnded,
     WatchStandsBy,
 )
+from cdc_sync.core.replies import Health
 from cdc_sync.daemon.pulse import Lateness
 
 WATCH = "applications"

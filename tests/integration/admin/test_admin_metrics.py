@@ -17,7 +17,6 @@ from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
 from cdc_sync.config.daemon import Metrics
 from cdc_sync.core.content import Kind
-from cdc_sync.core.delivery import CallOutcome, Health, Mode
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue
 from cdc_sync.core.events import (
     ASKED_FOR,
@@ -40,6 +39,7 @@ from cdc_sync.core.events import (
     WatchStandsBy,
 )
 from cdc_sync.core.outbox import Skip
+from cdc_sync.core.replies import CallOutcome, Health, Mode
 from cdc_sync.core.rows import Origin
 from cdc_sync.pipeline.sweep import _causes
 

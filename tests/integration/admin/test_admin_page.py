@@ -14,8 +14,8 @@ from cdc_sync.admin.metrics import Trends
 from cdc_sync.admin.report import BAR, BARS, Grouped, overview, since
 from cdc_sync.admin.watches import Asked
 from cdc_sync.core.content import iso, request
-from cdc_sync.core.delivery import Health
 from cdc_sync.core.events import CallEnded, CaughtUp
+from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Unreportable
 
 HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"

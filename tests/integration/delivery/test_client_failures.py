@@ -11,7 +11,7 @@ import uvloop
 from support.sending import an_entry
 from support.wire import OK, UPDATED, saying, wire_server
 
-from cdc_sync.core.delivery import Reply
+from cdc_sync.core.replies import Reply
 from cdc_sync.delivery.client import EXCERPT, Client, _Deadlines
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status

@@ -9,7 +9,7 @@ import pytest
 from support.sending import an_entry
 from support.wire import OK, saying, wire_server
 
-from cdc_sync.core.delivery import Reply
+from cdc_sync.core.replies import Reply
 from cdc_sync.delivery.client import EXCERPT, READ_LIMIT, Client
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import HugeBody, Status

@@ -7,7 +7,7 @@ from support.wire import UPDATED, saying, wire_server
 
 from cdc_sync import __version__
 from cdc_sync.core.content import Content, request
-from cdc_sync.core.delivery import Credentials, Reply
+from cdc_sync.core.replies import Credentials, Reply
 from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Client
 from cdc_sync.emulator import Emulator

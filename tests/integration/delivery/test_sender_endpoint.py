@@ -11,8 +11,8 @@ from support.eventually import eventually
 from support.sending import QUICK, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
-from cdc_sync.core.delivery import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE, Health
 from cdc_sync.core.events import EndpointChanged, Event
+from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE, Health
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.endpoints import are_refused, fingerprint
 from cdc_sync.emulator import Emulator

@@ -8,8 +8,8 @@ from support.builders import HOUR, SECOND, a_batch, an_observation, some_rules
 from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
-from cdc_sync.core.delivery import FAILURES_TO_OPEN, Reply
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import FAILURES_TO_OPEN, Reply
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status

@@ -4,8 +4,8 @@ import pytest
 from support.eventually import eventually
 from support.sending import Delivery
 
-from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.events import SendingPaused, SendingResumed
+from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Delay

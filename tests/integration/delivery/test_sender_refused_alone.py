@@ -14,8 +14,8 @@ from support.eventually import eventually
 from support.sending import SLOW, Delivery, delivery
 from support.store_steps import story_of, waiting_entry
 
-from cdc_sync.core.delivery import FAILURES_TO_OPEN, LONGEST_PAUSE
 from cdc_sync.core.events import EndpointChanged
+from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_PAUSE
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
 

@@ -8,8 +8,8 @@ from support.sending import SLOW, Delivery
 from support.store_steps import entry_of, story_of, told_status, waiting_entry
 from support.wire import OK, saying, wire_server
 
-from cdc_sync.core.delivery import RetryPolicy
 from cdc_sync.core.events import CallEnded, EndpointChanged
+from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.delivery.client import EXCERPT
 from cdc_sync.emulator import Emulator

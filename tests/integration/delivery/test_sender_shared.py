@@ -7,9 +7,9 @@ from support.builders import HOUR
 from support.eventually import eventually
 from support.sending import SLOW, Delivery
 
-from cdc_sync.core.delivery import Health
 from cdc_sync.core.events import CallEnded, EndpointChanged
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import Health
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.emulator import Emulator
 

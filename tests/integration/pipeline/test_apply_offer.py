@@ -11,9 +11,9 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
+from cdc_sync.core.batch import Applied, Batch
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Offer
-from cdc_sync.core.plan import Applied, Batch
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.pipeline.intake import Intake
 

@@ -10,12 +10,12 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 from support.store_steps import events_of
 
+from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
-from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Observation
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
+from cdc_sync.pipeline.beginning import adopt
 from cdc_sync.pipeline.database import Steps
-from cdc_sync.pipeline.watch import adopt
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
 

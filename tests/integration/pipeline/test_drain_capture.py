@@ -15,10 +15,10 @@ from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
 from support.watched import COLUMNS, install_triggers, some_config
 
+from cdc_sync.core.batch import Applied, Batch
 from cdc_sync.core.events import CaughtUp, ChangesRead
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Offer
-from cdc_sync.core.plan import Applied, Batch
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.notify import NotifyCapture

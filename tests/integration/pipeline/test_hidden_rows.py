@@ -15,7 +15,7 @@ from support.sessions import Ats, one, run
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.core.events import RowsHidden, RowsVisible
-from cdc_sync.pipeline.plan import plan
+from cdc_sync.pipeline.preview import plan
 
 HIDE_1 = """
 CREATE POLICY not_1 ON public.applications USING (id <> 1);

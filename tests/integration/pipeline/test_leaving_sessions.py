@@ -15,10 +15,10 @@ from support.sessions import Ats, end_sessions, one
 from support.watched import a_config
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.pipeline.beginning import connect
 from cdc_sync.pipeline.capture import ChangedError, SweepOnlyCapture
 from cdc_sync.pipeline.database import Database, Sessions
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.watch import connect
 from cdc_sync.source import lookout
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError

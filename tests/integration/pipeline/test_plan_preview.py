@@ -7,8 +7,8 @@ from support.sessions import Ats
 from support.store_steps import events_of
 
 from cdc_sync.core.diff import Fuse, Unseen
-from cdc_sync.pipeline import plan as plan_module
-from cdc_sync.pipeline.plan import plan
+from cdc_sync.pipeline import preview as plan_module
+from cdc_sync.pipeline.preview import plan
 
 Line = tuple[str | None, str, tuple[str, ...]]
 

@@ -10,7 +10,7 @@ from support.sessions import Ats
 
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.rows import StatusRules
-from cdc_sync.pipeline.plan import STATUS_RULES, before_edit, measure_edit, plan, to_text
+from cdc_sync.pipeline.preview import STATUS_RULES, before_edit, measure_edit, plan, to_text
 
 BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
 AFTER = {"map": {"applied": "received", "hired": "hired"}}

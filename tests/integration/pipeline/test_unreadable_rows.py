@@ -9,7 +9,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.core.events import RowSkipped
-from cdc_sync.pipeline import plan as plan_module
+from cdc_sync.pipeline import preview as plan_module
 from cdc_sync.pipeline.database import Steps
 
 FAILS = "columns.status cannot be read: division by zero"

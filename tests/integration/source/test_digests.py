@@ -15,7 +15,7 @@ from support.watched import a_config
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source.mapping import DIGEST_LENGTH, keys_of
-from cdc_sync.store.columns import key_text
+from cdc_sync.store.encoding import key_text
 
 SHAPE = "of the test"
 

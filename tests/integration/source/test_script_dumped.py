@@ -15,7 +15,7 @@ from cdc_sync.core.findings import Finding
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, uninstall, verify
-from cdc_sync.store.inspection import check_shared
+from cdc_sync.store.check import check_shared
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.postgres import scripts as store_scripts
 

@@ -12,7 +12,7 @@ from support.watched import a_config, grant, install_triggers, run_script, some_
 from cdc_sync.core.findings import Finding
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, verify
-from cdc_sync.store.inspection import check_shared
+from cdc_sync.store.check import check_shared
 from cdc_sync.store.postgres import scripts as store_scripts
 
 CHECK = """

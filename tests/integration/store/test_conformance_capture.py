@@ -29,8 +29,8 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.batch import Resolved
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import Key, Unreportable
 from cdc_sync.store.store import Store
 

@@ -18,8 +18,8 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.diff import Cancel, Enqueue, Fuse
-from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store.store import Store
 

@@ -33,16 +33,16 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Enqueue, Fuse, transition
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.plan import ApplyResult
+from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import operation
-from cdc_sync.store.columns import state_columns
 from cdc_sync.store.driver import Transaction
+from cdc_sync.store.encoding import state_columns
 from cdc_sync.store.protocol import HeldGroup, Only
 from cdc_sync.store.store import Store
 

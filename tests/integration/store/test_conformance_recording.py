@@ -35,11 +35,11 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.batch import Applied, ApplyResult
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.plan import Applied, ApplyResult
 from cdc_sync.core.rows import Foreign, Observation, Reportable
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.store import Store

@@ -30,12 +30,12 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import DeadLetter, Finished, Health
+from cdc_sync.core.batch import Resolved
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.core.plan import Resolved
 from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts

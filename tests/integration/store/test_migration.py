@@ -13,10 +13,10 @@ from old_stores import OLD_STORES, OldStore
 from support.postgres import Cluster, fresh_database
 from support.upgrading import OldData, OldFile, OldSchema, Row, Tables, newest
 
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.core.reasons import from_text
 from cdc_sync.store.protocol import CallCounts, Condition
 from cdc_sync.store.store import Store

@@ -32,8 +32,10 @@ from support.builders import LANE, NOW, SECOND, WATCH, a_baseline, a_batch, a_co
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
 from support.store_steps import results_of
 
+from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import (
+from cdc_sync.core.outbox import Entry, EntryState, Lane
+from cdc_sync.core.replies import (
     Acknowledged,
     CredentialsRefused,
     Finished,
@@ -45,8 +47,6 @@ from cdc_sync.core.delivery import (
     Unavailable,
     result_of,
 )
-from cdc_sync.core.outbox import Entry, EntryState, Lane
-from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Reportable
 
 T = TypeVar("T")

@@ -31,13 +31,13 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import DeadLetter, Finished, Retry
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.outbox import Verified
+from cdc_sync.core.replies import DeadLetter, Finished, Retry
+from cdc_sync.store.check import check_shared
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.inspection import check_shared
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.claims import _expire_daemon
 from cdc_sync.store.protocol import Lease

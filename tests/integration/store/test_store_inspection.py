@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cdc_sync.core.findings import Finding
-from cdc_sync.store.inspection import check_file
+from cdc_sync.store.check import check_file
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import locked
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import (
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import (
     Acked,
     Acknowledged,
     CallResult,
@@ -25,7 +26,6 @@ from cdc_sync.core.delivery import (
     longest_on_its_way,
     result_of,
 )
-from cdc_sync.core.outbox import Entry
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.delivery import (
+from cdc_sync.core.replies import (
     ALL_ENDPOINTS,
     FAILURES_TO_OPEN,
     LONGEST_OPEN,

@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
 
-from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Fuse, PendingEntry, Unseen
-from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
-from cdc_sync.core.plan import (
+from cdc_sync.core.batch import (
     NOWHERE,
     ApplyResult,
     Batch,
@@ -22,6 +19,9 @@ from cdc_sync.core.plan import (
     different,
     plan_batch,
 )
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Fuse, PendingEntry, Unseen
+from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import (
     Foreign,
     Ignored,

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sending import an_entry
 
-from cdc_sync.core.delivery import (
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import (
     Acked,
     Acknowledged,
     CredentialsRefused,
@@ -24,7 +25,6 @@ from cdc_sync.core.delivery import (
     after,
     result_of,
 )
-from cdc_sync.core.outbox import Entry
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 DAY = 24 * HOUR

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cdc_sync.core.delivery import (
+from cdc_sync.core.replies import (
     LONGEST_RETRY_AFTER,
     Acknowledged,
     CredentialsRefused,

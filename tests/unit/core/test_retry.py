@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.delivery import RetryPolicy, backoff, ceiling, probe_after
+from cdc_sync.core.replies import RetryPolicy, backoff, ceiling, probe_after
 
 SECOND = 1_000
 DEFAULT = RetryPolicy(first=1 * SECOND, max=900 * SECOND, give_up_after=7 * 86_400 * SECOND, not_found_for=900 * SECOND)

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from cdc_sync.core.content import Content, Kind, quoted
-from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Health
 from cdc_sync.core.diff import Fuse, PendingEntry
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
+from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Health
 from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]

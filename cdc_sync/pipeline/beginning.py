@@ -10,8 +10,8 @@ from cdc_sync.pipeline.capture import Capture
 from cdc_sync.pipeline.database import WatchParts
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.pipeline.plan import measure_edit
 from cdc_sync.pipeline.poll import PollCapture
+from cdc_sync.pipeline.preview import measure_edit
 from cdc_sync.pipeline.sweep import FINISHED
 from cdc_sync.pipeline.sweep import POSITION as SWEEP
 from cdc_sync.source.connection import Connection

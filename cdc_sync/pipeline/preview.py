@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from cdc_sync.core.batch import Batch, Resolved, plan_batch
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Enqueue, Fuse, Unseen
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known
-from cdc_sync.core.plan import Batch, Resolved, plan_batch
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, StatusRules, by_application, has_no_id, interpret, map_status
 from cdc_sync.pipeline.database import nothing
