@@ -72,7 +72,7 @@ class State(NamedTuple):
     """Digests of what the catalog has of a watch, to be compared with earlier ones.
 
     Attributes:
-        storage: the tables that are read with its own, and their files.
+        storage: the tables and views that are read with its own, and their files and definitions.
         setup: whatever decides which changes are recorded: functions, triggers, sequences.
         policies: what row-level security may hide from us, anywhere in the database.
     """

@@ -39,8 +39,11 @@ WITH RECURSIVE tree (watch, relation) AS (
       LEFT JOIN pg_catalog.pg_description d
         ON d.objoid = p.oid AND d.classoid = 'pg_catalog.pg_proc'::regclass AND d.objsubid = 0
 ), storage (watch, digest) AS (
-    SELECT tree.watch, pg_catalog.md5(string_agg(concat_ws(' ', c.oid, c.relfilenode), ',' ORDER BY c.oid))
-      FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+    -- CREATE OR REPLACE VIEW leaves the view's oid, and writes its rule again.
+    SELECT tree.watch, pg_catalog.md5(string_agg(concat_ws(' ', c.oid, c.relfilenode, r.xmin), ',' ORDER BY c.oid))
+      FROM tree
+      JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+      LEFT JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1'
      GROUP BY tree.watch
 ), line (watch, written) AS (
     SELECT watch, written FROM function

@@ -145,12 +145,18 @@ async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None
     run(ats, "CREATE TABLE one.others (LIKE one.applications)")
     view = Watched("view", [QualifiedName("one", "a_view")], [], 30.0)
     lookout, states = await lookout_for(pool, [view]), [view.state]
-    for change in ("TRUNCATE one.applications", "CREATE OR REPLACE VIEW one.inner_view AS SELECT * FROM one.others"):
+    for change in (
+        "TRUNCATE one.applications",
+        "CREATE OR REPLACE VIEW one.inner_view AS SELECT * FROM one.others",
+        "CREATE OR REPLACE VIEW one.inner_view AS SELECT * FROM one.others WHERE id > 1",
+        "CREATE OR REPLACE VIEW one.a_view AS SELECT id, upper(status) AS status FROM one.inner_view",
+    ):
         run(ats, change)
         await lookout.go_round()
         states.append(view.state)
+    await lookout.go_round()
 
-    assert len({state.storage for state in states}) == 3
+    assert len({state.storage for state in [*states, view.state]}) == 5
 
 
 @pytest.mark.parametrize(
