@@ -1,13 +1,12 @@
 """The change log that the triggers write, and the doorbells by which they wake the daemon.
 
-One statement reads a batch of changes and their current rows in one snapshot. A second one deletes the batch once the
-pipeline has stored the result; if anything fails before, the same changes come again. In between no transaction, lock
-or connection is held ([decision 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
+One statement reads a batch of changes and their rows in one snapshot. Another deletes the batch once the result is
+stored; if anything fails before, the same changes come again. In between no transaction, lock or connection is held
+([decision 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
-SELECT and DELETE are needed, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the
-log needs no index. Another row may be in that place, if another daemon has deleted ours and VACUUM has made room. So a
-row is deleted only if one of the batch's transactions wrote it (xmin): these had ended when it was read. VACUUM FULL
-moves other rows of theirs into another file, which is compared too.
+Rows are deleted by their place (ctid), so the log needs no index. If another daemon has deleted ours, VACUUM may put
+another row there. So one of the batch's transactions must have written it (xmin): these had ended at the read. VACUUM
+FULL moves other rows of theirs into another file, which is compared too.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from cdc_sync.source.unreadable import halved
 
 _SQL = sections("changelog.sql")
 
-# Runs before the first batch, which may be empty: a missing right is reported at once.
+# Before the first batch, which may be empty: a missing right is reported at once.
 _MAY_DELETE = "DELETE FROM cdc_sync.changes WHERE false"
 
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
@@ -42,7 +41,7 @@ LEASE = 60
 """Seconds for which a bell stays armed without renewal."""
 
 _ROUNDING = 2
-"""Seconds of rounding: a renewal so near the end of the lease may have been too late."""
+"""Seconds: a renewal so near the end of the lease may have been too late, by rounding."""
 
 _TAKE_ID = "SELECT txid_current()"
 _OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
@@ -54,7 +53,7 @@ _MOST_OF_QUEUE = 0.25
 """The used share of the server's NOTIFY queue above which no bell is armed."""
 
 _AT_ONCE = 100
-"""Watches whose sequences one statement reads and sets: it locks each twice, of the 64 locks per connection."""
+"""Watches of one statement, which locks each twice, of the 64 locks per connection."""
 
 
 def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
@@ -70,12 +69,12 @@ class Changes:
     """A batch of changes.
 
     Attributes:
-        times: the time of each key's last change, in milliseconds since the epoch.
+        times: each key's last change, in milliseconds since the epoch.
         rows: the rows of these keys, of the same snapshot; None if they must be read apart.
         everything: whether one requires a sweep (TRUNCATE, a changed lookup table).
         searched: seconds that the search took.
-        size: bytes of the whole log, including taken rows that VACUUM has not removed.
-        places: their places, the transactions that wrote them, and the log's file, as SQL.
+        size: bytes of the whole log, with deleted rows that VACUUM has not removed.
+        places: the places, the writing transactions, and the log's file, as SQL.
     """
 
     number: int
@@ -89,10 +88,9 @@ class Changes:
 
 
 class ChangeLog:
-    """One watch's part of the change log.
+    """One watch's part of the change log, only read unless `consume`.
 
-    With `consume` false (dry run) it is only read; without a `reader`, without rows. `statement` reads a batch of so
-    many changes with its rows; None if rows are read apart.
+    `statement` reads a batch of so many changes with its rows; None if rows are read apart.
     """
 
     def __init__(self, pool: Pool, watch: str, reader: Reader | None = None, *, consume: bool = True) -> None:
@@ -101,18 +99,18 @@ class ChangeLog:
         self._reader = reader
         self.consumes = consume
         self._may_delete = not consume
-        # The batch of which nothing was deleted, without an error.
+        # A batch of which nothing was deleted, without an error.
         self._kept: tuple[str, ...] = ()
-        # As text, once: composing a statement takes longer than running it.
+        # As text: composing a statement takes longer than running it.
         self._alone = _batch(watch).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
         self._table_size = 0
         self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
-        """Read up to `limit` changes, with their rows unless these are to be read `apart`.
+        """Read up to `limit` changes, with their rows unless `apart`. A missing right to delete is an error.
 
-        Apart, the ATS's table is not touched: right while no changes are expected. It is an error if we may not delete.
+        Apart, the ATS's table is not touched: right while no changes are expected.
         """
         query, reader = self.statement, self._reader
         if apart or query is None or reader is None:
@@ -126,8 +124,8 @@ class ChangeLog:
             if not self._may_delete:
                 await connection.execute(_MAY_DELETE)
                 self._may_delete = True
-            # Prepared: for one change, planning takes three times as long as running. But a kept plan may read all of a
-            # small table: each time the table has doubled, it is another statement.
+            # Prepared: planning takes three times as long as running. A kept plan may read all of a small table: after
+            # each doubling of the table it is another statement.
             text = f"{query} -- {table_size.bit_length()}"
             cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
             return await cursor.fetchall(), time.monotonic() - begun
@@ -137,30 +135,30 @@ class ChangeLog:
             listed, size, position, *places, found_size = json.loads(own_row(rows))
             self._pool.guard.advance(position)
         except SourceError as error:
-            # One row or key makes the statement fail, or everything is wrong: reading apart shows which.
+            # Reading apart shows whether one row fails or everything.
             if reader is None or error.kind == "unreachable":
                 raise
-            # It may fail because it is prepared, and would as long as the connection lasts.
+            # Being prepared may be the cause, which lasts as long as the connection.
             self._may_prepare = self._may_prepare and not table_size
             return await self.read(limit, apart=True)
         listed = listed or []
         if reader is not None:
             self._table_size = found_size or 0
-        # NULL in a related table's key: it belongs to no application.
+        # A related table's key with NULL belongs to no application.
         times = latest((tuple(key), at) for key, at in listed if key and None not in key)
         found = None if reader is None else reader.taken(rows)
         everything, full = not all(key for key, _ in listed), len(listed) == limit
         return Changes(len(listed), times, found, everything, full, searched, size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
-        """Delete the batch. Raises `SourceError` also if it remains twice; once, another daemon may have taken it."""
+        """Delete the batch; raises `SourceError` also if it stays twice. Once, another daemon may have taken it."""
         if not changes.number or not self.consumes:
             return
         places, writers, file = changes.places
         query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
 
         async def delete(connection: Connection) -> bool:
-            # Without parameters: only so may several statements be one message.
+            # Only without parameters may several statements be one message.
             cursor, deleted = await connection.execute(query), False
             while cursor.nextset():
                 deleted = deleted or cursor.rowcount > 0
@@ -174,7 +172,7 @@ class ChangeLog:
             self._kept = changes.places
 
     async def give_back(self, *, nearly_full: bool) -> None:
-        """Truncate the log's file if it is empty and unused at this moment."""
+        """Truncate the log's file if it is empty and unused."""
         query = composed(_SQL["may_give_back"], nearly_full=nearly_full)
 
         async def shorten(connection: Connection) -> None:
@@ -197,24 +195,20 @@ class ChangeLog:
         return str(now)
 
     async def has_older(self, than: str) -> bool:
-        """Whether there are changes recorded before a moment of the server's clock."""
+        """Whether there are changes up to a moment of the server's clock."""
         query = composed(_SQL["older"], watch=expressions.literal(self._watch), than=than)
         ((has,),) = await self._pool.fetch(query, (), _DOING)
         return bool(has)
 
 
 def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> sql.Composed:
-    """The statement that reads a batch, beside rows of so many columns."""
+    """The statement that reads a batch, with `width` columns for its rows."""
     nulls = sql.SQL("NULL, " * width)
     return composed(_SQL["batch"], nulls=nulls, watch=expressions.literal(watch), now=NOW, table_size=table_size)
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:
-    """The statement that reads a batch and its rows; None if the keys must be read first.
-
-    To find few rows in a partitioned table, PostgreSQL has to know the keys when it plans; see also
-    `Statements.as_read`.
-    """
+    """The statement that reads a batch and its rows; None if the keys must be read first (decision 20)."""
     facts = reader.mapping.facts
     if reader.statements.as_read is not None or facts.kind not in {"r", "m"}:
         return None
@@ -230,18 +224,16 @@ class Bell:
     """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time of the server's clock.
 
     A transaction that read the bell before it was armed may commit later without a NOTIFY: hence the fence (decision
-    10). The bell is never armed where a NOTIFY could harm the ATS: with two-phase commit, synchronous standbys, or a
-    NOTIFY queue that fills up.
-
-    A bell that is not armed contains, to the hour, when the watch was last captured, by which the triggers of an
-    abandoned watch stop recording (`sql/recorder_body.sql`). Zero or an unset bell mean nothing.
+    10). A bell that is not armed contains, to the hour, when the watch was last captured: the triggers of an abandoned
+    watch stop recording by it (`sql/recorder_body.sql`). Zero or an unset bell mean nothing.
 
     Attributes:
+        wanted: whether to arm it; never where a NOTIFY could harm the ATS.
         begins: whether it may get a time of capture though it was never set.
-        until: the armed time, by the server's clock; None if it is not armed.
-        fence: a transaction id taken after arming; None once all transactions below it have ended (`lookout.Look`).
+        until: the armed time; None if it is not armed.
+        fence: a transaction id taken after arming; None once all transactions below it have ended.
         refused: whether it was not armed because the server's NOTIFY queue fills up.
-        missed: how many changes were not recorded since the triggers were first installed; None if unknown.
+        missed: how many changes were never recorded; None if unknown.
         counted: set when `missed` changes.
     """
 
@@ -257,7 +249,7 @@ class Bell:
 
     @property
     def is_heard(self) -> bool:
-        """Whether every change notifies from now on."""
+        """Whether every change notifies."""
         return self.wanted and self.until is not None and self.fence is None
 
     @property
@@ -272,7 +264,7 @@ class Bell:
 
 
 class Bells:
-    """Sets doorbells, and reads the counts of unrecorded changes, for many watches at once."""
+    """Sets doorbells, and reads the counts of unrecorded changes, of many watches at once."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -280,14 +272,14 @@ class Bells:
         self._turn = asyncio.Lock()
 
     async def update(self, bells: Collection[Bell]) -> None:
-        """Arm or renew the wanted bells for `LEASE` seconds; set the others to "captured now".
+        """Arm or renew the wanted bells for `LEASE` seconds, each with a new fence if it was disarmed meanwhile.
 
-        A bell that was not armed all the time since its last arming gets a new fence.
+        The others become "captured now".
         """
         async with self._turn:
             every, unfenced = list(bells), list[tuple[Bell, int]]()
             for first in range(0, len(every), _AT_ONCE):
-                answers, _ = await halved(every[first : first + _AT_ONCE], self._try_to_set)
+                answers, _ = await halved(every[first : first + _AT_ONCE], self._set)
                 unfenced += chain.from_iterable(answers)
             if unfenced:
                 fence = await take_id(self._pool)
@@ -302,24 +294,23 @@ class Bells:
             bell.refused = False
             await self._disarm(bell)
 
-    async def _try_to_set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]] | None:
-        """As `_set`; None if a sequence that somebody has altered fails the statement."""
+    async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]] | None:
+        """Set these bells; returns those that need a fence, each with its armed time.
+
+        None if a sequence that somebody has altered fails the statement.
+        """
+        wishes = [bell.wanted for bell in bells]
+        asked = [(bell.watch, *sequences_of(bell.watch), bell.wanted, bell.begins) for bell in bells]
+        parameters: dict[str, Any] = arrays(("watches", "bells", "missed", "wanted", "begins"), asked)
+        parameters |= {"most": _MOST_OF_QUEUE, "lease": LEASE}
         try:
-            return await self._set(bells)
+            rows = await self._pool.fetch(_SQL["bells"], parameters, "arming the doorbells cdc_sync.bell_*")
         except SourceError as error:
             if error.kind == "unreachable":
                 raise
             if len(bells) == 1:
                 bells[0].error = error
             return None
-
-    async def _set(self, bells: Sequence[Bell]) -> list[tuple[Bell, int]]:
-        """Set these bells; returns those that need a fence, with their armed time."""
-        wishes = [bell.wanted for bell in bells]
-        asked = [(bell.watch, *sequences_of(bell.watch), bell.wanted, bell.begins) for bell in bells]
-        parameters: dict[str, Any] = arrays(("watches", "bells", "missed", "wanted", "begins"), asked)
-        parameters |= {"most": _MOST_OF_QUEUE, "lease": LEASE}
-        rows = await self._pool.fetch(_SQL["bells"], parameters, "arming the doorbells cdc_sync.bell_*")
         found, unfenced = {watch: answer for watch, *answer in rows}, list[tuple[Bell, int]]()
         for bell, wanted in zip(bells, wishes, strict=True):
             before, until, missed = found[bell.watch]
@@ -343,11 +334,10 @@ class Bells:
 
     async def _find_error(self, bell: Bell) -> None:
         name = missed_of(bell.watch)
+        count = composed(_SQL["count"], sql.Identifier("cdc_sync", name))
         try:
             await self._disarm(bell)
-            await self._pool.fetch(
-                composed(_SQL["count"], sql.Identifier("cdc_sync", name)), (), f"reading cdc_sync.{name}"
-            )
+            await self._pool.fetch(count, (), f"reading cdc_sync.{name}")
         except SourceError as error:
             bell.error = error
 
@@ -357,10 +347,10 @@ class Bells:
 
 
 async def take_id(pool: Pool) -> int:
-    """A transaction id above those of all present writers: a transaction has one from its first write on.
+    """A transaction id above those of all present writers; a standby assigns none.
 
-    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's own xmax does not serve:
-    running transactions may have higher ids (decision 3). A standby assigns none.
+    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's xmax does not serve: running
+    transactions may have higher ids (decision 3).
     """
     ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
     return int(taken)

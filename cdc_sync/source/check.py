@@ -1,7 +1,7 @@
 """The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
 
-Every question is a short read-only transaction (`asking_shortly`), whose settings end with it: a pooler may hand the
-session on. No row is read: the catalog, the planner and statements with LIMIT 0 are enough.
+Each is a short read-only transaction, whose settings end with it: a pooler may hand the session on. No row is read: the
+catalog, the planner and statements with LIMIT 0 are enough.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from cdc_sync.config.daemon import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
-from cdc_sync.event_loop import end
 from cdc_sync.source.check_watch import check_left_over, check_watch, found
 from cdc_sync.source.connection import Connection, connected, rows_of
 from cdc_sync.source.errors import SourceError, translate
@@ -26,7 +25,7 @@ from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.scripts import noticed
 from cdc_sync.source.session import primary_session
-from cdc_sync.source.triggers import Triggers, all_triggers
+from cdc_sync.source.triggers import Triggers, find_triggers
 
 _OLDEST, _NEWEST = 10, 18
 _ROUNDS = 5
@@ -53,14 +52,14 @@ async def check_database(
         config: as `Config.of_database` gives it.
         clock: this machine's, in milliseconds since the epoch.
         report: takes each finding.
-        read: the replica position in the store, by watch.
-        sessions: the daemon's sessions at the server; None if they are for this database alone.
-        only: the watches to check; all if it is None.
+        read: the store's replica position, by watch.
+        sessions: the daemon's sessions at the server; None if this is its only database.
+        only: the watches to check; None for all.
 
     Returns the database's identity; None if it cannot be reached.
     """
     dsn = config.database.dsn.get_secret_value()
-    # The reader puts in what may not be shown.
+    # The reader replaces what may not be shown.
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
@@ -82,7 +81,7 @@ async def check_database(
                 report(found("standby/polled" if facts.in_recovery else "standby/primary"))
             for name, position in (read or {}).items():
                 report(_replica_position(facts, name, position))
-            # A standby's own locks are unknown elsewhere. With a shared store, the store decides.
+            # A standby's own locks are unknown elsewhere. A shared store decides itself.
             if facts.in_recovery and config.state.backend != "postgres":
                 async with primary_session(dsn) as primary:
                     report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
@@ -90,15 +89,15 @@ async def check_database(
                 report(finding)
             if (notified := await _notify(connection, other, config, facts)) is not None:
                 report(notified)
-            # Awaited by each watch, which reports its error; first by itself, since it uses the connection.
-            triggers = asyncio.create_task(_triggers(connection, config))
+            triggers: Triggers | SourceError
             try:
-                await asyncio.wait({triggers})
-                watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
-                await _check_watches([connection, other], config.database, watches, triggers, report)
-                await check_left_over(connection, config, triggers, report)
-            finally:
-                await end([triggers])
+                async with asking_shortly(connection, "looking for the triggers"):
+                    triggers = await find_triggers(connection, config.watches)
+            except SourceError as error:
+                triggers = error  # reported for each watch
+            watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
+            await _check_watches([connection, other], config.database, watches, triggers, report)
+            await check_left_over(connection, config, triggers, report)
             return facts.identity
     except SourceError as error:
         remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
@@ -109,16 +108,11 @@ async def check_database(
         return None
 
 
-async def _triggers(connection: Connection, config: Config) -> Triggers:
-    async with asking_shortly(connection, "looking for the triggers"):
-        return await all_triggers(connection, config)
-
-
 async def _check_watches(
     connections: Sequence[Connection],
     database: Database,
     watches: Mapping[str, Watch],
-    triggers: asyncio.Future[Triggers],
+    triggers: Triggers | SourceError,
     report: Tell,
 ) -> None:
     """Report each watch in order; at most `database.pool` are checked at a time, each on a connection."""
@@ -146,7 +140,7 @@ async def _check_watches(
 async def _session(connection: Connection, other: Connection) -> Finding:
     """Whether each connection has a session of its own, as locks and LISTEN need.
 
-    Behind a pooler in transaction mode two connections share a session, or with much traffic one meets several.
+    Behind a pooler in transaction mode two connections share one, or with much traffic one meets several.
     """
     ours: set[int] = set()
     theirs: set[int] = set()
@@ -181,7 +175,7 @@ async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
 
 
 def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
-    """Whether the server shows all that was read of a watch, up to the store's position `read`."""
+    """Whether the server shows all that was read of a watch: the store's position."""
     guard = ReplicaGuard()
     guard.load(read)
     try:
@@ -212,9 +206,9 @@ async def _notify(connection: Connection, other: Connection, config: Config, fac
     if not _rung(config):
         return found("notify/unused")
     if facts.in_recovery:
-        return None  # reported already, and PostgreSQL refuses LISTEN there
+        return None  # reported already; PostgreSQL refuses LISTEN there
     if facts.waits_for_standbys:
-        # A commit with a NOTIFY may hold NOTIFY's lock for as long as the standby stalls.
+        # A commit with a NOTIFY may hold NOTIFY's lock while the standby stalls.
         return found("notify/unsafe")
     try:
         took = await _round_trip(connection, other)
@@ -225,14 +219,13 @@ async def _notify(connection: Connection, other: Connection, config: Config, fac
 
 async def _round_trip(listener: Connection, notifier: Connection) -> float | None:
     """Seconds that a notification took; None if it did not arrive."""
-    # A channel of its own: no other listener is woken.
+    # A channel of its own wakes no other listener. A constant and hexadecimal digits: nothing to quote.
     channel = f"cdc_sync_check_{secrets.token_hex(8)}"
-    # Our constant and hexadecimal digits: nothing to quote.
     await listener.execute(f"LISTEN {channel}".encode())
     try:
         started = time.monotonic()
         await notifier.execute("SELECT pg_notify(%s, '')", (channel,))
-        # If it is left early, the generator holds the connection until it is closed.
+        # A generator that is left early holds the connection until it is closed.
         async with aclosing(listener.notifies(timeout=_WITHIN)) as notifications:
             async for notification in notifications:
                 if notification.channel == channel:

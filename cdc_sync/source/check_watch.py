@@ -1,10 +1,9 @@
 """Checks of one watch: its table, columns and types, key, privileges, policies, indexes, triggers.
 
-Checks that depend on a failed one are left out. The planner answers about indexes, by EXPLAIN of the daemon's own
-statements, with sequential scans and sorts forbidden, so that the table's size today does not matter.
+A check that depends on a failed one is left out. About indexes the planner answers, by EXPLAIN of the daemon's own
+statements without sequential scans and sorts: the table's size today does not matter.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -44,20 +43,19 @@ _REFERRED_SINCE = 120000
 
 _MOST_CODES = 1000
 _BIG = 10_000
-"""Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
-
+"""Rows, by the planner's estimate: reading so many every few seconds is a burden."""
 
 found = partial(findings.found, texts(_FINDINGS))
 """A finding with a text of `findings.yaml`."""
 
 Question = Callable[[], Awaitable[Finding | None]]
-"""Returns the finding, if it is worth one; raises `SourceError` if the database does not answer."""
+"""Returns a finding, if there is one; raises `SourceError` if the database does not answer."""
 
 
 async def check_watch(
-    connection: Connection, name: str, watch: Watch, triggers: asyncio.Future[Triggers], report: Tell
+    connection: Connection, name: str, watch: Watch, triggers: Triggers | SourceError, report: Tell
 ) -> None:
-    """Report on a watch, one precondition after the other."""
+    """Report on a watch, one precondition after the other; `triggers` are an error if they could not be looked up."""
     one = _Watch(connection, name, watch)
     zone = watch.timezone.rpartition("/")[2]
     known = {"table": watch.table, "zone": _like(zone), "similar": _like(watch.table.name)}
@@ -98,14 +96,11 @@ async def check_watch(
 
 
 async def check_left_over(
-    connection: Connection, config: Config, triggers: asyncio.Future[Triggers], report: Tell
+    connection: Connection, config: Config, triggers: Triggers | SourceError, report: Tell
 ) -> None:
-    """Report triggers of watches that this configuration does not have in notify mode.
-
-    They may be another installation's; otherwise they keep filling the log.
-    """
+    """Report triggers of watches that this configuration does not have in notify mode: they keep filling the log."""
     try:
-        left_over = (await triggers).left_over
+        left_over = _found_triggers(triggers).left_over
         async with asking_shortly(connection, "looking for the triggers"):
             at_work = await being_captured(connection, left_over) if left_over else ()
     except SourceError as error:
@@ -116,6 +111,12 @@ async def check_left_over(
     for name in left_over:
         what = "polled" if name in config.watches else "captured" if name in at_work else "resting"
         report(found(f"left-over/{what}", of=name))
+
+
+def _found_triggers(triggers: Triggers | SourceError) -> Triggers:
+    if isinstance(triggers, SourceError):
+        raise triggers
+    return triggers
 
 
 class _Watch:
@@ -159,7 +160,7 @@ class _Watch:
         return self._found("related/there", table=related.table)
 
     async def _side_table(self, side: SideTable, seen: TableFacts) -> Finding | None:
-        """Whether a row can have several ids, or its id outlives it."""
+        """Whether a row can have several ids, or an id outlives its row."""
         named = [(f"related ({side.table})", column) for column in (*side.key, side.column)]
         if missing := self._missing("related", named, seen):
             return missing
@@ -183,7 +184,7 @@ class _Watch:
         )
 
     def _missing(self, check: str, named: list[tuple[str, str]], table: TableFacts) -> Finding | None:
-        """The columns that a table lacks, of those given with the places that name them."""
+        """The columns that a table lacks; each is given behind the place that names it."""
         missing = [(place, column) for place, column in named if column not in table.columns]
         if not missing:
             return None
@@ -209,7 +210,7 @@ class _Watch:
         return self._missing("columns", named, self.facts)
 
     async def status(self) -> Finding | None:
-        """Whether HelloWork would receive a label rather than a number, or another table's key."""
+        """Whether HelloWork would receive a label, and no number or other table's key."""
         rules, column, table = self._watch.status, bare_column(self._watch.columns.status), self.facts
         if column is None or column not in table.columns:
             return None
@@ -248,7 +249,7 @@ class _Watch:
         return next(found, None)
 
     async def _codes(self, reference: Reference) -> set[str] | None:
-        """The values of a foreign key; None if we may not read them, or they are too many to be codes."""
+        """The values of a foreign key; None if we may not read them, or they are too many for codes."""
         column, table = sql.Identifier(reference.key), expressions.table(reference.table)
         query = sql.SQL(sections("reading.sql")["values"]).format(column=column, table=table, most=_MOST_CODES)
         with suppress(SourceError):
@@ -274,7 +275,7 @@ class _Watch:
         return self._found("key/unique", **about)
 
     async def privileges(self) -> Finding:
-        """Whether we may read the table and its schema, apart from the daemon's own objects."""
+        """Whether the role has what it needs; `may_read` if it lacks rights on our own objects only."""
         missing = [line for (line,) in await rows_of(self._connection, missing_grants(self._name, self._watch))]
         ours = ("cdc_sync.", "GRANT USAGE ON SCHEMA cdc_sync ")
         self.may_read = all(any(part in line for part in ours) for line in missing)
@@ -292,13 +293,13 @@ class _Watch:
             user = sql.Identifier(self._connection.info.user)
             grant = granting(self.facts.qualified, "SELECT", (), user)[-1]
             if set(self.facts.readable) == self.facts.columns.keys():
-                # Then an expression uses a function or a table, which the server names.
+                # An expression uses a function or a table, which the server names.
                 grant = render("GRANT USAGE ON SCHEMA … TO {};   -- or SELECT, or EXECUTE, on what is named", user)
             return self._found("columns/not-granted", grant, reason=error.message)
         return self._found("columns/fit", number=len(self.facts.columns))
 
     async def policies(self) -> Finding:
-        # The statement locks what it touches, by which the policies are found.
+        # Policies are found by the statement's locks.
         await self._connection.execute(Statements(self.mapping).first_page, [0])
         if hides := await row_security.hiding(self._connection):
             scripts = "\n".join(one.script for one in hides)
@@ -322,7 +323,7 @@ class _Watch:
             side = expressions.side_table(self._watch, mapped)
             table = self.facts if side is None else await table_facts(self._connection, side.table)
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
-            # A list of NULL has every type, and unlike an empty one makes the planner look for something.
+            # A list of NULL has every type; for an empty one the planner would look for nothing.
             query = composed("SELECT {}", in_side_table(side, condition)) if side else self._where(given)
             making = self._making_index(None if column is None else indexed(sql.Identifier(column)), table)
             finding = await self._index("application-id-index", query, [None], making, by=by)
@@ -336,11 +337,11 @@ class _Watch:
         return await self._index("watermark-index", since, "infinity", making, **about)
 
     def _where(self, condition: sql.Composable) -> sql.Composed:
-        # Without an order, which another index could provide by reading all of it.
+        # No order, which another index could provide by reading the whole table.
         return composed("SELECT FROM {} WHERE {}", self.mapping.table, condition)
 
     async def _index(self, check: str, query: sql.Composable, value: Any, making: str | None, **about: Any) -> Finding:
-        """Whether an index serves a query: its condition, or a page's order, if the value is a number."""
+        """Whether an index serves a query's condition, or a page's order if the value is a number."""
         await self._connection.execute(catalog("only_by_index"))
         explain = composed("EXPLAIN (FORMAT JSON) {}", query)
         (((explained,),),) = await rows_of(self._connection, explain, [value])
@@ -366,11 +367,11 @@ class _Watch:
             return composed(each, table=table.as_string(), columns=columns).as_string()
         return composed("CREATE INDEX{} ON {} ({});", sql.SQL(_how(facts)), table, on).as_string()
 
-    async def triggers(self, found: asyncio.Future[Triggers]) -> Finding:
+    async def triggers(self, found: Triggers | SourceError) -> Finding:
         never = untriggered(self.facts.kind, self._version)
         if never is not None:
             return self._found("triggers/never-fire", never.remedy, table=self.facts.qualified, reason=never.reason)
-        installed = await found
+        installed = _found_triggers(found)
         objects, wrong = installed.of(self._name), installed.problems(self._name, self._watch)
         if not wrong:
             return self._found("triggers/fire")
@@ -382,7 +383,7 @@ class _Watch:
 
 
 def _how(table: TableFacts) -> str:
-    """PostgreSQL builds no index concurrently on a partitioned table as a whole."""
+    """PostgreSQL builds no index CONCURRENTLY on a partitioned table."""
     return "" if table.kind == _PARTITIONED else " CONCURRENTLY"
 
 

@@ -1,6 +1,6 @@
-"""Connections to the ATS's database, and reads under the watch's guard (`source.replica_guard`).
+"""Connections to the ATS's database, and reads under a guard (`source.replica_guard`).
 
-[Decision 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md) has how soon a silent database is noticed.
+How soon a silent database is noticed: [decision 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md).
 """
 
 import asyncio
@@ -32,23 +32,23 @@ Query = str | bytes | sql.SQL | sql.Composed
 Parameters = Sequence[Any] | abc.Mapping[str, Any]
 
 _TRIES = 4
-"""Most connections in a row to find the server that was read last among those behind one address."""
+"""Most connections in a row to find the server that was read last behind an address of several."""
 
 _AGAIN_AFTER = 0.1
-"""Seconds between two tries of a read at a server that is behind."""
+"""Seconds until a read is repeated at a server that is behind."""
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
-"""Seconds to wait for a free connection: the only one may be reading a long page."""
+"""Seconds until a connection is free: the only one may be reading a long page."""
 
 _LONGEST_PAUSE = 5.0
-"""Most seconds between two tries of a read that waits for a lock: each failure is a line in the server's log."""
+"""Most seconds until a read that waits for a lock is repeated: each failure is a line in the server's log."""
 
 _QUICK = 1.0
-"""Seconds that a quick read may hold a connection."""
+"""Seconds for which a quick read may hold a connection."""
 
 
 def conninfo(dsn: str) -> str:
-    """The DSN with our defaults. A wrong one is a `SourceError` that does not quote it: it may hold a password."""
+    """The DSN with our defaults; raises `SourceError` without quoting it, since it may hold a password."""
     try:
         check(dsn)
     except SettingError as mistake:
@@ -58,10 +58,7 @@ def conninfo(dsn: str) -> str:
 
 @asynccontextmanager
 async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIterator[None]:
-    """Translate the errors of a question that takes moments.
-
-    `doing` is the operation, as in "reading public.applications"; the answer must come `within` seconds, if any.
-    """
+    """Translate errors, and allow `within` seconds; `doing` is the operation, as in "reading public.applications"."""
     try:
         async with asyncio.timeout(within):
             yield
@@ -74,14 +71,14 @@ async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIter
 
 
 class _Resting(AsyncConnection[tuple[Any, ...]]):
-    """Sleeps until something comes; by itself psycopg looks ten times a second."""
+    """Sleeps until something comes; psycopg's own looks ten times a second."""
 
     wait = partialmethod(AsyncConnection[tuple[Any, ...]].wait, interval=5.0)
 
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """One connection in autocommit: for LISTEN, for session locks, for a command."""
+    """A connection in autocommit, outside any pool: for LISTEN, for session locks, for a command."""
     async with asking("connecting"):
         connection = await _Resting.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
     try:
@@ -96,7 +93,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 class Reads:
     """Reads that take turns at a pool together: those of a watch's capture, or those of its sweeps.
 
-    They are `slow` if the last one held a connection for long, or `always`, since there may be many.
+    They count as slow if the last one was, or `always`, since there may be many.
     """
 
     slow: bool = False
@@ -104,12 +101,12 @@ class Reads:
 
 
 READS: ContextVar[Reads | None] = ContextVar("READS", default=None)
-"""The `Reads` of this task and of the tasks that it starts."""
+"""The `Reads` of this task and of those that it starts."""
 
 
 @contextmanager
 def reading_as(reads: Reads) -> Iterator[None]:
-    """Read on the account of `reads`."""
+    """Read as one of `reads`."""
     token = READS.set(reads)
     try:
         yield
@@ -118,13 +115,12 @@ def reading_as(reads: Reads) -> Iterator[None]:
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """Connections for reads. One is enough: no task takes a second one while it holds one.
+    """Connections for reads. One is enough: no task takes a second while it holds one.
 
-    Slow reads leave a connection for quick ones, and take turns. Connections stay on the server that was read last, if
+    Slow reads take turns, and leave a connection for quick ones. Connections stay on the server that was read last, if
     it can be reached; none is made to a server that is behind. Statements are prepared on request, without a pooler.
 
-    `guard` has what was read before, over all connections; `refused` is why the last one could not be made, if the
-    server answered.
+    `guard` has what was read before; `refused` is why a server that answered refused the last connection.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -136,18 +132,17 @@ class Pool(AsyncConnectionPool[Connection]):
             max_size=size,
             open=False,
             timeout=_FREE_WITHIN,
-            # Connecting is tried so long, ever more seldom. Broken connections are found by using them.
+            # Broken connections are found by using them.
             reconnect_timeout=_FREE_WITHIN,
         )
         self.guard = guard
         self.refused: SourceError | None = None
-        # One fewer than the connections, but at least one.
         self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
-        """Ask on a connection, when it is this task's turn, and again while others hold a lock.
+        """Ask on a connection, in turn, and again while others hold a lock; raises `SourceError` if they go on.
 
-        In between it has no connection, so nobody queues behind it. Raises `SourceError` also if a lock stays taken.
+        In between it has no connection, so nobody queues behind it.
         """
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
         reads = READS.get() or Reads()
@@ -178,7 +173,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
-        """The rows of a statement `with_position`; raises `SourceError` also if the server stays behind for moments."""
+        """The rows of a statement `with_position`; raises `SourceError` also if the server stays behind."""
         until = time.monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query)
@@ -195,7 +190,7 @@ class Pool(AsyncConnectionPool[Connection]):
 class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Any:
-        """Connect to the server that was read last, where one address leads to several servers in turn."""
+        """Connect to the server that was read last, also if an address leads to several in turn."""
         pool: Pool = kwargs.pop("pool")
         before = ""
         try:
@@ -206,12 +201,12 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                     await connection.execute(session_settings(connection.info.server_version))
                     ((position, _),) = await rows_of(connection, NOW_AND_IDENTITY)
                     server = ReplicaPosition.from_text(position).server
-                    # The same other server twice: the address leads there now.
+                    # Twice the same other one: the address leads there now.
                     if left == 0 or server == before or pool.guard.is_on(server):
                         await pool.guard.meet(connection)
                         ((process, _),) = await rows_of(connection, sections("sessions.sql")["configure"])
                         if process == connection.info.backend_pid:
-                            connection.prepare_threshold = sys.maxsize  # never by itself: see `Pool`
+                            connection.prepare_threshold = sys.maxsize  # only on request
                         pool.refused = None
                         unless_kept.pop_all()
                         return connection
@@ -225,7 +220,7 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
 async def pooled(
     dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE, connects_within: float = 15.0
 ) -> AsyncIterator[Pool]:
-    """A pool of at most `size` connections; the first one is made within `connects_within` seconds."""
+    """A pool of at most `size` connections, the first within `connects_within` seconds."""
     pool = Pool(dsn, guard or ReplicaGuard(), size)
     try:
         try:
@@ -238,20 +233,20 @@ async def pooled(
 
 
 async def rows_of(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
-    """The rows of a statement on a connection."""
+    """The rows of a statement."""
     return await (await connection.execute(query, parameters)).fetchall()
 
 
 def with_position(query: sql.Composable, width: int) -> str:
-    """A query of so many columns, with the server's position in one more: one statement has one snapshot.
+    """A query of so many columns, with its snapshot's position in one more.
 
     As text: composing a statement takes longer than running it.
     """
-    # A row of its own: it comes once, also without others.
+    # In a row of its own, which comes also without others.
     own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
     return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()
 
 
 def own_row(rows: Rows) -> str:
-    """Remove the row with the position, wherever it is, and return the position."""
+    """Remove the row with the position, and return that."""
     return str(rows.pop(next(number for number, row in enumerate(rows) if row[-1] is not None))[-1])

@@ -22,12 +22,12 @@ UNREACHABLE = frozenset({
     "table-locked", "table-replaced", "unanswered", "unreachable",
 })
 # fmt: on
-"""Codes of errors that pass by themselves. Not in the file, which cannot be opened where the system refuses files."""
+"""Codes of errors that pass by themselves. Here, since the system may refuse to open the file."""
 
 
 @cache
 def texts(file: str = "errors.yaml") -> dict[str, Any]:
-    """The content of a file of texts: `meanings` of the driver's errors, our own `messages`, and `reasons`."""
+    """A file of texts; of errors: the driver's `meanings`, our own `messages`, and `reasons`."""
     found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath(file).read_text("utf-8"))
     return found
 
@@ -36,11 +36,11 @@ class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:
-        code: the error's stable name, as docs/operations.md has it.
-        kind: whether it passes by itself ("unreachable") or needs a person ("misconfigured").
+        code: the error's stable name in docs/operations.md.
+        kind: "unreachable" if it passes by itself, "misconfigured" if it needs a person.
     """
 
-    # No frozen dataclass: contextlib, for one, writes an exception's traceback into it.
+    # No frozen dataclass: contextlib writes tracebacks into exceptions.
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -54,18 +54,18 @@ class SourceError(OperationError):
 
 
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
-"""From the first quote to the last, in any language: it may be a row's value."""
+"""From the first quote to the last, in any language: maybe a row's value."""
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
 _KNOWN_CLASSES = frozenset(
     each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
 )
-"""PostgreSQL's classes of SQLSTATEs. Any other is a function's (RAISE … USING ERRCODE)."""
+"""PostgreSQL's classes of SQLSTATEs; any other is a function's (RAISE … USING ERRCODE)."""
 
 
 def source_error(name: str, **facts: object) -> SourceError:
-    """The error with one of the messages, named by its code and maybe a `/` and more."""
+    """The error with one of the messages, by its code and maybe a `/` and more."""
     return _error(name, texts()["messages"][name], **facts)
 
 
@@ -75,7 +75,7 @@ def reason(name: str, /, **facts: object) -> Reason:
 
 
 def refused_by_system(error: OSError) -> SourceError:
-    """The error for a lack of something of the machine's, such as open files: it may pass."""
+    """The error for a lack of open files, for instance: it may pass."""
     return SourceError(
         "system-refused",
         coded("system-refused", "The operating system refuses what the watch needs: %(message)s.", message=error),
@@ -87,12 +87,12 @@ def _error(name: str, text: str, /, **facts: object) -> SourceError:
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
-    """The error for a name that the connection's encoding does not have."""
+    """The error for a name that the connection's encoding cannot express."""
     return source_error("name-not-encodable", character=f"{ord(error.object[error.start]):04X}")
 
 
 def translate(error: psycopg.Error, doing: str) -> SourceError:
-    """The error for an error of the driver during an operation, as in "reading public.applications"."""
+    """The driver's error as ours; `doing` is the operation, as in "reading public.applications"."""
     line = visible(_first_line(error))
     names = {kind.__name__ for kind in type(error).__mro__}
     names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
@@ -117,7 +117,7 @@ _OF_ROWS = (
 
 
 def is_of_a_row(error: SourceError) -> bool:
-    """Whether the contents of a single row may be the cause, so that others can still be read."""
+    """Whether a single row's contents may be the cause, so that others can be read."""
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
         return cause.sqlstate is not None and (cause.sqlstate[:2] in _OF_ROWS or _is_raised(cause))
@@ -125,7 +125,7 @@ def is_of_a_row(error: SourceError) -> bool:
 
 
 async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
-    """The answer; None if the contents of a row prevent it. Any other `SourceError` is raised."""
+    """The answer; None if a row's contents prevent it. Raises any other `SourceError`."""
     try:
         return await asked
     except SourceError as error:
@@ -135,7 +135,7 @@ async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
 
 
 def row_error_text(error: SourceError) -> str:
-    """PostgreSQL's text for an error that `is_of_a_row`, without the row's values; or our own text."""
+    """The text of an error that `is_of_a_row`, without the row's values."""
     cause = error.__cause__
     if not isinstance(cause, psycopg.Error):
         return error.message
@@ -147,7 +147,7 @@ def _is_raised(error: psycopg.Error) -> bool:
 
 
 def _first_line(error: psycopg.Error) -> str:
-    """The server's primary message, without details: they can quote a row's values."""
+    """The server's primary message; its details can quote a row's values."""
     text = error.diag.message_primary or str(error)
     if isinstance(error, psycopg.DataError):
         text = _QUOTED.sub("…", text)

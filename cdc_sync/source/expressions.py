@@ -1,7 +1,7 @@
 """SQL from identifiers and the configuration's expressions, and the columns that these use.
 
-Names are always quoted. Expressions of the configuration (`columns.*.sql`, `where`) are the operator's own code and are
-put in as they are, in brackets. Nothing from a row becomes part of a statement.
+Names are always quoted. Expressions (`columns.*.sql`, `where`) are the operator's own code, and are put in as they are,
+in brackets. Nothing from a row becomes part of a statement.
 """
 
 import re
@@ -20,17 +20,17 @@ Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
 
 
 def fragment(text: str) -> sql.SQL:
-    """SQL as part of a statement with parameters: `%` stands for itself."""
+    """SQL for a statement with parameters: `%` stands for itself."""
     return sql.SQL(text.replace("%", "%%"))
 
 
 def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
-    """SQL with its parts: a list with commas between its items, a text or a number as a literal."""
+    """SQL with its parts: a list's items with commas, a text or a number as a literal."""
     return sql.SQL(text).format(*map(_whole, parts), **{name: _whole(part) for name, part in named.items()})
 
 
 def render(text: str, *parts: Part, **named: Part) -> str:
-    """As `composed`, for a script: no part can end its dollar quotes."""
+    """As `composed`, for a script, whose dollar quotes no part can end."""
     whole, whole_named = [*map(_whole, parts)], {name: _whole(part) for name, part in named.items()}
     text = requoted(text, [part.as_string() for part in (*whole, *whole_named.values())])
     return sql.SQL(text).format(*whole, **whole_named).as_string()
@@ -43,22 +43,22 @@ def _whole(part: Part) -> sql.Composable:
 
 
 def table(qualified: QualifiedName) -> sql.Composable:
-    """A table's name, quoted, for a script: there `%` needs no doubling."""
+    """A table's name, quoted, for a script, where `%` needs no doubling."""
     return sql.Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
 
 
 def name(*parts: str) -> sql.Identifier:
-    """A name, quoted, as part of a statement with parameters."""
+    """A name, quoted, for a statement with parameters."""
     return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def literal(text: str) -> sql.Literal:
-    """A text, quoted, as part of a statement with parameters."""
+    """A text, quoted, for a statement with parameters."""
     return sql.Literal(text.replace("%", "%%"))
 
 
 def column(column_name: str) -> sql.Composed:
-    """A column of the watch's table, which every statement calls `t`."""
+    """A column of the watch's table, which statements call `t`."""
     return composed("t.{}", name(column_name))
 
 
@@ -70,7 +70,7 @@ def template(file: str) -> str:
 
 @cache
 def sections(file: str) -> dict[str, str]:
-    """The parts of a .sql file by their names (`-- name: …`), without comment lines."""
+    """The parts of a .sql file by name (`-- name: …`), without comment lines."""
     _, *parts = re.split(r"^-- name: (\w+)\n", template(file), flags=re.MULTILINE)
     bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip("\n") for body in parts[1::2])
     return dict(zip(parts[::2], bodies, strict=True))
@@ -82,7 +82,7 @@ def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, lis
 
 
 def catalog(name: str) -> str:
-    """A statement of `sql/catalog.sql`, with those that it names in braces."""
+    """A statement of `sql/catalog.sql`, with those that it has in braces."""
     found = sections("catalog.sql")
     return re.sub(r"\{(\w+)\}", lambda other: found.get(other[1], other[0]), found[name])
 
@@ -96,7 +96,7 @@ _SAME_AS_JSON = re.compile(
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
     """A key column's value as text, the same in every session as far as possible.
 
-    By `::text` a date follows DateStyle; for types without such settings it gives the same in much less time.
+    `::text` of a date follows DateStyle; without such settings it is the same in much less time.
     """
     if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return composed("{}::text", value)
@@ -104,7 +104,7 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
 
 
 def may_depend_on_session(type_: str) -> bool:
-    """Whether session settings may change this type's `key_text`, as TimeZone does; also if unknown."""
+    """Whether a session setting, as TimeZone, may change this type's `key_text`; also if unknown."""
     return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
@@ -112,16 +112,16 @@ def expression(one: Column) -> sql.Composed:
     """A mapped column or expression, over `t`."""
     if isinstance(one, PlainColumn):
         return column(one.name)
-    # The line break ends a comment at the end of the expression.
+    # The line break ends a trailing comment.
     return composed("({}\n)", fragment(one.sql))
 
 
 def spellings_in_url(application_id: str) -> set[str]:
-    """The spellings of an id inside a status URL: as it is, and percent-encoded in either common way."""
+    """The spellings of an id in a status URL: as it is, and percent-encoded in two ways."""
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-# Words of a simple condition, and of a sub-select, that name no column.
+# In a simple condition, and in a sub-select, these name no column.
 # fmt: off
 _WORDS = frozenset({
     "and", "or", "not", "is", "null", "true", "false", "unknown", "in", "like", "ilike", "similar", "between",
@@ -156,22 +156,19 @@ _TOKEN = re.compile(
 
 
 def same(one: QualifiedName, other: QualifiedName) -> bool:
-    """Whether two names may be one table's, as far as both have a schema."""
+    """Whether two names may be one table's; a missing schema fits any."""
     return one.name == other.name and (one.schema or other.schema) == (other.schema or one.schema)
 
 
 class Dependencies(NamedTuple):
-    """Column names in order; `complete` is false if an expression may use others."""
+    """Column names in order; not `complete` if an expression may use others."""
 
     columns: tuple[str, ...]
     complete: bool
 
 
 class SideTable(NamedTuple):
-    """A table with the HelloWork id, or the status URL, of the watched table's rows.
-
-    `key` are its columns that hold the watched table's key, in the key's order.
-    """
+    """A table with the watched rows' HelloWork ids or URLs; `key` are its columns with their key, in its order."""
 
     table: QualifiedName
     column: str
@@ -179,11 +176,11 @@ class SideTable(NamedTuple):
 
 
 def side_table(watch: Watch, one: Column | None) -> SideTable | None:
-    """The side table of an expression `SELECT s.value FROM table s WHERE s.key = t.key`; None for any other one."""
+    """The side table of an expression `SELECT s.value FROM table s WHERE s.key = t.key`; None for any other."""
     match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
     if match is None or (alias := unwritten(match["alias"])) == "t" or unwritten(match["owner"]) != alias:
         return None
-    if match["table"].lower() in ("only", "lateral"):  # what looks like the alias is the table then
+    if match["table"].lower() in ("only", "lateral"):  # the table looks like the alias then
         return None
     key: dict[str, str] = {}
     for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
@@ -199,19 +196,19 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
 
 
 def mapped(watch: Watch) -> dict[str, Column]:
-    """Every column and expression of the payload, by its place in `columns`, or as `extra.…`."""
+    """The payload's columns and expressions, by their place in `columns`, or as `extra.…`."""
     found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
     found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
     return {name: column for name, column in found.items() if column is not None}
 
 
 def watched(watch: Watch) -> Dependencies:
-    """The columns whose changes matter: the key, every mapped column, and those of `where` and expressions."""
+    """The columns whose changes matter: those of the key, of `columns`, `extra` and `where`."""
     return _used(watch, mapped(watch).values())
 
 
 def compared(watch: Watch) -> Dependencies:
-    """The columns that the UPDATE trigger compares: without a call's metadata, which most updates touch."""
+    """The columns that the UPDATE trigger compares: without metadata, which most updates touch."""
     metadata = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
     return _used(watch, [column for name, column in mapped(watch).items() if name not in metadata])
 
@@ -229,7 +226,7 @@ def columns_of(one: Column) -> Dependencies:
 
 
 def columns_in(text: str) -> Dependencies:
-    """The columns that an SQL expression over `t` names as `t.column`; complete if nothing else in it could be one."""
+    """The columns that an expression over `t` names as `t.column`; complete if nothing else in it could be one."""
     found = list(_TOKEN.finditer(text))
     others = any(match["schema"] or match["owner"] not in {None, "t"} for match in found)
     named = _columns(found, {"t"}, _WORDS)
@@ -237,9 +234,9 @@ def columns_in(text: str) -> Dependencies:
 
 
 def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
-    """The columns that expressions name as `alias.column`, for an alias given as `FROM table alias`.
+    """The columns that expressions name as `alias.column`, behind `FROM table alias`.
 
-    Complete only if the table is read in this way somewhere, and nothing else could be a column of it.
+    Complete only if the table is read so somewhere, and nothing else could be a column of it.
     """
     parts: list[Dependencies] = []
     texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]

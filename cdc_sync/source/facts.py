@@ -31,19 +31,19 @@ _MOST_ASKED = 4
 _PORT = "5432"
 
 READABLE = "rpvmf"
-"""What has rows, by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables."""
+"""Relations with rows, by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables."""
 
 _SERVER = composed(catalog("server"), identity=IDENTITY, position=NOW)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server behind a connection. Session and login do not count in comparisons.
+    """The server behind a connection; position and login do not count in comparisons.
 
     Attributes:
         version: as `server_version_num`: 150004 for 15.4.
-        identity: identifies the database, so that a copy elsewhere differs.
-        position: how far it is: see `replica_guard`.
+        identity: names the database and its cluster.
+        position: how far it is (`replica_guard`).
         prepares_transactions: whether transactions may be committed in two phases.
         waits_for_standbys: whether commits may wait for a synchronous standby.
     """
@@ -61,16 +61,19 @@ class ServerFacts:
 
     @property
     def started(self) -> str:
-        """When the server was started: no two running servers share it."""
+        """The server's start, which no two running servers share."""
         return ReplicaPosition.from_text(self.position).server.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """A table, as the catalog has it; `estimate` is the planner's row count, 0 if unknown.
+    """A table in the catalog.
 
-    `oid` is another one if the table was created again. `columns` have their types as SQL writes them. `unique` are the
-    columns of each unique index.
+    Attributes:
+        oid: another one if the table was created again.
+        estimate: the planner's row count, 0 if unknown.
+        columns: with their types as SQL writes them.
+        unique: the columns of each unique index.
     """
 
     oid: int
@@ -91,7 +94,7 @@ class TableFacts:
 
 @asynccontextmanager
 async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
-    """Ask in a short read-only transaction, which blocks nothing and waits briefly."""
+    """Ask in a short read-only transaction, which waits briefly for locks."""
     async with asking(doing), connection.transaction():
         await connection.execute(sections("sessions.sql")["bounds"])
         yield
@@ -105,7 +108,7 @@ async def server_facts(connection: Connection) -> ServerFacts:
 
 
 async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | None:
-    """Look a table up; None if it does not exist, or without a schema is not on the search_path."""
+    """Look a table up; None if there is none, or without a schema none on the search_path."""
     found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
     if not found:
         return None
@@ -121,7 +124,7 @@ async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
-    """Look a table up; similar names are suggested in the `SourceError` for a missing one."""
+    """Look a table up; the `SourceError` for a missing one suggests similar names."""
     async with asking(f"looking up the table {table}"):
         found = await look_up(connection, table)
         others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list(READABLE)})
@@ -135,10 +138,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
 
 
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
-    """The schemas of tenants, each with its template's name, for the templates that look for schemas.
-
-    The catalog shows them to every role: also a tenant whose table it may not read, which its watch reports.
-    """
+    """The templates that look for schemas, each with its tenants' schemas; also with tables that we may not read."""
     wanted = [(name, each.for_each.schemas, each.table.name) for name, each in templates.items() if each.for_each]
     parameters = {**arrays(("templates", "patterns", "tables"), wanted), "kinds": list(READABLE)}
     async with asking_shortly(connection, "looking for tenants"):
@@ -147,14 +147,14 @@ async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Wat
 
 
 async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
-    """Where a DSN leads, and which server answered on its connection."""
+    """Where a DSN leads, and which server answered."""
     return Whereabouts(hosts_of(dsn, connection), (await server_facts(connection)).started)
 
 
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
     """The hosts of a DSN, its service or the environment, each with its port, in one spelling."""
     given = conninfo_to_dict(dsn)
-    # The connection has only one host of the environment, which psycopg tries one by one, but all of a service.
+    # psycopg tries an environment's hosts one by one: the connection has one of these, but all of a service's.
     options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
     others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
     named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
@@ -175,10 +175,9 @@ def _spelled(host: str, port: str) -> str:
 async def is_same_cluster(
     dsn: str, identity: str, before: Whereabouts, now: Whereabouts, connection: Connection
 ) -> bool:
-    """Whether a former host leads to the server that answers now, or one of both follows the other.
+    """Whether one of the hosts of `before` leads to the server of `now`, or one of both follows the other.
 
-    `dsn` is the configured one, with the login; `identity` is the database's (`ServerFacts`). It was reached at
-    `before`, and is at `now`, by the connection.
+    `dsn` has the login, `identity` is the database's (`ServerFacts`), `connection` leads to `now`.
     """
     for host in before.hosts[:_MOST_ASKED]:
         name, _, port = host.rpartition(":")
@@ -193,12 +192,12 @@ async def is_same_cluster(
 
 
 async def _follows(one: Connection, another: Connection) -> bool:
-    """Whether one of two servers is a standby that replays the other's present writes, as no copy does."""
+    """Whether one of two servers replays the other's present writes, as no copy does."""
     in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
     if in_recovery[0] == in_recovery[1]:
         return False
     primary, standby = (another, one) if in_recovery[0] else (one, another)
-    # A transaction with an id writes a record: an idle primary would be where its copy is.
+    # Its id writes a WAL record: an idle primary would be where its copy is.
     await primary.execute("SELECT txid_current()")
     row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
     try:

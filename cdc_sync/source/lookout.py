@@ -2,9 +2,9 @@
 
 - **a look** at the change log shows which watches have changes, and which transactions have ended: when an idle watch
   wants one, and ten times a second while a watch becomes idle.
-- **a round** renews the bells' leases, counts what was not recorded, and reads a digest of what each watch depends on.
-  A watch with a new digest looks closer itself.
-- **polls** that come at the same time ask by one statement whether any of their tables has a row to read.
+- **a round** renews the bells' leases, counts unrecorded changes, and reads a digest of what each watch depends on. A
+  watch with a new digest looks closer itself.
+- **polls** at the same time ask together which of their tables have a row to read.
 """
 
 import asyncio
@@ -41,15 +41,15 @@ _LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 _STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip().replace("%", "%%"))
 
 ROUND = LEASE / 3
-"""Most seconds between rounds: a lease that one of them does not renew is renewed by the next."""
+"""Most seconds between rounds: if one cannot renew a lease, the next one can."""
 
 _ANY = with_position(sql.SQL("{any}"), 1)
 
 FEW = 4
-"""Fewest polling watches for which one statement asks: it is one more where there are rows."""
+"""Fewest polling watches for a common statement: it is one more where there are rows."""
 
 _AT_ONCE = 25
-"""Tables that one statement looks into. It locks them until it ends, with their indexes."""
+"""Tables of one statement, which locks them and their indexes until it ends."""
 
 _READING = "reading the change log cdc_sync.changes"
 _POLLING = "looking for changed rows"
@@ -58,9 +58,9 @@ _ASKING = "looking for what the watches depend on"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one snapshot shows of the whole log: the `watches` that have changes, in `took` seconds.
+    """What one snapshot shows of the whole log: the `watches` with changes, found in `took` seconds.
 
-    Every transaction below `oldest` has ended; what it committed is shown.
+    Every transaction below `oldest` has ended, and what it committed is shown.
     """
 
     oldest: int
@@ -72,9 +72,9 @@ class State(NamedTuple):
     """Digests of what the catalog has of a watch, to be compared with earlier ones.
 
     Attributes:
-        storage: the tables and views that are read with its own, and their files and definitions.
-        setup: whatever decides which changes are recorded: functions, triggers, sequences.
-        policies: what row-level security may hide from us, anywhere in the database.
+        storage: the tables and views that are read with its own, their files and definitions.
+        setup: what decides which changes are recorded: functions, triggers, sequences.
+        policies: what row-level security may hide, anywhere in the database.
     """
 
     storage: str | None
@@ -92,9 +92,9 @@ class Watched:
     Attributes:
         tables: those whose rows it depends on.
         functions: those that record their changes.
-        within: seconds within which it wants to know of changes around it.
+        within: most seconds until it learns of changes around it.
         bell: its doorbell; None if it has none, or leaves it alone.
-        looked: called with each look, at least `every` so many seconds; None while the watch needs none.
+        looked: called with each look, at least `every` so many seconds; None while it needs none.
         rechecks: whether it looks closer after each round.
         changed: set when there is something to look closer at.
     """
@@ -114,18 +114,18 @@ class Watched:
 
     @property
     def becomes_idle(self) -> bool:
-        """Whether it waits for looks that show whether every change rings by now."""
+        """Whether it waits until every change rings."""
         return self.looked is not None and self.bell is not None and self.bell.needs_a_look
 
     def is_concerned(self, look: Look) -> bool:
-        """Whether a look concerns it before its time. Once it is idle, its bell rings."""
+        """Whether a look concerns it before its time; not once it is idle, since its bell rings."""
         bell = self.bell
         if bell is None or not (self.becomes_idle or bell.refused):
             return False
         return bell.refused or self.name in look.watches or (bell.fence is not None and look.oldest > bell.fence)
 
     async def has_changed(self) -> None:
-        """Wait until there is something to look closer at; raises the lookout's error."""
+        """Wait for something to look closer at; raises the lookout's error."""
         await self.changed.wait()
         self.changed.clear()
         if self.error is not None:
@@ -138,9 +138,9 @@ class Watched:
 
 
 class Lookout:
-    """Looks for many watches: see the module. Methods raise `SourceError` if the database cannot answer.
+    """Looks for many watches. Methods raise `SourceError` if the database cannot answer.
 
-    `server` is what the server was in the last round.
+    `server` is the server as of the last round.
     """
 
     def __init__(self, pool: Pool, server: ServerFacts) -> None:
@@ -151,17 +151,17 @@ class Lookout:
         self._hurry = asyncio.Event()
         self._look_at = self._round_at = time.monotonic() + ROUND
         self._pause = _LOOK_EVERY
-        # Those that wait for their state.
+        # They wait for their states.
         self._asking: set[Watched] = set()
         self._lock = asyncio.Lock()
         self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
-        # What is asked by the next statement of `is_any`, and its answer.
+        # The next statement of `is_any`, and its answer.
         self._questions: list[tuple[str, str]] = []
         self._answer: asyncio.Task[Container[int]] | None = None
 
     @property
     def is_of_many(self) -> bool:
-        """Whether there are enough watches for common questions."""
+        """Whether common questions pay."""
         return len(self._watched) >= FEW
 
     async def join(self, watched: Watched) -> None:
@@ -178,13 +178,13 @@ class Lookout:
         self._asking.discard(watched)
 
     def rest(self, watched: Watched, every: float) -> None:
-        """From now on a watch waits for looks, and for one at least every so many seconds."""
+        """Let a watch wait for looks, at least one every so many seconds."""
         now = time.monotonic()
         watched.every, watched.next_look = every, now + every
         self._expect(now if watched.becomes_idle else now + every)
 
     async def refresh(self, watched: Watched) -> None:
-        """Find out the state of a watch now, by one statement with all that ask at the same time."""
+        """Find out the state of a watch, by one statement for all that ask at the same time."""
         self._asking.add(watched)
         async with self._lock:
             if watched in self._asking:
@@ -197,12 +197,12 @@ class Lookout:
                     raise
 
     async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to a question that all watches share, asked once in so many seconds."""
+        """The answer to a question of all watches, asked once in so many seconds."""
         now = time.monotonic()
         since, task = self._shared.get(what, (0.0, None))
         if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
             self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
-            # On nobody's account (`connection.READS`): it is quick.
+            # A context without `connection.READS`: it is quick.
             task = asyncio.create_task(asking(), name="asking for all watches", context=Context())
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._shared[what] = now, task
@@ -212,7 +212,7 @@ class Lookout:
     async def is_any(self, query: str, parameter: str, within: float) -> bool:
         """Whether a query finds any row, by one statement with those of the next so many seconds.
 
-        True also if there are few queries, or the statement fails: then each watch finds out itself.
+        True also if they are few, or the statement fails: then each watch finds out itself.
         """
         if self._answer is None:
             self._questions = []
@@ -239,7 +239,7 @@ class Lookout:
             try:
                 return await rows_of(connection, _ANY.replace("{any}", whole), [mark for _, mark in questions])
             except psycopg.errors.LockNotAvailable as error:
-                # Without a cause, so that it is not repeated: all would wait for the lock on one watch's table.
+                # Without a cause it is not repeated: all would wait for the lock on one watch's table.
                 raise translate(error, _POLLING) from None
 
         try:
@@ -248,7 +248,7 @@ class Lookout:
             return every
 
     async def run(self) -> None:
-        """Look for ever. Watches that rely on a failed look get its error."""
+        """Look for ever. A failed look is reported to the watches that rely on it."""
         while True:
             await self._is_due()
             if time.monotonic() >= self._round_at:
@@ -256,13 +256,13 @@ class Lookout:
                 await self._attempt(self.renew, lambda one: one.bell is not None)
                 await self._attempt(self.go_round, lambda _: True)
             await self._attempt(self.look, lambda one: one.looked is not None)
-            # A watch that now reads the log itself may not ask again when it rests.
+            # A watch that reads the log itself now may not ask again when it rests.
             now = time.monotonic()
             wanted = [now + one.every if one.looked is None else one.next_look for one in self._watched.values()]
             self._look_at = min([self._round_at, *wanted])
 
     async def look(self) -> None:
-        """Update the bells that wait for it, look at the log, and wake the watches that it concerns."""
+        """Update the bells that wait for it, and wake the watches that a look at the log concerns."""
         resting = [one for one in self._watched.values() if one.looked is not None]
         if not resting:
             return
@@ -270,14 +270,14 @@ class Lookout:
         look = await self._look()
         now = time.monotonic()
         for one in resting:
-            # A watch that has waited for half of its time is included: there is no look for each.
+            # At half of its time already, so that not each watch needs a look of its own.
             is_due = now >= one.next_look - one.every / 2
             if one.looked is not None and (is_due or one.is_concerned(look)):
                 one.looked(look)
                 one.next_look = now + one.every
 
     async def renew(self) -> None:
-        """Renew the bells' leases, and count what was not recorded."""
+        """Renew the bells' leases, and count unrecorded changes."""
         await self._update_bells(self._watched.values())
 
     async def go_round(self) -> None:
@@ -309,12 +309,12 @@ class Lookout:
             self._hurry.set()
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
-        """Do some work; if it fails, the watches that rely on it get the error."""
+        """Do some work, and report its failure to the watches that rely on it."""
         try:
             try:
                 await work()
             except SourceError as error:
-                # Once more if its connection turns out to be lost, or a sequence that it reads was dropped.
+                # Again if its connection was lost, or a sequence was dropped meanwhile.
                 if not isinstance(error.__cause__, psycopg.Error) or isinstance(error.__cause__, PoolTimeout):
                     raise
                 await work()
@@ -330,7 +330,7 @@ class Lookout:
                 one.fail(bell.error)
 
     async def _find_states(self, whom: Collection[Watched]) -> None:
-        """Find out the states of some watches, and wake those that have changed."""
+        """Find out the states of some watches, and wake the changed ones."""
         whom = list(whom)
         tables = [(one.name, table.schema, table.name) for one in whom for table in one.tables]
         functions = [(one.name, function) for one in whom for function in one.functions]
@@ -352,6 +352,6 @@ class Lookout:
         begun = time.monotonic()
         ((oldest, watches, _),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK))
         took = time.monotonic() - begun
-        # It reads the whole log, as far as VACUUM has not made room: a fifth of the time at most.
+        # It reads the whole log with its dead rows: a fifth of the time at most.
         self._pause = min(max(_LOOK_EVERY, 4 * took), _LOOK_AT_LEAST_EVERY)
         return Look(int(oldest), frozenset(watches), took)

@@ -1,12 +1,12 @@
 """From the watch's configuration to the SELECT list of every read, and from its rows to the core's.
 
-All values are fetched as text, independent of the session's DateStyle and TimeZone: dates as microseconds since the
-epoch, `source` and extra fields as JSON. PostgreSQL reads a naive timestamp in the watch's time zone: in the hour that
-the end of summer time repeats it means the second one; an instant in the hour skipped in spring moves forward.
+Values are fetched as text, independent of DateStyle and TimeZone: dates as microseconds since the epoch, `source` and
+extra fields as JSON. A naive timestamp is in the watch's time zone: in the hour that the end of summer time repeats it
+means the second one; in the hour skipped in spring it moves forward.
 
-The server computes a row's digest, by which a sweep finds unchanged rows: 64 bits of all that the row's reading depends
-on, and of the caller's `shape`, which stands for the rules (decision 15). A page of digests is one JSON text that goes
-to the store unchanged. Its elements, in key order, are:
+By its digest a sweep finds a row unchanged: 64 bits, computed by the server, of all that the row's reading depends on
+and of the caller's `shape`, which stands for the rules (decision 15). A page of digests is one JSON text, which goes to
+the store unchanged. Its elements, in key order, are:
 
 - sixteen hexadecimal digits and the row's key, as the store writes it (`store.encoding.key_text`): to be compared;
 - `n`: no row of HelloWork's, for it has no id;
@@ -39,9 +39,9 @@ _TEXT = 25
 _TEXTS = frozenset({_TEXT, 1043})  # and varchar
 
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
-"""Types of digits, or of a UUID's digits and hyphens: never blank, and nothing to escape in JSON."""
+"""Types whose texts are never blank, and have nothing to escape in JSON."""
 
-_BYTES_OF_A_CHARACTER = 4  # most, in every encoding of a server
+_BYTES_OF_A_CHARACTER = 4  # at most, in any server's encoding
 
 _SQL = expressions.sections("reading.sql")
 
@@ -59,10 +59,10 @@ _NULL = sql.SQL("NULL::text")
 
 
 class Mapping:
-    """A watch's SELECT list, for the actual types of its expressions and the server's version.
+    """A watch's SELECT list, for its expressions' actual types and the server's version.
 
-    `expressions` are read of a row beside its key, in the order of `row`, by their places in the configuration.
-    `digest` is a row's digest; its parameter is the shape.
+    `expressions` are read of a row behind its key, in the order of `row`, by their places in the configuration.
+    `digest` is a row's; its parameter is the shape.
     """
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
@@ -73,7 +73,7 @@ class Mapping:
         self._mapped = expressions.mapped(watch)
         self.table = _table(facts)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        # By the walk's own operator: outside the search_path (citext, say) `>` is found for text only.
+        # The order of the walk's `>`: for a type outside the search_path (citext) that is text's.
         self.key_order = [composed("{} USING <", key) for key in self.key_columns]
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
@@ -87,8 +87,8 @@ class Mapping:
         )
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
-        # What the reading of a row in scope depends on, without the event's date, in cheap forms that no session
-        # setting changes. Creation date, source and further fields count: they can make a row unreportable.
+        # Of a row in scope, without the event's date, in cheap forms that no session setting changes. Creation date,
+        # source and further fields count: they can make a row unreportable.
         fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
         decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
         made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
@@ -96,7 +96,7 @@ class Mapping:
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
-        """Fit a watch to its table; raises `SourceError` if a column is missing, or anything does not fit."""
+        """Fit a watch to its table; raises `SourceError` if anything does not fit."""
         name = f"{facts.schema}.{facts.name}"
         if facts.kind not in READABLE:
             raise source_error("not-a-table", table=name)
@@ -129,41 +129,41 @@ class Mapping:
             # HelloWork's format, whatever the session's time zone.
             value = composed("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
         elif oid == _TEXT:
-            # A bare literal is text in a SELECT list, but has no type yet inside a call.
+            # A bare literal, text in a SELECT list, has no type inside a call.
             value = composed("{}::text", value)
         return _cut(composed("to_json({})::text", value), LONGEST_JSON)
 
     def _raw(self, name: str) -> sql.Composable:
-        """The expression of a field in a digest."""
+        """A field's expression in a digest."""
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if mapped is not None and name == "created":
             send = sql.SQL(f"{_DATES[oid or 0]}_send")
             return composed("encode({}({}), 'hex')", send, expressions.expression(mapped))
-        # A text that is too long as it is, is too long as JSON.
+        # A text that is too long is too long as JSON.
         is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
         if not (is_text and isinstance(mapped, PlainColumn)):
             return self._read(name)
-        # Cut as late as possible: counting characters costs more than digesting some too many.
+        # Counting characters costs more than digesting some too many.
         longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
         text = composed("{}::text", expressions.expression(mapped))
         most, cut = _BYTES_OF_A_CHARACTER * longest, _cut(text, longest)
         return composed("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END", text, most, cut)
 
     def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
-        """A date as microseconds since the epoch, as text; a date or naive timestamp in the watch's time zone."""
-        # PostgreSQL's last years cannot be converted: one such row would make every read fail.
+        """A date as microseconds since the epoch, as text."""
+        # PostgreSQL's last years cannot be converted: one such row would fail every read.
         instant = composed("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", value, sql.SQL(type_))
         if type_ != "timestamptz":
             instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
         return composed(_SQL["instant"], value, instant)
 
     def type_of(self, field: str) -> str | None:
-        """The type of a mapped field as SQL writes it; None if it is none of PostgreSQL's own."""
+        """A mapped field's type as SQL writes it; None if it is none of PostgreSQL's own."""
         known = psycopg.adapters.types.get(self._types[field])
         return None if known is None else known.name
 
     def is_none(self, mapped: Column | None) -> sql.Composable:
-        """Whether a mapped id or URL has no value: NULL or blank, as in `core.rows`."""
+        """Whether a mapped id or URL is NULL or blank, as in `core.rows`."""
         if mapped is None:
             return sql.SQL("true")
         value = expressions.expression(mapped)
@@ -172,7 +172,7 @@ class Mapping:
         return composed("(coalesce(btrim({}::text, {}), '') = '')", value, BLANKS)
 
     def digests_element(self) -> sql.Composed:
-        """A row's element of a page of digests; the parameter is the shape."""
+        """A row's element in a page of digests; the parameter is the shape."""
         parts = [
             # Each closes the literal around it and opens the next.
             sql.SQL("""\"' || {} || '\"""" if type_ in _NUMBERS else "' || to_json({})::text || '").format(text)
@@ -185,7 +185,7 @@ class Mapping:
             named = composed("json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
             out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' || {} END", has_no_id, named)
             digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
-        # A key of a type that has a value without text cannot be compared.
+        # A key whose value has no text cannot be compared.
         return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
 
     def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
@@ -193,7 +193,7 @@ class Mapping:
         split = len(self.key_columns)
         key, extra = tuple(columns[:split]), tuple(columns[split + 9 : self.width])
         in_scope, id_, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
-        # By position, since it runs for each row.
+        # By position: it runs for each row.
         return Row(key, in_scope == 1, id_, url, status, job, created, event_date, source, deleted == 1, extra, digest)
 
     def key(self, columns: Sequence[Any]) -> Key:
@@ -202,7 +202,7 @@ class Mapping:
 
 
 def keys_of(digests: str, places: list[int]) -> list[Key] | None:
-    """The keys of the rows at these places of a page of digests; None if one has none."""
+    """The keys of some elements of a page of digests; None if one has none."""
     elements: list[str] = json.loads(digests)
     texts: list[str] = []
     for place in places:
@@ -222,12 +222,12 @@ def _where(watch: Watch) -> sql.Composed:
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
-    """Bound one row's size. One character more shows that the text was longer."""
+    """Bound a row's size; one character more shows that the text was longer."""
     return composed("left({}, {})", text, longest + 1)
 
 
 async def check_time_zone(connection: Connection, name: str) -> None:
-    """Check the zone's name at the server; raises `SourceError` if it does not know it."""
+    """Raise `SourceError` if the server does not know the zone's name."""
     async with asking("looking up the time zone"):
         try:
             await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))

@@ -1,7 +1,7 @@
-"""Reading rows: by key, by application, and in pages. Each statement is a short transaction of its own.
+"""Reading rows: by key, by application, and in pages. Each statement is a short transaction.
 
-A read that proves that a row is gone is `confirming`: its answer includes what may have hidden the row. Polls read
-pages over (watermark column, key), with watermarks computed and compared in the column's own type.
+A read that proves that a row is gone is `confirming`: it includes what may have hidden the row. Polls read pages over
+(watermark column, key), with watermarks of the column's own type.
 """
 
 import re
@@ -26,7 +26,7 @@ from cdc_sync.source.statements import CLOCK, LARGEST, TEXT, Statements, bounded
 from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, columns_of, convertible
 
 _AT_FIRST = 200
-"""Rows in memory at once, where the server does not bound them, until their size is known."""
+"""Rows in memory at once, if the server does not bound them, until their size is known."""
 
 _UNKNOWN = sys.maxsize
 
@@ -42,15 +42,16 @@ _INSTANTS = {
     "timestamp without time zone": "timestamp",
     "date": "date",
 }
-"""Types of a watermark as the catalog writes them, each as a cast."""
+"""A watermark's types as the catalog writes them, each as a cast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Rows, and the database's clock when they were read (milliseconds since the epoch).
+    """Rows, and the database's clock at the read (milliseconds since the epoch).
 
-    `hidden_by`: the policies that may have hidden rows from a confirming read. `unread`: keys without an answer, since
-    the rows before them were large.
+    Attributes:
+        hidden_by: the policies that may have hidden rows from a confirming read.
+        unread: keys without an answer, since the rows before them were large.
     """
 
     rows: list[Row]
@@ -63,7 +64,7 @@ class Read:
 class Page(Read):
     """A page of a walk; `last` is where the next one begins, None if this was the last.
 
-    `dates` are the rows' watermarks as rows write dates, if the walk is by them; none if a row could not be read.
+    `dates` are the rows' watermarks, if the walk is by them and every row could be read.
     """
 
     last: Key | None
@@ -72,7 +73,7 @@ class Page(Read):
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A page of a walk in key order as digests (`source.mapping`): the text, how many rows, the clock, the last key."""
+    """A page of digests (`source.mapping`): the text, how many rows, the clock, and where the next one begins."""
 
     text: str
     rows: int
@@ -83,10 +84,10 @@ class Digests:
 class Reader:
     """Reads one watch's table through its mapping.
 
-    Every method raises `SourceError` when the database does not answer: a failed read is never an empty answer. A row
-    on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
+    Methods raise `SourceError` if the database does not answer: a failed read is never an empty answer. A row on which
+    an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
 
-    `fit` is how many rows fit into a page, as far as is known. `shape` is what a walk reads and in which order.
+    `fit` is how many rows fit into a page, as far as is known. `shape` is what a walk reads, in which order.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Reader:
         self.unreadable = UnreadableRows(self, clock)
 
     def at_once(self, wanted: int) -> int:
-        """How many rows to have in memory at once, of at most so many."""
+        """How many rows to have in memory at once, at most."""
         return min(wanted, _AT_FIRST if self.fit == _UNKNOWN else self.fit)
 
     async def hidden_by(self) -> frozenset[Hiding]:
@@ -111,16 +112,16 @@ class Reader:
         return read.hidden_by
 
     def taken(self, fetched: Rows) -> Read | None:
-        """The rows of `Statements.by_key_in`; None if it was ended, so that rows are missing."""
+        """The rows of `Statements.by_key_in`; None if it was ended before the last one."""
         width = self.mapping.width
         if self.are_large(fetched, width + 2):
             return None
-        # An empty result has no clock; nothing needs its date.
+        # Without rows nothing needs the clock.
         return Read(list(map(self.mapping.row, fetched)), int(fetched[0][width + 1]) if fetched else 0)
 
     def are_large(self, fetched: Rows, size_at: int) -> bool:
-        """Whether rows, with their size in this column, are too large together; updates `fit`."""
-        if not fetched or fetched[0][size_at] is None:  # nothing bounds them
+        """Whether rows, with their size in a column, are too large together; updates `fit`."""
+        if not fetched or fetched[0][size_at] is None:  # unbounded
             return False
         size = int(max(row[size_at] for row in fetched))
         # One more fits, so that a page of such rows is ended by its size.
@@ -128,10 +129,7 @@ class Reader:
         return size >= LARGEST
 
     async def by_key(self, keys: Collection[Key], *, confirming: bool = False, shape: str | None = None) -> Read:
-        """The rows of these keys that exist now. A key that the columns cannot hold has no row.
-
-        `confirming` also finds what may have hidden some; with a `shape` rows have digests.
-        """
+        """The rows of these keys; a key that the columns cannot hold has none."""
         return _whole([part async for part, _ in self.parts_by_key(keys, confirming=confirming, shape=shape)])
 
     async def parts_by_key(
@@ -143,7 +141,7 @@ class Reader:
             found, is_cut = await self._read(self.statements.by_key, [shape, *columns_of(some)], confirming=confirming)
             if not is_cut:
                 return found
-            # To ask for all of them again would never end.
+            # Asking for all of them again would never end.
             unread = frozenset(some) - {row.key for row in found.rows}
             return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
@@ -160,9 +158,9 @@ class Reader:
             left = [*found.unread, *left]
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
-        """The keys that other sessions wrote as another text than they are read here, and that text.
+        """The keys that are read here as another text than other sessions wrote, and that text.
 
-        A session's settings (TimeZone, bytea_output) may show in the text of a key.
+        A key's text may depend on a session's settings (TimeZone, bytea_output).
         """
         query = self.statements.as_read
         if query is None or not keys:
@@ -175,9 +173,9 @@ class Reader:
         return {tuple(row[:parts]): tuple(row[parts:]) for row in found if row[:parts] != row[parts:]}
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
-        """All rows that carry one of these applications' ids now, each id's in key order; confirming.
+        """All rows that carry one of these ids, each id's in key order; confirming.
 
-        By status URL, rows of similar ids may come too. Only ids missing in the column are looked for there.
+        Ids that the column lacks are looked for in status URLs; rows of similar ids may come too.
         """
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
@@ -189,7 +187,7 @@ class Reader:
         return found
 
     async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
-        """The rows for which a condition holds, maybe with others where a statement fails on a row; confirming."""
+        """The rows for which a condition holds, and others if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
         while values:
             found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], confirming=True))
@@ -206,7 +204,7 @@ class Reader:
         return _whole([hidden, await self.by_key(keys, confirming=True)])
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
-        """The next `size` rows in key order, or fewer large ones, without rows whose key is NULL."""
+        """The next `size` rows in key order, or fewer large ones, without NULL keys."""
         size, behind = min(size, self.fit), after is not None
         place = [*(after or ()), size]
         page = await unless_a_row_fails(self._read(self.statements.pages[behind], [shape, *place]))
@@ -216,12 +214,12 @@ class Reader:
         found = await self.fetch(self.statements.keys[behind], place)
         keys = list(map(self.mapping.key, found))
         read = await self.by_key(keys, shape=shape)
-        # If there are none, they were deleted meanwhile.
+        # Without rows they were deleted meanwhile.
         at = read.at or (found[0][len(keys[0])] if found else 0)
         return Page(read.rows, at, keys[-1] if len(keys) == size else None)
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
-        """The same rows' digests; None if an expression fails on one of them, so that they must be read."""
+        """The same rows' digests; None if an expression fails, so that they must be read."""
         places = [size] * len(self.mapping.key_columns)
         query, parameters = self.statements.digests[after is not None], [*places, shape, *(after or ()), size]
         found = await unless_a_row_fails(self.fetch(query, parameters))
@@ -235,14 +233,14 @@ class Reader:
         return await self.pool.read(self._doing, lambda connection: rows_of(connection, query, parameters))
 
     async def _read(self, query: str, parameters: Sequence[Any], *, confirming: bool = False) -> tuple[Read, bool]:
-        """Run a statement that returns rows; also whether it was ended by its size."""
+        """A statement's rows, and whether its size ended it."""
         hidden_by = frozenset[Hiding]()
 
         async def read(connection: Connection) -> Rows:
             nonlocal hidden_by
             if not confirming:
                 return await rows_of(connection, query, parameters)
-            # Leaving the pool's block commits, or rolls back after an exception.
+            # The pool commits, or rolls back after an exception.
             await connection.execute(self._begin_confirming)
             found = await rows_of(connection, query, parameters)
             hidden_by = frozenset(await row_security.hiding(connection))
@@ -263,7 +261,7 @@ class Reader:
 
 
 def _whole(parts: Sequence[Read]) -> Read:
-    """Parts as one answer; a key that one leaves unread is in another."""
+    """Parts as one answer; what one leaves unread is in another."""
     return Read(
         [row for part in parts for row in part.rows],
         max((part.at for part in parts), default=0),
@@ -277,7 +275,7 @@ class WatermarkReader:
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
-        any_row: whether there is a row at or behind a watermark, as SQL; "" where that may lock many tables.
+        any_row: the SQL that finds a row at or behind a watermark; "" if it may lock many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -294,25 +292,24 @@ class WatermarkReader:
         keys, width = mapping.key_texts, len(mapping.key_texts)
         pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
-        # The keys of a page with a failing row; its rows are then read apart.
+        # If a row fails, its page's rows are read by key.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
         is_one_table = mapping.facts.kind == "r"
-        # By the index on the watermark: not knowing how many rows there are, PostgreSQL would look for the first of
-        # many by reading the whole table.
+        # ORDER BY for the watermark's index: expecting many rows, PostgreSQL would read the whole table for the first.
         first = composed("{} WHERE {} >= %s::{} ORDER BY {} LIMIT 1", select(), mark, sql.SQL(self._type), mark)
         self.any_row = composed("SELECT FROM ({}) AS first", first).as_string() if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 
     async def look(self) -> SnapshotReading:
-        """Read the server's transactions. On a primary it takes a transaction id: not to be done too often."""
+        """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
         ((instant, xmin, xmax, _),) = await self._reader.fetch(_LOOK, ())
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:
         """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it, a whole second.
 
-        Before clocks are set back, the watermark stays behind the first of the local times that will repeat.
+        Before clocks are set back, it stays behind the first local time that will repeat.
         """
         instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
         if self._type != "timestamptz":
@@ -324,7 +321,7 @@ class WatermarkReader:
         return str(watermark)
 
     async def page(self, place: Key, size: int) -> Page:
-        """The next `size` rows, or fewer large ones: at or behind a watermark, or behind a watermark and key."""
+        """The next `size` rows, or fewer large ones, from a watermark on, or behind a watermark and key."""
         reader, behind = self._reader, len(place) > 1
         size = min(size, reader.fit)
         found = await unless_a_row_fails(reader.fetch(self._pages[behind], [*place, size]))
@@ -342,13 +339,13 @@ class WatermarkReader:
         return Page(rows, at, last, dates)
 
     async def dates(self, keys: Sequence[Key]) -> list[tuple[Key, str | None, int]]:
-        """The watermarks of the rows of these keys, as rows write dates, each with its key and the database's clock."""
+        """The watermarks of the rows of these keys, each with its key and the database's clock."""
         found = await self._reader.fetch(self._dates, columns_of(keys))
         return [(self._mapping.key(columns), *columns[len(self._mapping.key_columns) : -1]) for columns in found]
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:
-    """The watermark's type as a cast; raises `SourceError` for anything but an instant."""
+    """The watermark's type as a cast; raises `SourceError` if that is no instant."""
     columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
     found = columns.get(watermark)
     if found is None:

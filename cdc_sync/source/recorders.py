@@ -1,8 +1,7 @@
-"""The trigger definitions of a watch: a recording function for its table and for each related table, with triggers.
+"""The trigger definitions of a watch: a recording function with triggers for its table and for each related one.
 
-Each part's text has a fingerprint, the comment of its function and triggers. By it the daemon and `cdc-sync sql verify`
-recognise what this version and configuration would install. A trigger that somebody else has replaced has none; of
-functions the body is compared too.
+Function and triggers have a fingerprint as comment. By it the daemon and `cdc-sync sql verify` recognise what this
+version and configuration would install. A replaced trigger has none; of functions the body is compared too.
 """
 
 import hashlib
@@ -24,15 +23,13 @@ from cdc_sync.source.errors import texts
 from cdc_sync.source.expressions import Dependencies, compared, composed, render, sections, template
 
 TRIGGERS = ("row", "truncate")
-"""The triggers of a recorder, as the last part of their names."""
-
+"""A recorder's triggers, by the last part of their names."""
 
 # The log's operation: the first letter of INSERT, UPDATE, DELETE or TRUNCATE. A row of a related table with a key
-# updates the watched rows that it belongs to.
+# updates its watched rows.
 _OWN_OPERATION = 'TG_OP::pg_catalog."char"'
 _RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
 _UNKEYED_OPERATION = "'T'"
-
 
 LONGEST_LABEL = 40
 """Characters: PostgreSQL keeps 63 of `cdc_sync_…$12_truncate`."""
@@ -42,11 +39,11 @@ _OWN_LABEL = re.compile(r"[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?
 _HASHED, _DIGITS = "$0x", 14
 
 PARTITIONED_SINCE = 110000
-"""The first version (`server_version_num`) with row triggers and indexes on partitioned tables as a whole."""
+"""The first version (`server_version_num`) with row triggers and indexes on partitioned tables."""
 
 
 class Untriggered(NamedTuple):
-    """Why relations of a kind fire no trigger `before` a version: a reason, as the rest of a sentence, and a remedy."""
+    """Why relations of a kind fire no trigger `before` a version: the rest of a sentence, and a remedy."""
 
     kind: str
     before: int
@@ -59,7 +56,7 @@ def _untriggered() -> list[Untriggered]:
 
 
 class _Depends(NamedTuple):
-    """What a recorder's text depends on, beside the names of watch and table; `number` counts related tables."""
+    """What a recorder's text depends on beside names; `number` is the related table's, 0 for the watched one."""
 
     changed: Dependencies
     key: tuple[str, ...]
@@ -89,7 +86,7 @@ class Recorder:
 
     @property
     def commented_script(self) -> str:
-        """`script` with the comments; each line of them is one statement."""
+        """`script` and the comments, of which each line is a statement."""
         table, comment = expressions.table(self.table), self.fingerprint
         lines = [render("COMMENT ON FUNCTION cdc_sync.{}() IS {};", sql.Identifier(self.function), comment)]
         for kind in TRIGGERS:
@@ -101,14 +98,14 @@ class Recorder:
 
 
 def recorders(name: str, watch: Watch) -> list[Recorder]:
-    """The trigger definitions of a watch: its table's first, then each related one's."""
+    """A watch's trigger definitions: its table's, then each related one's."""
     everything = Dependencies((), complete=False)
     related = [_recorder(name, watch, each, everything, number) for number, each in enumerate(watch.related, start=1)]
     return [_recorder(name, watch, watch, compared(watch), 0), *related]
 
 
 def functions_of(name: str, watch: Watch) -> list[str]:
-    """The names of a watch's recording functions: its table's first, then each related one's."""
+    """A watch's recording functions: its table's, then each related one's."""
     return [function_of(name, number) for number in range(len(watch.related) + 1)]
 
 
@@ -117,14 +114,14 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
     function, body, script = _texts(name, of.table, depends)
     template, separator, _ = name.partition(SEPARATOR)
     digest = _digest(template, of.table.name, depends) if separator else _digest_of(script)
-    # If the function's name does not contain the watch's, its comment does: `verify` reads it there.
+    # If the function's name has not the watch's, `verify` reads it here.
     fingerprint = f"cdc-sync {digest} {name}" if _HASHED in function else f"cdc-sync {digest}"
     return Recorder(name, function, of.table, watch.capture.replicated, body, script, fingerprint)
 
 
 @lru_cache
 def _digest(template: str, table: str, depends: _Depends) -> str:
-    """The digest of a template's script, the same for all tenants."""
+    """The digest of a template's script, for all tenants."""
     *_, script = _texts(f"{template}{SEPARATOR}tenant", QualifiedName(None, table), depends)
     return _digest_of(script)
 
@@ -139,7 +136,7 @@ def tables_of(watch: Watch) -> list[QualifiedName]:
 
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
-    """Why a relation of this `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
+    """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
     return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)
 
 
@@ -150,7 +147,7 @@ def only_tables(watch: Watch) -> str:
     return render(
         template("only_tables.sql"),
         watched=str(watch.table),
-        # Of a whole row, the columns that generated columns depend on are compared too.
+        # A whole row has what generated columns depend on.
         compared=map(sql.Literal, depends.columns if depends.complete else ()),
         tables=[sql.Literal(str(each)) for each in tables_of(watch)],
         untriggered=sql.SQL(",\n            ").join(lines),
@@ -158,10 +155,10 @@ def only_tables(watch: Watch) -> str:
 
 
 def label_of(watch: str) -> str:
-    """A watch's name inside the names of its functions, triggers, sequences and settings.
+    """A watch's name in the names of its functions, triggers, sequences and settings.
 
-    A name of at most 40 characters that needs no quotes stays, with `$` for `@` and `.` (`applications$tenant_42`). Any
-    other becomes its allowed characters, cut, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
+    A name of at most 40 characters that needs no quotes, with `$` for `@` and `.` (`applications$tenant_42`). Any other
+    becomes its allowed characters, cut, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
     """
     if len(watch) <= LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
         return watch.replace(SEPARATOR, "$").replace(".", "$")
@@ -171,32 +168,32 @@ def label_of(watch: str) -> str:
 
 
 def function_of(watch: str, number: int = 0) -> str:
-    """The name of a watch's function; those of its related tables end with `$` and their number, as no label does."""
+    """A watch's function; those of related tables end with `$` and their number, as no label does."""
     return f"record_{label_of(watch)}" + (f"${number}" if number else "")
 
 
 def trigger_of(function: str, kind: str) -> str:
-    """The name of one of a function's triggers."""
+    """One of a function's triggers."""
     return f"{function.replace('record_', 'cdc_sync_', 1)}_{kind}"
 
 
 def bell_of(watch: str) -> str:
-    """The name of a watch's doorbell."""
+    """A watch's doorbell."""
     return f"bell_{label_of(watch)}"
 
 
 def missed_of(watch: str) -> str:
-    """The name of the sequence that counts unrecorded changes."""
+    """The sequence that counts a watch's unrecorded changes."""
     return f"missed_{label_of(watch)}"
 
 
 def sequences_of(watch: str) -> tuple[str, str]:
-    """The names of a watch's sequences."""
+    """A watch's sequences."""
     return bell_of(watch), missed_of(watch)
 
 
 def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str, str]:
-    """The function's name, its text between the quotes, and the statements that create it with its triggers."""
+    """The function's name, its body, and the statements that create it with its triggers."""
     changed, key, number, max_backlog, wakeup = depends
     function = function_of(name, number)
     operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
@@ -212,7 +209,7 @@ def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str
         bell=bell,
         missed=sql.Identifier(missed_of(name)),
         watch=name,
-        # A function of an earlier version does not recognise it as its own.
+        # Functions of earlier versions have another mark.
         mark=sql.SQL(f"mark_{function}"),
         former_operation="U" if number else "K",
         operation=sql.SQL(operation),
@@ -239,11 +236,11 @@ def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str
 def _changed(dependencies: Dependencies) -> sql.Composable:
     """Whether an UPDATE has changed one of these columns.
 
-    `*<>` compares stored bytes, also of types without equality (json, point) or whose equality ignores case (citext).
+    `*<>` compares stored bytes, also of types without equality (json, point) or with one that ignores case (citext).
     """
     if not dependencies.complete:
         return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
-    # The casts prevent a row-wise comparison, which knows only =, < and their like.
+    # Without the casts it would be a row-wise comparison, which knows only =, < and their like.
     rows = [composed("ROW({})::pg_catalog.record", _of_row(row, dependencies.columns)) for row in ("OLD", "NEW")]
     return sql.SQL(" OPERATOR(pg_catalog.*<>) ").join(rows)
 

@@ -1,8 +1,8 @@
-"""Reads never go back: every read returns its server and how far that server was.
+"""Reads never go back: every read returns its server and how far that was.
 
-Reads stay on one server. Rows of another one are used only if its snapshot shows all that was read before (`behind`);
-decision 23 has the reasons. Otherwise the statement is repeated for moments; then the watch waits
-(`connection.Pool.read`). The position is stored with the changes that it protects.
+Reads stay on one server. Another one's rows are used only if its snapshot shows all that was read before (decision 23).
+Otherwise `connection.Pool.read` repeats the statement; then the watch waits. The position is stored with the changes
+that it protects.
 """
 
 import json
@@ -16,7 +16,7 @@ from cdc_sync.source.errors import source_error
 from cdc_sync.source.expressions import composed, sections
 
 POSITION = "replica"
-"""The name of the position in the store."""
+"""The position's name in the store."""
 
 NOW, IDENTITY = (sql.SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
 
@@ -24,19 +24,19 @@ NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
-"""Transaction ids that a primary may assign again after a crash, since their end was not on its disk. Without this, an
-idle server would be refused for ever.
+"""Transaction ids that a primary may assign again after a crash, since their end was not on its disk. Else an idle
+server would be refused for ever.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPosition:
-    """A server, and the snapshot that was read there. Ids have their epoch (64 bits).
+    """A server, and a snapshot there. Ids have their epoch (64 bits).
 
     Attributes:
-        server: a running server: its start, in microseconds since the epoch, and its address.
+        server: its start, in microseconds since the epoch, and its address.
         open: the open transactions from xmin to xmax; unknown for a standby.
-        timeline: a primary's, by its last checkpoint. Else 0.
+        timeline: a primary's, by its last checkpoint; else 0.
     """
 
     server: str
@@ -57,9 +57,9 @@ class ReplicaPosition:
 
 
 def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
-    """Whether a server is behind what was read at another one; None if it shows all of it.
+    """Whether a server is behind what was read at another one; None if not.
 
-    Returns the oldest transaction that is open there and may have been read as ended; 0 if the server lags as a whole.
+    Returns the oldest transaction that is open there and may have been read as ended; 0 if all of the server lags.
     """
     if now.server == read.server:
         return None
@@ -68,8 +68,7 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
     if (not now.in_recovery and now.timeline < read.timeline) or now.xmax + lost < read.xmax:
         return 0
     if now.in_recovery:
-        # All from xmin on may be open; what was open before was not read either. The range ends where it can be no
-        # subset.
+        # All from xmin on may be open; what was open before was not read. A longer range can be no subset.
         since = range(now.xmin, min(read.xmax, now.xmin + len(read.open) + 1))
         shows_all = now.xmin >= read.xmax or read.open.issuperset(since)
         return None if shows_all else now.xmin
@@ -78,10 +77,13 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 
 @dataclass(slots=True)
 class ReplicaGuard:
-    """The furthest position that a watch was read at. Methods raise `SourceError` for a server that is behind it.
+    """The furthest position that was read. Methods raise `SourceError` for a server that is behind it.
 
-    `text` is the position as the server wrote it; `stored` is the store's. `identity` is the database's; empty if
-    unknown. A read at a server that is behind is repeated for `behind_for` seconds.
+    Attributes:
+        text: the position as the server wrote it.
+        stored: the store's.
+        identity: the database's; empty if unknown.
+        behind_for: seconds for which a read is repeated at a server that is behind.
     """
 
     position: ReplicaPosition | None = None
@@ -100,7 +102,7 @@ class ReplicaGuard:
             self.position, self.text = stored, text
 
     def check(self, text: str) -> ReplicaPosition:
-        """Parse a position, and refuse one that is behind."""
+        """Parse a position; raises for one that is behind."""
         now = ReplicaPosition.from_text(text)
         waits_for = None if self.position is None else behind(self.position, now)
         if waits_for:
@@ -115,11 +117,11 @@ class ReplicaGuard:
         if before is None or now.server != before.server:
             now = self.check(text)
         elif (now.xmin, now.xmax, -len(now.open)) <= (before.xmin, before.xmax, -len(before.open)):
-            return  # of one server's snapshots the latest counts
+            return  # one server's latest snapshot counts
         self.position, self.text = now, text
 
     async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
-        """Check a connection's server and database; the first server is the one to stay on."""
+        """Check a connection's server and database, and stay on the first server."""
         ((text, identity),) = await (await connection.execute(NOW_AND_IDENTITY)).fetchall()
         if self.identity not in ("", identity):
             raise source_error("two-databases", one=identity, another=self.identity)
@@ -128,5 +130,5 @@ class ReplicaGuard:
             self.advance(text)
 
     def is_on(self, server: str) -> bool:
-        """Whether a server is the one that was read last; true if none was."""
+        """Whether a server is the one that was read last, or none was."""
         return self.position is None or server == self.position.server

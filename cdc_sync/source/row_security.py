@@ -1,8 +1,8 @@
 """Whether row-level security may have hidden rows from a transaction of ours: a hidden row looks like a deleted one.
 
-A read that proves a deletion asks, in its own READ COMMITTED transaction and *after* the rows, which policies filtered
-them. Its locks keep policies as they were, and show which relations to ask about. They do not cover roles' attributes,
-so the caller keeps an earlier "may hide" until a later question. Decision 24 has the proof.
+A read that proves a deletion asks, in its READ COMMITTED transaction and *after* the rows, which policies filtered
+them. Its locks keep policies as they were, and show which relations to ask about. They do not cover roles' attributes:
+the caller keeps an earlier "may hide" until a later question. Decision 24 has the proof.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from cdc_sync.source.expressions import catalog
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hiding:
-    """A table whose policies may hide rows from the reading role: ours, or the owner of a view.
+    """A table with policies that may hide rows from the reading role: ours, or a view's owner.
 
-    Names are as SQL writes them. `restrictive` are the restrictive policies that apply to that role.
+    Names are as SQL writes them; `restrictive` are the restrictive policies for that role.
     """
 
     table: str
@@ -28,7 +28,7 @@ class Hiding:
 
     @property
     def remedy(self) -> str:
-        """What the DBA can do about it."""
+        """What the DBA can do, in words."""
         bypass = f"let a superuser run ALTER ROLE {self.role} BYPASSRLS"
         if self.restrictive:
             policies = ", ".join(self.restrictive)
@@ -45,7 +45,7 @@ class Hiding:
 
 
 async def hiding(connection: Connection) -> tuple[Hiding, ...]:
-    """The tables whose policies may have hidden rows from this open transaction, READ COMMITTED."""
+    """The tables with policies that may have hidden rows from this open READ COMMITTED transaction."""
     rows = await (await connection.execute(catalog("hiding"))).fetchall()
     return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
 

@@ -1,6 +1,6 @@
-"""The DBA's scripts, grants included, rendered from the .sql files beside this module, without a connection.
+"""The DBA's scripts, grants included, rendered from the .sql files, without a connection.
 
-All SQL works on PostgreSQL 10 to 18 (triggers use EXECUTE PROCEDURE, which every version understands).
+They work on PostgreSQL 10 to 18 (EXECUTE PROCEDURE, which every version understands).
 """
 
 import hashlib
@@ -47,7 +47,6 @@ PATIENCE = timedelta(seconds=3)
 
 LONGEST_PATIENCE = timedelta(minutes=1)
 
-
 _PARTS = sections("parts.sql")
 
 _UNKNOWN = """\
@@ -69,7 +68,7 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
 
 
 class Part(NamedTuple):
-    """A part of a script, made of whole transactions; `watch` is its only watch, if it has one."""
+    """Whole transactions of a script; `watch` if they are one watch's."""
 
     watch: str | None
     script: str
@@ -78,8 +77,8 @@ class Part(NamedTuple):
 def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Part]:
     """The installation script in parts; it waits for the first lock as long as `patience`.
 
-    The watches of the file, and the log, are one transaction. Each tenant's watch is another: no transaction locks a
-    thousand tables, and one broken schema affects no other tenant.
+    The log and the file's watches are one transaction. Each tenant's watch is another: none locks a thousand tables,
+    and one broken schema affects no other tenant.
     """
     watches = noticed(config.watches)
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
@@ -103,16 +102,16 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
 
 
 def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str:
-    """The script that installs the log and each template's function for tenants; empty if there is none."""
+    """The script that installs the log and the templates' functions; empty if there are none."""
     functions = [each for name in config.templates if (each := tenant_function(config, name, patience))]
     made = "".join(each.create("cdc_sync") for each in functions)
     return f"{_PARTS['for_new_tenants']}\n{_transaction(config, {}, patience)}{made}" if made else ""
 
 
 class TenantFunction(NamedTuple):
-    """An SQL function that installs the triggers for a template's tenant, by the name of its schema.
+    """An SQL function that installs a template's triggers for a tenant, by its schema.
 
-    `prefix` is a watch's name before the schema's. `script` is for the schema `placeholder`, which occurs nowhere else.
+    `prefix` is a watch's name before the schema's; `script` is for the schema `placeholder`, found nowhere else in it.
     """
 
     prefix: str
@@ -126,7 +125,7 @@ class TenantFunction(NamedTuple):
         return f"install_{self.prefix[:-1].replace(SEPARATOR, '$')}"
 
     def schema_of(self, watch: str) -> str | None:
-        """The schema of a watch; None if the function does not accept it."""
+        """A watch's schema; None if the function does not accept it."""
         label, schema = label_of(watch), watch.removeprefix(self.prefix)
         is_taken = watch.startswith(self.prefix) and label.endswith(f"${schema}") and not schema.startswith("cdc_sync")
         return schema if is_taken else None
@@ -148,12 +147,12 @@ class TenantFunction(NamedTuple):
         )
 
     def call(self, schema: str, tenant: str) -> str:
-        """The statement that installs a tenant by the function in a schema."""
+        """The statement that installs a tenant."""
         return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), tenant)
 
 
 def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -> TenantFunction | None:
-    """The function for a template's tenants; None if they differ by more than a schema."""
+    """A template's function; None if its tenants differ by more than a schema."""
     kind = config.templates.get(name)
     if kind is None or kind.for_each is None or kind.for_each.schemas is None or not kind.capture.needs.log:
         return None
@@ -170,7 +169,7 @@ def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -
         placeholder, other = f"x{number}", f"y{number}"
         watch = watch_name(name, Tenant(database, placeholder))
         if not label_of(watch).endswith(f"${placeholder}"):
-            break  # the template's name is long: each tenant's has a hash
+            break  # a long name: each tenant's has a hash
         if (script := script_for(placeholder)).replace(placeholder, other) == script_for(other):
             return TenantFunction(watch.removesuffix(placeholder), script, placeholder, patience)
     return None
@@ -182,7 +181,7 @@ def _transaction(config: Config, watches: Mapping[str, Watch], patience: timedel
 
 
 def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> Iterator[str]:
-    """The steps for these watches within a transaction."""
+    """The steps of a transaction."""
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
     sequences = _literals([each for name in watches for each in sequences_of(name)])
     functions = _in(map(function_of, watches))
@@ -205,7 +204,7 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
             function_name=function_of(name),
         )
         yield from (recorder.commented_script for recorder in recorders(name, watch))
-    # Revoke what only the daemon needs, then look again at what other roles may have done with it.
+    # Revoke what only the daemon needs, then look at what other roles have done by it.
     was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
     is_tenant, of_all, relations = any(SEPARATOR in name for name in watches), _PARTS["functions"], _PARTS["relations"]
     if is_tenant:
@@ -235,7 +234,7 @@ def _kind(name: str) -> str:
 
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
-    """The script that removes everything, or what belongs to one watch, whatever is configured."""
+    """The script that removes everything, or one watch's objects, whatever is configured."""
     functions, sequences = "~ '^(record|install)_'", "~ '^(bell|missed)_'"
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
     if watch is not None:
@@ -253,7 +252,7 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
 def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: bool = True) -> str:
     """The query that compares what is installed with what `install` would install.
 
-    Unless `is_all`, objects of other watches are ignored. Wrong rights take as long as all the rest.
+    Unless `is_all`, other watches' objects are ignored. Rights take as long as all the rest.
     """
     watches = noticed(watches)
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
@@ -264,7 +263,7 @@ def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: boo
             trigger_of(each.function, kind),
             each.function,
             str(each.table),
-            # The required `tgenabled` of the table and all its partitions, as a regular expression.
+            # `tgenabled` of the table and its partitions, as a regular expression.
             "^A$" if each.always else "^[OA]+$",
             each.fingerprint,
         )
@@ -292,7 +291,7 @@ def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: boo
 
 
 def absent(watch: str | None = None) -> str:
-    """The query of all that cdc-sync has installed, or of what belongs to one watch, whatever is configured."""
+    """The query of all that cdc-sync has installed, or of one watch's objects, whatever is configured."""
     functions = relations = schema = composed("true")
     if watch is not None:
         functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
@@ -303,7 +302,7 @@ def absent(watch: str | None = None) -> str:
 
 
 def grants(config: Config, role: str) -> str:
-    """Column-level SELECT, and in notify mode the rights to read the log and to arm the bell."""
+    """The GRANTs: SELECT by column, and in notify mode the log and the bell."""
     script = render(template("grants.sql").rstrip(), role=role)
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
@@ -327,7 +326,7 @@ def _grants(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
 
 
 def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
-    """The GRANTs of privileges on a table, or on some of its columns."""
+    """The GRANTs of privileges on a table, or on columns."""
     schema = (
         [] if table.schema is None else [render("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(table.schema), to)]
     )
@@ -336,7 +335,7 @@ def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: 
 
 
 def revokes(config: Config, role: str) -> str:
-    """The script that revokes all that `grants` gives, so that the role can be dropped."""
+    """The script that revokes what `grants` gives, so that the role can be dropped."""
     granted = _granted(config.watches, sql.Literal(role).as_string())
     head = template("revokes.sql").replace("{revoked}", _block(rights.take_back(granted)))
     policies = (render("DROP POLICY cdc_sync ON {};", quoted(each.table)) for each in config.watches.values())
@@ -349,7 +348,7 @@ def missing_grants(name: str, watch: Watch) -> str:
 
 
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
-    """The columns that a watch reads of each table, its own table first."""
+    """The columns that a watch reads, by table, its own first."""
     needed, watermark = watched(watch), watch.capture.needs.watermark
     if watermark is not None:
         needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
@@ -369,7 +368,7 @@ def _block(body: str) -> str:
 
 
 def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
-    """The content of `grants` as data; the role is given as SQL."""
+    """`grants` as data; the role is SQL."""
     read = [each for watch in watches.values() for each in _tables(watch)]
     ours = {one: each for name, watch in watches.items() for one, each in _log_rights(name, watch).items()}
     schemas = [table.schema for table, _ in read if table.schema is not None] + (["cdc_sync"] if ours else [])
@@ -378,7 +377,7 @@ def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
 
 
 def for_psql(script: str) -> str:
-    """The script as a file for psql: its names are UTF-8, whatever encoding psql assumes."""
+    """The script as a file for psql, whatever encoding it assumes."""
     return script if script.isascii() else f"SET client_encoding = 'UTF8';\n\n{script}"
 
 
@@ -393,7 +392,7 @@ def _setting(patience: timedelta) -> str:
 
 
 def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: str, patience: timedelta) -> str:
-    """Lock these tables, and the tables whose triggers call functions that will be dropped."""
+    """Lock these tables, and those whose triggers call functions to be dropped."""
     return render(
         template("locks.sql"),
         tables=map(sql.Literal, tables),
@@ -404,7 +403,7 @@ def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: str
 
 
 def _literals(values: Iterable[str]) -> list[sql.Composable]:
-    """The values in a list of SQL, which is never empty."""
+    """Values in a list of SQL, which is never empty."""
     return [*map(sql.Literal, values)] or [sql.NULL]
 
 
@@ -431,7 +430,7 @@ def _md5(body: str) -> str:
 
 
 def _values(width: int, lines: Sequence[tuple[str | None, ...]]) -> sql.Composable:
-    """Lines of VALUES; PostgreSQL needs at least one, and takes the types from the first."""
+    """Lines of VALUES: at least one, with the types in the first."""
     values = [
         ", ".join(f"{sql.Literal(value).as_string()}::pg_catalog.text" for value in line)
         for line in lines or [(None,) * width]

@@ -1,11 +1,11 @@
-"""The lasting session: it holds the locks of all watches, listens for all of them, and proves that it is alive.
+"""The lasting session: it holds all watches' locks, listens for all of them, and proves that it is alive.
 
-It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
+It is never in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail.
 
-Locks and LISTEN need a session of the server that is the connection's own; behind a pooler in transaction mode a second
-daemon may get the same. So the connection marks its session with a token, and refuses one that has another's token,
-that its second connection meets too, or that loses its token.
+Locks and LISTEN need a session of the connection's own; behind a pooler in transaction mode a second daemon may get the
+same. So the connection marks its session with a token, and refuses one that has another's token, that its second
+connection meets too, or that loses its token.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import sections
 
 CHANNEL = "cdc_sync"
-"""The triggers' channel. The payload is the watch's name; none, as triggers of 0.1.0 send, means any."""
+"""The triggers' channel. The payload is the watch's name; none (triggers of 0.1.0) means any."""
 
 ECHO_WITHIN = 10.0
-"""Seconds within which our own notification must arrive."""
+"""Seconds for our own notification to arrive."""
 
 _ENDS_WITHIN = 2.0
-"""Seconds within which a terminated session has released its lock."""
+"""Seconds for a terminated session to release its lock."""
 
 _ROUNDS = 5
-"""How often two connections take turns to find out whether they share a session."""
+"""Turns of two connections that find out whether they share a session."""
 
 _PRIMARY_ANSWERS_WITHIN = 3
-"""Seconds for each host until the primary is found."""
+"""Seconds for each host."""
 
 _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
@@ -49,10 +49,7 @@ _HOLDING = "listening for changes, and holding the watches' locks"
 
 
 class Process(NamedTuple):
-    """A session's process at its server.
-
-    `started` is its start as ISO 8601, `server` the start of its server, which identifies that.
-    """
+    """A session's process; `started` is its start in ISO 8601, `server` its server's start, which identifies that."""
 
     pid: int
     started: str
@@ -60,7 +57,7 @@ class Process(NamedTuple):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The inverse of `as_text`."""
+        """From `as_text`."""
         return cls(**json.loads(text))
 
     def as_text(self) -> str:
@@ -76,10 +73,10 @@ class StandbyError(SourceError):
 
 
 class Session:
-    """A session of the server that is its connection's own; made by `own_session`.
+    """A session of its connection's own; made by `own_session`.
 
-    Methods take turns, and interrupt `hold`, which has the session otherwise. They raise `SourceError` if the database
-    does not answer, or the session turns out to be another's too.
+    Methods take turns, and interrupt `hold`. They raise `SourceError` if the database does not answer, or the session
+    turns out to be another's too.
     """
 
     def __init__(self, connection: Connection, process: Process, token: str) -> None:
@@ -89,7 +86,7 @@ class Session:
         """Whether a pooler gave the connection its session."""
         self._token = token
         self._locked: set[int] = set()
-        # Locks that are no longer needed, or that may be held since their answer was lost.
+        # Locks to give back; one may be held because its answer was lost.
         self._given_up: set[int] = set()
         self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._echo = ""
@@ -99,10 +96,10 @@ class Session:
         self._hearing: asyncio.Timeout | None = None
 
     async def lock(self, watch: str, *before: Process | None) -> None:
-        """Take the watch's lock: be its only capture on this database, for all hosts and stores.
+        """Take the watch's lock: be its only capture on this database, over all hosts and stores.
 
-        A process `before` that its daemon no longer uses is ended if it holds the lock. Another daemon's:
-        `StandbyError`.
+        A process `before`, which its daemon no longer uses, is ended if it holds the lock. Raises `StandbyError` if
+        another daemon holds it.
         """
         number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
@@ -120,14 +117,14 @@ class Session:
             raise await _held_by(self.connection, watch)
 
     def give_up(self, watch: str) -> None:
-        """Drop the watch's lock: `hold` gives it back at its next turn, `unlock` at once."""
+        """Drop the watch's lock: `hold` gives it back next, `unlock` at once."""
         number = _lock_number(watch)
         if number in self._locked:
             self._locked.discard(number)
             self._given_up.add(number)
 
     async def unlock(self) -> None:
-        """Give back dropped locks; if the server does not answer soon, `hold` does it later."""
+        """Give back dropped locks; without a quick answer `hold` does it later."""
         if not self._given_up:
             return
         with suppress(psycopg.Error, TimeoutError):
@@ -135,7 +132,7 @@ class Session:
                 await self._unlock()
 
     async def is_over(self, process: Process) -> bool:
-        """Whether a process of this session's server has ended; false for another server's."""
+        """Whether a process of this session's server has ended."""
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
             return await self._ask("over", process._asdict()) == (True,)
 
@@ -149,14 +146,14 @@ class Session:
     ) -> None:
         """Call `ring` at each of the watch's notifications, as long as `hold` runs.
 
-        It is called at once too: changes committed before LISTEN were not notified. `proved` gets, now and at each
-        proof, the used share of the server's NOTIFY queue.
+        Also at once: changes committed before LISTEN were not notified. `proved` gets, now and at each proof, the used
+        share of the server's NOTIFY queue.
         """
         async with self._turn(), asking(_HOLDING, within=within):
             echo, usage = await self._ask("echo") or ("", 0.0)
             if not self._echo:
                 await self.connection.execute(f"LISTEN {CHANNEL}")
-                await self.connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
+                await self.connection.execute(f"LISTEN {echo}")  # a constant and a number: nothing to quote
                 self._echo = echo
         self._listeners[watch] = ring, proved
         ring()
@@ -169,8 +166,8 @@ class Session:
     async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
         """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        That is at once if the server ends it, or `within` seconds after a proof, made every `prove_every` seconds, if
-        it falls silent or notifications do not arrive.
+        At once if the server ends it; `within` seconds after a proof, made every `prove_every` seconds, if it is silent
+        or notifications do not arrive.
         """
         prove_at = time.monotonic() + prove_every
         while True:
@@ -183,17 +180,17 @@ class Session:
                     await self._unlock()
 
     async def prove(self) -> None:
-        """Check that the session is still ours alone; psycopg raises if the server does not answer."""
+        """Check that the session is still ours alone; psycopg raises without an answer."""
         if await self._ask("marked") != (self._token,):
             raise source_error("pooled")
 
     async def end(self) -> None:
-        """Clear a session that a pooler keeps. Without a pooler it ends with its connection."""
+        """Clear a session that a pooler keeps; any other ends with its connection."""
         if not self.is_pooled or self.connection.closed:
             return
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(_ENDS_WITHIN):
-                # More than once: the pooler may choose among several.
+                # Several times: the pooler may choose among several.
                 for _ in range(_ROUNDS):
                     for number in self._locked | self._given_up:
                         await self._ask("unlock", (number, self._token))
@@ -214,7 +211,7 @@ class Session:
             self._wanted -= 1
 
     async def _hear_until(self, end: float) -> None:
-        # Notifications that arrive together are delivered together: see `psycopg.Connection.notifies`.
+        # `notifies` delivers together what arrives together.
         try:
             while not self._wanted and (left := end - time.monotonic()) > 0:
                 with suppress(TimeoutError):
@@ -255,7 +252,7 @@ class Session:
         return await _row(self.connection, statement, parameters)
 
     async def _try_lock(self, number: int) -> bool:
-        self._given_up.add(number)  # until the answer shows whether there is one to give back
+        self._given_up.add(number)  # until the answer shows whether it is held
         row = await self._ask("lock", (number, self._token))
         if row is None:
             raise source_error("pooled")
@@ -265,13 +262,13 @@ class Session:
         return bool(row[0])
 
     async def _unlock(self) -> None:
-        # Only those that we may have: for any other the server logs a warning.
+        # For a lock that we do not have the server logs a warning.
         for number in list(self._given_up):
             await self._ask("unlock", (number, self._token))
             self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
-        """End a process that holds a lock; returns whether it was asked to end."""
+        """Ask a process that holds a lock to end; returns whether it was asked."""
         try:
             return await self._ask("end", {**process._asdict(), "number": number}) is not None
         except psycopg.errors.InsufficientPrivilege:
@@ -284,7 +281,7 @@ async def _row(connection: Connection, statement: str, parameters: Any = ()) -> 
 
 @asynccontextmanager
 async def own_session(dsn: str) -> AsyncIterator[Session]:
-    """Connect, and make sure that the session is this connection's alone."""
+    """Connect, and make sure that the session is the connection's alone."""
     async with connected(dsn) as connection:
         token = secrets.token_hex(8)
         async with asking("marking the session"):
@@ -294,7 +291,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
             session = Session(connection, Process(*ours), token)
         try:
             if session.is_pooled:
-                # With little other traffic, a second connection gets the same session; with much, it meets several.
+                # With little other traffic a second connection gets the same session, with much it meets several.
                 async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
                     for _ in range(_ROUNDS):
                         if await _row(other, "marked") == (token,):
@@ -307,7 +304,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
-    """A session on the primary, if the DSN leads to one: daemons that read different standbys meet there only."""
+    """A session on the primary, if the DSN leads there: daemons that read different standbys meet only there."""
     attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
     async with AsyncExitStack() as stack:
         session: Session | None = None
@@ -318,7 +315,7 @@ async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
-    """The holder of the watch's lock, and the remedy. Any role may take it: its number is no secret."""
+    """Who holds the watch's lock: any role may, its number is no secret."""
     row = await _row(connection, "holders", {"number": _lock_number(watch)})
     if row is None:
         return source_error("lock-taken", watch=watch)
@@ -330,12 +327,12 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
 
 
 async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
-    """The watches whose lock on this database any daemon holds."""
+    """Those of the watches that any daemon captures here, by their locks."""
     held = {number for (number,) in await rows_of(connection, _SQL["held"])}
     return {watch for watch in watches if _lock_number(watch) in held}
 
 
 def _lock_number(watch: str) -> int:
-    """The same for every daemon, and unlike any number that an application would choose."""
+    """The same for every daemon; no application would choose it."""
     digest = hashlib.sha256(f"cdc-sync watch {watch}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,7 +1,4 @@
-"""The side table of HelloWork's ids for an ATS without them: its script, and how it is filled.
-
-The expression of a watch's id names the table (`expressions.side_table`); for any other watch a possible one is shown.
-"""
+"""The side table of HelloWork's ids for an ATS without them: its script, and how it is filled."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,10 +25,7 @@ _SUFFIX = "_hellowork"
 
 
 class IdTable(NamedTuple):
-    """Where a watch has, or could have, HelloWork's ids: the table, and its column of the status URL, if any.
-
-    `is_configured` if the watch reads its ids there.
-    """
+    """Where a watch has HelloWork's ids, or unless `is_configured` could have; and maybe the status URL's column."""
 
     side: SideTable
     url: str | None
@@ -76,7 +70,7 @@ class IdTable(NamedTuple):
 
 
 def script(watch: Watch, role: str) -> str:
-    """The script that creates a watch's side table, and lets the daemon's role read it."""
+    """The script that creates a watch's side table, for the daemon's role to read."""
     ids = IdTable.of(watch)
     side, table, watched = ids.side, expressions.table(ids.side.table), expressions.table(watch.table)
     writer = sql.Identifier("the_writer")
@@ -120,7 +114,7 @@ def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
 
 
 class Link(NamedTuple):
-    """An id for a row, maybe with the status URL. `place` is where it stands, for messages: "line 7"."""
+    """An id for a row, maybe with the status URL; `place` is where it stands, as "line 7"."""
 
     place: str
     key: Key
@@ -129,7 +123,7 @@ class Link(NamedTuple):
 
 
 class Linked(NamedTuple):
-    """How many ids were added, replaced another one (or its URL), and existed already."""
+    """How many ids are new, replaced another one (or its URL), or existed already."""
 
     new: int
     changed: int
@@ -137,15 +131,9 @@ class Linked(NamedTuple):
 
 
 async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, replace: bool) -> Linked:
-    """Put ids into the watch's side table: all of them or none.
+    """Put ids, of different rows, into the side table that the watch reads: all of them or none.
 
-    Args:
-        connection: of a role that may write the table.
-        watch: the watch, which reads its ids there.
-        links: of different rows, and different ids.
-        replace: whether a row's other id is replaced.
-
-    Raises `OperationError` with each wrong link.
+    With `replace` a row's other id is replaced. Raises `OperationError` with each wrong link.
     """
     ids = IdTable.of(watch)
     if not links:
@@ -175,7 +163,7 @@ def _statement(name: str, parts: dict[str, Part]) -> sql.Composed:
 
 
 def as_message(problems: Sequence[str]) -> str:
-    """Problems as one message, only the first if they are many."""
+    """Problems as one message, the first ones if they are many."""
     most = 20
     more = [f"… and {len(problems) - most} more"] if len(problems) > most else []
     return "\n  ".join(["nothing was changed:", *problems[:most], *more])
@@ -194,7 +182,7 @@ async def _looked_up(connection: Connection, table: QualifiedName) -> TableFacts
 async def _insist_on_convertible(
     connection: Connection, links: Sequence[Link], keys: Sequence[sql.Composable], id_: sql.Composable
 ) -> None:
-    """Refuse values that PostgreSQL cannot convert; it does not name them, so they are found by halving."""
+    """Refuse values that PostgreSQL cannot convert, found by halving."""
     query = composed("SELECT {}", [composed("%s::text[]::{}[]", type_) for type_ in (*keys, id_)])
     by_value = {(*each.key, each.application_id): each for each in links}
 

@@ -1,8 +1,7 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
-Composed once for a mapping, and apart from their execution, so that `cdc-sync check` can ask the planner about them.
-The server ends a page with the row that makes it too large; what it reads beyond that is wasted, so each page asks for
-as many rows as should fit.
+Apart from their execution, so that `cdc-sync check` can ask the planner about them. The server ends a page with the row
+that makes it too large; what it reads beyond is wasted, so each page asks for as many rows as should fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +17,10 @@ from cdc_sync.source.mapping import Mapping
 TEXT = sql.SQL("text")
 
 LARGEST = 4_000_000
-"""Bytes of a page, about, at the server. In memory it takes some ten times as much until it is applied."""
+"""Bytes of a page, about, at the server; in memory some ten times as much until it is applied."""
 
 _COMPARED = ("varchar", "bpchar", "uuid", "int2", "int4", "int8", "numeric")
-"""Types in which ids are compared: with an equality of their own, and without a length that would cut them."""
+"""Types in which ids are compared: with an equality of their own, and no length that would cut them."""
 
 _SQL = expressions.sections("reading.sql")
 
@@ -32,18 +31,18 @@ class Statements:
     """The statements for one watch's table.
 
     Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
-    the clock, and the bytes of the row and those before it. The first parameter is the shape; if it is NULL, so is the
-    digest. Of two statements the second begins behind a place. The most rows are the last parameter.
+    the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
+    rows. Of two statements the second begins behind a place.
 
     Attributes:
         key_is_given: whether a row has a given key; a list for each part of the key is a parameter.
-        id_is_given: whether a row has a given application id of `id_type`, by its column; None if it is not mapped.
+        id_is_given: whether a row's mapped application id is one of some of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
-        first_page: the first rows in key order without their digests; the parameter is how many.
+        first_page: the first rows in key order without digests; the parameter is how many.
         keys: the keys in key order, and the clock, without the configuration's expressions.
-        digests: a page of digests as one text, how many rows, the clock, and the key of the row at a place. That place,
-            once for each part of the key, precedes the parameters of `pages`.
-        as_read: given keys, and the text of each as a row's own key is read; None if every session writes keys alike.
+        digests: a page of digests as one text, how many rows, the clock, and the key at a place. That place, once for
+            each part of the key, precedes the parameters of `pages`.
+        as_read: given keys, and each as a row's key is read; None if every session writes keys alike.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -71,16 +70,13 @@ class Statements:
         self.digests = [with_position(page, 3 + parts) for page in self._digests()]
 
     def where(self, condition: sql.Composable) -> str:
-        """The rows for which a condition holds, in key order, however large they are together."""
+        """The rows for which a condition holds, in key order, however large."""
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
         query = composed("{} WHERE {} ORDER BY {}", rows, condition, self._mapping.key_order)
         return with_position(query, self._width + 1)
 
     def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
-        """As `by_key`, without digests and position, and its number of columns.
-
-        The keys are arrays of text, one for each part of the key, given as SQL.
-        """
+        """As `by_key`, without digests and position, for arrays given as SQL; and its number of columns."""
         rows = self.select(self._mapping.select, sql.SQL("NULL::text"), CLOCK)
         query = composed("{} WHERE {}", rows, self._key_is_in(lists))
         return _ended(query, self._width), self._width + 1
@@ -93,8 +89,7 @@ class Statements:
         keys = zip(self._mapping.key_texts, self._names, strict=True)
         element = composed("{} AS element", self._mapping.digests_element())
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
-        # Aggregates see the rows of a sorted subquery in its order, if nothing reorders them (PostgreSQL, "Aggregate
-        # Functions").
+        # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
         last = [composed("(array_agg(page.{}))[%s]", name) for name in self._names]
         page = "SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page"
         return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
@@ -121,7 +116,7 @@ class Statements:
         return [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
-        """Whether a value is one of the given ids; compared in its own type, so that its index serves."""
+        """Whether a value is one of the given ids, in its own type, so that its index serves."""
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
         return composed("{} = ANY (%s::{}[])", compared, self.id_type)
 
@@ -144,7 +139,7 @@ class Statements:
         return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
 
     def _where_value(self, mapped: Column, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
-        """A condition on a mapped value. A side table's value is compared there, where an index can serve."""
+        """A condition on a mapped value; on a side table's in that table, where an index can serve."""
         side = expressions.side_table(self._mapping.watch, mapped)
         if side is None:
             return condition(expressions.expression(mapped))
@@ -153,7 +148,7 @@ class Statements:
 
 
 def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
-    """The rows of a side table for whose value a condition holds, as the text after a SELECT list over `s`."""
+    """The rows of a side table with a value for which a condition holds, behind a SELECT list over `s`."""
     names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
     value = composed("s.{}", expressions.name(side.column))
     return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
@@ -162,14 +157,14 @@ def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Com
 def is_given_url(url: sql.Composable) -> sql.Composed:
     """Whether a status URL has one of the given ids.
 
-    By DISTINCT the planner expects few ids, and uses an index. Without it PostgreSQL 10 and 11 read all of a table that
-    was never analysed or has few URLs.
+    By DISTINCT the planner expects few ids, and uses an index; else PostgreSQL 10 and 11 read all of a table that was
+    never analysed or has few URLs.
     """
     return composed("""{} IN (SELECT DISTINCT lower(unnest(%s::text[]) COLLATE "C"))""", id_in_url(url))
 
 
 def id_in_url(url: sql.Composable) -> sql.Composed:
-    """The id inside a status URL, as it is compared."""
+    """The id in a status URL, as it is compared."""
     return expressions.fragment(_SQL["id_in_url"]).format(url)
 
 
@@ -178,7 +173,7 @@ def walk(
 ) -> tuple[sql.Composed, sql.Composed]:
     """The first rows in key order, and those behind a place; the last parameter is how many.
 
-    With a `mark`, which precedes the key: the rows from a mark on, and those behind a place.
+    With a `mark`, which precedes the key, the first are those from a mark on.
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
@@ -192,10 +187,7 @@ def walk(
 
 
 def bounded(query: sql.Composable, width: int) -> str:
-    """A query of so many columns, `with_position`, ended by the row that makes its answer too large.
-
-    See `Reader.are_large`. Rows without an order come in the order of the query.
-    """
+    """A query of so many columns, `with_position`, ended by the row that makes it too large (`Reader.are_large`)."""
     return with_position(_ended(query, width), width + 1)
 
 

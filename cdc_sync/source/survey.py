@@ -1,4 +1,4 @@
-"""The tables of a database, for `cdc-sync init` and `check`. Apart from `source.facts`: no daemon loads it."""
+"""A database's tables, for `cdc-sync init` and `check`; no daemon loads this module."""
 
 import json
 from contextlib import suppress
@@ -18,7 +18,7 @@ from cdc_sync.source.facts import ServerFacts, asking_shortly, server_facts
 
 @dataclass(frozen=True, slots=True)
 class Survey(ServerFacts):
-    """A database: all tables but PostgreSQL's own, without the names `left_out`, which cannot be configured."""
+    """A database and its tables, without PostgreSQL's own and names that cannot be configured (`left_out`)."""
 
     tables: tuple[Table, ...]
     left_out: tuple[str, ...]
@@ -52,12 +52,12 @@ def _column(name: str, *, reference: list[str] | None, **about: Any) -> Column:
 
 
 async def with_values(connection: Connection, table: Table) -> Table:
-    """Add the values of possible flags, from the first rows, as far as we may read them."""
+    """Add the values of possible flags, as far as we may read them."""
     seen: dict[str, tuple[str, ...]] = {}
     values = sections("reading.sql")["values"]
     for name in flags(table):
         query = composed(values, column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
-        # Often it may not: `init` comes before the grants.
+        # `init` comes before the grants.
         with suppress(SourceError):
             async with asking_shortly(connection, f"looking at the values of {written(name)}"):
                 seen[name] = tuple(value for (value,) in await rows_of(connection, query))

@@ -4,8 +4,8 @@
   that are enabled ALWAYS fire.
 - TRUNCATE, ATTACH, DETACH and DROP of a partition (or INHERIT and its like) fire no trigger of the table. They change
   the tables or files that are read with it (`lookout.State`).
-- What could not be recorded is counted in a sequence (`changelog.Bell.missed`), which no rollback undoes: it may count
-  too much. It counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
+- Unrecorded changes are counted in a sequence (`changelog.Bell.missed`). No rollback undoes that: it may count too
+  many. It counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync.config import Config, Watch
+from cdc_sync.config import Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import arrays, catalog, composed, sections
@@ -25,7 +25,7 @@ from cdc_sync.source.scripts import noticed, verify
 _SQL = sections("changelog.sql")
 
 _STATES = ("missing", "disabled", "different")
-"""The states of a function and its triggers that are problems, the worst first."""
+"""States of a function and its triggers that are problems, the worst first."""
 
 _RIGHTS = {
     "exposed": "another role has rights by which it could act as their owner",
@@ -34,10 +34,7 @@ _RIGHTS = {
 
 
 class Verified(NamedTuple):
-    """One object and its state, as `sql verify` reports it; `function` is the one that a trigger calls.
-
-    A left-over object has the watch for which it was installed.
-    """
+    """One object and its state, as `sql verify` reports it; `function` is the one that a trigger calls."""
 
     watch: str | None
     kind: str
@@ -48,7 +45,7 @@ class Verified(NamedTuple):
 
 
 class Installation(NamedTuple):
-    """What is installed for one watch: its problems in words, and whether there is a log to read."""
+    """What is installed for one watch: its problems, and whether there is a log to read."""
 
     problems: tuple[str, ...]
     has_log: bool
@@ -66,20 +63,20 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 
 
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
-    """Look for the objects of a watch, and for rows with changes that its triggers do not see."""
-    found = await verified(connection, verify({name: watch}, is_all=False, rights_too=False))
-    own = [each for each in found if each.kind != "trigger" and each.function in {None, function_of(name)}]
-    unseen = await _unseen_tables(connection, {name: watch})
-    has_log = all(each.state != "missing" for each in own)
-    return Installation(tuple(_problems(watch, found, unseen[name])), has_log)
+    """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
+    triggers = await find_triggers(connection, {name: watch}, is_all=False)
+    own = (each for each in triggers.of(name) if each.kind != "trigger" and each.function in {None, function_of(name)})
+    return Installation(triggers.problems(name, watch), has_log=all(each.state != "missing" for each in own))
 
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """The objects of all watches, looked up at once.
+    """The objects of watches, looked up at once.
 
-    `objects` are by watch; under None those that all need, and other roles' rights. `left_over` are other watches for
-    which something was installed.
+    Attributes:
+        objects: by watch; under None those that all need, and other roles' rights.
+        unseen: by watch, the tables that its triggers do not see, each behind the reason.
+        left_over: other watches for which something was installed.
     """
 
     objects: Mapping[str | None, Sequence[Verified]]
@@ -90,46 +87,38 @@ class Triggers:
         """The objects that concern a watch."""
         return [*self.objects.get(name, ()), *self.objects.get(None, ())]
 
-    def problems(self, name: str, watch: Watch) -> list[str]:
+    def problems(self, name: str, watch: Watch) -> tuple[str, ...]:
         """The problems of a watch, in words."""
-        return list(_problems(watch, self.of(name), self.unseen.get(name, ())))
+        return (*_problems(self.of(name)), *_blind_spots(watch, self.unseen.get(name, ())))
 
 
-async def all_triggers(connection: Connection, config: Config) -> Triggers:
-    """Look up the objects of all watches, by two statements, however many watches there are."""
+async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
+    """Look up the objects of watches, by two statements; unless they are all, without others' and without rights."""
     objects: dict[str | None, list[Verified]] = defaultdict(list)
     left_over: set[str] = set()
-    for each in await verified(connection, verify(config.watches)):
+    for each in await verified(connection, verify(watches, is_all=is_all, rights_too=is_all)):
         if each.state != "left over":
             objects[each.watch].append(each)
         elif each.watch is not None:
             left_over.add(each.watch)
-    return Triggers(objects, await _unseen_tables(connection, noticed(config.watches)), sorted(left_over))
-
-
-async def _unseen_tables(connection: Connection, watches: Mapping[str, Watch]) -> Mapping[str, list[tuple[str, str]]]:
-    own = [(name, str(table), table == watch.table) for name, watch in watches.items() for table in tables_of(watch)]
-    about = arrays(("watches", "tables", "roots"), own)
+    own = [(name, str(table), table == of.table) for name, of in noticed(watches).items() for table in tables_of(of)]
     unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
     async with asking("looking for what the triggers do not see"):
+        about = arrays(("watches", "tables", "roots"), own)
         for name, why, table in await rows_of(connection, catalog("unseen"), about):
             unseen[name].append((why, table))
-    return unseen
+    return Triggers(objects, unseen, sorted(left_over))
 
 
 async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
-    """Whether a watch's bell was ever set, and whether changes of any watch were ever taken from the log.
-
-    The change log and the bell must exist.
-    """
+    """Whether a watch's bell was ever set, and whether any changes were ever taken from the log; both must exist."""
     query = composed(_SQL["worked_before"], sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
     return bool(was_set), bool(was_taken)
 
 
-def _problems(watch: Watch, found: Sequence[Verified], unseen: Sequence[tuple[str, str]]) -> Iterator[str]:
-    yield from _problems_of([each for each in found if each.state != "left over"])
+def _blind_spots(watch: Watch, unseen: Sequence[tuple[str, str]]) -> Iterator[str]:
     for why, table in unseen:
         if why == "heir":
             entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"
@@ -138,7 +127,7 @@ def _problems(watch: Watch, found: Sequence[Verified], unseen: Sequence[tuple[st
             yield reason("replicated-unseen", table=table)
 
 
-def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
+def _problems(found: Sequence[Verified]) -> Iterator[str]:
     for function in dict.fromkeys(each.function for each in found if each.function is not None):
         own = [each for each in found if each.function == function]
         states = {each.state for each in own}
@@ -157,9 +146,9 @@ def _problems_of(found: Sequence[Verified]) -> Iterator[str]:
 
 
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
-    """The changes in the log by watch, the most first, if it has reached `limit` bytes; None if it has not.
+    """The changes in the log by watch, the most first; None if it has not reached `limit` bytes.
 
-    It walks through a full log. After its rows were taken, the mapping is empty until the space is given back.
+    Empty if its rows were taken, until the space is given back. It walks through a full log.
     """
     ((is_full,),) = await pool.fetch(_SQL["is_full"], (limit,), "asking for the size of cdc_sync.changes")
     if not is_full:

@@ -1,8 +1,8 @@
 """Rows on which an expression of the configuration fails: found by halving, so that they block no others.
 
-PostgreSQL does not name the row of an error. So rows are read by key, in halves, until each failing row is alone; then
-its expressions are evaluated one by one: about twenty short statements the first time, some five later. If no row can
-be read, neither the requested ones nor the table's first and last ones, the configuration is wrong.
+PostgreSQL does not name an error's row. So rows are read by key, in halves, until each failing one is alone; then its
+expressions are evaluated one by one. If no row can be read, neither the requested ones nor the table's first and last
+ones, the configuration is wrong.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
 """Reads the rows of some keys by one statement; raises `SourceError`."""
 
 _MANY = 20
-"""With so many bad rows and no good one, as many rows at either end of the table are tried."""
+"""With so many bad rows and no good one, as many at either end of the table are tried."""
 
 _REMEMBERED = 100_000
-"""Most remembered keys of bad rows. A forgotten one costs only the statements that find it again."""
+"""Most remembered bad rows. A forgotten one only has to be found again."""
 
 _LONGEST = 20.0
-"""Seconds for isolating rows in one go."""
+"""Seconds for isolating rows at once."""
 
 NOT_ISOLATED = coded(
     "not-isolated",
     "an expression fails on it, or on one of the rows that were read with it: too many rows fail to isolate them at "
     "once; the next sweep continues",
 )
-"""Why further rows are left out. The next sweep continues there, since bad rows are remembered."""
+"""Why further rows are left out; the next sweep continues, since bad rows are remembered."""
 
 _PAGE = 1_000
 _OF_AN_ID = re.compile(rf"[^:]*\b(?:{re.escape(APPLICATION_ID)}|{re.escape(STATUS_URL)})\b[^:]* cannot be read: ")
@@ -65,7 +65,7 @@ class UnreadableRows:
         self._clock = clock
 
     def expect(self, skips: abc.Mapping[Key, str]) -> None:
-        """Remember rows that an earlier run could not read: finding them takes a walk through the table."""
+        """Remember rows that an earlier run could not read: finding them again takes a walk through the table."""
         self._without_id.update(
             key
             for key, reason in skips.items()
@@ -73,7 +73,7 @@ class UnreadableRows:
         )
 
     async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
-        """Read rows of which at least one makes a common statement fail; raises also if no row can be read.
+        """Read rows of which one or more fail a common statement; raises also if no row can be read.
 
         Returns what was read, the rows that cannot be, and the database's clock at the last of these.
         """
@@ -119,17 +119,17 @@ class UnreadableRows:
 
     def _blamed(self, key: Key, error: SourceError) -> SourceError:
         if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
-            # Not the row's fault: with an encoding in database.dsn every row can be read.
+            # With an encoding in database.dsn every row can be read.
             raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
         return error
 
     async def keys_where(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key]:
-        """The keys of the rows for which a condition holds, and of those on which it fails."""
+        """The keys of the rows for which a condition holds, or on which it fails."""
         given = self._statements.key_is_given
         found = await self._keys_if(condition, parameters)
         if found is not None:
             return found
-        # CASE alone keeps the planner from evaluating the condition first. A copy, since other tasks use the set too.
+        # CASE alone keeps the condition from being evaluated first. A copy: other tasks use the set too.
         without_id = set(self._without_id)
         if without_id:
             but = composed("CASE WHEN {} THEN false ELSE {} END", given, condition)
@@ -158,7 +158,7 @@ class UnreadableRows:
         return None if found is None else list(map(self._mapping.key, found))
 
     async def _insist_on_readable(self, failed: dict[Key, SourceError], read: ReadKeys) -> None:
-        """Find a row that can be read, at either end of the table; raise if there is none."""
+        """Find a row that can be read at either end of the table; raise if there is none."""
         for query in (self._statements.keys[0], self._statements.last_keys):
             for key in map(self._mapping.key, await self._fetch(query, [_MANY])):
                 found = None if key in failed else await unless_a_row_fails(read([key]))
@@ -181,7 +181,7 @@ class UnreadableRows:
             found = await self._without(key, places)
             if found is None:  # it changes meanwhile
                 places, found = every, await self._without(key, every)
-            if len(places) == 1:  # otherwise a row of which only one fails would have both blamed
+            if len(places) == 1:  # of two, another row with this message may have only one
                 self._culprits = {**({} if len(self._culprits) > _MANY else self._culprits), message: places}
         if not found:
             return None, 0
@@ -199,7 +199,7 @@ class UnreadableRows:
         return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
     async def _without(self, key: Key, places: Collection[str]) -> Rows | None:
-        """A row without some expressions, in a list of one or, if it is gone, none; None if another one fails."""
+        """A row without some expressions, in a list that is empty if it is gone; None if another one fails."""
         items = [
             sql.SQL("NULL::int" if place in _INTEGERS else "NULL::text") if place in places else expression
             for place, expression in self._mapping.expressions.items()
@@ -210,17 +210,14 @@ class UnreadableRows:
 
 
 def columns_of(keys: Sequence[Key]) -> list[list[str]]:
-    """Keys as parameters: a list for each part."""
+    """Keys as parameters, a list for each part."""
     return [list(parts) for parts in zip(*keys, strict=True)]
 
 
 async def halved(
     items: Sequence[Item], ask: Callable[[Sequence[Item]], Awaitable[T | None]]
 ) -> tuple[list[T], list[Item]]:
-    """Ask about items, and in halves where that fails (`ask` returns None).
-
-    Returns the answers, and the items that fail alone.
-    """
+    """Ask about items, in halves where that fails (None); returns the answers, and the items that fail alone."""
     if not items:
         return [], []
     answer = await ask(items)
@@ -235,10 +232,10 @@ async def halved(
 
 
 async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
-    """The keys that these types, one for each part of a key, can hold.
+    """The keys that these types, one for each part, can hold; any other is in no row.
 
-    A key or id may come from another column: a related table may keep a number as text. A value that the type cannot
-    hold is in no row. PostgreSQL does not name the value of an error (`pg_input_is_valid` came with 16).
+    A key or id may come from another table, which may keep a number as text. PostgreSQL does not name an error's value
+    (`pg_input_is_valid` came with 16).
     """
     given = [composed("%s::text[]::{}[]", type_) for type_ in types]
     query = composed("SELECT {}", given)
