@@ -121,18 +121,20 @@ def spellings_in_url(application_id: str) -> set[str]:
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-# In a simple condition, and in a sub-select, these name no column.
+# In a simple condition, and in a sub-select, these name no column. Words that are not reserved may name one (`date`):
+# `_TOKEN` skips them only as a part of a phrase.
 # fmt: off
 _WORDS = frozenset({
-    "and", "or", "not", "is", "null", "true", "false", "unknown", "in", "like", "ilike", "similar", "between",
+    "and", "or", "not", "is", "null", "true", "false", "in", "like", "ilike", "similar", "between",
     "any", "all", "some", "array", "distinct", "from", "cast", "as", "case", "when", "then", "else", "end",
-    "interval", "date", "timestamp", "timestamptz", "time", "collate", "at", "zone", "symmetric",
+    "collate", "symmetric",
 })
 _WORDS_OF_SELECT = _WORDS | {
     "select", "exists", "where", "on", "join", "left", "right", "inner", "full", "outer", "cross", "lateral",
-    "order", "by", "asc", "desc", "nulls", "first", "last", "limit", "offset", "group", "having",
+    "order", "asc", "desc", "limit", "offset", "group", "having",
 }
 # fmt: on
+_TIMES = r"(?:date|time|timestamp|timestamptz|interval)"
 _NAME = r'(?:[A-Za-z_]\w*|"(?:[^"]|"")+")'
 _FROM = re.compile(
     rf"\b(?:FROM|JOIN)\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})",
@@ -145,7 +147,9 @@ _LOOKUP = re.compile(
 _EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_NAME})\s*")
 _TOKEN = re.compile(
     rf"""
-      (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$) )
+      (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$)
+        | \b(?i: {_TIMES} \s* (?=') | as \s+ {_TIMES} \b | at \s+ time \s+ zone \b | is \s+ (?:not \s+)? unknown \b
+          | nulls \s+ (?:first|last) \b | (?:group|order) \s+ by \b ) )
     | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! \w | \s* [.(] )
     | (?P<call> (?:(?P<schema>{_NAME})\s*\.\s*)? {_NAME} \s* (?=\() )
     | (?P<name> {_NAME} )

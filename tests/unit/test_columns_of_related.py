@@ -68,6 +68,34 @@ def test_a_whole_row_is_no_column() -> None:
     assert columns_in("to_jsonb(t.*)") == Dependencies((), complete=False)
 
 
+@pytest.mark.parametrize(
+    "name", ["date", "time", "timestamp", "timestamptz", "interval", "at", "zone", "unknown", "first", "last", "by"]
+)
+def test_a_word_that_may_be_a_column_is_one_where_sql_takes_it_for_one(name: str) -> None:
+    assert not columns_in(f"{name} > t.a").complete
+    assert not columns_in(f"t.a IS NULL AND {name.upper()} IS NOT NULL").complete
+    assert not found("(SELECT max(s.a) FROM public.stage s WHERE word IS NULL)".replace("word", name)).complete
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t.a > DATE '2024-01-01' AND t.b < timestamptz'2025-01-01'",
+        "t.a AT TIME ZONE 'UTC' > now() - interval '1 day' AND t.b::date < t.a::timestamp at  time zone 'UTC'",
+        "(t.a = 1) IS UNKNOWN OR (t.b = 1) IS NOT unknown",
+        "CAST(t.a AS date) = cast(t.b as Timestamp)",
+    ],
+)
+def test_words_of_types_and_phrases_are_no_columns(text: str) -> None:
+    assert columns_in(text) == Dependencies(("a", "b"), complete=True)
+
+
+def test_a_sorted_or_grouped_lookup_names_its_columns() -> None:
+    assert found("(SELECT s.a FROM public.stage s GROUP BY s.a ORDER BY s.b DESC NULLS LAST LIMIT 1)") == (
+        Dependencies(("a", "b"), complete=True)
+    )
+
+
 def test_a_column_ends_where_its_name_ends() -> None:
     assert columns_in("(t.address).city").columns == ("address",)
     assert "addres" not in columns_in("t.address.city").columns
