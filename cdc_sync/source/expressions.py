@@ -191,7 +191,7 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
         equal = _EQUAL.fullmatch(pair)
         owner, column, other, of_other = map(unwritten, equal.groups()) if equal else [""] * 4
         sides = {owner: column, other: of_other}
-        if sides.keys() != {alias, "t"}:
+        if sides.keys() != {alias, "t"} or sides["t"] in key:
             return None
         key[sides["t"]] = sides[alias]
     if key.keys() != set(watch.key):

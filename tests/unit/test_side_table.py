@@ -47,6 +47,7 @@ def test_a_value_that_is_looked_up_by_the_key(expression: str, key: list[str], e
         "(SELECT max(l.hw) FROM links l WHERE l.application = t.id)",
         "(SELECT l.hw FROM links l WHERE l.application = t.id LIMIT 1)",
         "(SELECT l.hw FROM links l WHERE l.application = t.id OR l.old = t.id)",
+        "(SELECT l.hw FROM links l WHERE l.application = t.id AND l.old = t.id)",
         "(SELECT l.hw FROM links l WHERE l.application = t.candidate_id)",
         "(SELECT l.hw FROM links l WHERE l.application = l.id)",
         "(SELECT m.hw FROM links l WHERE l.application = t.id)",
