@@ -73,12 +73,14 @@ SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at
 -- Of each watch: its bell's value before, its value now if it was set, and how many changes were not recorded. The
 -- innermost query finds, the next reads, the outermost sets; OFFSET keeps them apart. A missing or foreign sequence is
 -- NULL: an error would concern all. A bell that was never set means a watch that was never captured
--- (`worked_before`). setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
+-- (`worked_before`). A bell that is ahead by more than a lease, since the clock was set back, would ring until then.
+-- setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 SELECT seen.watch, seen.before,
        CASE WHEN seen.wanted
             THEN setval(seen.bell, CASE WHEN pg_notification_queue_usage() > %(most)s THEN 0
                                         ELSE seen.now + %(lease)s END)
-            WHEN seen.before < seen.now - 3600 OR (seen.before IS NULL AND seen.begins)
+            WHEN seen.before < seen.now - 3600 OR seen.before > seen.now + %(lease)s
+                 OR (seen.before IS NULL AND seen.begins)
             THEN setval(seen.bell, seen.now - 1) END,
        seen.missed
   FROM (

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from support.builders import WATCH
 from support.eventually import eventually
-from support.sessions import Ats, run
+from support.sessions import Ats, one, run
 from support.watched import install_triggers, some_config
 
 from cdc_sync.config import Config
@@ -177,6 +177,19 @@ async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(
     assert [bell.until is not None for bell in bells] == [True, False, True]
     (error,) = (bell.error for bell in bells if bell.error is not None)
     assert expected in str(error)
+
+
+@pytest.mark.parametrize("ahead", [-7200, 90, 86400])
+async def test_a_busy_watchs_bell_is_disarmed_though_the_servers_clock_was_set_back(
+    tenants: Config, ats: Ats, pool: Pool, ahead: int
+) -> None:
+    """Else each of the ATS's transactions would notify until the clock has caught up."""
+    run(ats, "SELECT setval('cdc_sync.bell_two', extract(epoch FROM clock_timestamp())::bigint + %s)", (ahead,))
+
+    await Bells(pool).update([Bell(name) for name in tenants.watches])
+
+    late = one(ats, "SELECT extract(epoch FROM clock_timestamp()) - last_value FROM cdc_sync.bell_two")
+    assert 0 <= late < 60
 
 
 async def test_a_watch_whose_bell_is_refused_learns_of_it_at_once(tenants: Config, pool: Pool) -> None:
