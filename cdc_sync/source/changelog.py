@@ -146,9 +146,9 @@ class ChangeLog:
             self._table_size = found_size or 0
         # A related table's key with NULL belongs to no application.
         times = latest((tuple(key), at) for key, at in listed if key and None not in key)
-        found = None if reader is None else reader.taken(rows)
+        found, is_cut = (None, False) if reader is None else reader.interpreted(rows)
         everything, full = not all(key for key, _ in listed), len(listed) == limit
-        return Changes(len(listed), times, found, everything, full, searched, size, tuple(places))
+        return Changes(len(listed), times, None if is_cut else found, everything, full, searched, size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
         """Delete the batch; raises `SourceError` also if it stays twice. Once, another daemon may have taken it."""

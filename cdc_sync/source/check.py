@@ -85,9 +85,10 @@ async def check_database(
             if facts.in_recovery and config.state.backend != "postgres":
                 async with primary_session(dsn) as primary:
                     report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
-            for finding in _neighbours(config, facts):
+            rung = {name: each for name, each in noticed(config.watches).items() if each.capture.wakeup == "notify"}
+            for finding in _neighbours(rung, facts):
                 report(finding)
-            if (notified := await _notify(connection, other, config, facts)) is not None:
+            if (notified := await _notify(connection, other, rung, facts)) is not None:
                 report(notified)
             triggers: Triggers | SourceError
             try:
@@ -185,25 +186,21 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
     return found("replica-position/reached", watch=watch)
 
 
-def _rung(config: Config) -> list[str]:
-    return [name for name, watch in noticed(config.watches).items() if watch.capture.wakeup == "notify"]
-
-
-def _neighbours(config: Config, facts: ServerFacts) -> Iterator[Finding]:
+def _neighbours(rung: Mapping[str, Watch], facts: ServerFacts) -> Iterator[Finding]:
     """Whether a NOTIFY could keep the ATS's transactions from being prepared or committed."""
     harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
     for check, harms in harmed.items():
-        rung = _rung(config) if harms else []
-        for name in rung:
-            pause = config.watches[name].capture.poll_interval.total_seconds()
-            yield found(f"{check}/harmed", watch=name, pause=pause)
-        if not rung:
+        for name, watch in rung.items() if harms else ():
+            yield found(f"{check}/harmed", watch=name, pause=watch.capture.poll_interval.total_seconds())
+        if not (harms and rung):
             yield found(f"{check}/harmless")
 
 
-async def _notify(connection: Connection, other: Connection, config: Config, facts: ServerFacts) -> Finding | None:
+async def _notify(
+    connection: Connection, other: Connection, rung: Mapping[str, Watch], facts: ServerFacts
+) -> Finding | None:
     """Whether a NOTIFY arrives in another session (in its own it could behind a transaction pooler too)."""
-    if not _rung(config):
+    if not rung:
         return found("notify/unused")
     if facts.in_recovery:
         return None  # reported already; PostgreSQL refuses LISTEN there

@@ -111,13 +111,12 @@ class Reader:
         read, _ = await self._read(self.statements.pages[0], [None, 0], confirming=True)
         return read.hidden_by
 
-    def taken(self, fetched: Rows) -> Read | None:
-        """The rows of `Statements.by_key_in`; None if it was ended before the last one."""
+    def interpreted(self, fetched: Rows, hidden_by: frozenset[Hiding] = frozenset()) -> tuple[Read, bool]:
+        """The rows of a statement, and whether their size ended it; without rows nothing needs the clock."""
         width = self.mapping.width
-        if self.are_large(fetched, width + 2):
-            return None
-        # Without rows nothing needs the clock.
-        return Read(list(map(self.mapping.row, fetched)), int(fetched[0][width + 1]) if fetched else 0)
+        rows = [self.mapping.row(columns, columns[width]) for columns in fetched]
+        at = int(fetched[0][width + 1]) if fetched else 0
+        return Read(rows, at, hidden_by=hidden_by), self.are_large(fetched, width + 2)
 
     def are_large(self, fetched: Rows, size_at: int) -> bool:
         """Whether rows, with their size in a column, are too large together; updates `fit`."""
@@ -246,10 +245,8 @@ class Reader:
             hidden_by = frozenset(await row_security.hiding(connection))
             return found
 
-        found, width = await self.pool.read(self._doing, read), self.mapping.width
-        rows = [self.mapping.row(columns, columns[width]) for columns in found]
-        at = int(found[0][width + 1]) if found else 0
-        return Read(rows, at, hidden_by=hidden_by), self.are_large(found, width + 2)
+        found = await self.pool.read(self._doing, read)
+        return self.interpreted(found, hidden_by)
 
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         reads, rows, at = await self.unreadable.apart(keys, read)
