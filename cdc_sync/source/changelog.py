@@ -1,12 +1,12 @@
 """The change log that the triggers write, and the doorbells by which they wake the daemon.
 
-One statement reads a batch of changes and their rows in one snapshot. Another deletes the batch once the result is
-stored; if anything fails before, the same changes come again. In between no transaction, lock or connection is held
-([decision 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
+One statement reads a batch of changes and their rows. Another deletes the batch once the result is stored; if anything
+fails before, the same changes come again. In between no transaction, lock or connection is held ([decision
+20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
-Rows are deleted by their place (ctid), so the log needs no index. If another daemon has deleted ours, VACUUM may put
-another row there. So one of the batch's transactions must have written it (xmin): these had ended at the read. VACUUM
-FULL moves other rows of theirs into another file, which is compared too.
+Rows are deleted by their place (ctid), so the log needs no index. After another daemon's DELETE and a VACUUM another
+row may be there. So one of the batch's transactions, which had ended at the read, must have written it (xmin). VACUUM
+FULL moves other rows of theirs, into another file, which is compared too.
 """
 
 import asyncio
@@ -108,10 +108,7 @@ class ChangeLog:
         self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
-        """Read up to `limit` changes, with their rows unless `apart`. A missing right to delete is an error.
-
-        Apart, the ATS's table is not touched: right while no changes are expected.
-        """
+        """Read up to `limit` changes, with their rows; `apart`, without touching the table, if none is expected."""
         query, reader = self.statement, self._reader
         if apart or query is None or reader is None:
             query, reader = self._alone, None
@@ -223,9 +220,9 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
 class Bell:
     """A doorbell: a sequence by which the daemon asks the triggers for NOTIFY until a time of the server's clock.
 
-    A transaction that read the bell before it was armed may commit later without a NOTIFY: hence the fence (decision
-    10). A bell that is not armed contains, to the hour, when the watch was last captured: the triggers of an abandoned
-    watch stop recording by it (`sql/recorder_body.sql`). Zero or an unset bell mean nothing.
+    A transaction that read it before it was armed may commit later without a NOTIFY: hence the fence (decision 10). A
+    bell that is not armed contains, to the hour, when the watch was last captured: by that the triggers of an abandoned
+    watch stop recording. Zero or an unset bell mean nothing.
 
     Attributes:
         wanted: whether to arm it; never where a NOTIFY could harm the ATS.
@@ -272,10 +269,7 @@ class Bells:
         self._turn = asyncio.Lock()
 
     async def update(self, bells: Collection[Bell]) -> None:
-        """Arm or renew the wanted bells for `LEASE` seconds, each with a new fence if it was disarmed meanwhile.
-
-        The others become "captured now".
-        """
+        """Arm the wanted bells for `LEASE` seconds, with a new fence if one was disarmed; set the others to now."""
         async with self._turn:
             every, unfenced = list(bells), list[tuple[Bell, int]]()
             for first in range(0, len(every), _AT_ONCE):
@@ -349,8 +343,8 @@ class Bells:
 async def take_id(pool: Pool) -> int:
     """A transaction id above those of all present writers; a standby assigns none.
 
-    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's xmax does not serve: running
-    transactions may have higher ids (decision 3).
+    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's xmax may be too low (decision
+    3).
     """
     ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
     return int(taken)

@@ -1,7 +1,7 @@
 """The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
 
-Each is a short read-only transaction, whose settings end with it: a pooler may hand the session on. No row is read: the
-catalog, the planner and statements with LIMIT 0 are enough.
+Each is a short read-only transaction, whose settings end with it: a pooler may hand the session on. The catalog, the
+planner and LIMIT 0 are enough: no row is read.
 """
 
 import asyncio
@@ -46,17 +46,15 @@ async def check_database(
     *,
     only: Collection[str] | None = None,
 ) -> str | None:
-    """Report everything about a database of the ATS.
+    """Report on a database of the ATS; returns its identity, None if it cannot be reached.
 
     Args:
         config: as `Config.of_database` gives it.
         clock: this machine's, in milliseconds since the epoch.
         report: takes each finding.
         read: the store's replica position, by watch.
-        sessions: the daemon's sessions at the server; None if this is its only database.
+        sessions: the daemon's at the server; None if this is its only database.
         only: the watches to check; None for all.
-
-    Returns the database's identity; None if it cannot be reached.
     """
     dsn = config.database.dsn.get_secret_value()
     # The reader replaces what may not be shown.
@@ -116,7 +114,7 @@ async def _check_watches(
     triggers: Triggers | SourceError,
     report: Tell,
 ) -> None:
-    """Report each watch in order; at most `database.pool` are checked at a time, each on a connection."""
+    """Report each watch in order; at most `database.pool` at a time, each on a connection."""
     waiting = iter(watches.items())
     checked = {name: asyncio.Future[list[Finding]]() for name in watches}
 
@@ -139,9 +137,9 @@ async def _check_watches(
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:
-    """Whether each connection has a session of its own, as locks and LISTEN need.
+    """Whether each connection has a session of its own.
 
-    Behind a pooler in transaction mode two connections share one, or with much traffic one meets several.
+    Behind a pooler in transaction mode two share one, or with much traffic one meets several.
     """
     ours: set[int] = set()
     theirs: set[int] = set()
@@ -156,7 +154,6 @@ async def _session(connection: Connection, other: Connection) -> Finding:
 
 
 async def _connections(connection: Connection, needed: Sessions) -> Finding:
-    """Whether the limits of the role, the database and the server leave the daemon enough connections."""
     async with asking_shortly(connection, "asking how many connections there are"):
         ((name, more, limit, has, role, is_servers),) = await rows_of(
             connection, catalog("limits"), {"most": needed.most}
@@ -176,7 +173,6 @@ async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
 
 
 def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
-    """Whether the server shows all that was read of a watch: the store's position."""
     guard = ReplicaGuard()
     guard.load(read)
     try:
@@ -187,7 +183,7 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
 
 
 def _neighbours(rung: Mapping[str, Watch], facts: ServerFacts) -> Iterator[Finding]:
-    """Whether a NOTIFY could keep the ATS's transactions from being prepared or committed."""
+    """Whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
     harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
     for check, harms in harmed.items():
         for name, watch in rung.items() if harms else ():
@@ -199,13 +195,13 @@ def _neighbours(rung: Mapping[str, Watch], facts: ServerFacts) -> Iterator[Findi
 async def _notify(
     connection: Connection, other: Connection, rung: Mapping[str, Watch], facts: ServerFacts
 ) -> Finding | None:
-    """Whether a NOTIFY arrives in another session (in its own it could behind a transaction pooler too)."""
+    """Whether a NOTIFY arrives in another session; in its own it does behind a transaction pooler too."""
     if not rung:
         return found("notify/unused")
     if facts.in_recovery:
         return None  # reported already; PostgreSQL refuses LISTEN there
     if facts.waits_for_standbys:
-        # A commit with a NOTIFY may hold NOTIFY's lock while the standby stalls.
+        # Our commit could hold NOTIFY's lock while the standby stalls.
         return found("notify/unsafe")
     try:
         took = await _round_trip(connection, other)
@@ -216,13 +212,13 @@ async def _notify(
 
 async def _round_trip(listener: Connection, notifier: Connection) -> float | None:
     """Seconds that a notification took; None if it did not arrive."""
-    # A channel of its own wakes no other listener. A constant and hexadecimal digits: nothing to quote.
+    # Wakes no other listener, and has nothing to quote.
     channel = f"cdc_sync_check_{secrets.token_hex(8)}"
     await listener.execute(f"LISTEN {channel}".encode())
     try:
         started = time.monotonic()
         await notifier.execute("SELECT pg_notify(%s, '')", (channel,))
-        # A generator that is left early holds the connection until it is closed.
+        # Left early, the generator holds the connection until it is closed.
         async with aclosing(listener.notifies(timeout=_WITHIN)) as notifications:
             async for notification in notifications:
                 if notification.channel == channel:

@@ -1,7 +1,7 @@
-"""Checks of one watch: its table, columns and types, key, privileges, policies, indexes, triggers.
+"""Checks of one watch, without those that depend on a failed one.
 
-A check that depends on a failed one is left out. About indexes the planner answers, by EXPLAIN of the daemon's own
-statements without sequential scans and sorts: the table's size today does not matter.
+About indexes the planner answers: EXPLAIN of the daemon's own statements, without sequential scans and sorts, so that
+the table's size today does not matter.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -55,7 +55,7 @@ Question = Callable[[], Awaitable[Finding | None]]
 async def check_watch(
     connection: Connection, name: str, watch: Watch, triggers: Triggers | SourceError, report: Tell
 ) -> None:
-    """Report on a watch, one precondition after the other; `triggers` are an error if they could not be looked up."""
+    """Report on a watch, one precondition after the other."""
     one = _Watch(connection, name, watch)
     zone = watch.timezone.rpartition("/")[2]
     known = {"table": watch.table, "zone": _like(zone), "similar": _like(watch.table.name)}
@@ -98,7 +98,7 @@ async def check_watch(
 async def check_left_over(
     connection: Connection, config: Config, triggers: Triggers | SourceError, report: Tell
 ) -> None:
-    """Report triggers of watches that this configuration does not have in notify mode: they keep filling the log."""
+    """Report triggers of watches that are not configured in notify mode: they keep filling the log."""
     try:
         left_over = _found_triggers(triggers).left_over
         async with asking_shortly(connection, "looking for the triggers"):
@@ -120,7 +120,7 @@ def _found_triggers(triggers: Triggers | SourceError) -> Triggers:
 
 
 class _Watch:
-    """The questions about a watch. Each relies on the ones before it."""
+    """The questions about a watch; each relies on those before it."""
 
     facts: TableFacts
     mapping: Mapping
@@ -184,7 +184,7 @@ class _Watch:
         )
 
     def _missing(self, check: str, named: list[tuple[str, str]], table: TableFacts) -> Finding | None:
-        """The columns that a table lacks; each is given behind the place that names it."""
+        """The columns that a table lacks, of (place that names it, column)."""
         missing = [(place, column) for place, column in named if column not in table.columns]
         if not missing:
             return None
@@ -249,7 +249,7 @@ class _Watch:
         return next(found, None)
 
     async def _codes(self, reference: Reference) -> set[str] | None:
-        """The values of a foreign key; None if we may not read them, or they are too many for codes."""
+        """A foreign key's values; None if we may not read them, or they are too many for codes."""
         column, table = sql.Identifier(reference.key), expressions.table(reference.table)
         query = sql.SQL(sections("reading.sql")["values"]).format(column=column, table=table, most=_MOST_CODES)
         with suppress(SourceError):

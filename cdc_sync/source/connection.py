@@ -1,6 +1,6 @@
 """Connections to the ATS's database, and reads under a guard (`source.replica_guard`).
 
-How soon a silent database is noticed: [decision 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md).
+[Decision 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md): how soon a silent database is noticed.
 """
 
 import asyncio
@@ -32,16 +32,16 @@ Query = str | bytes | sql.SQL | sql.Composed
 Parameters = Sequence[Any] | abc.Mapping[str, Any]
 
 _TRIES = 4
-"""Most connections in a row to find the server that was read last behind an address of several."""
+"""Most connections in a row until an address leads to the server that was read last."""
 
 _AGAIN_AFTER = 0.1
 """Seconds until a read is repeated at a server that is behind."""
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
-"""Seconds until a connection is free: the only one may be reading a long page."""
+"""Seconds to wait for a connection: the only one may be reading a long page."""
 
 _LONGEST_PAUSE = 5.0
-"""Most seconds until a read that waits for a lock is repeated: each failure is a line in the server's log."""
+"""Most seconds until a locked read is repeated: each failure is a line in the server's log."""
 
 _QUICK = 1.0
 """Seconds for which a quick read may hold a connection."""
@@ -58,7 +58,7 @@ def conninfo(dsn: str) -> str:
 
 @asynccontextmanager
 async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIterator[None]:
-    """Translate errors, and allow `within` seconds; `doing` is the operation, as in "reading public.applications"."""
+    """Translate errors of an operation, as in "reading public.applications", and allow it `within` seconds."""
     try:
         async with asyncio.timeout(within):
             yield
@@ -91,9 +91,9 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 @dataclass(slots=True)
 class Reads:
-    """Reads that take turns at a pool together: those of a watch's capture, or those of its sweeps.
+    """Reads that take turns at a pool together: those of a watch's capture, or of its sweeps.
 
-    They count as slow if the last one was, or `always`, since there may be many.
+    They count as slow if the last one was, or `always`.
     """
 
     slow: bool = False
@@ -118,9 +118,9 @@ class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second while it holds one.
 
     Slow reads take turns, and leave a connection for quick ones. Connections stay on the server that was read last, if
-    it can be reached; none is made to a server that is behind. Statements are prepared on request, without a pooler.
+    it can be reached, and lead to none that is behind. Statements are prepared on request, not behind a pooler.
 
-    `guard` has what was read before; `refused` is why a server that answered refused the last connection.
+    `refused` is why a server that answered refused the last connection.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -140,7 +140,7 @@ class Pool(AsyncConnectionPool[Connection]):
         self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
-        """Ask on a connection, in turn, and again while others hold a lock; raises `SourceError` if they go on.
+        """Ask on a connection, in turn, and again while others hold a lock; raises `SourceError`.
 
         In between it has no connection, so nobody queues behind it.
         """
@@ -190,7 +190,7 @@ class Pool(AsyncConnectionPool[Connection]):
 class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Any:
-        """Connect to the server that was read last, also if an address leads to several in turn."""
+        """Connect to the server that was read last, though an address may lead to several."""
         pool: Pool = kwargs.pop("pool")
         before = ""
         try:
@@ -238,10 +238,7 @@ async def rows_of(connection: Connection, query: Query, parameters: Parameters |
 
 
 def with_position(query: sql.Composable, width: int) -> str:
-    """A query of so many columns, with its snapshot's position in one more.
-
-    As text: composing a statement takes longer than running it.
-    """
+    """A query of so many columns, with its snapshot's position in one more."""
     # In a row of its own, which comes also without others.
     own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
     return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()

@@ -22,7 +22,7 @@ UNREACHABLE = frozenset({
     "table-locked", "table-replaced", "unanswered", "unreachable",
 })
 # fmt: on
-"""Codes of errors that pass by themselves. Here, since the system may refuse to open the file."""
+"""Codes of errors that pass by themselves; here, since the system may refuse to open a file."""
 
 
 @cache
@@ -36,8 +36,8 @@ class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:
-        code: the error's stable name in docs/operations.md.
-        kind: "unreachable" if it passes by itself, "misconfigured" if it needs a person.
+        code: its stable name in docs/operations.md.
+        kind: "unreachable" if it passes by itself, else "misconfigured".
     """
 
     # No frozen dataclass: contextlib writes tracebacks into exceptions.
@@ -75,7 +75,7 @@ def reason(name: str, /, **facts: object) -> Reason:
 
 
 def refused_by_system(error: OSError) -> SourceError:
-    """The error for a lack of open files, for instance: it may pass."""
+    """The error for a lack of open files or the like, which may pass."""
     return SourceError(
         "system-refused",
         coded("system-refused", "The operating system refuses what the watch needs: %(message)s.", message=error),
@@ -87,12 +87,12 @@ def _error(name: str, text: str, /, **facts: object) -> SourceError:
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
-    """The error for a name that the connection's encoding cannot express."""
+    """The error for a name outside the connection's encoding."""
     return source_error("name-not-encodable", character=f"{ord(error.object[error.start]):04X}")
 
 
 def translate(error: psycopg.Error, doing: str) -> SourceError:
-    """The driver's error as ours; `doing` is the operation, as in "reading public.applications"."""
+    """The driver's error during an operation, as ours."""
     line = visible(_first_line(error))
     names = {kind.__name__ for kind in type(error).__mro__}
     names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
@@ -117,7 +117,7 @@ _OF_ROWS = (
 
 
 def is_of_a_row(error: SourceError) -> bool:
-    """Whether a single row's contents may be the cause, so that others can be read."""
+    """Whether a single row's contents may be the cause."""
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
         return cause.sqlstate is not None and (cause.sqlstate[:2] in _OF_ROWS or _is_raised(cause))
@@ -125,7 +125,7 @@ def is_of_a_row(error: SourceError) -> bool:
 
 
 async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
-    """The answer; None if a row's contents prevent it. Raises any other `SourceError`."""
+    """The answer; None if a row's contents prevent it."""
     try:
         return await asked
     except SourceError as error:

@@ -1,7 +1,7 @@
 """SQL from identifiers and the configuration's expressions, and the columns that these use.
 
-Names are always quoted. Expressions (`columns.*.sql`, `where`) are the operator's own code, and are put in as they are,
-in brackets. Nothing from a row becomes part of a statement.
+Names are always quoted. Expressions (`columns.*.sql`, `where`), the operator's own code, are put in as they are, in
+brackets. Nothing from a row becomes part of a statement.
 """
 
 import re
@@ -25,7 +25,7 @@ def fragment(text: str) -> sql.SQL:
 
 
 def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
-    """SQL with its parts: a list's items with commas, a text or a number as a literal."""
+    """SQL with its parts: a list with commas, a text or a number as a literal."""
     return sql.SQL(text).format(*map(_whole, parts), **{name: _whole(part) for name, part in named.items()})
 
 
@@ -96,7 +96,7 @@ _SAME_AS_JSON = re.compile(
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
     """A key column's value as text, the same in every session as far as possible.
 
-    `::text` of a date follows DateStyle; without such settings it is the same in much less time.
+    `::text` takes much less time, but follows DateStyle and its like.
     """
     if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return composed("{}::text", value)
@@ -104,7 +104,7 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
 
 
 def may_depend_on_session(type_: str) -> bool:
-    """Whether a session setting, as TimeZone, may change this type's `key_text`; also if unknown."""
+    """Whether a setting, as TimeZone, may change this type's `key_text`."""
     return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
@@ -117,12 +117,12 @@ def expression(one: Column) -> sql.Composed:
 
 
 def spellings_in_url(application_id: str) -> set[str]:
-    """The spellings of an id in a status URL: as it is, and percent-encoded in two ways."""
+    """An id's spellings in a status URL: as it is, and percent-encoded in two ways."""
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-# In a simple condition, and in a sub-select, these name no column. Words that are not reserved may name one (`date`):
-# `_TOKEN` skips them only as a part of a phrase.
+# Reserved words, which name no column, of conditions and sub-selects. Others (`date`) may name one: `_TOKEN` skips them
+# as parts of phrases only.
 # fmt: off
 _WORDS = frozenset({
     "and", "or", "not", "is", "null", "true", "false", "in", "like", "ilike", "similar", "between",
@@ -207,12 +207,12 @@ def mapped(watch: Watch) -> dict[str, Column]:
 
 
 def watched(watch: Watch) -> Dependencies:
-    """The columns whose changes matter: those of the key, of `columns`, `extra` and `where`."""
+    """The columns of the key, `columns`, `extra` and `where`."""
     return _used(watch, mapped(watch).values())
 
 
 def compared(watch: Watch) -> Dependencies:
-    """The columns that the UPDATE trigger compares: without metadata, which most updates touch."""
+    """The same without metadata, which most updates touch: what the UPDATE trigger compares."""
     metadata = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
     return _used(watch, [column for name, column in mapped(watch).items() if name not in metadata])
 
@@ -230,7 +230,7 @@ def columns_of(one: Column) -> Dependencies:
 
 
 def columns_in(text: str) -> Dependencies:
-    """The columns that an expression over `t` names as `t.column`; complete if nothing else in it could be one."""
+    """The columns that an expression names as `t.column`; complete if nothing else in it could be one."""
     found = list(_TOKEN.finditer(text))
     others = any(match["schema"] or match["owner"] not in {None, "t"} for match in found)
     named = _columns(found, {"t"}, _WORDS)
@@ -240,7 +240,7 @@ def columns_in(text: str) -> Dependencies:
 def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
     """The columns that expressions name as `alias.column`, behind `FROM table alias`.
 
-    Complete only if the table is read so somewhere, and nothing else could be a column of it.
+    Complete if there are some, and nothing else could be a column of the table.
     """
     parts: list[Dependencies] = []
     texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]

@@ -31,7 +31,7 @@ _MOST_ASKED = 4
 _PORT = "5432"
 
 READABLE = "rpvmf"
-"""Relations with rows, by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables."""
+"""Relations with rows (`pg_class.relkind`): tables, partitioned ones, views, materialized ones, foreign tables."""
 
 _SERVER = composed(catalog("server"), identity=IDENTITY, position=NOW)
 
@@ -41,10 +41,10 @@ class ServerFacts:
     """The server behind a connection; position and login do not count in comparisons.
 
     Attributes:
-        version: as `server_version_num`: 150004 for 15.4.
-        identity: names the database and its cluster.
-        position: how far it is (`replica_guard`).
-        prepares_transactions: whether transactions may be committed in two phases.
+        version: `server_version_num`, 150004 for 15.4.
+        identity: of the database and its cluster.
+        position: see `replica_guard`.
+        prepares_transactions: whether two-phase commits are possible.
         waits_for_standbys: whether commits may wait for a synchronous standby.
     """
 
@@ -138,7 +138,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
 
 
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
-    """The templates that look for schemas, each with its tenants' schemas; also with tables that we may not read."""
+    """Pairs of a template that looks for schemas and a tenant's, also with a table that we may not read."""
     wanted = [(name, each.for_each.schemas, each.table.name) for name, each in templates.items() if each.for_each]
     parameters = {**arrays(("templates", "patterns", "tables"), wanted), "kinds": list(READABLE)}
     async with asking_shortly(connection, "looking for tenants"):
@@ -152,9 +152,9 @@ async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
 
 
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
-    """The hosts of a DSN, its service or the environment, each with its port, in one spelling."""
+    """The hosts of a DSN, its service or the environment, with ports, in one spelling."""
     given = conninfo_to_dict(dsn)
-    # psycopg tries an environment's hosts one by one: the connection has one of these, but all of a service's.
+    # The connection knows all hosts of a service; of the environment's, which psycopg tries one by one, only its own.
     options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
     others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
     named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))

@@ -1,10 +1,10 @@
-"""Looks at a database for all its watches at once, by one statement each; idle watches query nothing (decision 21).
+"""Looks at a database for all its watches, by one statement each; idle watches query nothing (decision 21).
 
 - **a look** at the change log shows which watches have changes, and which transactions have ended: when an idle watch
-  wants one, and ten times a second while a watch becomes idle.
-- **a round** renews the bells' leases, counts unrecorded changes, and reads a digest of what each watch depends on. A
-  watch with a new digest looks closer itself.
-- **polls** at the same time ask together which of their tables have a row to read.
+  wants one, and ten times a second while one becomes idle.
+- **a round** renews the bells' leases, counts unrecorded changes, and reads a digest of what each watch depends on: if
+  that is new, the watch looks closer.
+- **polls** ask together which of their tables have a row to read.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ _ASKING = "looking for what the watches depend on"
 class Look:
     """What one snapshot shows of the whole log: the `watches` with changes, found in `took` seconds.
 
-    Every transaction below `oldest` has ended, and what it committed is shown.
+    Every transaction below `oldest` has ended.
     """
 
     oldest: int
@@ -69,7 +69,7 @@ class Look:
 
 
 class State(NamedTuple):
-    """Digests of what the catalog has of a watch, to be compared with earlier ones.
+    """Digests of what the catalog has of a watch.
 
     Attributes:
         storage: the tables and views that are read with its own, their files and definitions.
@@ -94,7 +94,7 @@ class Watched:
         functions: those that record their changes.
         within: most seconds until it learns of changes around it.
         bell: its doorbell; None if it has none, or leaves it alone.
-        looked: called with each look, at least `every` so many seconds; None while it needs none.
+        looked: called with looks, at least `every` so many seconds; None while it needs none.
         rechecks: whether it looks closer after each round.
         changed: set when there is something to look closer at.
     """
@@ -118,7 +118,7 @@ class Watched:
         return self.looked is not None and self.bell is not None and self.bell.needs_a_look
 
     def is_concerned(self, look: Look) -> bool:
-        """Whether a look concerns it before its time; not once it is idle, since its bell rings."""
+        """Whether a look concerns it before its time."""
         bell = self.bell
         if bell is None or not (self.becomes_idle or bell.refused):
             return False
@@ -138,9 +138,10 @@ class Watched:
 
 
 class Lookout:
-    """Looks for many watches. Methods raise `SourceError` if the database cannot answer.
+    """Looks for many watches; `server` is as of the last round.
 
-    `server` is the server as of the last round.
+    Raises:
+        SourceError: by each method, if the database cannot answer.
     """
 
     def __init__(self, pool: Pool, server: ServerFacts) -> None:
@@ -184,7 +185,7 @@ class Lookout:
         self._expect(now if watched.becomes_idle else now + every)
 
     async def refresh(self, watched: Watched) -> None:
-        """Find out the state of a watch, by one statement for all that ask at the same time."""
+        """Find out a watch's state, by one statement for all that ask at the same time."""
         self._asking.add(watched)
         async with self._lock:
             if watched in self._asking:
@@ -248,7 +249,7 @@ class Lookout:
             return every
 
     async def run(self) -> None:
-        """Look for ever. A failed look is reported to the watches that rely on it."""
+        """Look for ever, and report failures to the watches that rely on it."""
         while True:
             await self._is_due()
             if time.monotonic() >= self._round_at:
@@ -292,7 +293,6 @@ class Lookout:
                 one.changed.set()
 
     async def _is_due(self) -> None:
-        """Wait until a watch wants a look."""
         await asyncio.sleep(self._pause)
         while not any(one.becomes_idle for one in self._watched.values()):
             self._hurry.clear()
@@ -309,7 +309,7 @@ class Lookout:
             self._hurry.set()
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
-        """Do some work, and report its failure to the watches that rely on it."""
+        """Do some work; the watches that rely on it get its error."""
         try:
             try:
                 await work()
@@ -330,7 +330,6 @@ class Lookout:
                 one.fail(bell.error)
 
     async def _find_states(self, whom: Collection[Watched]) -> None:
-        """Find out the states of some watches, and wake the changed ones."""
         whom = list(whom)
         tables = [(one.name, table.schema, table.name) for one in whom for table in one.tables]
         functions = [(one.name, function) for one in whom for function in one.functions]

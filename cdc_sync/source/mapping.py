@@ -4,9 +4,9 @@ Values are fetched as text, independent of DateStyle and TimeZone: dates as micr
 extra fields as JSON. A naive timestamp is in the watch's time zone: in the hour that the end of summer time repeats it
 means the second one; in the hour skipped in spring it moves forward.
 
-By its digest a sweep finds a row unchanged: 64 bits, computed by the server, of all that the row's reading depends on
-and of the caller's `shape`, which stands for the rules (decision 15). A page of digests is one JSON text, which goes to
-the store unchanged. Its elements, in key order, are:
+By its digest a sweep finds a row unchanged (decision 15): 64 bits of all that its reading depends on, and of the
+caller's `shape`, which stands for the rules. A page of digests is a JSON text, which goes to the store unchanged. Its
+elements, in key order, are:
 
 - sixteen hexadecimal digits and the row's key, as the store writes it (`store.encoding.key_text`): to be compared;
 - `n`: no row of HelloWork's, for it has no id;
@@ -59,10 +59,9 @@ _NULL = sql.SQL("NULL::text")
 
 
 class Mapping:
-    """A watch's SELECT list, for its expressions' actual types and the server's version.
+    """A watch's SELECT list, for its expressions' types and the server's version.
 
-    `expressions` are read of a row behind its key, in the order of `row`, by their places in the configuration.
-    `digest` is a row's; its parameter is the shape.
+    `expressions` are read behind the key, by their places in the configuration. `digest` has the shape as parameter.
     """
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
@@ -134,12 +133,11 @@ class Mapping:
         return _cut(composed("to_json({})::text", value), LONGEST_JSON)
 
     def _raw(self, name: str) -> sql.Composable:
-        """A field's expression in a digest."""
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if mapped is not None and name == "created":
             send = sql.SQL(f"{_DATES[oid or 0]}_send")
             return composed("encode({}({}), 'hex')", send, expressions.expression(mapped))
-        # A text that is too long is too long as JSON.
+        # What is too long as text is too long as JSON.
         is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
         if not (is_text and isinstance(mapped, PlainColumn)):
             return self._read(name)
@@ -222,7 +220,7 @@ def _where(watch: Watch) -> sql.Composed:
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
-    """Bound a row's size; one character more shows that the text was longer."""
+    """Bound a row's size; one character more shows that the text is longer."""
     return composed("left({}, {})", text, longest + 1)
 
 

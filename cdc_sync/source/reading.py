@@ -1,4 +1,4 @@
-"""Reading rows: by key, by application, and in pages. Each statement is a short transaction.
+"""Reading rows: by key, by application, and in pages.
 
 A read that proves that a row is gone is `confirming`: it includes what may have hidden the row. Polls read pages over
 (watermark column, key), with watermarks of the column's own type.
@@ -84,10 +84,14 @@ class Digests:
 class Reader:
     """Reads one watch's table through its mapping.
 
-    Methods raise `SourceError` if the database does not answer: a failed read is never an empty answer. A row on which
-    an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
+    A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
 
-    `fit` is how many rows fit into a page, as far as is known. `shape` is what a walk reads, in which order.
+    Attributes:
+        fit: how many rows fit into a page, as far as is known.
+        shape: what a walk reads, in which order.
+
+    Raises:
+        SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
     """
 
     def __init__(
@@ -157,10 +161,7 @@ class Reader:
             left = [*found.unread, *left]
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
-        """The keys that are read here as another text than other sessions wrote, and that text.
-
-        A key's text may depend on a session's settings (TimeZone, bytea_output).
-        """
+        """The keys with another text here than other sessions wrote (by TimeZone, bytea_output), and that text."""
         query = self.statements.as_read
         if query is None or not keys:
             return {}
@@ -174,7 +175,7 @@ class Reader:
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these ids, each id's in key order; confirming.
 
-        Ids that the column lacks are looked for in status URLs; rows of similar ids may come too.
+        Ids not in the column are looked for in status URLs, maybe with similar ones.
         """
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
@@ -292,7 +293,7 @@ class WatermarkReader:
         # If a row fails, its page's rows are read by key.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
         is_one_table = mapping.facts.kind == "r"
-        # ORDER BY for the watermark's index: expecting many rows, PostgreSQL would read the whole table for the first.
+        # By ORDER BY it uses the index: expecting many rows, PostgreSQL would look for the first in the whole table.
         first = composed("{} WHERE {} >= %s::{} ORDER BY {} LIMIT 1", select(), mark, sql.SQL(self._type), mark)
         self.any_row = composed("SELECT FROM ({}) AS first", first).as_string() if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)

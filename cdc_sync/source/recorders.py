@@ -1,7 +1,7 @@
 """The trigger definitions of a watch: a recording function with triggers for its table and for each related one.
 
-Function and triggers have a fingerprint as comment. By it the daemon and `cdc-sync sql verify` recognise what this
-version and configuration would install. A replaced trigger has none; of functions the body is compared too.
+Their comment, a fingerprint, shows the daemon and `cdc-sync sql verify` what this version and configuration would
+install. A replaced trigger has none; of functions the body is compared too.
 """
 
 import hashlib
@@ -121,7 +121,6 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
 
 @lru_cache
 def _digest(template: str, table: str, depends: _Depends) -> str:
-    """The digest of a template's script, for all tenants."""
     *_, script = _texts(f"{template}{SEPARATOR}tenant", QualifiedName(None, table), depends)
     return _digest_of(script)
 
@@ -157,8 +156,8 @@ def only_tables(watch: Watch) -> str:
 def label_of(watch: str) -> str:
     """A watch's name in the names of its functions, triggers, sequences and settings.
 
-    A name of at most 40 characters that needs no quotes, with `$` for `@` and `.` (`applications$tenant_42`). Any other
-    becomes its allowed characters, cut, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
+    A name of at most 40 characters without need of quotes has `$` for `@` and `.` (`applications$tenant_42`). Any other
+    is cut to its allowed characters, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
     """
     if len(watch) <= LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
         return watch.replace(SEPARATOR, "$").replace(".", "$")

@@ -1,8 +1,7 @@
 """Reads never go back: every read returns its server and how far that was.
 
-Reads stay on one server. Another one's rows are used only if its snapshot shows all that was read before (decision 23).
-Otherwise `connection.Pool.read` repeats the statement; then the watch waits. The position is stored with the changes
-that it protects.
+Another server's rows are used only if its snapshot shows all that was read before (decision 23). Otherwise
+`connection.Pool.read` repeats the statement; then the watch waits. The position is stored with the changes it protects.
 """
 
 import json
@@ -24,14 +23,12 @@ NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
-"""Transaction ids that a primary may assign again after a crash, since their end was not on its disk. Else an idle
-server would be refused for ever.
-"""
+"""Transaction ids that a primary may assign again after a crash; else an idle one would be refused for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPosition:
-    """A server, and a snapshot there. Ids have their epoch (64 bits).
+    """A server, and a snapshot there. Ids have 64 bits.
 
     Attributes:
         server: its start, in microseconds since the epoch, and its address.
@@ -48,7 +45,7 @@ class ReplicaPosition:
 
     @classmethod
     def from_text(cls, text: str) -> "ReplicaPosition":
-        """From a JSON array: start, address, port, whether in recovery, snapshot as PostgreSQL writes it, timeline."""
+        """From JSON: start, address, port, whether in recovery, snapshot as PostgreSQL writes it, timeline."""
         started, address, port, in_recovery, snapshot, timeline = json.loads(text)
         xmin, xmax, listed = snapshot.split(":")
         server = f"{started} {address or 'socket'} {port or ''}".rstrip()
@@ -57,9 +54,9 @@ class ReplicaPosition:
 
 
 def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
-    """Whether a server is behind what was read at another one; None if not.
+    """Whether a server is behind what was read at another; None if not.
 
-    Returns the oldest transaction that is open there and may have been read as ended; 0 if all of the server lags.
+    Returns the oldest transaction that is open there and may have been read as ended; 0 if the server lags.
     """
     if now.server == read.server:
         return None
@@ -77,13 +74,9 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 
 @dataclass(slots=True)
 class ReplicaGuard:
-    """The furthest position that was read. Methods raise `SourceError` for a server that is behind it.
+    """The furthest position that was read, as the server wrote it (`text`), and the store's.
 
-    Attributes:
-        text: the position as the server wrote it.
-        stored: the store's.
-        identity: the database's; empty if unknown.
-        behind_for: seconds for which a read is repeated at a server that is behind.
+    Methods raise `SourceError` for a server that is behind. A read is repeated for `behind_for` seconds.
     """
 
     position: ReplicaPosition | None = None

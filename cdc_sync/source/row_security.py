@@ -1,8 +1,8 @@
 """Whether row-level security may have hidden rows from a transaction of ours: a hidden row looks like a deleted one.
 
 A read that proves a deletion asks, in its READ COMMITTED transaction and *after* the rows, which policies filtered
-them. Its locks keep policies as they were, and show which relations to ask about. They do not cover roles' attributes:
-the caller keeps an earlier "may hide" until a later question. Decision 24 has the proof.
+them. Its locks keep policies as they were, and show the relations to ask about, but do not cover roles' attributes: the
+caller keeps an earlier "may hide" until a later question (decision 24).
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ class Hiding:
 
 
 async def hiding(connection: Connection) -> tuple[Hiding, ...]:
-    """The tables with policies that may have hidden rows from this open READ COMMITTED transaction."""
+    """The tables with policies that may have hidden rows from this open transaction."""
     rows = await (await connection.execute(catalog("hiding"))).fetchall()
     return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
 

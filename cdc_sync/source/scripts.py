@@ -43,7 +43,7 @@ from cdc_sync.source.recorders import (
 )
 
 PATIENCE = timedelta(seconds=3)
-"""How long a script waits for the first lock by default; LONGEST_PATIENCE at most."""
+"""How long a script waits for the first lock by default."""
 
 LONGEST_PATIENCE = timedelta(minutes=1)
 
@@ -75,10 +75,10 @@ class Part(NamedTuple):
 
 
 def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Part]:
-    """The installation script in parts; it waits for the first lock as long as `patience`.
+    """The installation script in parts, each of which waits for its first lock as long as `patience`.
 
-    The log and the file's watches are one transaction. Each tenant's watch is another: none locks a thousand tables,
-    and one broken schema affects no other tenant.
+    The log and the file's watches are one transaction, each tenant's watch another: none locks a thousand tables, and
+    one broken schema affects no other tenant.
     """
     watches = noticed(config.watches)
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
@@ -109,9 +109,9 @@ def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str
 
 
 class TenantFunction(NamedTuple):
-    """An SQL function that installs a template's triggers for a tenant, by its schema.
+    """An SQL function that installs a template's triggers for a tenant's schema.
 
-    `prefix` is a watch's name before the schema's; `script` is for the schema `placeholder`, found nowhere else in it.
+    `prefix` is a watch's name before the schema's. `script` is for the schema `placeholder`, and has that nowhere else.
     """
 
     prefix: str
@@ -181,7 +181,6 @@ def _transaction(config: Config, watches: Mapping[str, Watch], patience: timedel
 
 
 def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> Iterator[str]:
-    """The steps of a transaction."""
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
     sequences = _literals([each for name in watches for each in sequences_of(name)])
     functions = _in(map(function_of, watches))
@@ -252,7 +251,7 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
 def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: bool = True) -> str:
     """The query that compares what is installed with what `install` would install.
 
-    Unless `is_all`, other watches' objects are ignored. Rights take as long as all the rest.
+    Others' objects are ignored unless `is_all`. Rights take as long as all the rest.
     """
     watches = noticed(watches)
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
@@ -291,7 +290,7 @@ def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: boo
 
 
 def absent(watch: str | None = None) -> str:
-    """The query of all that cdc-sync has installed, or of one watch's objects, whatever is configured."""
+    """The query of all that is installed, or of one watch's objects, whatever is configured."""
     functions = relations = schema = composed("true")
     if watch is not None:
         functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
@@ -302,7 +301,7 @@ def absent(watch: str | None = None) -> str:
 
 
 def grants(config: Config, role: str) -> str:
-    """The GRANTs: SELECT by column, and in notify mode the log and the bell."""
+    """The daemon's role's GRANTs."""
     script = render(template("grants.sql").rstrip(), role=role)
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
@@ -377,7 +376,7 @@ def _granted(watches: Mapping[str, Watch], role: str) -> rights.Grants:
 
 
 def for_psql(script: str) -> str:
-    """The script as a file for psql, whatever encoding it assumes."""
+    """The script as a file for psql, whatever its encoding."""
     return script if script.isascii() else f"SET client_encoding = 'UTF8';\n\n{script}"
 
 

@@ -3,9 +3,8 @@
 It is never in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail.
 
-Locks and LISTEN need a session of the connection's own; behind a pooler in transaction mode a second daemon may get the
-same. So the connection marks its session with a token, and refuses one that has another's token, that its second
-connection meets too, or that loses its token.
+Behind a pooler in transaction mode a second daemon may get the same session. So ours is marked with a token, and
+refused if it has another's, if a second connection meets it too, or if it loses ours.
 """
 
 import asyncio
@@ -73,10 +72,10 @@ class StandbyError(SourceError):
 
 
 class Session:
-    """A session of its connection's own; made by `own_session`.
+    """A session of its connection's own, from `own_session`. Methods take turns, and interrupt `hold`.
 
-    Methods take turns, and interrupt `hold`. They raise `SourceError` if the database does not answer, or the session
-    turns out to be another's too.
+    Raises:
+        SourceError: by each method, if the database does not answer, or the session is another's too.
     """
 
     def __init__(self, connection: Connection, process: Process, token: str) -> None:
@@ -98,8 +97,10 @@ class Session:
     async def lock(self, watch: str, *before: Process | None) -> None:
         """Take the watch's lock: be its only capture on this database, over all hosts and stores.
 
-        A process `before`, which its daemon no longer uses, is ended if it holds the lock. Raises `StandbyError` if
-        another daemon holds it.
+        A process `before`, which its daemon no longer uses, is ended if it holds the lock.
+
+        Raises:
+            StandbyError: another daemon holds it.
         """
         number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
@@ -144,10 +145,9 @@ class Session:
         *,
         within: float = ECHO_WITHIN,
     ) -> None:
-        """Call `ring` at each of the watch's notifications, as long as `hold` runs.
+        """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
 
-        Also at once: changes committed before LISTEN were not notified. `proved` gets, now and at each proof, the used
-        share of the server's NOTIFY queue.
+        `proved` gets, now and at each proof, the used share of the server's NOTIFY queue.
         """
         async with self._turn(), asking(_HOLDING, within=within):
             echo, usage = await self._ask("echo") or ("", 0.0)
@@ -166,8 +166,7 @@ class Session:
     async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
         """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        At once if the server ends it; `within` seconds after a proof, made every `prove_every` seconds, if it is silent
-        or notifications do not arrive.
+        At once if the server ends it; if it is silent, or notifications do not arrive, `within` seconds after a proof.
         """
         prove_at = time.monotonic() + prove_every
         while True:
@@ -304,7 +303,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
-    """A session on the primary, if the DSN leads there: daemons that read different standbys meet only there."""
+    """A session on the primary, if the DSN leads there: daemons of different standbys meet only there."""
     attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
     async with AsyncExitStack() as stack:
         session: Session | None = None
@@ -315,7 +314,7 @@ async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
-    """Who holds the watch's lock: any role may, its number is no secret."""
+    """Who holds the watch's lock; any role can, since its number is no secret."""
     row = await _row(connection, "holders", {"number": _lock_number(watch)})
     if row is None:
         return source_error("lock-taken", watch=watch)

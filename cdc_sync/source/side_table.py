@@ -25,7 +25,7 @@ _SUFFIX = "_hellowork"
 
 
 class IdTable(NamedTuple):
-    """Where a watch has HelloWork's ids, or unless `is_configured` could have; and maybe the status URL's column."""
+    """Where a watch has HelloWork's ids, or could have (not `is_configured`), and maybe status URLs."""
 
     side: SideTable
     url: str | None
@@ -182,7 +182,6 @@ async def _looked_up(connection: Connection, table: QualifiedName) -> TableFacts
 async def _insist_on_convertible(
     connection: Connection, links: Sequence[Link], keys: Sequence[sql.Composable], id_: sql.Composable
 ) -> None:
-    """Refuse values that PostgreSQL cannot convert, found by halving."""
     query = composed("SELECT {}", [composed("%s::text[]::{}[]", type_) for type_ in (*keys, id_)])
     by_value = {(*each.key, each.application_id): each for each in links}
 

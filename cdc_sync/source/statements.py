@@ -1,7 +1,7 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
-Apart from their execution, so that `cdc-sync check` can ask the planner about them. The server ends a page with the row
-that makes it too large; what it reads beyond is wasted, so each page asks for as many rows as should fit.
+`cdc-sync check` asks the planner about them. The server ends a page with the row that makes it too large; what it reads
+beyond is wasted, so each page asks for as many rows as should fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,13 +35,13 @@ class Statements:
     rows. Of two statements the second begins behind a place.
 
     Attributes:
-        key_is_given: whether a row has a given key; a list for each part of the key is a parameter.
-        id_is_given: whether a row's mapped application id is one of some of `id_type`; None if none is mapped.
+        key_is_given: whether a row has a given key; a list for each part is a parameter.
+        id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
         first_page: the first rows in key order without digests; the parameter is how many.
         keys: the keys in key order, and the clock, without the configuration's expressions.
-        digests: a page of digests as one text, how many rows, the clock, and the key at a place. That place, once for
-            each part of the key, precedes the parameters of `pages`.
+        digests: a page of digests as one text, how many rows, the clock, and the key at a place, which precedes the
+            parameters of `pages`, once for each part of the key.
         as_read: given keys, and each as a row's key is read; None if every session writes keys alike.
     """
 
@@ -187,7 +187,7 @@ def walk(
 
 
 def bounded(query: sql.Composable, width: int) -> str:
-    """A query of so many columns, `with_position`, ended by the row that makes it too large (`Reader.are_large`)."""
+    """A query of so many columns, `with_position`, ended by the row that makes it too large."""
     return with_position(_ended(query, width), width + 1)
 
 

@@ -4,8 +4,8 @@
   that are enabled ALWAYS fire.
 - TRUNCATE, ATTACH, DETACH and DROP of a partition (or INHERIT and its like) fire no trigger of the table. They change
   the tables or files that are read with it (`lookout.State`).
-- Unrecorded changes are counted in a sequence (`changelog.Bell.missed`). No rollback undoes that: it may count too
-  many. It counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
+- Unrecorded changes are counted in a sequence (`changelog.Bell.missed`), maybe too many: no rollback undoes it. It
+  counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """
 
 from collections import defaultdict
@@ -93,7 +93,7 @@ class Triggers:
 
 
 async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
-    """Look up the objects of watches, by two statements; unless they are all, without others' and without rights."""
+    """Look up the objects of watches, by two statements; without others', and without rights, unless these are all."""
     objects: dict[str | None, list[Verified]] = defaultdict(list)
     left_over: set[str] = set()
     for each in await verified(connection, verify(watches, is_all=is_all, rights_too=is_all)):
@@ -111,7 +111,7 @@ async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *,
 
 
 async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
-    """Whether a watch's bell was ever set, and whether any changes were ever taken from the log; both must exist."""
+    """Whether a watch's bell was ever set, and any changes taken from the log; both must exist."""
     query = composed(_SQL["worked_before"], sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
@@ -146,9 +146,9 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
 
 
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
-    """The changes in the log by watch, the most first; None if it has not reached `limit` bytes.
+    """The changes in the log by watch, the most first; None below `limit` bytes.
 
-    Empty if its rows were taken, until the space is given back. It walks through a full log.
+    Empty if its rows were deleted, until the space is given back.
     """
     ((is_full,),) = await pool.fetch(_SQL["is_full"], (limit,), "asking for the size of cdc_sync.changes")
     if not is_full:

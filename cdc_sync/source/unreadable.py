@@ -1,8 +1,7 @@
 """Rows on which an expression of the configuration fails: found by halving, so that they block no others.
 
 PostgreSQL does not name an error's row. So rows are read by key, in halves, until each failing one is alone; then its
-expressions are evaluated one by one. If no row can be read, neither the requested ones nor the table's first and last
-ones, the configuration is wrong.
+expressions one by one. If no row can be read, also none of the table's first and last ones, the configuration is wrong.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class UnreadableRows:
         self._clock = clock
 
     def expect(self, skips: abc.Mapping[Key, str]) -> None:
-        """Remember rows that an earlier run could not read: finding them again takes a walk through the table."""
+        """Remember an earlier run's rows: finding them again takes a walk through the table."""
         self._without_id.update(
             key
             for key, reason in skips.items()
@@ -73,9 +72,9 @@ class UnreadableRows:
         )
 
     async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
-        """Read rows of which one or more fail a common statement; raises also if no row can be read.
+        """Read rows that fail together; raises also if no row can be read.
 
-        Returns what was read, the rows that cannot be, and the database's clock at the last of these.
+        Returns what was read, the unreadable rows, and the database's clock at the last of these.
         """
         reads: list[Read] = []
         failed: dict[Key, SourceError] = {}
@@ -199,7 +198,7 @@ class UnreadableRows:
         return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
     async def _without(self, key: Key, places: Collection[str]) -> Rows | None:
-        """A row without some expressions, in a list that is empty if it is gone; None if another one fails."""
+        """A row without some expressions, in a list; empty if it is gone, None if another expression fails."""
         items = [
             sql.SQL("NULL::int" if place in _INTEGERS else "NULL::text") if place in places else expression
             for place, expression in self._mapping.expressions.items()
@@ -217,7 +216,7 @@ def columns_of(keys: Sequence[Key]) -> list[list[str]]:
 async def halved(
     items: Sequence[Item], ask: Callable[[Sequence[Item]], Awaitable[T | None]]
 ) -> tuple[list[T], list[Item]]:
-    """Ask about items, in halves where that fails (None); returns the answers, and the items that fail alone."""
+    """Ask about items, in halves where the answer is None; returns the answers, and the items without one."""
     if not items:
         return [], []
     answer = await ask(items)
@@ -234,8 +233,7 @@ async def halved(
 async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
     """The keys that these types, one for each part, can hold; any other is in no row.
 
-    A key or id may come from another table, which may keep a number as text. PostgreSQL does not name an error's value
-    (`pg_input_is_valid` came with 16).
+    A related table may keep a number as text. PostgreSQL does not name an error's value (`pg_input_is_valid` since 16).
     """
     given = [composed("%s::text[]::{}[]", type_) for type_ in types]
     query = composed("SELECT {}", given)
