@@ -24,7 +24,7 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of one address."""
 
 _ANSWERS_WITHIN = 3
-"""Seconds within which a former host must answer."""
+"""Seconds within which a former host must be reached, and a standby must replay."""
 
 _MOST_ASKED = 4
 
@@ -181,10 +181,11 @@ async def is_same_cluster(
     """
     for host in before.hosts[:_MOST_ASKED]:
         name, _, port = host.rpartition(":")
-        with suppress(SourceError, psycopg.Error):
+        with suppress(SourceError, psycopg.Error, TimeoutError):
             led_to = {key: value for key, value in conninfo_to_dict(dsn).items() if key != "hostaddr"}
             led_to |= {"host": name, "port": port, "target_session_attrs": "any", "connect_timeout": _ANSWERS_WITHIN}
-            async with connected(make_conninfo("", **led_to)) as there, asking("asking which server this is"):
+            # After the login a host may fall silent.
+            async with asyncio.timeout(3 * _ANSWERS_WITHIN), connected(make_conninfo("", **led_to)) as there:
                 seen = await server_facts(there)
                 if seen.identity == identity and (seen.started == now.started or await _follows(there, connection)):
                     return True

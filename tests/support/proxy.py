@@ -51,6 +51,7 @@ class Proxy:
         self._gates: list[_Gates] = []
         self._shut: tuple[Direction, ...] = ()
         self._deaf = False
+        self._only_logins = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def lose_notifications(self) -> None:
@@ -62,6 +63,10 @@ class Proxy:
         self._shut = directions or _BOTH
         for gates in self._gates:
             gates.shut(self._shut)
+
+    def let_in_only(self) -> None:
+        """From now on, pass nothing that a client asks once it has logged in."""
+        self._only_logins = True
 
     def forget(self) -> None:
         """Fall silent on the connections that are there, as a firewall that has lost its table; new ones work."""
@@ -79,9 +84,14 @@ class Proxy:
         there = await self._connect()
         gates = _Gates(self._shut)
         self._gates.append(gates)
+
+        def ready() -> None:
+            if self._only_logins:
+                gates.shut(("requests",))
+
         both = [
             self._forward(reader, there[1], lambda: gates.passed("requests")),
-            self._forward(_Messages(there[0], self.is_deaf), writer, lambda: gates.passed("answers")),
+            self._forward(_Messages(there[0], self.is_deaf, ready), writer, lambda: gates.passed("answers")),
         ]
         self._tasks |= {asyncio.create_task(direction) for direction in both}
 
@@ -123,9 +133,10 @@ class Proxy:
 class _Messages:
     """What the server says, message by message: a byte that tells the kind, four of length, the rest."""
 
-    def __init__(self, source: asyncio.StreamReader, is_deaf: Callable[[], bool]) -> None:
+    def __init__(self, source: asyncio.StreamReader, is_deaf: Callable[[], bool], ready: Callable[[], None]) -> None:
         self._source = source
         self._is_deaf = is_deaf
+        self._ready = ready
 
     async def read(self, _: int) -> bytes:
         """The next message that is not lost; nothing at the end."""
@@ -135,6 +146,8 @@ class _Messages:
                 rest = await self._source.readexactly(int.from_bytes(head[1:], "big") - 4)
             except asyncio.IncompleteReadError:
                 return b""
+            if head[:1] == b"Z":
+                self._ready()
             if not (head[:1] == b"A" and self._is_deaf()):
                 return head + rest
 

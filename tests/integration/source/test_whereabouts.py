@@ -1,5 +1,6 @@
 """Under which names a database is reached, in one spelling."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from support.standby import standby_of
 
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.demo.postgres import Server
+from cdc_sync.source import facts
 from cdc_sync.source.connection import connected
 from cdc_sync.source.facts import hosts_of, is_same_cluster, server_facts, whereabouts
 
@@ -69,6 +71,19 @@ async def test_a_host_of_before_proves_that_it_is_the_same_server(database: str)
         assert not await is_same_cluster(database, "another", before, now, direct)
     async with connected(database) as direct:
         assert not await is_same_cluster(database, identity, before, now, direct)  # it is gone
+
+
+async def test_a_host_of_before_that_falls_silent_after_the_login_is_not_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "_ANSWERS_WITHIN", 1)
+    async with proxy_to(database) as proxy, connected(database) as direct:
+        before, now = Whereabouts(hosts_of(proxy.dsn, direct), "earlier"), await whereabouts(database, direct)
+        identity = (await server_facts(direct)).identity
+        assert await is_same_cluster(database, identity, before, now, direct)
+        proxy.let_in_only()
+        async with asyncio.timeout(20):
+            assert not await is_same_cluster(database, identity, before, now, direct)
 
 
 async def test_a_standby_that_follows_is_of_the_same_cluster_and_one_that_was_left_behind_is_not(
