@@ -41,7 +41,7 @@ LEASE = 60
 """Seconds for which a bell stays armed without renewal."""
 
 _ROUNDING = 2
-"""Seconds: a renewal so near the end of the lease may have been too late, by rounding."""
+"""Seconds of rounding: a renewal so near the lease's end may be too late."""
 
 _TAKE_ID = "SELECT txid_current()"
 _OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
@@ -70,10 +70,10 @@ class Changes:
 
     Attributes:
         times: each key's last change, in milliseconds since the epoch.
-        rows: the rows of these keys, of the same snapshot; None if they must be read apart.
+        rows: the keys' rows of the same snapshot; None if they must be read apart.
         everything: whether one requires a sweep (TRUNCATE, a changed lookup table).
-        searched: seconds that the search took.
-        size: bytes of the whole log, with deleted rows that VACUUM has not removed.
+        searched: seconds of the search.
+        size: bytes of the whole log, dead rows included.
         places: the places, the writing transactions, and the log's file, as SQL.
     """
 
@@ -228,8 +228,8 @@ class Bell:
         wanted: whether to arm it; never where a NOTIFY could harm the ATS.
         begins: whether it may get a time of capture though it was never set.
         until: the armed time; None if it is not armed.
-        fence: a transaction id taken after arming; None once all transactions below it have ended.
-        refused: whether it was not armed because the server's NOTIFY queue fills up.
+        fence: a transaction id taken after arming; None once all below it have ended.
+        refused: whether it stays disarmed since the server's NOTIFY queue fills up.
         missed: how many changes were never recorded; None if unknown.
         counted: set when `missed` changes.
     """

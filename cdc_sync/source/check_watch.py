@@ -43,7 +43,7 @@ _REFERRED_SINCE = 120000
 
 _MOST_CODES = 1000
 _BIG = 10_000
-"""Rows, by the planner's estimate: reading so many every few seconds is a burden."""
+"""Estimated rows that are a burden to read every few seconds."""
 
 found = partial(findings.found, texts(_FINDINGS))
 """A finding with a text of `findings.yaml`."""
@@ -323,7 +323,7 @@ class _Watch:
             side = expressions.side_table(self._watch, mapped)
             table = self.facts if side is None else await table_facts(self._connection, side.table)
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
-            # A list of NULL has every type; for an empty one the planner would look for nothing.
+            # NULL has every type; for an empty list the planner would look for nothing.
             query = composed("SELECT {}", in_side_table(side, condition)) if side else self._where(given)
             making = self._making_index(None if column is None else indexed(sql.Identifier(column)), table)
             finding = await self._index("application-id-index", query, [None], making, by=by)

@@ -48,7 +48,7 @@ _QUICK = 1.0
 
 
 def conninfo(dsn: str) -> str:
-    """The DSN with our defaults; raises `SourceError` without quoting it, since it may hold a password."""
+    """The DSN with our defaults; the `SourceError` for a wrong one does not quote it, for its password."""
     try:
         check(dsn)
     except SettingError as mistake:
@@ -78,7 +78,7 @@ class _Resting(AsyncConnection[tuple[Any, ...]]):
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """A connection in autocommit, outside any pool: for LISTEN, for session locks, for a command."""
+    """A connection in autocommit, outside any pool."""
     async with asking("connecting"):
         connection = await _Resting.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
     try:
@@ -173,7 +173,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
-        """The rows of a statement `with_position`; raises `SourceError` also if the server stays behind."""
+        """The rows of a statement `with_position`; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query)

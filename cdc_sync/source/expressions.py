@@ -238,10 +238,7 @@ def columns_in(text: str) -> Dependencies:
 
 
 def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
-    """The columns that expressions name as `alias.column`, behind `FROM table alias`.
-
-    Complete if there are some, and nothing else could be a column of the table.
-    """
+    """The same of a related table, as `alias.column` behind `FROM table alias`; complete only if there are some."""
     parts: list[Dependencies] = []
     texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]
     for text in (*texts, watch.where or ""):

@@ -177,7 +177,7 @@ async def is_same_cluster(
 ) -> bool:
     """Whether one of the hosts of `before` leads to the server of `now`, or one of both follows the other.
 
-    `dsn` has the login, `identity` is the database's (`ServerFacts`), `connection` leads to `now`.
+    `dsn` has the login; `connection` leads to `now`.
     """
     for host in before.hosts[:_MOST_ASKED]:
         name, _, port = host.rpartition(":")

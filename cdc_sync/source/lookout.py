@@ -72,7 +72,7 @@ class State(NamedTuple):
     """Digests of what the catalog has of a watch.
 
     Attributes:
-        storage: the tables and views that are read with its own, their files and definitions.
+        storage: its tables and what is read with them: files, definitions of views.
         setup: what decides which changes are recorded: functions, triggers, sequences.
         policies: what row-level security may hide, anywhere in the database.
     """
@@ -118,7 +118,7 @@ class Watched:
         return self.looked is not None and self.bell is not None and self.bell.needs_a_look
 
     def is_concerned(self, look: Look) -> bool:
-        """Whether a look concerns it before its time."""
+        """Whether a look concerns it before its time; once it is idle, its bell rings instead."""
         bell = self.bell
         if bell is None or not (self.becomes_idle or bell.refused):
             return False
@@ -213,7 +213,7 @@ class Lookout:
     async def is_any(self, query: str, parameter: str, within: float) -> bool:
         """Whether a query finds any row, by one statement with those of the next so many seconds.
 
-        True also if they are few, or the statement fails: then each watch finds out itself.
+        Also true if they are few, or fail together: then each watch finds out itself.
         """
         if self._answer is None:
             self._questions = []

@@ -116,7 +116,7 @@ class Reader:
         return read.hidden_by
 
     def interpreted(self, fetched: Rows, hidden_by: frozenset[Hiding] = frozenset()) -> tuple[Read, bool]:
-        """The rows of a statement, and whether their size ended it; without rows nothing needs the clock."""
+        """The rows of a statement, and whether their size ended it."""
         width = self.mapping.width
         rows = [self.mapping.row(columns, columns[width]) for columns in fetched]
         at = int(fetched[0][width + 1]) if fetched else 0
@@ -273,7 +273,7 @@ class WatermarkReader:
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
-        any_row: the SQL that finds a row at or behind a watermark; "" if it may lock many tables.
+        any_row: SQL for a row at or behind a watermark; "" if it may lock many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""Whether row-level security may have hidden rows from a transaction of ours: a hidden row looks like a deleted one.
+"""Whether row-level security may have hidden rows from us: a hidden row looks like a deleted one.
 
 A read that proves a deletion asks, in its READ COMMITTED transaction and *after* the rows, which policies filtered
 them. Its locks keep policies as they were, and show the relations to ask about, but do not cover roles' attributes: the

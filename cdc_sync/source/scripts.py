@@ -1,7 +1,4 @@
-"""The DBA's scripts, grants included, rendered from the .sql files, without a connection.
-
-They work on PostgreSQL 10 to 18 (EXECUTE PROCEDURE, which every version understands).
-"""
+"""The DBA's scripts, rendered from the .sql files, for PostgreSQL 10 to 18 (every one knows EXECUTE PROCEDURE)."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -203,7 +200,7 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
             function_name=function_of(name),
         )
         yield from (recorder.commented_script for recorder in recorders(name, watch))
-    # Revoke what only the daemon needs, then look at what other roles have done by it.
+    # First revoked, then looked at: another role may have used its rights.
     was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
     is_tenant, of_all, relations = any(SEPARATOR in name for name in watches), _PARTS["functions"], _PARTS["relations"]
     if is_tenant:

@@ -48,7 +48,7 @@ _HOLDING = "listening for changes, and holding the watches' locks"
 
 
 class Process(NamedTuple):
-    """A session's process; `started` is its start in ISO 8601, `server` its server's start, which identifies that."""
+    """A session's process; `started` in ISO 8601, `server` is its server's start, which identifies that."""
 
     pid: int
     started: str
@@ -290,7 +290,7 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
             session = Session(connection, Process(*ours), token)
         try:
             if session.is_pooled:
-                # With little other traffic a second connection gets the same session, with much it meets several.
+                # With little other traffic both get one session, with much a connection meets several.
                 async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
                     for _ in range(_ROUNDS):
                         if await _row(other, "marked") == (token,):

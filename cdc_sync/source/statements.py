@@ -157,8 +157,8 @@ def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Com
 def is_given_url(url: sql.Composable) -> sql.Composed:
     """Whether a status URL has one of the given ids.
 
-    By DISTINCT the planner expects few ids, and uses an index; else PostgreSQL 10 and 11 read all of a table that was
-    never analysed or has few URLs.
+    By DISTINCT the planner expects few, and uses an index; else PostgreSQL 10 and 11 read all of a table that was never
+    analysed or has few URLs.
     """
     return composed("""{} IN (SELECT DISTINCT lower(unnest(%s::text[]) COLLATE "C"))""", id_in_url(url))
 
@@ -171,9 +171,9 @@ def id_in_url(url: sql.Composable) -> sql.Composed:
 def walk(
     mapping: Mapping, select: sql.Composable, mark: sql.Composable | None = None, type_: str = ""
 ) -> tuple[sql.Composed, sql.Composed]:
-    """The first rows in key order, and those behind a place; the last parameter is how many.
+    """The first rows in key order, or from a `mark` on, which precedes the key, and those behind a place.
 
-    With a `mark`, which precedes the key, the first are those from a mark on.
+    The last parameter is how many.
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]

@@ -71,11 +71,11 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
 
 @dataclass(frozen=True, slots=True)
 class Triggers:
-    """The objects of watches, looked up at once.
+    """The objects of watches.
 
     Attributes:
         objects: by watch; under None those that all need, and other roles' rights.
-        unseen: by watch, the tables that its triggers do not see, each behind the reason.
+        unseen: by watch, why and which tables its triggers do not see.
         left_over: other watches for which something was installed.
     """
 

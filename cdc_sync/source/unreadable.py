@@ -128,7 +128,7 @@ class UnreadableRows:
         found = await self._keys_if(condition, parameters)
         if found is not None:
             return found
-        # CASE alone keeps the condition from being evaluated first. A copy: other tasks use the set too.
+        # Only CASE orders the evaluation. A copy, since other tasks use the set.
         without_id = set(self._without_id)
         if without_id:
             but = composed("CASE WHEN {} THEN false ELSE {} END", given, condition)
