@@ -23,12 +23,14 @@ NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
-"""Transaction ids that a primary may assign again after a crash; else an idle one would be refused for ever."""
+"""Transaction ids that a primary may assign again after a crash, since they were not on its disk. Else an idle server
+would be refused for ever.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPosition:
-    """A server, and a snapshot there. Ids have 64 bits.
+    """A server, and a snapshot there. Ids have their epoch (64 bits).
 
     Attributes:
         server: its start, in microseconds since the epoch, and its address.
@@ -76,7 +78,8 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 class ReplicaGuard:
     """The furthest position that was read, as the server wrote it (`text`), and the store's.
 
-    Methods raise `SourceError` for a server that is behind. A read is repeated for `behind_for` seconds.
+    Methods raise `SourceError` for a server that is behind. A read is repeated for `behind_for` seconds. `identity` is
+    the database's; empty if unknown.
     """
 
     position: ReplicaPosition | None = None
