@@ -7,10 +7,10 @@ columns, watch, hellowork, daemon
 models        the whole configuration, and what the core makes of it
 tenants       from a template to a watch for each tenant
 dsn           errors of a connection string, and what of it may be shown
-loading       from a file to the values; the validator's errors in our words, and what of the file they may show
+loading       from a file to the values or all its errors; what of the file errors may show
 config_warnings
-              what is valid and hardly ever meant, and secrets that other users of this host can read
-schema        the JSON Schema and the annotated example
+              valid and hardly ever meant, and secrets that other users of this host can read
+json_schema   the JSON Schema and the annotated example
 """
 
 from cdc_sync.config.columns import Column, PlainColumn, SqlColumn

@@ -12,7 +12,7 @@ from cdc_sync.config.values import Section
 from cdc_sync.core.identifiers import parse_column
 
 OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
-"""Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
+"""Fields of the payload with a meaning of their own (HelloWork's page "Envoi changements de statut")."""
 
 ExtraName = Annotated[
     str,
@@ -32,11 +32,11 @@ class SqlColumn(Section):
     """An SQL expression over the row.
 
     Attributes:
-        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It
-            becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.
-        depends_on: The columns of the table that the expression uses: what the triggers compare, and what the daemon's
-            role may read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if
-            nothing else in it could be a column, else every column of the table.
+        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. The
+            daemon's queries contain it as it is, so it may call functions and have sub-queries.
+        depends_on: The table's columns that the expression uses: the triggers compare them, and the daemon's role may
+            read them. Null: the columns written `t.name` in the expression if nothing else in it could be a column,
+            else every column of the table.
     """
 
     sql: values.Sql
@@ -64,11 +64,10 @@ class ExtraField(Section):
     """A further field of the payload.
 
     Attributes:
-        column: The column that has the value; this or `sql`. Null, the default: `sql` gives it.
-        sql: An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, the
-            default: `column` gives it.
-        depends_on: The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown.
-        only_for: The statuses, as they are sent, with which the field goes. Empty, the default: with every status.
+        column: The column that has the value; this or `sql`.
+        sql: An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`.
+        depends_on: The table's columns that `sql` uses, as in a column mapping.
+        only_for: The statuses, as they are sent, with which the field is sent. Empty: with every status.
     """
 
     column: values.ColumnName | None = None
@@ -99,7 +98,7 @@ Column: TypeAlias = Annotated[
         written=values.ColumnName | SqlColumn,
     ),
 ]
-"""The source of a value; in the file a column's name or `{sql: …, depends_on: […]}`."""
+"""In the file a column's name or `{sql: …, depends_on: […]}`."""
 
 Extra: TypeAlias = Annotated[
     ExtraField,
@@ -118,23 +117,23 @@ class Columns(Section):
 
     Attributes:
         application_id: HelloWork's id of the application (`applicationId` of the application as it was received). This
-            or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row that has
-            neither is not HelloWork's and is left alone, without a warning. Null by default.
+            or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row with neither
+            is not HelloWork's and is left alone, without a warning.
         status_url: The application's status URL (`statusApiUrl` of the application as it was received). Where a row has
             one, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is
-            not mapped. Null, the default: the URL is built from the id.
-        status: The application's status in the ATS: the label that `status.map` translates. Required. A status that
-            lives in another table, or in several booleans, takes an SQL expression.
-        job_id: The job's id in the ATS. Required: from it HelloWork learns that an application moved to another job.
-            Blank is as NULL; of a row that has none any more, see `last_known_job`.
+            not mapped. Null: the URL is built from the id.
+        status: The application's status in the ATS: the label that `status.map` translates. Required. A status in
+            another table, or in several booleans, takes an SQL expression.
+        job_id: The job's id in the ATS. Required: it shows HelloWork that an application moved to another job. Blank
+            means NULL; for a row without a job see `last_known_job`.
         created: When the application was created in the ATS: a date or a timestamp, with or without time zone (see
             `timezone`). Required: every call has it.
-        event_date: When the event that caused the call happened: a date or a timestamp. Null, the default: the time at
-            which the change was recorded (notify) or seen (poll). One that is not later than the last one sent is
-            replaced: see `ordered_dates`.
-        source: Where the application came from: text, or a JSON object. Null, the default: not sent.
-        deleted: Whether the row is deleted although it still exists: a boolean, or a timestamp that is NULL as long as
-            the row lives. Null, the default: only a row that is gone is deleted.
+        event_date: When the event that caused the call happened: a date or a timestamp. Null: when the change was
+            recorded (notify) or seen (poll). A date that is not later than the last one sent is replaced: see
+            `ordered_dates`.
+        source: Where the application came from: text, or a JSON object. Null: not sent.
+        deleted: Whether an existing row counts as deleted: a boolean, or a timestamp that is NULL as long as the row
+            lives. Null: only a row that is gone is deleted.
     """
 
     application_id: Column | None = Field(default=None, validate_default=True, examples=["hellowork_id"])

@@ -1,6 +1,6 @@
 """What is valid in a configuration and hardly ever meant, and secrets that other users of this host can reach.
 
-A file's group is trusted: it is how a file is shared on purpose.
+A file's group is trusted: that is how a file is shared on purpose.
 """
 
 import re
@@ -22,22 +22,22 @@ from cdc_sync.config.watch import Status, Watch
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
-"""Characters: `Bearer` and a version have fewer."""
+"""Characters; `Bearer` and a version have fewer."""
 
 _STAND_IN = "reference-to-a-secret"
-"""In place of a reference: without it `host=${NAME} user=x` would change its meaning."""
+"""In place of a reference: without it `host=${NAME} user=x` would mean something else."""
 
 _NO_COLUMN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\b(?:FROM|JOIN)\s+[\w.\"]+", re.DOTALL | re.IGNORECASE)
 """What names no column in an expression: texts, comments, tables."""
 
 _NAMED = re.compile(r'(?:(\w+)\s*\.\s*)?("(?:[^"]|"")+"|\b[^\W\d]\w*)(?!\s*[.(]|\w)')
-"""A column in an expression, with its table if one is named."""
+"""Its table, if one is named, and its name."""
 
 _A_NAME = frozenset({"name", "nom"})
 
 
 def warnings(config: Config) -> list[Problem]:
-    """What is suspicious in a valid configuration, without lines, since the file is not at hand."""
+    """What is suspicious in a valid configuration, without lines of the file."""
     return list(_warnings(config))
 
 
@@ -95,25 +95,18 @@ def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
         return [mapped.name] if is_personal(mapped.name) else []
     named = [(owner, name.strip('"')) for owner, name in _NAMED.findall(_NO_COLUMN.sub(" ", mapped.sql))]
     named += [("t", name) for name in mapped.depends_on or ()]
-    # Another table's `name` is usually a label's.
     return list(
         dict.fromkeys(name for owner, name in named if is_personal(name) and (owner == "t" or words(name) - _A_NAME))
     )
 
 
 def _warning(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:
-    """One of `messages.yaml`; its name is the code."""
     message, remedy = (text.format_map(facts) for text in messages()["warnings"][name])
     return Problem(path_text(path, {}), None, None, found, message, remedy, name)
 
 
 def exposures(path: FilePath, config: Config) -> list[Problem]:
-    """What other users can read or write and should not.
-
-    Args:
-        path: the configuration's file.
-        config: what was read from it.
-    """
+    """What other users can read or write and should not: the configuration's file, its secrets, the store."""
     return [*_of_configuration(path), *_of_store(config)]
 
 
@@ -140,7 +133,7 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
     try:
         parts = Document(read_text(path)).parts
     except (OSError, SettingError):
-        return  # it has changed since it was loaded, and is checked when it is loaded again
+        return  # it has changed since it was loaded; a reload checks it
     for where, part in parts.items():
         if isinstance(part.value, str) and at(where).is_secret and _is_secret(where, part.value):
             message = f"is a secret, and every user of this host may {may} {path}"
@@ -157,7 +150,7 @@ def _of_store(config: Config) -> Iterator[Problem]:
 
 
 def _is_secret(path: Path, text: str) -> bool:
-    """Whether text in the file itself may be a secret; in a connection string a password is one."""
+    """Whether text in the file itself may be a secret."""
     text, shortest = substitute(text, lambda _: _STAND_IN), 1
     words: Iterable[object] = [text]
     if path[-1] == "dsn":

@@ -22,7 +22,7 @@ from cdc_sync.config.problems import setting_error
 from cdc_sync.config.values import HostPort, Section
 
 SHORTEST_TOKEN = 16
-"""Characters of `admin.token` that nobody guesses."""
+"""Characters of an `admin.token` that nobody guesses."""
 
 HOW_TO_MAKE_ONE = "`openssl rand -hex 16` prints a good one"
 
@@ -33,7 +33,7 @@ def _dsn(dsn: SecretStr) -> SecretStr:
 
 
 _PLACE = "{database}"
-"""What stands for each name of a group in its connection string."""
+"""Replaced by each name of a group in its connection string."""
 
 _PREFIX = "(/[A-Za-z0-9._~-]+)*"
 
@@ -58,13 +58,12 @@ class Database(Section):
     """The ATS's database.
 
     Attributes:
-        dsn: Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it leaves out
-            comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is
-            written %40, / %2F and % %25. Empty by default: the environment has everything. A pooler in transaction mode
-            is refused: the daemon's lock and LISTEN need a session of their own.
-        pool: How many connections may read at the same time, 1 to 100, for all watches together; one more, which lasts,
-            listens and holds their locks. 4 by default: watches are busy for moments. Slow reads and sweeps leave one
-            of them to the others.
+        dsn: Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. The PG* environment
+            variables and ~/.pgpass complete it, also with the password; if it is empty, they have everything. In a
+            URI's password, @ is written %40, / %2F and % %25. A pooler in transaction mode is refused: the daemon's
+            lock and LISTEN need a session of their own.
+        pool: How many connections may read at the same time, 1 to 100, for all watches together. One more listens and
+            holds their locks. Slow reads and sweeps leave one connection to the others.
     """
 
     dsn: Dsn = Field(default=SecretStr(""), examples=["postgresql://cdc_sync@/ats"])
@@ -85,8 +84,8 @@ class NamedDatabase(Database):
 
     Attributes:
         names: The names of a group's databases: there is one for each, with its name in place of `{database}` in `dsn`
-            and with the entry's other keys. Without a `dsn` that is `dbname={database}`. The group's own name stands
-            for all of them in `for_each`. Empty by default: the entry is one database.
+            (`dbname={database}` without one) and with the entry's other keys. In `for_each` the group's own name stands
+            for all of them. Empty: the entry is one database.
     """
 
     names: tuple[values.DatabaseName, ...] = Field(default=(), min_length=1, examples=[["customer_1", "customer_2"]])
@@ -113,16 +112,15 @@ class State(Section):
 
     Attributes:
         backend: Where the daemon keeps what HelloWork acknowledged, what is to be sent, and how far it has read:
-            `sqlite`, one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts
-            that share it. Neither holds personal data.
-        path: The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is
-            in the folder that the systemd unit sets up.
-        dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the
-            default: the ATS's database, in the schema cdc_sync; required where there are several. `cdc-sync sql install
-            --store` and `sql grants --store` print what the DBA runs.
-        history: How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than
-            a million events (300 MB) the oldest go earlier. The state that HelloWork acknowledged last is kept for
-            ever: changes are measured against it.
+            `sqlite`, one file on this host, which needs nothing else; `postgres`, for daemons on several hosts that
+            share it. Neither holds personal data.
+        path: The file of backend sqlite; its folder must be writable, since two more files are beside it. The systemd
+            unit sets up the default's folder.
+        dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null: the
+            ATS's database, in the schema cdc_sync. Required if there are several. `cdc-sync sql install --store` and
+            `sql grants --store` print what the DBA runs.
+        history: How long `cdc-sync explain` knows what was seen, sent and answered. Of more than a million events (300
+            MB) the oldest go earlier. The last acknowledged state is kept for ever: changes are measured against it.
     """
 
     backend: Literal["sqlite", "postgres"] = "sqlite"
@@ -135,17 +133,16 @@ class Admin(Section):
     """Health, metrics and the page.
 
     Attributes:
-        listen: Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This machine
-            only by default; any other address needs a token.
-        token: The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 characters
-            it could be guessed: that is an error on another than a loopback address, and warned of on one. Null, the
-            default: no token is needed, which is accepted on a loopback address only, and nothing can be released,
-            discarded or retried on the page.
-        title: What the page calls this installation, where one has several. Null, the default: the database and its
-            host, as DATABASE@HOST; of several databases their names.
+        listen: Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. Any address
+            but this machine's own loopback needs a token.
+        token: The secret that requests must bring, and with which one logs in to the page. Fewer than 16 characters
+            could be guessed: on a loopback address that is warned of, on any other it is an error. Null: no token is
+            needed, which only a loopback address allows, and nothing can be released, discarded or retried on the page.
+        title: What the page calls this installation, for those who have several. Null: DATABASE@HOST; of several
+            databases their names.
         prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links, redirects and cookies
-            begin with it. The proxy takes it off what it passes on, so that the daemon answers at its own paths,
-            `/healthz` and `/metrics` among them. Empty by default: no proxy, or one that shows the page at `/`.
+            begin with it. The proxy must remove it: the daemon answers at its own paths, such as `/healthz` and
+            `/metrics`. Empty: no proxy, or one that shows the page at `/`.
     """
 
     listen: values.Listen | None = HostPort("127.0.0.1", 8765)
@@ -166,9 +163,9 @@ class Metrics(Section):
     """What `/metrics` has.
 
     Attributes:
-        per_watch: Whether metrics are given for each watch, with the label `watch`. True by default. With false, which
-            is for hundreds of watches, names stay and each is given for all watches together: numbers are added up, of
-            delays the longest is taken, and of `cdc_sync_watch_connected` the least.
+        per_watch: Whether metrics are given for each watch, with the label `watch`. With false, for hundreds of
+            watches, each metric is given once for all of them: numbers are added up, of delays the longest is taken,
+            and of `cdc_sync_watch_connected` the least.
     """
 
     per_watch: bool = True
@@ -178,10 +175,10 @@ class Log(Section):
     """What is logged, and how.
 
     Attributes:
-        level: The least important level that is logged: debug, info, warning or error. At info, the default, every call
-            and every change of the daemon's own state has a line.
+        level: The least important level that is logged: debug, info, warning or error. At info every call and every
+            change of the daemon's own state has a line.
         format: How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an
-            object per line. `auto`, the default: text on a terminal, journal under systemd, else json.
+            object per line. `auto`: text on a terminal, journal under systemd, else json.
     """
 
     level: Literal["debug", "info", "warning", "error"] = "info"

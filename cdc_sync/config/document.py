@@ -2,16 +2,16 @@
 
 Differences from YAML 1.1 libraries:
 
-- Only `true` and `false` are booleans, and only `null`, `~` and nothing at all are null; everything else is text, and
-  the model makes numbers of it. So a label `no`, a job id `0123` and a date stay as they are; a key is always text.
-- A key that stands twice is an error. So is a tag: some make a library do more than read.
+- Only `true` and `false` are booleans, only `null`, `~` and nothing at all are null; everything else, and every key, is
+  text. So a label `no`, a job id `0123` and a date stay as they are.
+- A key that stands twice is an error, and so is a tag: some make a library do more than read.
 - Messages are ours: a library's quote the file, and the file has secrets.
 
 Anchors, aliases and the merge key `<<` work; their expansion is bounded.
 
-`${NAME}` and `${file:PATH}` are replaced in values, not in keys. Replacements are not searched again, so a secret may
-contain `${`. `$${` stands for `${` itself. A PATH may contain `${NAME}`, such as systemd's `CREDENTIALS_DIRECTORY`, and
-in a watch with `for_each` `{tenant}`: such a value is replaced for each tenant.
+`${NAME}` and `${file:PATH}` are replaced in values; `$${` stands for `${`. Replacements are not searched again, so a
+secret may contain `${`. A PATH may contain `${NAME}`, and in a watch with `for_each` `{tenant}`: such a value is
+replaced for each tenant.
 """
 
 import re
@@ -27,7 +27,7 @@ import yaml
 from cdc_sync.config.problems import Path, Place, SettingError, messages, printable, setting_error
 
 _LARGEST = 2**20
-"""Bytes of a file (1 MiB); no configuration is larger."""
+"""Bytes of a file (1 MiB)."""
 _MOST_PARTS = 20_000
 _DEEPEST = 32
 
@@ -36,7 +36,7 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _SAYS = re.compile(r"\s*[^\s#]")
 _HAS_A_COLON = re.compile(r":(\s|$)")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
-"""Characters of YAML or an environment that PostgreSQL, file systems or terminals refuse."""
+"""PostgreSQL, file systems or terminals refuse these."""
 
 
 class Part(NamedTuple):
@@ -44,7 +44,6 @@ class Part(NamedTuple):
 
     Attributes:
         key: the place of its key; its own in a list.
-        place: its own.
         value: its value, with references not replaced.
         text: a scalar as it is written; None for a list or a section.
     """
@@ -60,16 +59,12 @@ class Document:
 
     Attributes:
         values: all of it, references replaced.
-        parts: what stands at each path; empty if the text is empty.
+        parts: what stands at each path.
         errors: those that did not prevent reading on, by place.
     """
 
     def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:
-        """Read one document.
-
-        Args:
-            text: YAML.
-            replace: replaces the references in a value.
+        """Read one YAML document; `replace` replaces the references in a value.
 
         Raises:
             SettingError: the text is not YAML, or has something that is refused here.
@@ -86,7 +81,6 @@ class Document:
         place = self._reach(node, path)
         match node:
             case yaml.ScalarNode(value=text, style=style):
-                # In quotes it is always text.
                 value = text if style else None if text in _NULLS else _BOOLEANS.get(text, text)
                 self.parts[path] = Part(key, place, value, text)
                 return self._replace(value, path) if isinstance(value, str) else value
@@ -97,7 +91,7 @@ class Document:
         return {name: self._value(below, (*path, name), at) for name, at, below in self._entries(node, path)}
 
     def _entries(self, node: yaml.Node, path: Path, deep: int = 0) -> Iterator[tuple[str, Place, yaml.Node]]:
-        """A section's keys with their places and values, the merged ones last; `deep` counts nested merges."""
+        """The keys with places and values, merged ones last; `deep` counts nested merges."""
         _check_extent(self._count, len(path) + deep, self._furthest)
         own: dict[str, Place] = {}
         merged: dict[str, tuple[Place, yaml.Node]] = {}
@@ -177,7 +171,7 @@ def _compose(text: str) -> yaml.Node | None:
     except SettingError:
         raise
     except (ValueError, OverflowError):
-        # An escape such as "\Uffffffff" is no character; PyYAML reports it as a ValueError.
+        # PyYAML reports an escape that is no character ("\Uffffffff") as a ValueError.
         raise setting_error("escape", place=Place(loader.line + 1, loader.column + 1)) from None
 
 
@@ -202,7 +196,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\}|\{tenant\})*|[^{}]*)\}|\$\{")
 
 UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
-"""In place of a reference that cannot be replaced; long enough for any secret."""
+"""In place of a reference without a value; long enough for any secret."""
 
 
 def substitute(text: str, resolved: Callable[[str], str]) -> str:
@@ -227,12 +221,12 @@ class References:
 
 
 def is_for_each_tenant(text: str) -> bool:
-    """Whether a value has a reference with `{tenant}` in it."""
+    """Whether a reference in a value has `{tenant}` in it."""
     return any("{tenant}" in (match["body"] or "") for match in _REFERENCE.finditer(text))
 
 
 def is_reference_alone(text: str) -> bool:
-    """Whether a value is one reference and nothing else, so that it can be shown though it is a secret."""
+    """Whether a value is one reference and nothing else, so that it can be shown even for a secret."""
     match = _REFERENCE.fullmatch(text)
     body = match and match["body"]
     return bool(body and (_NAME.fullmatch(body) or body.startswith("file:")))
@@ -249,7 +243,7 @@ def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
     path = re.sub(r"\$\{([^{}]*)\}", lambda match: _variable(match[1], environ), body.removeprefix("file:"))
     shown, file = printable(path), folder / path
     try:
-        # A pipe without a writer would block the daemon's start.
+        # A pipe could block the daemon's start.
         if stat.S_ISFIFO(file.stat().st_mode):
             raise setting_error("pipe", file=shown)
         text = read_text(file)
@@ -257,7 +251,7 @@ def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
         raise setting_error("file-unreadable", file=shown, reason=error.strerror) from None
     if _UNUSABLE.search(text):
         raise setting_error("file-no-text", file=shown)
-    # One newline, which editors and `echo` add; a second one is content.
+    # One newline, which editors and `echo` add; a second is content.
     return re.sub(r"\r?\n\Z", "", text)
 
 

@@ -1,9 +1,9 @@
 """Connection strings of libpq: their errors, what of them may be shown, and whether they are encrypted.
 
 libpq takes anything in a host's place for a host, also the rest of a password with an unescaped `@` or `/`. So an `@`
-in the host or database name of a URI must be escaped here. Values that libpq checks when it connects are checked too.
+in the host or database name of a URI must be escaped here. What libpq checks only when it connects is checked too.
 
-No message repeats anything of the string, since a part of a password may stand in the place of a keyword or a port.
+Messages repeat nothing of the string: part of a password may stand in a keyword's or a port's place.
 """
 
 import re
@@ -26,7 +26,7 @@ _CREDENTIALS = re.compile(r"[^@/]*@")
 _CONTROL = re.compile(r"[\t-\r]")
 _LIBPQ = data("libpq.yaml")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
-_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg reads this one, and accepts decimals
+_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg reads it, with decimals
 _LAST_PORT = 65535
 
 
@@ -34,7 +34,7 @@ def check(dsn: str) -> None:
     """Refuse a connection string that leads nowhere on any server; an empty one leaves all to the environment.
 
     Raises:
-        SettingError: the wrong part; the message follows the string's name and shows nothing of its content.
+        SettingError: the message follows the string's name and shows nothing of its content.
     """
     if "\0" in dsn:
         raise SettingError("has a NUL character, where libpq would stop reading")
@@ -56,7 +56,7 @@ def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
     hosts, addresses, ports = (text.split(",") if text else [] for text in texts)
     if not all(_is_port(port.strip()) for port in ports):
         raise SettingError(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
-    # At the beginning it is Linux's sign for an abstract socket.
+    # At the beginning it marks Linux's abstract sockets.
     if any("@" in host[1:] for host in hosts):
         raise SettingError("has an @ in its host", escapes)
     if hosts and addresses and len(hosts) != len(addresses):
@@ -67,7 +67,7 @@ def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
 
 
 def _check_values(given: Mapping[str, str]) -> None:
-    """Check what libpq checks later; case counts, except in versions of TLS."""
+    """Check what libpq checks later."""
     if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
         raise SettingError("has a connect_timeout that is no number of seconds")
     for name in _LIBPQ["numbers"]:
@@ -83,7 +83,7 @@ def _check_values(given: Mapping[str, str]) -> None:
 
 def _check_uri(uri: str) -> None:
     rest = uri.partition("://")[2]
-    # libpq's idea of the credentials; the hosts and the database's name follow.
+    # As libpq takes them; the hosts and the database's name follow.
     credentials = _CREDENTIALS.match(rest)
     if "@" in rest[credentials.end() if credentials else 0 :].partition("?")[0]:
         raise setting_error("dsn-two-ats" if credentials else "dsn-slash", escapes=ESCAPES)
@@ -118,20 +118,20 @@ def shown(dsn: str) -> str:
         return HIDDEN
     given = conninfo_to_dict(dsn)
     harmless = {name: str(given[name]) for name in _LIBPQ["harmless"] if name in given}
-    # A name may be a URI with a password of its own.
+    # A database's name may be a URI with a password.
     if any("://" in value for value in harmless.values()):
         return HIDDEN
     return make_conninfo("", **harmless) or HIDDEN
 
 
 def user_of(dsn: str) -> str | None:
-    """The role of a connection string; None without one, or for a reference without a value."""
+    """The role of a connection string; None without one, or without its reference's value."""
     user = conninfo_to_dict(dsn).get("user")
     return None if user is None or UNRESOLVED in str(user) else str(user)
 
 
 def _settings(dsn: str) -> dict[str, str]:
-    # Without libpq's compiled defaults: sslmode depends on sslrootcert if nobody sets it.
+    # Without libpq's compiled defaults: sslmode's depends on sslrootcert.
     environment = {
         each.keyword.decode(): each.val.decode(errors="replace")
         for each in pq.Conninfo.get_defaults()
@@ -141,7 +141,7 @@ def _settings(dsn: str) -> dict[str, str]:
 
 
 def place(dsn: str) -> str | None:
-    """The database and its host as DATABASE@HOST, the database alone on this machine's socket; None if unknown."""
+    """The database and its host as DATABASE@HOST, or the database alone on this machine's socket; None if unknown."""
     if shown(dsn) == HIDDEN:
         return None
     settings = _settings(dsn)
@@ -154,8 +154,8 @@ def place(dsn: str) -> str | None:
 def encryption(check: str, name: str, dsn: str) -> Finding:
     """Whether anybody on the way can read along, or pose as the server.
 
-    libpq's default, `sslmode=prefer`, encrypts if the server offers it: an attacker in between offers none, and may ask
-    for the password in clear text (documentation of libpq, "SSL Support" and "Parameter Key Words").
+    libpq's default, `sslmode=prefer`, encrypts only if the server offers it: an attacker in between offers none, and
+    may ask for the password in clear text (libpq's documentation, "SSL Support").
 
     Args:
         check: the finding's name.
@@ -163,7 +163,6 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
         dsn: the connection string; the environment completes it.
     """
     given, settings = conninfo_to_dict(dsn), _settings(dsn)
-    # The address of each host, where one is given.
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
     far = [host for host in hosts if not _is_here(host)]
     mode = settings.get("sslmode") or ("verify-full" if settings.get("sslrootcert") == "system" else "prefer")

@@ -17,10 +17,8 @@ class Answers:
     """What the tables do not show.
 
     Attributes:
-        dsn: the database, without secrets; empty if the PG* variables name it.
+        dsn: without secrets; empty if the PG* variables name the database.
         dsn_comments: notes about it.
-        mode: how changes are captured.
-        mode_why: the reason.
         timezone: of values without a zone.
         timezone_doubt: why it must be checked; None if a person chose it, or nothing depends on it.
         state: the store's path.
@@ -83,7 +81,7 @@ def undecided(proposal: Proposal, answers: Answers) -> list[str]:
 
 def mapped(field: str, guess: Guess) -> str:
     """A key of `columns`, as the file has it."""
-    # A missing column still needs a name; `check` reports that it does not exist.
+    # `check` reports that it does not exist.
     column = guess.column or f"put_{field}_here"
     if guess.sql is None:
         return f"{field}: {_text(written(column))}"
@@ -107,7 +105,7 @@ def _text(value: str, style: str | None = None) -> str:
 
 
 def _wrapped(text: str, first: str, later: str | None = None) -> str:
-    """Lines of a comment or an entry; characters that are no text are escaped, so that no name ends a comment."""
+    """Lines of a comment or an entry; unprintable characters are escaped, so that no name ends a comment."""
     line = " ".join(text.split())
     return textwrap.fill(
         "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line),

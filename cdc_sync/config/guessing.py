@@ -1,7 +1,7 @@
 """Which table holds the applications, and what its columns mean, guessed from names, types and keys.
 
-Each guess has its reason and its doubt, for a person to read. Of rows only the different values of possible flags are
-known. `meanings.yaml` has the words that identify columns.
+Each guess has its reason and its doubt, for a person to read. Of rows only the values of possible flags are known.
+`meanings.yaml` has the words that identify columns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +15,15 @@ FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_
 """The mapped columns, in the configuration's order."""
 
 _NEAR = 2
-"""A second best within this distance makes the best doubtful."""
+"""A second best within this distance is a doubt."""
 
 _LANGUAGES = ("fr_FR", "en_US")
 
 _FEW = 60
-"""Most different values of a status; a job has more, and a person's name far more."""
+"""Most different values of a status; a job has more."""
 
 MOST_VALUES = 6
-"""So many different values of a possible flag are read; a flag has fewer."""
+"""How many values of a possible flag are read; a flag has fewer."""
 
 _LONGEST_FLAG = 5
 _LEAST_OF_A_TABLE = 9
@@ -53,15 +53,12 @@ class Column:
     """A column.
 
     Attributes:
-        name: as the catalog has it.
         type: as SQL writes it, domains resolved.
-        is_enum: whether the type is an enumeration.
-        not_null: whether it is never NULL.
         unique: whether an index makes it unique by itself.
         indexed: whether an index begins with it.
         reference: where a foreign key leads.
-        distinct: the planner's estimate of different values; None if unknown.
-        values: some of its different values, `MOST_VALUES` at most; None if they were not read.
+        distinct: the planner's estimate of different values.
+        values: some of its values, `MOST_VALUES` at most; None if they were not read.
     """
 
     name: str
@@ -89,10 +86,9 @@ class Table:
     """A table, partitioned table or view.
 
     Attributes:
-        name: schema and name, as the catalog has them.
+        kind: `pg_class.relkind`.
         rows: the planner's estimate; None if it was never analysed.
-        key: the primary key's columns, else those of another unique index without NULLs; empty if there is none.
-        columns: in the table's order.
+        key: the columns of the primary key, else of another unique index without NULLs.
     """
 
     name: QualifiedName
@@ -161,7 +157,7 @@ def candidates(table: Table, field: str) -> list[Scored]:
         ):
             evidence = _evidence(column, field)
             found.append(Scored(column, name_words + sum(evidence.values()), ("its name", *evidence)))
-    # Of equal ones the first in the table's order.
+    # Equal ones stay in the table's order.
     return sorted((one for one in found if one.score >= meaning.least), key=lambda one: -one.score)
 
 
@@ -183,12 +179,12 @@ def _may_be(table: Table, column: Column, field: str) -> bool:
         seen = column.values or ()
         few = len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
         return column.reference is None and few
-    # The ATS's own id is none of HelloWork's, and neither is another table's.
+    # Neither the ATS's own id nor another table's is HelloWork's.
     return field != "application_id" or (table.key != (column.name,) and column.reference is None)
 
 
 def flags(table: Table) -> list[str]:
-    """The columns whose values show how they mark deleted or archived rows."""
+    """The columns whose values are read, to see how they mark deleted or archived rows."""
     found = [one.column for field in ("deleted", "archived") for one in candidates(table, field)]
     return [column.name for column in found if column.kind in _WRITTEN_FLAGS]
 
@@ -213,13 +209,12 @@ class Guess(NamedTuple):
     """Where a field is.
 
     Attributes:
-        column: the column, as the catalog has it; None if none was found.
-        why: the reason for it.
-        doubt: a reason against it, or what must be checked; None if there is none.
+        column: as the catalog has it; None if none was found.
+        doubt: a reason against it, or what must be checked.
         sql: the expression that gives the value; None if the column itself does.
         depends_on: the expression's columns, if not `column` alone; empty if unknown.
         related: the other table that the expression reads.
-        suggested: whether it is only a suggestion, written without effect.
+        suggested: whether it is written without effect.
     """
 
     column: str | None
@@ -235,12 +230,9 @@ class Carrier(NamedTuple):
     """What else may decide the status: a flag, a date, a reason, or a row of another table.
 
     Attributes:
-        name: the column's name, or the other table's, as SQL has it.
-        condition: holds if it does.
-        status: the status then.
-        column: the column; None if it is another table.
-        related: the other table.
-        key: its column that leads to the application.
+        name: of the column or the other table, as SQL has it.
+        condition: holds if it decides.
+        related: the other table, whose column `key` leads to the application.
     """
 
     name: str
@@ -255,7 +247,6 @@ class Proposal(NamedTuple):
     """A watch.
 
     Attributes:
-        key_doubt: a problem of the key.
         guesses: by field, without those that are neither required nor found.
         watermark: the column for polling.
         zoneless: mapped columns whose values have no time zone.
@@ -275,7 +266,7 @@ class Proposal(NamedTuple):
         status = self.guesses["status"]
         column = self.table.column(status.column or "")
         value = status.sql or "NULL"
-        # A bare number means nothing to HelloWork: without a label there is no status.
+        # HelloWork cannot read a bare number: without a label there is no status.
         if status.sql is None and column is not None and column.kind not in {"number", "uuid"}:
             value = f"t.{written(column.name)}{'' if column.kind == 'text' else '::text'}"
         cases = " ".join(f"WHEN {one.condition} THEN {_literal(one.status)}" for one in self.carriers)
@@ -288,19 +279,16 @@ class Proposal(NamedTuple):
 
 
 def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Guess] | None = None) -> Proposal:
-    """Propose a watch of a table.
+    """Propose a watch of a table; `tables` are all, to follow references.
 
-    Args:
-        table: the table.
-        tables: all tables, to follow references.
-        chosen: a person's columns and expressions, by field (a field of `FIELDS`, or `watermark`).
+    `chosen` are a person's columns and expressions, by field of `FIELDS`, or `watermark`.
     """
     others = {other.name: other for other in tables}
     chosen = chosen or {}
     guesses = {field: _guess(table, field, chosen.get(field), others) for field in FIELDS}
     if guesses["deleted"] is None:
         guesses["deleted"] = _archived(table)
-    # One of the two is required; if neither is found, the id's own column is.
+    # One of the two is required; without either the id's own column is.
     if guesses["application_id"] is None and guesses["status_url"] is None:
         guesses["application_id"] = Guess(None, *known().no_id)
     found = {field: guess for field, guess in guesses.items() if guess is not None}
@@ -312,7 +300,7 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Gu
     dated = [found.get("created"), found.get("event_date"), watermark]
     used = [table.column(guess.column or "") for guess in dated if guess is not None and not guess.suggested]
     zoneless = [column.name for column in used if column is not None and column.kind in {"timestamp", "date"}]
-    # A person who gives an expression for the status has considered them.
+    # A person's own expression has considered them.
     decide = () if isinstance(chosen.get("status"), Guess) else _carriers(table, others, found)
     return Proposal(table, key, doubt, found, watermark, tuple(dict.fromkeys(zoneless)), decide)
 
@@ -329,7 +317,6 @@ def _of_column(column: Column) -> Carrier | None:
     place, leads = f"t.{written(column.name)}", column.reference is not None
     status = _INACTIVE if _marks_alive(column) else decision(column.name)
     if column.reference is not None and status in {None, _CLOSED}:
-        # `motif_id` alone is vaguer than the table that it leads to.
         status = decision(column.reference.table.name) or status
     there = f"{place} IS NOT NULL"
     conditions: dict[Kind, str] = {"boolean": f"NOT {place}", "number": f"{place} = 0"}
@@ -379,7 +366,7 @@ def _guess(table: Table, field: str, chosen: str | Guess | None, others: Mapping
 
 def _rivals(field: str, found: Sequence[Scored]) -> str | None:
     best = found[0].score
-    # A job's foreign key identifies it as clearly as its name, so two candidates are always a doubt.
+    # A job's foreign key is as clear as its name: two candidates are always a doubt.
     enough = min(best - _NEAR, known().columns[field].sure) if field == "job_id" else best - _NEAR
     near = [written(other.column.name) for other in found[1:] if other.score >= enough]
     if near:
@@ -448,7 +435,7 @@ def _status(guess: Guess, column: Column, others: Mapping[QualifiedName, Table])
         guess = _doubted(guess, f"no foreign key leads to {reference.table}")
     value = f"s.{written(label.name)}"
     if label.kind == "json":
-        # A translated label, as Odoo has it: one text for each language.
+        # A translated label (Odoo): one text for each language.
         value = f"coalesce({', '.join(f'{value} ->> {language!r}' for language in _LANGUAGES)})"
         guess = _doubted(guess, "the label is translated: is the language right?")
     where = f"s.{written(reference.key)} = t.{written(column.name)}"
@@ -461,7 +448,7 @@ def _doubted(guess: Guess, doubt: str) -> Guess:
 
 
 def _undeclared(column: Column, others: Mapping[QualifiedName, Table]) -> Reference | None:
-    """The lookup table of a number or a code by its name, where no foreign key is declared."""
+    """The lookup table of a number or a code, by its name."""
     name_words = words(column.name)
     for other in others.values():
         key = other.column(other.key[0]) if len(other.key) == 1 else None
@@ -473,9 +460,9 @@ def _undeclared(column: Column, others: Mapping[QualifiedName, Table]) -> Refere
 
 
 def _is_named_in(name_words: frozenset[str], table: frozenset[str]) -> bool:
-    """Whether a column's name contains a table's, also in the singular, without the words for applications.
+    """Whether a column's name contains a table's, also its singular (`statut_id`: `STATUTS`).
 
-    `CODESTATUT` contains `STATUTS`, and `statut_id` `statuts_candidature`.
+    Words for applications do not count.
     """
     singular = {word for word in table if f"{word}s" in table or not word.endswith("s")} or table
     about = singular - known().applications.keys() - known().of_lookups

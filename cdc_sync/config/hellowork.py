@@ -21,25 +21,24 @@ class OwnHelloWork(Section):
 
     Attributes:
         headers: Request headers of this watch's calls, beside those of the section `hellowork` and in place of those
-            with the same name: the credentials of one customer. One customer's refused credentials pause that one's
-            calls only. In a watch with `for_each`, `${file:/etc/cdc-sync/keys/{tenant}}` is a file for each tenant.
-            None by default.
+            with the same name: one customer's credentials. If they are refused, only that customer's calls pause. In a
+            watch with `for_each`, `${file:/etc/cdc-sync/keys/{tenant}}` is a file for each tenant. None by default.
     """
 
     headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${file:/etc/cdc-sync/keys/{tenant}}"}])
 
 
 class Retry(Section):
-    """When a call that failed is made again, and when it is given up.
+    """When a failed call is made again, and when it is given up.
 
     Attributes:
-        first: The longest wait after the first failure; it doubles with each further one, and the actual wait is drawn
-            between zero and it. 1s by default: a connection that was reset is mostly back by then.
-        max: The longest wait between two tries of one call. 15m by default: four tries an hour cost nothing, and the
-            end of a long outage is noticed within that time.
-        for: How long a call that keeps failing is tried before it becomes a dead letter, for a person to look at.
-            Counted from its first try; of a time for which it could not be tried (its endpoint was paused, throttled or
-            down, or the daemon was), 15 minutes count. 7d by default: longer than any outage, weekend included.
+        first: The longest wait after the first failure. It doubles with each further one; the actual wait is random,
+            from zero to it. A reset connection is mostly back within the default.
+        max: The longest wait between two tries of one call. The default is four tries an hour, which cost nothing and
+            notice the end of a long outage in time.
+        for: How long a failing call is tried before it becomes a dead letter, for a person to look at. Counted from its
+            first try; of a time in which it could not be tried (its endpoint was paused, throttled or down, or the
+            daemon was), 15 minutes count. The default is longer than any outage, weekend included.
     """
 
     first: values.PositiveDuration = timedelta(seconds=1)
@@ -59,27 +58,26 @@ class HelloWork(Section):
     """How HelloWork's status API is called.
 
     Attributes:
-        base_url: Where calls go for rows that have no status URL of their own: the call for an application is
+        base_url: Where calls go for rows without a status URL of their own: the call for an application is
             `{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be
-            https; http is accepted for a loopback address, which is where the emulator listens.
-        headers: Request headers sent with every call; this is where credentials go, best as `${NAME}` or `${file:PATH}`
-            (a credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in logs or messages.
-            None by default, since HelloWork's pages do not describe how the call is authenticated. The headers that
-            cdc-sync sets itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, Idempotency-Key)
-            are refused.
+            https; http is accepted for a loopback address only, for the emulator.
+        headers: Request headers of every call: credentials go here, best as `${NAME}` or `${file:PATH}` (a credential
+            of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in logs or messages. None by
+            default, since HelloWork's pages do not describe how calls are authenticated. Headers that cdc-sync sets
+            itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, Idempotency-Key) are refused.
         allowed_hosts: Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the
             scheme's default port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database,
-            and nothing, our credentials above all, may be sent to a host or a port that nobody named here.
+            and our credentials must not go to a host or a port that nobody named here.
         timeout: How long one call may take in all, from connecting to the reply's last byte; then it counts as failed
-            and is retried. 10s by default: well beyond any healthy reply.
-        concurrency: How many calls may be under way at the same time, 1 to 1000; for one application there is never
-            more than one. 16 by default: at 100 ms a call that is 160 calls a second.
+            and is retried. The default is well beyond any healthy reply.
+        concurrency: How many calls may be under way at the same time, 1 to 1000; for one application never more than
+            one. At 100 ms a call the default is 160 calls a second.
         rate_limit: How many calls may be started per second at most; decimals are allowed (0.5 is a call every two
-            seconds). Null, the default, sets no limit beside `concurrency`: HelloWork documents none, and a reply that
-            asks to slow down is obeyed in any case.
-        retry: When a call that failed is made again, and when it is given up. May be left out.
-        not_found_retry: How long a call is retried that HelloWork answers with 404, before it becomes a dead letter:
-            HelloWork may not have finished registering the application. 15m by default; 0 gives up at once.
+            seconds). Null: no limit beside `concurrency`, since HelloWork documents none. A reply that asks to slow
+            down is obeyed in any case.
+        retry: When a failed call is made again, and when it is given up.
+        not_found_retry: How long a call that HelloWork answers with 404 is retried before it becomes a dead letter:
+            HelloWork may not have registered the application yet. 0 gives up at once.
     """
 
     base_url: values.BaseUrl = "https://ats-partner.hellowork.com"

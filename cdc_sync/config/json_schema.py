@@ -48,7 +48,7 @@ def written_out() -> Schema:
 
 
 def example() -> str:
-    """The annotated example: every key, in most cases with its default. Valid where HELLOWORK_API_KEY is set."""
+    """The annotated example: every key, mostly with its default. Valid where HELLOWORK_API_KEY is set."""
     return files("cdc_sync.config").joinpath("example.yaml").read_text("utf-8")
 
 

@@ -1,7 +1,7 @@
 """From a file to a configuration, or to all its errors at once, in our words.
 
-An error shows a value of the file only where the schema (`Spot`) expects a scalar that is no secret. Everything else,
-such as a password under a misspelt key, is hidden or described by its kind.
+An error shows a value only where the schema (`Spot`) expects a scalar that is no secret. Everything else, such as a
+password under a misspelt key, is hidden or described by its kind.
 """
 
 import re
@@ -49,7 +49,7 @@ _ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
-"""An unknown key that can be shown: `token:SECRET` without its blank is a key as well."""
+"""An unknown key that can be shown; `token:SECRET` without its blank is a key as well."""
 _CREDENTIALS = re.compile(r":.*@|password\s*=", re.DOTALL)
 
 ANY_NAME = "*"
@@ -57,12 +57,7 @@ ANY_NAME = "*"
 
 
 def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | None = None) -> Config:
-    """Read the configuration from a file.
-
-    Args:
-        path: the file; a relative `${file:PATH}` in it is relative to its folder.
-        environ: the values of `${NAME}`.
-        lacking: see `parse`.
+    """Read the configuration from a file; relative `${file:PATH}` in it are relative to its folder. See `parse`.
 
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong.
@@ -90,8 +85,8 @@ def parse(
         name: its name in messages.
         environ: the values of `${NAME}`.
         folder: the folder of relative `${file:PATH}`.
-        lacking: for printing SQL, where a secret's missing variable or file is no error: gets what is missing, by path.
-            The value is a placeholder then, or "" for a connection string that makes no sense without it.
+        lacking: for printing SQL, where a secret may be missing: gets what is missing, by path. The value is a
+            placeholder then, or "" for a connection string that makes no sense without it.
 
     Raises:
         ConfigurationError: something in it is wrong.
@@ -119,7 +114,7 @@ def _read(
                 wrong.append(replace(error, path=path))
                 return UNRESOLVED if may_lack else ""
 
-        # A tenant's own value is replaced when the tenant's watch is made.
+        # A tenant's own value is replaced with the tenant's watch.
         value = text if path[:1] == ("watches",) and is_for_each_tenant(text) else substitute(text, resolved)
         if lacking is None or not may_lack:
             unreplaced.extend(wrong)
@@ -128,7 +123,7 @@ def _read(
             with suppress(SettingError):
                 check(value if path[-1] == "dsn" else "")
                 return value
-            # A connection string without a value leads nowhere, also after a group's names are put into it.
+            # It leads nowhere, also after a group's names are put into it.
             return f"dbname={UNRESOLVED}" if path[-1] == "dsn" else ""
         return value
 
@@ -212,13 +207,12 @@ def _likely(path: Path) -> str | None:
 
 
 class Spot:
-    """What the schema allows at one path: sections, mappings, lists and scalars.
+    """What the schema allows at one path.
 
     Attributes:
-        keys: the keys of the possible sections, with their schemas.
+        keys: of the possible sections, with their schemas.
         has_scalars: whether anything but a section, a mapping or a list is allowed.
         names_are_free: whether people choose the keys below.
-        is_secret: whether a value here is a secret.
         may_be_shown: whether a scalar here is surely no secret.
     """
 
@@ -268,7 +262,7 @@ def disclose(error: SettingError, parts: Mapping[Path, Part]) -> Problem:
     path, found = error.path, None
     reached, part = _locate(path, parts)
     place = error.place or (part and part.key)
-    # A column's name is short for a section: an error of the section's key is one of the name.
+    # A column's name is short for a section: an error of its key is one of the name.
     if reached == path or (part and part.text is not None and part.value is not None):
         path = reached
         if part is not None and not error.about_key:
@@ -295,7 +289,7 @@ def _name(key: str, spot: Spot, part: Part | None) -> str:
     if _CREDENTIALS.search(key):
         return HIDDEN
     if not spot.names_are_free or not (below.may_be_shown or below.keys):
-        # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys as well, without a value.
+        # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys without a value.
         has_value = part is None or part.value is not None
         known = [] if spot.names_are_free else [*spot.keys, *(name for _, keys in all_sections() for name in keys)]
         if not _LIKE_A_KEY.fullmatch(key) or not (has_value or get_close_matches(key, known, n=1)):

@@ -1,7 +1,6 @@
 """How names are split into words, the words by which columns are recognised, and HelloWork's own statuses.
 
-Words and statuses are in `meanings.yaml`. Examples of names: `date_création`, `DateCreation`, `DATECREATION` and
-`x_hellowork_id`.
+Words and statuses are in `meanings.yaml`. Names are like `date_création`, `DateCreation` or `DATECREATION`.
 """
 
 import re
@@ -28,7 +27,7 @@ Weights: TypeAlias = Annotated[dict[str, int], BeforeValidator(_pairs)]
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SHORTEST_GLUED = 4
-"""Letters of a word that is recognised inside another one; shorter ones are everywhere."""
+"""Letters of a word that is recognised inside another; shorter ones are everywhere."""
 
 _CLOSE = 0.85
 """Similarity from which a status counts as a misspelt code."""
@@ -106,7 +105,7 @@ def weight(name: frozenset[str], known: Mapping[str, int]) -> int:
     """
     exact = name & known.keys()
     total = sum(known[word] for word in exact)
-    # The singular of a known word is no word of its own: `status` has none.
+    # The singular of a known word is no word of its own (`status`).
     for word in name - exact - {known_word[:-1] for known_word in exact}:
         inside = [known[part] - _GLUED for part in known if _is_glued(part, word) and part not in exact]
         total += max(inside, default=0)

@@ -23,21 +23,20 @@ class Config(Section):
     """The configuration of cdc-sync.
 
     Attributes:
-        database: Where the ATS's database is. May be left out: the PG* environment variables then have everything.
+        database: Where the ATS's database is. Without it the PG* environment variables have everything.
         databases: Where the ATS's databases are, by name, if there are several; instead of `database`. A name has lower
             case letters, digits and `_`, begins with a letter and has at most 40 of them. An entry with `names` is a
-            group of databases. None by default.
-        hellowork: How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see
-            credentials in `headers`.
-        state: Where the daemon keeps its state, and for how long. May be left out.
+            group of databases.
+        hellowork: How HelloWork's status API is called. Most likely HelloWork wants credentials in `headers`.
+        state: Where the daemon keeps its state, and for how long.
         watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
-        admin: Where health, metrics and the page are served, and to whom. May be left out.
-        metrics: What `/metrics` has. May be left out.
-        log: What is logged, and how it is written. May be left out.
+        admin: Where health, metrics and the page are served, and to whom.
+        metrics: Whether `/metrics` has each watch by itself.
+        log: What is logged, and how it is written.
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
-            correct the file, and remove the entry. While there is one `cdc-sync run` refuses, with exit code 78; `run
-            --dry-run`, `check` and `plan` work. Empty by default.
+            correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78; `run
+            --dry-run`, `check` and `plan` work.
     """
 
     database: Database = Field(default_factory=Database)
@@ -150,7 +149,7 @@ class Config(Section):
         return self.databases or {"": self.database}
 
     def section_of(self, database: str) -> str:
-        """The section with a database's `dsn`: `database`, or an entry of `databases`."""
+        """The section with a database's `dsn`: `database`, or its own or its group's entry of `databases`."""
         return f"databases.{self._group_of.get(database, database)}" if self.databases else "database"
 
     def place(self) -> str | None:
@@ -177,7 +176,7 @@ class Config(Section):
         return self._reveal(text)
 
     def revealing(self, reveal: Callable[[str], str]) -> Self:
-        """The same configuration, with `reveal` to replace references of single tenants."""
+        """The same configuration, with `reveal` for references of single tenants."""
         config = self.model_copy()
         config._reveal = reveal  # noqa: SLF001 - it is one of these
         return config
@@ -194,16 +193,16 @@ def _each_of(databases: Mapping[str, NamedDatabase]) -> dict[str, NamedDatabase]
     return {name: each for entry, of in databases.items() for name, each in (of.members() or {entry: of}).items()}
 
 
-# For the core: the same without YAML's syntax, in milliseconds.
+# For the core: without YAML's syntax, in milliseconds.
 _DEFAULT = "default"
-"""The key of `settle` for every status not named there."""
+"""The key of `settle` for every other status."""
 
 _SLACK = 60_000
-"""Milliseconds that clocks may differ without a due time looking wrong."""
+"""Milliseconds by which clocks may differ without a due time looking wrong."""
 
 
 def allowed_hosts(config: Config) -> AllowedHosts:
-    """Where calls may go: base_url's origin, and the hosts named beside it."""
+    """Where calls may go."""
     return AllowedHosts(frozenset(config.hellowork.allowed_hosts), endpoint_of(config.hellowork.base_url))
 
 
@@ -248,7 +247,7 @@ def watch_rules(config: Config, name: str) -> WatchRules:
 
 
 def built_urls(config: Config) -> dict[str, str]:
-    """The base URL of each watch that builds every URL itself, since its rows have none."""
+    """The base URL of each watch whose rows have no URLs."""
     return {
         name: config.hellowork.base_url for name, watch in config.watches.items() if watch.columns.status_url is None
     }

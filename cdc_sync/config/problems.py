@@ -29,13 +29,13 @@ class Place(NamedTuple):
 class SettingError(ValueError):
     """An error in a part of the file, before it is decided what of the file may be shown.
 
-    The readers of single values raise it without a path. The message never names the value, which may be a secret.
+    The message never names the value, which may be a secret.
 
     Attributes:
         message: what was expected.
         suggestion: the repair, if it is more than that.
-        path: where.
-        about_key: whether the key is wrong (or missing), and not its value.
+        path: where; readers of single values do not know it.
+        about_key: whether the key is wrong or missing, and not its value.
         place: where exactly, if the path does not show it.
     """
 
@@ -58,14 +58,14 @@ class Problem:
     """An error or a warning.
 
     Attributes:
-        path: where, as `watches.applications.capture.mode`; empty for the file as a whole.
-        line: the line in the file, from 1; None if there is none.
-        column: the column in that line, from 1; None if there is none.
+        path: as `watches.applications.capture.mode`; empty for the file as a whole.
+        line: from 1; None if there is none.
+        column: from 1; None if there is none.
         found: the text of the file (`${NAME}`, not its value), `(hidden)` if it may be a secret, or the kind of a list
             or a section; None if the key is enough.
         message: what was expected.
         suggestion: the repair, if it is more than that.
-        code: a warning's stable name; None for an error.
+        code: a warning's stable name.
     """
 
     path: str
@@ -102,7 +102,7 @@ class ConfigurationError(Exception):
 def setting_error(
     name: str, /, *, path: Path = (), about_key: bool = False, place: Place | None = None, **facts: object
 ) -> SettingError:
-    """One of the errors in `messages.yaml`, or `otherwise`; facts replace the names in braces."""
+    """An error of `messages.yaml`, or `otherwise`; facts replace the names in braces."""
     known = messages()["errors"]
     texts = known.get(name, known["otherwise"])
     texts = [text.format_map(facts) for text in ([texts] if isinstance(texts, str) else texts)]
@@ -110,13 +110,13 @@ def setting_error(
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str | None:
-    """The most likely intention; None if nothing is similar."""
+    """The most likely intention, if something is similar."""
     close = get_close_matches(text, known, n=1)
     return f'did you mean "{close[0]}"?' if close else None
 
 
 def printable(text: str) -> str:
-    """Text from a file, safe for a terminal: one line, of bounded length, without control characters."""
+    """Text from a file, safe for a terminal: one line, shortened, without control characters."""
     shortened = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in shortened)
 

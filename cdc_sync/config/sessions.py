@@ -1,7 +1,7 @@
 """The settings of every session of ours, at the ATS's database and at the store's.
 
-When a daemon is stopped, frozen or gone, only the server can end its session, with its locks, snapshot and lease. So
-every session sets these, unless the role or the database is stricter:
+When a daemon is stopped or gone, only the server can end its session, with its locks, snapshot and lease. So every
+session sets these, unless the role or the database is stricter:
 
 - `tcp_user_timeout` (the server's, since PostgreSQL 12): ends the session if its peer takes no data. Keepalives pause
   while data is unacknowledged, and a backend that cannot send heeds no other timeout.
@@ -36,21 +36,16 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 USER_TIMEOUT = 30.0
-"""Seconds after which the server ends a session with a peer that takes no data: the ATS may wait for its locks."""
+"""Seconds after which the server ends a session whose peer takes no data: the ATS may wait for its locks."""
 
 _HAS_USER_TIMEOUT = 120000
 
 POOL_SIZE = 4
-"""Connections of a pool, at most (`database.pool`). One is enough to work."""
+"""Most connections of a pool (`database.pool`); one is enough to work."""
 
 
 class Sessions(NamedTuple):
-    """How many sessions of the ATS's database a daemon takes.
-
-    Attributes:
-        least: the number that it needs.
-        most: its limit.
-    """
+    """How many sessions of the ATS's database a daemon needs, and takes at most."""
 
     least: int
     most: int
@@ -60,12 +55,9 @@ class Sessions(NamedTuple):
 
 
 def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
-    """The sessions of a configuration: one that listens and holds the locks, and a pool, for any number of watches.
+    """The sessions of a configuration: one that listens and holds the locks, and a pool of at most `pool` connections.
 
-    Args:
-        pool: connections of the pool, at most.
-        shares_store: whether the store is in the same database. It has a pool, and one session listens while other
-            daemons share it.
+    A store in the same database (`shares_store`) has a pool, and one session that listens while other daemons share it.
     """
     others = (1, 1 + POOL_SIZE) if shares_store else (0, 0)
     return Sessions(2 + others[0], 1 + pool + others[1])
@@ -100,14 +92,11 @@ def completed(dsn: str, application_name: str) -> str:
 
 
 def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
-    """The settings of a new session, as one message without parameters.
+    """The settings of a new session, as one message without parameters; `server_version` is libpq's.
 
     In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, could make the ATS's own
     transactions fail, and a standby refuses them. Behind a transaction pooler it reaches the sessions of our own role.
-
-    Args:
-        server_version: as libpq gives it.
-        statements_end: whether long statements are ended; not where one migrates or copies a store.
+    `statements_end` is False for a migration or a copy of a store.
     """
     settings = {
         "default_transaction_isolation": "'read committed'",

@@ -1,7 +1,7 @@
 """From a template to watches: a watch with `for_each` becomes one for each tenant, a customer of the ATS's vendor.
 
-Tenants are found in the databases after the file is checked. What a tenant's watch shares with the template is the same
-object, so that a thousand of them take little memory.
+Tenants are found in the databases after the file is checked. A tenant's watch shares unchanged objects with the
+template, so that a thousand of them take little memory.
 """
 
 import re
@@ -33,10 +33,10 @@ _PLACEHOLDER = re.compile(r"\{(schema|tenant)\}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tenant:
-    """A customer of the ATS's vendor: what a template's watch is made for.
+    """What a template's watch is made for.
 
     Attributes:
-        database: the name of its database in `databases`; None if that is the template's own.
+        database: its name in `databases`; None if that is the template's own.
         schema: its schema; None if the template names none.
     """
 
@@ -55,13 +55,13 @@ def watch_name(template: str, tenant: Tenant) -> str:
 
 
 def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
-    """The names of the databases that a template's tenants are in; "" is the section `database`."""
+    """The databases that a template's tenants are in; "" is the section `database`."""
     several = template.for_each.databases if template.for_each is not None else ()
     return several or (template.database or next(iter(config.databases), ""),)
 
 
 def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:
-    """The tenants that watches of these names are made for, by template; other names stand for none."""
+    """The tenants for whom watches of these names are made, by template; other names stand for none."""
     found: dict[str, list[Tenant]] = {template: [] for template in config.templates}
     for name in names:
         template, _, rest = name.partition(SEPARATOR)
@@ -77,7 +77,7 @@ def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant
 
 
 def is_like(schema: str, pattern: str | None) -> bool:
-    """Whether a schema's name is as a template's pattern has it, as LIKE decides; any is without a pattern."""
+    """Whether a schema's name matches a template's pattern as LIKE decides; without a pattern any does."""
     if pattern is None:
         return True
     parts = re.findall(r"\\?.", pattern, re.DOTALL)
@@ -85,7 +85,7 @@ def is_like(schema: str, pattern: str | None) -> bool:
 
 
 def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The tenants that templates override and that watches of these names are not made for, by template."""
+    """By template, the tenants with overrides that have no watch among these names."""
     unused = dict[str, tuple[str, ...]]()
     for template, tenants in tenants_named(config, names).items():
         there = {tenant.name for tenant in tenants}
@@ -97,16 +97,14 @@ def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[st
 def expanded(
     config: Config, found: Mapping[str, Iterable[Tenant]], reveal: Callable[[str], str]
 ) -> tuple[Config, dict[str, SettingError]]:
-    """The configuration with a watch for each tenant of each template.
+    """The configuration with a watch for each tenant, and why some have none, by the watch's name.
 
     A tenant that has its watch already keeps it, with the credentials that were read then.
 
     Args:
-        config: the configuration, as it was read or as an earlier call returned it.
+        config: as it was read, or as an earlier call returned it.
         found: the tenants, by template.
         reveal: replaces the references in a text, as `config.reveal` does.
-
-    Returns it, and why there is no watch for some tenants, by the watch's name.
     """
     from_file = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(
         config.templates
@@ -125,12 +123,7 @@ def expanded(
 
 
 def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> Watch:
-    """A template's watch for one tenant.
-
-    Args:
-        template: the template.
-        tenant: the tenant.
-        reveal: replaces the references in a text; raises `SettingError`.
+    """A template's watch for one tenant; `reveal` replaces the references in a text.
 
     Raises:
         SettingError: a header's file is not there, or the tenant's name cannot be a part of its path.
@@ -187,7 +180,6 @@ def _filled_in(sql: str, tenant: Tenant) -> str:
 
 
 def _overridden(status: Status, own: Status) -> Status:
-    """A template's labels with a tenant's own."""
     given = {name: getattr(own, name) for name in own.model_fields_set}
     if "map" in given:
         given["map"] = {**status.map, **own.map}

@@ -1,7 +1,4 @@
-"""The base of every section, and how single values are read.
-
-Text, names, numbers, lengths of time (`500ms`, `30s`, `7d`), sizes (`256MB`, `64KiB`), addresses and headers.
-"""
+"""The base of every section, and how single values are read: text, names, numbers, sizes, addresses, headers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -20,10 +17,10 @@ from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_colu
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
-"""The schema of a text that has rules of its own."""
+"""The schema of a text with rules of its own."""
 
 _REFERENCE = r".*\$\{[^}]+\}.*"
-"""Text with a `${…}` in it, whose value is unknown until the file is loaded."""
+"""A `${…}`, whose value is unknown until the file is loaded."""
 
 
 def _or_reference(kind: str, pattern: str, **bounds: int) -> dict[str, Any]:
@@ -34,10 +31,10 @@ def _or_reference(kind: str, pattern: str, **bounds: int) -> dict[str, Any]:
 class Section(pydantic.BaseModel):
     """A section: immutable, and every unknown key is an error.
 
-    A key's documentation stands in its section, below `Attributes`; a short comment in the annotated example.
+    A key's documentation stands below `Attributes`; a short comment in the annotated example.
     """
 
-    # Inputs are hidden because exceptions reach logs and crash reports.
+    # Exceptions reach logs and crash reports.
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @model_validator(mode="before")
@@ -88,14 +85,14 @@ def reads(
 Text = Annotated[str, must(str.strip, "empty"), NOT_EMPTY]
 
 Sql = Annotated[Text, must(lambda sql: not sql.rstrip().endswith(";"), "semicolon")]
-"""A piece of SQL, put into a statement as it is."""
+"""Put into a statement as it is."""
 
 ColumnName = Annotated[str, reads("column", {str: parse_column}), NOT_EMPTY]
-"""A column's name as the catalog has it; folded to lower case, as in SQL, unless in double quotes."""
+"""As the catalog has it; folded to lower case, as in SQL, unless in double quotes."""
 
 DISTINCT = must(lambda names: len(set(names)) == len(names), "column-twice")
 
-# PostgreSQL's names have 63 bytes, and a watch's name becomes part of several (bell_…, record_…).
+# PostgreSQL's names have 63 bytes, and a watch's name is part of several (record_…).
 _NAME = "^[a-z][a-z0-9_]{0,39}$"
 _NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": _NAME})
 _is_name = re.compile(_NAME).fullmatch
@@ -109,7 +106,7 @@ TableName = Annotated[
     reads("table", {str: parse_qualified}, made=QualifiedName),
     NOT_EMPTY,
 ]
-"""A table's name; each part folded to lower case, as in SQL, unless in double quotes."""
+"""Each part folded to lower case, as in SQL, unless in double quotes."""
 
 # Numbers.
 
@@ -119,7 +116,7 @@ _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
 
 
 def _number(pattern: str, kind: Callable[[str], Any], message: str) -> BeforeValidator:
-    """Read a number as the schema describes it; Python accepts more. `true` is none."""
+    """Read a number as the schema describes it; Python accepts more."""
 
     def read(value: Any) -> Any:
         if not re.fullmatch(pattern, str(value)):
@@ -153,14 +150,14 @@ _BYTES = {f"{prefix}B": 1000**power for power, prefix in enumerate(["", *"kMGT"]
 _BYTES |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 
 LONGEST = timedelta(days=3650)
-"""The longest duration: every sum with a date must stay within what Python and PostgreSQL can express."""
+"""Every sum with a date must stay within what Python and PostgreSQL can express."""
 
 
 def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
     match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
     if match is None:
         wrong = setting_error(message)
-        # The list of units helps only those who have written a number.
+        # The list of units helps only with a number.
         raise wrong if re.match(_NUMBER, str(value)) else SettingError(wrong.message)
     if match[1]:
         raise setting_error("negative")
@@ -173,7 +170,7 @@ def parse_duration(value: Any) -> timedelta:
     A `timedelta` passes unchanged, for configurations made in code.
 
     Raises:
-        SettingError: it is not one, it is negative, finer than a millisecond, or longer than ten years.
+        SettingError: it is not one, negative, finer than a millisecond, or longer than ten years.
     """
     if isinstance(value, timedelta):
         value = f"{value / _MILLISECOND:.3f}ms"
@@ -186,7 +183,7 @@ def parse_duration(value: Any) -> timedelta:
 
 
 def format_duration(length: timedelta) -> str:
-    """Format a duration in the largest unit that gives a whole number; parts of a millisecond are dropped."""
+    """A duration in the largest unit that gives a whole number, without parts of a millisecond."""
     length -= length % _MILLISECOND
     return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
 
@@ -196,7 +193,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     WithJsonSchema(_or_reference("integer", f"0|{_NUMBER}(ms|s|m|h|d)", minimum=0, maximum=0)),
 ]
-"""A length of time, 0 or more; written `500ms`, `30s`, `5m`, `2h`, `7d`."""
+"""A length of time, 0 or more."""
 
 
 def at_least(least: Any, written: str) -> AfterValidator:
@@ -221,14 +218,14 @@ Size = Annotated[
     BeforeValidator(_size),
     WithJsonSchema(_or_reference("integer", f"{_NUMBER}({'|'.join(_BYTES)})", minimum=0)),
 ]
-"""A size in bytes; written `256MB`, `64KiB` or as a plain number."""
+"""A size in bytes."""
 
 # Addresses and headers.
 
 OUR_HEADERS = frozenset(
     {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
 )
-"""Request headers that the client itself sets."""
+"""The client sets these itself."""
 
 _LAST_PORT = 65535
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, "token"
@@ -242,7 +239,7 @@ _OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGN
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """Where to listen; an IPv6 `host` is without its brackets, port 0 means any free one."""
+    """Where to listen; an IPv6 `host` has no brackets, port 0 means any free one."""
 
     host: str
     port: int
@@ -262,7 +259,7 @@ def _base_url(value: str) -> str:
         raise setting_error("url-credentials")
     if _OUR_PATH.search(url):
         raise setting_error("url-path")
-    # The same check as for every call: a base URL that loads can be called.
+    # As for every call: a base URL that loads can be called.
     try:
         refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
     except ValueError as error:
@@ -296,7 +293,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
 """An https URL (http: loopback only) without credentials, query, fragment and final slash."""
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
-"""`host` or `host:port`, lower case, the port without leading zeros."""
+"""Lower case, the port without leading zeros."""
 
 Listen = Annotated[HostPort, reads("listen", {str: _listen}, made=HostPort)]
 

@@ -15,8 +15,8 @@ from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
 
 _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
-"""Zones with a summer time whose names PostgreSQL reads as abbreviations of a fixed offset (documentation, "Time
-Zones"), and a place for each. It reads all other names as the IANA database does.
+"""Zones with a summer time that PostgreSQL takes for abbreviations of a fixed offset (documentation, "Time Zones"), and
+a place for each. It reads all other names as the IANA database does.
 """
 
 
@@ -25,7 +25,7 @@ def _time_zone(name: str) -> str:
         raise setting_error("zone-abbreviation", name=name, city=_ABBREVIATIONS[name])
     try:
         zoneinfo.ZoneInfo(name)
-    # A zone is a file: a folder (Europe) or a name that cannot be a path fails in other ways than an unknown name.
+    # A zone is a file: a folder's name (Europe), or none that can be a path, fails in other ways than an unknown one.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise SettingError(str(setting_error("zone")), did_you_mean(name, zoneinfo.available_timezones())) from None
     return name
@@ -54,8 +54,8 @@ class Needs:
     """What a kind of capture needs of the ATS's database, beside the mapped columns.
 
     Attributes:
-        log: whether triggers record changes, and the daemon consumes their log.
-        watermark: the column by which changed rows are found, if one is; best indexed.
+        log: whether triggers record changes in a log that the daemon consumes.
+        watermark: the column by which changed rows are found; None if none is.
     """
 
     log: bool = False
@@ -66,31 +66,29 @@ class Capture(Section):
     """How changes are captured.
 
     Attributes:
-        mode: `notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed and latency
-            is milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS maintains. The
-            default is notify, since it depends on nothing that the ATS does right.
-        wakeup: In notify mode, what wakes the daemon after a change: `notify`, PostgreSQL's NOTIFY; `none`, a look
-            every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of latency; `none` is
-            for an ATS whose commits must not take NOTIFY's lock.
+        mode: `notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed, and latency
+            is milliseconds. `poll`: read-only; rows are found by a timestamp that the ATS must maintain.
+        wakeup: In notify mode, what wakes the daemon after a change: `notify`, PostgreSQL's NOTIFY, within
+            milliseconds; `none`, a look every poll_interval, with triggers that never NOTIFY, for an ATS whose commits
+            must not take NOTIFY's lock.
         watermark: In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at
-            every change. Required then, and best indexed. Null by default, as notify mode needs none.
-        poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by
-            default: quick for people, and next to nothing for a database with an index on the watermark. After a long
-            poll it is nine times the poll's length, up to a minute.
+            every change, best indexed. Required then.
+        poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. The default
+            costs next to nothing if the watermark is indexed. After a long poll the pause is nine times the poll's
+            length, up to a minute.
         lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
             earlier than its commit by as much as its transaction lasted before its first write, and as application
-            servers' clocks are behind. Reading again costs only a comparison. 5m by default.
-        drain_interval: In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s
-            by default: a notification is lost at most with a connection.
-        sweep: How often every row is compared with what HelloWork acknowledged. It finds what nothing else can:
-            deletions in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a
-            big table sweeps space themselves out, so as not to take more than a tenth of the time.
-        replicated: In notify mode, whether the triggers fire for changes that come by logical replication too (ENABLE
-            ALWAYS), and for sessions with session_replication_role = replica. False by default, as triggers usually
-            are: such changes are then found by sweeps.
+            servers' clocks are behind. A row read again costs only a comparison.
+        drain_interval: In notify mode, how often the change log is read even without a notification, which only a lost
+            connection can lose; 10ms or more.
+        sweep: How often every row is compared with what HelloWork acknowledged. Sweeps alone find deletions in poll
+            mode, rows changed without their timestamp, and changes while triggers were off. On a big table they run
+            less often, so as to take at most a tenth of the time.
+        replicated: In notify mode, whether the triggers also fire for changes that come by logical replication (ENABLE
+            ALWAYS), and for sessions with session_replication_role = replica. Without it sweeps find such changes.
         max_backlog: In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop
-            recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by
-            default: millions of changes, and no danger to a disk.
+            recording, for when the daemon is away for long; the next sweep finds the rest. The default holds millions
+            of changes.
     """
 
     mode: Literal["notify", "poll"] = "notify"
@@ -107,7 +105,7 @@ class Capture(Section):
 
     @property
     def needs(self) -> Needs:
-        """What it needs of the ATS's database: for `check`, `sql install` and `sql grants`."""
+        """What it needs of the ATS's database, for `check`, `sql install` and `sql grants`."""
         by_mode = {"notify": Needs(log=True), "poll": Needs(watermark=self.watermark)}
         return by_mode[self.mode]
 
@@ -123,15 +121,14 @@ class Status(Section):
     """From the ATS's labels to the statuses that are sent.
 
     Attributes:
-        map: From the ATS's label to the status to send. Labels are compared as text, to the letter. Where two labels
-            have the same status, moving between them is no change. The label "" stands for an application without a
-            status (NULL or blank), which else cannot be reported. Empty by default: HelloWork takes any label and maps
-            it on its own side.
-        unmapped: What happens to a label that is not in `map`: `send` it as it is, `ignore` it (no call, but a deletion
-            is still sent), or `reject` it (a dead letter, for a person to look at). The default is send, as HelloWork
-            sets no list of labels.
-        deleted: The status of an application that was deleted: HelloWork has no call of its own for that, a deletion is
-            a status like any other. Any label; `deleted` by default.
+        map: From the ATS's label to the status to send. Labels are compared as text, to the letter. A move between
+            labels with the same status is no change. The label "" stands for an application without a status (NULL or
+            blank), which otherwise cannot be reported. An empty map is fine: HelloWork takes any label and maps it on
+            its own side.
+        unmapped: What happens to a label that is not in `map`: `send` sends it as it is; `ignore` makes no call, except
+            for a deletion; `reject` makes a dead letter, for a person to look at.
+        deleted: The status that is sent for a deleted application, since HelloWork has no other call for that. Any
+            label.
     """
 
     map: Mapping[str, values.Text] = Field(default_factory=dict)
@@ -144,9 +141,9 @@ class Fuse(Section):
 
     Attributes:
         max_changes: How many new calls of a watch within `window` pass, 1 or more; those beyond are held until a person
-            releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.
-        max_deletions: As max_changes, for deletions alone. 100 by default: fewer, since they cannot be taken back.
-        window: The time over which the two are counted. 10m by default.
+            releases or discards them. No team of recruiters reaches the default in ten minutes.
+        max_deletions: As max_changes, for deletions alone. Fewer by default, since they cannot be taken back.
+        window: The time over which the two are counted.
     """
 
     max_changes: values.WholeNumber = Field(default=1000, ge=1)
@@ -160,14 +157,13 @@ LikePattern = Annotated[
 
 
 class ForEach(Section):
-    """The customers of whom a watch is a template: schemas, databases, or schemas of several databases.
+    """The customers for whom a watch is a template: schemas, databases, or schemas of several databases.
 
     Attributes:
-        schemas: The schemas, as a pattern of SQL's LIKE over their names: `%` stands for any text, `_` for any one
-            character, and a backslash takes either as it is. Those that have the watch's table are followed, also such
-            as appear while the daemon runs. This or `databases` is required. Null by default.
-        databases: Names of `databases`, each of which has the watch's table; a group's name stands for all of the
-            group. Empty by default.
+        schemas: The schemas, as a pattern of SQL's LIKE: `%` stands for any text, `_` for any one character, and a
+            backslash takes either as it is. Those with the watch's table are followed, also such as appear while the
+            daemon runs. This or `databases` is required.
+        databases: Names of `databases`, each of which has the watch's table; a group's name stands for all of it.
     """
 
     schemas: LikePattern | None = Field(default=None, examples=["tenant_%"])
@@ -185,10 +181,10 @@ class Override(Section):
     """What is different for one tenant.
 
     Attributes:
-        status: As the watch's section `status`: the keys that are given count for this tenant, `map` beside the watch's
-            own entries and in place of those with the same label. May be left out.
-        timezone: The time zone of this tenant's dates. Null, the default: the watch's.
-        hellowork: As the watch's section `hellowork`: this tenant's own headers. May be left out.
+        status: As the watch's section `status`: only the given keys count for this tenant; entries of `map` are added
+            to the watch's, and replace those with the same label.
+        timezone: The time zone of this tenant's dates. Null: the watch's.
+        hellowork: As the watch's section `hellowork`: this tenant's own headers.
     """
 
     status: Status = Field(default_factory=Status)
@@ -201,51 +197,47 @@ class Watch(Section):
 
     Attributes:
         table: The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, a
-            name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the
-            whole. Without a schema, the connection's search_path decides, or with `for_each.schemas` the tenant's
-            schema. Required.
+            name is folded to lower case unless it is in double quotes; YAML then wants single quotes around the whole.
+            Without a schema, the connection's search_path decides, or with `for_each.schemas` the tenant's schema.
+            Required.
         key: The columns that identify a row, at least one: the primary key or another unique one. Required.
         columns: Where each value that HelloWork receives comes from: the name of a column, or `{sql: EXPRESSION,
             depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
-        where: An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of scope, and a
-            row that leaves the scope causes no call. Null, the default: every row.
+        where: An SQL condition over the row, whose alias is `t`. Rows for which it is not true are out of scope; a row
+            that leaves the scope causes no call. Null: every row.
         timezone: The time zone of dates, and of timestamps without time zone, by its IANA name, such as Europe/Paris. A
-            date is midnight there. Where clocks are set back, the hour that comes twice is read as the second one, in
-            standard time; where they are set forward, a time in the hour that is left out is read an hour later. UTC by
-            default, as most servers keep their clocks.
+            date is midnight there. When clocks are set back, the hour that comes twice is read as standard time; when
+            they are set forward, a time in the missing hour is read an hour later.
         related: Other tables whose changes matter, because a column mapping's SQL reads them: a table of rejections, of
-            stages. In notify mode they get triggers too. None by default.
-        capture: How changes of the table's rows are captured: by triggers or by polling, and by sweeps in any case. May
-            be left out: by triggers.
-        status: How the ATS's labels become the statuses that are sent. May be left out: each is sent as it is.
-        baseline: What happens to the rows that exist when the watch first starts: `adopt`, they are taken as known to
-            HelloWork, without a call; `send`, each is reported. The default is adopt: what happened before was reported
-            already, or is too late.
-        first_status: What happens to an application that appears later, with the status it then has: `send`, the
-            default, reports it; `adopt` takes it as known and reports its next change.
-        settle: How long a status must stand before it is sent, so that a mis-click undone within it is never sent. Per
+            stages. In notify mode they get triggers too.
+        capture: How changes of the table's rows are captured: by triggers or by polling, and by sweeps in any case.
+        status: How the ATS's labels become the statuses that are sent. Without it each is sent as it is.
+        baseline: What happens to the rows that exist when the watch first starts: `adopt` takes them as known to
+            HelloWork, without a call; `send` reports each.
+        first_status: What happens to an application that appears later, with the status it then has: `send` reports it;
+            `adopt` takes it as known and reports its next change.
+        settle: How long a status must stand before it is sent, so that a mis-click undone in time is never sent. Per
             status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.
         deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by
-            deleting its row and inserting another. 5s by default: longer than such a move takes.
-        last_known_job: Whether an application whose row has no job any more (NULL or blank: its job was deleted, ON
-            DELETE SET NULL) is sent with the job that it had last; the loss is no change of job. True by default. With
-            false, and where no job was ever seen, such a row cannot be reported.
-        ordered_dates: Whether the eventDates of an application's calls rise. With true, the default, a date of
-            `columns.event_date` that is not later than the last one sent is replaced by the time of the change, a
-            millisecond after the last one at least: a receiver that orders by date would keep the older status. With
-            false the row's own date is sent as it is.
+            deleting its row and inserting another. The default is longer than such a move takes.
+        last_known_job: Whether an application whose row has lost its job (NULL or blank: ON DELETE SET NULL, say) is
+            sent with its last job; the loss is no change of job. With false, or if no job was ever seen, such a row
+            cannot be reported.
+        ordered_dates: Whether the eventDates of an application's calls rise. If so, a date of `columns.event_date` that
+            is not later than the last one sent is replaced by the time of the change, at least a millisecond after the
+            last one, since a receiver that orders by date would keep the older status. With false the row's own date is
+            sent.
         extra: Further fields of the payload: a field's name, and a column's name, `{column: NAME, only_for:
-            [statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is
-            NULL is left out. None by default.
+            [statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A NULL is left out.
         fuse: How many changes at once pass. More (an UPDATE without WHERE, a restored backup, an edited map) blow the
             fuse: those beyond are held until a person releases or discards them.
-        database: Which of `databases` the table is in, by its name. Null, the default: the only one there is.
+        database: Which of `databases` the table is in, by its name. Null: the only one.
         for_each: With this key the watch is a template: each customer that it names gets a watch of its own, called
-            `WATCH@TENANT` after the schema, after the database, or as `DATABASE.SCHEMA`. In `sql`, `where` and the like
-            `{schema}` then stands for the schema's name in double quotes, and `{tenant}` for the tenant's as a text in
-            single ones. Null, the default: a watch of one table.
-        overrides: What is different for single tenants of `for_each`, by the name that follows the @. None by default.
-        hellowork: How HelloWork is called for this watch: credentials of its own. May be left out.
+            `WATCH@TENANT` after the schema, after the database, or as `DATABASE.SCHEMA`. In `sql` and `where`,
+            `{schema}` then stands for the schema's name in double quotes, and `{tenant}` for the tenant's name as a
+            text in single ones. Null: a watch of one table.
+        overrides: What is different for single tenants of `for_each`, by the name that follows the @.
+        hellowork: How HelloWork is called for this watch: credentials of its own.
     """
 
     table: values.TableName = Field(examples=["public.applications"])
@@ -270,7 +262,7 @@ class Watch(Section):
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
 
     def with_members(self, groups: Mapping[str, tuple[str, ...]]) -> Self:
-        """The same watch; its `for_each` names the databases of groups instead of the groups."""
+        """The same watch, with the databases of groups in `for_each` instead of the groups."""
         if self.for_each is None:
             return self
         named = dict.fromkeys(name for each in self.for_each.databases for name in groups.get(each, (each,)))
