@@ -21,18 +21,18 @@ from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Re
 from cdc_sync.core.status_url import build, endpoint_of
 
 NOWHERE = "nowhere"
-"""The endpoint of an entry whose URL cannot be called; it is enqueued dead."""
+"""The endpoint of an entry that cannot be called: it is enqueued dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """All rows that carry an application's id, read together.
+    """All rows with an application's id, read together.
 
     Attributes:
-        changed_at: when the application seems to have changed, in milliseconds since the epoch.
-        canonical: the row that represents it (`rows.current`). If no row carries the id: the row that did, if it still
-            exists without a usable id, else None.
-        keys: the rows that carry the id.
+        changed_at: when the application seems to have changed.
+        canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it still exists
+            without a usable id, else None.
+        keys: of the rows.
     """
 
     application_id: str
@@ -46,17 +46,16 @@ class Batch:
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
-        origin: the part of capture.
         now: the store's `clock`.
         unseen: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones again:
             two rows of one application do not differ from each other, unless the first is gone.
         observations: rows as they were read, at most one per key.
         gone: keys of rows that no longer exist, and when each may have gone.
-        resolved: all rows of applications together. With the origin `deletion` they answer suspicions.
+        resolved: with the origin `deletion` they answer suspicions.
         skipped: rows that could not be reported before, and why; others may be among them.
-        positions: capture positions to save; not if an application is unresolved, since the step is not over then.
+        positions: capture positions to save, unless an application is unresolved: the step is not over then.
         replica: the replica position to save, if anything else is written.
-        doubt: why new deletions are held, whatever the fuse decides; None if they are not.
+        doubt: why new deletions are held, whatever the fuse decides.
         rows_are_new: none of its rows represented another application before.
         shift: what the store adds to `now` for people.
     """
@@ -105,7 +104,6 @@ class Applied:
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
         skips: rows that cannot be reported, or can be again, unlike before.
-        written: whether anything was written.
         due: when the first enqueued or corrected entry is due, by origin.
     """
 
@@ -130,7 +128,7 @@ class HistoryEntry(NamedTuple):
 
 
 class HistoryLine(NamedTuple):
-    """A history entry as the store keeps it: its detail is a JSON text."""
+    """The same as the store keeps it: its detail is a JSON text."""
 
     at: int
     watch: str
@@ -164,19 +162,18 @@ class Refreshed(NamedTuple):
 class BatchPlan:
     """What one batch changes; at most one step per application in each list.
 
+    `skips`, `due`, `results` and `unresolved` are as in `Applied`.
+
     Attributes:
         new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
-        refreshed: pending entries that are corrected.
-        suspicions: applications whose row seems gone; the first suspicion counts.
+        suspicions: of an application the first counts.
         answered: their suspicions are answered.
-        history: lines of applications' histories, without new suspicions.
+        history: without new suspicions.
         fuse: the fuse afterwards; None if it counted nothing.
         is_empty: whether there is nothing to write.
-
-    `skips`, `due`, `results` and `unresolved` are as in `Applied`.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -209,11 +206,7 @@ class BatchPlan:
 def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse) -> BatchPlan:
     """Decide what a batch changes.
 
-    Args:
-        rules: the watch's rules.
-        batch: the observations.
-        before: what is known of the batch's applications and of those that its rows represented last.
-        fuse: the watch's fuse.
+    `before` is what is known of the batch's applications and of those that its rows represented last.
     """
     planner, observations = _Planner(rules, batch, before, fuse), batch.observations
     if any(isinstance(each, Unreportable) for each in observations):
@@ -265,7 +258,7 @@ def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at:
 
 
 def described(content: Content) -> str:
-    """A content as the history keeps it, in JSON: the compared fields."""
+    """The compared fields as JSON, for the history."""
     deleted = "true" if content.deleted else "false"
     return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
 
@@ -317,7 +310,7 @@ class _Planner:
     def adopt_unknown(self, observations: Sequence[Observation]) -> list[Observation]:
         """Adopt unknown applications; returns the other observations.
 
-        A shortcut of `observe` for most rows of a silent baseline, in a seventh of the time.
+        A shortcut of `observe` for a silent baseline, in a seventh of the time.
         """
         adopted, others, unseen = self.changes.adopted, list[Observation](), self.batch.unseen
         for each in observations:
@@ -328,7 +321,6 @@ class _Planner:
         return others
 
     def resolve(self, resolved: Resolved) -> None:
-        """Apply all rows of one application."""
         id_, row = resolved.application_id, resolved.canonical
         before = self.before.get(id_, _NEVER_SEEN)
         latest = before.latest
@@ -348,11 +340,10 @@ class _Planner:
             gone = Reportable(id_, before.key, content, refused, changed_at=resolved.changed_at)
             self._decide(gone, before, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:
-            # The row exists and has lost its id. An unreadable one may well have its id, and stays.
+            # The row has lost its id. An unreadable one may well have it, and stays.
             self.changes.out_of_scope.append(id_)
 
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
-        """Apply one observation."""
         known = self.before.get(observation.application_id or "", _NEVER_SEEN)
         if isinstance(observation, Unreportable):
             observation = with_last_job(observation, known)
@@ -367,7 +358,7 @@ class _Planner:
                 if known.in_scope:
                     self.changes.out_of_scope.append(application_id)
             case Ignored() as row:
-                # From now on the end of this row is the application's end.
+                # From now on the end of this row is the application's.
                 if known.latest is not None and not (known.in_scope and known.key == row.key):
                     self.changes.moved.append(row)
         if observation.key in self.batch.skipped:
@@ -378,7 +369,6 @@ class _Planner:
         self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        """Apply a row. Most are of a known application and the row that it had before."""
         batch, changes, content = self.batch, self.changes, row.content
         is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
@@ -460,7 +450,7 @@ class _Planner:
         return reason
 
     def _refresh(self, row: Reportable, known: Known) -> None:
-        """A corrected row corrects its entry; otherwise a retried dead letter is refused again."""
+        """Correct the entry by a corrected row; a retried dead letter without one is refused again."""
         if not corrects(row.content, row.refused, known.pending):
             return
         endpoint = endpoint_of(row.content.url)

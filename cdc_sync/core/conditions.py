@@ -10,15 +10,15 @@ from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.watch_names import listed
 
 Conditions = Mapping[str, str]
-"""Name of a condition → what is wrong, in words, with the remedy."""
+"""What is wrong, in words, with the remedy, by the condition's name."""
 
 NONE: Conditions = MappingProxyType({})
 
 STANDBY = "standby"
-"""Prefix of the one condition that is no problem: another daemon captures the watch."""
+"""Prefix of the condition that is no problem: another daemon captures the watch."""
 
 WATERMARK = "watermark"
-"""Prefix of conditions that a person should know, though every change arrives, by sweeps."""
+"""Prefix of conditions that delay nothing: sweeps find every change."""
 
 REMEDY = (
     "have every part of the ATS set that column, in the time zone that `timezone` names, or use capture.mode notify; "
@@ -29,7 +29,7 @@ REMEDY = (
 _FIELD = re.compile(r"%\((\w+)\)s")
 
 _OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "store")
-"""The conditions that a captured watch may have, except its lag."""
+"""The conditions of a captured watch, except its lag."""
 
 
 def kind_of(name: str) -> str:
@@ -38,7 +38,7 @@ def kind_of(name: str) -> str:
 
 
 def starting(watches: tuple[str, ...]) -> Conditions:
-    """The conditions of a daemon that has just started."""
+    """The conditions of watches that begin."""
     return {f"watch {watch}": coded("unconnected", "not connected yet") for watch in watches}
 
 
@@ -48,11 +48,11 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
         case seen.Reloaded(begun=begun) | seen.TenantsFound(watches=begun):
             return {**conditions, **starting(begun)} if begun else conditions
         case seen.WatchEnded(watch, for_good):
-            # One that begins again is still lagging, and not connected.
+            # One that begins again still lags.
             others = _without(conditions, watch, STANDBY, *_OF_A_WATCH, *(("lag",) if for_good else ()))
             return others if for_good else {**others, **starting((watch,))}
         case seen.WatchStandsBy(watch, message):
-            # The daemon that captures the watch reports its other problems.
+            # The capturing daemon reports its other problems.
             return _with(_without(conditions, watch, *_OF_A_WATCH, "lag"), f"{STANDBY} {watch}", message)
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
             conditions = _without(conditions, watch, STANDBY)
@@ -96,22 +96,22 @@ def wrong(conditions: Conditions) -> Conditions:
 
 
 def is_standby(name: str) -> bool:
-    """Whether a condition is that of a daemon that waits for its turn."""
+    """Whether another daemon captures the condition's watch."""
     return name.startswith(f"{STANDBY} ")
 
 
 def _without(conditions: Conditions, watch: str, *kinds: str) -> Conditions:
-    """The conditions without some kinds of one watch; the same object if it has none."""
+    """The conditions without some kinds of one watch."""
     for kind in kinds:
         conditions = _with(conditions, f"{kind} {watch}", "")
     return conditions
 
 
 def _with(conditions: Conditions, name: str, message: str) -> Conditions:
-    """The conditions with one changed; an empty message ends it."""
+    """The conditions with one changed; an empty message ends it. The same object if nothing changes."""
     if conditions.get(name, "") == message:
         return conditions
-    # Copied as a whole: of a thousand watches, to look at each takes ten times as long.
+    # Copied as a whole: a comprehension over a thousand watches takes ten times as long.
     after = {**conditions, name: message}
     if not message:
         del after[name]
@@ -127,7 +127,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "endpoint": (seen.EndpointGone,),
     "sending": (seen.SendingPaused, seen.SendingResumed),
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
-    # Separate for each watch and the sender: one may recover before another.
+    # Watches and the sender recover separately.
     "store": (seen.StoreFailed, seen.StoreRecovered),
     "loops": (seen.LoopsRecovered,),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
@@ -138,7 +138,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
 _KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
 
 _SUBJECTS = ("watch", "endpoint", "by", "database")
-"""The field of an event that names the condition's subject."""
+"""The field that names the condition's subject."""
 
 _REASONS: Mapping[type[Event], tuple[str, str]] = {
     seen.WatchConnected: ("preparing", "connected, and getting ready"),
@@ -155,7 +155,7 @@ EVENTS = frozenset({
     seen.LoopsStalled, *_KIND_OF,
 })
 # fmt: on
-"""The types of the events that can change a condition."""
+"""The events that can change a condition."""
 
 KINDS = (*_BY_KIND, STANDBY, "fuse", "held")
 """The first words of conditions' names; a watch or a host follows."""

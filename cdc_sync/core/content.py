@@ -1,7 +1,6 @@
 """What HelloWork knows, or should know, of one application, and the call that carries it.
 
-Body and key depend on the content alone, so every retry is the same request to the byte, also after a crash. Instants
-are whole milliseconds since the epoch, within the years that HelloWork's dates can express.
+Body and key depend on the content alone, so every retry is the same request to the byte, also after a crash.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ _as_length = struct.Struct(">Q").pack
 _decode = json.JSONDecoder().raw_decode
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[^\s",:\[\]{}]+', re.DOTALL)
-"""A string, a bracket, or a number or word. Between them are white space, commas and colons."""
+"""A string, a bracket, or a number or word; not white space, commas and colons."""
 
 Kind = Literal["first", "status", "job", "deleted"]
 """Why a call is made; several may apply."""
@@ -32,13 +31,11 @@ class Content(NamedTuple):
     """The content of one call.
 
     Attributes:
-        status: the label as it is sent, already mapped.
-        job_id: the job's id in the ATS.
+        status: as it is sent, already mapped.
         deleted: whether the application is gone from the ATS.
-        created: when the application was created in the ATS.
         event_date: when the event behind this content happened.
-        source: JSON text of a string or an object, or None to leave the field out.
-        extra: JSON text of an object with the further fields of the payload, or None.
+        source: JSON text of a string or an object; None: not sent.
+        extra: JSON text of an object with the further fields of the payload.
         url: where the call goes.
     """
 
@@ -64,7 +61,7 @@ class Content(NamedTuple):
         return mine == (other.url, other.source, other.created, other.extra)
 
     def as_deleted(self, status: str, at: int, extra_fields: Collection[str]) -> Self:
-        """The content after a deletion: the last known job and creation date, with only these extra fields."""
+        """The content after a deletion at `at`, with only these extra fields."""
         extra = None if self.extra is None else only_fields(self.extra, extra_fields)
         return self._replace(status=status, deleted=True, event_date=at, extra=extra)
 
@@ -82,7 +79,7 @@ def request(application_id: str, content: Content) -> tuple[bytes, str]:
         f'"created": "{iso(content.created)}", "jobId": {encode_basestring_ascii(content.job_id)}'
     )
     if content.source is not None:
-        # PostgreSQL wrote this JSON. Parsing it here could only change its numbers.
+        # PostgreSQL wrote this JSON; a parser could only change its numbers.
         text += f', "source": {content.source}'
     if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
         text += f", {further}"
@@ -127,13 +124,13 @@ def _end_of_value(text: str, start: int) -> int:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MILLISECOND = timedelta(milliseconds=1)
-# HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
+# HelloWork's dates have a year of four digits (`2023-01-10T09:00:00.000Z`).
 FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
 class NotAnInstant(ValueError):  # noqa: N818 - names the value, as the reason of a row does
-    """A date that PostgreSQL has and HelloWork's format cannot express."""
+    """A date that HelloWork's format cannot express."""
 
 
 def milliseconds(length: timedelta) -> int:
@@ -145,7 +142,7 @@ def from_datetime(moment: datetime) -> int:
     """An aware datetime in milliseconds since the epoch, rounded down.
 
     Raises:
-        NotAnInstant: when the conversion to UTC leaves the years 1 to 9999.
+        NotAnInstant: in UTC its year is outside 1 to 9999.
     """
     return within_range((moment - _EPOCH) // _MILLISECOND)
 
@@ -164,12 +161,12 @@ def within_range(instant: int) -> int:
 
 
 def iso(instant: int) -> str:
-    """Format an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
+    """An instant as HelloWork documents it: UTC, milliseconds, `Z`."""
     second, rest = divmod(instant, 1_000)
     return f"{to_the_second(second)}.{rest:03}Z"
 
 
-@lru_cache(maxsize=1_024)  # a mass change and its log lines have few different ones
+@lru_cache(maxsize=1_024)  # a mass change has few different ones
 def to_the_second(second: int) -> str:
-    """Format a second since the epoch in UTC: `2023-01-10T09:00:00`."""
+    """A second since the epoch in UTC: `2023-01-10T09:00:00`."""
     return (_NAIVE_EPOCH + timedelta(seconds=second)).isoformat()

@@ -11,10 +11,9 @@ The dates of an application's calls rise, for receivers that order by them. A ro
 one: that of a reverted status, or midnight. A date alone never causes a call.
 
 The fuse holds a mass change for a person. It counts a watch's new entries, and deletions among them. An entry that
-replaces a pending one counts too, once in a window, since a mass change may find one for each application while
-HelloWork is away. From the first entry beyond the limit on, every new one is held until a person releases or discards
-it. A deletion that is suspected because row-level security may hide the row is held by itself: it neither blows the
-fuse nor counts.
+replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may find one for each
+application. From the first entry beyond the limit on, every new one is held until a person releases or discards it. A
+deletion that row-level security may only pretend is held by itself: it neither blows the fuse nor counts.
 """
 
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ _NOTHING, _ADOPT, _CANCEL = Nothing(), Adopt(), Cancel()
 
 
 class PendingEntry(NamedTuple):
-    """The part of an outbox entry (pending, held or dead) that decisions depend on."""
+    """The part of an outbox entry, in any state, on which decisions depend."""
 
     content: Content
     attempted: bool
@@ -65,7 +64,7 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
 
     Args:
         observed: the application as the ATS's database has it now.
-        snapshot: the snapshot; None if HelloWork has acknowledged nothing and nothing was adopted.
+        snapshot: None if HelloWork has acknowledged nothing and nothing was adopted.
         pending: the application's outbox entry, in any state.
         unseen: what happens to an application without snapshot and entry.
     """
@@ -82,7 +81,7 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
 
 
 def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind]:
-    """The respects in which `observed` differs from the snapshot (None: there is none)."""
+    """The respects in which `observed` differs from the snapshot."""
     kinds: set[Kind] = set()
     if snapshot is None:
         kinds.add("first")
@@ -116,16 +115,16 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
 
     Args:
         content: as the row gives it.
-        changed_at: when the row changed, in milliseconds since the epoch.
+        changed_at: when the row changed.
         acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
-        pending: the entry that is replaced; an attempted one may have been received.
+        pending: the entry that is replaced.
     """
     received = [] if acknowledged is None else [acknowledged.event_date]
     if pending is not None and pending.attempted:
         received.append(pending.content.event_date)
     if not received or content.event_date > max(received):
         return content
-    # Beyond the last expressible date nothing can be ordered.
+    # Nothing can be later than the last expressible date.
     return content._replace(event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
 
 
@@ -142,11 +141,11 @@ class Fuse(NamedTuple):
     """One watch's fuse: two buckets that fill with each new entry and drain evenly over the window.
 
     Attributes:
-        at: when the buckets had these contents, in milliseconds since the epoch.
+        at: when the buckets had these contents.
         changes: content of the bucket of all new entries.
         deletions: content of the bucket of deletions.
         blown_at: since when entries are held; None if none is.
-        reason: the limit that was crossed first, for people.
+        reason: the limit that was crossed first.
         holds_all: whether every new entry is held, whatever the buckets contain.
         decided_at: when a person last released or discarded entries; earlier ones were not counted.
     """
@@ -178,7 +177,7 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     elif changes + 1 > policy.max_changes:
         reason, changes = _beyond(policy.max_changes, "changes"), policy.max_changes
     else:
-        return Fuse(now, changes + 1, deletions + deletion, *fuse[3:]), None  # not by name: it is done for each entry
+        return Fuse(now, changes + 1, deletions + deletion, *fuse[3:]), None  # by position: it is done for each entry
     return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
 
 

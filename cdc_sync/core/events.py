@@ -1,8 +1,8 @@
 """The events that the program reports about itself. Logs, metrics and conditions are made of them.
 
-A component emits events. Each consumer decides what an event is worth: it offers a handler for each type that it needs.
-`Dispatch` joins these offers in one table, so an event costs one look-up. A new event needs no edit of a consumer; the
-log writes it under its class's name. Durations are in seconds.
+Each consumer offers a handler for each type that it needs, and `Dispatch` joins the offers in one table, so an event
+costs one look-up. A new event needs no edit of a consumer: the log writes it under its class's name. Durations are in
+seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,6 @@ class Event:
 
 
 Emit = Callable[[Event], None]
-"""Takes each event as it happens."""
 
 Handler = Callable[[Any], None]
 
@@ -33,7 +32,7 @@ Handlers = Mapping[type[Event], Handler | None]
 """A consumer's handler for each type of event, None to ignore it. `Event` is the default."""
 
 Consumer = Callable[[], Handlers]
-"""Offers its handlers, as they are now."""
+"""Offers its present handlers."""
 
 
 class Dispatch:
@@ -44,7 +43,7 @@ class Dispatch:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Ask the consumers for their handlers again, after one of them has changed."""
+        """Ask the consumers for their handlers again."""
         offers = [offer() for offer in self._consumers]
         self._table: dict[type[Event], tuple[Handler, ...]] = {
             of: tuple(handler for each in offers if (handler := each.get(of, each.get(Event))))
@@ -97,22 +96,19 @@ class Reloaded(Event):
 
 
 class ReloadRefused(Event):
-    """The new configuration cannot be used; the one in use stays as a whole."""
+    """The new configuration cannot be used; the present one stays."""
 
     problems: tuple[str, ...]
 
 
 class WatchEnded(WatchEvent):
-    """A watch has stopped because of another configuration, for good or to begin again. Its conditions end."""
+    """A watch has stopped because of another configuration, for good or to begin again."""
 
     for_good: bool
 
 
 class WatchUnconfigured(WatchEvent):
-    """The store has a watch that is no longer configured: it was removed or renamed.
-
-    The numbers are the applications and entries that the store keeps of it.
-    """
+    """The store has a watch that is no longer configured, with so many applications (`known`) and entries."""
 
     known: int = 0
     pending: int = 0
@@ -147,7 +143,7 @@ class OverridesUnused(Event):
 
 
 class TenantsUnknown(Event):
-    """A database cannot be asked for tenants; those already known go on. `database` is "" if it is the only one."""
+    """A database cannot be asked for tenants; known ones go on. `database` is "" if it is the only one."""
 
     database: str
     message: str
@@ -217,7 +213,7 @@ class WatchStandsBy(WatchEvent):
 
 
 class TriggersMissing(WatchEvent):
-    """Notify mode lacks its triggers: only sweeps find changes. `message` has the remedy."""
+    """Notify mode lacks its triggers: only sweeps find changes."""
 
     message: str
 
@@ -233,7 +229,7 @@ class BellLeftAlone(WatchEvent):
 
 
 class BaselineOverEarlierWork(WatchEvent):
-    """A silent baseline begins although the database shows that another store captured the watch before."""
+    """A silent baseline begins although another store captured the watch before."""
 
 
 class WatermarkDoubted(WatchEvent):
@@ -254,7 +250,7 @@ class ChangesMissed(WatchEvent):
 
 
 class RowsHidden(WatchEvent):
-    """Row-level security may hide rows: every deletion is held. `message` has the remedy."""
+    """Row-level security may hide rows: every deletion is held."""
 
     message: str
 
@@ -308,7 +304,7 @@ class ListenerProved(WatchEvent):
 
 
 class CaptureLate(WatchEvent):
-    """Capture is lagging for longer than `limit` seconds. Emitted once, when it begins."""
+    """Capture lags for longer than `limit` seconds. Emitted once."""
 
     limit: float
 
@@ -318,7 +314,7 @@ class CaptureInTime(WatchEvent):
 
 
 class DeliveryLate(Event):
-    """A call to an endpoint has been due for longer than `limit` seconds. Emitted once, when it begins."""
+    """A call to an endpoint has been due for longer than `limit` seconds. Emitted once."""
 
     endpoint: str
     limit: float
@@ -331,7 +327,7 @@ class DeliveryInTime(Event):
 
 
 class ClockSkewed(Event):
-    """This machine's clock is `ahead` seconds ahead of the store's (negative: behind), which others share if `shared`.
+    """This machine's clock is `ahead` seconds ahead (negative: behind) of the store's, which others share if `shared`.
 
     Else it is compared with itself when the store was first opened after the boot.
     """
@@ -345,7 +341,6 @@ class ClockAgrees(Event):
 
 
 Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
-"""What followed from an observation that differs."""
 
 
 class Decided(WatchEvent):
@@ -404,7 +399,7 @@ class EndpointChanged(Event):
 
 
 class EndpointGone(Event):
-    """No watch has an endpoint's credentials any more, or another watch has them now and the endpoint another name."""
+    """No watch has an endpoint's credentials any more, or another watch has them, under another name."""
 
     endpoint: str
 
@@ -424,8 +419,8 @@ class SendingResumed(Event):
 class PersonActed(Event):
     """A person has acted, by the page or by a command.
 
-    `at` is in milliseconds since the epoch; `who` is the operating system's user, or the page's session; `count` is the
-    number of entries or endpoints concerned, `on` the named watch or endpoint.
+    `at` is in milliseconds since the epoch; `who` is the operating system's user, or the page's session; `count`
+    entries or endpoints are concerned, `on` the named watch or endpoint.
     """
 
     at: int
@@ -464,7 +459,7 @@ class StoreRecovered(Event):
 
 
 class TokenRefused(Event):
-    """Somebody presented a wrong token to the admin server from the address `peer`."""
+    """The address `peer` presented a wrong token to the admin server."""
 
     peer: str
 

@@ -4,7 +4,7 @@
 class OperationError(Exception):
     """The operation cannot be done; the message is for a person, with the cause and the remedy.
 
-    The command line prints it in one line. This base lets it do so without loading every part that can fail.
+    The command line prints it without loading every part that can fail.
     """
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 State = Literal["ok", "warning", "failed"]
-"""`warning`: it works, but slower or less reliably than it could. `failed`: it does not work correctly."""
+"""`warning`: it works, but slower or less reliably. `failed`: it does not work correctly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,10 @@ class Finding:
 
     Attributes:
         check: its name, which scripts may rely on.
-        state: whether the precondition holds.
         message: what was found, in one line.
-        remedy: commands or SQL to paste, or what to configure; None if there is nothing to do.
-        watch: the watch concerned; None for what all watches share.
-        database: the database's name, if there are several.
+        remedy: commands or SQL to paste, or what to configure.
+        watch: None for what all watches share.
+        database: its name, if there are several.
     """
 
     check: str
@@ -66,10 +65,10 @@ def clock_skew(theirs: int, before: int, after: int, resolution: int = 0) -> int
     """Milliseconds by which their clock is at least ahead of ours (negative: behind); 0 if it may be right.
 
     Args:
-        theirs: their reading, rounded down to `resolution`; all in milliseconds since the epoch.
+        theirs: their reading, rounded down to `resolution`.
         before: ours before the question was sent.
         after: ours after the answer had come.
-        resolution: the steps of their readings.
+        resolution: the steps of their readings, in milliseconds.
     """
     if theirs > after:
         return theirs - after
@@ -90,8 +89,8 @@ def check_clock(check: str, name: str, skew: int) -> Finding:
     )
 
 
-# A physical copy of a database (a standby, a restored disk snapshot) has the same name and system identifier. So the
-# store also remembers the hosts under which the database was reached.
+# A physical copy (a standby, a restored disk snapshot) has the database's name and system identifier. So the store also
+# remembers the hosts.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Whereabouts:
     """Where a database was reached.
 
     Attributes:
-        hosts: the configured hosts with their ports, or a socket's folder in a host's place.
+        hosts: the configured hosts with their ports; a socket's folder is one.
         started: the start of the server that answered, in microseconds since the epoch. No other server and no copy
             shares it, so it proves that a new host name belongs to the same server.
     """
@@ -126,15 +125,14 @@ class Whereabouts:
         return Whereabouts(tuple(dict.fromkeys((*self.hosts, *other.hosts))), other.started)
 
     def __str__(self) -> str:
-        """The hosts, for people."""
         return ", ".join(self.hosts)
 
 
-# How a plan (`EXPLAIN (FORMAT JSON)`, with sequential scans and sorts forbidden, so that the table's size today does
+# How a plan (`EXPLAIN (FORMAT JSON)`, with sequential scans and sorts forbidden, so that the table's present size does
 # not matter) uses indexes. Sub-selects of the configuration's expressions (SubPlan, InitPlan) do not count.
 
 Plan: TypeAlias = Mapping[str, Any]
-"""A node of a plan: "Node Type", its properties, and the nodes below it in "Plans"."""
+"""A node: "Node Type", its properties, and the nodes below it in "Plans"."""
 
 _ELSEWHERE = frozenset({"SubPlan", "InitPlan"})
 
@@ -142,11 +140,8 @@ _ELSEWHERE = frozenset({"SubPlan", "InitPlan"})
 def plan_seeks(plan: Plan, leading: Mapping[str, str | None]) -> bool:
     """Whether every table is entered through an index by a condition on the index's first column.
 
-    A condition on a later column makes PostgreSQL read the whole index.
-
-    Args:
-        plan: the query's plan.
-        leading: of each index in it, the first column as SQL writes it; None for an expression.
+    A condition on a later column makes PostgreSQL read the whole index. `leading` is each index's first column, as SQL
+    writes it; None for an expression.
     """
     return all(any(_narrows(node, leading) for node in _nodes(scan)) for scan in _scans(plan))
 
@@ -177,7 +172,7 @@ def _scans(plan: Plan) -> Iterator[Plan]:
 
 
 def _narrows(node: Plan, leading: Mapping[str, str | None]) -> bool:
-    """Whether a node finds its place in an index; a bitmap's nodes stand below the scan."""
+    """Whether a node finds its place in an index; a bitmap's nodes are below the scan."""
     condition = node.get("Index Cond")
     if condition is None:
         return False

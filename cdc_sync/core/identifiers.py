@@ -4,8 +4,6 @@ The rules are PostgreSQL's ("Lexical Structure", "Identifiers and Key Words"), w
 than 63 bytes is an error, where PostgreSQL cuts it off. A name with a control character, a line break or a mark of
 writing direction is refused, since scripts and terminals would show another name. Key words need no quotes, since every
 name is quoted again in statements.
-
-`requoted` makes dollar quotes that no inserted name can end.
 """
 
 import re
@@ -15,13 +13,13 @@ from dataclasses import dataclass
 from cdc_sync.core.visible import UNSAFE
 
 LONGEST = 63
-"""Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1 of every common build)."""
+"""Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1)."""
 
-# Followed by an even number of double quotes, so outside of them.
+# Followed by an even number of double quotes, so outside them.
 _DOT = re.compile(r'\.(?=(?:[^"]*"[^"]*")*[^"]*\Z)')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"[a-z_][a-z0-9_]*")
-# Words that PostgreSQL (10 to 18) does not read as a column's name.
+# Words that PostgreSQL 10 to 18 does not read as a column's name.
 _RESERVED = (
     "all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation "
     "column concurrently constraint create cross current_catalog current_date current_role current_schema current_time "
@@ -109,7 +107,7 @@ def unwritten(part: str) -> str:
             "a name without double quotes begins with a letter or _, and has letters, digits, _ and $ alone; put "
             "double quotes around it if it is really so, and write one inside it twice"
         )
-    # ASCII letters alone: in a UTF-8 database PostgreSQL folds no others.
+    # In a UTF-8 database PostgreSQL folds ASCII letters alone.
     return "".join(letter.lower() if letter.isascii() else letter for letter in part)
 
 

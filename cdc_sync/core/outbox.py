@@ -14,24 +14,21 @@ EntryState = Literal["pending", "held", "dead"]
 
 
 Lane = tuple[str, str]
-"""An origin (scheme, host and port) and a watch, whose entries are claimed in the order of their due times."""
+"""An origin and a watch, whose entries are claimed in the order of their due times."""
 
 
 class Entry(NamedTuple):
-    """An application's outbox entry. Times are in milliseconds since the epoch.
+    """An application's outbox entry.
 
     Attributes:
-        content: what is to be sent.
-        kinds: why.
-        state: see `EntryState`.
         revision: grows with each replacement, so that an answer is never assigned to another content.
         queued_at: when this content was enqueued.
         due_at: when it may be sent, after settle time or backoff.
         attempted: HelloWork may have received this or an earlier content without our knowing.
         attempts: calls made with this content.
         first_attempt_at: the first attempt since its credentials were last refused; moved on by times in which the
-            entry was due but not tried, beyond `delivery.LONGEST_COUNTED`.
-        not_found_since: the first 404 in a row, moved on likewise, beyond `delivery.LONGEST_UNASKED`.
+            entry was due but not tried, beyond `replies.LONGEST_COUNTED`.
+        not_found_since: the first 404 in a row, moved on likewise, beyond `replies.LONGEST_UNASKED`.
         reason: why it is held or dead, or how the last attempt failed.
     """
 
@@ -52,8 +49,7 @@ class Entry(NamedTuple):
     def addressed(self, built: Mapping[str, str]) -> Self:
         """The entry with its current URL: `base_url` may have changed since it was enqueued.
 
-        Args:
-            built: the base URL of each watch that builds its URLs; other watches' URLs come with their rows.
+        `built` has the base URL of each watch whose rows have no URLs.
         """
         base_url = built.get(self.watch)
         if base_url is None or (url := build(base_url, self.application_id)) == self.content.url:
@@ -62,14 +58,13 @@ class Entry(NamedTuple):
 
 
 class Known(NamedTuple):
-    """All that the store knows of one application.
+    """All that the store knows of one application; the last three fields are its entry's.
 
     Attributes:
-        number: the record's own number, dense enough to be a place in a bitmap.
+        number: dense enough to be a place in a bitmap.
         key: the row that represented it last.
         in_scope: whether that row was in scope.
-        snapshot: the snapshot: the last acknowledged or adopted state; None if there is none.
-        pending: its outbox entry, if there is one; so are the last three.
+        snapshot: the last acknowledged or adopted state.
         is_acknowledged: whether the snapshot was acknowledged, or discarded by a person, and not adopted.
     """
 
@@ -124,7 +119,7 @@ class Verified:
 class Suspicion:
     """An application whose row seems gone; deleted after `due_at`, if a fresh read agrees.
 
-    `at` is when it seems to have gone, in milliseconds since the epoch by the database's clock.
+    `at` is when it seems to have gone, by the database's clock.
     """
 
     application_id: str
@@ -146,11 +141,11 @@ class Offer:
     """The sender's unstarted entries for a batch, and the entries that it wants to claim with it.
 
     Attributes:
-        unstarted: applications with a claimed entry that does not start before the batch is applied: they count as
-            never attempted.
+        unstarted: applications whose claimed entry does not start before the batch is applied: it counts as never
+            attempted.
         wanted: how many entries to claim, for each lane; see `Store.claim`, for the others too.
         probing: lanes whose next call probes their endpoint.
-        horizon: later due times come from a wrong clock, in milliseconds.
+        horizon: later due times come from a wrong clock.
     """
 
     unstarted: frozenset[str] = frozenset()

@@ -50,7 +50,6 @@ def filled(code: str, text: str, /, **values: object) -> Reason:
 
 
 def _fields(reason: str) -> dict[str, Any]:
-    """A reason as fields of JSON; a plain sentence has neither code nor values."""
     if not isinstance(reason, Reason):
         return {"reason": reason}
     values = {name: _fields(value) if isinstance(value, Reason) else value for name, value in reason.values.items()}
@@ -79,7 +78,7 @@ def from_text(text: str | None) -> str | None:
 
 
 def restored(found: dict[str, Any]) -> Any:
-    """An object of JSON as a reason, if it has exactly the fields of one with a code."""
+    """A JSON object as a reason, if it has exactly the fields of one with a code."""
     return Reason(found["reason"], found["code"], found["values"]) if found.keys() == _NAMES else found
 
 

@@ -1,7 +1,6 @@
 """What a reply means for the entry that was sent and for its endpoint, and when either is tried again.
 
-`meaning_of` gives a reply one of a closed set of meanings. `result_of` decides about the entry, `after` about the
-health of its endpoint (scheme, host, port), which all calls to it share:
+`meaning_of` gives a reply its meaning. `result_of` decides about the entry, `after` about the health of its endpoint:
 
     healthy ──5 unavailable in a row──▶ open ───probe fails──▶ open, longer
        ▲  │                              │
@@ -30,7 +29,7 @@ from cdc_sync.core.reasons import coded
 # What a reply means.
 
 LONGEST_RETRY_AFTER = 60 * 60 * 1000
-"""A `Retry-After` is obeyed up to an hour (milliseconds): a wrong date must not stop calls for years."""
+"""Milliseconds up to which a `Retry-After` is obeyed: a wrong date must not stop calls for years."""
 
 
 class Reply(NamedTuple):
@@ -55,7 +54,7 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRefused:
-    """Our credentials are refused: the whole endpoint pauses."""
+    """The whole endpoint pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,14 @@ Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable
 
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
-    """The meaning of a reply; `now` (milliseconds since the epoch) is compared with a `Retry-After` date.
+    """The meaning of a reply; `now` is compared with a `Retry-After` date.
 
     A reply's own date takes the place of `now`: the two clocks may differ by more than the wait.
     """
     status = reply.status
     if status is None:
         return Unavailable()
-    # A web page instead of the API's answer comes from a captive portal or a proxy.
+    # A captive portal or a proxy answers with a web page.
     is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
     if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
         return ACKNOWLEDGED
@@ -114,14 +113,13 @@ def _wait(value: str, now: int) -> int | None:
     """Seconds or an HTTP date (RFC 9110, 10.2.3), as milliseconds from now; None if it is neither."""
     value = value.strip()
     if value.isascii() and value.isdigit():
-        # Cut before int(): Python refuses to convert thousands of digits.
+        # Python refuses to convert thousands of digits.
         return min(int(value.lstrip("0")[:9] or "0") * 1000, LONGEST_RETRY_AFTER)
     until = _instant(value)
     return None if until is None else min(max(until - now, 0), LONGEST_RETRY_AFTER)
 
 
 def _instant(date: str) -> int | None:
-    """An HTTP date in milliseconds since the epoch; None if it is none."""
     try:
         moment = parsedate_to_datetime(date.strip())
         return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
@@ -132,12 +130,12 @@ def _instant(date: str) -> int | None:
 # When a delivery is retried, and when it is given up.
 
 LONGEST_COUNTED = 15 * 60_000
-"""Of a time in which a delivery is due but not tried (its endpoint is paused, say), so many milliseconds count. So the
+"""Milliseconds that count of a time in which a delivery is due but not tried (its endpoint is paused, say). So the
 first failure after a pause of a week gives nothing up.
 """
 
 LONGEST_UNASKED = 60_000
-"""The same for a delivery that was answered with 404. So one 404 before an outage and one after it give nothing up."""
+"""The same after a 404. So one 404 before an outage and one after it give nothing up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ class RetryPolicy:
         first: the longest wait after the first failure; it doubles with each further one.
         max: the longest wait of all.
         give_up_after: how long a delivery is tried before it becomes a dead letter; see also `LONGEST_COUNTED`.
-        not_found_for: how long HelloWork may answer 404 before a delivery becomes a dead letter.
+        not_found_for: how long HelloWork may answer 404 before that.
     """
 
     first: int
@@ -159,14 +157,14 @@ class RetryPolicy:
 
 def ceiling(policy: RetryPolicy, failures: int) -> int:
     """The longest wait after so many failures in a row (1 and more), in milliseconds."""
-    # The exponent is bounded: after a week of failures 2**n would have thousands of digits.
+    # After a week of failures 2**n would have thousands of digits.
     return min(policy.max, policy.first << min(failures - 1, 62))
 
 
 def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
     """Full jitter: between nothing and the ceiling, so that calls that failed together do not return together.
 
-    `failures`: in a row, 1 and more. `chance`: a random number, 0 ≤ chance < 1.
+    `chance`: a random number, 0 ≤ chance < 1.
     """
     return int(ceiling(policy, failures) * chance)
 
@@ -179,7 +177,6 @@ def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
 # What becomes of an entry.
 
 CallOutcome = Literal["acknowledged", "retry", "dead"]
-"""An outcome in one word, as it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +188,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Retry at `due_at`; `not_found_since` is stored in the entry. `restarts`: the time that counts begins again."""
+    """Retry at `due_at`. `restarts`: the time that counts begins again."""
 
     outcome: ClassVar[CallOutcome] = "retry"
     due_at: int
@@ -223,7 +220,7 @@ def longest_on_its_way(timeout: float) -> float:
 
 
 class Finished(NamedTuple):
-    """A finished attempt: the entry as claimed, its outcome, the reply for the history, and when (milliseconds)."""
+    """A finished attempt: the entry as claimed, its outcome, the reply for the history, and when."""
 
     entry: Entry
     result: CallResult
@@ -237,11 +234,11 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
     """Decide an entry's outcome.
 
     Args:
-        entry: the entry as it was claimed, this attempt counted.
+        entry: as it was claimed, this attempt counted.
         meaning: what the reply means.
         reason: the reply in words.
         policy: the retry policy.
-        now: milliseconds since the epoch.
+        now: the store's clock.
         chance: as of `backoff`.
     """
     if isinstance(meaning, Acknowledged):
@@ -251,8 +248,7 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
         case Rejected():
             return DeadLetter(reason)
         case CredentialsRefused():
-            # Not this entry's fault: the endpoint pauses, nothing is given up, and the entry goes out as soon as the
-            # credentials are corrected.
+            # Not this entry's fault: it goes out as soon as the credentials are corrected.
             return Retry(now, restarts=True)
         case Throttled():
             return Retry(now)
@@ -281,9 +277,9 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
 
 FAILURES_TO_OPEN = 5
 LONGEST_OPEN = 60_000
-"""An open circuit is probed at least every minute (milliseconds)."""
+"""Milliseconds: an open circuit is probed at least every minute."""
 LONGEST_PAUSE = LONGEST_RETRY_AFTER
-"""Refused credentials are tried again at least every hour (milliseconds), however long `retry.max` is."""
+"""Refused credentials are tried again at least every hour, however long `retry.max` is."""
 _SLACK = 60_000
 """Milliseconds by which clocks of daemons with a shared store may differ without a wait looking wrong."""
 
@@ -296,11 +292,10 @@ class Health:
     """One endpoint's state.
 
     Attributes:
-        mode: see the module's text.
-        failures: failures in a row that count for this mode.
-        until: when the next call may go out, in milliseconds since the epoch.
+        failures: in a row, of this mode.
+        until: when the next call may go out.
         reason: the last failure in words.
-        refused: a fingerprint of the credentials refused last; None if unknown.
+        refused: a fingerprint of the credentials refused last.
     """
 
     mode: Mode = "healthy"
@@ -363,7 +358,7 @@ class Credentials:
 
 
 def endpoint_name(origin: str, credentials: str | None) -> str:
-    """The name of an endpoint: its origin, and the owner of its credentials if these are a watch's own."""
+    """An endpoint's origin, and the owner of its credentials if these are a watch's own."""
     return origin if credentials is None else f"{origin} [{credentials}]"
 
 
@@ -374,7 +369,7 @@ def credentials_of(endpoint: str) -> str | None:
 
 
 ALL_ENDPOINTS = ""
-"""In the paused endpoints: all of them, also those not yet known."""
+"""Among paused endpoints: all of them, also those not yet known."""
 
 
 def is_paused(paused: Collection[str], endpoint: str) -> bool:

@@ -18,13 +18,13 @@ LONGEST_JSON = 100_000
 """Most characters of `source` or an extra field as JSON."""
 
 BLANKS = " \t\n\r\f\v"
-"""An id or a URL of blanks means the same as NULL. `source.mapping` has the same rule in SQL."""
+"""An id or a URL of blanks means NULL. `source.mapping` has the same rule in SQL."""
 
 Key = tuple[str, ...]
 """The text of each key column, in the configured order."""
 
 Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
-"""The part of capture that saw a change; kept in the history and counted."""
+"""The part of capture that saw a change."""
 
 Unmapped = Literal["send", "ignore", "reject"]
 
@@ -35,7 +35,7 @@ class StatusRules:
 
     Attributes:
         map: ATS label → status to send.
-        unmapped: what happens to other labels: sent as they are, no call, or a dead letter.
+        unmapped: whether other labels are sent as they are, cause no call, or make a dead letter.
         deleted: the status of an application that is gone.
     """
 
@@ -54,17 +54,16 @@ class ExtraField:
 
 @dataclass(frozen=True, slots=True)
 class WatchRules:
-    """How one watch's rows become calls. Lengths of time in milliseconds.
+    """How one watch's rows become calls.
 
     Attributes:
         baseline: what happens to rows that exist at the first start.
         first_status: what happens to applications that appear later.
         settle: status as sent → how long it must stand before it is sent; `default_settle` for the others.
         deletion_grace: how long a row must be gone before it counts as deleted.
-        extra: further payload fields, in the order of the row's extra values.
+        extra: in the order of the row's extra values.
         base_url: where calls go for rows without a status URL.
         own_urls: whether rows may have a status URL of their own.
-        allowed: where calls may go.
         last_known_job: whether a row without a job is sent with the application's last known one.
         ordered_dates: whether the dates of an application's calls must rise.
         built_refusal: why no built URL may be called; None if they may.
@@ -101,10 +100,9 @@ class Row(NamedTuple):
     A tuple, which is made in a quarter of an object's time. A reader may cut texts to one character more than the
     limits above, which shows that they are too long.
 
-    `digest` covers the rules and all of the row but the event's date.
-
-    `unreadable` explains which expression of the configuration fails on the row; its field is None then, and the row is
-    in scope if `where` fails. `id_unreadable`: the failing expression gives the id.
+    `digest` covers the rules and all of the row but the event's date. `unreadable` explains which expression of the
+    configuration fails on the row; its field is None then, and the row is in scope if `where` fails. `id_unreadable`:
+    that expression gives the id.
     """
 
     key: Key
@@ -181,20 +179,16 @@ class Foreign:
 
 
 Observation = Reportable | Unreportable | OutOfScope | Ignored | Foreign
-"""A row as read and interpreted.
-
-`changed_at` is when the change was recorded or read, in milliseconds since the epoch. `digest` is the row's, if one was
-made.
-"""
+"""A row as read and interpreted. `changed_at` is when the change was recorded or read."""
 
 
 def has_no_id(observation: Observation) -> bool:
-    """Whether a row has no usable id: that it lacks one is no deletion."""
+    """Whether a row has no usable id: that is no deletion."""
     return isinstance(observation, Foreign | Unreportable)
 
 
 Mapped = tuple[str, str | None]
-"""The status to send, and why it must not be sent, if so."""
+"""The status to send, and why it must not be sent."""
 
 
 def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> Mapped | None:
@@ -221,7 +215,7 @@ def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) 
 
 
 def from_microseconds(text: str) -> int:
-    """A row's date: microseconds since the epoch, or PostgreSQL's `infinity`. Rounded down, never later than it was.
+    """A row's date, rounded down, never later than it was.
 
     Raises:
         NotAnInstant: for `infinity`, `-infinity` and years outside 1 to 9999.
@@ -238,10 +232,7 @@ def from_microseconds(text: str) -> int:
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
     """Interpret one row by itself; `outbox.with_last_job` adds what is known already.
 
-    Args:
-        row: the row.
-        rules: the watch's rules.
-        changed_at: when it changed; also the event's date if the row has none. Milliseconds since the epoch.
+    `changed_at` is also the event's date if the row has none.
     """
     application_id, url = row.application_id, None
     if application_id is not None and row.status_url is None:
@@ -249,7 +240,7 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
     if application_id is None or url is None or row.id_unreadable:
         identified = _identify(row, changed_at)
         if not isinstance(identified, str):
-            # `where` is how people leave out rows of others' applications; their ids are no error.
+            # `where` leaves out rows of others' applications, whose ids are no error.
             return identified if row.in_scope else Foreign(row.key, changed_at)
         application_id = identified
     if not row.in_scope:
@@ -358,7 +349,7 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
         return Foreign(row.key, changed_at)
     for name, text in (("application id", application_id), ("status URL", url)):
         if text is not None and len(text) > LONGEST_TEXT:
-            # Without an application: a cut text may be the beginning of several ids.
+            # A cut text may be the beginning of several ids.
             return Unreportable(None, row.key, _beyond(name, LONGEST_TEXT), changed_at=changed_at)
     if application_id is None:
         application_id = status_url.id_in(url or "")

@@ -1,7 +1,7 @@
 """Which daemon captures which watch, if several daemons share a store.
 
 Every daemon reads the same table of captured and waiting watches and decides by the same rule, without an election. A
-daemon that waits for a watch has connected to its database, so no watch goes to a daemon that cannot capture it.
+waiting daemon has connected to the watch's database, so no watch goes to a daemon that cannot capture it.
 
 - A free watch goes to the waiting daemon with the fewest watches.
 - A watch moves only to a daemon with at least two fewer, so shares end up differing by one at most.
@@ -16,12 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The decision, by watch; daemons are their numbers.
-
-    Attributes:
-        takers: which daemon takes each free watch, if any waits for it.
-        moves: to which daemon each watch moves, in order.
-    """
+    """The decision, by watch: which daemon takes each free one, and to which daemon others move, in order."""
 
     takers: Mapping[str, int]
     moves: Mapping[str, int]

@@ -101,7 +101,7 @@ def endpoint_of(url: str) -> str:
 
 
 def _parts(url: str) -> tuple[str, str]:
-    """Origin and path of a URL. A plain path is given as "": it needs no check. No URL is all origin."""
+    """Origin and path of a URL; the path is "" if it needs no check. No URL is all origin."""
     path = url.find("/", _AFTER_SCHEME)
     if path > 0 and _PLAIN_PATH.fullmatch(url, path):
         return url[:path], ""
@@ -121,14 +121,14 @@ def _endpoint_of(origin: str) -> str:
 def build(base_url: str, application_id: str) -> str:
     """The documented URL of an application: `{base_url}/v1/applications/{applicationId}/status`.
 
-    Everything outside RFC 3986's unreserved characters is percent-encoded. A server that decodes the path, such as
-    nginx, undoes that; `id_refusal` refuses ids that could leave their place then.
+    A server that decodes the path, such as nginx, undoes the encoding; `id_refusal` refuses ids that could leave their
+    place then.
     """
     return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
 
 
 def of_plain_id(base_url: str, application_id: str) -> str | None:
-    """The same URL for an id of unreserved characters without a dot, as most are: it needs no check."""
+    """The same URL for an id that needs no check: of unreserved characters without a dot, as most are."""
     return f"{base_url}/v1/applications/{application_id}/status" if _PLAIN_ID.fullmatch(application_id) else None
 
 
@@ -141,7 +141,7 @@ def id_in(url: str) -> str | None:
 def _id_in(path: str) -> str | None:
     found = _STATUS_PATH.search(path)
     try:
-        # Strictly: a replacement for invalid UTF-8 would merge two applications.
+        # A replacement for invalid UTF-8 would merge two applications.
         return unquote(found["id"], errors="strict") if found else None
     except UnicodeDecodeError:
         return None

@@ -1,6 +1,6 @@
 """Text from outside, made safe to show to people.
 
-Escaped are the control characters (C0, DEL and C1, of which some terminals take U+009B as an escape sequence's start),
+Escaped are control characters (C0, DEL and C1, of which some terminals take U+009B as an escape sequence's start),
 Unicode's line and paragraph separators, marks of writing direction (UAX #9) and halves of surrogate pairs.
 
 Our own credentials are hidden: a refusing server may repeat them plain, in a JSON string, a query or a page, or decoded
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""A character that is shown escaped."""
 
 
 def visible(text: str) -> str:
@@ -23,7 +22,7 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """As `visible`, but line breaks stay, for texts of ours."""
+    """As `visible`, but line breaks stay."""
     return "\n".join(map(visible, text.split("\n")))
 
 
@@ -33,7 +32,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 def visible_json(text: str) -> str:
     r"""JSON with unsafe characters as `\u` escapes, which mean the same; JSON itself escapes C0."""
-    if text.isprintable():  # several times faster than a search for each of them
+    if text.isprintable():  # several times faster than a search
         return text
     return UNSAFE.sub(lambda found: found[0] if found[0] < " " else f"\\u{ord(found[0]):04x}", text)
 
@@ -52,14 +51,14 @@ _SEPARATORS = re.compile(r'[\s,;="]+')
 _BASIC = re.compile(r"\s*basic\s+(\S+)\s*", re.IGNORECASE)
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 
-# Bounded everywhere: a text of backslashes or zeros must not take quadratic time.
+# Bounded everywhere, against quadratic time.
 _BACKSLASHES = r"\\{1,8}"
 
 
 def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
     """A function that hides the values of these headers in a text."""
     words = {word for value in headers.values() for word in _words(value)}
-    # The longest first: a word may be part of another.
+    # A word may be part of another.
     patterns = [_pattern(word) for word in sorted(words, key=lambda word: (-len(word), word))]
     return partial(re.compile("|".join(patterns)).sub, HIDDEN) if patterns else str
 
@@ -83,7 +82,7 @@ def _pattern(word: str) -> str:
 
 def _ways(character: str) -> Iterator[str]:
     """Spellings of a character; the plain one last, since others begin with it (`%25`, `&amp;`)."""
-    # JSON, also within a JSON string: a character beyond 16 bits is a pair of surrogates.
+    # JSON, also within a JSON string; beyond 16 bits as a pair of surrogates.
     units = character.encode("utf-16-be", "surrogatepass")
     pairs = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
     yield "".join(rf"{_BACKSLASHES}u(?i:{pair})" for pair in pairs)

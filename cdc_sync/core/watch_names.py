@@ -7,15 +7,14 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 MOST_LISTED = 10
-"""Most names in one line."""
 
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is the pattern, or matches it: `%` and `*` stand for any characters.
 
-    `_` is an ordinary character of names, unlike in LIKE.
+    Unlike in LIKE, `_` is an ordinary character.
     """
-    # `?` and `[` stand for themselves. fnmatch goes through the name once, however many wildcards there are.
+    # `?` and `[` stand for themselves. fnmatch takes linear time, however many wildcards there are.
     return name == pattern or fnmatchcase(name, "*".join(map(glob.escape, re.split("[%*]+", pattern))))
 
 

@@ -41,11 +41,9 @@ class SnapshotReading:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Earlier readings, oldest first, and the fence so far.
+    """Earlier readings that no xmin has reached yet, oldest first, and the fence so far.
 
-    Attributes:
-        readings: those that no xmin has reached yet.
-        instant: the fence, in microseconds since the epoch; None if not yet known.
+    `instant` is in microseconds since the epoch; None if not yet known.
     """
 
     readings: tuple[SnapshotReading, ...] = ()
@@ -60,14 +58,14 @@ def look(fence: Fence, reading: SnapshotReading) -> Fence:
         for known in fence.readings
     )
     if readings and readings[-1].xmax == reading.xmax:
-        # No transaction took an id between the two, so the later instant is valid, and nearer.
+        # No transaction took an id between the two: the later instant is valid, and nearer.
         readings = readings[:-1]
     readings = (*readings, reading)
     past = [known.instant for known in readings if known.xmax <= reading.xmin]
     ahead = tuple(known for known in readings if known.xmax > reading.xmin)
     reached = past[-1] if past else fence.instant
     if len(ahead) > REMEMBERED:
-        # A long transaction. Dropping every other reading only makes the fence's steps coarser.
+        # In a long transaction: the fence's steps only become coarser.
         ahead = ahead[::2]
     return Fence(ahead, None if reached is None else min(reached, reading.instant))
 
