@@ -246,6 +246,7 @@ async def _check_database(
 async def _check_identity(config: Config, name: str, identity: str, tell: Tell, bound: str | None) -> None:
     """Check whether a database, and that of each of its watches, is the one that the store remembers."""
     dsn, why_not, moved = config.database.dsn.get_secret_value(), None, list[Finding]()
+    section = config.section_of(name)
     with suppress(StoreError, SourceError):  # there is a finding about it
         async with opened_beside(config, read_only=True) as store:
             bound, hosts = await store.identity(name), await store.hosts(name)
@@ -254,13 +255,13 @@ async def _check_identity(config: Config, name: str, identity: str, tell: Tell, 
                 was = positions.get(FROM_DATABASE, "") if positions else name
                 if was != name and (before := await store.identity(was)) not in {None, identity}:
                     error = watch_moved(watch, was, name, str(before), identity)
-                    remedy = f"Correct the watch's database; or with the daemon down: {keys(name)['adopt']}"
+                    remedy = f"Correct the watch's database; or with the daemon down: {keys(name, section)['adopt']}"
                     moved.append(Finding("identity", "failed", error.message, remedy, watch))
             if bound == identity:
                 async with connected(dsn) as connection:
                     here = await whereabouts(dsn, connection)
-                    why_not = await found_elsewhere(hosts, identity, dsn, here, connection, name)
-    tell(check_identity(bound, identity, why_not, name))
+                    why_not = await found_elsewhere(hosts, identity, dsn, here, connection, name, section)
+    tell(check_identity(bound, identity, why_not, name, section))
     for finding in moved:
         tell(finding)
 

@@ -86,9 +86,8 @@ def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) ->
 
 def make_database(config: Config, name: str, store: Store, recognised: Callable[[str], None] = nobody) -> Database:
     """A database of the ATS, not connected yet."""
-    section, is_only = config.all_databases[name], len(config.all_databases) == 1
-    dsn = section.dsn.get_secret_value()
-    return Database(dsn, store, section.pool, name, recognised=recognised, is_only=is_only)
+    of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
+    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, recognised=recognised, is_only=is_only)
 
 
 def make_parts(

@@ -130,6 +130,7 @@ class Database:
     Attributes:
         size: connections of the pool, at most.
         name: its name in the configuration; "" for the section `database`.
+        section: the section with its `dsn`, for messages.
         longest_wait: seconds between tries to connect, at most, if the error may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that such a proof may take.
@@ -147,6 +148,7 @@ class Database:
     store: Store
     size: int = POOL_SIZE
     name: str = ""
+    section: str = "database"
     longest_wait: float = 5.0
     prove_every: float = 15.0
     answers_within: float = ECHO_WITHIN
@@ -310,7 +312,7 @@ class Database:
                 server = await server_facts(lasting.connection)
                 # Before the replica position, which means nothing for another database.
                 if is_known:
-                    await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name)
+                    await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name, self.section)
             # Reads without news do not bind: if the primary is gone, a standby may never receive that position.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
@@ -343,9 +345,10 @@ class Database:
                 raise watch_moved(watch, was, self.name, str(bound), identity)
             here = await whereabouts(self.dsn, connection)
             before = await store.hosts(was)
-            if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, self.name)) is not None:
+            names = self.name, self.section
+            if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, *names)) is not None:
                 raise AnotherDatabaseError("watch-moved", why_not)
-        await recognise(store, identity, self.dsn, connection, self.name)
+        await recognise(store, identity, self.dsn, connection, self.name, self.section)
         if not self._is_of(positions):
             await store.set_captured_from(watch, self.name)
 
@@ -375,19 +378,21 @@ class Database:
             await end(holding)
 
 
-async def recognise(store: Store, identity: str, dsn: str, connection: Connection, database: str = "") -> None:
+async def recognise(  # noqa: PLR0917 - a database, by its connection and by its configuration
+    store: Store, identity: str, dsn: str, connection: Connection, database: str = "", section: str = "database"
+) -> None:
     """Bind the store to the database the first time, check that later, and remember the database's hosts.
 
-    `identity` is as in `ServerFacts`; `database` is the name in the configuration.
+    `identity` is as in `ServerFacts`; `database` is the name in the configuration, `section` the one with its `dsn`.
 
     Raises:
         AnotherDatabaseError: the store belongs to another database.
     """
-    await store.bind(identity, database)
+    await store.bind(identity, database, section)
     here = await whereabouts(dsn, connection)
     while True:
         before = await store.hosts(database)
-        why_not = await found_elsewhere(before, identity, dsn, here, connection, database)
+        why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
         if why_not is not None:
             raise AnotherDatabaseError("store-another-database", why_not)
         # Other daemons may read other servers of the cluster, on other hosts.
@@ -397,7 +402,13 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
 
 
 async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
-    before: str | None, identity: str, dsn: str, now: Whereabouts, connection: Connection, database: str = ""
+    before: str | None,
+    identity: str,
+    dsn: str,
+    now: Whereabouts,
+    connection: Connection,
+    database: str = "",
+    section: str = "database",
 ) -> str | None:
     """Why a database of the store's identity may be a copy; None if it is the store's own.
 
@@ -408,7 +419,7 @@ async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is 
     remembered = Whereabouts.from_text(before)
     if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
-    return elsewhere(identity, remembered, now, database)
+    return elsewhere(identity, remembered, now, database, section)
 
 
 class Delivery(Protocol):

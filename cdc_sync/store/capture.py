@@ -45,8 +45,10 @@ class Capture(Driver):
     _leases: dict[str, int]
     """This daemon's number when it took each watch; `_GIVEN_BACK` afterwards."""
 
-    async def bind(self, identity: str, database: str = "") -> None:
+    async def bind(self, identity: str, database: str = "", section: str = "database") -> None:
         """Remember which database a configured name ("" is the section `database`) stands for; later insist on it.
+
+        Its `section` of the configuration is for the error.
 
         Raises:
             AnotherDatabaseError: the name stands for another one.
@@ -56,7 +58,7 @@ class Capture(Driver):
             await self.transact(lambda t: t.run("set_about_first", name=note, value=identity))
             bound = await self.note(note)
         if bound is not None and bound != identity:
-            raise another_database(self.name, database, bound, identity)
+            raise another_database(self.name, database, section, bound, identity)
 
     async def identity(self, database: str = "") -> str | None:
         """The database that a configured name stands for; None before its first connection."""

@@ -72,7 +72,9 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
     return findings or [_finding("store-watches", "ok", "all-configured")]
 
 
-def check_identity(bound: str | None, found: str, why_not: str | None = None, database: str = "") -> Finding:
+def check_identity(
+    bound: str | None, found: str, why_not: str | None = None, database: str = "", section: str = "database"
+) -> Finding:
     """The finding about the database that the store belongs to.
 
     Args:
@@ -80,25 +82,27 @@ def check_identity(bound: str | None, found: str, why_not: str | None = None, da
         found: the database's.
         why_not: why it is another database in spite of the same identity, or None.
         database: its name in the configuration.
+        section: the section with its `dsn`.
     """
     if bound is None:
         return _finding("identity", "ok", "unbound", found=found)
     if bound == found and why_not is None:
         return _finding("identity", "ok", "bound", found=found)
-    another = _finding("identity", "failed", "another", bound=bound, found=found, **keys(database))
+    another = _finding("identity", "failed", "another", bound=bound, found=found, **keys(database, section))
     return another if why_not is None else replace(another, message=why_not)
 
 
-def keys(database: str) -> dict[str, str]:
-    """The setting to correct and the command to run for a configured database; "" is the section `database`."""
-    if not database:
-        return {"dsn": "database.dsn", "adopt": "cdc-sync adopt-database"}
-    return {"dsn": f"databases.{database}.dsn", "adopt": f"cdc-sync adopt-database {database}"}
+def keys(database: str, section: str) -> dict[str, str]:
+    """The setting to correct and the command to run for a database; `section`: see `Config.section_of`."""
+    return {"dsn": f"{section}.dsn", "adopt": f"cdc-sync adopt-database {database}".rstrip()}
 
 
-def elsewhere(identity: str, before: Whereabouts, now: Whereabouts, database: str = "") -> str:
+def elsewhere(
+    identity: str, before: Whereabouts, now: Whereabouts, database: str = "", section: str = "database"
+) -> str:
     """Why a database with the store's identity is taken for another one."""
-    return message("store-another-database/elsewhere", identity=identity, before=before, now=now, **keys(database))
+    facts = {"identity": identity, "before": before, "now": now, **keys(database, section)}
+    return message("store-another-database/elsewhere", **facts)
 
 
 def usable(store: str, version: int, newest: int) -> Finding:
@@ -113,9 +117,9 @@ class AnotherDatabaseError(StoreError):
     """The store, or the captured watch (`watch-moved`), belongs to another database than the connected one."""
 
 
-def another_database(store: str, database: str, bound: str, connected: str) -> AnotherDatabaseError:
+def another_database(store: str, database: str, section: str, bound: str, connected: str) -> AnotherDatabaseError:
     """The error that a configured database is not the one that the store knows by its name."""
-    facts = {"store": store, "bound": bound, "connected": connected, **keys(database)}
+    facts = {"store": store, "bound": bound, "connected": connected, **keys(database, section)}
     return AnotherDatabaseError("store-another-database", message("store-another-database", **facts))
 
 
@@ -130,5 +134,5 @@ def watch_moved(watch: str, was: str, database: str, bound: str, connected: str)
         connected: that of the second.
     """
     names = {"was": was or "database", "database": database or "database"}
-    facts = {"watch": watch, "bound": bound, "connected": connected, **names, "adopt": keys(database)["adopt"]}
+    facts = {"watch": watch, "bound": bound, "connected": connected, **names, "adopt": keys(database, "")["adopt"]}
     return AnotherDatabaseError("watch-moved", message("watch-moved", **facts))

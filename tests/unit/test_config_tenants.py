@@ -15,6 +15,8 @@ from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, is_like, tenants_named
 from cdc_sync.core.failures import OperationError
+from cdc_sync.daemon.wiring import make_database
+from cdc_sync.store.store import Store
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
 TEMPLATE = """
@@ -184,6 +186,18 @@ def test_a_group_without_its_secrets_has_its_databases_all_the_same() -> None:
         "databases.customers",
         "databases.customers",
     ]
+
+
+def test_a_database_of_the_daemon_knows_the_section_of_its_group() -> None:
+    config = _config(GROUP + TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:"))
+
+    made = {name: make_database(config, name, cast("Store", None)) for name in config.databases}
+
+    assert {name: database.section for name, database in made.items()} == {
+        "one": "databases.one",
+        "customer_1": "databases.customers",
+        "customer_2": "databases.customers",
+    }
 
 
 def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None:

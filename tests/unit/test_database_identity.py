@@ -48,6 +48,15 @@ class TestWhereabouts:
         assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in said
         assert "cdc-sync adopt-database" in said
 
+    def test_the_setting_of_a_groups_database_is_the_groups(self) -> None:
+        now = Whereabouts(("db-1:5433",), "99")
+        said = elsewhere("ats of cluster 1", self.BEFORE, now, "customer_1", "databases.customers")
+        found = check_identity("ats of cluster 1", "ats of cluster 2", None, "customer_1", "databases.customers")
+
+        for text in (said, f"{found.message} {found.remedy}"):
+            assert "databases.customers.dsn" in text
+            assert "cdc-sync adopt-database customer_1" in text
+
 
 def test_the_hosts_of_several_daemons_are_remembered_together() -> None:
     first, second = Whereabouts(("a:5432", "b:5432"), "1"), Whereabouts(("b:5432", "c:5432"), "2")

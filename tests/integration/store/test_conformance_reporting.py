@@ -97,8 +97,8 @@ class TestIdentity:
         assert (await store.identity(), await store.hosts()) == ("7312/ats", "db-1")
         assert (await store.identity("main"), await store.hosts("main")) == ("8000/other", "db-2")
 
-        with pytest.raises(AnotherDatabaseError, match=r"Correct databases\.main\.dsn; .* adopt-database main`"):
-            await store.bind("7312/ats", "main")
+        with pytest.raises(AnotherDatabaseError, match=r"Correct databases\.all\.dsn; .* adopt-database main`"):
+            await store.bind("7312/ats", "main", "databases.all")
         await store.rebind("7312/ats", "db-1", {}, "main")
         await store.bind("7312/ats", "main")
 
