@@ -1,7 +1,6 @@
 """Which table holds the applications, and what its columns mean, guessed from names, types and keys.
 
-Each guess has its reason and its doubt, for a person to read. Of rows only the values of possible flags are known.
-`meanings.yaml` has the words that identify columns.
+Each guess has its reason and its doubt, for a person to read. `meanings.yaml` has the words that identify columns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -147,14 +146,9 @@ def candidates(table: Table, field: str) -> list[Scored]:
     """The columns of a table that could be a field of `meanings.yaml`, best first."""
     meaning, found = known().columns[field], []
     for column in table.columns:
-        name = words(column.name)
-        name_words = weight(name, meaning.words)
-        if (
-            name_words
-            and column.kind in meaning.kinds
-            and not mentions(name, meaning.never)
-            and _may_be(table, column, field)
-        ):
+        name_words = weight(words(column.name), meaning.words)
+        may_be = field not in {"deleted", "archived"} or _may_be_flag(column)
+        if name_words and may_be and _misfit(table, column, field) is None:
             evidence = _evidence(column, field)
             found.append(Scored(column, name_words + sum(evidence.values()), ("its name", *evidence)))
     # Equal ones stay in the table's order.
@@ -172,15 +166,9 @@ def label_of(table: Table) -> Column | None:
     return best if best is not None and scores[best] > 0 else None
 
 
-def _may_be(table: Table, column: Column, field: str) -> bool:
-    if is_personal(column.name):
-        return False
-    if field in {"deleted", "archived"}:
-        seen = column.values or ()
-        few = len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
-        return column.reference is None and few
-    # Neither the ATS's own id nor another table's is HelloWork's.
-    return field != "application_id" or (table.key != (column.name,) and column.reference is None)
+def _may_be_flag(column: Column) -> bool:
+    seen = column.values or ()
+    return column.reference is None and len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
 
 
 def flags(table: Table) -> list[str]:
@@ -229,10 +217,7 @@ class Guess(NamedTuple):
 class Carrier(NamedTuple):
     """What else may decide the status: a flag, a date, a reason, or a row of another table.
 
-    Attributes:
-        name: of the column or the other table, as SQL has it.
-        condition: holds if it decides.
-        related: the other table, whose column `key` leads to the application.
+    `condition` holds if it does. `related` is the other table, whose column `key` leads to the application.
     """
 
     name: str
@@ -250,7 +235,7 @@ class Proposal(NamedTuple):
         guesses: by field, without those that are neither required nor found.
         watermark: the column for polling.
         zoneless: mapped columns whose values have no time zone.
-        carriers: what else may decide the status, the heaviest first.
+        carriers: the heaviest first.
     """
 
     table: Table
@@ -375,13 +360,13 @@ def _rivals(field: str, found: Sequence[Scored]) -> str | None:
 
 
 def _misfit(table: Table, column: Column, field: str) -> str | None:
-    """Why a person's column looks wrong; None if it does not."""
+    """Why a column does not look like the field; None if it may be it."""
     meaning = known().columns[field]
     if is_personal(column.name):
         return "it looks like personal data, which HelloWork must not receive"
     if column.kind not in meaning.kinds:
         return f"it is of type {column.type}, which is odd for this"
-    if field == "application_id" and not _may_be(table, column, field):
+    if field == "application_id" and (table.key == (column.name,) or column.reference is not None):
         return "it looks like a number of the ATS's own, and HelloWork's id is needed"
     return "its name means something else" if mentions(words(column.name), meaning.never) else None
 
