@@ -1,7 +1,7 @@
 """Which daemon captures which watch, if several daemons share a store.
 
-Every daemon reads the same table of captured and waiting watches and decides by the same rule, without an election. A
-waiting daemon has connected to the watch's database, so no watch goes to a daemon that cannot capture it.
+Every daemon reads the same table and decides by the same rule, without an election. A waiting daemon has connected to
+the watch's database, so no watch goes to a daemon that cannot capture it.
 
 - A free watch goes to the waiting daemon with the fewest watches.
 - A watch moves only to a daemon with at least two fewer, so shares end up differing by one at most.
@@ -55,26 +55,17 @@ def _moves(
     fixed: AbstractSet[str],
 ) -> dict[str, int]:
     """Moves until no daemon has two more than one that waits for one of its watches; changes `load`."""
-    movable = {
-        (giver, taker): sorted((held[giver] & waiting[taker]) - fixed)
-        for giver in held
-        for taker in waiting
-        if giver != taker
-    }
     moves = dict[str, int]()
     while True:
         pairs = [
             (load[taker] - load[giver], giver, taker)
-            for (giver, taker), watches in movable.items()
-            if watches and load[giver] - load[taker] > 1
+            for giver in held
+            for taker in waiting
+            if load[giver] - load[taker] > 1 and (held[giver] & waiting[taker]) - fixed - moves.keys()
         ]
         if not pairs:
             return moves
         _, giver, taker = min(pairs)
-        watch = movable[giver, taker][0]
-        moves[watch] = taker
+        moves[min((held[giver] & waiting[taker]) - fixed - moves.keys())] = taker
         load[giver] -= 1
         load[taker] += 1
-        for (each, _), watches in movable.items():
-            if each == giver and watch in watches:
-                watches.remove(watch)
