@@ -15,7 +15,7 @@ from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.replies import Credentials, RetryPolicy
-from cdc_sync.core.rows import ExtraField, StatusRules, WatchRules
+from cdc_sync.core.rows import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 
@@ -58,16 +58,11 @@ class Config(Section):
 
     @field_validator("databases")
     @classmethod
-    def _there_is_one_or_several(
+    def _each_has_its_name(
         cls, databases: Mapping[str, NamedDatabase], info: ValidationInfo
     ) -> Mapping[str, NamedDatabase]:
         if databases and info.data.get("database", Database()) != Database():
             raise setting_error("database-and-databases")
-        return databases
-
-    @field_validator("databases")
-    @classmethod
-    def _each_name_is_of_one(cls, databases: Mapping[str, NamedDatabase]) -> Mapping[str, NamedDatabase]:
         taken = set(databases)
         for group, section in databases.items():
             for at, name in enumerate(section.names):
@@ -236,7 +231,7 @@ def watch_rules(config: Config, name: str) -> WatchRules:
         settle={status: milliseconds(wait) for status, wait in watch.settle.items() if status != _DEFAULT},
         default_settle=milliseconds(watch.settle.get(_DEFAULT, timedelta(0))),
         deletion_grace=milliseconds(watch.deletion_grace),
-        extra=tuple(ExtraField(field, frozenset(extra.only_for)) for field, extra in watch.extra.items()),
+        extra={name: frozenset(extra.only_for) for name, extra in watch.extra.items()},
         base_url=config.hellowork.base_url,
         own_urls=watch.columns.status_url is not None,
         allowed=allowed_hosts(config),

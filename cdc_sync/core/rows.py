@@ -12,7 +12,7 @@ from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.status_url import AllowedHosts
 
 LONGEST_TEXT = 10_000
-"""Most characters of an id, a status, a job or a URL. HelloWork states no limit; no real one comes near."""
+"""Most characters of an id, a status, a job or a URL; no real one comes near."""
 
 LONGEST_JSON = 100_000
 """Most characters of `source` or an extra field as JSON."""
@@ -31,13 +31,7 @@ Unmapped = Literal["send", "ignore", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class StatusRules:
-    """How labels become statuses.
-
-    Attributes:
-        map: ATS label → status to send.
-        unmapped: whether other labels are sent as they are, cause no call, or make a dead letter.
-        deleted: the status of an application that is gone.
-    """
+    """How labels become statuses: section `status` of a watch."""
 
     map: Mapping[str, str]
     unmapped: Unmapped
@@ -45,27 +39,14 @@ class StatusRules:
 
 
 @dataclass(frozen=True, slots=True)
-class ExtraField:
-    """A further field of the payload, sent with the statuses of `only_for` (empty: with all)."""
-
-    name: str
-    only_for: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class WatchRules:
-    """How one watch's rows become calls.
+    """How one watch's rows become calls; most fields are as in `config.watch.Watch`.
 
     Attributes:
-        baseline: what happens to rows that exist at the first start.
-        first_status: what happens to applications that appear later.
-        settle: status as sent → how long it must stand before it is sent; `default_settle` for the others.
-        deletion_grace: how long a row must be gone before it counts as deleted.
-        extra: in the order of the row's extra values.
-        base_url: where calls go for rows without a status URL.
+        settle: by status as sent; `default_settle` for the others.
+        extra: further fields of the payload, in the order of the row's values: name → the statuses with which it is
+            sent (empty: with all).
         own_urls: whether rows may have a status URL of their own.
-        last_known_job: whether a row without a job is sent with the application's last known one.
-        ordered_dates: whether the dates of an application's calls must rise.
         built_refusal: why no built URL may be called; None if they may.
     """
 
@@ -76,7 +57,7 @@ class WatchRules:
     settle: Mapping[str, int]
     default_settle: int
     deletion_grace: int
-    extra: tuple[ExtraField, ...]
+    extra: Mapping[str, frozenset[str]]
     base_url: str
     own_urls: bool
     allowed: AllowedHosts
@@ -91,14 +72,14 @@ class WatchRules:
 
     def extra_fields_of(self, status: str) -> frozenset[str]:
         """The extra fields that are sent with a status."""
-        return frozenset(field.name for field in self.extra if not field.only_for or status in field.only_for)
+        return frozenset(name for name, only_for in self.extra.items() if not only_for or status in only_for)
 
 
 class Row(NamedTuple):
     """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.
 
     A tuple, which is made in a quarter of an object's time. A reader may cut texts to one character more than the
-    limits above, which shows that they are too long.
+    limits above.
 
     `digest` covers the rules and all of the row but the event's date. `unreadable` explains which expression of the
     configuration fails on the row; its field is None then, and the row is in scope if `where` fails. `id_unreadable`:
@@ -123,7 +104,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)  # not frozen: one is made for each row, in a third of the time
 class Reportable:
-    """The application's state by this row; `refused` explains why it must not be sent, None if it may."""
+    """The application's state by this row; `refused` explains why it must not be sent."""
 
     application_id: str
     key: Key
@@ -161,7 +142,7 @@ class OutOfScope:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The row's label is unmapped and ignored: no call, but the application's deletion is one."""
+    """The row's label is unmapped and ignored: only the application's deletion is a call."""
 
     application_id: str
     key: Key
@@ -171,7 +152,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """The row belongs to no application of HelloWork's: it has no id, or an unusable one and is out of scope."""
+    """The row is not HelloWork's: it has no id, or an unusable one and is out of scope."""
 
     key: Key
     changed_at: int = field(default=0, compare=False)
@@ -288,7 +269,7 @@ def _observation_of(
 
 
 def current(rows: Iterable[Row]) -> Row | None:
-    """The canonical row of those that carry one application's id; None if there is none.
+    """The canonical row of those that carry one application's id.
 
     A live row wins over a deleted one, one in scope over one out of it, the later created over the earlier. Ties go to
     the last in the given order (the database's key order), so that the choice is stable. A row with an unreadable
@@ -320,7 +301,7 @@ def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
     if not status or status.isspace():
         return coded("no-status", "it has no status")
     texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
-    extra = zip((f"extra field {field.name}" for field in rules.extra), row.extra, strict=True)
+    extra = zip((f"extra field {name}" for name in rules.extra), row.extra, strict=True)
     texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
     for name, text, longest in texts:
         if text is not None and len(text) > longest:
@@ -369,7 +350,7 @@ def _value(text: str | None) -> str | None:
 
 
 def _source(text: str) -> str | None:
-    """HelloWork accepts a string or an object; any other JSON value is sent as a string of its text."""
+    """HelloWork accepts a string or an object; any other JSON is sent as a string of its text."""
     if text.strip() == "null":
         return None
     return text if text.lstrip()[:1] in ('"', "{") else json.dumps(text)
@@ -377,8 +358,8 @@ def _source(text: str) -> str | None:
 
 def _extra(row: Row, rules: WatchRules, status: str) -> str | None:
     fields = [
-        f"{json.dumps(field.name)}: {value}"
-        for field, value in zip(rules.extra, row.extra, strict=True)
-        if value is not None and value.strip() != "null" and (not field.only_for or status in field.only_for)
+        f"{json.dumps(name)}: {value}"
+        for (name, only_for), value in zip(rules.extra.items(), row.extra, strict=True)
+        if value is not None and value.strip() != "null" and (not only_for or status in only_for)
     ]
     return f"{{{', '.join(fields)}}}" if fields else None

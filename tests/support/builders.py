@@ -111,7 +111,7 @@ def some_rules(
         settle=settle or {},
         default_settle=default_settle,
         deletion_grace=5 * SECOND,
-        extra=(),
+        extra={},
         base_url=BASE_URL,
         own_urls=True,
         allowed=AllowedHosts(frozenset({HOST})),

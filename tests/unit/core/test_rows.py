@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.rows import (
-    ExtraField,
     Foreign,
     Ignored,
     OutOfScope,
@@ -38,10 +37,7 @@ RULES = WatchRules(
     settle={},
     default_settle=0,
     deletion_grace=5_000,
-    extra=(
-        ExtraField("communicationDelay", frozenset({"rejected_and_contacted_by_recruiter"})),
-        ExtraField('client "id"', frozenset()),
-    ),
+    extra={"communicationDelay": frozenset({"rejected_and_contacted_by_recruiter"}), 'client "id"': frozenset()},
     base_url=BASE,
     own_urls=True,
     allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})),
@@ -279,7 +275,7 @@ def test_extra_fields_by_status_as_sent_and_not_if_null(
 
 
 def test_without_extra_fields() -> None:
-    assert content(replace(RULES, extra=()), extra=()) == CONTENT
+    assert content(replace(RULES, extra={}), extra=()) == CONTENT
 
 
 def test_the_rows_digest_goes_with_what_it_says() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cdc_sync.core.diff import FusePolicy
-from cdc_sync.core.rows import ExtraField, StatusRules, WatchRules
+from cdc_sync.core.rows import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts
 
 RULES = WatchRules(
@@ -16,7 +16,7 @@ RULES = WatchRules(
     settle={"rejected": 300_000, "hired": 0},
     default_settle=2_000,
     deletion_grace=5_000,
-    extra=(),
+    extra={},
     base_url="https://ats-partner.hellowork.com",
     own_urls=True,
     allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})),
@@ -26,6 +26,6 @@ RULES = WatchRules(
 
 @pytest.mark.parametrize(("status", "fields"), [("rejected", {"tenant", "delay"}), ("deleted", {"tenant"})])
 def test_extra_fields_go_with_the_statuses_that_they_are_for(status: str, fields: set[str]) -> None:
-    extra = (ExtraField("tenant", frozenset()), ExtraField("delay", frozenset({"rejected"})))
+    extra = {"tenant": frozenset[str](), "delay": frozenset({"rejected"})}
 
     assert replace(RULES, extra=extra).extra_fields_of(status) == fields
