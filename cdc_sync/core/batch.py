@@ -30,8 +30,8 @@ class Resolved:
 
     Attributes:
         changed_at: when the application seems to have changed.
-        canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it still exists
-            without a usable id, else None.
+        canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it exists without a
+            usable id.
         keys: of the rows.
     """
 
@@ -98,7 +98,7 @@ class Applied:
     """The result of a batch.
 
     Attributes:
-        results: observations that differ, without unknown ones that a baseline adopts.
+        results: without unknown applications that a baseline adopts.
         touched: the offer's unstarted entries that are replaced, corrected or cancelled.
         claimed: entries claimed for the sender in the same transaction, by its offer.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
@@ -138,7 +138,7 @@ class HistoryLine(NamedTuple):
 
 
 class Enqueued(NamedTuple):
-    """A content that goes into the outbox and replaces a pending entry."""
+    """A content for the outbox; it replaces a pending entry."""
 
     application_id: str
     content: Content
@@ -170,10 +170,9 @@ class BatchPlan:
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
         suspicions: of an application the first counts.
-        answered: their suspicions are answered.
+        answered: applications whose suspicion is over.
         history: without new suspicions.
-        fuse: the fuse afterwards; None if it counted nothing.
-        is_empty: whether there is nothing to write.
+        fuse: None if it counted nothing.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -206,7 +205,7 @@ class BatchPlan:
 def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse) -> BatchPlan:
     """Decide what a batch changes.
 
-    `before` is what is known of the batch's applications and of those that its rows represented last.
+    `before` is what is known of its applications and of those that its rows represented last.
     """
     planner, observations = _Planner(rules, batch, before, fuse), batch.observations
     if any(isinstance(each, Unreportable) for each in observations):
@@ -274,7 +273,7 @@ class _Planner:
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
-        """The observations; rows with unreadable ids are assigned to the applications that they represented last."""
+        """Assign rows with unreadable ids to the applications that they represented last."""
         owners = {known.key: id_ for id_, known in reversed(list(self.before.items()))}
         return [
             replace(each, application_id=owners.get(each.key))
@@ -394,17 +393,14 @@ class _Planner:
                 if known is not _NEVER_SEEN or batch.origin != "baseline":
                     changes.results.append(ApplyResult(row.application_id, decision))
             case _:
-                was = described(known.snapshot) if known.snapshot else "null"
-                detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}}}'
                 changes.cancelled.append(row.application_id)
-                line = HistoryLine(batch.now + batch.shift, self.rules.watch, row.application_id, "cancelled", detail)
-                changes.history.append(line)
+                self._add_history("cancelled", row.application_id, content, known)
                 changes.results.append(ApplyResult(row.application_id, decision))
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
         batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
         if rules.ordered_dates:
-            # The date of an adopted state was never sent.
+            # An adopted state's date was never sent.
             content = in_order(
                 content, row.changed_at, known.snapshot if known.is_acknowledged else None, known.pending
             )
@@ -423,15 +419,19 @@ class _Planner:
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
         listed, replaced = '","'.join(kinds), "false" if known.state is None else "true"
-        was = described(known.snapshot) if known.snapshot else "null"
-        detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}'
-        detail += f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
+        further = f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
-            detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
+            further += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
         if reason:
-            detail += f",{in_json(reason)}"
-        changes.history.append(HistoryLine(batch.now + batch.shift, rules.watch, id_, event, detail + "}"))
+            further += f",{in_json(reason)}"
+        self._add_history(event, id_, content, known, further)
         return ApplyResult(id_, decision, state, reason)
+
+    def _add_history(self, event: str, application_id: str, content: Content, known: Known, further: str = "") -> None:
+        was = described(known.snapshot) if known.snapshot else "null"
+        detail = f'{{"by":"{self.batch.origin}","from":{was},"to":{described(content)}{further}}}'
+        at = self.batch.now + self.batch.shift
+        self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""

@@ -26,8 +26,8 @@ class Entry(NamedTuple):
         due_at: when it may be sent, after settle time or backoff.
         attempted: HelloWork may have received this or an earlier content without our knowing.
         attempts: calls made with this content.
-        first_attempt_at: the first attempt since its credentials were last refused; moved on by times in which the
-            entry was due but not tried, beyond `replies.LONGEST_COUNTED`.
+        first_attempt_at: since its credentials were last refused; moved on by times in which the entry was due but not
+            tried, beyond `replies.LONGEST_COUNTED`.
         not_found_since: the first 404 in a row, moved on likewise, beyond `replies.LONGEST_UNASKED`.
         reason: why it is held or dead, or how the last attempt failed.
     """
@@ -62,10 +62,9 @@ class Known(NamedTuple):
 
     Attributes:
         number: dense enough to be a place in a bitmap.
-        key: the row that represented it last.
-        in_scope: whether that row was in scope.
+        key: of the row that represented it last; `in_scope` is that row's.
         snapshot: the last acknowledged or adopted state.
-        is_acknowledged: whether the snapshot was acknowledged, or discarded by a person, and not adopted.
+        is_acknowledged: whether the snapshot was acknowledged, or discarded by a person.
     """
 
     number: int
@@ -89,12 +88,10 @@ def with_last_job(observation: Observation, known: Known | None) -> Observation:
 
     Deleting a job in the ATS often leaves applications without one (ON DELETE SET NULL).
     """
-    if not isinstance(observation, Unreportable) or observation.without_job is None:
+    without_job = observation.without_job if isinstance(observation, Unreportable) else None
+    if without_job is None or known is None or known.latest is None:
         return observation
-    if known is None or known.latest is None:
-        return observation
-    content = observation.without_job.content._replace(job_id=known.latest.job_id)
-    return replace(observation.without_job, content=content)
+    return replace(without_job, content=without_job.content._replace(job_id=known.latest.job_id))
 
 
 def corrects(content: Content, refused: str | None, pending: PendingEntry | None) -> bool:
@@ -104,9 +101,9 @@ def corrects(content: Content, refused: str | None, pending: PendingEntry | None
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A row that was compared and does not differ, and its digest.
+    """A row that was compared and does not differ.
 
-    `content` is the row's; None if the row causes no call while it is the application's.
+    `content` is None if the row causes no call while it is the application's.
     """
 
     application_id: str
@@ -117,10 +114,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """An application whose row seems gone; deleted after `due_at`, if a fresh read agrees.
-
-    `at` is when it seems to have gone, by the database's clock.
-    """
+    """An application whose row seems gone since `at`; deleted after `due_at`, if a fresh read agrees."""
 
     application_id: str
     at: int
@@ -138,7 +132,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The sender's unstarted entries for a batch, and the entries that it wants to claim with it.
+    """The sender's unstarted entries for a batch, and what it wants to claim with it.
 
     Attributes:
         unstarted: applications whose claimed entry does not start before the batch is applied: it counts as never
