@@ -14,12 +14,10 @@ from cdc_sync.core.identifiers import written
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the tables do not show.
+    """What the tables do not show; the time zone is that of values without one.
 
     Attributes:
         dsn: without secrets; empty if the PG* variables name the database.
-        dsn_comments: notes about it.
-        timezone: of values without a zone.
         timezone_doubt: why it must be checked; None if a person chose it, or nothing depends on it.
         state: the store's path.
         others: other tables that could be meant.

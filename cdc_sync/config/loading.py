@@ -78,13 +78,13 @@ def parse(
     folder: FilePath = FilePath(),
     lacking: dict[Path, str] | None = None,
 ) -> Config:
-    """Read the configuration from text.
+    """Read the configuration from YAML text.
 
     Args:
         text: YAML.
         name: its name in messages.
         environ: the values of `${NAME}`.
-        folder: the folder of relative `${file:PATH}`.
+        folder: of relative `${file:PATH}`.
         lacking: for printing SQL, where a secret may be missing: gets what is missing, by path. The value is a
             placeholder then, or "" for a connection string that makes no sense without it.
 
@@ -210,7 +210,6 @@ class Spot:
     """What the schema allows at one path.
 
     Attributes:
-        keys: of the possible sections, with their schemas.
         has_scalars: whether anything but a section, a mapping or a list is allowed.
         names_are_free: whether people choose the keys below.
         may_be_shown: whether a scalar here is surely no secret.
@@ -244,7 +243,7 @@ def at(path: Path) -> Spot:
 def all_sections() -> tuple[tuple[tuple[str, ...], Schema], ...]:
     """Every section at a fixed place or under a free name: its path and its keys, in order.
 
-    Without sections that are only the long form of a scalar (`{sql: …}` for a column's name).
+    Without long forms of a scalar (`{sql: …}` for a column's name).
     """
     return tuple(_sections_from(at(()), ()))
 

@@ -36,7 +36,7 @@ class SettingError(ValueError):
         suggestion: the repair, if it is more than that.
         path: where; readers of single values do not know it.
         about_key: whether the key is wrong or missing, and not its value.
-        place: where exactly, if the path does not show it.
+        place: if the path does not show it.
     """
 
     message: str
@@ -59,8 +59,7 @@ class Problem:
 
     Attributes:
         path: as `watches.applications.capture.mode`; empty for the file as a whole.
-        line: from 1; None if there is none.
-        column: from 1; None if there is none.
+        line: from 1, as `column`.
         found: the text of the file (`${NAME}`, not its value), `(hidden)` if it may be a secret, or the kind of a list
             or a section; None if the key is enough.
         message: what was expected.

@@ -1,15 +1,9 @@
 """The settings of every session of ours, at the ATS's database and at the store's.
 
-When a daemon is stopped or gone, only the server can end its session, with its locks, snapshot and lease. So every
-session sets these, unless the role or the database is stricter:
-
-- `tcp_user_timeout` (the server's, since PostgreSQL 12): ends the session if its peer takes no data. Keepalives pause
-  while data is unacknowledged, and a backend that cannot send heeds no other timeout.
-- keepalives: end an idle session of a host that is gone.
-- `statement_timeout`: ends the statement of a vanished client. Our own limit is lower, and explains more.
-- `idle_in_transaction_session_timeout`.
-
-The first two have no effect on a unix socket; behind a pooler they apply to the pooler's connections.
+Only the server can end the session of a daemon that is stopped or gone, with its locks, snapshot and lease. So every
+session sets keepalives and timeouts, unless the role or the database is stricter; [decision
+9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md) has what each notices. Behind a pooler they apply to the
+pooler's connections.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -96,7 +90,7 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
 
     In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, could make the ATS's own
     transactions fail, and a standby refuses them. Behind a transaction pooler it reaches the sessions of our own role.
-    `statements_end` is False for a migration or a copy of a store.
+    A migration or a copy of a store has no end of statements (`statements_end`).
     """
     settings = {
         "default_transaction_isolation": "'read committed'",

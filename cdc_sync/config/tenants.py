@@ -104,7 +104,7 @@ def expanded(
     Args:
         config: as it was read, or as an earlier call returned it.
         found: the tenants, by template.
-        reveal: replaces the references in a text, as `config.reveal` does.
+        reveal: as `config.reveal`.
     """
     from_file = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(
         config.templates

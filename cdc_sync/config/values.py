@@ -165,7 +165,7 @@ def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
 
 
 def parse_duration(value: Any) -> timedelta:
-    """Read a duration: a number, decimals allowed, and one of the units ms, s, m, h and d; or plain `0`.
+    """Read a duration: a number, decimals allowed, and a unit (ms, s, m, h, d); or plain `0`.
 
     A `timedelta` passes unchanged, for configurations made in code.
 

@@ -35,8 +35,7 @@ class Content(NamedTuple):
         deleted: whether the application is gone from the ATS.
         event_date: when the event behind this content happened.
         source: JSON text of a string or an object; None: not sent.
-        extra: JSON text of an object with the further fields of the payload.
-        url: where the call goes.
+        extra: JSON text of an object with further fields of the payload.
     """
 
     status: str
@@ -72,7 +71,7 @@ class Content(NamedTuple):
 def request(application_id: str, content: Content) -> tuple[bytes, str]:
     """The JSON body, as HelloWork's page "Envoi changements de statut" documents it, and the idempotency key.
 
-    The key is the same for every retry of one content, and different for any other content or application.
+    Every retry of a content has the same key; any other content or application has another one.
     """
     text = (
         f'{{"status": {encode_basestring_ascii(content.status)}, "eventDate": "{iso(content.event_date)}", '
@@ -93,7 +92,7 @@ def request(application_id: str, content: Content) -> tuple[bytes, str]:
 def only_fields(text: str, names: Collection[str]) -> str | None:
     """The object with only these fields, each as it was written; None if none is left.
 
-    `text` is an object as `core.rows` composes it: one separator after each value.
+    `text` has one separator after each value, as `core.rows` composes it.
     """
     kept: list[str] = []
     place = 1
@@ -107,7 +106,7 @@ def only_fields(text: str, names: Collection[str]) -> str | None:
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """The end of the value that begins at `start` or after white space there.
+    """The end of the value at `start`, or after white space there.
 
     Without a parser: PostgreSQL accepts JSON that is nested deeper than Python can follow.
     """
@@ -139,7 +138,7 @@ def milliseconds(length: timedelta) -> int:
 
 
 def from_datetime(moment: datetime) -> int:
-    """An aware datetime in milliseconds since the epoch, rounded down.
+    """An aware datetime in milliseconds, rounded down.
 
     Raises:
         NotAnInstant: in UTC its year is outside 1 to 9999.

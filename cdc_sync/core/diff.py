@@ -7,13 +7,10 @@ The diff compares with `base`: the pending entry's content, or without one the s
 3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it. Replace it by the observed state.
 4. Anything else: enqueue, or replace the pending entry; the newest state wins.
 
-The dates of an application's calls rise, for receivers that order by them. A row's own date may be older than a sent
-one: that of a reverted status, or midnight. A date alone never causes a call.
-
-The fuse holds a mass change for a person. It counts a watch's new entries, and deletions among them. An entry that
+The fuse counts a watch's new entries, and deletions among them, and holds a mass change for a person. An entry that
 replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may find one for each
-application. From the first entry beyond the limit on, every new one is held until a person releases or discards it. A
-deletion that row-level security may only pretend is held by itself: it neither blows the fuse nor counts.
+application. A deletion that row-level security may only pretend is held by itself: it neither blows the fuse nor
+counts.
 """
 
 from dataclasses import dataclass
@@ -53,7 +50,7 @@ _NOTHING, _ADOPT, _CANCEL = Nothing(), Adopt(), Cancel()
 
 
 class PendingEntry(NamedTuple):
-    """The part of an outbox entry, in any state, on which decisions depend."""
+    """The part of an outbox entry on which decisions depend."""
 
     content: Content
     attempted: bool
@@ -64,7 +61,7 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
 
     Args:
         observed: the application as the ATS's database has it now.
-        snapshot: None if HelloWork has acknowledged nothing and nothing was adopted.
+        snapshot: None if nothing was acknowledged or adopted.
         pending: the application's outbox entry, in any state.
         unseen: what happens to an application without snapshot and entry.
     """
@@ -81,7 +78,7 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
 
 
 def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind]:
-    """The respects in which `observed` differs from the snapshot."""
+    """How `observed` differs from the snapshot."""
     kinds: set[Kind] = set()
     if snapshot is None:
         kinds.add("first")
@@ -111,7 +108,9 @@ def transition(snapshot: Content | None, observed: Content) -> str:
 
 
 def in_order(content: Content, changed_at: int, acknowledged: Content | None, pending: PendingEntry | None) -> Content:
-    """The content with a later date than any that HelloWork may have received.
+    """The content with a later date than any that HelloWork may have received, which may order by them.
+
+    A row's own date may be older: that of a reverted status, or midnight.
 
     Args:
         content: as the row gives it.
@@ -142,12 +141,12 @@ class Fuse(NamedTuple):
 
     Attributes:
         at: when the buckets had these contents.
-        changes: content of the bucket of all new entries.
-        deletions: content of the bucket of deletions.
+        changes: all new entries.
+        deletions: those among them.
         blown_at: since when entries are held; None if none is.
         reason: the limit that was crossed first.
         holds_all: whether every new entry is held, whatever the buckets contain.
-        decided_at: when a person last released or discarded entries; earlier ones were not counted.
+        decided_at: when a person last released or discarded entries; earlier ones do not count.
     """
 
     at: int = 0
@@ -162,8 +161,8 @@ class Fuse(NamedTuple):
 def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[Fuse, str | None]:
     """Count one new entry. Returns the fuse, and why the entry is held; None if it passes.
 
-    A held entry fills nothing, so the next ordinary change finds room. But draining restarts with it: a mass change
-    that goes on is held to its end. A clock that was set back empties the buckets.
+    A held entry fills nothing, so the next ordinary change finds room. But draining restarts: a mass change that goes
+    on is held to its end. A clock that was set back empties the buckets.
     """
     if fuse.holds_all:
         return fuse, fuse.reason or ""

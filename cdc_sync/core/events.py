@@ -1,8 +1,7 @@
 """The events that the program reports about itself. Logs, metrics and conditions are made of them.
 
-Each consumer offers a handler for each type that it needs, and `Dispatch` joins the offers in one table, so an event
-costs one look-up. A new event needs no edit of a consumer: the log writes it under its class's name. Durations are in
-seconds.
+Each consumer offers a handler for each type that it needs; `Dispatch` joins the offers in one table. A new event needs
+no edit of a consumer: the log writes it under its class's name. Durations are in seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -367,8 +366,8 @@ ASKED_FOR = "asked_for"
 class SweepDone(WatchEvent):
     """The whole table was compared. `repaired` counts by cause the changes that only the sweep found.
 
-    `resumed`: it was interrupted, so it missed later changes of rows that it had compared before. `missed` lists keys
-    of repaired rows, not all if they are many.
+    `resumed`: interrupted, it missed later changes of rows compared before. `missed` lists keys of repaired rows, not
+    all if they are many.
     """
 
     rows: int
@@ -419,8 +418,8 @@ class SendingResumed(Event):
 class PersonActed(Event):
     """A person has acted, by the page or by a command.
 
-    `at` is in milliseconds since the epoch; `who` is the operating system's user, or the page's session; `count`
-    entries or endpoints are concerned, `on` the named watch or endpoint.
+    `at` is in milliseconds; `who` is the operating system's user, or the page's session; `count` entries or endpoints
+    are concerned, `on` the named watch or endpoint.
     """
 
     at: int

@@ -38,10 +38,9 @@ Texts: TypeAlias = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
-    """A finding with one of the texts.
+    """A finding with one of the texts; `facts` are the text's values.
 
-    `name` is the check, and behind a `/` its result. `remedy` is given if it depends on the case. `facts` are the
-    text's values.
+    `name` is the check, and behind a `/` its result. `remedy` is given if it depends on the case.
     """
     check, _, what = name.partition("/")
     text = {key: each.format(watch=watch, **facts) for key, each in texts[check][what].items()}
@@ -53,7 +52,7 @@ Tell: TypeAlias = Callable[[Finding], None]
 """Takes each finding at once: a check that waits for a timeout must not delay those before it."""
 
 
-# Clock skew by one exchange. The other clock was read between two readings of ours: only what lies outside is skew.
+# Clock skew. The other clock was read between two readings of ours: only what lies outside is skew.
 
 WORTH_REPORTING = 2_000
 """Milliseconds of skew that are reported. The dates in calls come from the database, with its skew."""
@@ -64,11 +63,7 @@ _CLOCK_REMEDY = "timedatectl set-ntp true   # on the machine whose clock is wron
 def clock_skew(theirs: int, before: int, after: int, resolution: int = 0) -> int:
     """Milliseconds by which their clock is at least ahead of ours (negative: behind); 0 if it may be right.
 
-    Args:
-        theirs: their reading, rounded down to `resolution`.
-        before: ours before the question was sent.
-        after: ours after the answer had come.
-        resolution: the steps of their readings, in milliseconds.
+    `theirs` is rounded down to `resolution` milliseconds; it was read between `before` and `after`.
     """
     if theirs > after:
         return theirs - after
@@ -99,8 +94,8 @@ class Whereabouts:
 
     Attributes:
         hosts: the configured hosts with their ports; a socket's folder is one.
-        started: the start of the server that answered, in microseconds since the epoch. No other server and no copy
-            shares it, so it proves that a new host name belongs to the same server.
+        started: the start of the server, in microseconds since the epoch. No other server and no copy shares it, so it
+            proves that a new host name belongs to the same server.
     """
 
     hosts: tuple[str, ...]
@@ -117,7 +112,7 @@ class Whereabouts:
         return cls(tuple(fields["hosts"]), fields["started"])
 
     def has(self, other: "Whereabouts") -> bool:
-        """Whether both share a host or the running server, and so are the same database."""
+        """Whether both are the same database: they share a host or the running server."""
         return self.started == other.started or not set(self.hosts).isdisjoint(other.hosts)
 
     def joined(self, other: "Whereabouts") -> "Whereabouts":
@@ -129,7 +124,7 @@ class Whereabouts:
 
 
 # How a plan (`EXPLAIN (FORMAT JSON)`, with sequential scans and sorts forbidden, so that the table's present size does
-# not matter) uses indexes. Sub-selects of the configuration's expressions (SubPlan, InitPlan) do not count.
+# not matter) uses indexes. Sub-selects of the configuration's expressions do not count.
 
 Plan: TypeAlias = Mapping[str, Any]
 """A node: "Node Type", its properties, and the nodes below it in "Plans"."""
@@ -140,7 +135,7 @@ _ELSEWHERE = frozenset({"SubPlan", "InitPlan"})
 def plan_seeks(plan: Plan, leading: Mapping[str, str | None]) -> bool:
     """Whether every table is entered through an index by a condition on the index's first column.
 
-    A condition on a later column makes PostgreSQL read the whole index. `leading` is each index's first column, as SQL
+    A condition on a later column makes PostgreSQL read the whole index. `leading` has each index's first column, as SQL
     writes it; None for an expression.
     """
     return all(any(_narrows(node, leading) for node in _nodes(scan)) for scan in _scans(plan))
@@ -154,7 +149,7 @@ def plan_indexes(plan: Plan) -> frozenset[str]:
 def plan_is_in_order(plan: Plan) -> bool:
     """Whether rows come in the query's order without a sort, so that a page costs only a page.
 
-    A plan that reads no table (row-level security lets no row through) has nothing to sort.
+    Row-level security that lets no row through leaves a plan that reads no table.
     """
     reads = next(_scans(plan), None) is not None
     return not (reads and any(node["Node Type"] in {"Sort", "Seq Scan"} for node in _nodes(plan)))

@@ -1,9 +1,8 @@
 """PostgreSQL identifiers as people write them: `applications`, `ats.applications`, `"ATS"."Candidatures"`.
 
-The rules are PostgreSQL's ("Lexical Structure", "Identifiers and Key Words"), with three differences. A name of more
-than 63 bytes is an error, where PostgreSQL cuts it off. A name with a control character, a line break or a mark of
-writing direction is refused, since scripts and terminals would show another name. Key words need no quotes, since every
-name is quoted again in statements.
+The rules are PostgreSQL's ("Lexical Structure"), with three differences. A name of more than 63 bytes is an error,
+where PostgreSQL cuts it off. A name with a control character or a mark of writing direction is refused, since scripts
+and terminals would show another name. Key words need no quotes: statements quote every name.
 """
 
 import re

@@ -45,7 +45,7 @@ def coded(code: str, text: str, /, **values: object) -> Reason:
 
 
 def filled(code: str, text: str, /, **values: object) -> Reason:
-    """As `coded`, with `{name}` in place of `%(name)s`, as files have it."""
+    """As `coded`, with `{name}` in place of `%(name)s`, as YAML files have it."""
     return coded(code, _PLACE.sub(r"%(\1)s", text), **values)
 
 

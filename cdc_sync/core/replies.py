@@ -9,8 +9,7 @@
        │  └──429, Retry-After──▶ throttled ──its time is up──▶ healthy
        └──────────────────────────────────────────────────────────┘
 
-While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe: the entry with the
-fewest attempts, since HelloWork may refuse our credentials for some applications only ([decision
+While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe ([decision
 16](../../docs/decisions/0016-fewest-attempts-first.md)). A call that was under way when the state changed is a
 straggler: it lengthens the wait only if its reply asks for a longer one, and ends it only if it succeeds, but never a
 wait that HelloWork asked for.
@@ -82,7 +81,7 @@ Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
     """The meaning of a reply; `now` is compared with a `Retry-After` date.
 
-    A reply's own date takes the place of `now`: the two clocks may differ by more than the wait.
+    A reply's own date replaces `now`: the two clocks may differ by more than the wait.
     """
     status = reply.status
     if status is None:
@@ -130,8 +129,8 @@ def _instant(date: str) -> int | None:
 # When a delivery is retried, and when it is given up.
 
 LONGEST_COUNTED = 15 * 60_000
-"""Milliseconds that count of a time in which a delivery is due but not tried (its endpoint is paused, say). So the
-first failure after a pause of a week gives nothing up.
+"""Of a time in which a delivery is due but not tried (its endpoint is paused, say), so many milliseconds count. So the
+first failure after a long pause gives nothing up.
 """
 
 LONGEST_UNASKED = 60_000
@@ -140,14 +139,7 @@ LONGEST_UNASKED = 60_000
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Lengths of time in milliseconds.
-
-    Attributes:
-        first: the longest wait after the first failure; it doubles with each further one.
-        max: the longest wait of all.
-        give_up_after: how long a delivery is tried before it becomes a dead letter; see also `LONGEST_COUNTED`.
-        not_found_for: how long HelloWork may answer 404 before that.
-    """
+    """Section `hellowork.retry` and `not_found_retry`, in milliseconds; see also `LONGEST_COUNTED`."""
 
     first: int
     max: int
@@ -156,16 +148,13 @@ class RetryPolicy:
 
 
 def ceiling(policy: RetryPolicy, failures: int) -> int:
-    """The longest wait after so many failures in a row (1 and more), in milliseconds."""
+    """The longest wait, in milliseconds, after so many failures in a row (1 and more)."""
     # After a week of failures 2**n would have thousands of digits.
     return min(policy.max, policy.first << min(failures - 1, 62))
 
 
 def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
-    """Full jitter: between nothing and the ceiling, so that calls that failed together do not return together.
-
-    `chance`: a random number, 0 ≤ chance < 1.
-    """
+    """Full jitter: calls that failed together do not return together. `chance`: random, 0 ≤ chance < 1."""
     return int(ceiling(policy, failures) * chance)
 
 
@@ -347,7 +336,7 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Credentials that one or several watches have for themselves.
+    """Credentials of a watch, or of several, for themselves.
 
     Attributes:
         owner: the first of these watches by name, by which people know the credentials.
@@ -363,7 +352,7 @@ def endpoint_name(origin: str, credentials: str | None) -> str:
 
 
 def credentials_of(endpoint: str) -> str | None:
-    """The owner of an endpoint's credentials by its name; None if all watches share them."""
+    """The owner of an endpoint's credentials, by its name; None if all watches share them."""
     _, is_own, rest = endpoint.partition(" [")
     return rest.removesuffix("]") if is_own else None
 
@@ -373,7 +362,7 @@ ALL_ENDPOINTS = ""
 
 
 def is_paused(paused: Collection[str], endpoint: str) -> bool:
-    """Whether an operator has paused sending to an endpoint, to its origin or to all."""
+    """Whether an operator has paused an endpoint, its origin or all."""
     origin, _, _ = endpoint.partition(" [")
     return not {ALL_ENDPOINTS, origin, endpoint}.isdisjoint(paused)
 

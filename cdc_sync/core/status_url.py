@@ -92,7 +92,7 @@ def is_loopback(host: str) -> bool:
 
 
 def endpoint_of(url: str) -> str:
-    """Scheme, host and port, which are paused or throttled as a whole.
+    """Scheme, host and port.
 
     Raises:
         ValueError: the URL is none that `AllowedHosts` could allow.
@@ -133,7 +133,7 @@ def of_plain_id(base_url: str, application_id: str) -> str | None:
 
 
 def id_in(url: str) -> str | None:
-    """The application's id in its status URL; None if the URL has another form."""
+    """The application's id in its status URL, if it has that form."""
     match = _URL.fullmatch(url)
     return _id_in(match["path"]) if match else None
 

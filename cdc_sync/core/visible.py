@@ -1,7 +1,7 @@
 """Text from outside, made safe to show to people.
 
-Escaped are control characters (C0, DEL and C1, of which some terminals take U+009B as an escape sequence's start),
-Unicode's line and paragraph separators, marks of writing direction (UAX #9) and halves of surrogate pairs.
+Escaped are control characters (some terminals take U+009B as an escape sequence's start), Unicode's line and paragraph
+separators, marks of writing direction (UAX #9) and halves of surrogate pairs.
 
 Our own credentials are hidden: a refusing server may repeat them plain, in a JSON string, a query or a page, or decoded
 from Basic. Other forms (a hash, another encoding) are not recognised.

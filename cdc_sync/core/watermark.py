@@ -1,14 +1,10 @@
 """How far a poll's watermark may advance (the fence), and the evidence against it.
 
-A row becomes visible when its transaction commits, but `updated_at` is usually the transaction's start. A watermark
-that follows the newest visible row would pass rows of slower transactions.
-
-Each poll remembers a pair (instant, xmax), where xmax is above every transaction id assigned by that instant. Once a
-later snapshot's xmin reaches that xmax, all those transactions have ended: later commits made their first write after
-the instant. The fence is the latest such instant. A snapshot's own xmax does not serve ([decision
-3](../../docs/decisions/0003-the-fence-takes-a-transaction-id.md)).
-
-`lookback` covers the time between a transaction's start and its first write, and clocks that are behind.
+Rows of slow transactions become visible later than newer ones, so the watermark follows the fence
+(docs/how-it-works.md). Each poll remembers a pair (instant, xmax), where xmax is above every transaction id assigned by
+that instant. Once a later snapshot's xmin reaches that xmax, all those transactions have ended: later commits made
+their first write after the instant. The fence is the latest such instant. A snapshot's own xmax does not serve
+([decision 3](../../docs/decisions/0003-the-fence-takes-a-transaction-id.md)).
 
 A watermark that the ATS does not set, or sets in several time zones, delays changes until a sweep. Three things show
 it: a row dated ahead of the database's clock, a row older than its own creation, and a change that only a sweep found.
@@ -30,8 +26,8 @@ class SnapshotReading:
 
     Attributes:
         instant: the database's clock, in microseconds since the epoch, read before `xmax` is taken.
-        xmin: a snapshot's xmin, with epoch (64 bits); the rows are read with this snapshot or a later one.
-        xmax: an id, with epoch, above all assigned by `instant`; not the snapshot's own xmax.
+        xmin: a snapshot's, with epoch (64 bits); the rows are read with this snapshot or a later one.
+        xmax: an id, with epoch, above all assigned by `instant`; not the snapshot's.
     """
 
     instant: int
