@@ -49,7 +49,7 @@ _ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
-"""An unknown key that can be shown; `token:SECRET` without its blank is a key as well."""
+"""An unknown key that can be shown; `token:SECRET` without its blank is one."""
 _CREDENTIALS = re.compile(r":.*@|password\s*=", re.DOTALL)
 
 ANY_NAME = "*"
@@ -114,8 +114,9 @@ def _read(
                 wrong.append(replace(error, path=path))
                 return UNRESOLVED if may_lack else ""
 
-        # A tenant's own value is replaced with the tenant's watch.
-        value = text if path[:1] == ("watches",) and is_for_each_tenant(text) else substitute(text, resolved)
+        # A tenant's own header is replaced with the tenant's watch.
+        is_header = path[:1] == ("watches",) and path[-3:-1] == ("hellowork", "headers")
+        value = text if is_header and is_for_each_tenant(text) else substitute(text, resolved)
         if lacking is None or not may_lack:
             unreplaced.extend(wrong)
         elif wrong:
@@ -187,7 +188,7 @@ def _meaning(path: Path) -> str:
 
 
 def _likely(path: Path) -> str | None:
-    """The key that was meant: the same one of another section, else a similar one of this section."""
+    """The key that was meant: the same one elsewhere, else a similar one here."""
     key = str(path[-1])
     if not _LIKE_A_KEY.fullmatch(key):
         return "write `key: value`, with a blank after the colon"
@@ -209,10 +210,7 @@ def _likely(path: Path) -> str | None:
 class Spot:
     """What the schema allows at one path.
 
-    Attributes:
-        has_scalars: whether anything but a section, a mapping or a list is allowed.
-        names_are_free: whether people choose the keys below.
-        may_be_shown: whether a scalar here is surely no secret.
+    `has_scalars`: anything but a section, a mapping or a list. `names_are_free`: people choose the keys below.
     """
 
     def __init__(self, kinds: Iterable[Schema]) -> None:

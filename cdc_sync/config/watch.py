@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Extra, ExtraName
+from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
@@ -67,7 +68,7 @@ class Capture(Section):
 
     Attributes:
         mode: `notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed, and latency
-            is milliseconds. `poll`: read-only; rows are found by a timestamp that the ATS must maintain.
+            is milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS must maintain.
         wakeup: In notify mode, what wakes the daemon after a change: `notify`, PostgreSQL's NOTIFY, within
             milliseconds; `none`, a look every poll_interval, with triggers that never NOTIFY, for an ATS whose commits
             must not take NOTIFY's lock.
@@ -140,8 +141,8 @@ class Fuse(Section):
     """How many changes at once pass without a person.
 
     Attributes:
-        max_changes: How many new calls of a watch within `window` pass, 1 or more; those beyond are held until a person
-            releases or discards them. No team of recruiters reaches the default in ten minutes.
+        max_changes: How many new calls of a watch pass within `window`, 1 or more. No team of recruiters reaches the
+            default in ten minutes.
         max_deletions: As max_changes, for deletions alone. Fewer by default, since they cannot be taken back.
         window: The time over which the two are counted.
     """
@@ -200,16 +201,16 @@ class Watch(Section):
             name is folded to lower case unless it is in double quotes; YAML then wants single quotes around the whole.
             Without a schema, the connection's search_path decides, or with `for_each.schemas` the tenant's schema.
             Required.
-        key: The columns that identify a row, at least one: the primary key or another unique one. Required.
-        columns: Where each value that HelloWork receives comes from: the name of a column, or `{sql: EXPRESSION,
-            depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
+        key: The columns that identify a row: the primary key or another unique one. Required.
+        columns: Where each value that HelloWork receives comes from: a column's name, or `{sql: EXPRESSION, depends_on:
+            [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
         where: An SQL condition over the row, whose alias is `t`. Rows for which it is not true are out of scope; a row
             that leaves the scope causes no call. Null: every row.
         timezone: The time zone of dates, and of timestamps without time zone, by its IANA name, such as Europe/Paris. A
             date is midnight there. When clocks are set back, the hour that comes twice is read as standard time; when
             they are set forward, a time in the missing hour is read an hour later.
-        related: Other tables whose changes matter, because a column mapping's SQL reads them: a table of rejections, of
-            stages. In notify mode they get triggers too.
+        related: Other tables that a column mapping's SQL reads, such as a table of rejections: their changes matter
+            too. In notify mode they get triggers.
         capture: How changes of the table's rows are captured: by triggers or by polling, and by sweeps in any case.
         status: How the ATS's labels become the statuses that are sent. Without it each is sent as it is.
         baseline: What happens to the rows that exist when the watch first starts: `adopt` takes them as known to
@@ -217,7 +218,7 @@ class Watch(Section):
         first_status: What happens to an application that appears later, with the status it then has: `send` reports it;
             `adopt` takes it as known and reports its next change.
         settle: How long a status must stand before it is sent, so that a mis-click undone in time is never sent. Per
-            status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.
+            status, as it is sent; `default` is for all others: without it they are sent at once.
         deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by
             deleting its row and inserting another. The default is longer than such a move takes.
         last_known_job: Whether an application whose row has lost its job (NULL or blank: ON DELETE SET NULL, say) is
@@ -236,7 +237,7 @@ class Watch(Section):
             `WATCH@TENANT` after the schema, after the database, or as `DATABASE.SCHEMA`. In `sql` and `where`,
             `{schema}` then stands for the schema's name in double quotes, and `{tenant}` for the tenant's name as a
             text in single ones. Null: a watch of one table.
-        overrides: What is different for single tenants of `for_each`, by the name that follows the @.
+        overrides: What is different for single tenants, by the name that follows the @.
         hellowork: How HelloWork is called for this watch: credentials of its own.
     """
 
@@ -276,6 +277,14 @@ class Watch(Section):
         if overrides and "for_each" in info.data and info.data["for_each"] is None:
             raise setting_error("overrides-of-nothing")
         return overrides
+
+    @field_validator("hellowork")
+    @classmethod
+    def _tenants_have_files(cls, hellowork: OwnHelloWork, info: ValidationInfo) -> OwnHelloWork:
+        for name, value in hellowork.headers.items():
+            if info.data.get("for_each", ...) is None and is_for_each_tenant(value.get_secret_value()):
+                raise setting_error("tenant-of-nothing", path=("headers", name))
+        return hellowork
 
     @field_validator("for_each")
     @classmethod

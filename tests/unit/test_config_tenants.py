@@ -264,7 +264,6 @@ def test_one_database_need_not_be_named() -> None:
     ("old", "new", "wrong"),
     [
         ("table: applications", "table: x.applications", "watches.applications.for_each: schemas selects the schemas"),
-        ('    for_each: {schemas: "tenant_%"}\n', "", "watches.applications.overrides: expected for_each"),
         ('schemas: "tenant_%"', "", "watches.applications.for_each.databases: expected schemas or databases"),
         ('schemas: "tenant_%"', "databases: [ona]", "for_each.databases: no entry of databases has this name"),
         (
@@ -294,6 +293,35 @@ def test_an_error_is_reported_at_its_place(old: str, new: str, wrong: str | None
     (problem,) = refused.value.problems
     assert wrong in str(problem)
     assert problem.line
+
+
+WITHOUT_TENANTS = """
+watches:
+  applications:
+    table: applications
+    key: [id]
+    columns: {application_id: hellowork_id, status: status, job_id: job, created: created_at}
+"""
+
+
+def test_what_is_of_tenants_needs_tenants() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        _config(TEMPLATE.replace('    for_each: {schemas: "tenant_%"}\n', ""))
+    overrides, header = refused.value.problems
+    assert str(overrides).startswith("watches.applications.overrides: expected for_each")
+    assert str(header).startswith("watches.applications.hellowork.headers.X-Api-Key: expected for_each beside it")
+    assert (overrides.line, header.line) == (4, 9)
+
+
+@pytest.mark.parametrize(
+    "key", ["where: %s", "status: {deleted: %s}", "overrides: {tenant_1: {status: {deleted: %s}}}"]
+)
+def test_only_a_header_may_have_a_file_for_each_tenant(key: str) -> None:
+    text = f'{WITHOUT_TENANTS}    for_each: {{schemas: "tenant_%"}}\n    '
+    with pytest.raises(ConfigurationError, match=r"cannot read /nowhere/\{tenant\}: No such file"):
+        _config(text + key % '"${file:/nowhere/{tenant}}"')
+    with pytest.raises(ConfigurationError, match=r"hellowork\.headers\.X: cannot read /nowhere/\{tenant\}"):
+        _config('hellowork: {headers: {X: "${file:/nowhere/{tenant}}"}}' + WITHOUT_TENANTS)
 
 
 def test_a_configuration_of_one_of_several_databases() -> None:
