@@ -7,7 +7,6 @@ template, so that a thousand of them take little memory.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -33,19 +32,14 @@ _PLACEHOLDER = re.compile(r"\{(schema|tenant)\}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tenant:
-    """What a template's watch is made for.
-
-    Attributes:
-        database: its name in `databases`; None if that is the template's own.
-        schema: its schema; None if the template names none.
-    """
+    """What a template's watch is made for; None stands for the template's own database, and for no schema."""
 
     database: str | None
     schema: str | None
 
     @property
     def name(self) -> str:
-        """What follows the @ in a watch's name, and what `overrides` call it."""
+        """What follows the @ in a watch's name."""
         return ".".join(part for part in (self.database, self.schema) if part is not None)
 
 
@@ -99,12 +93,8 @@ def expanded(
 ) -> tuple[Config, dict[str, SettingError]]:
     """The configuration with a watch for each tenant, and why some have none, by the watch's name.
 
-    A tenant that has its watch already keeps it, with the credentials that were read then.
-
-    Args:
-        config: as it was read, or as an earlier call returned it.
-        found: the tenants, by template.
-        reveal: as `config.reveal`.
+    `config` may come from an earlier call: a tenant's watch stays as it is, with its credentials. `found` are the
+    tenants by template; `reveal` is as `config.reveal`.
     """
     from_file = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(
         config.templates
@@ -132,10 +122,9 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     if tenant.database is not None:
         changes["database"] = tenant.database
     if tenant.schema is not None:
-        in_schema = partial(_in_schema, schema=tenant.schema)
-        changes["table"] = in_schema(template.table)
+        changes["table"] = _in_schema(template.table, tenant.schema)
         changes["related"] = tuple(
-            each.model_copy(update={"table": in_schema(each.table)}) for each in template.related
+            each.model_copy(update={"table": _in_schema(each.table, tenant.schema)}) for each in template.related
         )
     columns = {name: _mapped(getattr(template.columns, name), tenant) for name in type(template.columns).model_fields}
     changes["columns"] = template.columns.model_copy(update=columns)
@@ -161,7 +150,7 @@ def _in_schema(table: QualifiedName, schema: str) -> QualifiedName:
 
 
 def _mapped(mapped: Any, tenant: Tenant) -> Any:
-    """A column or a further field; the same object, unless it is an expression with a placeholder."""
+    """A column or a further field; the same object, unless it has a placeholder."""
     if not isinstance(mapped, SqlColumn | ExtraField) or not mapped.sql:
         return mapped
     sql = _filled_in(mapped.sql, tenant)

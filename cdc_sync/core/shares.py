@@ -1,7 +1,7 @@
 """Which daemon captures which watch, if several daemons share a store.
 
 Every daemon reads the same table and decides by the same rule, without an election. A waiting daemon has connected to
-the watch's database, so no watch goes to a daemon that cannot capture it.
+the watch's database, so it can capture the watch.
 
 - A free watch goes to the waiting daemon with the fewest watches.
 - A watch moves only to a daemon with at least two fewer, so shares end up differing by one at most.
@@ -45,27 +45,26 @@ def plan(
             taker = min(candidates[watch], key=lambda daemon: (load[daemon], daemon))
             takers[watch] = taker
             load[taker] += 1
-    return Plan(takers, _moves(held, waiting, load, fixed))
-
-
-def _moves(
-    held: Mapping[int, AbstractSet[str]],
-    waiting: Mapping[int, AbstractSet[str]],
-    load: dict[int, int],
-    fixed: AbstractSet[str],
-) -> dict[str, int]:
-    """Moves until no daemon has two more than one that waits for one of its watches; changes `load`."""
+    # Until no daemon has two more than one that waits for one of its watches.
+    movable = {
+        (giver, taker): sorted((held[giver] & waiting[taker]) - fixed, reverse=True)
+        for giver in held
+        for taker in waiting
+        if giver != taker
+    }
     moves = dict[str, int]()
     while True:
         pairs = [
             (load[taker] - load[giver], giver, taker)
-            for giver in held
-            for taker in waiting
-            if load[giver] - load[taker] > 1 and (held[giver] & waiting[taker]) - fixed - moves.keys()
+            for (giver, taker), watches in movable.items()
+            if watches and load[giver] - load[taker] > 1
         ]
         if not pairs:
-            return moves
+            return Plan(takers, moves)
         _, giver, taker = min(pairs)
-        moves[min((held[giver] & waiting[taker]) - fixed - moves.keys())] = taker
+        watch = movable[giver, taker].pop()
+        if watch in moves:
+            continue  # it went to another daemon
+        moves[watch] = taker
         load[giver] -= 1
         load[taker] += 1
