@@ -59,7 +59,7 @@ class Document:
     Attributes:
         values: all of it, references replaced.
         parts: what stands at each path.
-        errors: those that did not prevent reading on, by place.
+        errors: those that did not prevent reading on.
     """
 
     def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:

@@ -3,7 +3,7 @@
 libpq takes anything in a host's place for a host, also the rest of a password with an unescaped `@` or `/`. So an `@`
 in the host or database name of a URI must be escaped here. What libpq checks only when it connects is checked too.
 
-Messages repeat nothing of the string: part of a password may stand in a keyword's or a port's place.
+Messages repeat nothing of the string: part of a password may stand in any place.
 """
 
 import re
@@ -108,7 +108,7 @@ def _is_port(text: str) -> bool:
 def shown(dsn: str) -> str:
     """A connection string for people, as pairs: user, hosts, database and a few harmless parameters.
 
-    A string that `check` refuses is hidden as a whole: part of a password could pass for a host.
+    One that `check` refuses is hidden as a whole: part of a password could pass for a host.
     """
     if not dsn.strip():
         return "(PG* variables)"
@@ -152,15 +152,10 @@ def place(dsn: str) -> str | None:
 
 
 def encryption(check: str, name: str, dsn: str) -> Finding:
-    """Whether anybody on the way can read along, or pose as the server.
+    """Whether anybody on the way can read along, or pose as the server; `name` is the key of the connection string.
 
     libpq's default, `sslmode=prefer`, encrypts only if the server offers it: an attacker in between offers none, and
     may ask for the password in clear text (libpq's documentation, "SSL Support").
-
-    Args:
-        check: the finding's name.
-        name: the key of the connection string.
-        dsn: the connection string; the environment completes it.
     """
     given, settings = conninfo_to_dict(dsn), _settings(dsn)
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")

@@ -53,11 +53,11 @@ class Column:
 
     Attributes:
         type: as SQL writes it, domains resolved.
-        unique: whether an index makes it unique by itself.
+        unique: by an index of its own.
         indexed: whether an index begins with it.
         reference: where a foreign key leads.
         distinct: the planner's estimate of different values.
-        values: some of its values, `MOST_VALUES` at most; None if they were not read.
+        values: some, `MOST_VALUES` at most; None if they were not read.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Scored(NamedTuple):
 
 
 def candidates(table: Table, field: str) -> list[Scored]:
-    """The columns of a table that could be a field of `meanings.yaml`, best first."""
+    """The columns that could be a field of `meanings.yaml`, best first."""
     meaning, found = known().columns[field], []
     for column in table.columns:
         name_words = weight(words(column.name), meaning.words)
@@ -198,8 +198,8 @@ class Guess(NamedTuple):
 
     Attributes:
         column: as the catalog has it; None if none was found.
-        doubt: a reason against it, or what must be checked.
-        sql: the expression that gives the value; None if the column itself does.
+        doubt: what must be checked.
+        sql: the expression that gives the value; None if the column does.
         depends_on: the expression's columns, if not `column` alone; empty if unknown.
         related: the other table that the expression reads.
         suggested: whether it is written without effect.
@@ -233,7 +233,6 @@ class Proposal(NamedTuple):
 
     Attributes:
         guesses: by field, without those that are neither required nor found.
-        watermark: the column for polling.
         zoneless: mapped columns whose values have no time zone.
         carriers: the heaviest first.
     """

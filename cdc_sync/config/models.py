@@ -127,7 +127,7 @@ class Config(Section):
 
     @property
     def templates(self) -> Mapping[str, Watch]:
-        """The watches with `for_each`, by name; `watches` has the others, and the tenants' watches."""
+        """The watches with `for_each`, by name; `watches` has their tenants'."""
         return self._templates
 
     def database_of(self, watch: str) -> Database:
@@ -144,11 +144,11 @@ class Config(Section):
         return self.databases or {"": self.database}
 
     def section_of(self, database: str) -> str:
-        """The section with a database's `dsn`: `database`, or its own or its group's entry of `databases`."""
+        """The section with a database's `dsn`: its own, or its group's."""
         return f"databases.{self._group_of.get(database, database)}" if self.databases else "database"
 
     def place(self) -> str | None:
-        """The database and its host, in short; the names of several databases. None if unknown."""
+        """The database and its host, in short; of several their names. None if unknown."""
         if len(self.all_databases) == 1:
             return next(iter(self.all_databases.values())).place()
         return ", ".join(self.all_databases)

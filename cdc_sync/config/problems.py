@@ -34,7 +34,7 @@ class SettingError(ValueError):
     Attributes:
         message: what was expected.
         suggestion: the repair, if it is more than that.
-        path: where; readers of single values do not know it.
+        path: readers of single values do not know it.
         about_key: whether the key is wrong or missing, and not its value.
         place: if the path does not show it.
     """

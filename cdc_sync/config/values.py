@@ -29,10 +29,7 @@ def _or_reference(kind: str, pattern: str, **bounds: int) -> dict[str, Any]:
 
 
 class Section(pydantic.BaseModel):
-    """A section: immutable, and every unknown key is an error.
-
-    A key's documentation stands below `Attributes`; a short comment in the annotated example.
-    """
+    """A section: immutable, and every unknown key is an error. `Attributes` documents its keys."""
 
     # Exceptions reach logs and crash reports.
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -61,7 +58,7 @@ def reads(
     """Read a value by its type in the file.
 
     Args:
-        message: the error for other types, by its name in `messages.yaml`.
+        message: the error for other types, of `messages.yaml`.
         readers: by type; they raise `IdentifierError` for what is no name.
         made: types of values made in code, which pass unchanged.
         written: the type in the schema.
@@ -88,7 +85,7 @@ Sql = Annotated[Text, must(lambda sql: not sql.rstrip().endswith(";"), "semicolo
 """Put into a statement as it is."""
 
 ColumnName = Annotated[str, reads("column", {str: parse_column}), NOT_EMPTY]
-"""As the catalog has it; folded to lower case, as in SQL, unless in double quotes."""
+"""As the catalog has it; folded to lower case unless in double quotes."""
 
 DISTINCT = must(lambda names: len(set(names)) == len(names), "column-twice")
 
@@ -106,7 +103,7 @@ TableName = Annotated[
     reads("table", {str: parse_qualified}, made=QualifiedName),
     NOT_EMPTY,
 ]
-"""Each part folded to lower case, as in SQL, unless in double quotes."""
+"""Each part folded to lower case unless in double quotes."""
 
 # Numbers.
 

@@ -46,15 +46,14 @@ class Batch:
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
-        now: the store's `clock`.
         unseen: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones again:
             two rows of one application do not differ from each other, unless the first is gone.
-        observations: rows as they were read, at most one per key.
+        observations: at most one per key.
         gone: keys of rows that no longer exist, and when each may have gone.
         resolved: with the origin `deletion` they answer suspicions.
         skipped: rows that could not be reported before, and why; others may be among them.
-        positions: capture positions to save, unless an application is unresolved: the step is not over then.
-        replica: the replica position to save, if anything else is written.
+        positions: saved unless an application is unresolved: the step is not over then.
+        replica: the replica position, saved if anything else is written.
         doubt: why new deletions are held, whatever the fuse decides.
         rows_are_new: none of its rows represented another application before.
         shift: what the store adds to `now` for people.
@@ -85,7 +84,7 @@ _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
 
 class ApplyResult(NamedTuple):
-    """The decision about one observation that differs, and its entry's state if it was enqueued."""
+    """The decision about an observation that differs, and its entry's state if it was enqueued."""
 
     application_id: str
     decision: Decision
@@ -100,7 +99,7 @@ class Applied:
     Attributes:
         results: without unknown applications that a baseline adopts.
         touched: the offer's unstarted entries that are replaced, corrected or cancelled.
-        claimed: entries claimed for the sender in the same transaction, by its offer.
+        claimed: entries claimed for the sender in the same transaction.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
         skips: rows that cannot be reported, or can be again, unlike before.
@@ -160,16 +159,13 @@ class Refreshed(NamedTuple):
 
 @dataclass(slots=True)
 class BatchPlan:
-    """What one batch changes; at most one step per application in each list.
-
-    `skips`, `due`, `results` and `unresolved` are as in `Applied`.
+    """What one batch changes; at most one step per application in each list. Other fields are as in `Applied`.
 
     Attributes:
         new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
-        suspicions: of an application the first counts.
         answered: applications whose suspicion is over.
         history: without new suspicions.
         fuse: None if it counted nothing.
@@ -232,7 +228,7 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
     """The rows of a batch that would cause a write, or whose application is unresolved.
 
-    Of two rows of one application the canonical one does not count for the other's sake.
+    Of an application's two rows the canonical one does not count for the other's sake.
     """
     plan = plan_batch(rules, batch, known, Fuse())
     written = {each.application_id for each in (*plan.results, *plan.moved, *plan.refreshed, *plan.suspicions)}
@@ -307,10 +303,7 @@ class _Planner:
         return unresolved
 
     def adopt_unknown(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Adopt unknown applications; returns the other observations.
-
-        A shortcut of `observe` for a silent baseline, in a seventh of the time.
-        """
+        """Adopt unknown applications; returns the other observations. In a seventh of the time that `observe` takes."""
         adopted, others, unseen = self.changes.adopted, list[Observation](), self.batch.unseen
         for each in observations:
             if type(each) is Reportable and type(decide(each.content, None, None, unseen)) is Adopt:

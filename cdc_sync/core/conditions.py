@@ -33,7 +33,7 @@ _OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "stor
 
 
 def kind_of(name: str) -> str:
-    """A condition's name without watches and hosts, for people who may not know them."""
+    """A condition's name without watches and hosts."""
     return next((kind for kind in KINDS if name == kind or name.startswith(f"{kind} ")), "other")
 
 
@@ -90,7 +90,7 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
 
 
 def wrong(conditions: Conditions) -> Conditions:
-    """Those that delay or stop changes: neither standby nor watermark conditions."""
+    """Those that delay or stop changes."""
     aside = {name for name in conditions if is_standby(name) or name.startswith(f"{WATERMARK} ")}
     return {name: message for name, message in conditions.items() if name not in aside}
 

@@ -33,7 +33,6 @@ class Content(NamedTuple):
     Attributes:
         status: as it is sent, already mapped.
         deleted: whether the application is gone from the ATS.
-        event_date: when the event behind this content happened.
         source: JSON text of a string or an object; None: not sent.
         extra: JSON text of an object with further fields of the payload.
     """

@@ -7,10 +7,8 @@ The diff compares with `base`: the pending entry's content, or without one the s
 3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it. Replace it by the observed state.
 4. Anything else: enqueue, or replace the pending entry; the newest state wins.
 
-The fuse counts a watch's new entries, and deletions among them, and holds a mass change for a person. An entry that
-replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may find one for each
-application. A deletion that row-level security may only pretend is held by itself: it neither blows the fuse nor
-counts.
+The fuse counts a watch's new entries, and deletions among them. One that replaces a pending entry counts too, once in a
+window: while HelloWork is away, a mass change may find one for each application.
 """
 
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
         observed: the application as the ATS's database has it now.
         snapshot: None if nothing was acknowledged or adopted.
         pending: the application's outbox entry, in any state.
-        unseen: what happens to an application without snapshot and entry.
+        unseen: for an application without snapshot and entry.
     """
     if pending is not None:
         if observed.same_as(pending.content):
@@ -141,9 +139,7 @@ class Fuse(NamedTuple):
 
     Attributes:
         at: when the buckets had these contents.
-        changes: all new entries.
-        deletions: those among them.
-        blown_at: since when entries are held; None if none is.
+        blown_at: since when entries are held.
         reason: the limit that was crossed first.
         holds_all: whether every new entry is held, whatever the buckets contain.
         decided_at: when a person last released or discarded entries; earlier ones do not count.

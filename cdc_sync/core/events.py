@@ -123,7 +123,7 @@ class TenantsFound(Event):
 
 
 class TenantsGone(Event):
-    """Tenants have lost their schema or their table: their watches have ended, their state is kept."""
+    """Tenants have lost their schema or table: their watches have ended, their state is kept."""
 
     watches: tuple[str, ...]
 
@@ -206,7 +206,7 @@ class WatchLost(WatchEvent):
 
 
 class WatchStandsBy(WatchEvent):
-    """Another daemon captures the watch; this one waits for its turn. Emitted when `message` changes."""
+    """Another daemon captures the watch. Emitted when `message` changes."""
 
     message: str
 
@@ -297,7 +297,7 @@ class CaughtUp(WatchEvent):
 
 
 class ListenerProved(WatchEvent):
-    """The listening connection works; `queue_usage` is the used share of the NOTIFY queue, from 0 to 1."""
+    """The listening connection works; `queue_usage` is the NOTIFY queue's used share, from 0 to 1."""
 
     queue_usage: float
 
@@ -326,9 +326,9 @@ class DeliveryInTime(Event):
 
 
 class ClockSkewed(Event):
-    """This machine's clock is `ahead` seconds ahead (negative: behind) of the store's, which others share if `shared`.
+    """This machine's clock is `ahead` seconds ahead (negative: behind) of the store's.
 
-    Else it is compared with itself when the store was first opened after the boot.
+    If not `shared`, it is compared with itself when the store was first opened after the boot.
     """
 
     ahead: float
@@ -404,7 +404,7 @@ class EndpointGone(Event):
 
 
 class SendingPaused(Event):
-    """An operator has paused sending to one endpoint, or to all if it is None."""
+    """An operator has paused an endpoint, or all if it is None."""
 
     endpoint: str | None
 
@@ -448,7 +448,7 @@ class StoreUpgrading(Event):
 
 
 class StoreMoved(Event):
-    """The shared store is on another server, or its server restarted: sweeps find what it may lack."""
+    """The shared store is on another server, or restarted: sweeps find what it may lack."""
 
 
 class StoreRecovered(Event):
@@ -464,4 +464,4 @@ class TokenRefused(Event):
 
 
 class ConnectionDisplaced(Event):
-    """All connections of the admin server are taken: the longest-waiting or the new one was closed."""
+    """All connections of the admin server are taken: one was closed."""

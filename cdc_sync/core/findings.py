@@ -1,6 +1,6 @@
 """The findings of `cdc-sync check`: one for each precondition, with the remedy if it does not hold.
 
-Also how clocks, a database's place and a query's plan are evaluated.
+Also: clocks, a database's place, and a query's plan.
 """
 
 import json
@@ -19,7 +19,7 @@ class Finding:
 
     Attributes:
         check: its name, which scripts may rely on.
-        message: what was found, in one line.
+        message: one line.
         remedy: commands or SQL to paste, or what to configure.
         watch: None for what all watches share.
         database: its name, if there are several.
@@ -49,7 +49,7 @@ def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | No
 
 
 Tell: TypeAlias = Callable[[Finding], None]
-"""Takes each finding at once: a check that waits for a timeout must not delay those before it."""
+"""At once: a check that waits for a timeout must not delay those before it."""
 
 
 # Clock skew. The other clock was read between two readings of ours: only what lies outside is skew.
@@ -94,8 +94,8 @@ class Whereabouts:
 
     Attributes:
         hosts: the configured hosts with their ports; a socket's folder is one.
-        started: the start of the server, in microseconds since the epoch. No other server and no copy shares it, so it
-            proves that a new host name belongs to the same server.
+        started: the server's start, in microseconds since the epoch. No other server and no copy shares it, so a new
+            host name with it is the same server.
     """
 
     hosts: tuple[str, ...]
@@ -123,8 +123,8 @@ class Whereabouts:
         return ", ".join(self.hosts)
 
 
-# How a plan (`EXPLAIN (FORMAT JSON)`, with sequential scans and sorts forbidden, so that the table's present size does
-# not matter) uses indexes. Sub-selects of the configuration's expressions do not count.
+# How a plan (`EXPLAIN (FORMAT JSON)`, made with sequential scans and sorts forbidden, whatever the table's present
+# size) uses indexes. Sub-selects of the configuration's expressions do not count.
 
 Plan: TypeAlias = Mapping[str, Any]
 """A node: "Node Type", its properties, and the nodes below it in "Plans"."""

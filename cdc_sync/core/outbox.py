@@ -14,7 +14,7 @@ EntryState = Literal["pending", "held", "dead"]
 
 
 Lane = tuple[str, str]
-"""An origin and a watch, whose entries are claimed in the order of their due times."""
+"""An origin and a watch: its entries are claimed by their due times."""
 
 
 class Entry(NamedTuple):
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     Attributes:
         revision: grows with each replacement, so that an answer is never assigned to another content.
         queued_at: when this content was enqueued.
-        due_at: when it may be sent, after settle time or backoff.
+        due_at: when it may be sent.
         attempted: HelloWork may have received this or an earlier content without our knowing.
         attempts: calls made with this content.
         first_attempt_at: since its credentials were last refused; moved on by times in which the entry was due but not
@@ -84,10 +84,7 @@ class Known(NamedTuple):
 
 
 def with_last_job(observation: Observation, known: Known | None) -> Observation:
-    """The observation of a row that lost its job, with its application's last known job.
-
-    Deleting a job in the ATS often leaves applications without one (ON DELETE SET NULL).
-    """
+    """The observation of a row that lost its job (ON DELETE SET NULL), with its application's last known job."""
     without_job = observation.without_job if isinstance(observation, Unreportable) else None
     if without_job is None or known is None or known.latest is None:
         return observation

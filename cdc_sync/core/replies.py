@@ -25,7 +25,7 @@ from cdc_sync.core.content import NotAnInstant, from_datetime
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 
-# What a reply means.
+# Replies.
 
 LONGEST_RETRY_AFTER = 60 * 60 * 1000
 """Milliseconds up to which a `Retry-After` is obeyed: a wrong date must not stop calls for years."""
@@ -126,7 +126,7 @@ def _instant(date: str) -> int | None:
         return None
 
 
-# When a delivery is retried, and when it is given up.
+# Retries.
 
 LONGEST_COUNTED = 15 * 60_000
 """Of a time in which a delivery is due but not tried (its endpoint is paused, say), so many milliseconds count. So the
@@ -163,7 +163,7 @@ def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
     return int(ceiling(policy, failures) * (0.5 + chance / 2))
 
 
-# What becomes of an entry.
+# Entries.
 
 CallOutcome = Literal["acknowledged", "retry", "dead"]
 
@@ -199,7 +199,7 @@ CallResult = Acked | Retry | DeadLetter
 
 
 def kernel_gives_up_after(timeout: float) -> float:
-    """Seconds for which the kernel keeps sending a stopped process's request: longer than the call's own timeout."""
+    """Seconds for which the kernel keeps sending a stopped process's request."""
     return timeout + 1
 
 
@@ -222,13 +222,7 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
 ) -> CallResult:
     """Decide an entry's outcome.
 
-    Args:
-        entry: as it was claimed, this attempt counted.
-        meaning: what the reply means.
-        reason: the reply in words.
-        policy: the retry policy.
-        now: the store's clock.
-        chance: as of `backoff`.
+    `entry` is as it was claimed, this attempt counted; `reason` is the reply in words, `chance` as of `backoff`.
     """
     if isinstance(meaning, Acknowledged):
         return ACKED
@@ -262,13 +256,13 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
     assert_never(meaning)
 
 
-# The health of an endpoint.
+# Endpoints.
 
 FAILURES_TO_OPEN = 5
 LONGEST_OPEN = 60_000
 """Milliseconds: an open circuit is probed at least every minute."""
 LONGEST_PAUSE = LONGEST_RETRY_AFTER
-"""Refused credentials are tried again at least every hour, however long `retry.max` is."""
+"""Refused credentials are tried again at least every hour, whatever `retry.max` is."""
 _SLACK = 60_000
 """Milliseconds by which clocks of daemons with a shared store may differ without a wait looking wrong."""
 
@@ -283,7 +277,6 @@ class Health:
     Attributes:
         failures: in a row, of this mode.
         until: when the next call may go out.
-        reason: the last failure in words.
         refused: a fingerprint of the credentials refused last.
     """
 
@@ -309,7 +302,7 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
 
 
 def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
-    """The state after a reply; arguments as of `result_of`. The policy's waits are used for probes too."""
+    """The state after a reply; arguments as of `result_of`."""
     if _waits(health, now):
         return _after_straggler(health, meaning, now)
     match meaning:

@@ -1,4 +1,4 @@
-"""A row of the ATS's table, as the mapping's SQL returns it, and what it means by the watch's rules."""
+"""A row of the ATS's table, as the mapping's SQL returns it, and its meaning by the watch's rules."""
 
 import json
 from collections.abc import Container, Iterable, Mapping
@@ -21,7 +21,7 @@ BLANKS = " \t\n\r\f\v"
 """An id or a URL of blanks means NULL. `source.mapping` has the same rule in SQL."""
 
 Key = tuple[str, ...]
-"""The text of each key column, in the configured order."""
+"""Each key column's text, in the configured order."""
 
 Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
 """The part of capture that saw a change."""
@@ -43,11 +43,11 @@ class WatchRules:
     """How one watch's rows become calls; most fields are as in `config.watch.Watch`.
 
     Attributes:
-        settle: by status as sent; `default_settle` for the others.
-        extra: further fields of the payload, in the order of the row's values: name → the statuses with which it is
-            sent (empty: with all).
+        settle: by status as sent.
+        extra: the payload's further fields, in the order of the row's values: name → the statuses with which it is sent
+            (empty: with all).
         own_urls: whether rows may have a status URL of their own.
-        built_refusal: why no built URL may be called; None if they may.
+        built_refusal: why no built URL may be called.
     """
 
     watch: str
@@ -78,8 +78,8 @@ class WatchRules:
 class Row(NamedTuple):
     """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.
 
-    A tuple, which is made in a quarter of an object's time. A reader may cut texts to one character more than the
-    limits above.
+    A tuple, which is made in a quarter of an object's time. Texts may be cut to one character more than the limits
+    above.
 
     `digest` covers the rules and all of the row but the event's date. `unreadable` explains which expression of the
     configuration fails on the row; its field is None then, and the row is in scope if `where` fails. `id_unreadable`:
@@ -272,8 +272,8 @@ def current(rows: Iterable[Row]) -> Row | None:
     """The canonical row of those that carry one application's id.
 
     A live row wins over a deleted one, one in scope over one out of it, the later created over the earlier. Ties go to
-    the last in the given order (the database's key order), so that the choice is stable. A row with an unreadable
-    creation date may be the latest: it wins, and nothing is sent until it can be read.
+    the last in key order, so that the choice is stable. A row with an unreadable creation date may be the latest: it
+    wins, and nothing is sent until it can be read.
     """
     return max(reversed([*rows]), key=_precedence, default=None)
 

@@ -26,11 +26,10 @@ _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot store a NUL from %00
-# Segments of a decoded path that a server removes, with or without the one before. Some servers read `\` as `/`, or
-# drop what follows a `;`.
+# Segments of a decoded path that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
 _DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
 _DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
-# A server that decodes the path makes a query of what follows a `?` or `#`: the part before must be no status URL.
+# Behind a `?` or `#` a server that decodes the path sees a query: the part before must be no status URL.
 _ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
 _AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
@@ -40,9 +39,7 @@ _PORTS = {"http": 80, "https": 443}
 class AllowedHosts:
     """Where calls may go: origins (scheme, host, port).
 
-    Attributes:
-        names: `host`, which is its scheme's default port, or `host:port`; lower case.
-        base: base_url's origin, as `endpoint_of` writes it.
+    `names` are `host`, with its scheme's default port, or `host:port`, in lower case; `base` is base_url's origin.
     """
 
     names: frozenset[str]
@@ -121,8 +118,7 @@ def _endpoint_of(origin: str) -> str:
 def build(base_url: str, application_id: str) -> str:
     """The documented URL of an application: `{base_url}/v1/applications/{applicationId}/status`.
 
-    A server that decodes the path, such as nginx, undoes the encoding; `id_refusal` refuses ids that could leave their
-    place then.
+    A server that decodes the path undoes the encoding; `id_refusal` refuses ids that could leave their place then.
     """
     return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
 
@@ -185,7 +181,7 @@ def _path_refusal(path: str) -> str | None:
 
 
 def _decoded(path: str) -> str:
-    """The path as the last of several servers sees it, each of which decodes it once more."""
+    """The path after all the decoding that servers may do."""
     while (decoded := unquote(path)) != path:
         path = decoded
     return path

@@ -6,8 +6,8 @@ that instant. Once a later snapshot's xmin reaches that xmax, all those transact
 their first write after the instant. The fence is the latest such instant. A snapshot's own xmax does not serve
 ([decision 3](../../docs/decisions/0003-the-fence-takes-a-transaction-id.md)).
 
-A watermark that the ATS does not set, or sets in several time zones, delays changes until a sweep. Three things show
-it: a row dated ahead of the database's clock, a row older than its own creation, and a change that only a sweep found.
+Three things are evidence that the ATS does not set the watermark, or in several time zones: a row dated ahead of the
+database's clock, a row older than its own creation, and a change that only a sweep found.
 """
 
 from collections.abc import Collection
@@ -98,11 +98,10 @@ _BY_HOURS = {_AHEAD: f"{_AHEAD}-by", _EARLY: f"{_EARLY}-by", _STILL: "watermark-
 
 
 class Evidence:
-    """Rows of one watch that are evidence against its watermark, for a day; times in milliseconds.
+    """Rows of one watch that are evidence against its watermark, for a day.
 
     Attributes:
-        column: the watermark's name.
-        resolution: how much time each value stands for.
+        resolution: how much time each value of `column` stands for, in milliseconds.
         reported: the verdict reported last.
     """
 
