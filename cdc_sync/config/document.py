@@ -43,8 +43,8 @@ class Part(NamedTuple):
 
     Attributes:
         key: the place of its key; its own in a list.
-        value: its value, with references not replaced.
-        text: a scalar as it is written; None for a list or a section.
+        value: with references not replaced.
+        text: a scalar as it is written.
     """
 
     key: Place
@@ -225,7 +225,7 @@ def is_for_each_tenant(text: str) -> bool:
 
 
 def is_reference_alone(text: str) -> bool:
-    """Whether a value is one reference and nothing else, so that it can be shown even for a secret."""
+    """Whether a value is one reference and nothing else, so that it can be shown."""
     match = _REFERENCE.fullmatch(text)
     body = match and match["body"]
     return bool(body and (_NAME.fullmatch(body) or body.startswith("file:")))

@@ -78,11 +78,11 @@ def parse(
     folder: FilePath = FilePath(),
     lacking: dict[Path, str] | None = None,
 ) -> Config:
-    """Read the configuration from YAML text.
+    """Read the configuration from text.
 
     Args:
         text: YAML.
-        name: its name in messages.
+        name: for messages.
         environ: the values of `${NAME}`.
         folder: of relative `${file:PATH}`.
         lacking: for printing SQL, where a secret may be missing: gets what is missing, by path. The value is a

@@ -1,6 +1,6 @@
 """How names are split into words, the words by which columns are recognised, and HelloWork's own statuses.
 
-Words and statuses are in `meanings.yaml`. Names are like `date_création`, `DateCreation` or `DATECREATION`.
+Words and statuses are in `meanings.yaml`.
 """
 
 import re

@@ -29,10 +29,8 @@ class Place(NamedTuple):
 class SettingError(ValueError):
     """An error in a part of the file, before it is decided what of the file may be shown.
 
-    The message never names the value, which may be a secret.
-
     Attributes:
-        message: what was expected.
+        message: what was expected; never the value, which may be a secret.
         suggestion: the repair, if it is more than that.
         path: readers of single values do not know it.
         about_key: whether the key is wrong or missing, and not its value.
@@ -63,7 +61,6 @@ class Problem:
         found: the text of the file (`${NAME}`, not its value), `(hidden)` if it may be a secret, or the kind of a list
             or a section; None if the key is enough.
         message: what was expected.
-        suggestion: the repair, if it is more than that.
         code: a warning's stable name.
     """
 

@@ -17,6 +17,8 @@ ANSWERS_WITHIN = 300.0
 """Seconds within which any statement must be answered. Pages are short: only a missing index takes that long."""
 
 _STATEMENT_ENDS_WITHIN = ANSWERS_WITHIN + 30
+"""Later than our own limit, which explains more."""
+
 _IDLE_ENDS_WITHIN = 20.0
 
 _DEFAULTS: dict[str, str | int] = {

@@ -431,7 +431,7 @@ class _Planner:
         batch, pending = self.batch, known.pending
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
         if deletion and batch.doubt is not None:
-            return batch.doubt
+            return batch.doubt  # it neither blows the fuse nor counts
         # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
         if known.state == "held" and (content.deleted or self.fuse.blown_at is not None):
             return known.reason or ""

@@ -9,12 +9,7 @@ class OperationError(Exception):
 
 
 class StoreError(OperationError):
-    """The store cannot do the operation.
-
-    Attributes:
-        code: the error's stable name, of `store/errors.yaml` and docs/operations.md.
-        message: what is wrong, and the remedy.
-    """
+    """The store cannot do the operation; `code` is the error's stable name, of `store/errors.yaml`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -19,7 +19,6 @@ class Finding:
 
     Attributes:
         check: its name, which scripts may rely on.
-        message: one line.
         remedy: commands or SQL to paste, or what to configure.
         watch: None for what all watches share.
         database: its name, if there are several.

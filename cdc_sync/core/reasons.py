@@ -15,12 +15,7 @@ _PLACE = re.compile(r"\{(\w+)\}")
 
 
 class Reason(str):
-    """A reason; outside the page it is the English sentence.
-
-    Attributes:
-        code: the reason's stable name.
-        values: the varying parts by name: texts, numbers, other reasons.
-    """
+    """A reason; outside the page it is the English sentence. `values` are texts, numbers and other reasons by name."""
 
     __slots__ = ("code", "values")
 
