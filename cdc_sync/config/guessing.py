@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import Kind, decision, is_personal, known, mentions, weight, words
 from cdc_sync.core.identifiers import QualifiedName, written
 
-FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
+FIELDS = tuple(Columns.model_fields)
 """The mapped columns, in the configuration's order."""
 
 _NEAR = 2
