@@ -130,7 +130,8 @@ def user_of(dsn: str) -> str | None:
     return None if user is None or UNRESOLVED in str(user) else str(user)
 
 
-def _settings(dsn: str) -> dict[str, str]:
+def settings_of(dsn: str) -> dict[str, str]:
+    """What a connection string and the environment set."""
     # Without libpq's compiled defaults: sslmode's depends on sslrootcert.
     environment = {
         each.keyword.decode(): each.val.decode(errors="replace")
@@ -144,7 +145,7 @@ def place(dsn: str) -> str | None:
     """The database and its host as DATABASE@HOST, or the database alone on this machine's socket; None if unknown."""
     if shown(dsn) == HIDDEN:
         return None
-    settings = _settings(dsn)
+    settings = settings_of(dsn)
     database, host = settings.get("dbname") or settings.get("user") or "", settings.get("host", "")
     if not database or UNRESOLVED in database + host or "://" in database:
         return None
@@ -157,7 +158,7 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
     libpq's default, `sslmode=prefer`, encrypts only if the server offers it: an attacker in between offers none, and
     may ask for the password in clear text (libpq's documentation, "SSL Support").
     """
-    given, settings = conninfo_to_dict(dsn), _settings(dsn)
+    given, settings = conninfo_to_dict(dsn), settings_of(dsn)
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
     far = [host for host in hosts if not _is_here(host)]
     mode = settings.get("sslmode") or ("verify-full" if settings.get("sslrootcert") == "system" else "prefer")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cdc_sync.config.dsn import settings_of
+
 if TYPE_CHECKING:
     from cdc_sync.config.models import Config
 
@@ -35,6 +37,9 @@ USER_TIMEOUT = 30.0
 """Seconds after which the server ends a session whose peer takes no data: the ATS may wait for its locks."""
 
 _HAS_USER_TIMEOUT = 120000
+
+_PORT = "5432"
+"""libpq's default."""
 
 POOL_SIZE = 4
 """Most connections of a pool (`database.pool`); one is enough to work."""
@@ -72,7 +77,7 @@ def sessions_at_server(config: "Config", database: str) -> Sessions:
 
 
 def _server(dsn: str) -> tuple[object, ...]:
-    settings = conninfo_to_dict(dsn)
+    settings = {"port": _PORT, **settings_of(dsn)}
     return tuple(settings.get(name) for name in ("service", "host", "hostaddr", "port"))
 
 

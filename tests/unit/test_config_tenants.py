@@ -351,6 +351,13 @@ def test_databases_of_one_server_take_their_sessions_together() -> None:
     assert [sessions_at_server(config, name) for name in "abc"] == [Sessions(4, 7), Sessions(4, 7), Sessions(2, 5)]
 
 
+def test_a_server_is_known_again_without_its_port_or_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "x")
+    databases = 'databases: {a: {dsn: "host=x"}, b: {dsn: "host=x port=5432"}, c: {dsn: "port=5432"}}\n'
+    config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
+    assert [sessions_at_server(config, name) for name in "abc"] == [Sessions(6, 15)] * 3
+
+
 def test_tenants_are_known_again_by_their_watches_names() -> None:
     names = ["applications@tenant_1", "applications@tenant_a.b", "applications@", "applications", "others@tenant_1"]
     names.append("applications@no_longer_like_that")
