@@ -10,7 +10,7 @@ Differences from YAML 1.1 libraries:
 Anchors, aliases and the merge key `<<` work; their expansion is bounded.
 
 `${NAME}` and `${file:PATH}` are replaced in values; `$${` stands for `${`. Replacements are not searched again, so a
-secret may contain `${`. A PATH may contain `${NAME}`; with `{tenant}` in it, the value is replaced for each tenant.
+secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `{tenant}`: then it is read for each one.
 """
 
 import re
