@@ -38,6 +38,9 @@ _OF_DAEMONS = {"claimed_by", "leased_by", "session"}
 
 _PAGE = 5_000
 
+_PREPARED_AFTER = 5
+"""Executions of a statement on a connection before it is prepared there."""
+
 
 def conninfo(dsn: str) -> str:
     """The DSN with our defaults for its gaps.
@@ -69,7 +72,12 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 async def configure(connection: Connection, *, statements_end: bool = True) -> None:
     """Set a new connection up; `statements_end`: whether PostgreSQL may end a statement that takes minutes."""
     await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
-    await connection.execute(text("postgres/session.sql").encode())
+    # A pooler that shares sessions invents this number. It would prepare on one session, and execute on another.
+    process = connection.info.backend_pid
+    ((*_, keeps_plans),) = await (
+        await connection.execute(text("postgres/session.sql").encode(), (process,))
+    ).fetchall()
+    connection.prepare_threshold = _PREPARED_AFTER if keeps_plans else None
 
 
 async def prepare(

@@ -1,6 +1,7 @@
 """A page goes to the records that it names, and never through all of a table, whatever the planner knows of it."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,9 +11,13 @@ import pytest
 from support.builders import WATCH
 from support.postgres import Cluster, fresh_database
 
+from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.postgres.driver import array
+from cdc_sync.store.postgres.driver import PostgresTransaction, array
 from cdc_sync.store.statements import statements
+
+_PLANS_FOR_VALUES = 120_000
+"""The first server version that can be asked to plan a prepared statement for its values."""
 
 _KNOWN, _PAGE = 10_000, 500
 
@@ -86,3 +91,38 @@ def _walked(step: Mapping[str, Any]) -> int:
     """How many rows of a table or an index a step of a plan had in its hands."""
     removed = int(step.get("Rows Removed by Filter", 0)) + int(step.get("Rows Removed by Index Recheck", 0))
     return round((float(step["Actual Rows"]) + removed) * int(step["Actual Loops"]))
+
+
+async def test_statements_are_prepared_and_planned_for_the_outbox_as_it_is(store_database: str) -> None:
+    store = await PostgresStore.open(store_database)
+    for _ in range(30):
+        await store.look()
+    async with store._pool.connection() as connection:
+        prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
+        mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchall()
+        can_say_how_to_plan = connection.info.server_version >= _PLANS_FOR_VALUES
+    await store.close()
+
+    assert any("FROM cdc_sync.endpoint" in text for (text,) in prepared) == can_say_how_to_plan
+    assert mode == [("force_custom_plan" if can_say_how_to_plan else None,)]
+
+
+async def test_a_transaction_that_runs_again_after_a_deadlock_finds_no_half_prepared_statement(
+    store_database: str,
+) -> None:
+    tries = itertools.count()
+
+    async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
+        assert isinstance(transaction, PostgresTransaction)
+        if next(tries) % 2 == 0:
+            await transaction._connection.execute(b"DO $$BEGIN RAISE SQLSTATE '40P01'; END$$")
+        # Sent before the error comes back, and prepared one time or the other.
+        await transaction.run("set_about", name="colour", value="blue")
+        return await transaction.rows("about", name="colour")
+
+    store = await PostgresStore.open(store_database)
+    for _ in range(20):
+        assert await store.transact(work) == [("blue",)]
+    await store.close()
+
+    assert next(tries) == 40

@@ -183,6 +183,9 @@ async def test_behind_a_pooler_nobody_listens_and_all_works(
         reader = await PostgresStore.open(pooled, read_only=True)
         assert await reader.counts()
         await reader.close()
+        async with behind._pool.connection() as connection:
+            # The pooler would prepare on one session, and execute on another.
+            assert connection.prepare_threshold is None
         assert len(await claim(behind)) == len(NAMES)
         assert dba.execute(LISTENING).fetchone() == (1,), "the first one does"
         assert ear.woken == 0
