@@ -59,8 +59,16 @@ class Delivery(Driver):
         claims, all_of = self.claims, [(entry.watch, entry.application_id) for entry in entries]
         numbers = dict.fromkeys(all_of, ALONE) if claims is None else claims.claimants(all_of)
         rows = sorted((*of, number) for of, number in numbers.items() if number is not None)
+
+        async def work(transaction: Transaction) -> None:
+            if claims is not None and rows:
+                # Wait for the locks. A statement that this daemon gives up may still reach the server, and would free
+                # a later claim of the same entry.
+                await transaction.rows("current", ends=rows)
+            await transaction.write("unclaim", rows)
+
         async with nullcontext() if claims is None else claims.ending([(watch, id_) for watch, id_, _ in rows]):
-            await self.separately(lambda t: t.write("unclaim", rows))
+            await self.transact(work)
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write the ends of attempts and the endpoints' new states.

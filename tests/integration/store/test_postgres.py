@@ -575,6 +575,29 @@ class TestLosingTheServer:
             assert await store.counts() == {}
             await store.close()
 
+    async def test_an_unclaim_that_was_given_up_does_not_free_a_later_claim(
+        self, dsn: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with proxy_to(dsn) as proxy:
+            store = await PostgresStore.open(proxy.dsn)
+            await adopt(store, "a1")
+            await observe(store, an_observation(status="hired"))
+            entry = await claim_one(store)
+            with monkeypatch.context() as hurried:
+                hurried.setattr(driver, "_ANSWERS_WITHIN", 0.5)
+                proxy.forget()
+                with pytest.raises(StoreError, match="has not answered within"):
+                    await store.unclaim([entry])
+            await store.unclaim([entry])
+            again = await claim_one(store)
+
+            proxy.flow()  # the server now gets what was sent first
+            await asyncio.sleep(1)
+
+            assert store.holds(again)
+            assert claimed_by(dsn) == {store.claims._numbers[WATCH, "a1"]}
+            await store.close()
+
 
 class TestUpgrading:
     @pytest.fixture
