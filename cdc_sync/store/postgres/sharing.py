@@ -241,13 +241,16 @@ class Sharing:
         daemons: Collection[_Daemon],
     ) -> _View:
         now = time.monotonic()
+        self._given_up = {w: given for w, given in self._given_up.items() if now - given[0] < _COMES_BACK_WITHIN}
+        self._kept_until = {watch: until for watch, until in self._kept_until.items() if until > now}
+        self._shunned_until = {number: until for number, until in self._shunned_until.items() if until > now}
         known = {each.number: each for each in daemons}
         held: dict[int, set[str]] = {each.number: set() for each in daemons if each.lives}
         held.setdefault(daemon, set())
         waiting: dict[int, frozenset[str]] = {
             each.number: frozenset(each.waits_for)
             for each in daemons
-            if each.lives and each.number != daemon and self._shunned_until.get(each.number, now) <= now
+            if each.lives and each.number != daemon and each.number not in self._shunned_until
         }
         waiting[daemon] = wanted
         self._over &= {session for _, _, session in leases if session is not None}
@@ -263,7 +266,6 @@ class Sharing:
                 holders[watch] = Lease(
                     mine=False, session=session, number=number, host=holder.host, process=holder.process
                 )
-        self._kept_until = {watch: until for watch, until in self._kept_until.items() if until > now}
         # A watch at its baseline stays until that is over.
         fixed = (held[daemon] - self._captures.keys()) | self._kept_until.keys()
         self._free_since = {watch: self._free_since.get(watch, now) for watch in free}

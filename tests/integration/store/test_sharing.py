@@ -181,6 +181,19 @@ async def test_what_is_not_taken_goes_back_and_stays(join: Join, monkeypatch: py
     assert len(first.taken) == taken
 
 
+@pytest.mark.usefixtures("hurried")
+async def test_what_was_given_up_is_remembered_for_a_while_only(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_COMES_BACK_WITHIN", 1.0)
+    first = await join(*WATCHES)
+    await shared_out(first)
+    second = await join(*WATCHES)
+    await shared_out(first, second)
+    remembered = first.store._sharing
+    remembered._shunned_until[4711] = 0.0  # of a daemon that is gone
+
+    await eventually(lambda: not (remembered._given_up or remembered._shunned_until), "it to forget", within=SOON)
+
+
 async def test_one_whose_session_has_ended_is_given_nothing_until_it_speaks(
     join: Join, dba: "psycopg.Connection[tuple[object, ...]]"
 ) -> None:
