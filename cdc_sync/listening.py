@@ -64,7 +64,7 @@ def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = froze
     origin = request.headers.get("Origin")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
         return False
-    return origin is None or urlsplit(origin).netloc == request.headers.get("Host")
+    return origin is None or origin.partition("://")[2] == request.headers.get("Host")
 
 
 @dataclass(eq=False)

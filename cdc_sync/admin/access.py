@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import yaml
 from aiohttp import web
@@ -304,7 +303,7 @@ class Access:
             httponly=True,
             samesite="Strict",
             # Behind a proxy with TLS only the browser knows what it used.
-            secure=urlsplit(request.headers.get("Origin", "")).scheme == "https",
+            secure=request.headers.get("Origin", "").startswith("https://"),
         )
         return response
 

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, partial
 from importlib.resources import files
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -362,11 +362,14 @@ async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
     """A form's texts, by name; a file is empty. Raises `HTTPBadRequest` for a body that is no form."""
     try:
         form = await request.post()
+        fields = {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
+        # Some charsets decode to halves of surrogate pairs.
+        "".join(chain(fields, *fields.values())).encode()
     except web.HTTPException:
         raise
     except Exception as error:  # any failure of the parser is the sender's mistake
         raise web.HTTPBadRequest(text="This body is no form.\n") from error
-    return {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
+    return fields
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:

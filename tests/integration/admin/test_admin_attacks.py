@@ -37,6 +37,31 @@ async def test_no_action_is_done_for_a_page_of_another_site(tmp_path: Path, head
         assert len(await admin.store.entries("held", None, 10)) == 1
 
 
+@pytest.mark.parametrize("path", ["/login", "/fuse/release"])
+async def test_an_origin_that_is_no_url_is_refused_and_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        answer = await admin.post(path, {"token": TOKEN}, Authorization=f"Bearer {TOKEN}", Origin="http://[")
+
+    assert answer.status == 403
+    assert caplog.records == []
+
+
+async def test_a_form_with_half_a_character_is_refused_and_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some charsets decode to halves of surrogate pairs, which no token, store or answer can hold."""
+    head = b"Content-Type: application/x-www-form-urlencoded; charset=utf-7\r\nContent-Length: 13\r\n"
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        answer = await admin.send(
+            b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n" + head + b"\r\ntoken=%2B2AA-"
+        )
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert caplog.records == []
+
+
 async def test_every_action_asks_for_a_post_and_its_forms_secret(tmp_path: Path) -> None:
     async with admin_server(tmp_path, token=TOKEN) as admin:
         browser = await admin.log_in()
