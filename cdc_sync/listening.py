@@ -7,6 +7,7 @@ others are being answered.
 """
 
 import asyncio
+import errno
 import logging
 import resource
 from collections.abc import Callable, Iterator
@@ -95,7 +96,10 @@ class Listener:
             OSError: the address cannot be listened on.
         """
         self._loop = asyncio.get_running_loop()
-        self._listening = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE)
+        try:
+            self._listening = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE)
+        except UnicodeError as error:
+            raise OSError(errno.EINVAL, f"{host} is no host name") from error
         for listening in self._listening.sockets:
             # asyncio has one number for the connections accepted at once and those that the kernel keeps.
             with listening.dup() as same:

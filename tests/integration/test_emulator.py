@@ -773,6 +773,11 @@ async def test_an_address_that_is_taken(emulator: Emulator) -> None:
         await Emulator(EmulatorOptions(port=port)).__aenter__()
 
 
+async def test_a_name_that_no_host_can_have() -> None:
+    with pytest.raises(ListenError, match=r"cannot listen on a\.\.b port 0: a\.\.b is no host name; choose an address"):
+        await Emulator(EmulatorOptions(host="a..b")).__aenter__()
+
+
 async def test_it_listens_on_loopback_unless_told_otherwise(emulator: Emulator) -> None:
     assert emulator.url.startswith("http://127.0.0.1:")
 

@@ -291,6 +291,11 @@ class TestListening:
             async with admin_server(tmp_path, listen="192.0.2.1:8765", token=TOKEN):
                 pass
 
+    async def test_on_a_name_that_no_host_can_have(self, tmp_path: Path) -> None:
+        with pytest.raises(AdminError, match=r"cannot be listened on: a{64} is no host name"):
+            async with admin_server(tmp_path, listen=f"{'a' * 64}:8765", token=TOKEN):
+                pass
+
     async def test_nowhere(self, tmp_path: Path) -> None:
         store = SqliteStore(tmp_path / "state.db")
         config = a_config({"admin.listen": None})
