@@ -3,7 +3,9 @@
 0 success; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart).
 """
 
+import io
 import logging
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -93,6 +95,11 @@ def _main(
 
 def main() -> None:
     """The console script. Typer ends it after a closed pipe or Ctrl-C, with 1 and 130."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for locales without UTF-8
     # The driver logs what it raises too.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:

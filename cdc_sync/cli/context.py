@@ -223,10 +223,10 @@ def say_lines(text: str, *, err: bool = False) -> None:
 
 
 def put_out(document: str) -> None:
-    """Print a file: a script, a configuration."""
-    typer.echo(document, nl=False)
+    """Print a file: a script, a configuration, JSON; in UTF-8, which its readers expect, whatever the locale."""
+    typer.echo(document.encode(), nl=False)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    typer.echo(visible_json(json.dumps(value, ensure_ascii=False, indent=2)))
+    put_out(visible_json(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")

@@ -1,9 +1,14 @@
 """What commands print makes outside text visible, and what they say of a slip on the command line."""
 
+import json
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 from rich.table import Table
+from support.daemon_process import COMMAND, environment
 from typer.testing import CliRunner
 
 from cdc_sync.cli import app
@@ -46,3 +51,55 @@ def test_an_option_that_no_command_has_is_answered_as_before() -> None:
 
     assert refused.exit_code == 2
     assert "No such option: --nothing" in refused.stderr
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with names beyond Latin-1, for a database and a store that are not there."""
+    columns = {"application_id": "id", "status": '"état → étape"', "job_id": "job_id", "created": "created_at"}
+    watch = {"table": "public.applications", "key": ["id"], "columns": columns, "capture": {"mode": "notify"}}
+    file = tmp_path / "config.yaml"
+    document = {
+        "database": {"dsn": "host=/nonexistent dbname=ats user=cdc_sync"},
+        "hellowork": {"base_url": "http://127.0.0.1:1"},
+        "state": {"path": str(tmp_path / "state.db")},
+        "watches": {"applications": watch},
+    }
+    file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("command", ["status", "config example"])
+def test_closed_standard_streams_are_no_accident(config: Path, command: str) -> None:
+    arguments = [*COMMAND, "--config", str(config), *command.split()]
+
+    closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *arguments]
+    ended = subprocess.run(closed, stderr=subprocess.PIPE, text=True, env=environment({}), check=False)
+
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == (0 if command == "config example" else 1)
+
+
+def test_messages_are_shown_in_a_locale_without_their_characters(config: Path) -> None:
+    ended = subprocess.run(
+        [*COMMAND, "--config", str(config), "check"],
+        capture_output=True,
+        env=environment({"PYTHONIOENCODING": "latin-1"}),
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert b"Traceback" not in ended.stderr
+    assert rb"         \u2192 " in ended.stdout
+
+
+def test_scripts_and_json_are_utf_8_in_any_locale(config: Path) -> None:
+    variables = environment({"PYTHONIOENCODING": "latin-1"})
+    command = [*COMMAND, "--config", str(config)]
+
+    installation = subprocess.run([*command, "sql", "install"], capture_output=True, env=variables, check=True)
+    found = subprocess.run([*command, "check", "--json"], capture_output=True, env=variables, check=False).stdout
+
+    assert "SET client_encoding = 'UTF8';" in installation.stdout.decode()
+    assert "état → étape" in installation.stdout.decode()
+    assert json.loads(found.decode())
