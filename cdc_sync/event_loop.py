@@ -1,9 +1,7 @@
-"""Runs the event loop of long-running commands, and groups of tasks; a task cannot miss its cancellation.
+"""The event loop of long-running commands (docs/decisions/0008-uvloop.md), and groups of tasks.
 
-The loop is uvloop's where it is installed (docs/decisions/0008-uvloop.md).
-
-`asyncio.TaskGroup` cancels its tasks once. Before Python 3.12 `asyncio.wait_for`, which a connection pool uses, forgets
-a cancellation that comes at the same moment as its result. Such a task would never end, so `end` cancels it again.
+`asyncio.TaskGroup` cancels its tasks once. Before Python 3.12 `asyncio.wait_for`, which a connection pool uses, loses a
+cancellation that coincides with its result. So `end` cancels again.
 """
 
 import asyncio
@@ -27,7 +25,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def supervise(jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-    """Run jobs, by name, until all have returned or one has failed; then end the others.
+    """Run jobs, by name, until all have returned or one has failed; then end the rest.
 
     Raises:
         BaseExceptionGroup: of the failures.
@@ -41,16 +39,16 @@ async def supervise(jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
 
 
 async def regularly(work: Callable[[], Awaitable[object]], seconds: float) -> None:
-    """Work at once, and again after each pause, by the event loop's clock, which is monotonic."""
+    """Work now, and after each pause, by the monotonic clock."""
     while True:
         await work()
         await asyncio.sleep(seconds)
 
 
 async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and return when they have ended, also if the caller is cancelled meanwhile.
+    """Cancel tasks, and wait for their ends, also if the caller is cancelled meanwhile.
 
-    The caller may raise their failures (`raise_failures`).
+    Their failures are for `raise_failures`.
     """
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:
@@ -68,7 +66,7 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 
 def raise_failures(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Raise the failures of ended tasks, if there are any.
+    """Raise the failures of ended tasks, if any.
 
     Raises:
         BaseExceptionGroup: of the failures.
@@ -80,7 +78,7 @@ def raise_failures(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 @contextmanager
 def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise one exception in place of a group of these kinds alone: one of the first kind that it has."""
+    """Raise one exception in place of a group of these kinds alone: of the first kind that it has."""
     try:
         yield
     except BaseExceptionGroup as group:

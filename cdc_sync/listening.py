@@ -1,9 +1,8 @@
-"""HTTP servers with a bounded number of connections, none of which may wait for ever.
+"""HTTP servers with a bounded number of connections, none of which waits for ever.
 
-A connection waits from its beginning, and after each answer, until a request has come completely, its body included.
-One that waits too long is closed. When all places are taken, a new connection takes the place of the one that has
-waited longest, so a thousand silent connections do not keep out a health check. A new connection is refused only if all
-others are being answered.
+A connection waits, from its beginning and after each answer, until the next request is complete. One that waits too
+long is closed. When all places are taken, a new connection displaces the one that has waited longest, so silent ones
+cannot keep out a health check. It is refused only if all others are being answered.
 """
 
 import asyncio
@@ -21,38 +20,35 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 _TAKES_SOME_WITHIN = 1.0
-"""Seconds within which a client takes some of a long answer: the kernel's buffers show it in steps."""
+"""Seconds within which a client takes some of a long answer; the kernel shows it in steps."""
 
 _AT_ONCE = 50
-"""Connections accepted in one turn of the event loop, at most: their files are open beyond the places."""
+"""Most connections accepted in one turn of the event loop: their files are open beyond the places."""
 
 _KEPT_BY_KERNEL = 1_024
-"""Connections that the kernel keeps until they are accepted; a client without room there tries again after a second."""
+"""Connections that the kernel keeps until they are accepted; others try again after a second."""
 
 
 def bugs_alone(record: logging.LogRecord) -> bool:
-    """A filter for a server's logger: a request that is no HTTP is answered 400, and not logged.
-
-    A port scanner must not fill the log, and a traceback would look like our error.
-    """
+    """A filter for a server's logger: requests that are no HTTP are not logged, or a port scanner fills the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 def allow_all_descriptors() -> None:
-    """Raise the process's soft limit of open files to the hard one: systemd's default of the soft one is 1,024."""
+    """Raise the process's soft limit of open files, which systemd sets to 1,024, to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # A sandbox may forbid it (systemd's filter @resources): then its limit is deliberate.
+    # A sandbox that forbids it (systemd's filter @resources) has a deliberate limit.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def descriptors() -> int:
-    """How many files this process may open."""
+    """The process's limit of open files."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def names_loopback(host: str) -> bool:
-    """Whether a `Host` header, or an address, names this machine's loopback."""
+    """Whether a `Host` header or an address names this machine's loopback."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ip_address(name).is_loopback
@@ -61,7 +57,7 @@ def names_loopback(host: str) -> bool:
 
 
 def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = frozenset({"same-origin"})) -> bool:
-    """Whether no browser sends this for a page of another origin; `sites` are the allowed `Sec-Fetch-Site`."""
+    """Whether no page of another origin makes a browser send this; `sites` are the allowed `Sec-Fetch-Site`."""
     origin = request.headers.get("Origin")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
         return False
@@ -73,10 +69,10 @@ class Listener:
     """Listens on an address for an HTTP server.
 
     Attributes:
-        most: connections at once, at most.
+        most: most connections at once.
         request_within: seconds for a complete request.
         idle: seconds that a connection may wait after an answer.
-        displaced: called for each connection that is closed or refused because all places are taken.
+        displaced: called for each connection closed or refused for lack of a place.
     """
 
     server: web.Server
@@ -86,7 +82,7 @@ class Listener:
     displaced: Callable[[], None] = lambda: None
     _open: set["_Connection"] = field(default_factory=set)
     _waiting: dict["_Connection", asyncio.TimerHandle] = field(default_factory=dict)
-    """The end of each wait, in the order of their beginnings."""
+    """The end of each wait, the earliest begun first."""
     _listening: asyncio.Server = field(init=False)
 
     async def open(self, host: str, port: int) -> Self:
@@ -101,14 +97,14 @@ class Listener:
         except UnicodeError as error:
             raise OSError(errno.EINVAL, f"{host} is no host name") from error
         for listening in self._listening.sockets:
-            # asyncio has one number for the connections accepted at once and those that the kernel keeps.
+            # asyncio has one number for both.
             with listening.dup() as same:
                 same.listen(_KEPT_BY_KERNEL)
         self.port: int = self._listening.sockets[0].getsockname()[1]
         return self
 
     def close(self) -> None:
-        """Take no new connections."""
+        """Accept no more connections."""
         self._listening.close()
 
     def abort(self) -> None:
@@ -118,7 +114,7 @@ class Listener:
 
     @contextmanager
     def answering(self, request: web.BaseRequest) -> Iterator[None]:
-        """Answer a request within this: once its body is complete, its connection does not wait."""
+        """Answer a request within this: from its body's end on its connection does not wait."""
         connection = request.transport and request.transport.get_protocol()
         if not isinstance(connection, _Connection):
             yield  # it is gone already
@@ -139,7 +135,7 @@ class Listener:
                 self.wait(connection, self.idle)
 
     def wait(self, connection: "_Connection", seconds: float) -> None:
-        """A connection waits from now on, at most so many seconds."""
+        """Let a connection wait, at most so many seconds."""
         self._wait_no_more(connection)
         self._waiting[connection] = self._loop.call_later(seconds, self._waited, connection)
 
@@ -155,12 +151,12 @@ class Listener:
         self.wait(connection, self.request_within)
 
     def forget(self, connection: "_Connection") -> None:
-        """A connection has ended."""
+        """Free the place of an ended connection."""
         self._open.discard(connection)
         self._wait_no_more(connection)
 
     def _cut_off(self, connection: "_Connection") -> None:
-        # Its place is given away before the loop reports its end.
+        # The loop reports its end too late for the next connection.
         self.forget(connection)
         connection.transport.abort()
 
@@ -176,11 +172,11 @@ class Listener:
 
 
 _NOBODY = asyncio.Protocol()
-"""A connection's protocol before its first bytes."""
+"""A connection's protocol until its first bytes."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. Its HTTP protocol is made for its first bytes: a silent one costs little."""
+    """One connection. Only its first bytes make its HTTP protocol: a silent one costs little."""
 
     transport: asyncio.Transport
     is_idle = False
@@ -201,7 +197,6 @@ class _Connection(asyncio.Protocol):
             self._inner = self._listener.server()
             self._inner.connection_made(self.transport)
         elif self.is_idle:
-            # The next request begins.
             self.is_idle = False
             self._listener.wait(self, self._listener.request_within)
         self._inner.data_received(data)
@@ -220,6 +215,6 @@ class _Connection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def is_taking_its_answer(self) -> bool:
-        """Whether the client has taken some of a long answer since the last call of this."""
+        """Whether the client has taken some of a long answer since the last call."""
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
         return self._left_to_send > 0 and (before == 0 or self._left_to_send < before)

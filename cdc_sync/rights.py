@@ -1,15 +1,14 @@
-"""Rights of other roles on what the DBA's scripts create: SQL (`rights.sql`) for the triggers and the store.
+"""SQL (`rights.sql`) for the rights of other roles on what the DBA's scripts create, for the triggers and the store.
 
 `ALTER DEFAULT PRIVILEGES` silently gives others rights on all that a role creates. A role that may put a trigger on a
-table of ours has its code run with the rights of each writer: the owner of the recording functions, or the daemon. So
-other roles keep only what a daemon needs, unless they have the rights at stake anyway.
+table of ours runs code with the rights of each writer: the owner of the recording functions, or the daemon. So other
+roles keep only what a daemon needs, unless they have the rights at stake anyway.
 
 `objects` is a query of (kind, name, owner, acl, needed, is_new): the word for REVOKE, the quoted name, the owner's oid,
-the ACL, the privileges that a daemon needs, and whether this script has just made it. `installers` is a query of the
-roles with the rights at stake. All other privileges are revoked, MAINTAIN of 17 included.
+the ACL, a daemon's privileges, and whether this script has just made it. `installers` is a query of the roles with the
+rights at stake. All other privileges are revoked, MAINTAIN of 17 included.
 
-The owners of the watched tables get what `pg_dump` reads: it locks and reads every table and sequence of a database,
-and fails as a whole if it may not.
+The owners of the watched tables may read what `pg_dump` reads, every table and sequence: otherwise it fails.
 """
 
 import re
@@ -23,7 +22,7 @@ from cdc_sync.core.identifiers import QualifiedName
 
 
 def revoke(objects: str, installers: str, daemon: str) -> str:
-    """A block of PL/pgSQL that takes from other roles what the daemon does not need.
+    """A PL/pgSQL block that takes from other roles what the daemon does not need.
 
     Args:
         objects: see the module.
@@ -40,29 +39,29 @@ def exposed(objects: str, installers: str) -> str:
 
 
 def owners(tables: Iterable[QualifiedName]) -> str:
-    """The query of the roles that own these tables."""
+    """A query of the owners of these tables."""
     return _part("owners", tables=_values(("text", "text"), ((each.schema, each.name) for each in tables)))
 
 
 def readable(tables_owners: str, relations: str) -> str:
-    """A block of PL/pgSQL that gives the owners of the watched tables what `pg_dump` reads of ours.
+    """A PL/pgSQL block that lets the owners of the watched tables read what `pg_dump` reads of ours.
 
-    For a right that it may not give it raises a WARNING with the GRANT.
+    A right that it may not give becomes a WARNING with the GRANT.
 
     Args:
         tables_owners: the query of `owners`.
-        relations: a condition on `c`, a pg_class, for the relations of the schema.
+        relations: a condition on `c`, a pg_class.
     """
     return _part("readable", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
 
 def unreadable(tables_owners: str, relations: str) -> str:
-    """A query of the relations that they may not read, as (kind, name, text such as `no SELECT for ats`)."""
+    """A query of what they may not read, as (kind, name, text such as `no SELECT for ats`)."""
     return _part("lacking", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
 
 Grants = Mapping[str, str]
-"""The grants of a daemon's role, as SQL: see `granted`."""
+"""SQL made by `granted`."""
 
 
 def granted(
@@ -75,8 +74,8 @@ def granted(
 
     Args:
         role: the role, as SQL.
-        tables: schema, table, and columns; None for a schema that is not named and for a whole table.
-        ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
+        tables: schema (None: not named), table, and columns (None: all of it).
+        ours: relation of the schema cdc_sync, and its privileges, separated by `, `.
         schemas: with USAGE.
     """
     return {
@@ -88,7 +87,7 @@ def granted(
 
 
 def all_granted(grants: Grants) -> str:
-    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns."""
+    """A PL/pgSQL block that fails if the role lacks something: GRANT itself only warns."""
     return _part("all_granted", lacks=_part("lacks", **grants), **grants)
 
 
@@ -98,12 +97,12 @@ def missing(grants: Grants) -> str:
 
 
 def take_back(grants: Grants) -> str:
-    """A block of PL/pgSQL that revokes all of it, so that the role can be dropped."""
+    """A PL/pgSQL block that revokes it all, so that the role can be dropped."""
     return _part("take_back", acls=_part("acls"), **grants)
 
 
 def _values(types: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
-    """The rows of VALUES, each once; a first one of NULLs gives the types, also of an empty list."""
+    """The rows of VALUES, each once; a first one of NULLs has the types, also of an empty list."""
     nulls = tuple(f"NULL::pg_catalog.{each}" for each in types)
     lines = (nulls, *(map(_literal, row) for row in rows))
     return ", ".join(dict.fromkeys(f"({', '.join(line)})" for line in lines))
@@ -114,7 +113,7 @@ def _literal(value: object) -> str:
 
 
 def _part(name: str, **put_in: str) -> str:
-    """A part of the file; places in the values are not filled in."""
+    """A part of the file, with values put in."""
     return re.sub(r"\{([a-z]+)\}", lambda found: put_in[found[1]], _parts()[name])
 
 

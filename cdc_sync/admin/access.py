@@ -8,10 +8,10 @@
 
 Guessing the token is slow (`Guesses`), and delays no health check. A page of another site in the same browser
 
-- cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`,
-  since with DNS rebinding an attacker's name may lead to 127.0.0.1. With the token a proxy may pass its own name on.
+- cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`
+  (against DNS rebinding). With the token a proxy may pass its own name on.
 - cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
-  form must carry its session's token. Other ports of the host are the same *site*: the cookie alone would not do.
+  form must carry its session's token. The cookie alone would not do: other ports of the host are the same *site*.
 - cannot frame, embed or open us with a handle: see the headers.
 """
 
@@ -44,27 +44,27 @@ LIFETIME = 12 * 60 * 60
 """Seconds that a log-in lasts."""
 
 _MOST_SESSIONS = 64
-"""Most log-ins at once; the oldest ends first."""
+"""Log-ins at once; the oldest ends first."""
 
 FREE = 10
 """Wrong tokens without a delay."""
 
 _APART = 1.0
 _APART_OVERALL = 0.25
-"""Seconds between two turns of one address, and of all together."""
+"""Seconds between two turns, of one address and of all."""
 
 _FORGOTTEN_AFTER = 600.0
-"""Seconds without a wrong token after which earlier ones are forgotten."""
+"""Seconds without a wrong token that reset the count."""
 
 _REMEMBERED = 1_000
-"""Most remembered addresses; the oldest is dropped first."""
+"""Addresses; the oldest is dropped first."""
 
 _NEIGHBOUR = 64
-"""Bits of an IPv6 address that identify a network: one visitor has all of its addresses."""
+"""Bits of an IPv6 address that identify a network, all of it one visitor's."""
 
 
 def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
-    """A refusal; its argument is the reason."""
+    """A refusal with its reason as argument."""
     why = coded(code, REFUSALS[code], **values)
     made = kind(text=f"{why}\n")
     made.args = (why,)
@@ -73,7 +73,7 @@ def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web
 
 @dataclass(slots=True)
 class Session:
-    """One log-in until a time; `done` are actions and their numbers of entries, for its next page to show."""
+    """One log-in; `done` has actions and their numbers of entries, for its next page."""
 
     until: float
     name: str = field(default_factory=lambda: secrets.token_hex(4))
@@ -82,23 +82,20 @@ class Session:
 
 
 class Sessions:
-    """Log-ins of browsers, kept in memory: they end with the daemon.
-
-    The cookie is a random number, kept hashed here. `clock` gives seconds that do not go back.
-    """
+    """Log-ins of browsers, in memory, with hashed cookies; `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._sessions: dict[bytes, Session] = {}
 
     def open(self) -> str:
-        """Begin one; returns its cookie."""
+        """Begin one, and return its cookie."""
         cookie = secrets.token_urlsafe(32)
         _keep(self._sessions, _hash(cookie), Session(self._clock() + LIFETIME), _MOST_SESSIONS)
         return cookie
 
     def find(self, cookie: str) -> Session | None:
-        """The session of a cookie, if it lasts."""
+        """The present session of a cookie."""
         session = self._sessions.get(_hash(cookie))
         if session is not None and session.until <= self._clock():
             self.close(cookie)
@@ -115,7 +112,7 @@ def _hash(cookie: str) -> bytes:
 
 
 def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
-    """Put a value behind the others; the oldest is dropped if there are too many."""
+    """Put a value last; drop the first of too many."""
     kept.pop(key, None)
     kept[key] = value
     if len(kept) > most:
@@ -124,7 +121,7 @@ def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
 
 @dataclass(slots=True)
 class _Limit:
-    """How many tokens were wrong lately, the time of the last one, and of the next turn."""
+    """The number of recent wrong tokens, and the times of the last one and of the next turn."""
 
     apart: float = _APART
     wrong: int = 0
@@ -133,11 +130,11 @@ class _Limit:
 
 
 class Guesses:
-    """How often an address may try tokens: freely at first, then a second apart.
+    """Slows the guessing of the token.
 
-    After ten wrong tokens of one address each further try from there, right or wrong, waits for its turn. After ten of
-    all together so does each try from an address without a recent right token. A try that would wait for longer than
-    `longest_wait` seconds is refused unread. The right token resets its address.
+    After ten wrong tokens of an address each further try from there waits for its turn; after ten of all addresses, so
+    does each try from one without a recent right token. A try that would wait for longer than `longest_wait` seconds is
+    refused unread. The right token resets its address.
     """
 
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
@@ -145,11 +142,11 @@ class Guesses:
         self.longest_wait = longest_wait
         self._peers: dict[str, _Limit] = {}
         self._all = _Limit(_APART_OVERALL)
-        # Apart: guesses from a thousand addresses must not push it out.
+        # Apart: a thousand guessing addresses must not push it out.
         self._right: dict[str, float] = {}
 
     def wait(self, address: str | None) -> float | None:
-        """Take a turn; returns the seconds until then, or None if it is too far away and was not taken."""
+        """Take a turn, and return the seconds until then; None if it is too far away, and not taken."""
         now, peer = self._clock(), _peer(address)
         is_known = now - self._right.get(peer, -_FORGOTTEN_AFTER) < _FORGOTTEN_AFTER
         limits = [self._peers.get(peer, _Limit()), *([] if is_known else [self._all])]
@@ -162,7 +159,7 @@ class Guesses:
         return turn - now
 
     def wrong(self, address: str | None) -> None:
-        """A token was wrong."""
+        """Note a wrong token."""
         now, peer = self._clock(), _peer(address)
         limit = self._peers.get(peer) or _Limit()
         _keep(self._peers, peer, limit, _REMEMBERED)
@@ -171,7 +168,7 @@ class Guesses:
             each.last = now
 
     def right(self, address: str | None) -> None:
-        """A token was right."""
+        """Note the right token."""
         self._peers.pop(_peer(address), None)
         _keep(self._right, _peer(address), self._clock(), _REMEMBERED)
 
@@ -187,14 +184,14 @@ def _peer(address: str | None) -> str:
 
 
 class Visitor(NamedTuple):
-    """The sender of a request: anybody, one with the token in a header, or a logged-in browser."""
+    """The sender of a request: anybody, one with the token, or a logged-in browser."""
 
     has_token: bool
     session: Session | None = None
 
 
 class Access:
-    """The rules of the module's text, for one configuration."""
+    """The module's rules for one configuration."""
 
     def __init__(self, admin: Admin, clock: Callable[[], float], longest_wait: float, observe: Emit) -> None:
         self._token: str | None = None
@@ -208,22 +205,22 @@ class Access:
 
     @property
     def has_actions(self) -> bool:
-        """Whether anybody may act through this server."""
+        """Whether anybody may act."""
         return self._token is not None
 
     def use(self, admin: Admin) -> None:
-        """Require another token from now on; log-ins with the former one end."""
+        """Require another token; log-ins with the former one end."""
         self.home = f"{admin.prefix}/"
         token = None if admin.token is None else admin.token.get_secret_value()
         if token != self._token:
             self._token, self._sessions = token, Sessions(self._clock)
 
     def listens_on(self, port: int) -> None:
-        """Name the cookie after the port: browsers share cookies between the ports of a host."""
+        """Name the cookie after the port: ports of a host share cookies."""
         self.cookie = f"cdc_sync_{port}"
 
     async def visitor(self, request: web.Request) -> Visitor:
-        """The sender of a request; a token in a header may have to wait for its turn. Raises `HTTPException`."""
+        """The sender of a request; a token may wait for its turn. Raises `HTTPException`."""
         if self._token is not None:
             session = self._sessions.find(request.cookies.get(self.cookie, ""))
             if session is not None or await self._has_token(request):
@@ -242,7 +239,7 @@ class Access:
         return Visitor(has_token=False)
 
     async def _has_token(self, request: web.Request) -> bool:
-        # The scheme is in any case; without one, all of it is the token.
+        # Without a scheme, all of it is the token.
         scheme, blank, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = "" if blank else scheme
@@ -256,7 +253,7 @@ class Access:
             raise
 
     def is_stranger(self, visitor: Visitor) -> bool:
-        """Whether a visitor may see no hosts and names: without the token, beyond loopback."""
+        """Whether a visitor may see no names and hosts: beyond loopback, without the token."""
         return not visitor.has_token and not self._is_loopback
 
     def insist_on_actor(self, request: web.Request, visitor: Visitor, form_token: str) -> None:
@@ -268,12 +265,12 @@ class Access:
             raise refuse(web.HTTPForbidden, "form-foreign")
 
     def insist_on_ourselves(self, request: web.Request) -> None:
-        """Raise HTTPForbidden for a browser's request from a page of another origin."""
+        """Raise HTTPForbidden for a request from a page of another origin."""
         if not comes_from_ourselves(request):
             raise refuse(web.HTTPForbidden, "origin-foreign")
 
     async def is_token(self, request: web.Request, given: str) -> bool:
-        """Whether it is the token, in constant time; raises `HTTPTooManyRequests` after too many wrong ones."""
+        """Compare with the token, in constant time; raises `HTTPTooManyRequests` after too many wrong ones."""
         if self._token is None:
             return False
         wait = self._guesses.wait(request.remote)
@@ -293,7 +290,7 @@ class Access:
         return False
 
     def log_in(self, request: web.Request) -> web.Response:
-        """Give the browser a cookie, and lead it to the overview."""
+        """Lead the browser to the overview, with a cookie."""
         response = web.Response(status=303, headers={"Location": self.home})
         response.set_cookie(
             self.cookie,
@@ -302,7 +299,7 @@ class Access:
             path=self.home,
             httponly=True,
             samesite="Strict",
-            # Behind a proxy with TLS only the browser knows what it used.
+            # Behind a TLS proxy only the browser knows.
             secure=request.headers.get("Origin", "").startswith("https://"),
         )
         return response
@@ -316,5 +313,5 @@ class Access:
 
 
 def _equal(given: str, expected: str) -> bool:
-    # Bytes that are no UTF-8 come as lone surrogates.
+    # A header's bytes that are no UTF-8 are lone surrogates.
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())

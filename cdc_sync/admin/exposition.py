@@ -1,4 +1,4 @@
-"""The text of `/metrics`, as prometheus_client writes it. It is imported at the first scrape, since it takes 1 MB."""
+"""The text of `/metrics`, by prometheus_client, which takes 1 MB: imported at the first scrape."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ _ENDS = (*map(str, BUCKETS), "+Inf")
 
 
 class Only(Collector):
-    """These metrics, to be written by themselves."""
+    """These metrics alone."""
 
     def __init__(self, *metrics: Metric) -> None:
         self._metrics = metrics
@@ -27,7 +27,7 @@ class Only(Collector):
 
 
 class _Process(ProcessCollector):
-    """Memory, CPU time, open files, also where /proc/stat is hidden (`ProcSubset=pid` in the units)."""
+    """Memory, CPU time, open files, also without /proc/stat (`ProcSubset=pid` in the units)."""
 
     def __init__(self) -> None:
         super().__init__(registry=None)
@@ -40,7 +40,7 @@ _PROCESS = _Process()
 
 
 def metric(numbers: Numbers) -> Metric:
-    """The metric as prometheus_client writes it."""
+    """The metric for prometheus_client."""
     if numbers.kind == "histogram":
         histogram = HistogramMetricFamily(numbers.name, numbers.text, labels=numbers.labels)
         for values, (number, *buckets) in numbers.items():
@@ -54,13 +54,13 @@ def metric(numbers: Numbers) -> Metric:
 
 
 async def exposed(metrics: Iterable[Numbers], accepted: str) -> tuple[bytes, str]:
-    """The metrics and those of the process as text, in the format that a scraper accepts, and the text's type."""
+    """Our metrics and the process's, in a format that the scraper accepts, and the content type."""
     try:
         encode, content_type = choose_encoder(accepted)
-    except TypeError:  # by a version that is no number
+    except TypeError:  # the version is no number
         encode, content_type = choose_encoder("")
     parts, end = [], encode(Only())
     for each in chain(map(metric, metrics), _PROCESS.collect()):
         parts.append(encode(Only(each)).removesuffix(end))
-        await asyncio.sleep(0)  # of a thousand watches all of it takes most of a second: others get their turn
+        await asyncio.sleep(0)  # a thousand watches take most of a second
     return b"".join((*parts, end)), content_type

@@ -1,8 +1,8 @@
 """The metrics: counts of events, and gauges read from the store at each scrape.
 
-A new metric stands in `metrics.yaml` and in `docs/metrics.md`, and is moved by a handler or set in `render`. The
-numbers are plain ones, since each change moves six: the instruments of prometheus_client take several times as long.
-`exposition` has it write the text.
+A new one stands in `metrics.yaml` and `docs/metrics.md`, and is counted by a handler or set in `update`. Each change
+moves six: prometheus_client's instruments take several times as long as these, so it only writes the text
+(`exposition`).
 """
 
 import operator
@@ -27,14 +27,13 @@ from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper ends of the buckets of every histogram, in seconds; each takes what it equals."""
+"""Upper ends, included, of the buckets of every histogram, in seconds."""
 
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
-"""The causes by which sweeps count their repairs (`pipeline.sweep`)."""
-
+"""The causes of sweeps' repairs (`pipeline.sweep`)."""
 
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
-"""The actions of people (`PersonActed`)."""
+"""People's actions (`PersonActed`)."""
 
 _OF_COUNTS: Mapping[str, Callable[[WatchCounts, int], float]] = {
     "cdc_sync_known_applications": lambda has, _: has.known,
@@ -43,15 +42,15 @@ _OF_COUNTS: Mapping[str, Callable[[WatchCounts, int], float]] = {
     "cdc_sync_last_change_timestamp_seconds": lambda has, _: (has.changed_at or 0) / 1000,
     "cdc_sync_oldest_pending_seconds": lambda has, now: max(now - (has.oldest_queued_at or now), 0) / 1000,
 }
-"""Gauges of what the store counts of a watch, at a time."""
+"""Gauges of what the store counts of a watch; the second argument is the time."""
 
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 class Numbers(dict[tuple[str, ...], list[float]]):
-    """A metric's numbers by the values of its labels: one, or of a histogram the sum and the number in each bucket.
+    """A metric's numbers by its labels' values: one, or a histogram's sum and the number in each bucket.
 
-    A missing one begins at 0. The last bucket has no upper end. `without_watch` joins the numbers of all watches.
+    They begin at 0. The last bucket has no upper end. `without_watch` joins the numbers of all watches.
     """
 
     def __init__(
@@ -70,21 +69,21 @@ class Numbers(dict[tuple[str, ...], list[float]]):
         return numbers
 
     def add(self, number: float, *values: str) -> None:
-        """Count; adding 0 makes a sample though nothing has happened."""
+        """Count; adding 0 makes a sample of nothing."""
         self[values][0] += number
 
     def set(self, number: float, *values: str) -> None:
-        """Set a gauge, or a counter that is kept elsewhere."""
+        """Set a gauge, or a counter kept elsewhere."""
         self[values][0] = number
 
     def replace(self, numbers: Mapping[tuple[str, ...], float]) -> None:
-        """Set all samples of a gauge, by the values of its labels."""
+        """Set all samples of a gauge."""
         self.clear()
         for values, number in numbers.items():
             self.set(number, *values)
 
     def of_all_watches(self, aside: Container[str] = ()) -> "Numbers":
-        """The same without the label `watch`; watches `aside` do not count."""
+        """The same without the label `watch` and the watches `aside`."""
         if "watch" not in self.labels:
             return self
         place = self.labels.index("watch")
@@ -99,7 +98,7 @@ class Numbers(dict[tuple[str, ...], list[float]]):
 
 
 class Lag:
-    """How long ago each watch was last read completely; until the first time, since the daemon's start."""
+    """How long ago each watch was last read completely; until then, since the daemon's start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -107,7 +106,7 @@ class Lag:
         self._heard_at: dict[str, float] = {}
 
     def handlers(self) -> Handlers:
-        """The events that show how far capture has got."""
+        """The events that show capture's progress."""
         return {
             events.DaemonStarted: lambda e: self._begin(*e.watches),
             events.Reloaded: lambda e: self._begin(*e.watches),
@@ -115,10 +114,10 @@ class Lag:
             events.WatchConnected: lambda e: self._begin(e.watch),
             events.CaughtUp: self._looked,
             events.SweepDone: self._looked,
-            # The baseline has a condition of its own: nothing is late.
+            # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete_until.update({e.watch: self._clock()}),
             events.ListenerProved: lambda e: self._heard_at.update({e.watch: self._clock()}),
-            # Another daemon reads it, and knows how far behind it is.
+            # The daemon that reads it knows.
             events.WatchStandsBy: lambda e: self._end(e.watch, for_good=True),
             events.WatchEnded: lambda e: self._end(e.watch, for_good=e.for_good),
         }
@@ -128,7 +127,7 @@ class Lag:
             self._complete_until.setdefault(watch, self._clock())
 
     def _looked(self, event: events.CaughtUp | events.SweepDone) -> None:
-        """A look finds what was committed before it began."""
+        # A look finds what was committed before it began.
         began = self._clock() - event.seconds
         self._complete_until[event.watch] = max(self._complete_until.get(event.watch, began), began)
 
@@ -138,18 +137,18 @@ class Lag:
             self._complete_until.pop(watch, None)
 
     def capture(self) -> dict[str, float]:
-        """For how many seconds changes may be unread, by watch."""
+        """Seconds for which changes may be unread, by watch."""
         now = self._clock()
         return {watch: now - until for watch, until in self._complete_until.items()}
 
     def listeners(self) -> dict[str, float]:
-        """Seconds since the listening connection last proved that notifications arrive, by watch that has one."""
+        """Seconds since the listening connection last proved that notifications arrive, by watch."""
         now = self._clock()
         return {watch: now - heard_at for watch, heard_at in self._heard_at.items()}
 
 
 class EventMetrics:
-    """The process's metrics; `per_watch` if they are collected with the label `watch`."""
+    """The process's metrics; `per_watch`: with the label `watch`."""
 
     def __init__(self) -> None:
         self.lag = Lag()
@@ -157,7 +156,7 @@ class EventMetrics:
         defined = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
         self._of = of = {name: Numbers(name, **each) for name, each in defined.items()}
         self.metrics = list(of.values())
-        # These are moved by each change.
+        # Each change moves these.
         self._keys, self._decisions = of["cdc_sync_captured_keys"], of["cdc_sync_decisions"]
         self._calls, self._seconds = of["cdc_sync_calls"], of["cdc_sync_call_seconds"]
         self._waited = of["cdc_sync_queue_seconds"]
@@ -166,21 +165,21 @@ class EventMetrics:
             of["cdc_sync_reloads"].add(0, outcome)
 
     def latency(self) -> tuple[int, float]:
-        """How many calls have ended, and the sum of the seconds from queueing to their ends."""
+        """The number of ended calls, and the sum of their seconds from queueing to end."""
         calls = sum(sum(buckets) for _, *buckets in self._seconds.values())
         return int(calls), sum(seconds for of in (self._seconds, self._waited) for seconds, *_ in of.values())
 
     def collect(self) -> Iterator[Numbers]:
-        """All metrics, or what they are of all watches, if not `per_watch`."""
+        """All metrics, joined over all watches if not `per_watch`."""
         if self.per_watch:
             return iter(self.metrics)
-        # One that waits for its turn need not be connected.
+        # A watch on standby need not be connected.
         standby = {watch for (watch,), (is_so,) in self._of["cdc_sync_watch_standby"].items() if is_so}
         connected = self._of["cdc_sync_watch_connected"]
         return (numbers.of_all_watches(standby if numbers is connected else ()) for numbers in self.metrics)
 
     def handlers(self) -> Handlers:
-        """What counts the events of each type."""
+        """The events that are counted."""
         of = self._of
         return {
             events.DaemonStarted: lambda e: self._begin(e.watches),
@@ -202,10 +201,7 @@ class EventMetrics:
         }
 
     def _begin(self, watches: tuple[str, ...]) -> None:
-        """Give watches their samples from the first scrape on.
-
-        An alert on 0 then also fires for one that never connects, and the first event of a kind is an increase.
-        """
+        """Give watches samples of 0: an alert fires for one that never connects, and the first event is an increase."""
         for watch in watches:
             self._of["cdc_sync_watch_connected"].set(0, watch)
             for numbers in (self._of["cdc_sync_missed_changes"], self._seconds, self._waited):
@@ -219,7 +215,7 @@ class EventMetrics:
                 for value in values:
                     counter.add(0, watch, value)
 
-    # Three of each change, so without `add`.
+    # Three per change, so without `add`.
 
     def _changes_read(self, event: events.ChangesRead) -> None:
         self._keys[event.watch, event.origin][0] += event.keys
@@ -249,14 +245,14 @@ class EventMetrics:
             self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
 
     async def update(self, store: Store, conditions: Conditions, now: int) -> None:
-        """Set the gauges: of what is counted in the store, of what is wrong now; `now` is in milliseconds.
+        """Set the gauges of the store's counts and of the conditions; `now` is in milliseconds.
 
         Raises:
             StoreError: the store cannot be read.
         """
         of = self._of
         counted, fuses = await store.counts(), await store.fuses()
-        # Replaced as a whole: a watch that was forgotten has no sample.
+        # As a whole: a forgotten watch has no sample.
         of["cdc_sync_outbox_entries"].replace(
             {
                 (watch, state): number
@@ -276,7 +272,7 @@ class EventMetrics:
             late = 0 if due_at is None or on_purpose else max(due_now - due_at, 0) / 1000
             of["cdc_sync_delivery_lag_seconds"].set(late, endpoint)
             of["cdc_sync_sending_paused"].set(on_purpose, endpoint)
-            # Without an entry no call shows whether it is healthy: it must not stay a cause of alarm.
+            # Without an entry no call could end the alarm.
             of["cdc_sync_endpoint_healthy"].set(health.mode == "healthy" or due_at is None, endpoint)
         for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.count_actions()}.items():
             of["cdc_sync_human_actions"].set(number, action)
@@ -288,7 +284,7 @@ class EventMetrics:
 
 @dataclass(slots=True)
 class Bar:
-    """The samples of one bar of the page's charts."""
+    """One bar of the page's charts."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -297,9 +293,9 @@ class Bar:
 
 
 class Trends:
-    """Mean latency, lag and pending entries of the last hours: a sample a minute, of which a bar keeps the largest.
+    """This process's mean latency, lag and pending entries of the last hours, sampled every minute.
 
-    They are this process's, and kept in memory. `bars` are by when each begins, the latest last.
+    `bars` are by their beginnings, the latest last; lag and pending are each bar's largest.
     """
 
     def __init__(self, metrics: EventMetrics, store: Store) -> None:
@@ -308,7 +304,7 @@ class Trends:
         self._counted = metrics.latency()
 
     async def sample(self, now: int) -> None:
-        """Take a sample at `now` (milliseconds since the epoch); to be repeated every minute."""
+        """Take a sample at `now`, in milliseconds since the epoch."""
         pending = sum(counts.pending for counts in (await self._store.counts()).values())
         bar = self.bars.setdefault(now - now % BAR, Bar())
         (calls, seconds), before = self._metrics.latency(), self._counted

@@ -1,8 +1,7 @@
-"""The page: Jinja templates with escaping always on, so that nothing from outside becomes markup.
+"""The page: Jinja templates with escaping always on.
 
-Texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read uncompiled.
-Reasons are English sentences with a code and values (`core.reasons`), with their French under the code. Any other
-sentence is shown as it is and marked as English. A misspelt name fails the rendering.
+Texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue, read uncompiled. A
+reason (`core.reasons`) has its French under its code. Any other sentence is shown as it is, marked as English.
 """
 
 import ast
@@ -27,7 +26,7 @@ from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import MOST_LISTED
 
 _NEVER_BROKEN = re.compile(r" (?=[:;?!»])|(?<=«) |(?<=\)s) (?=(?:ms|s|min|h|j)\b)")
-"""The spaces of French before a mark, within « », and between a number and its unit."""
+"""French spaces before a mark, within « », and before a unit."""
 
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
 
@@ -41,7 +40,7 @@ _AS_ENGLISH = Markup('<span lang="en">%s</span>')
 
 
 def _entries(catalogue: str) -> Iterator[dict[str, str]]:
-    """The entries of a gettext catalogue, separated by blank lines: keyword → text."""
+    """A gettext catalogue's entries, separated by blank lines: keyword → text."""
     for block in catalogue.split("\n\n"):
         entry, keyword = dict[str, str](), ""
         for line in block.splitlines():
@@ -55,7 +54,7 @@ def _entries(catalogue: str) -> Iterator[dict[str, str]]:
 
 @cache
 def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
-    """The French of each text, singular first; and of each reason, by its code."""
+    """The French of each text, singular first, and of each reason's code."""
     texts, reasons = dict[str, tuple[str, ...]](), dict[str, str]()
     for entry in _entries(files("cdc_sync.admin").joinpath("locale/fr.po").read_text("utf-8")):
         forms = tuple(
@@ -70,7 +69,7 @@ def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """Texts, numbers and lengths of time in one language."""
+    """Texts, numbers and durations in one language."""
 
     code: Literal["en", "fr"]
 
@@ -79,7 +78,7 @@ class Language:
         return Markup(_french()[0].get(text, (text,))[0] if self.code == "fr" else text) % values  # noqa: S704 - our own text
 
     def ngettext(self, one: str, many: str, num: int, /, **values: object) -> Markup:
-        """A text about `num` things; in French 0 is singular."""
+        """A text about `num` things; 0 is singular in French."""
         forms: tuple[str, ...] = (one, many)
         is_plural = num != 1
         if self.code == "fr":
@@ -87,7 +86,7 @@ class Language:
         return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
 
     def reason(self, reason: str) -> Markup:
-        """A reason in French if the catalogue has its code and values; otherwise as it is."""
+        """A reason, in French if the catalogue has its code and values."""
         if self.code == "en":
             return escape(reason)
         if isinstance(reason, Reason):
@@ -109,7 +108,7 @@ class Language:
         return self.reason(Reason(name, f"condition {kind}{' of' if subject else ''}", {"subject": subject}))
 
     def transition(self, text: str) -> str:
-        """A transition (`diff.transition`) with our words in this language; labels and jobs stay as they are."""
+        """A transition (`diff.transition`) with our words, not labels and jobs, in this language."""
         ours = {"deleted": self.gettext("deleted"), "(new)": self.gettext("(new)"), "job": self.gettext("job")}
         return _OF_TRANSITION.sub(lambda found: str(ours[found[0]]), text)
 
@@ -118,7 +117,7 @@ class Language:
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A length of time, in the largest unit with a number of 1 or more; days from two on."""
+        """A duration in its largest unit; days from two on."""
         if seconds >= 172_800:  # noqa: PLR2004 - two days
             return self.gettext("%(num)s d", num=round(seconds / 86_400))
         if seconds >= 3_600:  # noqa: PLR2004 - an hour
@@ -130,7 +129,7 @@ class Language:
         return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
 
     def ago(self, at: int, now: int) -> str:
-        """How long ago an instant is, or how far ahead; both in milliseconds since the epoch."""
+        """How long ago, or how far ahead, an instant is; both in milliseconds since the epoch."""
         length = self.length(abs(now - at) // 1000)
         if at > now:
             return self.gettext("in %(length)s", length=length)
@@ -141,7 +140,7 @@ LANGUAGES = {"en": Language("en"), "fr": Language("fr")}
 
 
 def chosen(asked: Iterable[str | None], accept_language: str) -> Language:
-    """The first requested language that we have, else by `Accept-Language` (RFC 9110, 12.5.4), or English."""
+    """The first requested language that we have, else `Accept-Language`'s (RFC 9110, 12.5.4), or English."""
     found = [offer for part in accept_language.split(",") if (offer := _OFFER.fullmatch(part.strip()))]
     offers = [(min(float(offer["weight"] or 1), 1.0), offer["tag"].lower()) for offer in found]
     _, preferred = max([(0.0, "en"), *offers], key=lambda offer: offer[0])
@@ -153,14 +152,13 @@ def _environment(language: Language) -> Environment:
     made = Environment(
         loader=PackageLoader("cdc_sync.admin"),
         extensions=["jinja2.ext.i18n"],
-        # Read once: no file is opened when the process has no descriptors left.
+        # Read once: the process may have no descriptors left.
         auto_reload=False,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # The extension provides `_`, which calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
     made.globals |= {
         "version": __version__,
@@ -179,6 +177,6 @@ def _environment(language: Language) -> Environment:
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:
-    """A page in a language; `now` is in milliseconds since the epoch."""
+    """A page; `now` is in milliseconds since the epoch."""
     made = _environment(language).get_template(template)
     return made.render(now=now, ago=lambda at: language.ago(at, now), **values)

@@ -1,6 +1,6 @@
-"""The status report of `cdc-sync status`, `GET /api/status` and the page, and what only the page shows.
+"""The status report of `cdc-sync status`, `GET /api/status` and the page; and the page's other facts.
 
-Functions raise `StoreError` if the store cannot be read.
+Functions raise `StoreError`.
 """
 
 import json
@@ -27,20 +27,20 @@ _OVER_EARLIER_WORK = "baseline over earlier work"
 _RECENT = 20
 
 CALLS = 20
-"""The page's last calls, and its last failures."""
+"""The page's last calls, and last failures."""
 ENTRIES = 20
-"""The page's pending entries and dead letters, oldest first; the command line shows all."""
+"""The page's oldest pending entries and dead letters; commands show all."""
 HELD = 10
-"""The page's largest groups of held entries, for each watch."""
+"""The page's largest groups of held entries of a watch."""
 SKIPPED = 50
 """The page's skipped rows, and its endpoints."""
 _GROUPED = 15_000
-"""Milliseconds for which groups are reused: grouping reads all held entries."""
+"""Milliseconds for which groups are reused: grouping reads every held entry."""
 EVENTS = 500
-"""Newest events of an application on the page and in `explain`."""
+"""An application's newest events on the page and in `explain`."""
 
 _LOOKED_THROUGH = 20
-"""Newest events of a dead letter that are searched for its reply."""
+"""A dead letter's newest events that are searched for its reply."""
 
 HOURS = 12
 BAR = 10 * 60 * 1000
@@ -48,14 +48,14 @@ BAR = 10 * 60 * 1000
 BARS = HOURS * 60 * 60 * 1000 // BAR
 
 DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
-"""An event's details that are times, in milliseconds since the epoch."""
+"""Details of events that are milliseconds since the epoch."""
 
 
 async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
-    """Watches, lag, pending entries, conditions, the last errors; `now` is in milliseconds since the epoch.
+    """Watches, lag, pending entries, conditions, last failures; `now` is in milliseconds since the epoch.
 
-    The configured watches come first, then those only in the store: their pending entries are sent too. `here` are this
-    process's conditions, which the store lacks while it cannot be written.
+    Watches only in the store come last: their entries are sent too. `here` are this process's conditions, which an
+    unwritable store lacks.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches: list[dict[str, Any]] = []
@@ -80,7 +80,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
                 "pending": of_watch.pending,
                 "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
                 "held": of_watch.held,
-                # The oldest held entry's reason: with an intact fuse, its deletion is suspected.
+                # With an intact fuse: of a suspected deletion.
                 "held_reason": held[name].reason if name in held else None,
                 "fuse": "blown" if fuse.blown_at is not None else "whole",
                 "fuse_reason": fuse.reason,
@@ -135,7 +135,7 @@ def _baseline(text: str | None) -> dict[str, Any]:
 
 
 Grouped = dict[str, tuple[int, tuple[Any, ...], list[HeldGroup]]]
-"""By watch: when its held entries were grouped, their number with its fuse's state, and the groups."""
+"""By watch: when its held entries were grouped, their number and its fuse's state, and the groups."""
 
 
 async def overview(
@@ -151,9 +151,8 @@ async def overview(
 ) -> dict[str, Any]:
     """Everything on the page at `now` (milliseconds since the epoch).
 
-    `trends` are `Trends.bars`; `lags` are seconds by watch. `grouped` is kept from one page to the next. `here` is as
-    in the report; `asked` chooses watches, if there are many. The verdict is bad if changes do not arrive, and
-    attention if a person should decide something.
+    `trends` are `Trends.bars`, `lags` seconds by watch; `grouped` is kept between pages; `here` is as in the report.
+    The verdict is bad if changes do not arrive, attention if a person should decide something.
     """
     dead = await store.entries("dead", None, ENTRIES)
     report = await status_report(config, store, now, here)
@@ -161,7 +160,7 @@ async def overview(
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
     undecided = totals["dead_letters"] or report["conditions"]
-    # The last calls and the last failures, which may be older; each once.
+    # The last calls, and the last failures, which may be older.
     calls = {
         (event.watch, event.application_id, event.at, event.event): event
         for failed in (False, True)
@@ -199,7 +198,7 @@ async def overview(
 
 
 async def _regroup(watches: Sequence[dict[str, Any]], store: Store, grouped: Grouped, now: int) -> None:
-    """Group the held entries of these watches, unless groups are recent and nothing has changed."""
+    """Group held entries, except groups that are recent and unchanged."""
     stale = dict[str, tuple[Any, ...]]()
     for watch in watches:
         name, fuse = watch["watch"], (watch["held"], watch["fuse"], watch["fuse_reason"])
@@ -221,14 +220,14 @@ async def _reply_to(store: Store, entry: Entry) -> str | None:
 
 
 def since(now: int) -> int:
-    """When the charts begin."""
+    """The charts' beginning."""
     return now - now % BAR - (BARS - 1) * BAR
 
 
 def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
-    """The chart of the calls counted since `since(now)`, in bars of ten minutes; in the SVG a call is 1 high.
+    """The chart of calls since `since(now)`; in the SVG a call is 1 high.
 
-    Acknowledged calls rise above the axis, others go below it: not by colour alone.
+    Acknowledged calls go up, others down: not by colour alone.
     """
     first, parts = since(now), ("acknowledged", "retry", "dead")
     bars = {first + place * BAR: dict.fromkeys(parts, 0) for place in range(BARS)}
@@ -252,7 +251,7 @@ def facts(content: Content) -> dict[str, Any]:
 
 
 def local_time(instant: str) -> str:
-    """An instant of `iso` in this machine's zone, as a suffix; empty if that is UTC."""
+    """A suffix for an instant of `iso`: it in this machine's zone, unless that is UTC."""
     utc = datetime.fromisoformat(instant)
     here = utc.astimezone()
     if not here.utcoffset():
@@ -263,7 +262,7 @@ def local_time(instant: str) -> str:
 async def stories(
     config: Config, store: Store, application_id: str, watch: str | None
 ) -> list[tuple[Record, dict[str, Any]]]:
-    """What is known of an application, by watch: the record, and its history for people and programs."""
+    """An application in each watch: its record, and its story for people and programs."""
     built, found = built_urls(config), []
     for record in await store.records(application_id, watch):
         own, snapshot = await store.story(application_id, record.watch, EVENTS), record.snapshot
@@ -276,9 +275,7 @@ async def stories(
             "in_scope": record.in_scope,
             "told": snapshot and _content(snapshot),
             "told_at": record.acknowledged_at and iso(record.acknowledged_at),
-            # Not sent, but found when the application was first seen.
             "adopted": snapshot is not None and record.adopted,
-            # Not sent, but discarded by a person.
             "discarded": discarded,
             "told_request": None
             if snapshot is None or record.adopted or discarded
@@ -321,10 +318,10 @@ def _event(event: HistoryEntry) -> dict[str, Any]:
 
 
 async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
-    """The histories of the application that a text means; the `hits`, if it may mean several, or a row without one."""
+    """The stories of the application that a text means; `hits` if it may mean several, or a row without one."""
     hits = await store.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:
         return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
     found = [story for _, story in await stories(config, store, application_id, None)]
-    # The present state of a watch that is no longer configured is unknown.
+    # Of others the present state is unknown.
     return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": [], "by": hits[0].by}

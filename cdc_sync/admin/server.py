@@ -37,21 +37,21 @@ from cdc_sync.store.store import Store
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LONGEST_FAREWELL = 2.0
-"""Seconds for a request under way when the daemon ends."""
+"""Seconds for requests under way at the daemon's end."""
 
 _SAMPLED_EVERY = 60.0
-"""Seconds between two samples of the charts."""
+"""Seconds between the charts' samples."""
 
 _LARGEST_FORM = 64 * 1024
 """Bytes of a request's body."""
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-"""The files of pages, and their types."""
+"""Pages' files, and their types."""
 
 _LANGUAGE_COOKIE, _YEAR = "cdc_sync_language", 365 * 24 * 60 * 60
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
-"""The visitor that the guard admitted."""
+"""Set by the guard."""
 
 ACTIONS = (
     "/fuse/release",
@@ -62,7 +62,7 @@ ACTIONS = (
     "/sending/pause",
     "/sending/resume",
 )
-"""The actions of a person on the page, or of a script with the token."""
+"""Actions on the page, or by a script with the token."""
 
 _REASONS_HIDDEN = "The reasons need admin.token (`Authorization: Bearer …`)."
 
@@ -86,10 +86,10 @@ class AdminServer:
 
     Attributes:
         clock: milliseconds since the epoch.
-        places: most connections: a scraper, health checks and a few browsers take a dozen.
+        places: most connections; a scraper, health checks and a few browsers take a dozen.
         patience: seconds for a complete request.
-        longest_wait: most seconds that a guess of the token waits for its turn.
-        url: the address, once it listens.
+        longest_wait: seconds that a guess of the token may wait for its turn.
+        url: once it listens.
     """
 
     config: Config
@@ -113,13 +113,13 @@ class AdminServer:
         self._listener: Listener
 
     def use(self, config: Config) -> None:
-        """Use another configuration, and require its token, from now on; the address stays."""
+        """Use another configuration and its token; the address stays."""
         self.config = config
         self._access.use(config.admin)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
-        """Serve within this; nothing if `admin.listen` is null. Raises `AdminError`."""
+        """Serve within this, if `admin.listen` is not null; raises `AdminError`."""
         listen = self.config.admin.listen
         if listen is None:
             yield self
@@ -180,10 +180,10 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Admit a visitor; an action checks again, and more. A browser gets a refusal as a page."""
+        """Admit a visitor; actions check more. A browser gets a refusal as a page."""
         with self._listener.answering(request):
             try:
-                # The log-in form, its files, and the log-in itself are open to all.
+                # The log-in and its files are open to all.
                 if request.path != "/login" and not request.path.startswith("/static/"):
                     _visitor.set(await self._access.visitor(request))
                 return await handler(request)
@@ -206,22 +206,21 @@ class AdminServer:
                 return answer
 
     async def _health(self, _: web.Request) -> web.Response:
-        """503 if only a new process can help: not for a database or a HelloWork that is down."""
+        """503 if a new process can help: not if the database or HelloWork is down."""
         if stalled := self.stalled():
             return web.Response(status=503, text=f"these loops are stalled: {listed(stalled)}\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        """503 with the reasons, as long as changes do not arrive.
+        """503 with the reasons while changes do not arrive; strangers see only the kinds.
 
-        A daemon that stands by is ready: a rolling update waits for it. Beyond loopback, without the token, only the
-        kinds are shown, without names.
+        A standby is ready: a rolling update waits for it.
         """
         try:
             held = await self._held()
         except StoreError as error:
             held = {"store": str(error)}
-        # Afterwards: a locked store takes its time to answer.
+        # Afterwards: a locked store answers late.
         conditions = {each.name: each.message for each in self._wrong_here()}
         reasons = {**wrong(conditions), **held}
         shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
@@ -235,7 +234,7 @@ class AdminServer:
         return web.Response(status=503 if reasons else 200, text=text)
 
     def _wrong_here(self) -> list[Condition]:
-        """This process's conditions, each since it was first seen."""
+        """This process's conditions, each since its first sight."""
         now, conditions = self.clock(), self.conditions()
         self._since = {name: self._since.get(name, now) for name in conditions}
         return [Condition(name, message, self._since[name]) for name, message in conditions.items()]
@@ -274,7 +273,7 @@ class AdminServer:
         )
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
-            # For this page alone.
+            # Shown once.
             done, visitor.session.done = visitor.session.done, done
         has_actions = self._access.has_actions
         return self._html(request, "overview.html", overview=seen, visitor=visitor, done=done, has_actions=has_actions)
@@ -313,7 +312,7 @@ class AdminServer:
         return self._access.log_in(request)
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
-        """A page in the visitor's language, which a cookie keeps if it was requested."""
+        """A page in the visitor's language; a cookie keeps a requested one."""
         # Loads Jinja, which a daemon needs only for its page.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
@@ -321,10 +320,10 @@ class AdminServer:
         language = chosen((asked, request.cookies.get(_LANGUAGE_COOKIE)), request.headers.get("Accept-Language", ""))
         headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
         other = "en" if language.code == "fr" else "fr"
-        # Without a path, so on this page behind any proxy. The answer to a form has no page.
+        # Relative: right behind any proxy. The answer to a form has no page.
         switch = f"?{urlencode([*((k, v) for k, v in request.query.items() if k != 'language'), ('language', other)])}"
         values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
-        # Only admitted visitors see a name.
+        # For admitted visitors alone.
         values["title"] = (admin.title or self.config.place()) if "visitor" in values else None
         text = render(template, language, self.clock(), **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
@@ -359,7 +358,7 @@ def _is_browser(request: web.Request) -> bool:
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts, by name; a file is empty. Raises `HTTPBadRequest` for a body that is no form."""
+    """A form's texts, by name; a file is empty. Raises `HTTPBadRequest`."""
     try:
         form = await request.post()
         fields = {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
@@ -373,34 +372,35 @@ async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
-    """Every answer gets these headers, also a 404 of aiohttp's."""
+    """Add headers to every answer, also aiohttp's own."""
     response.headers.update(SAFE_HEADERS)
-    # Its versions help only an attacker.
+    # Versions help only an attacker.
     response.headers.pop("Server", None)
 
 
 _refuse = partial(refuse, web.HTTPConflict)
-"""The action makes no sense, or no longer."""
+"""Refuse an action that makes no sense, or no longer."""
 
 
 async def act(
     store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
 ) -> tuple[str, int, Mapping[str, Any]]:
-    """Do a form's action: release, discard, retry, resend, pause, resume. A refusal is an `HTTPConflict`.
+    """Do a form's action; returns what was done, to how many entries, and the answer's JSON.
 
-    A page is older than the press of its button. Discarding everything names how much the page showed, and is refused
-    if it has changed; a release sends no more than the page showed of each named transition.
+    A page is older than the press of its button. So discarding everything is refused if its number differs from the one
+    on the page, and a release sends no more than the page showed of each transition.
 
     Args:
         store: the store.
         action: one of `ACTIONS`.
-        watches: the watches of the configuration and the store.
+        watches: of the configuration and the store.
         fields: a watch, applications or all, transitions with the shown number of each; or an endpoint.
         by: who acts, and when.
 
-    Returns what was done, to how many entries, and the answer's JSON.
+    Raises:
+        web.HTTPConflict: it makes no sense, or no longer.
     """
-    # It would otherwise be no restriction.
+    # An empty one would not restrict.
     if empty := [name for name in ("watch", "application_id", "transition", "endpoint") if "" in fields.get(name, ())]:
         raise _refuse("field-empty", field=empty[0])
     one = {name: next(iter(values), "") for name, values in fields.items()}
@@ -427,14 +427,13 @@ async def act(
             await _insist_on_seen(store, state, watch, ids, seen)
         decide = store.release_held if what == "released" else partial(store.discard, state)
         for transition, number in seen:
-            # No more than were seen: nobody has seen later ones.
             found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return what, len(found), {what: len(found) if what == "released" else each}
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
-    """How many a person has seen of each transition, or of all (None); None: not given."""
+    """The number that a person saw (None: not given) of each transition, or of all (None)."""
     # int() is slow for thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
         raise _refuse("no-number")

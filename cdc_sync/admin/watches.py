@@ -1,4 +1,4 @@
-"""Which of a thousand watches are shown: those with problems first, those of a name, a page of fifty."""
+"""Which of many watches are shown: those with problems first, those of a name, a page of fifty."""
 
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -12,10 +12,10 @@ from cdc_sync.core.watch_names import MOST_LISTED, matches
 _T = TypeVar("_T")
 
 FEW = 10
-"""Up to so many watches are shown as cards; more as a table, of which a person chooses a part."""
+"""Watches that are shown as cards; more are a table with a choice."""
 
 PAGE = 50
-"""Watches of a page."""
+"""Watches on a page."""
 
 Show = Literal["all", "problems", "waiting"]
 """All watches, those with problems, or those with pending or held entries."""
@@ -26,12 +26,12 @@ _PAGE_NUMBER = re.compile("[1-9][0-9]{0,5}")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The watches that a visitor asks to see, of many.
+    """The choice of a visitor.
 
     Attributes:
-        watch: a part of their names, in which % or * stand for any characters; empty: all.
-        show: None: those with problems, or all if there is a name.
-        page: from 1 on; the last if there are fewer.
+        watch: a part of names, in which % or * stand for any characters; empty: all.
+        show: None: those with problems, or all of a name.
+        page: from 1 on; beyond the last: the last.
     """
 
     watch: str = ""
@@ -40,23 +40,20 @@ class Asked:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Self:
-        """The watches of an address; nonsense is ignored."""
+        """The choice of an address, without nonsense."""
         page = query.get("page", "")
         number = int(page) if _PAGE_NUMBER.fullmatch(page) else 1
         return cls(query.get("watch", "").strip(), _SHOWS.get(query.get("show", "")), number)
 
     def address(self, **changes: Any) -> str:
-        """The query of an address for these watches, with changes."""
+        """The query of an address for it, with changes."""
         asked = replace(self, **changes)
         parts = {"watch": asked.watch, "show": asked.show or "", "page": str(asked.page) if asked.page > 1 else ""}
         return f"?{urlencode({name: value for name, value in parts.items() if value})}"
 
 
 def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) -> dict[str, Any]:
-    """The watches that the page lists, each with its conditions, and counts of the rest.
-
-    A few are listed in their configured order. `lags` are seconds by watch.
-    """
+    """The page's watches, each with its conditions, and counts of the others; `lags` are seconds by watch."""
     troubled, conditions = troubles(report), dict[str, list[Any]]()
     for each in report["conditions"]:
         conditions.setdefault(watch_of(each["name"]), []).append(each)
@@ -96,10 +93,10 @@ def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) ->
 
 
 def troubles(report: Mapping[str, Any]) -> dict[str, int]:
-    """The watches that a person should look at: 0 if changes do not arrive, 1 if they do.
+    """The watches that need a person: 0 if changes do not arrive, 1 if they do.
 
-    The first have a condition or held entries; the others dead letters or an unreliable watermark, or are no longer
-    configured, or began over another store's work.
+    0: a condition, held entries. 1: dead letters, an unreliable watermark, no longer configured, begun over another
+    store's work.
     """
     reasons = {each["name"]: each["message"] for each in report["conditions"]}
     stuck, undecided = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))
@@ -114,24 +111,24 @@ def troubles(report: Mapping[str, Any]) -> dict[str, int]:
 
 
 def worst_first(watches: Iterable[dict[str, Any]], troubled: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Watches of a report, those of `troubles` first."""
+    """A report's watches, those of `troubles` first."""
     well = max(troubled.values(), default=0) + 1
     return sorted(watches, key=lambda each: troubled.get(each["watch"], well))
 
 
 def watch_of(condition: str) -> str:
-    """The watch or endpoint in a condition's name; empty if it concerns all."""
+    """The watch or endpoint in a condition's name; empty: all."""
     return condition[len(kind_of(condition)) + 1 :]
 
 
 def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T]:
-    """The first ten problems, by names of conditions; if there are more, those of several watches first."""
+    """The first ten conditions; of more, those that concern no single watch first."""
     names = first_of(MOST_LISTED, [*reasons], lambda name: watch_of(name) in watches)
     return {name: reasons[name] for name in names}
 
 
 def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
-    """The report on the watches of a pattern (None: all), or on those of them that have problems."""
+    """The report on the watches of a pattern (None: all), or on those with problems among them."""
     troubled = troubles(report) if problems else None
     kept = {
         each["watch"]
@@ -143,5 +140,5 @@ def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -
 
 
 def first_of(most: int, of: Sequence[_T], is_well: Callable[[_T], bool]) -> list[_T]:
-    """The first of many, those with problems first; a few as they are."""
+    """The first of many, those with problems first; a few in their order."""
     return list(of) if len(of) <= most else sorted(of, key=is_well)[:most]

@@ -1,6 +1,6 @@
-"""The command `cdc-sync`: loads the commands, and turns errors into exit codes.
+"""The command `cdc-sync`.
 
-0 success; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart).
+Exit codes: 0 success; 1 a check or an operation failed; 2 usage; 78 the configuration is wrong.
 """
 
 import io
@@ -20,7 +20,7 @@ from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
 EX_CONFIG = 78
-"""sysexits.h: something was found in an unconfigured or misconfigured state."""
+"""sysexits.h; systemd must not restart."""
 
 _IN_ORDER = """
 run check init plan labels:check link:sql status explain:status resend:operator pause:operator resume:operator
@@ -28,17 +28,17 @@ backup:operator adopt-database:operator forget:operator emulator:demo demo sql
 dead-letters:operator fuse:operator config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
-"""Each command and the module that has it, in the order of the help."""
+"""Each command's module, in the order of the help."""
 
 
 class _Commands(TyperGroup):
-    """Loads a command when it is used: a daemon keeps in memory what it has loaded."""
+    """Loads a command when it is used: a daemon keeps what it has loaded."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": dict.fromkeys(_MODULES)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command's module; None if there is no such command."""
+        """Import a command; None if there is none."""
         if cmd_name in self.commands and self.commands[cmd_name] is None:
             found = getattr(import_module(f"cdc_sync.cli.{_MODULES[cmd_name]}"), cmd_name.replace("-", "_"))
             alone = typer.Typer(rich_markup_mode="rich")
@@ -50,10 +50,10 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. For one of our options behind it, show where the option belongs."""
+        """Run the command; for one of our options behind it, show its place."""
         try:
             return super().invoke(ctx)
-        except Exception as error:  # click's NoSuchOption, whichever click this typer has
+        except Exception as error:  # NoSuchOption of typer's click
             ours = {name: option.metavar for option in self.params for name in option.opts}
             if (wrong := getattr(error, "option_name", None)) in ours:
                 program, after = ctx.command_path, vars(error)["ctx"].command_path.removeprefix(ctx.command_path)
@@ -94,13 +94,13 @@ def _main(
 
 
 def main() -> None:
-    """The console script. Typer ends it after a closed pipe or Ctrl-C, with 1 and 130."""
+    """The console script. Typer ends it with 1 after a closed pipe, 130 after Ctrl-C."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for locales without UTF-8
-    # The driver logs what it raises too.
+    # The driver also logs what it raises.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:
         app()

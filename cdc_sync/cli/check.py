@@ -1,4 +1,4 @@
-"""`cdc-sync check`: every precondition and its remedy; and `labels`: the labels of the ATS's status column."""
+"""`cdc-sync check`: every precondition, with its remedy; and `labels`: those of the ATS's status column."""
 
 import asyncio
 import re
@@ -45,13 +45,13 @@ from cdc_sync.wall_clock import wall_clock
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 _MOST = 1_000
-"""Labels of a watch beside those of status.map, at most: a column with more is no status."""
+"""Most labels of a watch beside status.map's: a column with more is no status."""
 
 _SHOWN = 10
-"""Numbers named in a message, at most."""
+"""Most numbers named in a message."""
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
-"""A command about one database."""
+"""A command on one database."""
 
 _COUNT = """
 SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
@@ -100,7 +100,7 @@ def check(
 
 
 class _Report:
-    """Collects the findings, and shows each; of many watches only those that are not ok."""
+    """Collects findings, and shows them; of many watches only those not ok."""
 
     def __init__(self, *, shows: bool) -> None:
         self.findings: list[Finding] = []
@@ -111,7 +111,7 @@ class _Report:
 
     @contextmanager
     def about(self, names: list[str]) -> Iterator[list[str]]:
-        """The findings are about these watches; a terminal shows the progress through many."""
+        """Expect findings on these watches; a terminal shows the progress through many."""
         self._many = frozenset(names) if len(names) > MOST_LISTED else ()
         if not (self._many and self._shows and console.is_terminal):
             yield names
@@ -122,7 +122,7 @@ class _Report:
             yield names
 
     def tell(self, finding: Finding) -> None:
-        """Take a finding."""
+        """Collect a finding."""
         self.findings.append(finding)
         is_one_of_many = finding.watch in self._many
         if finding.watch is not None and is_one_of_many and finding.watch not in self._begun:
@@ -141,7 +141,7 @@ class _Report:
 
 
 async def _find_tenants(config: Config, tell: Tell) -> Config:
-    """The configuration with a watch for each tenant; reports on the templates."""
+    """The configuration with the tenants' watches; reports on the templates."""
     known: Collection[str] = ()
     if config.templates:
         with suppress(StoreError):  # there is a finding about it
@@ -175,7 +175,7 @@ def _configuration(state: State, problem: Problem) -> Finding:
 
 
 def _facts(finding: Finding) -> dict[str, Any]:
-    """A finding for programs; the database only if there are several."""
+    """A finding for programs; `database` only if there are several."""
     return {name: value for name, value in asdict(finding).items() if name != "database" or value is not None}
 
 
@@ -188,7 +188,7 @@ def _show(finding: Finding) -> None:
 
 
 async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
-    """Check everything; returns the labels, if they are wanted."""
+    """Check everything; returns the wanted labels."""
     counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
     dsns = {name: f"{config.section_of(name)}.dsn" for name in config.all_databases}
     tells = {name: partial(_of_database, tell, name, dsn) if several else tell for name, dsn in dsns.items()}
@@ -203,7 +203,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config, read_only=True) as store:
             for condition in await store.conditions():
-                # The daemon has seen the watermarks of watches that poll.
+                # The daemon has seen the watermarks.
                 kind, _, watch = condition.name.partition(" ")
                 if kind == WATERMARK and watch in config.watches:
                     reason = condition.message.removesuffix(f". Remedy: {REMEDY}")
@@ -213,7 +213,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
 
 
 def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
-    """Report a finding with its database's name and the setting `dsn`; its texts are about the section `database`."""
+    """Report a finding, with texts on the section `database`, under its database and the setting `dsn`."""
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
@@ -222,9 +222,9 @@ def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
 async def _check_database(
     whole: Config, name: str, tell: Tell, bound: str | None, only: Collection[str], *, labels: bool
 ) -> list[dict[str, Any]]:
-    """Check a database and some of its watches; returns the labels, if they are wanted.
+    """Check a database and some of its watches; returns the wanted labels.
 
-    `bound` is what the store remembers of the section `database`, which has no name.
+    `bound` is what the store remembers of the section `database`.
     """
     config, counted = whole.of_database(name), list[dict[str, Any]]()
     dsn, positions = config.database.dsn.get_secret_value(), await stored_positions(config, POSITION)
@@ -244,7 +244,7 @@ async def _check_database(
 
 
 async def _check_identity(config: Config, name: str, identity: str, tell: Tell, bound: str | None) -> None:
-    """Check whether a database, and that of each of its watches, is the one that the store remembers."""
+    """Check whether the store remembers a database, and that of each of its watches."""
     dsn, why_not, moved = config.database.dsn.get_secret_value(), None, list[Finding]()
     section = config.section_of(name)
     with suppress(StoreError, SourceError):  # there is a finding about it
@@ -281,7 +281,7 @@ def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOptio
 
 
 async def labels_of(dsn: str, config: Config, names: Iterable[str]) -> list[dict[str, Any]]:
-    """The labels of watches' statuses, each's most frequent first, then those of status.map that no row has.
+    """The labels of watches' statuses, the most frequent first, status.map's without rows last.
 
     Raises:
         SourceError: they cannot be read.
@@ -342,7 +342,7 @@ def show_labels(found: list[dict[str, Any]]) -> None:
 
 
 def judged(watch: str, found: list[dict[str, Any]]) -> Finding:
-    """Check that rows have each label of status.map, and that no number is sent as it is."""
+    """Check that rows have status.map's labels, and that no number is sent as it is."""
     there = [item["label"] for item in found if item["rows"]]
     absent = [item["label"] for item in found if not item["rows"]]
     sent = [item["label"] for item in found if item["rows"] and not item["mapped"] and item["action"] == "send"]

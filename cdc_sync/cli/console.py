@@ -1,4 +1,4 @@
-"""Tables and texts of commands, by rich and Jinja, which a daemon does not load."""
+"""Commands' tables and texts, by rich and Jinja, which a daemon does not load."""
 
 import shlex
 import sys
@@ -17,13 +17,13 @@ from cdc_sync.core.visible import visible
 
 
 class _Visible(Console):
-    """Makes every printed `str` visible, also in the cells of tables."""
+    """Makes every printed `str` visible, also in tables."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(visible(text), **how)
 
 
-# A file or a pipe gets whole lines, for searches. Texts come from outside, so none is markup.
+# Whole lines for a file or a pipe. Outside texts are no markup.
 console = _Visible(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 
@@ -67,11 +67,11 @@ def _texts() -> Any:
 
 
 def text(name: str, /, **values: object) -> str:
-    """A text of `texts.j2`, in which no value controls the terminal or forges a line."""
+    """A text of `texts.j2`, with visible values."""
     return str(getattr(_texts(), name)(**values)).rstrip("\n")
 
 
 def print_text(name: str, /, **values: object) -> None:
-    """Print a text of `texts.j2`, if it is not empty."""
+    """Print a text of `texts.j2`, unless empty."""
     if found := text(name, **values):
         console.print(Text.from_ansi(found), soft_wrap=True)

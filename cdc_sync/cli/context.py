@@ -1,7 +1,6 @@
-"""The commands' common parts: the configuration, the store, options, printing.
+"""The commands' common parts: configuration, store, options, printing.
 
-No text from outside controls the terminal or forges a line. A failure is an exception, also from here, which `cli.main`
-turns into an exit code: `SourceError`, `StoreError`, `ConfigurationError`.
+No outside text controls the terminal or forges a line. Failures are exceptions: `cli.main` makes exit codes of them.
 """
 
 import asyncio
@@ -37,7 +36,7 @@ def decodable(given: str | list[str] | None) -> str | list[str] | None:
     """A text of the command line.
 
     Raises:
-        typer.BadParameter: it is not in the locale's encoding; no store or database accepts it.
+        typer.BadParameter: not in the locale's encoding, so no store or database accepts it.
     """
     text = given if isinstance(given, str) else " ".join(given or ())
     try:
@@ -48,7 +47,7 @@ def decodable(given: str | list[str] | None) -> str | list[str] | None:
 
 
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
-    """The error for a wrong command line, or for its wrong option."""
+    """The error for a wrong command line or option."""
     return typer.BadParameter(visible(message), param_hint=option)
 
 
@@ -61,14 +60,14 @@ WatchOption = Annotated[
 
 
 def configured(context: typer.Context) -> Config:
-    """The configuration of the command line or the environment."""
+    """The configuration."""
     return load(context.obj, os.environ)
 
 
 def with_tenants(config: Config, watch: str | None = None) -> Config:
-    """The configuration with a watch for each tenant in its databases; prints why tenants have none.
+    """The configuration with a watch for each tenant in its databases; prints why others have none.
 
-    If only `watch` is needed, and it is no tenant's, no database is queried.
+    No database is queried for a `watch` that is no tenant's.
     """
     if not config.templates or watch in config.watches:
         return config
@@ -79,7 +78,7 @@ def with_tenants(config: Config, watch: str | None = None) -> Config:
 
 
 def _discovered(config: Config) -> Discovery:
-    """The tenants that the databases have.
+    """The databases' tenants.
 
     Raises:
         SourceError: a database cannot be queried.
@@ -91,36 +90,36 @@ def _discovered(config: Config) -> Discovery:
 
 
 def is_there(config: Config, watch: str) -> bool:
-    """Whether a database has this watch's tenant, even if it is not watched because a file is missing."""
+    """Whether a database has this watch's tenant, even one that cannot be watched."""
     found = _discovered(config)
     return watch in found.config.watches or watch in found.refused
 
 
 def with_known_tenants(config: Config) -> Config:
-    """The configuration with a watch for each tenant in the store; queries no database of the ATS."""
+    """The configuration with a watch for each tenant in the store; does not query the ATS."""
     if not config.templates:
         return config
 
     async def known() -> Config:
         async with opened_beside(config, read_only=True) as store:
-            # The user may not be able to read credentials.
+            # This user may be unable to read credentials.
             return expanded(config, tenants_named(config, await store.counts()), lambda _: HIDDEN)[0]
 
     return asyncio.run(known())
 
 
 def suspicious(config: Config, path: Path) -> list[Problem]:
-    """Suspicious settings of a configuration, and suspicious rights on its file."""
+    """Suspicious settings, and rights on the file."""
     return [*warnings(config), *exposures(path, config)]
 
 
 def in_store(
     config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]], *, writes: bool = False
 ) -> _Found:
-    """Do something in the store, beside running daemons.
+    """Work in the store, beside running daemons.
 
     Raises:
-        typer.BadParameter: neither the configuration nor the store has such a watch.
+        typer.BadParameter: the watch is neither configured nor in the store.
     """
 
     async def found() -> _Found:
@@ -136,7 +135,7 @@ def in_store(
 
 
 def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:
-    """Do something on a connection to the ATS's database."""
+    """Work on a connection to the ATS's database."""
 
     async def found() -> _Found:
         async with connected(dsn) as connection:
@@ -146,12 +145,12 @@ def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _F
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
-    """A person's action now; the store counts what it is on."""
+    """A person's action now."""
     return PersonActed(store.clock.for_people(), action, _operator(), 1, on)
 
 
 def _operator() -> str:
-    """The operating system's user, and the one before sudo."""
+    """The user, and the one before sudo."""
     try:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -167,10 +166,10 @@ def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParame
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:
-    """The configured watches of a name or pattern, or all.
+    """The configured watches of a name or pattern (None: all).
 
     Raises:
-        typer.BadParameter: none is configured.
+        typer.BadParameter: there is none.
     """
     if watch is None or watch in config.watches:
         return list(config.watches) if watch is None else [watch]
@@ -184,8 +183,7 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
     """The database of this name, or of a watch or tenant, or the only one.
 
     Raises:
-        typer.BadParameter: there is none of this name, the watch is in another one, or there are several and none is
-        named.
+        typer.BadParameter: there is none, the watch is in another one, or there are several and none is named.
     """
     known = config.all_databases
     of_watch = None if watch is None else _database_of(config, watch)
@@ -201,7 +199,7 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
 
 
 def _database_of(config: Config, watch: str) -> str | None:
-    """The name of the database of a watch or a tenant, which need not exist yet; None for other names."""
+    """The database of a watch or of a tenant, which need not exist yet; None for other names."""
     if watch in config.watches:
         return config.database_name(watch)
     if set("%*") & set(watch):
@@ -218,12 +216,12 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Print a text of ours that has lines."""
+    """Print a text of ours, with its lines."""
     typer.echo(visible_lines(text), err=err)
 
 
 def put_out(document: str) -> None:
-    """Print a file: a script, a configuration, JSON; in UTF-8, which its readers expect, whatever the locale."""
+    """Print a script, a configuration or JSON: in UTF-8, whatever the locale."""
     typer.echo(document.encode(), nl=False)
 
 

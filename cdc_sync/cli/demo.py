@@ -1,4 +1,4 @@
-"""`cdc-sync emulator`: HelloWork's status API, for staging; and `cdc-sync demo`: everything on this machine."""
+"""`cdc-sync emulator`: HelloWork's status API, for staging; and `demo`: everything on this machine."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,7 +1,4 @@
-"""`cdc-sync init`: a first configuration from the database's catalog; `config`: whether one is valid.
-
-And `files`: what an installation by pip needs beside it.
-"""
+"""`cdc-sync init`, a first configuration from the database's catalog; `config`; `files`, for an installation by pip."""
 
 import asyncio
 import os
@@ -82,7 +79,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
         put_out(document)
         return
     try:
-        # `x`: nor is a file that was created meanwhile overwritten.
+        # `x`: it may have been created meanwhile.
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(document)
     except OSError as error:
@@ -129,7 +126,7 @@ def _column(table: Table, field: str, given: str) -> str | Guess:
 
 
 def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
-    """The table that looks most like applications, and others that could be meant."""
+    """The table that looks most like applications, and other candidates."""
     near = rank(seen.tables)
     if not near:
         raise OperationError(text("no_table", seen=seen, tables=_some(table.name for table in seen.tables)))
@@ -164,7 +161,7 @@ def _table_named(seen: Survey, given: str) -> Table:
 
 
 def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
-    """Ask about each doubtful column; the answer `-` keeps the doubt."""
+    """Ask about doubtful columns; `-` keeps the doubt."""
     answers: dict[str, str | Guess | None] = {}
     for field, guess in proposal.guesses.items():
         if guess.doubt is None or guess.suggested or field in named:
@@ -204,14 +201,14 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
 
 def _ask_for_time_zone(zone: str, doubt: str) -> tuple[str, str | None]:
     say(f"timezone: {doubt}", err=True)
-    # A server in UTC gives no hint about the ATS: Enter keeps the doubt.
+    # A server in UTC is no hint: Enter keeps the doubt.
     likely = _NO_ANSWER if zone == "UTC" else zone
     answer: str = typer.prompt(f"  which time zone? ({_NO_ANSWER}: leave it in doubt)", default=likely, err=True)
     return (zone, doubt) if answer == _NO_ANSWER else (answer, None)
 
 
 def _check(document: str, timezone: str | None) -> Config:
-    """Read our document again: only the given time zone may be wrong."""
+    """Read our document: only the given time zone may be wrong."""
     try:
         return parse(document, name="the configuration", environ=os.environ)
     except ConfigurationError as error:

@@ -1,7 +1,4 @@
-"""An operator's decisions: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`.
-
-And operations on the store: `backup`, `forget`, `adopt-database`.
-"""
+"""Operators' decisions: `cdc-sync fuse`, `dead-letters`, `resend`, `pause`, `backup`, `forget`, `adopt-database`."""
 
 import asyncio
 import sys
@@ -67,7 +64,7 @@ EndpointArgument = Annotated[
 
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
 _NAMED = 10
-"""Groups of transitions or of reasons in a question, at most."""
+"""Most transitions or reasons in a question."""
 
 
 @fuse.command()
@@ -120,7 +117,7 @@ def decide_held(
     chosen: dict[str, Any] = {"ids": ids or None, "only": only, "transition": transition, "limit": limit}
     groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
     if not groups and transition:
-        # As it can be typed.
+        # It may have been typed.
         chosen["transition"] = transition.replace("->", "→")
         groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
         if not groups:
@@ -128,17 +125,16 @@ def decide_held(
     agreed: Groups | None = None
     if groups and not yes:
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
-        # Entries that change their transition before the answer stay: the operator has not agreed to them.
+        # The operator agrees to no transition that comes meanwhile.
         agreed = {(each.watch, each.transition): each.number for each in groups}
 
     async def act(store: Store) -> tuple[int, set[str]]:
         decide = partial(store.discard, "held") if action == "discard" else store.release_held
-        # No more than were shown.
         seen, by = {**chosen, "limit": sum(each.number for each in groups)}, acting(store, action, watch)
         done = await decide(watch, by.at, by=by, groups=agreed, **seen)
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
-            # Not those beyond the limit.
+            # Others are beyond the limit.
             left = {id_ for id_ in left if not await store.held_groups(watch, **{**chosen, "ids": [id_]})}
         return len(done), left
 
@@ -151,8 +147,8 @@ def _confirm(what: str) -> None:
     """Show the operation, and ask.
 
     Raises:
-        typer.Abort: the answer is no.
-        typer.BadParameter: there is no terminal.
+        typer.Abort: by a no.
+        typer.BadParameter: without a terminal.
     """
     if not sys.stdin.isatty():
         raise misused(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes")
@@ -271,7 +267,7 @@ def resume(context: typer.Context, endpoint: EndpointArgument = None) -> None:
 
 
 def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collection[str] | None:
-    """Pause or resume, by the command's name; returns what is still paused."""
+    """Pause or resume, by the command's name; returns what stays paused."""
 
     async def work(store: Store) -> Collection[str] | None:
         if endpoint and not await store.has_endpoint(endpoint):
@@ -294,7 +290,7 @@ def backup(
     if config.state.backend == "postgres":
         raise OperationError(text("in_postgres", place=place_of(config)))
     try:
-        # O_EXCL: nor is a file that was created meanwhile overwritten.
+        # O_EXCL: it may have been created meanwhile.
         file.touch(0o600, exist_ok=False)
     except FileExistsError:
         raise OperationError(f"{file} exists, and is left as it is. Name another file.") from None
@@ -315,7 +311,7 @@ def forget(
 ) -> None:
     """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
     config = configured(context)
-    # An existing tenant would begin again at once, with a baseline.
+    # An existing tenant would begin again at once.
     if watch.partition(SEPARATOR)[0] in config.templates and is_there(config, watch):
         raise misused(f"the tenant of the watch {watch} is there: its schema has the table")
     if watch in config.watches:
@@ -355,7 +351,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
         stored = {watch: await store.positions(watch) for watch in config.watches}
-        # Watches that were captured from another database, or from this one under another name.
+        # Captured from another database, or from this one under another name.
         moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
         behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
         is_bound = bound == identity and not behind and why_not is None
@@ -379,7 +375,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
 
 
 def _is_behind(positions: Mapping[str, str], now: str) -> bool:
-    """Whether a server is behind the replica position of a watch."""
+    """Whether a server is behind a watch's replica position."""
     guard = ReplicaGuard()
     guard.load(positions.get(POSITION))
     with suppress(SourceError):

@@ -1,4 +1,4 @@
-"""`cdc-sync plan`: the calls that the daemon would make now, and why."""
+"""`cdc-sync plan`: the daemon's next calls, and why."""
 
 import asyncio
 from collections import Counter
@@ -31,7 +31,7 @@ from cdc_sync.store.store import Store
 _PAUSED, _LATER = "send once resumed", "send later"
 
 _SHOWN = 50
-"""Listed groups, at most."""
+"""Most listed groups."""
 
 _MOST_ENTRIES = 1_000_000
 
@@ -59,7 +59,7 @@ def _show(
 ) -> None:
     limit = None if every else limit
     if as_json:
-        # The limit is for calls.
+        # The limit is for calls: they come first.
         print_json(sorted(found, key=lambda item: item["action"] == "adopt")[:limit])
         return
     news = [item for item in found if item["action"] != "adopt"]
@@ -95,9 +95,9 @@ def _cells(item: dict[str, Any]) -> tuple[object, ...]:
 
 
 async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str], list[str]]:
-    """The plan, notes, and errors of some of several databases."""
+    """The plan, notes, and errors of databases."""
     found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
-    # A copy: of one moment, and the daemon is not disturbed.
+    # A copy: of one moment, without disturbing the daemon.
     async with opened_copy(config) as store:
         paused, owners = await store.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
@@ -122,7 +122,7 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
 
 
 async def _waiting(store: Store, name: str) -> list[Planned]:
-    """The outbox, with the state that HelloWork acknowledged before."""
+    """The outbox, with the last acknowledged states."""
     states: tuple[EntryState, ...] = ("pending", "held")
     entries = [each for state in states for each in await store.entries(state, name, _MOST_ENTRIES)]
     known = await store.known(name, [entry.application_id for entry in entries])

@@ -1,4 +1,4 @@
-"""`cdc-sync sql`: the DBA's scripts, printed, or run with `--apply`; and `link`, which fills the side table."""
+"""`cdc-sync sql`: the DBA's scripts, printed or run; and `link`, which fills the side table."""
 
 import csv
 import io
@@ -90,18 +90,18 @@ _FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Els
 LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
 
 _NOT_GRANTED = {"01007", "01006"}
-"""SQLSTATEs of warnings: GRANT or REVOKE left out what the role may not give or take."""
+"""SQLSTATEs of warnings: the role may not grant, or revoke, something."""
 
 _ID, _URL = "hellowork_id", "status_url"
-"""The columns of a CSV file of links."""
+"""Columns of a CSV file of links."""
 
 
 class Target:
-    """The configuration, secrets of which may be missing, and the connection of a script.
+    """The configuration, perhaps without secrets, and a script's connection.
 
     Attributes:
-        config: of one database alone, unless the script is for the store.
-        user: the daemon's role, if its connection string names it.
+        config: of one database, unless the script is for the store.
+        user: of the daemon's connection string.
     """
 
     def __init__(
@@ -126,16 +126,16 @@ class Target:
         self._connection = dsn or named
 
     def role(self, named: str | None) -> str:
-        """The daemon's role, as named, else of its connection string."""
+        """The daemon's role: the named one, else the user."""
         if found := named or self.user:
             return found
         raise misused(f"{self._section}.dsn names no user: say which role the daemon runs as", "--role")
 
     def connection(self) -> str:
-        """The installer's connection, as named, else as configured.
+        """The installer's connection: the named one, else the configured one.
 
         Raises:
-            OperationError: its reference in the configuration has no value here.
+            OperationError: a reference in it has no value here.
         """
         if self._missing is not None:
             raise OperationError(text("no_dsn", section=self._section, missing=self._missing))
@@ -143,13 +143,13 @@ class Target:
 
 
 def _selected(target: Target, watch: str | None) -> Config:
-    """The configuration with the watches of a name or a pattern, or with all.
+    """The configuration with the watches of a name or a pattern (None: all).
 
-    Tenants are looked for, except one that is named in full: it may not exist yet.
+    A tenant that is named in full need not exist yet; others are looked for.
 
     Raises:
         SourceError: tenants cannot be looked for.
-        typer.BadParameter: no watch is meant.
+        typer.BadParameter: there is no such watch.
     """
     config = target.config
     named = {} if watch is None or set("%*") & set(watch) else tenants_named(config, [watch])
@@ -168,14 +168,14 @@ def _selected(target: Target, watch: str | None) -> Config:
 
 
 def _described(config: Config, template: str) -> str:
-    """A template, with its tenants' names."""
+    """A template with its rule."""
     for_each = config.templates[template].for_each
     names = [] if for_each is None else [" or ".join(for_each.databases), for_each.schemas or ""]
     return f"{template} (for_each: {'.'.join(filter(None, names))})"
 
 
 async def _tenants(connection: Connection, config: Config) -> dict[str, list[Tenant]]:
-    """The tenants of one database, by template."""
+    """One database's tenants, by template."""
     database = next(iter(config.databases), "")
     here = {name: each for name, each in config.templates.items() if database in databases_of(config, each)}
     several = {name for name, each in here.items() if each.for_each is not None and each.for_each.databases}
@@ -187,7 +187,7 @@ async def _tenants(connection: Connection, config: Config) -> dict[str, list[Ten
 
 
 def _hidden(_: str) -> str:
-    """Stands for a tenant's credentials, which no script needs."""
+    """In place of a tenant's credentials, which no script needs."""
     return HIDDEN
 
 
@@ -285,7 +285,7 @@ def verify(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
-    # Finding remains of cdc-sync takes no configuration.
+    # Remains are found without a configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
@@ -294,7 +294,7 @@ def verify(  # noqa: PLR0917 - typer's options
         put_out(scripts.for_psql(query))
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
-    # Of many watches only problems are shown.
+    # Of many watches only problems.
     shown = [each for each in seen if each.state != "ok"] if config and len(config.watches) > MOST_LISTED else seen
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
@@ -340,7 +340,7 @@ def id_table(
 
 
 def the_one(config: Config, watch: str | None) -> Watch:
-    """The watch of this name, or the only one."""
+    """The named watch, or the only one."""
     if watch is None and len(config.watches) > 1:
         raise misused(f"there are several: {', '.join(config.watches)}", "--watch")
     return config.watches[chosen(config, watch)[0]]
@@ -367,7 +367,7 @@ def _put_out(
 async def _apply_all(
     connection: Connection, parts: Iterable[scripts.Part], *, store: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """Run a script; returns its notices, and the error of each watch whose part failed."""
+    """Run a script; returns its notices, and the errors of failed watches."""
     notices, failed = list[str](), dict[str, str]()
     for part in parts:
         try:
@@ -384,7 +384,7 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
     notices: list[str] = []
 
     def note(diagnostic: errors.Diagnostic) -> None:
-        # The script's last step reports rights that are missing then.
+        # The script's last step reports missing rights.
         notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
         of_course = "does not exist, skipping" in notice or "already exists" in notice
         if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
@@ -392,7 +392,7 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
 
     connection.add_notice_handler(note)
     try:
-        # In the server's encoding for it: in another, a name's last byte might swallow its quote.
+        # In the connection's encoding: in another, a name's last byte might swallow its quote.
         await connection.execute(script.encode(connection.info.encoding))
     except psycopg.Error as error:
         raise _refused(error, store=store) from error
@@ -404,7 +404,7 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
-    """The error of a script, which was rolled back, with its remedy."""
+    """The error, with its remedy, of a script that was rolled back."""
     diag = error.diag
     texts = {"message": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
     message = text("refused", kind=type(error).__name__, store=store, **texts)
@@ -460,7 +460,7 @@ def link(  # noqa: PLR0917 - typer's options
 
 
 def _read_links(file: Path, watch: Watch) -> list[Link]:
-    """The links of a CSV file, with commas or semicolons."""
+    """A CSV file's links; with commas or semicolons."""
     try:
         content = file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -492,7 +492,7 @@ def _read_links(file: Path, watch: Watch) -> list[Link]:
 
 
 def _problems(links: list[Link], *, has_url: bool) -> list[str]:
-    """The errors of links that show without the database."""
+    """Errors that show without the database."""
     problems: list[str] = []
     first: dict[object, str] = {}
     for each in links:

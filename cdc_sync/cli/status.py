@@ -1,4 +1,4 @@
-"""`cdc-sync status`: the daemon's and the watches' state; and `explain`: everything known of one application."""
+"""`cdc-sync status`: daemon and watches; and `explain`: everything known of one application."""
 
 import http.client
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ from cdc_sync.store.sqlite.schema import holder_of
 from cdc_sync.store.store import Store
 
 _MOST_HEALTHY = 50
-"""Listed watches without problems, at most."""
+"""Most listed watches without problems."""
 
 _WITHIN = 5.0
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """How a wildcard address is reached from here."""
 
 
@@ -99,10 +99,7 @@ def status(
 
 
 def _what_is_wrong(config: Config) -> str | None:
-    """Why the daemon is not alive; None if it has the store and no stalled loop.
-
-    If a database or HelloWork is down, a new process does not help.
-    """
+    """Why a new process might help; None if the daemon has the store and no stalled loop."""
     if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
         return f"no daemon works on the store {config.state.path}"
     listen = config.admin.listen
@@ -124,7 +121,7 @@ async def _report(config: Config, store: Store) -> dict[str, Any]:
     report = await status_report(config, store, store.clock.for_people())
     running = await store.daemons()
     if not running:
-        # Conditions of an ended daemon are not wrong *now*.
+        # Those of an ended daemon are past.
         report["standby"] = []
         report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
     daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
@@ -162,7 +159,7 @@ def explain(
     hits, found, unread = in_store(config, watch, look)
     by = hits[0].by if hits else "id"
     if as_json:
-        # A script with an unknown id must not get another application's history.
+        # For an unknown id, a script must not get another application's story.
         found = [] if by == "beginning" else found
         print_json(found or list(map(asdict, hits)))
     elif found:

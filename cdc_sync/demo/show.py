@@ -1,7 +1,4 @@
-"""The demo's run: starts the real parts, plays the scenario, gives the verdict, and puts everything away.
-
-The scenario is in the files beside this one.
-"""
+"""The demo's run: starts the real parts, plays the scenario beside this file, gives the verdict, and cleans up."""
 
 import asyncio
 import os
@@ -33,7 +30,7 @@ from cdc_sync.demo.postgres import Server, free_port, server
 from cdc_sync.emulator import Call, Emulator
 
 PATIENCE = 20.0
-"""Seconds to wait for anything. On an idle machine it takes two or three."""
+"""Seconds to wait for anything; it takes two or three on an idle machine."""
 
 _POLL = 0.02
 
@@ -41,7 +38,7 @@ Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _PAUSE = 0.35
-"""Seconds before each step on a terminal, for the reader."""
+"""Seconds before a step on a terminal, for the reader."""
 
 _TERMINATED = 128 + signal.SIGTERM
 _TAIL = 25
@@ -52,11 +49,11 @@ _DATABASE = "ats"
 
 
 class DemoError(OperationError):
-    """The demo failed; the message has the reason."""
+    """The demo failed."""
 
 
 def text(name: str, **values: object) -> str:
-    """A file's text with these values."""
+    """A file's text with values."""
     return Template(Path(__file__).with_name(name).read_text()).substitute(values)
 
 
@@ -65,10 +62,10 @@ class Step:
     """One thing that happens in the ATS.
 
     Attributes:
-        done: what is done, for people.
+        done: for people.
         acts: SQL, or actions on the daemon.
-        expected: the calls that must follow (`application status job`), in this order for each application.
-        silent: why something is not sent; empty if everything is.
+        expected: the calls that must follow (`application status job`), in each application's order.
+        silent: why something is not sent, if so.
     """
 
     done: str
@@ -83,7 +80,7 @@ def steps() -> list[Step]:
 
 
 def summary(call: Call) -> str:
-    """A received call: `application status job`, with the error if it was refused."""
+    """A received call: `application status job`, and the error of a refused one."""
     body = call.body if isinstance(call.body, dict) else {}
     text = f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}"
     if call.status != 200 or call.violations:  # noqa: PLR2004 - OK
@@ -97,7 +94,7 @@ def application_of(call: str) -> str:
 
 
 def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
-    """The applications with other calls than expected, or in another order, in words."""
+    """The applications with other calls than expected, or in another order."""
     wanted, came = list(expected), list(received)
     found = []
     for application in sorted(set(map(application_of, (*wanted, *came)))):
@@ -111,7 +108,7 @@ def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
 
 
 class Daemon:
-    """The demo's daemon, in a folder of the server's; `process` is set once it was started."""
+    """The demo's daemon, in the server's folder; `process` is set by `start`."""
 
     process: subprocess.Popen[bytes]
 
@@ -130,20 +127,20 @@ class Daemon:
         self.config.write_text(text("config.yaml", **settings))
 
     def command(self, *arguments: str) -> list[str]:
-        """A command line of `cdc-sync`, with the daemon's configuration."""
+        """A command of `cdc-sync`, with the daemon's configuration."""
         return [sys.executable, "-m", "cdc_sync", "--config", str(self.config), *arguments]
 
     def start(self) -> int:
-        """Start it, and return its process id at once."""
+        """Start it; returns its process id."""
         self.process = self._kept.start(self.command("run"), log=self._log, env=_environment())
         return self.process.pid
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self.process.kill()
 
     async def end(self, number: signal.Signals) -> int:
-        """End it by a signal; returns its exit code, negative for a signal.
+        """End it by a signal; returns its exit code.
 
         Raises:
             DemoError: it does not end.
@@ -155,7 +152,7 @@ class Daemon:
             raise DemoError(f"waited in vain for the daemon to end after {number.name}") from None
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """Wait until the watch's report (`GET /api/status`) meets a condition; returns the report.
+        """Wait until the watch's report (`GET /api/status`) meets a condition; returns it.
 
         Raises:
             DemoError: it does not, or the daemon has ended.
@@ -257,7 +254,7 @@ class _Show:
         self._expected: list[str] = []
 
     async def set_up(self, mode: Mode, ats: Ats) -> None:
-        """Install as a DBA would, start the daemon, and wait for its baseline."""
+        """Install as a DBA, start the daemon, wait for its baseline."""
         scripts = ("install", "grants") if mode == "notify" else ("grants",)
         for script in scripts:
             command, environment = self._daemon.command("sql", script), _environment()
@@ -277,7 +274,7 @@ class _Show:
         )
 
     async def perform(self, ats: Ats) -> int:
-        """Play the scenario, wait until no more calls can come, and give the verdict; returns the exit code."""
+        """Play the scenario until no more calls can come; returns the exit code."""
         self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
         played, reasons = steps(), list[str]()
         with self._console.status("") as status:
@@ -306,7 +303,7 @@ class _Show:
         return 0
 
     async def _play(self, step: Step, ats: Ats) -> None:
-        """Play a step until as many calls as expected have arrived for every application."""
+        """Play a step until every application has as many calls as expected."""
         if self._console.is_interactive:
             await asyncio.sleep(_PAUSE)
         before = len(self._emulator.calls)
@@ -326,12 +323,12 @@ class _Show:
             received = self._emulator.calls[before:]
             completed = completed and not differences(step.expected, map(summary, received))
             mark = Text("✓", "green") if completed else Text("✗", "bold red")
-            # The clock may be set, and a call may arrive before the statement's end is known.
+            # The clock may be set; a call may precede the statement's end.
             calls = [f"{summary(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
             self._row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim"))
 
     async def stay(self, postgres: Server) -> None:
-        """Show what to try and what HelloWork receives, until a signal comes."""
+        """Show what to try, and what HelloWork receives, until a signal."""
         psql = postgres.binaries.folder / "psql"
         places = {
             "dsn": postgres.dsn_for(_DATABASE),
@@ -349,7 +346,7 @@ class _Show:
         await stop.wait()
 
     def fail(self, message: str) -> int:
-        """Show the error, with the end of the daemon's log; returns the exit code."""
+        """Show the error and the end of the daemon's log; returns the exit code."""
         self.say(f"FAILED: {message}", "bold red")
         self.say("\n".join(["The end of the daemon's log:", *(self._daemon.log()[-_TAIL:] or ["  (empty)"])]))
         return 1
@@ -371,7 +368,7 @@ class _Show:
 async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
     match act:
         case "kill":
-            # A call whose answer is not stored would be repeated, but the demo counts calls.
+            # The demo counts calls: none may be repeated for a lost answer.
             await daemon.until_at_rest()
             await daemon.end(signal.SIGKILL)
         case "start":
@@ -384,7 +381,7 @@ async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
 
 
 def console() -> Console:
-    """A console as wide as the terminal, or as the table needs without one."""
+    """A console as wide as the terminal, or as the table."""
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)

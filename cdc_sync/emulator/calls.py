@@ -1,4 +1,4 @@
-"""The received calls, in order, without secrets."""
+"""The received calls, without secrets."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 MAX_BYTES = 64 * 1024 * 1024
-"""The most that kept calls take, if not all are kept."""
+"""Most characters of kept calls, if not all are kept."""
 
 _SECRET = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
 
@@ -18,20 +18,20 @@ class Call:
     """One received call, and its end, which is set later.
 
     Attributes:
-        number: 1 for the emulator's first call, and so on; never used twice.
+        number: from 1 on, in order of arrival.
         received: when its body was complete, in seconds since the epoch.
         path: path and query, percent-encoded.
-        application_id: percent-decoded; None if the path is not that of a status call.
+        application_id: percent-decoded; None for another path than a status call's.
         headers: without secrets.
-        body: parsed; None if it cannot be.
+        body: parsed; None if it is no JSON.
         raw: the body as text.
         violations: what HelloWork would refuse, also if a fault replaced the refusal.
         warnings: what is accepted but looks like a mistake.
-        concurrent: whether another call for the application was in progress when this one arrived.
-        status: of the answer; None if the fault answers nothing.
+        concurrent: whether another call for the application was in progress on its arrival.
+        status: of the answer; None without one.
         fault: its kind; None for a normal answer.
-        duration: seconds from arrival to the end of the answer; None while the call is in progress.
-        abandoned: whether the client left, or the emulator stopped, before the answer was complete.
+        duration: seconds from arrival to the answer's end; None until then.
+        abandoned: whether the client left, or the emulator stopped, before that.
     """
 
     number: int
@@ -52,7 +52,7 @@ class Call:
     abandoned: bool = False
 
     def as_json(self) -> dict[str, object]:
-        """The call for the control API and the journal; `received_at` is UTC, ISO 8601, microseconds."""
+        """The call for the control API and the journal; `received_at` is ISO 8601 in UTC."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "received"}
         received_at = datetime.fromtimestamp(self.received, UTC).isoformat(timespec="microseconds")
         lists = {"violations": list(self.violations), "warnings": list(self.warnings)}
@@ -72,7 +72,7 @@ class CallLog:
         self.last_number = 0
 
     def record(self, call: Call) -> None:
-        """Append a call, with the number `last_number + 1`."""
+        """Append a call, number `last_number + 1`."""
         self.last_number = call.number
         self._calls.append(call)
         self._size += _size_of(call)
@@ -85,13 +85,13 @@ class CallLog:
         return [call for call in self._calls if call.number > number]
 
     def forget(self) -> None:
-        """Drop every call; the numbers go on."""
+        """Drop all; numbers go on."""
         self._calls.clear()
         self._size = 0
         self._forgotten = self.last_number
 
     async def wait(self, count: int, *, after: int = 0) -> None:
-        """Wait for so many calls above `after`; dropped ones do not count."""
+        """Wait for so many calls above `after`, dropped ones not counted."""
         number = max(after, self._forgotten) + count
         while self.last_number < number:
             self._news.clear()
@@ -99,12 +99,12 @@ class CallLog:
 
 
 def _size_of(call: Call) -> int:
-    """A call's characters; parsed, it takes several times as much."""
+    """A call's characters."""
     return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
 
 
 def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
-    """The headers, without the values of `secret` ones (in lower case) and of those named like a credential."""
+    """Headers without the values of `secret` ones (in lower case) and of those named like credentials."""
     return {
         name: "(hidden)" if name.lower() in secret or _SECRET.search(name) else value for name, value in headers.items()
     }

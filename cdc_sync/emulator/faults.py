@@ -1,7 +1,6 @@
 """HelloWork's answers, and scripted failures of it or of the network.
 
-A fault comes before HelloWork, which then does not see the call, or damages the answer to a processed call
-(`lets_through`).
+A fault keeps a call from HelloWork, or damages the answer to a processed one (`lets_through`).
 """
 
 import asyncio
@@ -29,7 +28,7 @@ from pydantic import (
 from cdc_sync.core.failures import OperationError
 
 MAX_FAULTS = 100_000
-"""Faults pending at once, at most: each call searches them."""
+"""Most pending faults: each call searches them."""
 
 _SPACES = b" " * 65_536
 
@@ -47,7 +46,7 @@ _HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", strict=False
 
 
 class FaultError(OperationError):
-    """A requested fault does not exist or has wrong fields; the message names every error."""
+    """A requested fault is wrong; the message names every error."""
 
 
 class Fault(BaseModel):
@@ -55,7 +54,7 @@ class Fault(BaseModel):
 
     Attributes:
         times: how many calls it hits; None: until it is removed.
-        application_id: the only application that it hits; None: any.
+        application_id: the application that it hits; None: any.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -65,16 +64,16 @@ class Fault(BaseModel):
     application_id: str | None = None
 
     def drawn(self, application_id: str) -> "Fault | None":  # noqa: ARG002 - a random one needs it
-        """What happens to the application's next call; None: nothing."""
+        """The fault of the application's next call; None: none."""
         return self
 
 
 class Status(Fault):
-    """Any final status, 200 to 999; a 2xx counts as acknowledged.
+    """Any final status; a 2xx acknowledges.
 
     Attributes:
         body: text as it is, anything else as JSON; None: the status's default.
-        headers: further ones, such as Retry-After, Location, Content-Type.
+        headers: further ones, such as Retry-After.
     """
 
     kind: Literal["status"] = "status"
@@ -84,14 +83,14 @@ class Status(Fault):
 
 
 class Delay(Fault):
-    """The call is processed; its normal answer comes after so many seconds."""
+    """The call is processed; its answer comes after so many seconds."""
 
     kind: Literal["delay"] = "delay"
     seconds: Seconds
 
 
 class Hang(Fault):
-    """No answer; the connection is closed when the client goes, or after so many seconds."""
+    """No answer, until the client goes or for so many seconds."""
 
     kind: Literal["hang"] = "hang"
     seconds: Seconds = 60.0
@@ -110,14 +109,14 @@ class LostAnswer(Fault):
 
 
 class SlowBody(Fault):
-    """The call is processed; the headers come at once, the body within so many seconds, byte by byte."""
+    """The call is processed; the body comes byte by byte, within so many seconds."""
 
     kind: Literal["slow_body"] = "slow_body"
     seconds: Seconds = 10.0
 
 
 class HugeBody(Fault):
-    """The call is processed; the normal answer is padded with spaces to so many bytes."""
+    """The call is processed; its answer is padded with spaces to so many bytes."""
 
     kind: Literal["huge_body"] = "huge_body"
     size: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 10_000_000
@@ -154,15 +153,15 @@ def _belong_to_the_draw(kinds: list[_Single]) -> list[_Single]:
 
 
 class Random(Fault):
-    """One of several faults, for a share of the calls; the other calls go on to the next fault.
+    """One of several faults, for a share of the calls; other calls go on to the next fault.
 
-    The draw depends on the seed, the application and the number of its earlier calls. So a run repeats exactly, however
-    the calls of different applications interleave.
+    The draw depends on the seed, the application and the number of its earlier calls: a run repeats exactly, however
+    applications' calls interleave.
 
     Attributes:
-        times: how many calls are hit in all; None, the default: until it is removed.
-        rate: the share of the calls that are hit, 0 to 1.
-        kinds: the faults to draw from, equally likely, without `times` and `application_id`.
+        times: how many calls are hit in all; None: until it is removed.
+        rate: the share of the calls that are hit.
+        kinds: the faults, equally likely, without `times` and `application_id`.
     """
 
     kind: Literal["random"] = "random"
@@ -176,7 +175,7 @@ class Random(Fault):
 
     def drawn(self, application_id: str) -> Fault | None:
         """One of its faults, or None."""
-        # A generator for each call: a shared one would depend on the order of arrival.
+        # A shared generator would depend on the order of arrival.
         dice = random.Random(f"{self.seed}/{application_id}/{self._calls[application_id]}")  # noqa: S311 - no secret
         self._calls[application_id] += 1
         return dice.choice(self.kinds) if dice.random() < self.rate else None
@@ -189,7 +188,7 @@ def parse_faults(faults: Sequence[object]) -> list[Fault]:
     """Faults from parsed JSON, or copies of made ones.
 
     Raises:
-        FaultError: some are wrong; the message names all errors.
+        FaultError: some are wrong.
     """
     try:
         # `times` goes down.
@@ -199,7 +198,7 @@ def parse_faults(faults: Sequence[object]) -> list[Fault]:
 
 
 def describe(fault: Fault) -> dict[str, object]:
-    """The JSON that requests the fault."""
+    """The JSON of a fault."""
     return fault.model_dump(mode="json", exclude={"kinds": {"__all__": {"times", "application_id"}}})
 
 
@@ -216,7 +215,7 @@ def take(faults: list[Fault], application_id: str) -> Fault | None:
 
 
 def explain(error: ValidationError, of: str = "") -> str:
-    """Every error of a request: its place, what is wrong, and the value."""
+    """A request's errors: place, error, value."""
     return "; ".join(
         f"{'.'.join(map(str, (*filter(None, [of]), *each['loc'])))}: "
         f"{each['msg'].removeprefix('Value error, ')}, not {each['input']!r}"
@@ -250,7 +249,7 @@ def refusal(status: int, message: str = "", headers: Mapping[str, str] | None = 
 
 
 def spoiled(fault: Fault | None, normal: web.Response) -> web.Response | None:
-    """The answer that begins the client's; None if the client gets none."""
+    """The answer; None if the client gets none."""
     match fault:
         case Status():
             scripted = _scripted(fault.status, fault.body)
@@ -273,7 +272,6 @@ def _scripted(status: int, body: object) -> web.Response:
         return answer(body, status)
     if status >= 400:  # noqa: PLR2004 - where errors begin
         return refusal(status)
-    # No content, and redirections, have no body.
     return web.Response(status=status) if status in {204, 205} or status >= 300 else updated(status)  # noqa: PLR2004
 
 
@@ -299,7 +297,7 @@ async def play(fault: Fault | None, normal: web.Response | None, request: web.Ba
         case HugeBody():
             await response.write(body)
             for left in range(response.content_length - len(body), 0, -len(_SPACES)):
-                # Waits for the client, so a big body is never all in memory.
+                # Waits for the client: the body is never all in memory.
                 await response.write(_SPACES[:left])
         case HalfAnswer():
             await response.write(body[: len(body) // 2])
@@ -310,7 +308,7 @@ async def play(fault: Fault | None, normal: web.Response | None, request: web.Ba
 def _close(request: web.BaseRequest, *, orderly: bool) -> None:
     if request.transport is not None:
         if not orderly:
-            # A linger time of 0 makes the kernel send RST instead of FIN.
+            # A linger time of 0 sends RST, not FIN.
             linger = struct.pack("ii", 1, 0)
             request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.transport.close()

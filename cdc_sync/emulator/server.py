@@ -1,9 +1,9 @@
 """The emulator: receives, validates, records and answers calls.
 
-Calls to wrong paths and with wrong methods are recorded too, but use up no fault.
+Wrong paths and methods are recorded too, but use up no fault.
 
 The control API, `/_emulator/…`, has no authentication: it belongs on loopback or a trusted network. It refuses requests
-from pages of another site, and on loopback those with another host's name (DNS rebinding).
+of another site's pages, and on loopback those with another host's name (DNS rebinding).
 """
 
 import asyncio
@@ -46,7 +46,7 @@ MAX_CONTROL_BYTES = 8 * 1024 * 1024
 """A list of a hundred thousand faults or application ids."""
 
 _OUR_SITES = frozenset({"same-origin", "none"})
-"""`none`: a person typed the address, or clicked it in a terminal."""
+"""`none`: a typed address, or one clicked in a terminal."""
 
 _METHODS = {"calls": "GET, DELETE", "state": "GET, DELETE", "faults": "GET, POST, DELETE", "applications": "GET, PUT"}
 
@@ -66,15 +66,15 @@ class JournalError(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """How an emulator listens, what it knows and what it requires.
+    """How an emulator listens, what it knows and requires.
 
     Attributes:
-        port: 0 takes any free one.
-        known: the application ids that are not answered 404; None knows all.
-        required_headers: headers (any case) of a status call that is not answered 401, with their values.
-        journal: a file that gets a JSON line for each call that is over.
-        latency: seconds between the arrival of a call and its answer.
-        keep: how many of the newest calls are kept, up to 64 MiB, and of how many applications the state; None: all.
+        port: 0 takes a free one.
+        known: the application ids that are not answered 404; None: all.
+        required_headers: headers (any case) and values that a status call needs, or it is answered 401.
+        journal: a file that gets a JSON line for each ended call.
+        latency: seconds between a call's arrival and its answer.
+        keep: how many calls are kept, the newest ones, up to 64 MiB, and the state of how many applications; None: all.
     """
 
     host: str = "127.0.0.1"
@@ -92,26 +92,26 @@ class Emulator:
     """HelloWork's status API, served within the context, once.
 
     Args:
-        options: what it knows and requires; by default every application, and no header.
-        on_call: gets each call that is over, in the event loop.
-        places: most connections, twice what a cdc-sync opens (`hellowork.concurrency`); never more than half of the
-            files that this process may open.
+        options: by default it knows every application and requires no header.
+        on_call: gets each ended call, in the event loop.
+        places: most connections, twice what a cdc-sync opens (`hellowork.concurrency`); at most half of the process's
+            limit of open files.
         request_within: seconds for a complete request.
-        idle: seconds of silence on a connection: longer than clients keep one (aiohttp: 15), so that none sends into a
+        idle: seconds of silence on a connection; clients close theirs earlier (aiohttp: 15), so none sends into a
             closing one.
 
     Attributes:
         url: the base URL, without a slash at the end; empty before entry.
         log: the calls, recorded on arrival.
         faults: the pending ones, with the `times` that are left.
-        known: the application ids that exist; None: all.
-        state: the body of the latest acknowledged call of each application, at most of `options.keep` of them.
+        known: the known application ids; None: all.
+        state: the body of each application's latest acknowledged call, of `options.keep` applications.
         is_loopback: whether only this machine can reach it.
-        over: set when it has failed; leaving the context then raises the error.
+        over: set when it has failed; the exit then raises the error.
 
     Raises:
         ListenError: on entry: the address cannot be listened on.
-        JournalError: on entry: the journal cannot be opened. On exit: it could not be written.
+        JournalError: on entry: the journal cannot be opened; on exit: it could not be written.
     """
 
     options: EmulatorOptions = field(default_factory=EmulatorOptions)
@@ -126,7 +126,6 @@ class Emulator:
         self._journal: FileIO | None = None
         self._journal_error: JournalError | None = None
         self._secret = frozenset(name.lower() for name in options.required_headers)
-        # The calls in progress.
         self._open: dict[Call, web.BaseRequest] = {}
         self.url = ""
         self.log = CallLog(options.keep)
@@ -138,11 +137,11 @@ class Emulator:
 
     @property
     def calls(self) -> list[Call]:
-        """The kept calls, in the order of their arrival, including those in progress."""
+        """The kept calls, also those in progress, in order of arrival."""
         return self.log.after(0)
 
     def inject(self, *wanted: object) -> None:
-        """Append faults, made ones or parsed JSON, to the pending ones.
+        """Append faults, made ones or parsed JSON.
 
         Raises:
             FaultError: one is wrong, or they are too many; none is appended.
@@ -156,7 +155,7 @@ class Emulator:
         """Wait for so many calls since the start, or since they were dropped; returns the kept ones.
 
         Raises:
-            TimeoutError: they did not arrive within so many seconds.
+            TimeoutError: not in time (in seconds).
         """
         async with asyncio.timeout(timeout):
             await self.log.wait(count)
@@ -177,8 +176,7 @@ class Emulator:
                     f"cannot open the journal {options.journal}: {error.strerror}; name a file in a folder that exists "
                     "and is writable"
                 ) from None
-        # The low-level server: a router and middlewares would double the costs. For HelloWork a compressed body is no
-        # JSON.
+        # Low-level: a router and middlewares would double the costs. To HelloWork a compressed body is no JSON.
         self._server = web.Server(
             self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
         )
@@ -198,7 +196,7 @@ class Emulator:
         self._listener.close()
         self._server.pre_shutdown()
         await self._server.shutdown(_STOP_GRACE_SECONDS)
-        # A client that reads nothing would keep its connection open for ever.
+        # A client that reads nothing would keep its connection.
         self._listener.abort()
         # The transports free their sockets in the next turn of the loop.
         await asyncio.sleep(0)
@@ -212,14 +210,14 @@ class Emulator:
             if request.raw_path.startswith(PREFIX):
                 return await _control(self, request)
             if request.method == "HEAD" and request.raw_path == "/":
-                # `cdc-sync check` looks for a server; it is no call.
+                # `cdc-sync check` looks for a server.
                 return refusal(404, _NO_SUCH_PATH)
             return await self._take_in(request)
 
     async def _take_in(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         headers = request.headers
-        # Most bodies come in one piece; a too large one is not read to its end.
+        # Most bodies come in one piece. A too large one is not read to its end.
         raw = await request.content.readany()
         while not request.content.at_eof() and len(raw) <= MAX_BODY_BYTES:
             raw += await request.content.readany()
@@ -237,8 +235,7 @@ class Emulator:
         self.log.record(call)
         self._open[call] = request
         try:
-            # No await between record and decision: the state is that of the call that arrived last, however late its
-            # answer.
+            # No await since the record: the state follows the order of arrival.
             fault, answer = self._decide(headers, call)
             if self.options.latency:
                 await asyncio.sleep(self.options.latency)
@@ -257,14 +254,14 @@ class Emulator:
             self.on_call(call)
 
     def _is_open(self, application_id: str | None) -> bool:
-        # Without calls that the client has given up: its next call may come before this server notices.
+        # Not those that the client gave up: its next call may come before we notice.
         return application_id is not None and any(
             call.application_id == application_id and request.transport and not request.transport.is_closing()
             for call, request in self._open.items()
         )
 
     def _write(self, call: Call) -> None:
-        """Append a finished call to the journal: to the page cache, so without a thread."""
+        """Append an ended call to the journal: to the page cache, so without a thread."""
         if self._journal is not None and self._journal_error is None:
             line = memoryview(json.dumps(call.as_json()).encode() + b"\n")
             try:
@@ -290,7 +287,7 @@ class Emulator:
         return fault, answer
 
     def _refused(self, headers: Mapping[str, str], call: Call) -> web.Response | None:
-        """The refusal of a call: first for the caller, then the body, then the application."""
+        """The refusal of a call, for its caller, its body or its application."""
         if call.application_id is None:
             return refusal(404, _NO_SUCH_PATH)
         if call.method != "POST":
@@ -319,7 +316,7 @@ class _Wanted(BaseModel, extra="forbid"):
 
 
 async def _control(emulator: Emulator, request: web.BaseRequest) -> web.Response:  # noqa: PLR0911 - each refusal
-    """Answer a request to the control API, or refuse it."""
+    """Answer or refuse a request to the control API."""
     host = request.headers.get("Host")
     # Every browser sends Host.
     if emulator.is_loopback and host is not None and not names_loopback(host):
@@ -343,7 +340,7 @@ async def _obey(emulator: Emulator, method: str, name: str, request: web.BaseReq
     match method, name:
         case "GET", "calls":
             poll = _Wanted.model_validate(dict(request.query))
-            # Fewer calls than requested are an answer too.
+            # Fewer calls are an answer too.
             with suppress(TimeoutError):
                 async with asyncio.timeout(poll.wait):
                     await emulator.log.wait(poll.count, after=poll.after)
@@ -378,9 +375,9 @@ async def serve(
     """Serve until cancelled, or until SIGTERM or SIGINT; in the main thread only.
 
     Args:
-        options: what the emulator knows and requires.
+        options: as for `Emulator`.
         on_start: gets the base URL once calls are accepted.
-        on_call: gets each call that is over.
+        on_call: gets each ended call.
 
     Raises:
         ListenError: the address cannot be listened on.

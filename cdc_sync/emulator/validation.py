@@ -1,6 +1,6 @@
 """Checks a call against HelloWork's page "Envoi changements de statut".
 
-It shares no code with the side that builds the calls: shared code would accept its own mistakes.
+Without code of the side that builds calls: shared code would accept its own mistakes.
 """
 
 import json
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 MAX_BODY_BYTES = 64 * 1024
-"""Larger bodies are refused. HelloWork documents no limit; a call has a few hundred bytes."""
+"""HelloWork documents no limit; a call has a few hundred bytes."""
 
 MAX_NESTING = 64
-"""Deeper nesting is refused: the parser's own limit depends on its caller's depth."""
+"""Deeper nesting is refused: the parser's limit depends on its caller's depth."""
 
 OWN_SIDE_STATUSES = frozenset({"sending", "sent", "error", "not_found", "unknown"})
-"""HelloWork's codes for its own side; an ATS that sends one is most likely misconfigured."""
+"""HelloWork's codes for its own side; an ATS that sends one is probably misconfigured."""
 
 _PATH = re.compile(r"/v1/applications/([^/?]+)/status(?:\?.*)?", re.DOTALL)
 _ENCODED = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})+")
@@ -55,11 +55,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 
 
 class Reading(NamedTuple):
-    """A call as read.
-
-    Attributes:
-        application_id, body, raw, violations, warnings: as in `Call`.
-    """
+    """A call as read; the fields are those of `Call`."""
 
     application_id: str | None
     body: object
@@ -69,7 +65,7 @@ class Reading(NamedTuple):
 
 
 def read_call(path: str, raw: bytes, content_type: str | None) -> Reading:
-    """Read a call, and name every violation; `path` is percent-encoded, perhaps with a query."""
+    """Read a call, and name every violation; `path` is percent-encoded, with its query."""
     violations: list[str] = []
     application_id = None
     if match := _PATH.fullmatch(path):
