@@ -1,6 +1,5 @@
 """The command line, and what is measured; see the package's text."""
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,8 @@ import psycopg
 import yaml
 from bench.sink import Sink, sink
 from bench.site import cpu_of
-from many_watches.__main__ import one, say, server_cpu
+from command_line import parser_of, say
+from many_watches.__main__ import one, server_cpu
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
@@ -90,7 +90,7 @@ WHOLE = (Shape(1, 1000, "notify"), Shape(1, 1000, "poll"), Shape(50, 20, "notify
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench_tenants", description=__doc__)
+    parser = parser_of("bench_tenants")
     parser.add_argument("--databases", type=int, default=1, help="how many (%(default)s)")
     parser.add_argument("--schemas", type=int, help="in each of them; without it, every shape of the budget")
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="capture.mode (%(default)s)")

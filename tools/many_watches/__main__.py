@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 import psutil
 import psycopg
 import yaml
+from command_line import parser_of, say
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import DaemonProcess, free_port
@@ -45,7 +46,7 @@ SELECT calls, total_exec_time + total_plan_time, query
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m many_watches", description=__doc__)
+    parser = parser_of("many_watches")
     parser.add_argument("--watches", type=int, default=200, help="how many (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long it is measured (%(default)s)")
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="capture.mode (%(default)s)")
@@ -199,11 +200,6 @@ def one(ats: psycopg.Connection, query: str) -> int:
     """The one number that a query gives."""
     row = ats.execute(query.encode()).fetchone()
     return int(row[0]) if row else 0
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

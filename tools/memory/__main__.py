@@ -1,6 +1,5 @@
 """The command line; see the package's text."""
 
-import argparse
 import sys
 import tempfile
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import yaml
+from command_line import parser_of, say
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import DaemonProcess, free_port
@@ -27,7 +27,7 @@ _HOUR = 3600.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m memory", description=__doc__)
+    parser = parser_of("memory")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="tables' sizes (%(default)s)")
     parser.add_argument("--source", type=int, default=12, help="characters of each row's source (%(default)s)")
     given = parser.parse_args()
@@ -82,11 +82,6 @@ def peak(process: psutil.Process, is_over: Callable[[], object]) -> str:
             raise TimeoutError
         time.sleep(0.1)
     return f"{time.monotonic() - started:.0f} s, {most / 2**20:.0f} MB"
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The command line; see the package's text."""
 
-import argparse
 import sys
 import tempfile
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import yaml
+from command_line import parser_of, say
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import DaemonProcess, free_port
@@ -33,7 +33,7 @@ _HOUR = 3600.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m outage", description=__doc__)
+    parser = parser_of("outage")
     parser.add_argument("--entries", type=int, default=100_000, help="applications that change (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.02, help="seconds that HelloWork takes (%(default)s)")
     given = parser.parse_args()
@@ -122,11 +122,6 @@ def peak(process: psutil.Process, is_over: Callable[[], object]) -> int:
             raise TimeoutError
         time.sleep(0.5)
     return most
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from command_line import say
+
 from postgres_matrix.fetching import FetchError, fetch
 from postgres_matrix.releases import RELEASES, server_version
 from postgres_matrix.report import as_markdown
@@ -32,18 +34,18 @@ def main() -> int:
         for major in given.majors:
             outcomes.append(_outcome(major, _arguments(SUITES[given.suite], given.workers)))  # noqa: PERF401 - kept so far
     except KeyboardInterrupt:
-        _tell("interrupted: what follows is what was finished before")
+        say("interrupted: what follows is what was finished before")
     sys.stdout.write(f"\n{as_markdown(outcomes)}\n")
     return 0 if len(outcomes) == len(given.majors) and all(outcome.good for outcome in outcomes) else 1
 
 
 def _outcome(major: int, arguments: Sequence[str]) -> Outcome:
     version = server_version(major)
-    _tell(f"\n== PostgreSQL {version} ==")
+    say(f"\n== PostgreSQL {version} ==")
     try:
         binaries = fetch(major)
     except FetchError as error:
-        _tell(str(error))
+        say(str(error))
         return Outcome(version, trouble=str(error))
     return run(version, binaries, arguments, _RECORDS / f"{major}.xml")
 
@@ -64,11 +66,6 @@ def _major(text: str) -> int:
             f"expected a major version from {min(RELEASES)} to {max(RELEASES)}, not {text}"
         )
     return int(text)
-
-
-def _tell(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

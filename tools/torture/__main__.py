@@ -1,10 +1,11 @@
 """The command line; see the package's text."""
 
-import argparse
 import logging
 import secrets
 import sys
 from pathlib import Path
+
+from command_line import parser_of, say
 
 from torture.options import Options
 from torture.run import torture
@@ -12,7 +13,7 @@ from torture.verdict import in_order
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser = parser_of("torture")
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="how the daemon captures")
     parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
@@ -37,11 +38,6 @@ def main() -> int:
     say(f"\nThe end of the daemon's log:\n{outcome.tail}\n\n{len(outcome.complaints)} complaints (seed {seed}):")
     say(in_order(outcome.complaints))
     return 1
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from torture.__main__ import say
+from command_line import parser_of, say
 from torture.options import Options
 from torture.verdict import in_order
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m torture_cluster", description=__doc__)
+    parser = parser_of("torture_cluster")
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="how the daemons capture")
     parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
