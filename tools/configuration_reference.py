@@ -1,7 +1,4 @@
-"""The page docs/configuration.md, made from the schema so that it has every key and nothing else.
-
-`python tools/configuration_reference.py > docs/configuration.md` writes it again.
-"""
+"""docs/configuration.md, from the schema: `python tools/configuration_reference.py > docs/configuration.md`."""
 
 import json
 import sys
@@ -38,12 +35,10 @@ _WIDTH = 120
 
 
 def reference() -> str:
-    """The text of docs/configuration.md."""
     return "\n".join([_HEADER, *_section("", written_out())])
 
 
 def _section(path: str, keys: Schema) -> Iterator[str]:
-    """A section's keys, and then the sections below it."""
     below = {name: _below(key) for name, key in keys.items()}
     plain = [_item(name, key) for name, key in keys.items() if below[name] is None]
     yield from [*plain, ""] if plain else []
@@ -57,7 +52,7 @@ def _section(path: str, keys: Schema) -> Iterator[str]:
 
 
 def _below(key: Schema) -> tuple[str, Schema] | None:
-    """The keys of the section at a key, and its path's continuation: a name that people choose, or a list's item."""
+    """The section at a key: its path's continuation (a chosen name, a list's item), and its keys."""
     forms = [("", key), ("[]", key.get("items", {}))]
     forms += [("", form) for form in key.get("anyOf", [])]
     forms += [(".NAME", value) for value in key.get("patternProperties", {}).values()]

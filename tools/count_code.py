@@ -1,9 +1,7 @@
 """Lines of code by package, without blanks, comments and docstrings: `python tools/count_code.py FOLDER [--files]`.
 
-The docstring of an attribute, the text under its assignment, is one too (PEP 257).
-
-A line counts if a token of the program stands on it. Formatting that packs statements more densely would make the
-figure smaller, which is why `ruff format` decides about that.
+The text under an attribute's assignment is a docstring too (PEP 257). Denser formatting would make the figure smaller:
+`ruff format` decides about that.
 """
 
 import argparse
@@ -26,7 +24,6 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def code_lines(text: str) -> int:
-    """How many lines of a module are code."""
     counted = set[int]()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in _NO_CODE:
@@ -35,7 +32,6 @@ def code_lines(text: str) -> int:
         if not isinstance(node, _DOCUMENTED):
             continue
         for before, statement in zip([node, *node.body], node.body, strict=False):
-            # A text by itself documents what it stands under: the module, the class, the function, or an attribute.
             match statement:
                 case ast.Expr(ast.Constant(str())) if isinstance(before, (*_DOCUMENTED, ast.Assign, ast.AnnAssign)):
                     counted.difference_update(range(statement.lineno, (statement.end_lineno or 0) + 1))
@@ -43,7 +39,6 @@ def code_lines(text: str) -> int:
 
 
 def main() -> None:
-    """Count, and print the packages (or the files, the longest first) and the total."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", action="store_true", help="each file, not each package")

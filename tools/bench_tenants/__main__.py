@@ -1,4 +1,4 @@
-"""The command line, and what is measured; see the package's text."""
+"""The command line, and what is measured."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ from support.postgres import SETTINGS, create_ats
 from cdc_sync.demo.postgres import Server, server
 
 PATIENCE = 900.0
-"""Seconds within which whatever is waited for must happen, on a slow machine too."""
+"""Seconds to wait for anything, on a slow machine too."""
 
 _MASS = 10_000
 """Applications of the first tenant, all of which change at once."""
@@ -66,7 +66,7 @@ _TRANSACTIONS = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_da
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many databases of so many schemas each, captured in a mode."""
+    """Databases of so many schemas each."""
 
     databases: int
     schemas: int
@@ -86,7 +86,7 @@ class Shape:
 
 
 WHOLE = (Shape(1, 1000, "notify"), Shape(1, 1000, "poll"), Shape(50, 20, "notify"))
-"""The shapes that the budgets are about."""
+"""The shapes that have budgets."""
 
 
 def main() -> int:
@@ -140,7 +140,6 @@ class Bench:
         say(f"  commit to call             {self.described(among_many)}; alone {self.described(single)}: {ratio:.2f} ×")
 
     def create(self) -> None:
-        """Make the customers' tables."""
         with psycopg.connect(self.server.dsn, autocommit=True) as dba:
             for name in self.shape.names:
                 dba.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -162,7 +161,7 @@ class Bench:
                 ats.execute("VACUUM ANALYZE")
 
     def configure(self, name: str, schemas: str) -> Path:
-        # The watches are called as those of all, whose triggers there are.
+        # Watches have the same names for all, since the triggers do.
         several, databases = len(self.shape.names) > 1, self.shape.names if name == "all" else self.shape.names[:1]
         columns = {
             "application_id": "hellowork_id",
@@ -194,7 +193,6 @@ class Bench:
         return config
 
     def install(self, config: Path) -> None:
-        """Install the triggers as a DBA does."""
         begun = time.monotonic()
         for name in self.shape.names:
             chosen = ["--database", name] if len(self.shape.names) > 1 else []
@@ -206,7 +204,7 @@ class Bench:
 
     @contextmanager
     def daemon(self, config: Path) -> Iterator[tuple[DaemonProcess, float]]:
-        """A daemon that captures every tenant, and the seconds until it did."""
+        """A daemon, and the seconds until it captured every tenant."""
         port = int(yaml.safe_load(config.read_text())["admin"]["listen"].rpartition(":")[2])
         begun = time.monotonic()
         daemon = DaemonProcess(["--config", str(config), "run"], {}, self.folder / config.stem, port, admin_token="")
@@ -217,7 +215,7 @@ class Bench:
             daemon.stop()
 
     def rest(self, daemon: DaemonProcess) -> None:
-        """Measure the idle daemon and its server, after the first sweeps."""
+        """Measure the idle daemon and its server."""
         begun = time.monotonic()
         while daemon.get("/metrics")[1].count("\ncdc_sync_sweep_seconds{") < self.shape.tenants:
             assert time.monotonic() < begun + PATIENCE, "the first sweeps take too long"
@@ -239,7 +237,7 @@ class Bench:
         say(f"  transactions a second      {done / took:.1f}")
 
     def clicks(self, tenant: int) -> list[float]:
-        """Milliseconds from COMMIT to the call, of single changes of one tenant."""
+        """Milliseconds from COMMIT to call, of single changes of a tenant."""
         self.calls.reset()
         committed: dict[str, int] = {}
         with psycopg.connect(self.server.dsn_for(self.shape.names[0]), autocommit=True) as ats:
@@ -250,7 +248,7 @@ class Bench:
         return self.delays(committed)
 
     def click(self, ats: psycopg.Connection[Any], tenant: int, number: int) -> dict[str, int]:
-        """Change one application; returns its id and the moment, in nanoseconds."""
+        """Change an application; returns its id and the moment, in nanoseconds."""
         table = sql.Identifier(f"tenant_{tenant}", "applications")
         query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id = %s").format(table)
         asked = time.monotonic_ns()
@@ -258,14 +256,14 @@ class Bench:
         return {f"{self.shape.names[0]}-{tenant}-{number}": asked}
 
     def delays(self, committed: dict[str, int]) -> list[float]:
-        """Milliseconds until the first call of each application."""
+        """Milliseconds until each application's first call."""
         first: dict[str, int] = {}
         for call in self.calls.calls():
             first.setdefault(call.application_id, call.at)
         return [(first[application_id] - at) / 1e6 for application_id, at in committed.items()]
 
     def beside_a_mass_change(self) -> tuple[list[float], float]:
-        """The delays of a quiet tenant's clicks while its neighbour sends 10,000, and the seconds of that."""
+        """The delays of a tenant's clicks while its neighbour sends 10,000, and the seconds of that."""
         self.calls.reset(_SLOW_ENDPOINT)
         committed: dict[str, int] = {}
         with (

@@ -1,8 +1,5 @@
-"""What many idle watches of one database cost: sessions, background transactions, CPU of the daemon and of PostgreSQL.
+"""What many idle watches of one database cost, at their start and at rest: sessions, transactions, CPU.
 
-It first shows what their start takes. `--statements 20` shows the most frequent statements too; counting them costs
-PostgreSQL some of the CPU that is measured.
-
-`python -m many_watches --watches 200 --seconds 60` measures it on a server of its own; `--writer` leaves a transaction
-open that has written, for which arming the bell must wait.
+It has a server of its own. `--statements 20` shows the most frequent statements; counting them costs PostgreSQL some of
+the measured CPU. `--writer` leaves a transaction open that has written, for which arming the bell must wait.
 """

@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import argparse
 import re
@@ -32,8 +32,6 @@ _SETTLES = 15
 """Seconds for which the first sweeps are not measured."""
 
 _COUNTED = "pg_stat_statements"
-"""Counts the server's statements, where its installation has this extension."""
-
 _SHOWN = 120
 """Characters of a statement."""
 
@@ -66,7 +64,6 @@ def main() -> int:
 
 
 def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
-    """One idle daemon."""
     create_ats(dsn)
     names = [f"w{number}" for number in range(given.watches)]
     port, config = free_port(), folder / "config.yaml"
@@ -129,14 +126,14 @@ def run(ats: psycopg.Connection, config: Path, folder: Path, port: int, given: a
 
 
 class Used(NamedTuple):
-    """What was used until a moment of the monotonic clock.
+    """The use until a moment.
 
     Attributes:
-        at: that moment.
-        transactions: of the server's database.
-        daemon: seconds of its CPU.
-        server: seconds of its CPU.
-        statements: of each how often it was run, and the milliseconds that took.
+        at: the moment, by the monotonic clock.
+        transactions: of the database.
+        daemon: CPU seconds.
+        server: CPU seconds.
+        statements: how often each was run, and its milliseconds.
     """
 
     at: float
@@ -147,7 +144,6 @@ class Used(NamedTuple):
 
     @classmethod
     def now(cls, ats: psycopg.Connection, daemon: psutil.Process) -> Self:
-        """Until now."""
         counted: dict[str, tuple[int, float]] = {}
         with suppress(psycopg.errors.UndefinedTable):
             for calls, took, query in ats.execute(_STATEMENTS.encode()).fetchall():
@@ -159,7 +155,7 @@ class Used(NamedTuple):
 
 
 def report(before: Used, after: Used, given: argparse.Namespace, *, own: int = 0) -> None:
-    """Print what was used in between, without the tool's own transactions."""
+    """Print the use in between, without our own transactions."""
     took = after.at - before.at
     say(f"  seconds                {took:.0f}")
     say(f"  transactions a second  {(after.transactions - before.transactions - own) / took:.1f}")
@@ -177,13 +173,12 @@ def report(before: Used, after: Used, given: argparse.Namespace, *, own: int = 0
 
 
 def cpu_of(process: psutil.Process) -> float:
-    """CPU seconds of a process."""
     times = process.cpu_times()
     return times.user + times.system
 
 
 def server_cpu(ats: psycopg.Connection) -> float:
-    """CPU seconds of the server's processes, ended ones included as far as their parent knows."""
+    """CPU seconds of the server's processes, also of ended ones."""
     postmaster = psutil.Process(ats.info.backend_pid).parent()
     if postmaster is None:
         return 0.0
@@ -197,7 +192,6 @@ def server_cpu(ats: psycopg.Connection) -> float:
 
 
 def one(ats: psycopg.Connection, query: str) -> int:
-    """The one number that a query gives."""
     row = ats.execute(query.encode()).fetchone()
     return int(row[0]) if row else 0
 

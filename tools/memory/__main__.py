@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import sys
 import tempfile
@@ -42,7 +42,6 @@ def main() -> int:
 
 
 def measure(dsn: str, rows: int, folder: Path, source: int) -> None:
-    """One size, with a daemon that sends nothing."""
     create_ats(dsn)
     with psycopg.connect(dsn, autocommit=True) as ats:
         ats.execute(sql.SQL(_FILL).format(rows=sql.Literal(rows), source=sql.Literal(source)))

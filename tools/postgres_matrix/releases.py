@@ -1,4 +1,4 @@
-"""Which servers: one release of each major version that cdc-sync supports."""
+"""One release of each supported major version."""
 
 import platform
 import sys
@@ -24,7 +24,7 @@ _PACKAGES = {
 
 
 def package() -> str | None:
-    """The npm package for this machine; None if none is known."""
+    """The npm package for this machine, if there is one."""
     return _PACKAGES.get((sys.platform, platform.machine()))
 
 

@@ -1,4 +1,4 @@
-"""The table of a matrix run, in Markdown: to be read as it is, and to be kept in docs/postgresql-versions.md."""
+"""The table of a matrix run, for docs/postgresql-versions.md."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ _HEAD = ("PostgreSQL", "passed", "failed", "skipped", "seconds")
 
 
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
-    """The table; below it failures, and the reasons of what was passed over."""
+    """The table; below it failures, and the reasons of skipped tests."""
     lines = [_HEAD, *map(_line, outcomes)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * width for width in widths]

@@ -1,4 +1,4 @@
-"""One version's run, and what came of it."""
+"""One version's run."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from support.postgres import RUNNING_SERVER
 
 ROOT = Path(__file__).parents[2]
 _DONE = (0, 1)
-"""pytest's exit codes of a run that went through: all passed, some failed."""
+"""pytest's exit codes of a whole run: all passed, some failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Outcome:
 
     Attributes:
         version: the server's.
-        passed: tests that did.
+        passed: the number of tests.
         failed: their names.
-        skipped: the reasons, and how many tests each passed over.
-        seconds: how long it took, the download not counted.
-        trouble: why it did not run, or not to its end; None if it did.
+        skipped: the number of tests, by reason.
+        seconds: without the download.
+        trouble: why it did not run to its end.
     """
 
     version: str
@@ -44,13 +44,13 @@ class Outcome:
 
 
 def run(version: str, binaries: Path, arguments: Sequence[str], record: Path) -> Outcome:
-    """Run pytest on the server whose programs are in a folder; its output goes where ours goes.
+    """Run pytest on a server.
 
     Args:
-        version: the server's, for the outcome.
+        version: the server's.
         binaries: its bin folder.
         arguments: pytest's.
-        record: where pytest writes what it did, in JUnit's format.
+        record: pytest's report, in JUnit's format.
     """
     environment = {name: value for name, value in os.environ.items() if name != RUNNING_SERVER}
     record.parent.mkdir(parents=True, exist_ok=True)

@@ -6,24 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A selection of the tests.
-
-    Attributes:
-        paths: what is run.
-        without: what of it is left out.
-    """
+    """Tests `without` some of them."""
 
     paths: Sequence[str]
     without: Sequence[str] = ()
 
 
-# Left out of all: `cdc-sync demo`, which chooses its server itself.
+# `cdc-sync demo` chooses its server itself.
 _DEMO = "tests/acceptance/test_demo.py"
 _FIXTURE = "tests/integration/test_database_fixture.py"
 
 SUITES: Mapping[str, Suite] = {
-    # Integration and acceptance, but for what never sees a PostgreSQL: the client and the sender, the SQLite store, the
-    # admin's pages, the emulator.
+    # Without what needs no PostgreSQL: client and sender, the SQLite store, the admin's pages, the emulator.
     "whole": Suite(
         (
             "tests/integration/source",
@@ -35,8 +29,7 @@ SUITES: Mapping[str, Suite] = {
         ),
         without=(_DEMO,),
     ),
-    # Where SQL is sent that a version may understand otherwise, and each shape of a schema once from end to end: short
-    # enough for every change.
+    # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
     "sql": Suite(
         (
             "tests/integration/source",
@@ -54,7 +47,7 @@ SUITES: Mapping[str, Suite] = {
             "tests/acceptance/test_physical_copies.py",
             "tests/acceptance/test_views.py",
         ),
-        # The daemon's memory, and its answer to a silent network, are the same whatever the server's version.
+        # Memory, and a silent network, do not depend on the version.
         without=(
             "tests/integration/pipeline/test_walk_memory.py",
             "tests/integration/pipeline/test_watch_reconnects.py",

@@ -1,7 +1,6 @@
-"""Torture: random work in the ATS while everything around the daemon fails, and afterwards HelloWork must know it all.
+"""Torture: random work in the ATS while everything around the daemon fails; afterwards HelloWork must know it all.
 
-Each part draws from a generator of its own, made from the seed, so one seed makes one plan; when things happen is up to
-the machine.
+Each part has a generator of its own, made from the seed: one seed makes one plan, in the machine's time.
 
     writers ──▶ PostgreSQL ◀── proxy ◀── daemon ──▶ emulator
                     ▲            ▲         ▲          ▲

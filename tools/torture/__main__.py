@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import logging
 import secrets
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="state.backend (%(default)s)")
     given = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
-    # The driver logs each transaction that it could not roll back: its server was away.
+    # The driver logs each transaction that it could not roll back.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     options = Options(given.mode, given.seconds, seed, given.writers, given.store)
     say(f"torture: mode {options.mode}, {options.seconds:.0f} s, seed {options.seed}, {options.writers} writers")

@@ -1,4 +1,4 @@
-"""The ATS's database: made, asked for the truth, and for everything that ever was true in it."""
+"""The ATS's database: its making, its truth, and everything that ever was true in it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,12 +16,10 @@ from cdc_sync.store.postgres import scripts as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
 
 ROLE = "cdc_sync"
-"""The daemon's."""
 
 _LEDGER = (Path(__file__).parent / "ledger.sql").read_text()
 
-# The design's rule, in SQL: a live row speaks before a deleted one, the later created before the earlier, and of those
-# that are still equal the last one in key order.
+# The canonical row, in SQL: a live one before a deleted one, the later created before the earlier, then the last key.
 _TRUTH = """
 SELECT DISTINCT ON (hellowork_id) hellowork_id, status, job_id, deleted_at IS NOT NULL
   FROM public.applications
@@ -31,7 +29,7 @@ SELECT DISTINCT ON (hellowork_id) hellowork_id, status, job_id, deleted_at IS NO
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An application's state in a row."""
+    """A row's state."""
 
     status: str
     job_id: str
@@ -40,7 +38,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A row's committed state; `at` is a moment just before, in seconds since the epoch."""
+    """Committed just after `at`, in seconds since the epoch."""
 
     state: State
     at: float
@@ -72,8 +70,8 @@ def tenants(number: int) -> list[str]:
 def prepare(dsn: str, number_of_tenants: int = 0) -> None:
     """Make the schema, the ledger and the first applications.
 
-    Each tenant has a schema with a table of its own; all rows of an application are of one tenant. The ATS works on a
-    table that all of these inherit from, and that hands new rows over to them.
+    Each tenant has a schema with a table, and all rows of its applications. The ATS works on the table that these
+    inherit from, which hands new rows over to them.
     """
     create_ats(dsn)
     with psycopg.connect(dsn) as connection:
@@ -92,7 +90,7 @@ def prepare(dsn: str, number_of_tenants: int = 0) -> None:
 
 
 def install(dsn: str, config: Config) -> None:
-    """Install as a DBA does: the daemon's role, the triggers and the privileges, for each tenant of a template."""
+    """Install as a DBA: the daemon's role, triggers and privileges, for each tenant of a template."""
     create_role(dsn)
     if config.templates:
         config = asyncio.run(discover(config)).config
@@ -107,14 +105,14 @@ def create_role(dsn: str) -> None:
 
 
 def install_store(dsn: str) -> None:
-    """The same for the store's tables; the role exists."""
+    """The same for the store's tables, without the role."""
     with psycopg.connect(dsn, autocommit=True) as dba:
         dba.execute(store_scripts.install().encode())
         dba.execute(store_scripts.grants(ROLE).encode())
 
 
 def wrap_up(dsn: str) -> None:
-    """Give every row a status again, so that all can be reported."""
+    """Give every row a status: all can be reported."""
     with psycopg.connect(dsn) as connection:
         connection.execute(
             "UPDATE public.applications SET status = %s, updated_at = clock_timestamp() WHERE status IS NULL",
@@ -141,7 +139,7 @@ def ledger(dsn: str) -> dict[str, list[Committed]]:
 
 
 def unread(dsn: str) -> int:
-    """The number of changes in the change log; 0 without one."""
+    """The length of the change log; 0 without one."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute("SELECT to_regclass('cdc_sync.changes') IS NOT NULL").fetchone()
         if row is None or not row[0]:

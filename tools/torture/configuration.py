@@ -1,4 +1,4 @@
-"""The daemon's configuration: as in production, in more of a hurry."""
+"""The daemon's configuration: as in production, but hurried."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +9,17 @@ from torture.options import Backend, Mode
 WATCH = "applications"
 
 CONCURRENCY = 16
-"""Calls under way at once, at most."""
+"""Most calls at once."""
 
 TIMEOUT = 2.0
-"""Seconds that a call takes at most."""
+"""A call's seconds, at most."""
 
 _HUGE = 1_000_000_000
 """No fuse: a mass change is what these writers do all day."""
 
 _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
     "notify": {"mode": "notify", "sweep": "3s", "drain_interval": "1s"},
-    # What writers date back, and how long their transactions last before the first write, is well within `lookback`.
+    # `lookback` is longer than writers date back, and than their transactions last before the first write.
     "poll": {"mode": "poll", "watermark": "updated_at", "poll_interval": "100ms", "lookback": "10s", "sweep": "3s"},
 }
 

@@ -1,4 +1,4 @@
-"""The daemon under torture: a real process, started and ended again and again on one store."""
+"""The daemon under torture: a real process, started and ended again and again."""
 
 import asyncio
 import os
@@ -31,15 +31,15 @@ class Daemon:
     """Made by `daemon()`.
 
     Args:
-        folder: gets its configuration and its log.
+        folder: for its configuration and log.
         http: for its status.
-        admin: the URL of its admin server.
-        within: the beginning of its command.
+        admin: its admin server's URL.
+        within: its command's beginning.
         variables: of its environment.
 
     Attributes:
-        kills: when it was killed or killed itself, in seconds since the epoch.
-        ends: the number of its ends, by cause.
+        kills: when it was killed, or killed itself, in seconds since the epoch.
+        ends: their numbers, by cause.
         surprises: forbidden ends.
     """
 
@@ -80,7 +80,7 @@ class Daemon:
         self._life = life
 
     async def start_if_dead(self) -> None:
-        """Start it if it has ended; an end by itself without doom is a surprise."""
+        """Start it if it has ended; an end without doom is a surprise."""
         if self._process is None:
             await self.start()
         elif self._process.returncode is not None:
@@ -89,16 +89,15 @@ class Daemon:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended by itself since it was started, unaccounted for."""
+        """Whether it has ended by itself, unaccounted for."""
         return self._process is not None and self._process.returncode is not None
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """Kill -9; returns when it has ended."""
+        """Kill -9, and wait for its end."""
         if self._process is None:
             return
         if self._process.returncode is not None:
@@ -108,7 +107,6 @@ class Daemon:
         self._account_for(await self._process.wait(), expected=-signal.SIGKILL)
 
     async def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it as an operator does."""
         if self._process is None:
             return
         if self._process.returncode is None:
@@ -123,7 +121,7 @@ class Daemon:
             self._account_for(code, expected=0, early=-number)
 
     async def wait_for_end(self, over: asyncio.Event, seconds: float) -> None:
-        """Wait until it has ended by itself, for so many seconds, or until `over`."""
+        """Wait until it has ended, for so many seconds, or until `over`."""
         if self._process is None:
             return
         ends = [asyncio.ensure_future(end) for end in (self._process.wait(), over.wait())]
@@ -132,7 +130,7 @@ class Daemon:
             end.cancel()
 
     async def report(self) -> dict[str, Any]:
-        """The answer of `GET /api/status`; empty without one."""
+        """`GET /api/status`; empty without an answer."""
         try:
             async with self._http.get(f"{self._admin}/api/status") as answer:
                 answer.raise_for_status()
@@ -142,18 +140,17 @@ class Daemon:
             return {}
 
     def log(self) -> str:
-        """The whole log."""
         return self._log.read_text(errors="replace")
 
     def tail(self) -> str:
         return "\n".join(self.log().splitlines()[-_TAIL:])
 
     def sweeps(self) -> Counter[str]:
-        """The number of each watch's finished sweeps, over all its lives."""
+        """Each watch's finished sweeps, over all lives."""
         return Counter(re.findall(r'"watch": "([^"]+)".*"event": "swept"', self.log()))
 
     def watched(self) -> int:
-        """How many watches it has begun to capture, over all its lives; one may be counted several times."""
+        """How often it began to capture a watch, over all lives."""
         return self.log().count('"event": "watching"')
 
     def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves behind to be judged."""
+"""What a run leaves behind for the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from torture.ats import Committed, State
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """See each attribute.
+    """By application, where it is a mapping; lists are in order of time.
 
     Attributes:
-        mode: how the daemon captured.
-        truth: what is true in the end of each application that has a row.
-        ledger: everything that was committed of each application's rows, in order of time.
-        calls: every call that HelloWork received, in order of arrival.
-        state: the body of the last call for each application that HelloWork took in.
-        snapshots: by the daemon's store, of every application that it ever saw.
-        kills: when the daemon died without warning, in seconds since the epoch.
-        history: what the daemon's store remembers, in order of time.
-        repairs: of its sweeps, by cause, as the daemon reports them.
-        dead: dead letters in the end.
-        log: all that the daemon wrote.
+        mode: of capture.
+        truth: the last state of a row.
+        ledger: all that was committed.
+        calls: received by HelloWork.
+        state: the body of the last call that HelloWork processed.
+        snapshots: the store's.
+        kills: sudden deaths of the daemon, in seconds since the epoch.
+        history: the store's.
+        repairs: of sweeps, by cause, as the daemon reports them.
+        dead: dead letters.
+        log: the daemon's.
     """
 
     mode: str

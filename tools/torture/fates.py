@@ -1,4 +1,4 @@
-"""What befalls the daemon, its database and the network between them, each by itself, until it is over."""
+"""What befalls the daemon, its database and the network between them."""
 
 import asyncio
 import random
@@ -20,15 +20,11 @@ _TERMINATE_ONE = f"{_TERMINATE} ORDER BY random() LIMIT 1"
 _DIRECTIONS: tuple[tuple[Direction, ...], ...] = (BOTH, BOTH, ("answers",), ("requests",))
 
 _LIVES = (0.3, 0.6, 1, 1.5, 2, 3, 5, 8, 8, 12)
-"""Seconds that the daemon lives: often it is killed while it starts, catches up or sweeps."""
+"""Seconds of the daemon's lives: it often dies while it starts, catches up or sweeps."""
 
 
 class Fates:
-    """See the module's text.
-
-    Attributes:
-        blows: what happened to the database and the network, and how often.
-    """
+    """`blows`: how often what happened to the database and the network."""
 
     def __init__(self, daemon: Daemon, server: Server, proxy: Proxy, role: str) -> None:
         self.blows: Counter[str] = Counter()
@@ -38,7 +34,7 @@ class Fates:
         self._role = role
 
     async def of_the_daemon(self, chance: random.Random, over: asyncio.Event) -> None:
-        """Start it, let it live for a while, end it: by kill -9, at a named point, or in order."""
+        """Start it, and end it: by kill -9, at a named point, or in order."""
         while not over.is_set():
             life = Life.drawn(chance)
             await self._daemon.start(life)
@@ -67,7 +63,6 @@ class Fates:
                     await self._end_sessions(_TERMINATE_ONE if blow == "end one session" else _TERMINATE)
 
     async def of_the_network(self, chance: random.Random, over: asyncio.Event) -> None:
-        """Cut, stall and deafen the connections between the daemon and its database."""
         proxy = self._proxy
         while True:
             await pause(over, chance.uniform(0.5, 6))
@@ -77,7 +72,7 @@ class Fates:
             self.blows[blow] += 1
             directions, seconds = chance.choice(_DIRECTIONS), chance.choice((0.05, 0.3, 1, 2))
             share = chance.choice((0.5, 1))
-            # One that is slower than the others may bring what they have overtaken.
+            # A slow one may bring what the others have overtaken.
             links = [link for link in proxy.links if chance.random() < share]
             match blow:
                 case "deafen":

@@ -1,8 +1,8 @@
 """`cdc-sync` with pages of a few rows, or with death at a named point of the pipeline.
 
 Usage: python -m torture.launcher LIFE ARGUMENTS… LIFE is JSON (see `Life`), the arguments are those of `cdc-sync`. The
-texts of `cdc_sync.pipeline` and `cdc_sync.store.protocol` state what a crash at each point costs. The product has no
-code for this: its methods are wrapped here, in the process that is to die.
+texts of `cdc_sync.pipeline` and `cdc_sync.store.protocol` state the costs of a crash at each point. The product's
+methods are wrapped here.
 """
 
 import json
@@ -30,7 +30,7 @@ Method = Callable[..., Awaitable[Any]]
 _LATEST_PASSAGE = 40
 
 _SMALL = Steps(adopted=40, confirmed=5, drained=7, polled=23, compared=31, searched=50)
-"""Page sizes that give a small table as many borders as the real ones give a big one."""
+"""Pages that give a small table as many borders as a big one has."""
 
 
 def _before(method: Method, strike: Strike) -> Method:
@@ -74,7 +74,7 @@ POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]]
     "answered, not finished": (_STORES, "complete", _before),
     "finished": (_STORES, "complete", _after),
 }
-"""The points of death: the class (of any store), its method, and before or after it."""
+"""Points of death: classes, their method, and before or after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Life:
 
     Attributes:
         small: whether pages have a few rows.
-        point: where it kills itself with -9; None for nowhere.
+        point: where it kills itself with -9, if anywhere.
         passage: at the Nth passage there.
     """
 
@@ -99,7 +99,7 @@ class Life:
 
     @property
     def command(self) -> list[str]:
-        """The module that is run, and its first arguments."""
+        """The module and its first arguments."""
         return ["cdc_sync"] if self == Life() else ["torture.launcher", json.dumps(asdict(self))]
 
     def lead(self) -> None:

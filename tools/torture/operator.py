@@ -1,4 +1,4 @@
-"""The operator: asks how it goes, at any moment, and has dead letters sent again."""
+"""The operator: asks how it goes, and retries dead letters."""
 
 import asyncio
 import random
@@ -17,11 +17,11 @@ _RETRY = ("dead-letters", "retry", "--all", "--yes")
 
 
 class Operator:
-    """Made for the daemon of a configuration.
+    """Operates one daemon.
 
     Attributes:
-        commands: how often each was given.
-        surprises: what commands must never do, and did.
+        commands: their numbers.
+        surprises: what commands must never do.
     """
 
     def __init__(self, config: Path) -> None:
@@ -30,7 +30,6 @@ class Operator:
         self._config = config
 
     async def look_after_it(self, chance: random.Random, over: asyncio.Event) -> None:
-        """Give commands until `over`."""
         while True:
             await pause(over, chance.uniform(2, 8))
             if over.is_set():
@@ -68,7 +67,7 @@ class Operator:
             await process.wait()
             self.surprises.append(f"`{name}` did not end within {_WITHIN:.0f} s")
             return
-        # A plan needs the database, which may be away; an explanation, that the application was ever seen.
+        # A plan needs the database; an explanation, that the application was ever seen.
         allowed = {0, 1} if command[0] in {"plan", "explain"} else {0}
         complaint = output.decode(errors="replace")
         if process.returncode not in allowed or "Traceback" in complaint:

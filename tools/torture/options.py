@@ -1,4 +1,4 @@
-"""What can be chosen about a run."""
+"""A run's options."""
 
 import random
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ Backend = Literal["sqlite", "postgres"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run is asked for.
+    """How a run goes.
 
     Attributes:
         mode: how the daemon captures.
-        seconds: how long things happen; the start and the settling come on top.
-        seed: makes one plan differ from another.
-        writers: sessions of the ATS at work.
-        store: where the daemon keeps its state: a file, or the ATS's database, which then is restarted and cut off.
+        seconds: how long things happen, without start and settling.
+        seed: of the plan.
+        writers: sessions of the ATS.
+        store: a file, or the ATS's database, which is restarted and cut off.
     """
 
     mode: Mode = "notify"
@@ -27,5 +27,5 @@ class Options:
     store: Backend = "sqlite"
 
     def chance(self, part: str) -> random.Random:
-        """The generator of one part: what it draws depends on no other part."""
+        """The generator of one part."""
         return random.Random(f"{self.seed}/{part}")  # noqa: S311 - repeatable, not secret

@@ -1,4 +1,4 @@
-"""Which applications there are, and what may happen to them."""
+"""The applications, and what may happen to them."""
 
 WATCHED = tuple(f"hw-{number}" for number in range(150))
 """Anything may happen to these."""
@@ -10,10 +10,10 @@ STILL = tuple(f"still-{number}" for number in range(40))
 """Nothing ever happens to these."""
 
 COSMETIC = tuple(f"cosmetic-{number}" for number in range(40))
-"""Their rows are rewritten, and nothing that counts changes."""
+"""Their rows are rewritten; nothing that counts changes."""
 
 ABORTED = tuple(f"aborted-{number}" for number in range(20))
-"""They change only in transactions, or parts of them, that are rolled back."""
+"""They change only in what is rolled back."""
 
 UNCHANGED = frozenset((*STILL, *COSMETIC, *ABORTED))
 """HelloWork must get no call for these."""
@@ -21,11 +21,10 @@ UNCHANGED = frozenset((*STILL, *COSMETIC, *ABORTED))
 STATUSES = ("NEW", "SEEN", "INTERVIEW", "OFFER", "HIRED", "REJECTED")
 JOBS = ("job-1", "job-2", "job-3", "job-4")
 NEVER = "NEVER"
-"""A status that only transactions have which are rolled back."""
+"""A status of rolled back transactions."""
 
 FIRST = (STATUSES[0], JOBS[0])
-"""Status and job of every row that exists before the daemon's first start."""
-
+"""Status and job of each row before the daemon's first start."""
 
 AT_FIRST = frozenset((*WATCHED, *STILL, *COSMETIC, *ABORTED))
-"""These exist before the daemon's first start."""
+"""They exist then."""

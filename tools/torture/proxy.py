@@ -1,4 +1,4 @@
-"""A TCP proxy between the daemon and PostgreSQL that can cut, stall and deafen connections."""
+"""A TCP proxy before PostgreSQL that cuts, stalls and deafens connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -8,7 +8,7 @@ from typing import Literal
 _LOOPBACK = "127.0.0.1"
 
 _NOTICED_AFTER = 3.0
-"""Seconds after which an end of a deaf connection notices it, as by TCP's keepalives."""
+"""Seconds until a deaf connection is noticed, as by TCP's keepalives."""
 
 Direction = Literal["requests", "answers"]
 BOTH: tuple[Direction, ...] = ("requests", "answers")
@@ -48,12 +48,10 @@ class _End(asyncio.Protocol):
             self._transport.write(data)
 
     def hold(self) -> None:
-        """Hold its bytes."""
         if self._held is None:
             self._held = []
 
     def release(self) -> None:
-        """Let go what was kept back, and all that follows."""
         held, self._held = self._held or (), None
         for data in held:
             self.data_received(data)
@@ -68,8 +66,6 @@ class _End(asyncio.Protocol):
 
 
 class Link:
-    """A client's connection and the one to the server."""
-
     def __init__(self) -> None:
         # The client's first bytes wait for the server's connection.
         self.client = _End(holds=True)
@@ -77,12 +73,10 @@ class Link:
         self.client.peer, self.server.peer = self.server, self.client
 
     def hold(self, directions: Iterable[Direction]) -> None:
-        """Hold the bytes in these directions."""
         for direction in directions:
             (self.client if direction == "requests" else self.server).hold()
 
     def resume(self) -> None:
-        """Let go what was kept back, and all that follows."""
         self.client.release()
         self.server.release()
 
@@ -95,9 +89,9 @@ class Proxy:
     """Made by `proxy()`.
 
     Attributes:
-        port: where it listens on 127.0.0.1.
-        links: the connections that go through it, those left out that were deafened.
-        refuses: whether new connections are reset.
+        port: on 127.0.0.1.
+        links: its connections, without deafened ones.
+        refuses: whether it resets new connections.
     """
 
     def __init__(self, target: int) -> None:
@@ -116,7 +110,7 @@ class Proxy:
         return link.client
 
     def deafen(self, directions: Iterable[Direction]) -> None:
-        """Let present connections get no more bytes in these directions, though they stay open."""
+        """Let no more bytes pass in these directions of present connections, which stay open."""
         for link in self.links:
             link.hold(directions)
         self._deaf |= self.links
@@ -145,7 +139,6 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy(target: int) -> AsyncIterator[Proxy]:
-    """Stand before a port of 127.0.0.1."""
     made = Proxy(target)
     server = await asyncio.get_running_loop().create_server(made.accept, _LOOPBACK)
     made.port = server.sockets[0].getsockname()[1]

@@ -37,7 +37,7 @@ from torture.writer import Writer
 
 _AWAY = "cdc-sync: The store in postgresql://"
 _EVERYTHING = 10_000_000
-"""More than there is of anything in the store."""
+"""More than the store has of anything."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        complaints: what is wrong; empty if nothing is.
+        complaints: what is wrong.
         figures: what happened, and how often.
         tail: the end of the daemon's log.
     """
@@ -56,11 +56,7 @@ class Outcome:
 
 
 def torture(options: Options, keep: Path | None = None) -> Outcome:
-    """Run it all.
-
-    Args:
-        options: how.
-        keep: a folder for the daemon's files, to be looked at afterwards; a temporary one unless given.
+    """Run it all; `keep` is a folder for the daemon's files.
 
     Raises:
         PostgresMissingError: there is no server on this machine.
@@ -114,7 +110,7 @@ class _Run:
     ) -> Outcome:
         options, dsn = self._options, self._server.dsn
         chance = options.chance("beginning")
-        # A change of a row that is not adopted yet is none, so half of the runs begin with the adoption alone.
+        # A change of a row that is not adopted yet is none: half of the runs begin with the adoption alone.
         if chance.random() < 0.5:
             await tortured.start(Life(small=True, point="recorded, not consumed", passage=chance.randrange(2, 6)))
             await tortured.wait_for_end(asyncio.Event(), 10)
@@ -157,7 +153,7 @@ class _Run:
         evidence = await self._evidence(emulator, tortured, repairs)
         complaints += [*tortured.surprises, *operator.surprises, *verdict.faults(evidence)]
         if options.store == "postgres":
-            # A command or a start fails, with a reason, if its server is away.
+            # Commands and starts fail, with a reason, without their server.
             complaints = [complaint for complaint in complaints if _AWAY not in complaint]
         figures = {
             "mode": options.mode,

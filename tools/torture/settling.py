@@ -9,32 +9,30 @@ from typing import Any, Protocol
 from torture import ats
 
 _WITHIN = 90.0
-"""Seconds. A deaf connection is noticed after 25, and waited for up to 15 more."""
+"""Seconds. A deaf connection is noticed after 25, and may be waited for 15 more."""
 
 _SWEEPS = 2
-"""Of two finished sweeps of a watch, the second began after the first one's end."""
+"""The second began after the first one's end."""
 
 _LOOK_EVERY = 0.1
 
 _OF_THE_ATS = "watermark "
-"""A condition that is true, and stays: the writers date some rows into the future (see `torture.writer`)."""
+"""A condition that is true, and stays: `torture.writer` dates some rows into the future."""
 
 
 class Watched(Protocol):
-    """A daemon, or several on one store."""
+    """A daemon, or several on one store; see `Daemon`."""
 
-    async def report(self) -> dict[str, Any]:
-        """See `Daemon.report`."""
+    async def report(self) -> dict[str, Any]: ...
 
-    def sweeps(self) -> Counter[str]:
-        """See `Daemon.sweeps`."""
+    def sweeps(self) -> Counter[str]: ...
 
 
 async def adopt(daemon: Watched) -> None:
-    """Wait until the rows that exist are adopted.
+    """Wait for the adoption.
 
     Raises:
-        TimeoutError: it takes too long; the message has the report.
+        TimeoutError: it takes too long.
     """
     started = time.monotonic()
     while time.monotonic() - started < _WITHIN:
@@ -46,12 +44,12 @@ async def adopt(daemon: Watched) -> None:
 
 
 async def settle(daemon: Watched, dsn: str) -> float:
-    """Wait for idleness: nothing unread, suspected, pending or held, and a whole sweep of each watch since.
+    """Wait for idleness: nothing unread, suspected, pending or held, and then a whole sweep of each watch.
 
     Returns the seconds.
 
     Raises:
-        TimeoutError: it takes too long; the message has what is left to do.
+        TimeoutError: it takes too long; the message has the unfinished work.
     """
     started = time.monotonic()
     since: Counter[str] | None = None
@@ -70,10 +68,10 @@ async def settle(daemon: Watched, dsn: str) -> float:
 
 
 async def become_idle(daemon: Watched) -> None:
-    """Wait until nothing is left to be sent.
+    """Wait until nothing is left to send.
 
     Raises:
-        TimeoutError: it takes too long; the message has what is left to do.
+        TimeoutError: it takes too long; the message has the unfinished work.
     """
     started = time.monotonic()
     while why := _business(await daemon.report()):

@@ -18,16 +18,16 @@ from torture.population import AT_FIRST, UNCHANGED
 DELETED = "deleted"
 
 _HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
-"""Faults of a call that HelloWork processes, whose answer comes if it is waited for."""
+"""Faults of processed calls with a late, complete answer."""
 
 _SPOILED = frozenset({"lost_answer", "half_answer"})
-"""Faults of the answer to a call that HelloWork processes."""
+"""Faults of the answers to processed calls."""
 
 _FAST = 3.0
-"""Seconds within which a sweep may overtake the fast path without a miss: the network stalls for two."""
+"""Seconds for which a sweep may overtake the fast path: the network stalls for two."""
 
 _ADOPTED = " applications known, "
-"""The daemon's event at the end of its first look at the table."""
+"""The daemon's event at the end of its baseline."""
 
 _LONGEST_ABSENCE = 20.0
 """Seconds within which some sweep has taken place."""
@@ -35,12 +35,12 @@ _LONGEST_ABSENCE = 20.0
 
 @dataclass(slots=True)
 class Repeats:
-    """Repeats: calls with the state that HelloWork had processed last.
+    """Calls with the state that HelloWork had processed last.
 
     Attributes:
         unsure: the answer to the first one was lost, spoiled or late.
         contradicted: another state was sent in between, which HelloWork may have processed.
-        killed: the daemon was killed in between, so it cannot know what was sent and processed.
+        killed: the daemon was killed in between.
         unexplained: without a reason.
     """
 
@@ -51,7 +51,6 @@ class Repeats:
 
 
 def faults(evidence: Evidence) -> Iterator[str]:
-    """All complaints."""
     yield from last_words(evidence)
     yield from stores_opinion(evidence)
     yield from calls_for_nothing(evidence)
@@ -67,12 +66,12 @@ def faults(evidence: Evidence) -> Iterator[str]:
 
 
 def last_words(evidence: Evidence) -> Iterator[str]:
-    """The last state that HelloWork processed is the database's, for each application."""
+    """HelloWork's last state of each application is the database's."""
     for name in sorted({*evidence.truth, *evidence.state, *AT_FIRST}):
         wanted, body = evidence.truth.get(name), evidence.state.get(name)
         known = _known_without_a_call(evidence, name) if body is None else _state_of(body)
         if wanted is None or wanted.gone:
-            # Only one that came and went between two readings need not be sent.
+            # One that came and went between two readings need not be sent.
             if wanted is None and body is None and name not in evidence.snapshots:
                 continue
             if known is None or known.status != DELETED:
@@ -82,10 +81,7 @@ def last_words(evidence: Evidence) -> Iterator[str]:
 
 
 def _known_without_a_call(evidence: Evidence, name: str) -> State | None:
-    """The state that the first start adopted; it must have been a state of the application.
-
-    In half of the runs writers work before that start is over, and it adopts what they have committed by then.
-    """
+    """The adopted state, which must have been committed; in half of the runs writers work before the adoption."""
     snapshot = evidence.snapshots.get(name)
     if snapshot is None:
         return None
@@ -96,7 +92,7 @@ def _known_without_a_call(evidence: Evidence, name: str) -> State | None:
 
 
 def _adopted_until(log: str) -> float:
-    """The end of the first look at the table, in seconds since the epoch; 0 if no line reports it."""
+    """The end of the baseline, in seconds since the epoch; -inf without."""
     over = next((line for line in log.splitlines() if _ADOPTED in line), None)
     return -math.inf if over is None else datetime.fromisoformat(json.loads(over)["timestamp"]).timestamp()
 
@@ -106,7 +102,7 @@ def _state_of(body: Mapping[str, object]) -> State:
 
 
 def stores_opinion(evidence: Evidence) -> Iterator[str]:
-    """The snapshots in the store are what HelloWork processed last."""
+    """The store's snapshots are HelloWork's last states."""
     for name, body in evidence.state.items():
         snapshot = evidence.snapshots.get(name)
         if snapshot is None or (snapshot.status, snapshot.job_id) != (body["status"], body["jobId"]):
@@ -114,7 +110,7 @@ def stores_opinion(evidence: Evidence) -> Iterator[str]:
 
 
 def calls_for_nothing(evidence: Evidence) -> Iterator[str]:
-    """No call for an application that never changed."""
+    """No call for unchanged applications."""
     for name, number in Counter(call.application_id for call in evidence.calls).items():
         if name in UNCHANGED:
             yield f"{name}: it never changed, and HelloWork was called {number} times"
@@ -136,7 +132,7 @@ def _concurrent(calls: Iterable[Call]) -> Iterator[str]:
 
 
 def unreal(evidence: Evidence) -> Iterator[str]:
-    """Each call has a state that was committed before it came."""
+    """Each call has a state that was committed before."""
     for call in evidence.calls:
         status, job = status_and_job(call)
         before = [entry for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received]
@@ -150,13 +146,12 @@ def _out_of_order(evidence: Evidence) -> Iterator[str]:
 
 
 def superseded(call: Call) -> str:
-    """The complaint about a late call."""
     which = f"{call.application_id}: call {call.number} has {status_and_job(call)}"
     return f"{which}, which had been superseded before the call before it"
 
 
 def late(evidence: Evidence) -> Iterator[Call]:
-    """The calls that do not follow the order of the application's commits."""
+    """Calls out of the order of their application's commits."""
     reached: dict[str, int] = {}
     for call in evidence.calls:
         name = call.application_id or ""
@@ -191,11 +186,7 @@ def repeats(evidence: Evidence) -> Repeats:
 
 
 def repeated(calls: Iterable[Call]) -> Iterator[tuple[Call, Call, Sequence[Call]]]:
-    """The pairs of successive calls for an application that HelloWork processed and that have the same state.
-
-    Yields:
-        Both, and the calls between them that it did not process.
-    """
+    """Pairs of successive processed calls for an application with one state, and the unprocessed calls between."""
     of_application: dict[str, list[Call]] = {}
     for call in calls:
         of_application.setdefault(call.application_id or "", []).append(call)
@@ -206,12 +197,11 @@ def repeated(calls: Iterable[Call]) -> Iterator[tuple[Call, Call, Sequence[Call]
 
 
 def was_unsure(call: Call) -> bool:
-    """Whether the daemon saw no good answer to a processed call."""
+    """Whether the daemon saw no good answer."""
     return call.fault in _SPOILED or call.abandoned
 
 
 def for_no_reason(first: Call, second: Call) -> str:
-    """The complaint about a repeat without a reason."""
     repeat = f"call {second.number} repeats call {first.number} ({status_and_job(first)})"
     return f"{first.application_id}: {repeat} for no reason"
 
@@ -229,23 +219,22 @@ def _was_taken_in(call: Call) -> bool:
 
 
 def status_and_job(call: Call) -> tuple[str, str]:
-    """Status and job of a call."""
     body = call.body if isinstance(call.body, dict) else {}
     return str(body.get("status")), str(body.get("jobId"))
 
 
 def _missed(evidence: Evidence) -> Iterator[str]:
-    """Repairs by sweeps of what the fast path should have found long before; a poll cannot see hard deletes."""
+    """No sweep found what the fast path should have found long before; a poll cannot see hard deletes."""
     for event in evidence.history:
         if event.detail.get("by") != "sweep":
             continue
         at = event.at / 1000
         before = [entry for entry in evidence.ledger.get(event.application_id, ()) if entry.at <= at]
         if event.event == "suspected":
-            # One that is alive has come back during the sweep.
+            # A living one came back during the sweep.
             missed = evidence.mode == "notify" and before[-1].state.gone and _is_old(before[-1:], at)
         else:
-            # Another row may be the canonical one since.
+            # Another row may be canonical since.
             excused = evidence.mode == "poll" and any(e.state.gone and at - e.at < _LONGEST_ABSENCE for e in before)
             missed = not excused and _is_old([entry for entry in before if _is(entry.state, event.detail["to"])], at)
         if missed:
@@ -253,25 +242,25 @@ def _missed(evidence: Evidence) -> Iterator[str]:
 
 
 def _repaired(evidence: Evidence) -> Iterator[str]:
-    """No sweep of notify mode has repaired anything, by the daemon's own metrics."""
+    """By the daemon's metrics, sweeps of notify mode repaired nothing."""
     if evidence.mode == "notify" and evidence.repairs:
         yield f"sweeps have repaired {dict(evidence.repairs)}"
 
 
 def _is(state: State, described: Mapping[str, Any]) -> bool:
-    """Whether a row's state is that of the history."""
+    """Whether a state is that of the history."""
     if state.gone or described["deleted"]:
         return bool(state.gone and described["deleted"])
     return (state.status, state.job_id) == (described["status"], described["job_id"])
 
 
 def _is_old(committed: Sequence[Committed], at: float) -> bool:
-    """Whether the last of these was committed too long ago for a race."""
+    """Whether the last one was committed too long ago for a race."""
     return bool(committed) and at - committed[-1].at > _FAST
 
 
 def _complaints(log: str) -> Iterator[str]:
-    """Each line of the log is JSON; another one was not written on purpose."""
+    """Each line of the log is JSON."""
     for line in log.splitlines():
         try:
             json.loads(line)
@@ -280,6 +269,5 @@ def _complaints(log: str) -> Iterator[str]:
 
 
 def in_order(complaints: Sequence[str], most: int = 30) -> str:
-    """Complaints for people, the first ones of many."""
     more = [f"… and {len(complaints) - most} more"] if len(complaints) > most else []
     return "\n".join((*complaints[:most], *more))

@@ -1,4 +1,4 @@
-"""HelloWork's bad days: a light drizzle of single faults, and episodes in which every call goes wrong."""
+"""HelloWork's bad days: a drizzle of single faults, and episodes in which every call goes wrong."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ import aiohttp
 from torture.pausing import pause
 
 _DRIZZLE = 0.12
-"""The share of calls that something happens to on a good day."""
+"""The share of faulty calls on a good day."""
 
 _REFUSED = 422
 
@@ -55,16 +55,16 @@ _EPISODES: Mapping[str, tuple[int, Sequence[Mapping[str, Any]]]] = {
 
 
 class Weather:
-    """What happens to calls, until it is over.
+    """What happens to calls.
 
     Args:
         url: the emulator's.
         http: for its control API.
-        chance: what happens is drawn from it.
-        refuses: whether it may refuse a single call for good, which makes a dead letter.
+        chance: draws it.
+        refuses: whether it may refuse a call for good, which makes a dead letter.
 
     Attributes:
-        episodes: how often there was each.
+        episodes: their numbers.
     """
 
     def __init__(self, url: str, http: aiohttp.ClientSession, chance: random.Random, *, refuses: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""One of the ATS's sessions: random transactions of every kind, until `over`."""
+"""One of the ATS's sessions: random transactions of every kind."""
 
 import asyncio
 import random
@@ -16,14 +16,13 @@ _SESSION = "-c lock_timeout=300ms"
 
 _RECONNECT_AFTER = 0.05
 
-# How ATSs write `updated_at`: at the statement, at the transaction's start, in whole seconds, by a clock that is slow,
-# and rarely by one that is fast.
+# ATSs' `updated_at`: of the statement, the transaction, in whole seconds, by a slow clock, rarely by a fast one.
 _NOW = ("clock_timestamp()", "now()", "date_trunc('second', clock_timestamp())", "clock_timestamp() - interval '1.5 s'")
 _TOMORROW = "clock_timestamp() + interval '1 day'"
 _RARELY = 0.01
 
 _BUSY = 0.2
-"""The share of the changes that befalls a few applications."""
+"""The share of changes of a few applications."""
 
 _INSERT = """
 INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)
@@ -36,13 +35,13 @@ class Writer:
     """A session at work.
 
     Args:
-        number: which of the writers it is; the first one has long transactions only.
+        number: 0 has long transactions only.
         dsn: the ATS's database.
-        chance: what it does is drawn from it.
+        chance: draws its work.
         longest_pause: seconds between two transactions, at most.
 
     Attributes:
-        done: its transactions by kind, and those that were lost: `contended`, `cut off`.
+        done: its transactions by kind, and the lost ones: `contended`, `cut off`.
     """
 
     def __init__(self, number: int, dsn: str, chance: random.Random, longest_pause: float = 0.03) -> None:
@@ -76,7 +75,6 @@ class Writer:
         }
 
     async def work(self, over: asyncio.Event) -> None:
-        """Work until `over`; wait for a server that is away."""
         while not over.is_set():
             try:
                 async with await AsyncConnection.connect(self._dsn, autocommit=True, options=_SESSION) as ats:
@@ -135,23 +133,22 @@ class Writer:
         await self._remove(ats, [self._one()])
 
     async def _insert_again(self, ats: AsyncConnection) -> None:
-        """Insert again what is gone."""
         name = self._one()
         rows = await ats.execute("SELECT 1 FROM public.applications WHERE hellowork_id = %s", (name,))
         if await rows.fetchone() is None:
             await self._insert(ats, name)
 
     async def _move(self, ats: AsyncConnection) -> None:
-        """A move to another job by another row, as some ATSs do it."""
+        """Some ATSs move an application to another job by another row."""
         name = self._one()
         async with ats.transaction():
             await self._remove(ats, [name])
             await self._insert(ats, name)
 
     async def _move_in_two_steps(self, ats: AsyncConnection) -> None:
-        """The same in two transactions: in between there is no row, or there are two."""
+        """In between there is no row, or there are two."""
         name = self._one()
-        pause = self._chance.choice((0, 0.01, 0.05, 0.3, 0.6))  # around the grace of deletions, too
+        pause = self._chance.choice((0, 0.01, 0.05, 0.3, 0.6))  # also around the grace of deletions
         if self._chance.random() < 0.7:
             await self._remove(ats, [name])
             await asyncio.sleep(pause)
@@ -170,7 +167,7 @@ class Writer:
             await self._insert(ats, name)
 
     async def _apply(self, ats: AsyncConnection) -> None:
-        """A new application; every other one is deleted at once."""
+        """A new application; some are deleted at once."""
         self._new += 1
         name = f"new-{self._number}-{self._new}"
         await self._insert(ats, name)
@@ -221,11 +218,10 @@ class Writer:
         await self._remove(ats, self._chance.sample(self._names, 5))
 
     async def _rewrite_everything(self, ats: AsyncConnection) -> None:
-        """A migration script: every row is rewritten, none is changed."""
+        """A migration script: rewritten rows, unchanged."""
         await self._set(ats, [*COSMETIC, *self._names], "notes = md5(random()::text)")
 
     async def _take_long(self, ats: AsyncConnection) -> None:
-        """A transaction of seconds, before its first write and after it."""
         chance = self._chance
         async with ats.transaction(force_rollback=chance.random() < 0.1):
             await ats.execute("SELECT 1")
@@ -243,7 +239,6 @@ class Writer:
         return self._chance.choice(BUSY if self._chance.random() < _BUSY else self._names)
 
     def _news(self) -> list[str]:
-        """Assignments of a status, of a job, or of both."""
         status = f"status = '{self._chance.choice(STATUSES)}'"
         job = f"job_id = '{self._chance.choice(JOBS)}'"
         return self._chance.choices(([status], [job], [status, job]), (5, 2, 2))[0]

@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import argparse
 import logging
@@ -21,13 +21,13 @@ from torture_cluster.run import torture
 
 _INSIDE = "--inside"
 _MOST = 8
-"""Complaints of a kind that are shown."""
+"""Shown complaints of a kind."""
 
 _WIDEST = 260
-"""Characters of each that are shown: states of the store are long."""
+"""Shown characters of each: states of the store are long."""
 
 SKIPPED = 77
-"""The exit code where it cannot run, as automake has it."""
+"""Automake's exit code for what cannot run here."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,7 +67,7 @@ def _faults(given: argparse.Namespace) -> frozenset[str]:
 
 
 def _inside(given: argparse.Namespace) -> int:
-    # The driver logs each transaction that it could not roll back: its server was away.
+    # The driver logs each transaction that it could not roll back.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     common = Options(given.mode, given.seconds, given.seed, given.writers, "postgres")
     options = ClusterOptions(common, _faults(given), given.watches, given.tenants)

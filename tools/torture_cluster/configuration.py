@@ -1,4 +1,4 @@
-"""Each daemon's configuration: as in `torture`, on a shared store, with servers of its own choice to read from."""
+"""Each daemon's configuration: as in `torture`, on a shared store, with its own choice of servers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,19 +19,17 @@ _STANDBYS = f"host={','.join(ATS)} target_session_attrs=standby {_BALANCED}"
 _ANY = f"host={','.join(ATS)} {_BALANCED}"
 
 _READS: tuple[str, ...] = (_STANDBYS, _ANY, _STANDBYS)
-"""Where the daemons read in poll mode, so that a new session often leads to another server.
+"""Where the daemons read in poll mode: a new session often leads to another server.
 
-All name the primary: it is by the hosts that they have in common that daemons of one store know their database.
+All name the primary: daemons of one store know their database by common hosts.
 """
 
 
 def admin(number: int) -> str:
-    """Where a daemon's admin server listens."""
     return f"{DAEMONS[number]}:{_ADMIN_PORT}"
 
 
 def watches(options: ClusterOptions) -> list[str]:
-    """The watches' names."""
     if options.tenants:
         return [f"{configuration.WATCH}@{tenant}" for tenant in tenants(options.tenants)]
     if options.watches == 1:

@@ -1,4 +1,4 @@
-"""The faults of the hosts: planned from the seed, then done.
+"""The faults, planned from the seed.
 
 | fault | what happens |
 |---|---|
@@ -9,11 +9,11 @@
 | stop | a daemon is stopped (SIGSTOP) and goes on, at times after longer than a lease |
 | kill | a daemon is killed (kill -9) and started again |
 | clock | a daemon's wall clock is wrong from the start, and is set while it runs |
-| lag | standbys of the ATS do not replay, and sessions on the others end: daemons move to them (poll mode only) |
-| failover | the store's primary crashes, the standby is promoted; every commit waited for it, nothing is lost |
+| lag | the ATS's standbys do not replay, and sessions elsewhere end: daemons move to them (poll mode) |
+| failover | the store's primary crashes, its standby is promoted; every commit waited for it |
 | lossy-failover | the same, but the standby lacks the last seconds |
-| join | a daemon begins while the others work (with tenants only) |
-| weather | HelloWork is slow, refuses, breaks, loses answers (see `torture.weather`) |
+| join | a daemon begins while the others work (tenants) |
+| weather | HelloWork is slow, refuses, breaks, loses answers (`torture.weather`) |
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated
 
 _FIRST = (0.5, 6.0)
-"""Seconds before the first blow of each fault."""
+"""Seconds before each fault's first blow."""
 
 _BETWEEN = (3.0, 15.0)
 _BETWEEN_FAILOVERS = (10.0, 30.0)
-"""Seconds between two blows of one fault; a failover takes some itself."""
+"""Seconds between a fault's blows."""
 
 _DIRECTIONS = (("requests", "answers"), ("requests", "answers"), ("requests",), ("answers",))
 _SERVERS: Mapping[str, Sequence[str]] = {"sink-silence": (HELLOWORK,), "database-silence": ATS, "store-silence": STORE}
@@ -54,7 +54,7 @@ _SECONDS: Mapping[str, Sequence[float]] = {
     "failover": (0, 1, 3),
     "lossy-failover": (0, 1, 3),
 }
-"""Seconds that each lasts: of kill the time without the daemon, of a failover that without a standby."""
+"""Seconds of each: of kill without the daemon, of a failover without a standby."""
 
 _FIRST_ON: Mapping[str, int] = {
     "stop": 0,
@@ -65,10 +65,10 @@ _FIRST_ON: Mapping[str, int] = {
     "store-silence": 2,
     "partition": 2,
 }
-"""The daemon that each fault hits first. Number 0 captures at first, and makes most of the calls."""
+"""The daemon that each fault hits first. Number 0 captures at first, and makes most calls."""
 
 _MOVES_EVERY = 1.0
-"""Seconds between ends of all sessions on the servers that do not lag: daemons move to those that do."""
+"""Seconds after which all sessions on servers that do not lag are ended again."""
 
 _SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
 _END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
@@ -77,17 +77,17 @@ _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
 """Seconds by which a clock is wrong."""
 
 _AHEAD = 600
-"""Seconds by which the clock of the first capturing daemon is wrong: its work seems to lie in the future."""
+"""Seconds by which the first capturing daemon's clock is wrong: its work seems to lie in the future."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One fault.
+    """A planned fault.
 
     Attributes:
-        at: its beginning, in seconds from that of the run.
+        at: seconds after the run's beginning.
         number: of the daemon that it hits.
-        chance: makes its details.
+        chance: draws its details.
     """
 
     fault: str
@@ -99,7 +99,7 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time of a fault, in seconds since the epoch; `number`: of the daemon, None for all of them."""
+    """A fault's time, in seconds since the epoch; `number`: of the daemon, None for all."""
 
     fault: str
     begin: float
@@ -108,7 +108,7 @@ class Span:
 
 
 def plan(options: ClusterOptions) -> list[Blow]:
-    """The plan, in order; the times of one fault do not depend on other faults."""
+    """In order; a fault's times do not depend on other faults."""
     return sorted(
         (blow for fault in _SECONDS if fault in options.faults for blow in _plan_of(fault, options)),
         key=lambda blow: blow.at,
@@ -122,7 +122,7 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     between = _BETWEEN_FAILOVERS if "failover" in fault else _BETWEEN
     at = chance.uniform(*_FIRST)
     while at < options.common.seconds:
-        # The first one is long, so that a short run has one, but leaves time for its effects.
+        # The first one is long, as far as a short run has time for its effects.
         left = options.common.seconds - at
         number = chance.randrange(len(DAEMONS)) if blows else _FIRST_ON.get(fault, 0)
         seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left * 0.6)
@@ -142,13 +142,11 @@ class Clocks:
             self.set(number, chance.choice(_OFFSETS))
 
     def set(self, number: int, offset: float) -> None:
-        """Let a clock be wrong by so many seconds."""
         new = self._files[number].with_suffix(".new")
         new.write_text(f"{offset:+}\n")
         new.replace(self._files[number])
 
     def variables(self, number: int, library: Path) -> Mapping[str, str]:
-        """A daemon's environment for it."""
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._files[number]),
@@ -160,11 +158,7 @@ class Clocks:
 
 
 class Nemesis:
-    """Causes the faults.
-
-    Attributes:
-        spans: the faults that were, with their times.
-    """
+    """Causes the faults; `spans` are the past ones."""
 
     def __init__(
         self,
@@ -183,7 +177,6 @@ class Nemesis:
         self._one_failover = asyncio.Lock()
 
     async def strike(self, blows: Sequence[Blow], over: asyncio.Event) -> None:
-        """Cause each in its time; returns when the last one has ended."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for blow in blows:
@@ -191,7 +184,7 @@ class Nemesis:
                 tasks.create_task(self._deal(blow, over))
 
     async def join(self, daemon: Daemon, after: float, over: asyncio.Event) -> None:
-        """Start a daemon after so many seconds, unless a blow has."""
+        """Start a daemon after so many seconds, if a blow has not."""
         begin = time.time()
         await pause(over, after)
         self._say(f"{after:6.1f} s  join, daemon {self._daemons.index(daemon) + 1}")
@@ -251,7 +244,7 @@ class Nemesis:
     async def _lag(self, blow: Blow, over: asyncio.Event) -> None:
         standbys = self._source.standbys
         servers = (self._source.primary, *standbys)
-        # Others than the server with most sessions: daemons then move to an older state.
+        # Not the server with most sessions: daemons then move to an older state.
         is_read = max(servers, key=lambda server: int(str(server.ask(_SESSIONS))))
         behind = [standby for standby in standbys if standby is not is_read]
         self._say(f"{blow.at:6.1f} s  lag, {len(behind)} standbys, {blow.seconds:.1f} s")

@@ -1,7 +1,7 @@
-"""A machine for one run: its own namespaces, a network in them, and the hosts of the daemons.
+"""A machine for one run: namespaces, a network, and the daemons' hosts.
 
 The kernel cleans up. The process that `enter` starts is the first one of its PID namespace: no process survives it, and
-it does not survive its parent. Without processes the other namespaces end too, with their devices and rules.
+it does not survive its parent. Without processes the other namespaces end too.
 """
 
 import asyncio
@@ -35,8 +35,7 @@ _PROGRAMS = {
 _READY_WITHIN = 10.0
 _GONE_WITHIN = 10.0
 
-# The pairs in the sets lose their packets to a server (requests) or from it (answers). The servers' addresses are in
-# this namespace.
+# Pairs in the sets lose their packets to a server (requests) or from it (answers); its address is in this namespace.
 _SILENCE = """
 table inet torture {
     set requests { type ipv4_addr . ipv4_addr; }
@@ -52,7 +51,7 @@ table inet torture {
 }
 """
 
-# The daemon calls plain http on loopback only, so HelloWork has such an address, which the kernel translates.
+# The daemon calls plain http on loopback only: the kernel translates such an address to HelloWork's.
 _TRANSLATION = f"""
 table ip torture {{
     chain calls {{
@@ -68,13 +67,13 @@ table ip torture {{
 
 
 def faketime() -> Path | None:
-    """The library for wrong clocks; None if it is not installed."""
+    """The library for wrong clocks, if it is installed."""
     found = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib/faketime").glob("libfaketime.so.1")]
     return found[0] if found else None
 
 
 def missing(*, clocks: bool) -> str:
-    """Why no machine can be made here, with or without wrong `clocks`; empty if one can."""
+    """Why no machine can be made here; empty if one can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for program, package in _PROGRAMS.items():
@@ -89,27 +88,27 @@ def missing(*, clocks: bool) -> str:
 
 
 def enter(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run a command on a machine of its own; returns its exit code. It ends with this process."""
+    """Run a command on a machine of its own, not longer than this process; returns its exit code."""
     with subprocess.Popen([*_ENTER, *command], env=environment) as process:
         try:
             return process.wait()
         finally:
             first = psutil.Process(process.pid).children() if process.poll() is None else []
             process.kill()
-            # The first process inside ends last: then no process writes.
+            # The first process inside ends last.
             psutil.wait_procs(first, timeout=_GONE_WITHIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A daemon's host: processes started `within` have its network."""
+    """A daemon's host; processes started `within` have its network."""
 
     address: str
     within: tuple[str, ...]
 
 
 def build() -> list[Host]:
-    """Make the network and the daemons' hosts, from within the machine."""
+    """Make network and hosts, from within the machine."""
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", "br0", "type", "bridge")
     for address in ("10.77.0.1", HELLOWORK, *ATS, *STORE):
@@ -140,7 +139,7 @@ def _host(number: int, address: str) -> Host:
 
 
 async def silence(sets: Iterable[str], daemon: str, servers: Iterable[str], *, begins: bool) -> None:
-    """Drop packets between a daemon and servers silently, or let them pass again."""
+    """Drop packets between a daemon and servers, or let them pass again."""
     pairs = ", ".join(f"{daemon} . {server}" for server in servers)
     verb = "add" if begins else "delete"
     rules = "; ".join(f"{verb} element inet torture {name} {{ {pairs} }}" for name in sets)

@@ -1,4 +1,4 @@
-"""What can be chosen about a run."""
+"""A run's options."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,19 @@ FAULTS = (
     "lossy-failover",
     "weather",
 )
-"""What can befall a run; see `faults` for the meaning of each."""
+"""See `faults`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """How a run is asked for.
+    """How a run goes.
 
     Attributes:
         common: mode, seconds, seed and writers.
-        faults: which of `FAULTS` happen.
-        watches: how many watches share the table's rows, and the daemons the watches.
-        tenants: how many schemas have a table each, which a template watches; 0 for one table and no template. The last
-            daemon then joins the others while they work.
+        faults: some of `FAULTS`.
+        watches: how many share the table's rows.
+        tenants: schemas with a table each, watched by a template; the last daemon then joins the working ones. 0: one
+            table, no template.
     """
 
     common: Options
@@ -43,5 +43,5 @@ class ClusterOptions:
 
     @property
     def replicas(self) -> bool:
-        """Whether the ATS has standbys, and daemons that read from them."""
+        """Whether daemons read the ATS's standbys."""
         return self.mode == "poll" and "lag" in self.faults

@@ -1,4 +1,4 @@
-"""A run from its start to its verdict, on a machine that has been entered."""
+"""A run from its start to its verdict, within the machine."""
 
 import asyncio
 import time
@@ -29,13 +29,13 @@ from torture_cluster.workload import NumberingWriter, number_changes
 _EVERYTHING = 10_000_000
 _ANSWERS_WITHIN = 3.0
 _BACK_WITHIN = 30.0
-"""Seconds within which a daemon answers after all that befell it; a start on a loaded machine takes some of them."""
+"""Seconds within which a daemon answers in the end; its start takes some on a loaded machine."""
 
 _LATENCY = 0.1
-"""Seconds that HelloWork takes to answer: so there are calls under way when something happens."""
+"""Seconds that HelloWork takes: calls are under way when something happens."""
 
 _EXPLAINED = "cdc-sync: "
-"""What a daemon's last word begins with when it ends for a reason that it knows."""
+"""The beginning of a daemon's last word when it knows the reason."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        complaints: what is wrong, by kind; empty if nothing is.
+        complaints: what is wrong, by kind.
         figures: what happened, and how often.
     """
 
@@ -58,14 +58,13 @@ class Fleet:
         self.daemons = daemons
 
     async def report(self) -> dict[str, Any]:
-        """The report of one that answers, without its conditions: most daemons stand by."""
+        """Of one that answers, without its conditions: most daemons stand by."""
         for daemon in self.daemons:
             if report := await daemon.report():
                 return {**report, "conditions": []}
         return {}
 
     async def missing(self) -> list[str]:
-        """The complaints about those that do not come back."""
         return [f"daemon {n} does not answer" for n, d in enumerate(self.daemons, 1) if not await _comes_back(d)]
 
     def sweeps(self) -> Counter[str]:
@@ -82,7 +81,6 @@ async def _comes_back(daemon: Daemon) -> bool:
 
 
 def torture(options: ClusterOptions, folder: Path, say: Callable[[str], None]) -> Outcome:
-    """Run it all; the daemons' files go into the folder."""
     hosts = machine.build()
     with ExitStack() as stack:
         sources = machine.ATS if options.replicas else machine.ATS[:1]

@@ -1,4 +1,4 @@
-"""PostgreSQL servers with addresses of their own: a primary and the standbys that follow it, with failover."""
+"""PostgreSQL servers with their own addresses: a primary and standbys, with failover."""
 
 import asyncio
 import shutil
@@ -19,7 +19,7 @@ from cdc_sync.demo import postgres
 from torture_cluster.machine import NETWORK
 
 _OLDEST = 130000
-"""`primary_conninfo` is not read again by an older server."""
+"""An older server does not reload `primary_conninfo`."""
 
 _SETTINGS: Mapping[str, str] = {
     "fsync": "off",
@@ -32,12 +32,7 @@ _SETTINGS: Mapping[str, str] = {
 
 
 class Node:
-    """One server: its data, its address, and its process while it runs.
-
-    Attributes:
-        address: where it listens.
-        dsn: of the database `postgres`, as superuser.
-    """
+    """One server; `dsn` is of its database `postgres`, as superuser."""
 
     def __init__(self, server: postgres.Server, data: Path, address: str) -> None:
         self.address = address
@@ -47,7 +42,6 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; returns when it answers."""
         options = {**_SETTINGS, "listen_addresses": self.address}
         self._process = self.server.spawn("postgres", self.data, options)
         wait_until(self._answers, f"the server at {self.address} answers")
@@ -59,7 +53,7 @@ class Node:
             self.server.wait_for(self._process, f"the server at {self.address} did not stop")
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting that the running server reads again."""
+        """Change a setting by a reload."""
         statement = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(statement)
@@ -80,19 +74,13 @@ class Node:
 
 
 class Replicated:
-    """A primary and its standbys; made by `replicated`.
-
-    Attributes:
-        primary: takes the writes at present.
-        standbys: follow it.
-    """
+    """The present primary and its standbys; made by `replicated`."""
 
     def __init__(self, primary: Node) -> None:
         self.primary = primary
         self.standbys: list[Node] = []
 
     def add(self, address: str) -> None:
-        """Start another standby."""
         data = self.primary.data.parent / f"at-{address}"
         shutil.rmtree(data, ignore_errors=True)
         follow(self.primary.dsn, data, f"host={self.primary.address} user={postgres.SUPERUSER}")
@@ -101,18 +89,18 @@ class Replicated:
         standby.start()
 
     def wait_for_standbys(self, *, commits: bool) -> None:
-        """Wait until every standby streams; with `commits` each commit waits for them from now on."""
+        """Wait until every standby streams; with `commits` each commit then waits for them."""
         wanted = len(self.standbys)
         query = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         wait_until(lambda: self.primary.ask(query) == wanted, "the standbys stream")
         self.primary.set("synchronous_standby_names", "*" if commits else "")
 
     async def fail_over(self, seconds_lost: float, seconds_alone: float) -> None:
-        """Let the primary crash and the first standby be promoted; the crashed one comes back as a standby.
+        """Crash the primary, promote the first standby; the crashed one comes back as a standby.
 
         Args:
-            seconds_lost: the last seconds of commits that are lost.
-            seconds_alone: seconds without a standby afterwards.
+            seconds_lost: lost seconds of commits.
+            seconds_alone: seconds without a standby.
         """
         old, new = self.primary, self.standbys.pop(0)
         if seconds_lost:
@@ -130,9 +118,9 @@ class Replicated:
 
 @contextmanager
 def replicated(addresses: Sequence[str], *, commits_wait: bool) -> Iterator[Replicated]:
-    """Run a new primary at the first address, standbys at the others; they end with the `with`."""
+    """Run a primary at the first address, standbys at the others."""
     with postgres.server(server_binaries()) as made:
-        # What is run here is not that server, which listens on loopback only, but its data.
+        # That server listens on loopback: its data is run.
         made.stop()
         data = made.folder / "data"
         with (data / "pg_hba.conf").open("a") as rules:

@@ -1,4 +1,4 @@
-"""Judges a run at HelloWork, application by application; pure. `torture.verdict` has the common parts."""
+"""Judges a run at HelloWork; pure. `torture.verdict` has the common parts."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,30 +13,29 @@ from torture_cluster.faults import Span
 from torture_cluster.machine import DAEMONS
 
 _AFTERMATH = 6.0
-"""Seconds after a fault in which delayed packets still arrive, and their answers get lost."""
+"""Seconds after a fault in which delayed packets arrive and answers get lost."""
 
 _LOST_BEFORE = 1.0
-"""Seconds before the standby fell behind in which claims and ends may already have missed it."""
+"""Seconds before the standby fell behind in which claims and ends may have missed it."""
 
 _LOSS_SHOWS_WITHIN = 30.0
-"""Seconds after a lossy failover in which the store may send again what it lost as done."""
-
+"""Seconds after a lossy failover in which the store may repeat what it lost."""
 
 _TAKEN_OVER_WITHIN = 35.0
-"""Seconds within which a daemon takes over: the other's lease of 12, 4 of doubt, some for slowness."""
+"""Seconds for a takeover: the other's lease of 12, 4 of doubt, some for slowness."""
 
 _EXPLAIN_REPEATS = frozenset(
     {"sink-silence", "store-silence", "partition", "stop", "kill", "failover", "lossy-failover"}
 )
-"""Faults in which a daemon may not know of an acknowledgement; wrong clocks and lagging standbys are none."""
+"""Faults in which a daemon may miss an acknowledgement."""
 
 
 @dataclass(slots=True)
 class Repeats:
-    """Repeats: calls with the state that HelloWork had processed last.
+    """Calls with the state that HelloWork had processed last.
 
     Attributes:
-        reasons: how often for each reason: an unsure answer, another call between, or a fault of that time.
+        reasons: their numbers, by reason: an unsure answer, another call between, a fault of that time.
         unexplained: without a reason.
     """
 
@@ -70,7 +69,7 @@ def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
 
 
 def _gone_unseen(evidence: Evidence, spans: Sequence[Span]) -> set[str]:
-    """Gone applications for which a store lost a call: it may have an earlier end."""
+    """Gone applications of which a store lost a call: it may have an earlier end."""
     losses = [span for span in spans if span.fault == "lossy-failover"]
     return {
         call.application_id or ""
@@ -85,7 +84,7 @@ def _of_others(complaints: Iterable[str], names: Collection[str]) -> list[str]:
 
 
 def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
-    """Those whose entry the newer, lost call had replaced."""
+    """Late calls of entries that the newer, lost call had replaced."""
     losses = [span for span in spans if span.fault == "lossy-failover"]
     return [
         late
@@ -101,10 +100,9 @@ def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
 
 
 def _overlaps(calls: Sequence[Call], spans: Sequence[Span]) -> Iterator[str]:
-    """No call comes while another one of its application is still waited for.
+    """No call comes while another one of its application is under way, at most for the timeout.
 
-    A daemon cannot report to HelloWork that it gives up a call behind a silent path; after the timeout it does not
-    wait. A store that lost data may lack the first one's claim, so that another daemon claims it.
+    A store that lost data may lack the first one's claim: another daemon claims it.
     """
     losses = [span for span in spans if span.fault == "lossy-failover"]
     before: dict[str, list[Call]] = {}
@@ -119,7 +117,7 @@ def _overlaps(calls: Sequence[Call], spans: Sequence[Span]) -> Iterator[str]:
 
 
 def lateness(evidence: Evidence) -> Iterator[tuple[float, Call]]:
-    """The seconds from the commit of each numbered state to its first call."""
+    """Seconds from each numbered state's commit to its first call."""
     committed: dict[tuple[str, str, str], float] = {}
     for name, entries in evidence.ledger.items():
         for entry in entries:
@@ -132,7 +130,7 @@ def lateness(evidence: Evidence) -> Iterator[tuple[float, Call]]:
 
 
 def _stuck(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
-    """No change waits for long while there is a daemon without a fault."""
+    """No change waits for long beside a daemon without a fault."""
     for seconds, call in lateness(evidence):
         began = call.received - seconds
         befallen = {span.number for span in spans if span.begin <= call.received and began <= span.end + _AFTERMATH}

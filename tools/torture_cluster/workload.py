@@ -1,7 +1,7 @@
-"""The ATS at work: as in `torture`, with statuses that are numbered, so that no state of an application comes twice.
+"""The ATS at work: as in `torture`, with numbered statuses, so that no state of an application comes twice.
 
-An older state is then never taken for a newer one that looks the same; and a store that has lost its last second in a
-failover can tell each change from what it remembers.
+So an older state never looks like a newer one, and each change differs from what a store remembers that has lost its
+last second.
 """
 
 import random
@@ -21,13 +21,12 @@ VALUES (%s, 'S' || nextval('public.change_number'), %s, clock_timestamp(), clock
 
 
 def number_changes(dsn: str) -> None:
-    """Make the sequence of the numbers."""
     with psycopg.connect(dsn) as connection:
         connection.execute("CREATE SEQUENCE public.change_number")
 
 
 class NumberingWriter(Writer):
-    """A session of moderate pace. It undoes nothing: that would bring a state back."""
+    """A slower session. It undoes nothing: that would bring a state back."""
 
     def __init__(self, number: int, dsn: str, chance: random.Random) -> None:
         super().__init__(number, dsn, chance, _LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""The command line; see the package's text."""
+"""The command line."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ _WARM_UP = 5
 _REST = 0.3
 _PAUSE = 0.05
 _WIRING = ("cli/", "daemon/", "admin/")
-"""Where the daemon is put together, and where its log lines and metrics are made."""
+"""Where the daemon is put together, and logs and counts."""
 
 BUDGETS = {"files": (26, 22), "functions": (110, 90), "store jobs": (4, 3)}
 """Least and goal of docs/benchmarks.md."""
@@ -51,7 +51,6 @@ def main() -> int:
 
 
 def traced(binaries: Binaries, number: int, *, store: str, with_functions: bool) -> Iterator[Trace]:
-    """Changes of a real daemon, one after the other."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdc-sync-trace-")))
         takes_calls = stack.enter_context(sink())
@@ -79,11 +78,10 @@ def traced(binaries: Binaries, number: int, *, store: str, with_functions: bool)
 
 
 def _recorded(place: Site, takes_calls: Sink, recording: Path, rows: Sequence[int]) -> Iterator[Trace]:
-    """Record changes of so many rows, a pause apart."""
     recording.unlink(missing_ok=True)
     takes_calls.reset()
     place.running.send_signal(signal.SIGUSR1)
-    # Not always at the same moment of a second: what the daemon does once in each would seem to belong to the path.
+    # At any moment of a second: what the daemon does once in each must not seem to be on the path.
     time.sleep(_REST + random.random())  # noqa: S311
     committed: dict[str, int] = {}
     begun = time.monotonic()
@@ -100,7 +98,6 @@ def _recorded(place: Site, takes_calls: Sink, recording: Path, rows: Sequence[in
 
 
 def path(traces: Sequence[Trace]) -> Iterator[str]:
-    """The path, then the counts."""
     crossed, shown = common(traces), typical(traces)
     packages = Counter(file.partition("/")[0] for file, _, _ in crossed)
     files: dict[str, list[str]] = {}

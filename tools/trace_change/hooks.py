@@ -1,7 +1,7 @@
 """The daemon with a recorder in it: `python -m trace_change.hooks FILE FUNCTIONS ARGUMENTS...`.
 
-SIGUSR1 begins a recording, and another one ends it and writes it to FILE. FUNCTIONS is `functions` or `times`: whether
-calls of functions are recorded as well. All times are nanoseconds of the monotonic clock.
+SIGUSR1 begins a recording, another one writes it to FILE. FUNCTIONS is `functions` or `times`: with or without calls of
+functions. All times are nanoseconds of the monotonic clock.
 """
 
 import inspect
@@ -30,8 +30,6 @@ _NESTED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 class Recorder:
-    """The events of a recording."""
-
     def __init__(self, file: Path) -> None:
         self.is_on = False
         self._file = file
@@ -47,7 +45,6 @@ class Recorder:
         self.requests: list[tuple[int, int]] = []
 
     def toggle(self, *_: object) -> None:
-        """Begin a recording, or end it and write it down."""
         self.is_on = not self.is_on
         if self.is_on:
             self._clear()
@@ -79,7 +76,7 @@ def _ours(code: CodeType) -> tuple[str, str, int] | None:
 
 
 def _is_begun(frame: FrameType) -> bool:
-    """Whether a coroutine's body begins, and is not resumed: RESUME's argument differs."""
+    """Whether a coroutine begins, by RESUME's argument."""
     return bool(frame.f_code.co_flags & inspect.CO_COROUTINE) and frame.f_code.co_code[frame.f_lasti + 1] & 3 == 0
 
 
@@ -88,7 +85,7 @@ def _is_of_store(frame: FrameType | None) -> bool:
 
 
 def record_sqlite(recorder: Recorder) -> None:
-    """Record the statements of connections opened from now on."""
+    """Record the statements of new connections."""
 
     def note(begun: int, text: str) -> None:
         if recorder.is_on:
@@ -125,10 +122,7 @@ def record_sqlite(recorder: Recorder) -> None:
 
 
 def record_psycopg(recorder: Recorder) -> None:
-    """Record statements, notifications, and how long each was waited for.
-
-    psycopg has no hook for it. Its methods that send are private; if a version has others, this fails at once.
-    """
+    """Record statements, notifications, and the waits for each, by psycopg's private methods: it has no hook."""
     sent: dict[int, list[str]] = {}
 
     def note(pgconn: Any, query: str | bytes | Any) -> None:
@@ -160,7 +154,7 @@ def record_psycopg(recorder: Recorder) -> None:
             if recorder.is_on and not for_notifications:
                 where = "store" if self.info.dbname.startswith(STORE) else "ats"
                 recorder.statements += [(begun, ended, where, text) for text in statements]
-                # A pipeline's statements are sent by one wait, and their results come with another.
+                # A pipeline's statements and results have different waits.
                 recorder.waits.append((begun, ended, where, "COMMIT" in statements))
         if recorder.is_on and for_notifications:
             recorder.notified.append(ended)
@@ -173,7 +167,6 @@ def record_psycopg(recorder: Recorder) -> None:
 
 
 def record_aiohttp(recorder: Recorder) -> None:
-    """Record the beginning and the end of each request."""
     request = aiohttp.ClientSession._request
 
     async def _request(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -9,14 +9,14 @@ Function: TypeAlias = tuple[str, str, int]
 """File, qualified name, line."""
 
 _STILL = 50_000_000
-"""Nanoseconds of doing nothing after which the daemon is at rest."""
+"""Nanoseconds without work that mean rest."""
 
 _AROUND = ("BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An SQL statement: its time in nanoseconds, `ats` or `store`, its text in one line."""
+    """Its time in nanoseconds, `ats` or `store`, its text in one line."""
 
     begun: int
     ended: int
@@ -25,17 +25,14 @@ class Statement:
 
     @property
     def is_around(self) -> bool:
-        """Whether it only begins or ends a transaction or a savepoint."""
+        """Whether it begins or ends a transaction or a savepoint."""
         return self.text.upper().startswith(_AROUND) and ";" not in self.text
 
 
 class Trace:
-    """One change, from the writer's COMMIT until the daemon rests after its call.
+    """One change, from the sending of COMMIT until the daemon rests after its call.
 
-    Args:
-        recorded: what `hooks` has written.
-        committed: when the COMMIT was sent.
-        arrived: when the call arrived.
+    `recorded` is of `hooks`; `committed` and `arrived` are when COMMIT was sent, and the call arrived.
     """
 
     def __init__(self, recorded: dict[str, Any], committed: int, arrived: int) -> None:
@@ -54,11 +51,11 @@ class Trace:
         self.statements = [each for each in statements if committed < each.ended <= self.rests]
         self.waits: list[tuple[int, int, str, bool]] = [tuple(each) for each in recorded["waits"]]
         self.requests: list[tuple[int, int]] = [(begun, ended) for begun, ended in recorded["requests"]]
-        # A notification may arrive before its writer knows of the commit, but not before COMMIT is sent.
+        # A notification may arrive before its writer knows of the commit.
         self.notified = min((at for at in recorded["notified"] if committed <= at <= arrived), default=committed)
 
     def of(self, where: str, *, around: bool) -> list[Statement]:
-        """The statements of one database: those that begin and end transactions, or the others."""
+        """One database's statements: those around transactions, or the others."""
         return [each for each in self.statements if each.where == where and each.is_around == around]
 
 
@@ -79,19 +76,19 @@ def common(traces: Sequence[Trace]) -> set[Function]:
 
 
 def now_and_then(traces: Sequence[Trace]) -> set[Function]:
-    """What fewer met, background work included."""
+    """What fewer met."""
     return {each for trace in traces for each in trace.functions} - common(traces)
 
 
 def jobs(traces: Sequence[Trace]) -> dict[str, int]:
-    """How often most changes come to each of the store's jobs, without background work."""
+    """How often most changes come to each store job."""
     names = dict.fromkeys(name for trace in traces for name in trace.jobs)
     found = {name: median_low(trace.jobs.count(name) for trace in traces) for name in names}
     return {name: number for name, number in found.items() if number}
 
 
 def typical(traces: Sequence[Trace]) -> Trace:
-    """The change with the least of its own, as an example."""
+    """The change nearest to the path."""
     path = common(traces)
     return min(traces, key=lambda each: (len(path.symmetric_difference(each.functions)), len(each.statements)))
 
@@ -111,7 +108,7 @@ STEPS = (
 
 
 def times(trace: Trace) -> list[float]:
-    """Milliseconds of each of `STEPS` between COMMIT and the call's arrival; overlaps count once."""
+    """Milliseconds of each of `STEPS`; overlaps count once."""
     begin = trace.notified
     spans = [
         [(begun, ended) for begun, ended, where, _ in trace.waits if where == "ats"],
@@ -121,7 +118,7 @@ def times(trace: Trace) -> list[float]:
     ]
     found = [begin - trace.committed]
     covered: list[tuple[int, int]] = []
-    for each in reversed(spans):  # a request or a flush under way is what the change waits for
+    for each in reversed(spans):  # the change waits for a request or flush under way
         before = _length(covered, begin, trace.arrived)
         covered += each
         found.insert(1, _length(covered, begin, trace.arrived) - before)
@@ -130,7 +127,7 @@ def times(trace: Trace) -> list[float]:
 
 
 def _length(spans: Iterable[tuple[int, int]], begin: int, end: int) -> int:
-    """The covered part of an interval."""
+    """The covered part of the interval."""
     total, reached = 0, begin
     for first, last in sorted(spans):
         total += max(min(last, end) - max(first, reached), 0)

@@ -1,13 +1,12 @@
 """What a bulk update of watched rows costs others than the writer: a standby's readers, logical decoding, ids.
 
-A server of its own, without a daemon: the costs follow from the transaction alone. On each table, `bare` first:
+A server of its own, without a daemon: the costs are the transaction's. On each table, `bare` first:
 
-- **ids**: the transaction ids that a bulk update takes.
-- **decoding**: a logical slot decodes the bulk: the transactions that it spilled to disk, and its seconds. With more
-  rows than fit in `logical_decoding_work_mem` the bulk's own transaction spills without triggers too.
-- **standby**: a writing transaction stays open on the primary, one update changes 1,000 rows, ordinary traffic goes on
-  for a moment, and a standby's sessions read the changed rows: their reads per second, and their lookups in
-  `pg_subtrans` (`pg_stat_slru`, PostgreSQL 13 or newer).
+- **ids**: the transaction ids of a bulk update.
+- **decoding**: a logical slot decodes the bulk: the transactions spilled to disk, and the seconds. Beyond
+  `logical_decoding_work_mem` the bulk's own transaction spills without triggers too.
+- **standby**: a writer stays open on the primary, one update changes 1,000 rows, ordinary traffic goes on, and a
+  standby's sessions read the rows: reads per second, and lookups in `pg_subtrans` (PostgreSQL 13 or newer).
 """
 
 import tempfile
@@ -46,13 +45,7 @@ _READS = "SELECT count(*), max(notes) FROM public.bare WHERE id <= {rows};\n"
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """The cost of a bulk for others, by table.
-
-    Attributes:
-        what: the measure, with its unit.
-        bare: without triggers.
-        watched: with them.
-    """
+    """`what`, with its unit, without triggers and with them."""
 
     what: str
     bare: float | None
@@ -60,7 +53,6 @@ class Paid:
 
 
 def measure_bystanders(binaries: Binaries, options: Options, tell: Callable[[str], None]) -> list[Paid]:
-    """Measure all of it; `tell` reports progress."""
     pgbench, rows, length = find_pgbench(binaries), 2 * options.rows, options.length
     paid: list[Paid] = []
     with watched_server(binaries, rows, _SETTINGS) as (server, dba):
@@ -90,7 +82,7 @@ def measure_bystanders(binaries: Binaries, options: Options, tell: Callable[[str
 def watched_server(
     binaries: Binaries, rows: int, settings: Mapping[str, str]
 ) -> Iterator[tuple[Server, psycopg.Connection[Any]]]:
-    """A server with the two tables and the triggers, without a daemon; and a superuser's session."""
+    """A server with the tables and triggers, without a daemon; and a superuser's session."""
     with (
         postgres_server(binaries, settings=settings) as server,
         psycopg.connect(server.dsn, autocommit=True) as dba,
@@ -147,7 +139,7 @@ def _ids_of_bulk(dba: psycopg.Connection[Any], table: Variant, rows: int) -> flo
 def _decode_bulk(
     dba: psycopg.Connection[Any], table: Variant, rows: int, *, spilled: bool
 ) -> tuple[float | None, float]:
-    """The number of spilled transactions (None if the server does not count them), and the seconds."""
+    """The spilled transactions (None: not counted), and the seconds."""
     dba.execute(sql.SQL("CREATE PUBLICATION ats FOR TABLE {}").format(sql.Identifier("public", table)))
     dba.execute("SELECT pg_create_logical_replication_slot('ats', 'pgoutput')")
     try:
@@ -182,7 +174,7 @@ def _reads(scene: _Scene, table: Variant) -> tuple[float, float]:
     """Reads per second on the standby, and lookups in pg_subtrans there."""
     ats = scene.server.dsn_for("postgres", "ats")
     traffic, reads = scene.folder / "traffic.sql", scene.folder / "reads.sql"
-    # On bare rows in both cases: only the bulk differs.
+    # On bare rows: only the bulk differs.
     traffic.write_text(_TRAFFIC.format(rows=_READ_ROWS))
     reads.write_text(_READS.format(rows=_READ_ROWS))
     with psycopg.connect(ats) as writer, psycopg.connect(scene.standby.dsn, autocommit=True) as reader:
@@ -193,7 +185,7 @@ def _reads(scene: _Scene, table: Variant) -> tuple[float, float]:
         _replay(scene.dba, reader)
         before = _lookups(reader)
         ran = scene.pgbench.run(reads, make_conninfo(scene.standby.dsn), _READERS, scene.length)
-        time.sleep(1.0)  # the statistics of sessions that have ended reach the view with a delay
+        time.sleep(1.0)  # statistics reach the view with a delay
         looked_up = _lookups(reader) - before
         writer.rollback()
     _clean(scene.dba, table)

@@ -1,9 +1,9 @@
 """What a standby cancels while changes come and are drained: a long read, and a session that locks as pg_dump does.
 
-On each table, `bare` first, the ATS changes `RATE` watched values per second, the daemon drains them, autovacuum works
-as configured by default, and so does the standby (`max_standby_streaming_delay` 30 s). A session there reads with one
-snapshot from the beginning to the end; another holds ACCESS SHARE on every table, and no snapshot. What the standby
-cancels is counted by itself (`pg_stat_database_conflicts`).
+On each table, `bare` first, the ATS changes `RATE` watched values per second, and the daemon drains them. Autovacuum
+and the standby have their defaults (`max_standby_streaming_delay` 30 s). A session there reads with one snapshot all
+the time; another holds ACCESS SHARE on every table, without a snapshot. The standby counts what it cancels
+(`pg_stat_database_conflicts`).
 """
 
 import time
@@ -36,7 +36,7 @@ SELECT confl_lock, confl_snapshot FROM pg_stat_database_conflicts WHERE datname 
 
 
 def measure_cancelled(binaries: Binaries, seconds: int, tell: Callable[[str], None], rows: int = 100_000) -> list[Paid]:
-    """Measure both tables for so many seconds each; `tell` reports progress."""
+    """Measure each table for so many seconds."""
     pgbench, length = find_pgbench(binaries), ("--time", str(seconds), "--rate", str(RATE))
     with rig(binaries, rows, fsync=False) as ready:
         counted = []

@@ -1,7 +1,7 @@
-"""How much CPU time a session of the ATS takes for a statement: a figure that other work on the machine changes little.
+"""The CPU time of a session of the ATS for a statement, which other work changes little.
 
-A server of its own, without a daemon. In each round the same statements run on `bare` and on `rung`, in random order,
-by one session, whose CPU time Linux counts in nanoseconds. What is shown are medians over the rounds.
+A server of its own, without a daemon. In each round one session runs the same statements on `bare` and on `rung`, in
+random order; Linux counts its nanoseconds. Shown are medians.
 """
 
 import random
@@ -30,7 +30,6 @@ _BULK_EVERY = 10
 
 
 def measure_cpu(binaries: Binaries, rounds: int, tell: Callable[[str], None], rows: int = 20_000) -> list[Paid]:
-    """Measure for so many rounds; `tell` reports progress."""
     taken: dict[tuple[str, Variant], list[float]] = {}
     with (
         watched_server(binaries, rows, {"fsync": "off"}) as (server, dba),
@@ -53,7 +52,7 @@ def measure_cpu(binaries: Binaries, rounds: int, tell: Callable[[str], None], ro
 
 
 def _cost(ats: psycopg.Connection[Any], table: Variant, statement: LiteralString, ids: list[int]) -> float:
-    """CPU microseconds of the session's process for each of these."""
+    """CPU microseconds of the session's process."""
     name, time_of = sql.Identifier("public", table), Path(f"/proc/{ats.info.backend_pid}/schedstat")
     queries = [sql.SQL(statement).format(table=name, value=time.perf_counter_ns(), id=number) for number in ids]
     before = _nanoseconds(time_of)

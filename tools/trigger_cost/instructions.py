@@ -1,12 +1,11 @@
-"""The number of instructions that the server executes for a statement, which other work does not change.
+"""The server's instructions for a statement, which other work does not change.
 
-valgrind's callgrind counts them in a single-user server, on tables and triggers that an ordinary server made. No daemon
-works, and the bell is not armed. Every statement is a transaction. Each workload stands between two CHECKPOINTs, whose
+valgrind's callgrind counts them in a single-user server, on tables and triggers of an ordinary server, without a
+daemon and with a disarmed bell. Every statement is a transaction. Each workload stands between two CHECKPOINTs, whose
 function makes callgrind write its counts.
 
-Two things differ from production. Full pages are never written to the WAL: their number after each CHECKPOINT would be
-random. And the server is some fifty times slower, so a bulk update looks at the log's size every few rows, as it does
-each hundredth of a second.
+Two things differ from production. Full pages are never written to the WAL: their number would be random. And the server
+is some fifty times slower, so a bulk update looks at the log's size, as each hundredth of a second, every few rows.
 """
 
 import os
@@ -37,11 +36,11 @@ class ValgrindMissingError(Exception):
 
 
 def measure_instructions(binaries: Binaries, tell: Callable[[str], None], rows: int = 2_000) -> list[Paid]:
-    """Count them; `tell` reports progress.
+    """Count them.
 
     Raises:
-        ValgrindMissingError: as it says.
-        PostgresFailedError: the server failed, by itself or under valgrind.
+        ValgrindMissingError: there is none.
+        PostgresFailedError: the server failed.
     """
     valgrind = shutil.which("valgrind")
     if valgrind is None:
@@ -67,7 +66,7 @@ def _count(valgrind: str, server: Server, table: Variant, rows: int) -> dict[str
     command += [str(server.binaries.folder / "postgres"), "--single", "-D", str(server.folder / "data")]
     command += [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
     owner = server.folder.stat()
-    # PostgreSQL refuses root, as which the ordinary server has not run either.
+    # PostgreSQL refuses root.
     user, group = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 else (None, None)
     ran = subprocess.run(
         [*command, "postgres"],
@@ -83,7 +82,7 @@ def _count(valgrind: str, server: Server, table: Variant, rows: int) -> dict[str
     )
     if ran.returncode or "ERROR:" in ran.stderr:
         raise PostgresFailedError(f"postgres under {valgrind} failed:\n{ran.stderr}")
-    # Each workload makes four files: the warm-up, the CHECKPOINT, the work, the CHECKPOINT.
+    # Each workload makes four files: warm-up, CHECKPOINT, work, CHECKPOINT.
     totals = [_total(out.with_name(f"{out.name}.{number}")) for number in range(3, 4 * len(_SINGLE) + 4, 4)]
     changes = [*[_COUNTED] * len(_SINGLE), rows]
     return {name: total / each for name, total, each in zip([*_SINGLE, _BULK], totals, changes, strict=True)}

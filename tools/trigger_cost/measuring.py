@@ -1,4 +1,4 @@
-"""Rounds of short runs, one on each table, and what they come to."""
+"""Rounds of short runs, one on each table, and their figures."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ class Sample:
 
     Attributes:
         rate: transactions per second; of the bulk update, rows per second.
-        cpu: microseconds of CPU time per transaction or row, of the server's backends.
+        cpu: the backends' microseconds per transaction or row.
     """
 
     rate: float
@@ -31,20 +31,20 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What the triggers of a table cost in a workload.
+    """The cost of a table's triggers in a workload; medians, except the extremes.
 
     Attributes:
         workload: its name.
-        clients: how many there were.
-        variant: whose triggers.
-        per: what `added` and `added_cpu` are counted for, `transaction` or `row`.
-        bare_rate: transactions or rows per second without triggers, the median.
-        ratio: the rate without triggers divided by that with them, in the same round; the median.
-        least: the smallest such ratio.
+        clients: their number.
+        variant: the table.
+        per: `transaction` or `row`.
+        bare_rate: transactions or rows per second without triggers.
+        ratio: the rate without triggers divided by that with them, of one round.
+        least: the smallest ratio.
         greatest: the greatest.
-        added: microseconds more for each transaction or row, over all clients; the median.
-        added_cpu: microseconds of the server's CPU time more for each; the median.
-        target: the most that `ratio` may be, or `added` if this is a bulk update; None if nothing is demanded.
+        added: microseconds more for each, over all clients.
+        added_cpu: microseconds of the server's CPU time more for each.
+        target: the most that `ratio`, or `added` of a bulk update, may be.
     """
 
     workload: str
@@ -65,7 +65,7 @@ class Figure:
 
 
 def measure(rig: Rig, pgbench: Pgbench, options: Options, tell: Callable[[str], None]) -> list[Figure]:
-    """Measure everything; `tell` reports progress.
+    """Measure everything.
 
     Raises:
         PgbenchError: a transaction failed.
@@ -110,7 +110,6 @@ class _Load:
         return Sample(ran.rate, used * 1e6 / ran.transactions)
 
     def bulk(self, variant: Variant) -> Sample:
-        """Change every row of the beginning by one statement."""
         statement = sql.SQL(BULK).format(table=sql.Identifier("public", variant), rows=self._options.rows)
         self._rig.settle()
         before = self._rig.ats_cpu()
@@ -139,7 +138,7 @@ def figures_of(
     rounds: Sequence[Mapping[Variant, Sample]],
     most: Mapping[Variant, float | None],
 ) -> Iterator[Figure]:
-    """The figures of rounds, for each variant with triggers; `most` has the targets."""
+    """The figures of each variant with triggers; `most` has the targets."""
     for variant in VARIANTS[1:]:
         pairs = [(samples["bare"], samples[variant]) for samples in rounds]
         ratios = [bare.rate / watched.rate for bare, watched in pairs]

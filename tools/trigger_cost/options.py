@@ -1,20 +1,20 @@
-"""What can be chosen about a run."""
+"""A run's options."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run is asked for.
+    """How a run goes.
 
     Attributes:
-        rounds: how often each workload is run on each table.
+        rounds: runs of each workload on each table.
         warm_up: pgbench's option for the length of the unmeasured work before a run.
         length: pgbench's option for the length of a run.
-        rows: rows of each table at first; the bulk update changes them all.
-        clients: the numbers of clients to measure with.
+        rows: of each table at first; the bulk update changes them all.
+        clients: numbers of clients.
         fsync: whether the server waits for its disk.
-        alone: whether the daemon is stopped during a run, as if it had a host of its own.
+        alone: whether the daemon stops during a run, as if on another host.
     """
 
     rounds: int
@@ -27,4 +27,4 @@ class Options:
 
 
 QUICK = Options(rounds=1, warm_up=("--transactions", "5"), length=("--transactions", "25"), rows=1_000, clients=(8,))
-"""Seconds, not minutes: to see that the benchmark works. Its figures mean nothing."""
+"""Only to see that the benchmark works: its figures mean nothing."""

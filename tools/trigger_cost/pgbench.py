@@ -1,4 +1,4 @@
-"""The load: pgbench, whose figures are taken from its report."""
+"""The load: pgbench."""
 
 import os
 import re
@@ -14,17 +14,12 @@ _NUMBER = re.compile(r"^number of transactions actually processed: (\d+)", re.MU
 
 
 class PgbenchError(Exception):
-    """There is no pgbench, or it failed; the message has the remedy."""
+    """There is no pgbench, or it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run of pgbench came to.
-
-    Attributes:
-        rate: transactions per second, without the time in which connections were made.
-        transactions: their number.
-    """
+    """A run's transactions, and their `rate` per second, connecting not counted."""
 
     rate: float
     transactions: int
@@ -62,16 +57,16 @@ class Pgbench:
             [self.program, *arguments], check=False, capture_output=True, text=True, env=environment, cwd=script.parent
         )
         rates, number = _RATE.findall(ended.stdout), _NUMBER.search(ended.stdout)
-        # Warnings of triggers would be on standard error, and so would be the errors of single clients.
+        # Triggers' warnings and single clients' errors are on standard error.
         complaints = [line for line in ended.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
         if ended.returncode or complaints or not rates or not number:
             raise PgbenchError(f"{self.program} ended with exit code {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-        # Before version 14 there are two rates, the first of which has the connections' time in it.
+        # Before version 14 a first rate includes connecting.
         return Ran(float(rates[-1]), int(number[1]))
 
 
 def find_pgbench(server: Binaries) -> Pgbench:
-    """The server's own if it has one, else that of another version: it is only a client.
+    """The server's own, else another version's: it is a client.
 
     Raises:
         PgbenchError: there is none.

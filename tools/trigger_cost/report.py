@@ -35,7 +35,7 @@ def as_table(facts: Mapping[str, object], figures: Sequence[Figure], paid: Seque
 
 
 def as_markdown(figures: Sequence[Figure], paid: Sequence[Paid]) -> str:
-    """The tables of docs/for-dbas.md with these figures, except tables that were not measured."""
+    """The measured tables of docs/for-dbas.md."""
     tables: list[str] = []
     if figures:
         tables.append(_markdown([_HEAD_OF_DOCUMENT, *map(_line_of_document, figures)]))

@@ -1,4 +1,4 @@
-"""The site: a server, three tables, two of them with triggers, a daemon at work, HelloWork's emulator."""
+"""The site: a server, three tables, two with triggers, a daemon, HelloWork's emulator."""
 
 import os
 import re
@@ -34,13 +34,13 @@ _PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """See the module's text; made by `rig()`.
+    """Made by `rig()`.
 
     Attributes:
-        folder: for scripts; gone in the end.
-        server: the server under test.
-        dba: a session of the superuser, in autocommit.
-        daemon: the daemon.
+        folder: for scripts; temporary.
+        server: under test.
+        dba: the superuser's session.
+        daemon: at work.
     """
 
     folder: Path
@@ -50,11 +50,10 @@ class Rig:
 
     @property
     def ats_dsn(self) -> str:
-        """The database for the ATS's role."""
         return self.server.dsn_for("postgres", _ATS)
 
     def settle(self) -> None:
-        """Wait until the daemon is idle, and no table has dead rows or dirty pages."""
+        """Wait for an idle daemon and tables without dead rows or dirty pages."""
         self.daemon.wait_until(self._is_caught_up, "the daemon to catch up", _PATIENCE)
         for variant in VARIANTS:
             self.dba.execute(sql.SQL("VACUUM {}").format(sql.Identifier("public", variant)))
@@ -63,7 +62,7 @@ class Rig:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Stop the daemon for a while; the bell stays armed or disarmed."""
+        """Stop the daemon; the bell stays as it is."""
         os.kill(self.daemon.pid, signal.SIGSTOP)
         try:
             yield
@@ -75,15 +74,15 @@ class Rig:
         self.dba.execute("TRUNCATE cdc_sync.changes")
 
     def ats_cpu(self) -> float:
-        """CPU seconds of the ATS's sessions, once all of them have ended."""
+        """CPU seconds of the ATS's sessions, when all have ended."""
         process = psutil.Process(self.server.pid)
         _wait(lambda: not _sessions_of(process, _ATS), "the ATS's sessions to end")
         times = process.cpu_times()
         return float(times.children_user + times.children_system)
 
     def check_recorded(self, expected: int) -> None:
-        """Fail unless the log received exactly so many changes since the start, and missed none."""
-        # Before version 15 figures reach the statistics with a delay.
+        """Fail unless the log received exactly so many changes, and missed none."""
+        # Before version 15 statistics come with a delay.
         _wait(lambda: self._inserted() >= expected, f"{expected} changes to be recorded")
         assert self._inserted() == expected, f"{self._inserted()} changes were recorded, not {expected}"
         for variant in VARIANTS[1:]:
@@ -93,7 +92,6 @@ class Rig:
             )
 
     def facts(self) -> dict[str, str]:
-        """The server's version and the settings that matter."""
         names = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size")
         return {name: str(self._one(sql.SQL("SHOW {}").format(sql.Identifier(name)))) for name in names}
 
@@ -119,12 +117,12 @@ class Rig:
 
 @contextmanager
 def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
-    """Set it all up; it ends with the `with`.
+    """Set it all up.
 
     Raises:
         PostgresFailedError: the server could not be started.
     """
-    # The launcher's servers do not wait for the disk by default.
+    # By default the launcher's servers do not wait for the disk.
     settings = {"fsync": "on" if fsync else "off"}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -147,7 +145,7 @@ def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
         port = int(document["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(config), "run"]
         daemon = DaemonProcess(arguments, {}, Path(folder) / "daemon", port, admin_token="")
-        # At once: threads inherit it from the one that starts them.
+        # At once: new threads inherit it.
         os.setpriority(os.PRIO_PROCESS, daemon.pid, _niceness())
         try:
             daemon.wait_until_ready(_PATIENCE)
@@ -178,7 +176,7 @@ def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
             "table": f"public.{name}",
             "key": ["id"],
             "columns": columns,
-            # A sweep is no cost of the triggers.
+            # Sweeps are no cost of triggers.
             "capture": {"mode": "notify", "wakeup": wakeup, "sweep": "1d"},
         }
         for name, wakeup in (("rung", "notify"), ("unrung", "none"))
@@ -194,7 +192,7 @@ def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
 
 
 def _sessions_of(server: psutil.Process, role: str) -> list[psutil.Process]:
-    # A zombie has no title, and its time is not counted yet.
+    # A zombie has no title; its time is not counted yet.
     return [
         each for each in server.children() if (title := _title(each)) == "" or title.startswith(f"postgres: {role} ")
     ]

@@ -13,12 +13,7 @@ from trigger_cost.rig import rig
 def bench(
     binaries: Binaries, options: Options, tell: Callable[[str], None]
 ) -> tuple[Mapping[str, object], list[Figure]]:
-    """Set it up and measure; returns the conditions too.
-
-    Args:
-        binaries: the server to measure.
-        options: how.
-        tell: reports progress.
+    """Measure; returns the conditions too.
 
     Raises:
         PgbenchError: there is no pgbench, or a transaction failed.

@@ -1,4 +1,4 @@
-"""What the ATS does, and what a trigger may cost it."""
+"""The ATS's work, and what a trigger may cost it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,13 @@ VARIANTS: tuple[Variant, ...] = ("bare", "rung", "unrung")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One kind of transaction, of one statement each.
+    """Transactions of one statement.
 
     Attributes:
-        name: what it is called in the report.
-        script: what pgbench runs; `{table}` and `{rows}` are replaced.
-        recorded: whether each transaction is a change that the triggers record.
-        most: by variant and number of clients, the most that the ratio of the transactions per second without triggers
-            to those with them may be.
+        name: in the report.
+        script: pgbench's; `{table}` and `{rows}` are replaced.
+        recorded: whether the triggers record each.
+        most: targets of `Figure.ratio`, by variant and number of clients.
     """
 
     name: str
@@ -39,7 +38,7 @@ WORKLOADS = (
     ),
     Workload(
         "update, watched column",
-        # A status is never given twice, so that each of these is a change.
+        # Never the same status: each is a change.
         "\\set id random(1, {rows})\n\\set status random(1, 1000000000000)\n"
         "UPDATE {table} SET status = 's' || :status, updated_at = now() WHERE id = :id;\n",
         recorded=True,
@@ -55,9 +54,9 @@ WORKLOADS = (
 )
 
 BULK = "UPDATE {table} SET status = 'b' || random(), updated_at = now() WHERE id <= {rows}"
-"""One statement over every row that was there at first, each a change of a watched column."""
+"""One statement that changes a watched column of every row that was there at first."""
 
 BULK_NAME = "bulk update, watched column"
 
 MOST_PER_ROW = 12.0
-"""Microseconds that a bulk update may take more for each row."""
+"""Microseconds more for each row of a bulk update."""
