@@ -59,7 +59,10 @@ IdsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False, callback=decodable)
 ]
 EndpointArgument = Annotated[
-    str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False, callback=decodable
+    ),
 ]
 
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50

@@ -77,7 +77,7 @@ VersionOption = Annotated[
 StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
-RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
+RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.", callback=decodable)]
 AnyWatchOption = Annotated[
     str | None,
     typer.Option(

@@ -46,6 +46,16 @@ def test_a_global_option_after_the_command_is_answered_with_the_right_order(argu
     assert f"stands before the command: {expected}" in said, said
 
 
+@pytest.mark.parametrize(
+    "arguments", [("sql", "grants", "--role"), ("sql", "id-table", "--role"), ("pause",), ("resume",)]
+)
+def test_bytes_that_are_no_text_of_the_locale_are_wrong_usage(config: Path, arguments: tuple[str, ...]) -> None:
+    refused = CliRunner().invoke(app, ["--config", str(config), *arguments, "a\udcff"])
+
+    assert refused.exit_code == 2
+    assert r"a\udcff" in refused.stderr
+
+
 def test_an_option_that_no_command_has_is_answered_as_before() -> None:
     refused = CliRunner().invoke(app, ["check", "--nothing"])
 
