@@ -1,8 +1,8 @@
 """HTTP servers with a bounded number of connections, none of which waits for ever.
 
-A connection waits, from its beginning and after each answer, until the next request is complete. One that waits too
-long is closed. When all places are taken, a new connection displaces the one that has waited longest, so silent ones
-cannot keep out a health check. It is refused only if all others are being answered.
+A connection waits, at first and after each answer, until the next request is complete. One that waits too long is
+closed. When all places are taken, a new connection displaces the longest waiting one, so silent ones cannot keep out a
+health check. It is refused only if all others are being answered.
 """
 
 import asyncio
@@ -86,18 +86,14 @@ class Listener:
     _listening: asyncio.Server = field(init=False)
 
     async def open(self, host: str, port: int) -> Self:
-        """Listen.
-
-        Raises:
-            OSError: the address cannot be listened on.
-        """
+        """Listen; raises `OSError` if the address does not permit it."""
         self._loop = asyncio.get_running_loop()
         try:
             self._listening = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE)
         except UnicodeError as error:
             raise OSError(errno.EINVAL, f"{host} is no host name") from error
         for listening in self._listening.sockets:
-            # asyncio has one number for both.
+            # asyncio has one number for this and `_AT_ONCE`.
             with listening.dup() as same:
                 same.listen(_KEPT_BY_KERNEL)
         self.port: int = self._listening.sockets[0].getsockname()[1]
@@ -176,7 +172,7 @@ _NOBODY = asyncio.Protocol()
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. Only its first bytes make its HTTP protocol: a silent one costs little."""
+    """A connection. Its first bytes make its HTTP protocol: a silent one costs little."""
 
     transport: asyncio.Transport
     is_idle = False
@@ -215,6 +211,6 @@ class _Connection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def is_taking_its_answer(self) -> bool:
-        """Whether the client has taken some of a long answer since the last call."""
+        """Whether the client took some of a long answer since the last call."""
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
         return self._left_to_send > 0 and (before == 0 or self._left_to_send < before)

@@ -24,10 +24,7 @@ from cdc_sync.core.identifiers import QualifiedName
 def revoke(objects: str, installers: str, daemon: str) -> str:
     """A PL/pgSQL block that takes from other roles what the daemon does not need.
 
-    Args:
-        objects: see the module.
-        installers: see the module.
-        daemon: the name of the daemon's role as an SQL literal, or NULL.
+    `daemon` is the name of its role as an SQL literal, or NULL; the module explains the others.
     """
     return _part("revoke", granted=_part("granted", objects=objects, installers=installers), daemon=daemon)
 
@@ -46,11 +43,8 @@ def owners(tables: Iterable[QualifiedName]) -> str:
 def readable(tables_owners: str, relations: str) -> str:
     """A PL/pgSQL block that lets the owners of the watched tables read what `pg_dump` reads of ours.
 
-    A right that it may not give becomes a WARNING with the GRANT.
-
-    Args:
-        tables_owners: the query of `owners`.
-        relations: a condition on `c`, a pg_class.
+    A right that it may not give becomes a WARNING with the GRANT. `tables_owners` is the query of `owners`,
+    `relations` a condition on `c`, a pg_class.
     """
     return _part("readable", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
@@ -73,7 +67,7 @@ def granted(
     """The grants of a daemon's role.
 
     Args:
-        role: the role, as SQL.
+        role: as SQL.
         tables: schema (None: not named), table, and columns (None: all of it).
         ours: relation of the schema cdc_sync, and its privileges, separated by `, `.
         schemas: with USAGE.

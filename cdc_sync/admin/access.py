@@ -8,10 +8,10 @@
 
 Guessing the token is slow (`Guesses`), and delays no health check. A page of another site in the same browser
 
-- cannot read: there is no CORS header, and on loopback a request without the token must have the loopback in `Host`
-  (against DNS rebinding). With the token a proxy may pass its own name on.
-- cannot act: the cookie is `SameSite=Strict`, a request's origin (`Sec-Fetch-Site`, `Origin`) must be our own, and a
-  form must carry its session's token. The cookie alone would not do: other ports of the host are the same *site*.
+- cannot read: without CORS headers; on loopback a request without the token needs the loopback in `Host`, against DNS
+  rebinding. With the token a proxy may pass its own name on.
+- cannot act: the cookie is `SameSite=Strict`, the origin (`Sec-Fetch-Site`, `Origin`) must be ours, and a form needs
+  its session's token. The cookie is not enough: other ports of the host are the same *site*.
 - cannot frame, embed or open us with a handle: see the headers.
 """
 
@@ -121,7 +121,7 @@ def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
 
 @dataclass(slots=True)
 class _Limit:
-    """The number of recent wrong tokens, and the times of the last one and of the next turn."""
+    """Recent wrong tokens, the time of the last one, and the next turn."""
 
     apart: float = _APART
     wrong: int = 0
@@ -146,7 +146,7 @@ class Guesses:
         self._right: dict[str, float] = {}
 
     def wait(self, address: str | None) -> float | None:
-        """Take a turn, and return the seconds until then; None if it is too far away, and not taken."""
+        """Take a turn; returns the seconds until then, or None if it is too far away."""
         now, peer = self._clock(), _peer(address)
         is_known = now - self._right.get(peer, -_FORGOTTEN_AFTER) < _FORGOTTEN_AFTER
         limits = [self._peers.get(peer, _Limit()), *([] if is_known else [self._all])]
@@ -270,7 +270,7 @@ class Access:
             raise refuse(web.HTTPForbidden, "origin-foreign")
 
     async def is_token(self, request: web.Request, given: str) -> bool:
-        """Compare with the token, in constant time; raises `HTTPTooManyRequests` after too many wrong ones."""
+        """Compare with the token, in constant time; may raise `HTTPTooManyRequests`."""
         if self._token is None:
             return False
         wait = self._guesses.wait(request.remote)

@@ -1,8 +1,7 @@
 """The metrics: counts of events, and gauges read from the store at each scrape.
 
 A new one stands in `metrics.yaml` and `docs/metrics.md`, and is counted by a handler or set in `update`. Each change
-moves six: prometheus_client's instruments take several times as long as these, so it only writes the text
-(`exposition`).
+moves six: prometheus_client's instruments would take several times as long, so it only writes the text (`exposition`).
 """
 
 import operator
@@ -142,7 +141,7 @@ class Lag:
         return {watch: now - until for watch, until in self._complete_until.items()}
 
     def listeners(self) -> dict[str, float]:
-        """Seconds since the listening connection last proved that notifications arrive, by watch."""
+        """Seconds since notifications last proved to arrive, by watch."""
         now = self._clock()
         return {watch: now - heard_at for watch, heard_at in self._heard_at.items()}
 
@@ -245,11 +244,7 @@ class EventMetrics:
             self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
 
     async def update(self, store: Store, conditions: Conditions, now: int) -> None:
-        """Set the gauges of the store's counts and of the conditions; `now` is in milliseconds.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
+        """Set the gauges; `now` is in milliseconds. Raises `StoreError`."""
         of = self._of
         counted, fuses = await store.counts(), await store.fuses()
         # As a whole: a forgotten watch has no sample.

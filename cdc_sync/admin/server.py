@@ -86,7 +86,7 @@ class AdminServer:
 
     Attributes:
         clock: milliseconds since the epoch.
-        places: most connections; a scraper, health checks and a few browsers take a dozen.
+        places: most connections; a scraper, checks and a few browsers take a dozen.
         patience: seconds for a complete request.
         longest_wait: seconds that a guess of the token may wait for its turn.
         url: once it listens.
@@ -313,7 +313,7 @@ class AdminServer:
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page in the visitor's language; a cookie keeps a requested one."""
-        # Loads Jinja, which a daemon needs only for its page.
+        # Jinja is needed only for the page.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
         asked, admin = request.query.get("language"), self.config.admin
@@ -387,14 +387,14 @@ async def act(
 ) -> tuple[str, int, Mapping[str, Any]]:
     """Do a form's action; returns what was done, to how many entries, and the answer's JSON.
 
-    A page is older than the press of its button. So discarding everything is refused if its number differs from the one
-    on the page, and a release sends no more than the page showed of each transition.
+    A page is older than the press of its button. So discarding everything is refused if the page's number is outdated,
+    and a release sends no more than the page showed of each transition.
 
     Args:
         store: the store.
         action: one of `ACTIONS`.
         watches: of the configuration and the store.
-        fields: a watch, applications or all, transitions with the shown number of each; or an endpoint.
+        fields: a watch, applications or all, transitions with their shown numbers; or an endpoint.
         by: who acts, and when.
 
     Raises:

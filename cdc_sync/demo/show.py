@@ -140,11 +140,7 @@ class Daemon:
         self.process.kill()
 
     async def end(self, number: signal.Signals) -> int:
-        """End it by a signal; returns its exit code.
-
-        Raises:
-            DemoError: it does not end.
-        """
+        """End it by a signal; returns its exit code, or raises `DemoError`."""
         self.process.send_signal(number)
         try:
             return await asyncio.to_thread(self.process.wait, PATIENCE)
@@ -152,7 +148,7 @@ class Daemon:
             raise DemoError(f"waited in vain for the daemon to end after {number.name}") from None
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """Wait until the watch's report (`GET /api/status`) meets a condition; returns it.
+        """The watch's report (`GET /api/status`) once it meets a condition.
 
         Raises:
             DemoError: it does not, or the daemon has ended.
@@ -189,7 +185,7 @@ class Daemon:
         return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
 
     def sweeps(self) -> int:
-        """The number of finished sweeps, by its log."""
+        """The finished sweeps of its log."""
         return sum('"event": "swept"' in line for line in self.log())
 
 
@@ -199,14 +195,12 @@ def _environment() -> dict[str, str]:
 
 
 def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
-    """Run the demo; returns its exit code: 0 only if HelloWork received exactly the expected calls.
+    """Run the demo; returns 0 only if HelloWork received exactly the expected calls.
 
     `keep` leaves everything running afterwards, until Ctrl-C.
 
     Raises:
-        PostgresMissingError: there is no PostgreSQL server on this machine.
-        PostgresFailedError: it does not start.
-        ListenError: the emulator does not start.
+        OperationError: PostgreSQL or the emulator does not start.
         KeyboardInterrupt: Ctrl-C, before the verdict.
     """
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""HelloWork's status API for staging, tests and the demo: strict, remembers calls, and fails on request.
+"""HelloWork's status API for staging, tests and the demo: strict, with a memory, and failures on request.
 
 The control API (same port, no authentication):
 

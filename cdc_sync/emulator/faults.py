@@ -155,8 +155,7 @@ def _belong_to_the_draw(kinds: list[_Single]) -> list[_Single]:
 class Random(Fault):
     """One of several faults, for a share of the calls; other calls go on to the next fault.
 
-    The draw depends on the seed, the application and the number of its earlier calls: a run repeats exactly, however
-    applications' calls interleave.
+    The draw depends on the seed, the application and the number of its earlier calls: a run repeats exactly.
 
     Attributes:
         times: how many calls are hit in all; None: until it is removed.
@@ -185,11 +184,7 @@ _FAULTS = TypeAdapter[list[_Single | Random]](list[Annotated[_Single | Random, F
 
 
 def parse_faults(faults: Sequence[object]) -> list[Fault]:
-    """Faults from parsed JSON, or copies of made ones.
-
-    Raises:
-        FaultError: some are wrong.
-    """
+    """Faults from parsed JSON, or copies of made ones; raises `FaultError`."""
     try:
         # `times` goes down.
         return [fault.model_copy() for fault in _FAULTS.validate_python(list(faults))]

@@ -57,7 +57,7 @@ _logger.addFilter(bugs_alone)
 
 
 class ListenError(OperationError):
-    """The address cannot be listened on: taken, reserved, or not of this machine."""
+    """The address cannot be listened on."""
 
 
 class JournalError(OperationError):
@@ -94,24 +94,23 @@ class Emulator:
     Args:
         options: by default it knows every application and requires no header.
         on_call: gets each ended call, in the event loop.
-        places: most connections, twice what a cdc-sync opens (`hellowork.concurrency`); at most half of the process's
-            limit of open files.
+        places: most connections, twice what a cdc-sync opens (`hellowork.concurrency`); at most half of the limit of
+            open files.
         request_within: seconds for a complete request.
-        idle: seconds of silence on a connection; clients close theirs earlier (aiohttp: 15), so none sends into a
-            closing one.
+        idle: seconds of silence on a connection; clients close theirs earlier (aiohttp: 15).
 
     Attributes:
-        url: the base URL, without a slash at the end; empty before entry.
+        url: the base URL, without a slash at the end.
         log: the calls, recorded on arrival.
         faults: the pending ones, with the `times` that are left.
-        known: the known application ids; None: all.
-        state: the body of each application's latest acknowledged call, of `options.keep` applications.
+        known: as in the options.
+        state: each application's latest acknowledged body, of `options.keep` applications.
         is_loopback: whether only this machine can reach it.
-        over: set when it has failed; the exit then raises the error.
+        over: set when it has failed; the exit raises the error.
 
     Raises:
-        ListenError: on entry: the address cannot be listened on.
-        JournalError: on entry: the journal cannot be opened; on exit: it could not be written.
+        ListenError: on entry.
+        JournalError: on entry, or on exit if it could not be written.
     """
 
     options: EmulatorOptions = field(default_factory=EmulatorOptions)
@@ -141,21 +140,17 @@ class Emulator:
         return self.log.after(0)
 
     def inject(self, *wanted: object) -> None:
-        """Append faults, made ones or parsed JSON.
-
-        Raises:
-            FaultError: one is wrong, or they are too many; none is appended.
-        """
+        """Append faults, made ones or parsed JSON: all, or `FaultError` is raised."""
         parsed = faults.parse_faults(wanted)
         if len(self.faults) + len(parsed) > faults.MAX_FAULTS:
             raise faults.FaultError(f"more than {faults.MAX_FAULTS} faults would wait; remove some, or use `times`")
         self.faults += parsed
 
     async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - as a test needs it
-        """Wait for so many calls since the start, or since they were dropped; returns the kept ones.
+        """Wait for so many calls since the start or the last drop; returns the kept ones.
 
         Raises:
-            TimeoutError: not in time (in seconds).
+            TimeoutError: not within so many seconds.
         """
         async with asyncio.timeout(timeout):
             await self.log.wait(count)
@@ -287,7 +282,7 @@ class Emulator:
         return fault, answer
 
     def _refused(self, headers: Mapping[str, str], call: Call) -> web.Response | None:
-        """The refusal of a call, for its caller, its body or its application."""
+        """The refusal of a call."""
         if call.application_id is None:
             return refusal(404, _NO_SUCH_PATH)
         if call.method != "POST":
@@ -372,16 +367,9 @@ async def serve(
     on_start: Callable[[str], None] = lambda _: None,
     on_call: Callable[[Call], None] = lambda _: None,
 ) -> None:
-    """Serve until cancelled, or until SIGTERM or SIGINT; in the main thread only.
+    """Serve an `Emulator` until cancelled, SIGTERM or SIGINT; in the main thread only.
 
-    Args:
-        options: as for `Emulator`.
-        on_start: gets the base URL once calls are accepted.
-        on_call: gets each ended call.
-
-    Raises:
-        ListenError: the address cannot be listened on.
-        JournalError: the journal cannot be opened or written.
+    `on_start` gets the base URL once calls are accepted.
     """
     allow_all_descriptors()
     emulator = Emulator(options, on_call=on_call)
