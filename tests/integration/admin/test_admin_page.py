@@ -196,6 +196,12 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
     assert "row 7/x its id is no id" in (await page_of(admin, "/application?id=7,x")).text
 
 
+async def test_a_watch_that_began_over_another_stores_work_shows_it(admin: Admin) -> None:
+    await admin.store.apply(some_rules(), a_batch(positions={"baseline over earlier work": "1"}))
+
+    assert "It was captured before, with another store, of which nothing is sent." in (await page_of(admin)).text
+
+
 async def test_held_entries_are_grouped_again_once_their_number_changes(
     admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
