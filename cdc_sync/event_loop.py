@@ -1,7 +1,7 @@
 """The event loop of long-running commands (docs/decisions/0008-uvloop.md), and groups of tasks.
 
-`asyncio.TaskGroup` cancels its tasks once. Before Python 3.12 `asyncio.wait_for`, which a connection pool uses, loses a
-cancellation that coincides with its result. So `end` cancels again.
+`asyncio.TaskGroup` cancels once. Before Python 3.12 `asyncio.wait_for`, in the connection pool, loses a cancellation
+that coincides with its result. So `end` cancels again.
 """
 
 import asyncio
@@ -46,10 +46,7 @@ async def regularly(work: Callable[[], Awaitable[object]], seconds: float) -> No
 
 
 async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait for their ends, also if the caller is cancelled meanwhile.
-
-    Their failures are for `raise_failures`.
-    """
+    """Cancel tasks, and wait for their ends, also if cancelled meanwhile; `raise_failures` raises failures."""
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:

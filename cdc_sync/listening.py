@@ -57,7 +57,7 @@ def names_loopback(host: str) -> bool:
 
 
 def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = frozenset({"same-origin"})) -> bool:
-    """Whether no page of another origin makes a browser send this; `sites` are the allowed `Sec-Fetch-Site`."""
+    """Whether no other origin's page sends this; `sites` are the allowed `Sec-Fetch-Site`."""
     origin = request.headers.get("Origin")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
         return False

@@ -2,8 +2,8 @@
 
     what                                 needs
     /healthz, /readyz                    nothing; beyond loopback, without the token /readyz gives no details
-    everything else, without a token     nothing, but the server listens on loopback only, and nobody may act
-    everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
+    all else, without a token            nothing, but the server listens on loopback only, and nobody may act
+    all else, with a token               `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
 Guessing the token is slow (`Guesses`), and delays no health check. A page of another site in the same browser
@@ -60,7 +60,7 @@ _REMEMBERED = 1_000
 """Addresses; the oldest is dropped first."""
 
 _NEIGHBOUR = 64
-"""Bits of an IPv6 address that identify a network, all of it one visitor's."""
+"""Bits of an IPv6 address that identify a visitor's network."""
 
 
 def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
@@ -132,9 +132,9 @@ class _Limit:
 class Guesses:
     """Slows the guessing of the token.
 
-    After ten wrong tokens of an address each further try from there waits for its turn; after ten of all addresses, so
-    does each try from one without a recent right token. A try that would wait for longer than `longest_wait` seconds is
-    refused unread. The right token resets its address.
+    After ten wrong tokens of an address each try from there waits for its turn; after ten of all addresses, so does
+    each from one without a recent right token. A try that would wait longer than `longest_wait` seconds is refused
+    unread. The right token resets its address.
     """
 
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
@@ -142,7 +142,7 @@ class Guesses:
         self.longest_wait = longest_wait
         self._peers: dict[str, _Limit] = {}
         self._all = _Limit(_APART_OVERALL)
-        # Apart: a thousand guessing addresses must not push it out.
+        # Apart: guessing addresses must not push it out.
         self._right: dict[str, float] = {}
 
     def wait(self, address: str | None) -> float | None:
@@ -184,7 +184,7 @@ def _peer(address: str | None) -> str:
 
 
 class Visitor(NamedTuple):
-    """The sender of a request: anybody, one with the token, or a logged-in browser."""
+    """The sender of a request."""
 
     has_token: bool
     session: Session | None = None
@@ -216,7 +216,7 @@ class Access:
             self._token, self._sessions = token, Sessions(self._clock)
 
     def listens_on(self, port: int) -> None:
-        """Name the cookie after the port: ports of a host share cookies."""
+        """Name the cookie after the port: a host's ports share cookies."""
         self.cookie = f"cdc_sync_{port}"
 
     async def visitor(self, request: web.Request) -> Visitor:
@@ -253,7 +253,7 @@ class Access:
             raise
 
     def is_stranger(self, visitor: Visitor) -> bool:
-        """Whether a visitor may see no names and hosts: beyond loopback, without the token."""
+        """Whether a visitor may see no names: beyond loopback, without the token."""
         return not visitor.has_token and not self._is_loopback
 
     def insist_on_actor(self, request: web.Request, visitor: Visitor, form_token: str) -> None:

@@ -47,9 +47,9 @@ MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 class Numbers(dict[tuple[str, ...], list[float]]):
-    """A metric's numbers by its labels' values: one, or a histogram's sum and the number in each bucket.
+    """A metric's numbers by its labels' values: one, or a histogram's sum and buckets, the last without an end.
 
-    They begin at 0. The last bucket has no upper end. `without_watch` joins the numbers of all watches.
+    They begin at 0. `without_watch` joins those of all watches.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Numbers(dict[tuple[str, ...], list[float]]):
 
 
 class Lag:
-    """How long ago each watch was last read completely; until then, since the daemon's start."""
+    """How long ago each watch was last read completely, or began."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -164,7 +164,7 @@ class EventMetrics:
             of["cdc_sync_reloads"].add(0, outcome)
 
     def latency(self) -> tuple[int, float]:
-        """The number of ended calls, and the sum of their seconds from queueing to end."""
+        """The number of ended calls, and their seconds since queueing in all."""
         calls = sum(sum(buckets) for _, *buckets in self._seconds.values())
         return int(calls), sum(seconds for of in (self._seconds, self._waited) for seconds, *_ in of.values())
 
@@ -200,7 +200,7 @@ class EventMetrics:
         }
 
     def _begin(self, watches: tuple[str, ...]) -> None:
-        """Give watches samples of 0: an alert fires for one that never connects, and the first event is an increase."""
+        """Give watches samples of 0, for alerts, and so that the first event is an increase."""
         for watch in watches:
             self._of["cdc_sync_watch_connected"].set(0, watch)
             for numbers in (self._of["cdc_sync_missed_changes"], self._seconds, self._waited):
@@ -288,9 +288,9 @@ class Bar:
 
 
 class Trends:
-    """This process's mean latency, lag and pending entries of the last hours, sampled every minute.
+    """This process's last hours, sampled every minute, in `bars` by their beginnings.
 
-    `bars` are by their beginnings, the latest last; lag and pending are each bar's largest.
+    Lag and pending are each bar's largest.
     """
 
     def __init__(self, metrics: EventMetrics, store: Store) -> None:

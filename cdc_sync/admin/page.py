@@ -129,7 +129,7 @@ class Language:
         return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
 
     def ago(self, at: int, now: int) -> str:
-        """How long ago, or how far ahead, an instant is; both in milliseconds since the epoch."""
+        """How long ago, or far ahead, an instant is; in milliseconds since the epoch."""
         length = self.length(abs(now - at) // 1000)
         if at > now:
             return self.gettext("in %(length)s", length=length)
@@ -140,7 +140,7 @@ LANGUAGES = {"en": Language("en"), "fr": Language("fr")}
 
 
 def chosen(asked: Iterable[str | None], accept_language: str) -> Language:
-    """The first requested language that we have, else `Accept-Language`'s (RFC 9110, 12.5.4), or English."""
+    """The first requested language that we have, or `Accept-Language`'s (RFC 9110, 12.5.4), or English."""
     found = [offer for part in accept_language.split(",") if (offer := _OFFER.fullmatch(part.strip()))]
     offers = [(min(float(offer["weight"] or 1), 1.0), offer["tag"].lower()) for offer in found]
     _, preferred = max([(0.0, "en"), *offers], key=lambda offer: offer[0])

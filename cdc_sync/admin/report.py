@@ -135,7 +135,7 @@ def _baseline(text: str | None) -> dict[str, Any]:
 
 
 Grouped = dict[str, tuple[int, tuple[Any, ...], list[HeldGroup]]]
-"""By watch: when its held entries were grouped, their number and its fuse's state, and the groups."""
+"""By watch: when its held entries were grouped, their number and fuse then, and the groups."""
 
 
 async def overview(
@@ -318,7 +318,7 @@ def _event(event: HistoryEntry) -> dict[str, Any]:
 
 
 async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
-    """The stories of the application that a text means; `hits` if it may mean several, or a row without one."""
+    """The stories of the application that a text means, or `hits` if it may mean several or none."""
     hits = await store.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:
         return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}

@@ -206,7 +206,7 @@ class AdminServer:
                 return answer
 
     async def _health(self, _: web.Request) -> web.Response:
-        """503 if a new process can help: not if the database or HelloWork is down."""
+        """503 if a new process can help."""
         if stalled := self.stalled():
             return web.Response(status=503, text=f"these loops are stalled: {listed(stalled)}\n")
         return web.Response(text="ok\n")
@@ -358,7 +358,7 @@ def _is_browser(request: web.Request) -> bool:
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts, by name; a file is empty. Raises `HTTPBadRequest`."""
+    """A form's texts; a file is empty. Raises `HTTPBadRequest`."""
     try:
         form = await request.post()
         fields = {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
@@ -433,7 +433,7 @@ async def act(
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
-    """The number that a person saw (None: not given) of each transition, or of all (None)."""
+    """The seen number (None: not given) of each transition, or of all (None)."""
     # int() is slow for thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
         raise _refuse("no-number")

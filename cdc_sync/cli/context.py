@@ -61,7 +61,7 @@ def configured(context: typer.Context) -> Config:
 
 
 def with_tenants(config: Config, watch: str | None = None) -> Config:
-    """The configuration with its databases' tenants, if `watch` may be one; prints why others have no watch."""
+    """The configuration with a watch for each tenant, if `watch` may be one; prints why others have none."""
     if not config.templates or watch in config.watches:
         return config
     found = _discovered(config)

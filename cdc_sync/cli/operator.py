@@ -349,7 +349,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
         stored = {watch: await store.positions(watch) for watch in config.watches}
-        # Captured from another database, or from this one under another name.
+        # Captured from another database, or under another name.
         moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
         behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
         is_bound = bound == identity and not behind and why_not is None

@@ -1,8 +1,8 @@
 """The keeper: owns the folder and the processes of an embedded PostgreSQL, and outlives its parent.
 
-On the standard library alone: it starts fast, from any folder, as any user. It makes the folder; its parent's processes
-join its process group. When its standard input ends, its parent is done, or gone by kill -9: the keeper ends the
-processes and removes the folder.
+On the standard library alone: it starts fast, anywhere, as any user. It makes the folder; its parent's processes join
+its process group. When its standard input ends, its parent is done or dead: the keeper ends the processes and removes
+the folder.
 
 Usage: keeper.py TEMPORARY_FOLDER LIFELINE. It answers with the folder or the error. The lifeline is a pipe's
 descriptor; every process holds the other end, so at its end none is left.

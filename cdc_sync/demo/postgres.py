@@ -55,7 +55,7 @@ SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
 
 
 class PostgresMissingError(OperationError):
-    """There is no PostgreSQL server; the message explains how to get one."""
+    """There is no PostgreSQL server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ class Binaries:
 
     Attributes:
         folder: the folder of `initdb` and `postgres`.
-        trees: folders with one parent, together a relocatable installation, copied if the server's user cannot reach
-            `folder`; empty if it works only where it is.
+        trees: folders with one parent, together a relocatable installation, for a user who cannot reach `folder`.
     """
 
     folder: Path
@@ -96,7 +95,7 @@ def find_binaries() -> Binaries:
 
 
 class PostgresFailedError(OperationError):
-    """PostgreSQL could not be started or stopped; the message has remedy and log."""
+    """PostgreSQL could not be started or stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +200,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id, or the last one's."""
+        """The last postmaster's process id."""
         return self._process.pid if self._process is not None else 0
 
     def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
@@ -256,7 +255,7 @@ class Server:
         )
 
     def spawn(self, program: str, data: Path, settings: Mapping[str, str], *arguments: str) -> subprocess.Popen[bytes]:
-        """Start one of its programs, as its user, on a folder of data."""
+        """Start one of its programs on a folder of data."""
         account = self._account
         whom = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": ()} if account else {}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -331,7 +330,7 @@ def _nobody() -> pwd.struct_passwd:
 
 
 def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -> Binaries:
-    """Give the folder to another user, with a copy of binaries out of its reach; returns the usable ones."""
+    """Give the folder to another user; returns binaries in its reach."""
     try:
         if binaries.trees and not _open_to_all(binaries.folder / "postgres"):
             for tree in binaries.trees:

@@ -30,7 +30,7 @@ from cdc_sync.demo.postgres import Server, free_port, server
 from cdc_sync.emulator import Call, Emulator
 
 PATIENCE = 20.0
-"""Seconds to wait for anything; it takes two or three on an idle machine."""
+"""Seconds to wait for anything."""
 
 _POLL = 0.02
 
@@ -80,7 +80,7 @@ def steps() -> list[Step]:
 
 
 def summary(call: Call) -> str:
-    """A received call: `application status job`, and the error of a refused one."""
+    """A call: `application status job`, and its error."""
     body = call.body if isinstance(call.body, dict) else {}
     text = f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}"
     if call.status != 200 or call.violations:  # noqa: PLR2004 - OK
@@ -190,7 +190,7 @@ class Daemon:
 
 
 def _environment() -> dict[str, str]:
-    """The present environment, without variables for connections or logs."""
+    """Ours, without variables for connections or logs."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))}
 
 
@@ -297,7 +297,7 @@ class _Show:
         return 0
 
     async def _play(self, step: Step, ats: Ats) -> None:
-        """Play a step until every application has as many calls as expected."""
+        """Play a step until the expected number of calls."""
         if self._console.is_interactive:
             await asyncio.sleep(_PAUSE)
         before = len(self._emulator.calls)

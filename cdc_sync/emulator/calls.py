@@ -20,14 +20,14 @@ class Call:
     Attributes:
         number: from 1 on, in order of arrival.
         received: when its body was complete, in seconds since the epoch.
-        path: path and query, percent-encoded.
-        application_id: percent-decoded; None for another path than a status call's.
+        path: with the query, percent-encoded.
+        application_id: percent-decoded; None on other paths.
         headers: without secrets.
         body: parsed; None if it is no JSON.
         raw: the body as text.
-        violations: what HelloWork would refuse, also if a fault replaced the refusal.
-        warnings: what is accepted but looks like a mistake.
-        concurrent: whether another call for the application was in progress on its arrival.
+        violations: what HelloWork would refuse, also if a fault did not let it.
+        warnings: accepted, but probably mistakes.
+        concurrent: whether another call for the application was in progress.
         status: of the answer; None without one.
         fault: its kind; None for a normal answer.
         duration: seconds from arrival to the answer's end; None until then.
@@ -104,7 +104,7 @@ def _size_of(call: Call) -> int:
 
 
 def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
-    """Headers without the values of `secret` ones (in lower case) and of those named like credentials."""
+    """Headers without the values of `secret` ones (in lower case) and of credentials."""
     return {
         name: "(hidden)" if name.lower() in secret or _SECRET.search(name) else value for name, value in headers.items()
     }

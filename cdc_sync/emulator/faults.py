@@ -53,7 +53,7 @@ class Fault(BaseModel):
     """What happens to a call instead of the normal answer.
 
     Attributes:
-        times: how many calls it hits; None: until it is removed.
+        times: hits; None: until it is removed.
         application_id: the application that it hits; None: any.
     """
 
@@ -123,7 +123,7 @@ class HugeBody(Fault):
 
 
 class HalfAnswer(Fault):
-    """The call is processed; the connection is closed after half of the announced body."""
+    """The call is processed; half of the announced body is sent."""
 
     kind: Literal["half_answer"] = "half_answer"
 
@@ -158,9 +158,9 @@ class Random(Fault):
     The draw depends on the seed, the application and the number of its earlier calls: a run repeats exactly.
 
     Attributes:
-        times: how many calls are hit in all; None: until it is removed.
-        rate: the share of the calls that are hit.
-        kinds: the faults, equally likely, without `times` and `application_id`.
+        times: hits in all; None: until it is removed.
+        rate: the share of hits.
+        kinds: equally likely, without `times` and `application_id`.
     """
 
     kind: Literal["random"] = "random"

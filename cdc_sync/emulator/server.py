@@ -2,8 +2,8 @@
 
 Wrong paths and methods are recorded too, but use up no fault.
 
-The control API, `/_emulator/…`, has no authentication: it belongs on loopback or a trusted network. It refuses requests
-of another site's pages, and on loopback those with another host's name (DNS rebinding).
+The control API, `/_emulator/…`, belongs on loopback or a trusted network. It refuses requests of another site's pages,
+and on loopback those with another host's name (DNS rebinding).
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class EmulatorOptions:
     host: str = "127.0.0.1"
     port: int = 0
     known: frozenset[str] | None = None
-    # Secrets: in no repr, and so in no log or test report.
+    # Secrets: in no repr.
     required_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     journal: Path | None = None
     latency: float = 0.0
@@ -249,14 +249,14 @@ class Emulator:
             self.on_call(call)
 
     def _is_open(self, application_id: str | None) -> bool:
-        # Not those that the client gave up: its next call may come before we notice.
+        # Not given up ones: the next call may come before we notice.
         return application_id is not None and any(
             call.application_id == application_id and request.transport and not request.transport.is_closing()
             for call, request in self._open.items()
         )
 
     def _write(self, call: Call) -> None:
-        """Append an ended call to the journal: to the page cache, so without a thread."""
+        """Append an ended call to the journal: fast, in the page cache."""
         if self._journal is not None and self._journal_error is None:
             line = memoryview(json.dumps(call.as_json()).encode() + b"\n")
             try:
