@@ -12,12 +12,11 @@ from typing import NamedTuple, Self
 
 import psutil
 import psycopg
-import yaml
 from command_line import parser_of, say
+from own_daemon import OwnDaemon
 from psycopg import sql
 from support.binaries import server_binaries
-from support.daemon_process import DaemonProcess, free_port
-from support.installation import TOKEN, a_watch
+from support.installation import a_watch
 from support.postgres import SETTINGS, create_ats
 
 from cdc_sync.config import load
@@ -66,18 +65,9 @@ def main() -> int:
 def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
     create_ats(dsn)
     names = [f"w{number}" for number in range(given.watches)]
-    port, config = free_port(), folder / "config.yaml"
     capture = {"mode": given.mode, "watermark": "updated_at", "poll_interval": given.poll_interval}
     watch = {**a_watch(given.mode), "capture": capture}
-    document = {
-        "database": {"dsn": dsn},
-        "hellowork": {"base_url": f"http://127.0.0.1:{free_port()}"},
-        "state": {"path": str(folder / "state.db")},
-        "admin": {"listen": f"127.0.0.1:{port}", "token": TOKEN},
-        "log": {"level": "info", "format": "json"},
-        "watches": {name: {**watch, "table": f"public.{name}"} for name in names},
-    }
-    config.write_text(yaml.safe_dump(document))
+    own = OwnDaemon(folder, dsn, {name: {**watch, "table": f"public.{name}"} for name in names}, level="info")
     with psycopg.connect(dsn, autocommit=True) as ats:
         for name in names:
             table = sql.Identifier("public", name)
@@ -92,17 +82,17 @@ def measure(dsn: str, given: argparse.Namespace, folder: Path) -> None:
         if given.statements:
             ats.execute(f"CREATE EXTENSION {_COUNTED}".encode())
         if given.mode == "notify":
-            ats.execute(install(load(config, {})).encode())
+            ats.execute(install(load(own.config, {})).encode())
         with psycopg.connect(dsn) as writer:
             if given.writer:
                 writer.execute("SELECT txid_current()")
-            run(ats, config, folder, port, given)
+            run(ats, own, given)
             writer.rollback()
 
 
-def run(ats: psycopg.Connection, config: Path, folder: Path, port: int, given: argparse.Namespace) -> None:
+def run(ats: psycopg.Connection, own: OwnDaemon, given: argparse.Namespace) -> None:
     begun = time.monotonic()
-    daemon = DaemonProcess(["--config", str(config), "run"], {}, folder / "run", port, TOKEN)
+    daemon = own.start()
     try:
         process, ready = psutil.Process(daemon.pid), 0
         before = Used.now(ats, process)

@@ -3,17 +3,15 @@
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import psycopg
-import yaml
 from command_line import parser_of, say
+from own_daemon import OwnDaemon, peak
 from psycopg import sql
 from support.binaries import server_binaries
-from support.daemon_process import DaemonProcess, free_port
-from support.installation import TOKEN, a_watch
+from support.daemon_process import DaemonProcess
+from support.installation import a_watch
 from support.postgres import SETTINGS, create_ats
 
 from cdc_sync.demo.postgres import server
@@ -23,7 +21,6 @@ INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updat
 SELECT 'application-' || n, 'IN PROGRESS', 'job-' || n / 50, now(), now() - interval '1 day', repeat('x', {source})
   FROM generate_series(1, {rows}) n
 """
-_HOUR = 3600.0
 
 
 def main() -> int:
@@ -46,40 +43,21 @@ def measure(dsn: str, rows: int, folder: Path, source: int) -> None:
     with psycopg.connect(dsn, autocommit=True) as ats:
         ats.execute(sql.SQL(_FILL).format(rows=sql.Literal(rows), source=sql.Literal(source)))
         ats.execute("VACUUM ANALYZE public.applications")
-    port = free_port()
-    config = folder / "config.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "database": {"dsn": dsn},
-                "hellowork": {"base_url": f"http://127.0.0.1:{free_port()}"},
-                "state": {"path": str(folder / "state.db")},
-                "admin": {"listen": f"127.0.0.1:{port}", "token": TOKEN},
-                "log": {"level": "debug", "format": "json"},
-                "watches": {"applications": a_watch("poll")},
-            }
-        )
-    )
-    daemon = DaemonProcess(["--config", str(config), "run"], {}, folder / "run", port, TOKEN)
+    own = OwnDaemon(folder, dsn, {"applications": a_watch("poll")})
+    daemon = own.start()
     try:
-        process = psutil.Process(daemon.pid)
-        baseline = peak(process, lambda: daemon.events_named("applications known"))
-        sweep = peak(process, lambda: daemon.events_named("swept"))
+        baseline = until(daemon, "applications known")
+        sweep = until(daemon, "swept")
         daemon.stop()
     finally:
         daemon.kill()
-    store = (folder / "state.db").stat().st_size
-    say(f"{rows:>10} {baseline:>20} {sweep:>20} {store / 2**20:>7.0f} MB")
+    say(f"{rows:>10} {baseline:>20} {sweep:>20} {own.store.stat().st_size / 2**20:>7.0f} MB")
 
 
-def peak(process: psutil.Process, is_over: Callable[[], object]) -> str:
-    """The seconds until its end, and the most resident memory."""
-    started, most = time.monotonic(), 0
-    while not is_over():
-        most = max(most, process.memory_info().rss)
-        if time.monotonic() - started > _HOUR:
-            raise TimeoutError
-        time.sleep(0.1)
+def until(daemon: DaemonProcess, event: str) -> str:
+    """The seconds until an event, and the most resident memory."""
+    started = time.monotonic()
+    most = peak(daemon, lambda: daemon.events_named(event))
     return f"{time.monotonic() - started:.0f} s, {most / 2**20:.0f} MB"
 
 
