@@ -72,7 +72,7 @@ class Listener:
         most: most connections at once.
         request_within: seconds for a complete request.
         idle: seconds that a connection may wait after an answer.
-        displaced: called for each connection closed or refused for lack of a place.
+        displaced: called for each connection that loses or gets no place.
     """
 
     server: web.Server

@@ -41,10 +41,9 @@ def owners(tables: Iterable[QualifiedName]) -> str:
 
 
 def readable(tables_owners: str, relations: str) -> str:
-    """A PL/pgSQL block that lets the owners of the watched tables read what `pg_dump` reads of ours.
+    """A PL/pgSQL block that lets these owners read what `pg_dump` reads of ours.
 
-    A right that it may not give becomes a WARNING with the GRANT. `tables_owners` is the query of `owners`,
-    `relations` a condition on `c`, a pg_class.
+    A right that it may not give becomes a WARNING with the GRANT. `relations` is a condition on `c`, a pg_class.
     """
     return _part("readable", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
@@ -96,7 +95,7 @@ def take_back(grants: Grants) -> str:
 
 
 def _values(types: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
-    """The rows of VALUES, each once; a first one of NULLs has the types, also of an empty list."""
+    """Rows of VALUES, each once; a first one of NULLs has the types."""
     nulls = tuple(f"NULL::pg_catalog.{each}" for each in types)
     lines = (nulls, *(map(_literal, row) for row in rows))
     return ", ".join(dict.fromkeys(f"({', '.join(line)})" for line in lines))

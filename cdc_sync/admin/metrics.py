@@ -200,7 +200,7 @@ class EventMetrics:
         }
 
     def _begin(self, watches: tuple[str, ...]) -> None:
-        """Give watches samples of 0, for alerts, and so that the first event is an increase."""
+        """Give watches samples of 0, so that alerts see them and the first event is an increase."""
         for watch in watches:
             self._of["cdc_sync_watch_connected"].set(0, watch)
             for numbers in (self._of["cdc_sync_missed_changes"], self._seconds, self._waited):

@@ -54,8 +54,7 @@ DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
     """Watches, lag, pending entries, conditions, last failures; `now` is in milliseconds since the epoch.
 
-    Watches only in the store come last: their entries are sent too. `here` are this process's conditions, which an
-    unwritable store lacks.
+    Watches only in the store come last. `here` are this process's conditions, which an unwritable store lacks.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches: list[dict[str, Any]] = []
@@ -151,8 +150,8 @@ async def overview(
 ) -> dict[str, Any]:
     """Everything on the page at `now` (milliseconds since the epoch).
 
-    `trends` are `Trends.bars`, `lags` seconds by watch; `grouped` is kept between pages; `here` is as in the report.
-    The verdict is bad if changes do not arrive, attention if a person should decide something.
+    `trends` are `Trends.bars`, `lags` seconds by watch; `grouped` is kept between pages. The verdict is bad if changes
+    do not arrive, attention if a person should decide.
     """
     dead = await store.entries("dead", None, ENTRIES)
     report = await status_report(config, store, now, here)

@@ -141,7 +141,7 @@ class _Report:
 
 
 async def _find_tenants(config: Config, tell: Tell) -> Config:
-    """The configuration with the tenants' watches; reports on the templates."""
+    """The configuration with tenants' watches; reports on templates."""
     known: Collection[str] = ()
     if config.templates:
         with suppress(StoreError):  # there is a finding about it
@@ -241,7 +241,7 @@ async def _check_database(
 
 
 async def _check_identity(config: Config, name: str, identity: str, tell: Tell, bound: str | None) -> None:
-    """Check whether the store remembers a database, and that of each of its watches."""
+    """Check whether the store remembers a database, and each watch's."""
     dsn, why_not, moved = config.database.dsn.get_secret_value(), None, list[Finding]()
     section = config.section_of(name)
     with suppress(StoreError, SourceError):  # there is a finding about it

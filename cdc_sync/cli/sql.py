@@ -97,11 +97,9 @@ _ID, _URL = "hellowork_id", "status_url"
 
 
 class Target:
-    """The configuration, perhaps without secrets, and a script's connection.
+    """The configuration (of one database, unless for the store) and a script's connection.
 
-    Attributes:
-        config: of one database, unless the script is for the store.
-        user: of the daemon's connection string.
+    Secrets may be missing. `user` is the daemon's.
     """
 
     def __init__(

