@@ -24,7 +24,7 @@ _LIVES = (0.3, 0.6, 1, 1.5, 2, 3, 5, 8, 8, 12)
 
 
 class Fates:
-    """`blows`: how often what happened to the database and the network."""
+    """`blows` counts what happened to the database and the network."""
 
     def __init__(self, daemon: Daemon, server: Server, proxy: Proxy, role: str) -> None:
         self.blows: Counter[str] = Counter()

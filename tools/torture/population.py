@@ -27,4 +27,4 @@ FIRST = (STATUSES[0], JOBS[0])
 """Status and job of each row before the daemon's first start."""
 
 AT_FIRST = frozenset((*WATCHED, *STILL, *COSMETIC, *ABORTED))
-"""They exist then."""
+"""The applications of these rows."""
