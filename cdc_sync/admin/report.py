@@ -54,7 +54,8 @@ DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
     """Watches, lag, pending entries, conditions, last failures; `now` is in milliseconds since the epoch.
 
-    Watches only in the store come last. `here` are this process's conditions, which an unwritable store lacks.
+    Watches only in the store come last: their entries are sent too. `here` are this process's conditions, which an
+    unwritable store lacks.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches: list[dict[str, Any]] = []
