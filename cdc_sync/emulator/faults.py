@@ -4,7 +4,6 @@ A fault keeps a call from HelloWork, or damages the answer to a processed one (`
 """
 
 import asyncio
-import json
 import random
 import socket
 import struct
@@ -227,8 +226,7 @@ def lets_through(fault: Fault | None) -> bool:
 
 def answer(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A value as JSON."""
-    whole = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
-    return web.Response(status=status, body=json.dumps(document).encode(), headers=whole)
+    return web.json_response(document, status=status, headers=headers)
 
 
 def updated(status: int = 200) -> web.Response:
