@@ -69,20 +69,26 @@ class _Turn:
         if self._since is not None:
             self.database.sweeping.release()
 
-    async def give_way(self) -> None:
-        """Give others a turn, if this one has lasted."""
+    async def give_way(self) -> float:
+        """Give others a turn, if this one has lasted; returns the seconds that they had it."""
         begun, database = time.monotonic(), self.database
-        if self._since is None or begun - self._since < LONGEST_TURN or not database.sweeping.locked():
-            return
-        if database.given_way < MOST_GIVEN_WAY:
-            self._since = None
-            database.sweeping.release()
-            database.given_way += 1
-            try:
-                await self.__aenter__()
-            finally:
-                database.given_way -= 1
-            self.waited += time.monotonic() - begun
+        if (
+            self._since is None
+            or begun - self._since < LONGEST_TURN
+            or not database.sweeping.locked()
+            or database.given_way >= MOST_GIVEN_WAY
+        ):
+            return 0.0
+        self._since = None
+        database.sweeping.release()
+        database.given_way += 1
+        try:
+            await self.__aenter__()
+        finally:
+            database.given_way -= 1
+        waited = time.monotonic() - begun
+        self.waited += waited
+        return waited
 
 
 def phase(watch: str) -> float:

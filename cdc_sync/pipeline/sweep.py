@@ -114,8 +114,9 @@ def size_of(last: int) -> int:
     return (last >> 3) + 1
 
 
-async def _goes_on() -> None:
+async def _goes_on() -> float:
     """Give way to nobody."""
+    return 0.0
 
 
 class Sweep:
@@ -125,7 +126,7 @@ class Sweep:
         capture: captures the watch's changes.
         catch_up: lets it catch up.
         progressed: called at each step, once it goes on.
-        give_way: awaited between steps, for as long as others sweep.
+        give_way: awaited between steps, while others sweep; returns the seconds of that.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Sweep:
         capture: Capture,
         catch_up: Callable[[], Awaitable[None]],
         progressed: Callable[[], None],
-        give_way: Callable[[], Awaitable[None]] = _goes_on,
+        give_way: Callable[[], Awaitable[float]] = _goes_on,
     ) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
@@ -171,7 +172,7 @@ class Sweep:
             if not await self._pass_over():
                 await self._read()
             await self._save()
-            await self._give_way()
+            self._began += await self._give_way()
             self._progressed()
         await self._find_gone()
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
@@ -343,7 +344,7 @@ class Sweep:
                 suspected = await self._intake.suspect(absent, at, "sweep") if absent else 0
                 if suspected and self._sees_deletions:
                     await self._count({"gone": suspected})
-                await self._give_way()
+                self._began += await self._give_way()
                 self._progressed()
 
 

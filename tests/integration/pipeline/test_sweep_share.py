@@ -159,11 +159,16 @@ async def test_a_long_sweep_gives_way_to_those_of_other_watches(
                 await turns.acquire()
             assert not rig.heard(SweepDone), "in the middle of it"
             assert len(paged.asked) < PAGES
+            waits = 1.0
+            await asyncio.sleep(waits)
 
             turns.release()
 
             await eventually(lambda: rig.heard(SweepDone), "the rest of it")
-            assert rig.heard(SweepDone)[0].rows == PAGES * 10 - 1
+            (done,) = rig.heard(SweepDone)
+            assert done.rows == PAGES * 10 - 1
+            worked = paged.given[-1] - paged.asked[0] - waits
+            assert done.seconds < worked + waits / 2, "without the wait for its turn"
         for _ in range(SWEEPS_AT_ONCE - 1):
             turns.release()
         assert turns._value == SWEEPS_AT_ONCE
