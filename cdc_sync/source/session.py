@@ -212,7 +212,7 @@ class Session:
     async def _hear_until(self, end: float) -> None:
         # `notifies` delivers together what arrives together.
         try:
-            while not self._wanted and (left := end - time.monotonic()) > 0:
+            while not (self._wanted or self._given_up) and (left := end - time.monotonic()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left) as self._hearing:
                         async for notification in self.connection.notifies(stop_after=1):

@@ -176,7 +176,7 @@ async def test_a_removed_watch_is_given_back_however_late_its_lock_is(
             await asyncio.gather(removed, return_exceptions=True)
             assert given_back == ["removed"]
             assert one(ats, _LOCKS) == 2
-        await eventually(lambda: one(ats, _LOCKS) == 1, "its lock is given back")
+        await eventually(lambda: one(ats, _LOCKS) == 1, "its lock is given back, before the next proof", within=5)
 
 
 async def test_a_watch_that_stands_by_unlocks_nothing(
