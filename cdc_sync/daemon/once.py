@@ -110,7 +110,7 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
             for name in names:
                 try:
                     if database.failure is not None:
-                        raise database.failure  # one try for all of its watches
+                        raise database.failure.with_traceback(None)  # one try for all of its watches
                     await _catch_up(wiring.make_parts(config, name, database, emit, dry_run=dry_run))
                     gate.recognise(name)
                 except (SourceError, OSError, AnotherDatabaseError) as failure:

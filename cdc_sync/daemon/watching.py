@@ -155,6 +155,8 @@ class WatchWorker:
                 failure = refused_by_system(failure)
             if isinstance(failure, SourceError) and self._sessions is not None:
                 failure = await self._sessions.why_lost(failure)
+            # Other watches may get the same one, and the database keeps it: without the frames of each.
+            failure.__traceback__ = failure.__context__ = None
             self._report(failure)
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)

@@ -208,7 +208,7 @@ class Database:
             why = await sessions.why_lost(error)
             if why is error:
                 raise
-            raise why from error
+            raise why.with_traceback(None) from None
         finally:
             sessions.users -= 1
             if not sessions.users and (sessions.held.done() or not self._are_kept):
@@ -279,7 +279,8 @@ class Database:
         before = self.failure
         async with self._lock:
             if self.failure is not None and self.failure is not before:
-                raise self.failure  # another watch has tried meanwhile
+                # Another watch has tried meanwhile; it may still handle this exception.
+                raise self.failure.with_traceback(None)
             sessions = self._sessions
             try:
                 if sessions is None or sessions.held.done():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.eventually import eventually
 from support.rig import Clock, parts_of
 from support.sessions import Ats, end_sessions, one
@@ -139,6 +141,20 @@ async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats:
             with pytest.raises(SourceError, match="closed") as closed:
                 await reads_of(sessions)
             assert await sessions.why_lost(closed.value) is sessions.held.exception()
+
+
+async def test_watches_that_share_a_failed_try_to_connect_do_not_share_its_traceback(
+    database: str, store: SqliteStore
+) -> None:
+    shared = Database(make_conninfo(database, dbname="missing"), store)
+
+    async def frames() -> int:
+        with pytest.raises(SourceError) as failed:
+            async with shared.sessions("any"):
+                pass
+        return len(list(traceback.walk_tb(failed.value.__traceback__)))
+
+    assert len(set(await asyncio.gather(*(frames() for _ in range(5))))) == 2, "the first one's, and each other's"
 
 
 async def reads_of(sessions: Sessions) -> None:
