@@ -42,20 +42,21 @@ class Gate:
         """Recognised watches and their databases; the store may not have them yet."""
         self._recognised: set[str] = set()
         """The recognised databases."""
-        self._without_credentials: set[str] | None = None
-        """Watches that had credentials of their own, which are gone; None before that is known."""
+        self._without_credentials: set[str] = set()
+        """Watches that had credentials of their own, which are gone."""
+        self._knows_credentials = False
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
         """Use another configuration; the databases in `kept` are unchanged."""
         noted: dict[str, str] = {}
         with suppress(StoreError):  # reported elsewhere; a watch of a named database is withheld
             noted = await self._store.captured_from()
-            if self._without_credentials is None:  # those of a watch that goes later are kept
-                self._without_credentials = {*await self._store.credentials()}
+            if not self._knows_credentials:  # those of a watch that goes later are kept
+                self._without_credentials.update(await self._store.credentials())
+                self._knows_credentials = True
         # All in one turn of the event loop: watches are recognised, and lost, during the reads above.
         self._noted = noted
-        if self._without_credentials is not None:
-            self._without_credentials -= config.watches.keys()
+        self._without_credentials -= config.watches.keys()
         former = {watch: database for watch, database in noted.items() if database in config.all_databases}
         self._database_of = former | {watch: config.database_name(watch) for watch in config.watches}
         self._accepted = {
@@ -73,7 +74,12 @@ class Gate:
             for watch, database in self._database_of.items()
             if database not in self._recognised
             or database not in {self._noted.get(watch, ""), self._accepted.get(watch)}
-        } | (self._without_credentials or set())
+        } | self._without_credentials
+
+    def drop_credentials(self, watches: Collection[str]) -> None:
+        """The own credentials of these watches, which are no longer configured, are gone."""
+        self._without_credentials.update(watches)
+        self._withhold()
 
     def recognise(self, watch: str) -> None:
         """A watch's database is the one that the store remembers."""

@@ -64,7 +64,7 @@ async def run_once(
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(wiring.opened_store(config, emit, dry_run=dry_run))
-        tenants = await discover(config, await wiring.known_watches(store))
+        tenants = await discover(config, await wiring.known_watches(store) or ())
         config = TenantNews(emit).report(tenants)
         for error in tenants.unasked.values() if not config.watches else ():
             raise error

@@ -145,7 +145,8 @@ class _Daemon:
             )
             self._moves = self._store.moves
             await self._make_parts(stack)
-            config = await self._with_tenants(self._config, await wiring.known_watches(self._store), self._stopping)
+            known = await wiring.known_watches(self._store) or ()
+            config = await self._with_tenants(self._config, known, self._stopping)
             if config is not None:
                 self._conditions = {**self._conditions, **starting(tuple(config.watches))}
                 await self._work(config, stack)
@@ -247,6 +248,7 @@ class _Daemon:
         found = await self._with_tenants(config, self._config.watches, self._stopping)
         if found is None:
             return
+        await self._drop_forgotten()
         self._reread.used(found)
         self._events.rebuild()  # the log's level may differ
         self._emit(await self._use(found))
@@ -255,7 +257,7 @@ class _Daemon:
     async def _follow_tenants(self) -> None:
         """Look for tenants, and start and end watches as they come and go."""
         config = await self._with_tenants(self._config, self._config.watches, self._signalled)
-        if config is None or config.watches == self._config.watches:
+        if config is None or (not await self._drop_forgotten() and config.watches == self._config.watches):
             return
         changed = await self._use(config)
         if changed.begun:
@@ -277,6 +279,16 @@ class _Daemon:
         found = looking.result()
         self._look_at = asyncio.get_running_loop().time() + look_after(found)
         return self._tenants.report(found)
+
+    async def _drop_forgotten(self) -> bool:
+        """Drop the credentials of gone watches that `cdc-sync forget` has removed; returns whether there are any."""
+        known = await wiring.known_watches(self._store) if self._gone else None
+        if known is None or not (forgotten := self._gone.keys() - known):
+            return False
+        for watch in forgotten:
+            del self._gone[watch]
+        self._gate.drop_credentials(forgotten)
+        return True
 
     async def _use(self, config: Config) -> events.Reloaded:
         """Use another configuration; returns which watches begin and end.

@@ -117,11 +117,11 @@ async def follow_pauses(sender: Sender, store: Store) -> bool:
     return False
 
 
-async def known_watches(store: Store) -> Collection[str]:
-    """The names of the watches in the store; none if it cannot be read."""
+async def known_watches(store: Store) -> Collection[str] | None:
+    """The names of the watches in the store; None if it cannot be read."""
     with suppress(StoreError):
-        return await store.counts()
-    return ()
+        return (await store.counts()).keys()
+    return None
 
 
 async def note_credentials(config: Config, store: Store) -> None:

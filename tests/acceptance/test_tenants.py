@@ -485,6 +485,29 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
         assert daemon.stop() == 0
 
 
+def test_the_paused_endpoint_of_a_tenant_is_reported_until_the_tenant_is_forgotten(
+    polling: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    hellowork, keys = polling.hellowork, tmp_path_factory.mktemp("keys")
+    (keys / "tenant_1").write_text("a-revoked-key\n")
+    create(polling, "tenant_1", "a")
+    follow_customers(polling, hellowork={"headers": {"X-Api-Key": f"${{file:{keys}/{{tenant}}}}"}})
+    paused = f"endpoint {hellowork.url} [customers@tenant_1]: paused"
+    with polling.daemon() as daemon:
+        change(polling, "tenant_1", "a", "SEEN")
+        assert paused in daemon.wait_until_not_ready("paused")
+        polling.ats.execute("DROP SCHEMA tenant_1 CASCADE")
+        assert reload(daemon)["ended"] == "customers@tenant_1"
+        assert paused in daemon.wait_until_not_ready("paused"), "a call is pending"
+
+        assert polling.run("forget", "customers@tenant_1", "--yes").code == 0
+
+        reload(daemon)
+        daemon.wait_until_ready()
+        assert [each["endpoint"] for each in daemon.report()["endpoints"]] == [hellowork.url]
+        assert daemon.stop() == 0
+
+
 def test_the_end_waits_for_no_database_that_does_not_answer(polling: Installation) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         polling.configure(database={"dsn": make_conninfo(host="127.0.0.1", port=silent.getsockname()[1])})

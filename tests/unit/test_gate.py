@@ -59,6 +59,21 @@ async def test_nothing_is_sent_of_a_watch_before_its_database_is_recognised() ->
     assert (store.withheld, len(opened)) == (set(), 2)
 
 
+async def test_nothing_is_sent_of_a_watch_whose_credentials_were_dropped_until_it_is_configured_again() -> None:
+    gate, store, _ = a_gate({"a": "one"})
+    await gate.use(several(a="one"), ())
+    gate.recognise("a")
+    gate.drop_credentials({"gone"})
+    assert store.withheld == {"gone"}
+
+    await gate.use(several(a="one"), {"one"})
+    assert store.withheld == {"gone"}
+    await gate.use(several(a="one", gone="one"), {"one"})
+    assert store.withheld == {"gone"}, "its database is not known as its own yet"
+    gate.recognise("gone")
+    assert store.withheld == set()
+
+
 async def test_a_watch_that_was_captured_under_another_name_waits_for_itself() -> None:
     gate, store, _ = a_gate({"a": "one"})
     await gate.use(several(a="one", b="one"), ())

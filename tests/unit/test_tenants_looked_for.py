@@ -13,7 +13,10 @@ from support.configurations import a_config
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.config.watch import Override
+from cdc_sync.core import events
 from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.replies import Credentials
 from cdc_sync.daemon import running
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.running import _Daemon
@@ -22,6 +25,8 @@ from cdc_sync.daemon.watching import RunningWatches
 from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.discovery import Discovery
 from cdc_sync.source.errors import source_error
+from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.store import Store
 
 
 def with_template(**hosts: str) -> Config:
@@ -71,6 +76,43 @@ async def test_what_a_look_finds_wrong_is_reported(monkeypatch: pytest.MonkeyPat
     await a_daemon(config, emitted.append)._follow_tenants()
 
     assert emitted == [TenantRefused("applications@one.x", "no file")]
+
+
+async def test_a_look_drops_the_credentials_of_forgotten_watches_if_the_store_can_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Known:
+        """The store, which has one of two watches that are no longer configured."""
+
+        fails = True
+
+        async def counts(self) -> dict[str, WatchCounts]:
+            if self.fails:
+                raise StoreError("store-busy", "busy")
+            return {"gone": WatchCounts()}
+
+    async def look(*_: object) -> Discovery:
+        return Discovery(config, {}, {})
+
+    async def use(self: _Daemon, config: Config) -> events.Reloaded:
+        used.append({*self._gone})
+        return events.Reloaded(tuple(config.watches))
+
+    config, known, used, dropped = with_template(one="a"), Known(), list[set[str]](), list[object]()
+    monkeypatch.setattr(running, "discover", look)
+    monkeypatch.setattr(_Daemon, "_use", use)
+    daemon = a_daemon(config, print)
+    daemon._store = cast("Store", known)
+    daemon._gate = cast("Gate", SimpleNamespace(drop_credentials=dropped.append))
+    daemon._gone = {watch: Credentials(watch, {}) for watch in ("gone", "forgotten")}
+
+    await daemon._follow_tenants()
+    assert used == []
+    known.fails = False
+    for _ in range(2):
+        await daemon._follow_tenants()
+
+    assert (used, dropped) == ([{"gone"}], [{"forgotten"}])
 
 
 async def test_a_look_ends_as_soon_as_a_part_of_the_daemon_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
