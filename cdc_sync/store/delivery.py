@@ -125,15 +125,17 @@ class Delivery(Driver):
         """Record what `credentials` returns.
 
         A watch that is no longer configured keeps its own credentials for itself until `forget`. A paused endpoint
-        stays paused under its new name. Endpoints with credentials that no watch has any more are removed.
+        stays paused under its new name, and an endpoint keeps its health. Endpoints with credentials that no watch has
+        any more are removed.
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
             gone &= {name for (name,) in await self.ask("watches")}
         now = {watch: watch for watch in gone} | {**owners}
         left = {None, *now.values()}
+        healths = dict(await self.ask("endpoints"))
         # A call that was under way at the last change may have written its endpoint's health since.
-        forgotten = [(name,) for name, _ in await self.ask("endpoints") if credentials_of(name) not in left]
+        forgotten = [(name,) for name in healths if credentials_of(name) not in left]
         if now == before and not forgotten:
             return
 
@@ -141,6 +143,7 @@ class Delivery(Driver):
             paused = await locked(transaction, "paused", "[]")
             await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
             await transaction.run("set_about", name="credentials", value=as_json(now))
+            await transaction.write("set_health", _followers(healths, before, owners))
             await transaction.write("forget_endpoint", forgotten)
 
         await self.transact(work)
@@ -155,6 +158,21 @@ def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[st
             owners = {now[watch] for watch, of in before.items() if of == owner and watch in now}
             found |= {endpoint_name(origin, each) for each in owners}
     return sorted(found)
+
+
+def _followers(
+    healths: Mapping[str, str], before: Mapping[str, str], owners: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """The new endpoints of watches with a renamed owner of their credentials, each with the former one's health."""
+    found: dict[str, str] = {}
+    for watch, owner in sorted(owners.items()):
+        former = before.get(watch)
+        if former is None or former in owners.values():
+            continue
+        for name, health in healths.items():
+            if credentials_of(name) == former:
+                found.setdefault(endpoint_name(name.removesuffix(f" [{former}]"), owner), health)
+    return [(name, health) for name, health in found.items() if name not in healths]
 
 
 _Row = tuple[Any, ...]

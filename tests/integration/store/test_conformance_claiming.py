@@ -521,6 +521,18 @@ class TestEndpoints:
             # As a call does that was under way, or a daemon that reads the configuration later.
             await store.complete([], {f"{ENDPOINT} [b]": Health("paused", 1, NOW)})
 
+    async def test_an_endpoint_keeps_its_health_when_its_credentials_have_another_owner(self, store: Store) -> None:
+        for watch in "ab":
+            await adopt(store, "a1", watch=watch)
+        await store.note_credentials({"a": "a", "b": "a", "c": "c"}, {"a", "b", "c"})
+        paused, open_ = Health("paused", 1, NOW, "HTTP 401"), Health("open", 5, NOW)
+        await store.complete([], {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [c]": open_})
+
+        await store.note_credentials({"b": "b", "c": "b"}, {"b", "c"})
+
+        healths = {name: health for name, (health, _) in (await store.endpoints()).items()}
+        assert healths == {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [b]": paused}
+
     async def test_what_is_paused_stays_so_when_other_watches_have_its_credentials_too(self, store: Store) -> None:
         await store.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
         await store.pause(f"{ENDPOINT} [m]")
