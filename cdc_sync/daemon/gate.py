@@ -4,8 +4,7 @@ A copied installation, store included, must not send its pending entries. So not
 database is recognised: at the start, after it turned out to be another one, after a reload with another section or
 watch.
 
-Nor is anything sent of a watch with credentials of its own that was no longer configured at the start: it would go out
-with another customer's.
+Nor of a watch whose own credentials are gone: it would be sent with another customer's.
 """
 
 import asyncio
@@ -22,12 +21,8 @@ _ANOTHER = "store-another-database"
 class Gate:
     """See the module's text.
 
-    Args:
-        store: claims nothing of the watches withheld here.
-        opened: called when withheld entries may be sent.
-
-    Attributes:
-        any: set once the first database is recognised. Entries of watches that are no longer configured go out then.
+    `opened` is called when withheld entries may be sent. `any` is set once the first database is recognised: then
+    entries of watches that are no longer configured go out.
     """
 
     def __init__(self, store: Store, opened: Callable[[], None]) -> None:
@@ -35,15 +30,15 @@ class Gate:
         self._opened = opened
         self._store = store
         self._database_of: dict[str, str] = {}
-        """Includes watches that are no longer configured, if their database is."""
+        """With watches that are no longer configured, if their database is."""
         self._noted: dict[str, str] = {}
         """The database from which each watch was captured, by the store."""
         self._accepted: dict[str, str] = {}
         """Recognised watches and their databases; the store may not have them yet."""
         self._recognised: set[str] = set()
-        """The recognised databases."""
+        """Databases."""
         self._without_credentials: set[str] = set()
-        """Watches that had credentials of their own, which are gone."""
+        """Watches whose own credentials are gone."""
         self._knows_credentials = False
 
     async def use(self, config: Config, kept: Collection[str]) -> None:
@@ -51,10 +46,10 @@ class Gate:
         noted: dict[str, str] = {}
         with suppress(StoreError):  # reported elsewhere; a watch of a named database is withheld
             noted = await self._store.captured_from()
-            if not self._knows_credentials:  # those of a watch that goes later are kept
+            if not self._knows_credentials:  # the daemon keeps those of a watch that goes later
                 self._without_credentials.update(await self._store.credentials())
                 self._knows_credentials = True
-        # All in one turn of the event loop: watches are recognised, and lost, during the reads above.
+        # In one turn of the event loop: watches are recognised, and lost, during the reads.
         self._noted = noted
         self._without_credentials -= config.watches.keys()
         former = {watch: database for watch, database in noted.items() if database in config.all_databases}
@@ -68,7 +63,7 @@ class Gate:
         self._withhold()
 
     def _withhold(self) -> None:
-        """Withhold each watch whose database is not recognised, or not known as the watch's, or without credentials."""
+        """Withhold watches whose database is not recognised, or not known as theirs, or without credentials."""
         self._store.withheld = {
             watch
             for watch, database in self._database_of.items()
@@ -77,12 +72,12 @@ class Gate:
         } | self._without_credentials
 
     def drop_credentials(self, watches: Collection[str]) -> None:
-        """The own credentials of these watches, which are no longer configured, are gone."""
+        """The own credentials of these watches are gone."""
         self._without_credentials.update(watches)
         self._withhold()
 
     def recognise(self, watch: str) -> None:
-        """A watch's database is the one that the store remembers."""
+        """A watch's database is the store's."""
         database = self._database_of.get(watch)
         if database is None:
             return
@@ -95,7 +90,7 @@ class Gate:
             self._opened()
 
     def lost(self, watch: str, code: str | None) -> None:
-        """A watch's database cannot be used; `code` is the reason."""
+        """A watch's database cannot be used, for the reason `code`."""
         if code == _ANOTHER and (database := self._database_of.get(watch)) is not None:
             self._recognised.discard(database)
             self._withhold()

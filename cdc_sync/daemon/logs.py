@@ -1,11 +1,11 @@
 """The log: each event's line, as text, as fields for systemd's journal, or as JSON.
 
 A lasting state is reported when it changes. Levels: error, an operator must act; warning, a temporary loss or something
-to look at; info, milestones; debug, every change and call. `logs.yaml` has the lines; an event without one is written
-under its class's name.
+to look at; info, milestones; debug, every change and call. `logs.yaml` has the lines; other events are written under
+their class's name.
 
-A line is a level, a message and fields; None is left out. The journal gets its own protocol
-(https://systemd.io/JOURNAL_NATIVE_PROTOCOL: one datagram of NAME=VALUE lines), so that each field can be queried:
+The journal gets its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL: one datagram of NAME=VALUE lines), so
+that each field can be queried:
 
     journalctl --unit cdc-sync CDC_SYNC_APPLICATION_ID=hw-1
 """
@@ -63,13 +63,13 @@ _COLORS = {DEBUG: 36, INFO: 32, WARNING: 33, ERROR: 31}
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The writer of lines, and their lowest level, which callers check before they format a line."""
+    """The writer of lines, and their lowest level, which callers check before they format one."""
 
     level: int
     write: Write
 
     def warn(self, message: str) -> None:
-        """Write a warning without an event, about the configuration."""
+        """Write a warning about the configuration."""
         if self.level <= WARNING:
             self.write(WARNING, message, {})
 
@@ -77,7 +77,7 @@ class Lines:
 def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> Lines:
     """Set up logging for the process and its libraries; `auto` is text on a terminal, the journal's format, else JSON.
 
-    The journal gets fields if standard error leads to it, and lines with priorities if another process stands between.
+    The journal gets fields if standard error leads to it, lines with priorities if another process stands between.
     """
     kind = log.format
     if kind == "auto":
@@ -109,7 +109,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
 def _json(put: Put) -> Write:
-    """A line as a JSON object. Each call has one, and the library's encoder takes two to three times as long."""
+    """JSON objects; each call has one, and the library's encoder takes two to three times as long."""
 
     def write(level: int, message: str, fields: Fields) -> None:
         fields["event"] = message
@@ -126,7 +126,7 @@ def _json(put: Put) -> Write:
 
 
 def _journal(journal: Path | None, put: Put) -> Write:
-    """A line with fields for the journal; as text with a priority, if the journal is missing or refuses it."""
+    """Fields for the journal; text with a priority, if it is missing or refuses them."""
     path = str(journal)
     # Not connected, so that it reaches a restarted journal.
     sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -165,10 +165,7 @@ def _now() -> str:
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
-    """The message and the fields with a value, with control characters made visible.
-
-    Outside text must not forge a line or steer a terminal.
-    """
+    """The message and the fields; control characters are visible: no text may forge a line or steer a terminal."""
     line = {"event": " ".join(message.split()), **fields}
     return {
         name: visible(value) if isinstance(value, str) else value for name, value in line.items() if value is not None
@@ -189,9 +186,9 @@ def _quoted(value: object) -> str:
 
 
 def _to_standard_error() -> Put:
-    """The writer: lines of level info and debug are written together at the end of the event loop's turn.
+    """Write info and debug together at the end of the event loop's turn, the rest at once, all in order.
 
-    A warning or an error is written at once, after the lines before it. A kill loses at most the lines of its turn.
+    A kill loses at most the lines of its turn.
     """
     waiting: deque[str] = deque()
 
@@ -210,7 +207,7 @@ def _to_standard_error() -> Put:
 
 
 def _write_all(lines: deque[str]) -> None:
-    """Write lines. What standard error refuses is lost: a full disk must not stop the work."""
+    """Write lines. Refused ones are lost: a full disk must not stop the work."""
     text = ""
     with suppress(IndexError):  # each is taken once, also if a library writes in another thread
         while True:
@@ -221,7 +218,7 @@ def _write_all(lines: deque[str]) -> None:
 
 _MINUTE = 60.0
 _MOST_MESSAGES = 1_000
-"""Messages remembered, at most."""
+"""Remembered messages."""
 
 
 class Repeats:
@@ -233,7 +230,7 @@ class Repeats:
         self._seen: dict[str, tuple[float, int]] = {}
 
     def times(self, message: str, *, happened: bool = True) -> int:
-        """The number of repetitions that a line may report now; 0 for no line."""
+        """The repetitions that a line may report now; 0 for no line."""
         now = self._clock()
         free_at, times = self._seen.get(message, (now, 0))
         times += happened
@@ -247,9 +244,9 @@ class Repeats:
 
 
 class Libraries(logging.Handler):
-    """Writes libraries' log records in the same format.
+    """Writes libraries' log records in the same format, repeated ones once a minute.
 
-    A repeated line comes once a minute: on a full table of open files asyncio logs a hundred a second.
+    On a full table of open files asyncio logs a hundred a second.
     """
 
     def __init__(self, lines: Lines, clock: Callable[[], float] = time.monotonic) -> None:
@@ -272,7 +269,7 @@ class Libraries(logging.Handler):
 
 
 _MOST_REMEMBERED = 10_000
-"""Applications with a remembered reply, at most; a reply is reported once."""
+"""Applications with a remembered reply, which is reported once."""
 
 
 class EventLogger:
@@ -284,7 +281,7 @@ class EventLogger:
         shown_elsewhere: Iterable[type[Event]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Frequent events and mere numbers have no line either.
+        # Nor have frequent events and mere numbers.
         self._silent = (*shown_elsewhere, events.CaughtUp, events.ListenerProved)
         self._repeats = Repeats(clock)
         # The last refusal of the admin server, by type.
@@ -292,22 +289,22 @@ class EventLogger:
         # Endpoints reported as unhealthy, and each application's last reported reply.
         self._unwell: set[str] = set()
         self._refused: dict[tuple[str, str], str] = {}
-        # Last reports by watch: the blown fuse, rows hidden by row-level security, the steps of the baseline.
+        # Last reports by subject and watch.
         self._reported: dict[tuple[str, str], object] = {}
-        # Reported configuration errors of a watch, until its next sweep: each retry may get as far as capturing.
+        # A watch's reported configuration errors, until its next sweep: each retry may get as far as capturing.
         self._mistakes: dict[str, set[str]] = {}
         self._lines = lines
-        # Looked up once, for speed: each change has one.
+        # For speed: each change has one.
         self._ended: Mapping[str, str] = _read()["lines"]["CallEnded"]["message"]
 
     def use(self, lines: Lines) -> None:
-        """Write to other lines after the logging was configured again; the handlers change too."""
+        """Write to other lines; the handlers change too."""
         self._lines = lines
 
     def handlers(self) -> Handlers:
         """The writer of each type's line; None where the level is off, so that nothing is formatted.
 
-        Handlers with a memory for later lines are there at every level: a reload may turn that line on.
+        Handlers with a memory are there at every level: a reload may turn later lines on.
         """
         level = self._lines.level
         handlers: dict[type[Event], Handler | None] = {}
@@ -358,7 +355,7 @@ class EventLogger:
     def _heart_beat(self, event: events.HeartBeat) -> None:
         if self._lines.level <= DEBUG:
             self._lines.write(DEBUG, "every loop makes progress", {"pending": event.pending})
-        # Report repetitions since the last line, even if there are no more.
+        # Report repetitions even if there are no more.
         for last in self._at_door.values():
             self._at_the_door(last, happened=False)
 
@@ -381,7 +378,7 @@ class EventLogger:
         return before != now
 
     def _level_of_milestone(self, event: events.WatchConnected | events.CaptureStarted | events.WatchStandsBy) -> int:
-        """Debug for a watch that retries with a reported error, and for a template's, which another line lists."""
+        """Debug for a watch that retries with a reported error, and for tenants, which another line lists."""
         return DEBUG if event.watch in self._mistakes or SEPARATOR in event.watch else INFO
 
     def _level_of_baseline(self, event: events.BaselineDone) -> int:
@@ -405,7 +402,7 @@ class EventLogger:
         return INFO if self._reported.pop(("rows hidden", event.watch), None) else DEBUG
 
     def _level_of_progress(self, event: events.BaselineProgress) -> int:
-        """A line at about every tenth, and at most every 20,000 rows."""
+        """A line at about every tenth, at most every 20,000 rows."""
         step = event.rows // max(event.estimate // 10, 20_000)
         return INFO if step and self._is_news("progress", event.watch, step) else _NEVER
 
@@ -462,7 +459,7 @@ def _read() -> dict[str, dict[str, Any]]:
 
 
 def _field(name: str) -> tuple[str, Callable[[Any], object]]:
-    """A field's name on a line, and how its value is shown."""
+    """A field's name on a line, and the form of its value."""
     called, shown = (*_read()["fields"].get(name, [name]), "as it is")[:2]
     return called, _SHOWN[shown]
 

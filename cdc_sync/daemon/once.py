@@ -26,7 +26,7 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 LONGEST_GRACE = 30_000
-"""Milliseconds for which a suspected deletion's grace is waited for; longer ones are left to the next run."""
+"""Milliseconds: the longest grace of a suspected deletion that is waited for, not left to the next run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class OnceResult:
     """What one run did, and what is left for the next.
 
     Attributes:
-        calls: how many, by outcome (acknowledged, retry, dead); dead letters that were never called count as dead.
+        calls: how many, by outcome (acknowledged, retry, dead); dead letters without a call count as dead.
         failed: whether a watch could not catch up, or a due entry could not be delivered.
     """
 
@@ -51,7 +51,7 @@ async def run_once(
     """Catch up with every watch, deliver what is due, and return. A watch that fails does not stop the others.
 
     Raises:
-        SourceError: no watch's database can be used; nothing is waited for.
+        SourceError: no watch's database can be used.
         StoreError: the store cannot be used.
     """
     calls: Counter[str] = Counter()
@@ -93,7 +93,7 @@ async def run_once(
 
 
 async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit, *, dry_run: bool) -> int:
-    """Catch up with every watch; returns how many failed. Entries that may not be sent are withheld.
+    """Catch up with every watch; returns how many failed.
 
     Raises:
         SourceError: every watch failed.
@@ -129,7 +129,7 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
 
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as intake:
-        # Missing triggers are no failure: each run's sweep compares every row.
+        # Missing triggers are no failure.
         meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
         capture = await begin(intake, meanwhile, nothing)
         await capture.catch_up()

@@ -1,8 +1,8 @@
 """Finds stalled loops, lags of capture and delivery, and differing clocks.
 
-**Loops.** Each turn of a loop is a beat, with the time until the next one: its rest plus one step. A step that queries
-the ATS's database gets long: a database that is down, slow or locked is no stall. A loop that misses its time waits for
-something that never comes; only a new process repairs that.
+**Loops.** Each turn of a loop is a beat, with the time until the next one: its rest plus one step. Steps that query the
+ATS's database get long: a slow or locked one is no stall. A loop that misses its time waits for something that never
+comes; only a new process repairs that.
 
     loop ──beat──▶ Pulse ◀──stalled?── heart ──▶ systemd (WATCHDOG=1)
                      ▲                   └─beat: it has asked the store, through the store's thread
@@ -10,8 +10,7 @@ something that never comes; only a new process repairs that.
 
 If the event loop itself stalls, systemd gets nothing.
 
-**Lags and clocks.** `Lateness` turns its findings into conditions, so that the log, readiness, `status` and the page
-agree. Its limits are a minute above the configured intervals.
+**Lags and clocks.** `Lateness` reports them as events, so that the log, readiness, `status` and the page agree.
 """
 
 import asyncio
@@ -30,11 +29,10 @@ from cdc_sync.pipeline.beginning import KINDS
 from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0
-"""Seconds that a step of capture may take: a few statements, each of which ends within 5 minutes in any case
-(`source.connection`)."""
+"""Seconds that a step of capture may take: a few statements, each of 5 minutes at most (`source.connection`)."""
 
 STEP_OF_STORE = 90.0
-"""Seconds that a step of the sender may take: it uses only the store, which waits 10 seconds for a locked file."""
+"""Seconds that a step of the sender may take: the store waits 10 seconds for a locked file."""
 
 BEAT_EVERY = 10.0
 """Seconds between heart beats; fewer if the watchdog expects more."""
@@ -45,15 +43,15 @@ LOOK_EVERY = 5.0
 """Seconds between looks at lags and clocks."""
 
 _PATIENCE = 60.0
-"""Seconds on top of the longest pause between two looks at the database, or of a call's due time."""
+"""Seconds beyond the longest pause between two looks at the database, or beyond a call's due time."""
 
 
 class Pulse:
-    """Keeps each loop's time for its next beat, by a monotonic `clock` in seconds."""
+    """Each loop's time for its next beat, by a monotonic `clock` in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # By watch, then loop: ending one of thousands of watches takes one step.
+        # By watch, then loop: one of thousands of watches ends in one step.
         self._until: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
     def beat(self, loop: str, within: float, *, watch: str = "") -> None:
@@ -65,7 +63,7 @@ class Pulse:
         self._until.pop(watch, None)
 
     def handlers(self) -> Handlers:
-        """A batch read while catching up counts as a step, of capture and of a sweep that waits for it."""
+        """A batch read while catching up is a step, of capture and of a sweep that waits for it."""
         return {events.ChangesRead: self._changes_read}
 
     def _changes_read(self, event: events.ChangesRead) -> None:
@@ -91,7 +89,7 @@ CAPTURE, SWEEPS = "capture", "sweeps"
 
 
 async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float) -> None:
-    """Beat every so many seconds while every loop makes progress; each beat includes a query of the store."""
+    """Beat every so many seconds while every loop makes progress, the store's own included."""
     reported: tuple[str, ...] = ()
     while True:
         pulse.beat(HEART, every + STEP_OF_STORE)
@@ -99,7 +97,7 @@ async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float)
         try:
             pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
         except StoreError:
-            pending = None  # reported elsewhere; a store that answers with an error is not stalled
+            pending = None  # reported elsewhere, and no stall
         stalled = pulse.stalled()
         if stalled != reported:
             reported = stalled
@@ -114,7 +112,7 @@ class Lateness:
     """Reports when reading, calls or clocks are out of bounds, and when they are back.
 
     Attributes:
-        config: the one in use, with the intervals of capture.
+        config: the one in use.
         lags: seconds that each watch is behind.
         clock: milliseconds since the epoch.
     """

@@ -1,15 +1,13 @@
 """The daemon's run: open what is shared, start the watches and the sender, reload at SIGHUP, end in order.
 
 At SIGTERM or SIGINT capture stops; what it has not applied is read again. The sender finishes the calls under way
-within the grace period and saves their results; longer ones are marked as attempted and sent again after the next
-start. A second signal ends the process at once, as safely as kill -9.
+within the grace period; longer ones are marked as attempted and sent again after the next start. A second signal ends
+the process at once, as safely as kill -9.
 
 **A reload** reads and checks the file like a start. If the file is not valid, or changes a setting that needs a
-restart, the whole configuration in use stays: never a mixture of two files.
-
-The store, the admin server, the calls under way, the endpoints' states and unchanged watches go on. A watch with other
-settings ends and starts again; its unapplied changes are in the change log or behind the watermark. A crash in between
-is harmless: the next start reads the file. Signals meanwhile cause one more reload.
+restart, the whole configuration in use stays: never a mixture of two files. A watch with other settings ends and starts
+again; its unapplied changes are in the change log or behind the watermark. All else goes on. Signals meanwhile cause
+one more reload.
 
 The tenants of templates are looked for at the start, at a reload, and regularly: each look may start and end watches.
 """
@@ -51,10 +49,10 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 GRACE = 20.0
-"""Seconds that calls under way may take after the first signal, at most."""
+"""Seconds that calls under way may take after the first signal."""
 
 MOST_EVENTS = 1_000_000
-"""Events kept at most, at any age: about 300 MB, for 300,000 deliveries. A mass change must not fill the disk."""
+"""Events kept: about 300 MB, for 300,000 deliveries. A mass change must not fill the disk."""
 
 _PRUNED_AT_ONCE = 5_000
 """Events deleted in one transaction: 20 to 40 ms."""
@@ -71,8 +69,8 @@ async def run(
 ) -> None:
     """Run the daemon until a signal ends it.
 
-    `show` gets the calls of a dry run. Without `reread`, SIGHUP has its default effect. `beat_every` is the longest
-    time between heart beats, in seconds.
+    `show` gets the calls of a dry run. Without `reread`, SIGHUP has its default effect. Heart beats are at most
+    `beat_every` seconds apart.
 
     Raises:
         StoreError: the store cannot be used, belongs to another database, or another daemon has it.
@@ -95,9 +93,9 @@ class _Daemon:
     """One run; `run` makes its parts.
 
     Attributes:
-        _look_at: the time of the next look for tenants, by the event loop's clock.
-        _gone: the credentials of watches that are no longer configured, as far as this process has had them.
-        _stop: the name of the signal that asked for the end, if one has.
+        _look_at: when to look for tenants, by the event loop's clock.
+        _gone: the own credentials of watches that are no longer configured, as far as this process has had them.
+        _stop: the name of the signal that asked for the end.
     """
 
     _config: Config
@@ -153,7 +151,7 @@ class _Daemon:
         self._emit(events.DaemonStopped())
 
     async def _make_parts(self, stack: AsyncExitStack) -> None:
-        """Make the parts that all watches share, from the file alone; `_use` gives them the tenants."""
+        """Make the shared parts, from the file alone; `_use` gives them the tenants."""
         config, store = self._config, self._store
         self._caller = await stack.enter_async_context(wiring.opened_caller(config, self._show, dry_run=self._dry_run))
         progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
@@ -161,7 +159,7 @@ class _Daemon:
         self._sender = Sender(store, self._caller, settings, self._emit, store.clock, progressed=progressed)
         store.wake = self._sender.look
         self._gate = Gate(store, self._sender.look)
-        # Daemons that share a store all deliver, also one that waits for its turn to capture.
+        # Daemons that share a store all deliver, also while they wait for their turn to capture.
         recognised = self._gate.recognise if config.state.backend == "postgres" else nobody
         database = partial(wiring.make_database, store=store, recognised=recognised)
         self._watches = RunningWatches(self._worker, database, self._gate, self._emit)
@@ -171,7 +169,7 @@ class _Daemon:
         return WatchWorker(parts, self._pulse)
 
     async def _work(self, config: Config, stack: AsyncExitStack) -> None:
-        """Work until a signal asks for the end, or a part fails."""
+        """Work until a signal, or a part's failure."""
         store, watches = self._store, self._watches
         self._admin = AdminServer(
             config,
@@ -216,11 +214,11 @@ class _Daemon:
         raise_failures(self._tasks())
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        """What works until the end: a task that ends before is a failure."""
+        """The tasks that work until the end; one that ends before is a failure."""
         return [*self._watches.tasks, *self._lasting]
 
     async def _is_change_wanted(self) -> bool:
-        """Wait until a reload is wanted, or a look for tenants is due; False at the end."""
+        """Wait for a reload, or the next look for tenants; False at the end."""
         signalled = asyncio.create_task(self._signalled.wait())
         left = max(self._look_at - asyncio.get_running_loop().time(), 0)
         try:
@@ -233,7 +231,7 @@ class _Daemon:
     # A reload, and other tenants.
 
     async def _reload(self) -> None:
-        """Use the file's present configuration; or keep the one in use, whole, and report why."""
+        """Use the file's present configuration, or report why not."""
         if self._reread is None:
             return
         self._emit(events.ReloadStarted())
@@ -266,13 +264,13 @@ class _Daemon:
             self._emit(events.TenantsGone(changed.ended))
 
     async def _with_tenants(self, config: Config, known: Iterable[str], until: asyncio.Event) -> Config | None:
-        """A configuration with its present tenants; None if that took until an event, or a part failed meanwhile."""
+        """A configuration with its present tenants; None if an event, or a part's failure, comes first."""
         looking = asyncio.create_task(discover(config, known, self._watches.pools(config)), name="looking for tenants")
         enough = asyncio.create_task(until.wait())
         try:
             await asyncio.wait([*self._tasks(), looking, enough], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # A database that does not answer makes psycopg ignore one cancellation: `end` repeats it.
+            # Without an answer, psycopg ignores one cancellation: `end` repeats it.
             await end([looking, enough])
         if looking.cancelled():
             return None
@@ -291,15 +289,12 @@ class _Daemon:
         return True
 
     async def _use(self, config: Config) -> events.Reloaded:
-        """Use another configuration; returns which watches begin and end.
-
-        Before the watches it reaches what they share: what they enqueue may be sent.
-        """
+        """Use another configuration, first for what the watches share; returns which of them begin and end."""
         before, self._config = {**self._gone, **own_credentials(self._config)}, config
         self._store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
         await wiring.note_credentials(config, self._store)
         await wiring.follow_pauses(self._sender, self._store)  # the endpoints may have other names
-        # Pending entries of a watch that is gone are still sent, with its own credentials only.
+        # A gone watch's pending entries are still sent, with its own credentials only.
         self._gone = {of: replace(own, owner=of) for of, own in before.items() if of not in config.watches}
         self._admin.use(config)
         self._sender.use(wiring.sender_settings(config, self._gone))
@@ -311,14 +306,14 @@ class _Daemon:
     # What lasts.
 
     async def _send(self) -> None:
-        """Send, once a database is known to be the store's own."""
+        """Send, once a database is recognised."""
         await self._gate.any.wait()
         while not await wiring.follow_pauses(self._sender, self._store):  # noqa: ASYNC110 - what is read is elsewhere
             await asyncio.sleep(wiring.LOOK)
         await self._sender.run()
 
     async def _look_at_store(self) -> None:
-        """Log operators' actions, also those without a daemon; sweep every watch if the store's server changed."""
+        """Log operators' actions; sweep every watch if the store's server changed."""
         if self._store.moves != self._moves:
             # Changes that this server lacks were already deleted from the log.
             self._moves = self._store.moves
@@ -335,14 +330,14 @@ class _Daemon:
             self._conditions_changed.set()
 
     async def _note_conditions(self) -> None:
-        """Keep the store's list of conditions up to date, for `status` from another process."""
+        """Keep the store's list of conditions, for `status` from another process."""
         store = self._store
         noted = {condition.name: condition.message for condition in await store.conditions()}
         while True:
             self._conditions_changed.clear()
             wanted = dict(self._conditions)
             changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
-            with suppress(StoreError):  # saved with the next change, such as the store's recovery
+            with suppress(StoreError):  # saved with the next one, such as the store's recovery
                 if changed:
                     await store.set_conditions(changed, store.clock.for_people())
                 noted = wanted
@@ -376,7 +371,7 @@ class _Daemon:
         }
 
     def _clock_was_set(self, _: events.ClockSkewed | events.ClockAgrees) -> None:
-        """Prune now: the wall clock schedules that, and may have been set back."""
+        """Prune now: the wall clock, which schedules that, may have been set back."""
         self._pruning.modify(next_run_time=datetime.now(UTC))
 
     def _want_reload(self) -> None:
@@ -394,7 +389,7 @@ class _Daemon:
 async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
     """Delete events older than `before` (milliseconds since the epoch), and all but the newest `keep`.
 
-    In small steps, so that others can use the store. The sender and the watches report a store that cannot be written.
+    In small steps, so that others can use the store, whose failures others report.
     """
     with suppress(StoreError):
         while await store.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
@@ -413,7 +408,7 @@ def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
 
 
 def _of_the_process(config: Config) -> dict[str, object]:
-    """The settings that only a restart can change: the store and the address belong to the process."""
+    """The settings of the process: the store and the address."""
     state = config.state
     shares_database = state.backend == "postgres" and state.dsn is None
     (database, *_) = config.all_databases.values()

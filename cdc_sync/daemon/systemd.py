@@ -1,7 +1,7 @@
-"""Reports the daemon's state to systemd by sd_notify(3), from events, if there is a manager.
+"""Reports the daemon's state to systemd, from events, if there is a manager.
 
-The protocol is one datagram of NAME=VALUE lines to the socket `$NOTIFY_SOCKET`; a leading `@` stands for the abstract
-namespace. `$WATCHDOG_USEC` is the longest time between two WATCHDOG=1, if the manager wants them.
+The protocol, sd_notify(3), is one datagram of NAME=VALUE lines to the socket `$NOTIFY_SOCKET`; a leading `@` stands for
+the abstract namespace. `$WATCHDOG_USEC` is the longest time between two WATCHDOG=1.
 """
 
 import math
@@ -94,7 +94,7 @@ class SystemdNotifier:
 
 
 def _watchdog(environ: Mapping[str, str]) -> float:
-    """Seconds within which the manager expects a beat; infinite if it expects none, or another process's."""
+    """Seconds within which the manager expects a beat; infinite if it expects none of this process."""
     text, process = environ.get("WATCHDOG_USEC", ""), str(os.getpid())
     is_ours = re.fullmatch("[0-9]+", text) and environ.get("WATCHDOG_PID", process) == process
     return int(text) / 1_000_000 if is_ours and int(text) else math.inf

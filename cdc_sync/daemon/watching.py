@@ -32,17 +32,16 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.protocol import Lease
 
 _CONNECTING, _DELETING = "connecting", "deletions"
-"""The watch's other loops, beside capture."""
+"""Loops of a watch."""
 
 _SWEEP_SHARE = 10
-"""A sweep takes at most one part in this many of the time."""
-
+"""Sweeps take at most one part in this many of the time."""
 
 LONGEST_TURN = 10.0
 """Seconds after which a sweep gives way to waiting ones."""
 
 MOST_GIVEN_WAY = 8
-"""Interrupted sweeps of a database, at most: each keeps a bit for every record of the store."""
+"""Interrupted sweeps of a database: each keeps a bit for every record of the store."""
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ class _Turn:
 
     Attributes:
         waits: called before waiting for a turn.
-        waited: seconds during which others had it.
+        waited: seconds that others had it.
     """
 
     database: Database
@@ -92,7 +91,7 @@ class _Turn:
 
 
 def phase(watch: str) -> float:
-    """The part of the interval (0 < part ≤ 1) before a watch's second sweep: by name, to spread the sweeps."""
+    """The part of the interval, 0 < part ≤ 1, before a watch's second sweep: by name, to spread the sweeps."""
     return (zlib.crc32(watch.encode()) + 1) / 2**32
 
 
@@ -103,7 +102,7 @@ def captured_alike(one: Watch, other: Watch) -> bool:
 
 
 class WatchWorker:
-    """Keeps one watch running; `pulse` receives its loops' beats."""
+    """Keeps one watch running."""
 
     def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
         self._parts = replace(parts, all_written=self._store_works, want_sweep=self.want_sweep)
@@ -123,7 +122,7 @@ class WatchWorker:
         """Work for ever; wait while a database, a store or the system refuses.
 
         Raises:
-            AnotherDatabaseError: nothing may be sent from this database, and it is the only one.
+            AnotherDatabaseError: nothing may be sent from the only database.
         """
         READS.set(self._reads)
         try:
@@ -156,8 +155,7 @@ class WatchWorker:
             if isinstance(failure, SourceError) and self._sessions is not None:
                 failure = await self._sessions.why_lost(failure)
             # Other watches may get the same one, and the database keeps it: without the frames of each.
-            failure.__traceback__ = failure.__context__ = None
-            self._report(failure)
+            self._report(failure.with_traceback(None))
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
             if isinstance(failure, LeasedElsewhereError):
@@ -167,15 +165,15 @@ class WatchWorker:
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
 
     async def _stand_by(self, lease: Lease, within: float) -> None:
-        """Wait for this daemon's turn to capture the watch; report another daemon that takes it."""
+        """Wait for the turn to capture the watch; report another daemon that takes it."""
         parts = self._parts
-        self._pulse.rest(parts.name)  # standing by may take for ever
+        self._pulse.rest(parts.name)  # for ever, maybe
         while other := await parts.store.stand_by(parts.name, lease, within, lambda: parts.database.failure is None):
             lease = other
             self._report(LeasedElsewhereError(parts.name, lease))
 
     def _beat(self, loop: str, rest: float = 0.0) -> None:
-        """A loop made progress, and rests for at most so many seconds before its next step."""
+        """A loop made progress, and rests for at most so many seconds."""
         self._pulse.beat(loop, rest + STEP_OF_DATABASE, watch=self._parts.name)
 
     def _report(self, failure: Exception) -> None:
@@ -185,7 +183,7 @@ class WatchWorker:
         if isinstance(failure, StandbyError):
             # The other daemon saves what this one could not.
             self._store_works()
-            # The event below ends the watermark's condition, which may begin again.
+            # The event ends the watermark's condition.
             self._parts.evidence.reported = None
             if message != self._lost:
                 observe(events.WatchStandsBy(name, message))
@@ -213,7 +211,7 @@ class WatchWorker:
                 capture = await begin(intake, meanwhile, partial(self._beat, _CONNECTING))
             within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
             progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
-            # Nothing may fail before the jobs start: Python warns about coroutines that never do.
+            # Nothing may fail before the jobs start: Python warns about unstarted coroutines.
             jobs = await capture.jobs(progressed)
             jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
@@ -238,7 +236,7 @@ class WatchWorker:
         # Ready: capture works, and earlier commits are applied.
         await capture.catch_up(partial(self._beat, SWEEPS))
         if not self._parts.unwritten:
-            # The store can be read again; failed writes are reported until they succeed.
+            # It can be read again; failed writes are reported until they succeed.
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
@@ -250,7 +248,7 @@ class WatchWorker:
             self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
-        """Sweep at the start, at each interval and on request, with pauses that keep the sweeps' share."""
+        """Sweep at the start, at each interval and on request, within the sweeps' share of the time."""
         interval = self._parts.watch.capture.sweep.total_seconds()
         until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
@@ -258,7 +256,7 @@ class WatchWorker:
             pause = max(self._next_sweep_from - clock(), 0)
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
-            # Waiting is no stall: the sweep that has the turn reports its own.
+            # Waiting is no stall: the sweep with the turn reports its own.
             async with _Turn(self._parts.database, partial(self._beat, SWEEPS, math.inf)) as turn:
                 self._sweep_wanted.clear()
                 started = reached = clock()
@@ -291,7 +289,7 @@ class WatchWorker:
                 continue
 
     async def _catch_up(self, capture: Capture, progressed: Callable[[], None]) -> None:
-        """Catch up in the middle of a sweep, without a turn."""
+        """Catch up in a sweep, on the capture's account."""
         with reading_as(self._reads):
             await capture.catch_up(progressed)
 
@@ -302,8 +300,7 @@ class RunningWatches:
 
     Attributes:
         worker: makes a watch's worker.
-        database: makes what the watches of a database share; a new one only for another section.
-        gate: lets calls go out once their watches' database is recognised.
+        database: makes what a database's watches share; a new one only for another section.
     """
 
     worker: Callable[[Config, str, Database], WatchWorker]
@@ -339,8 +336,7 @@ class RunningWatches:
         Raises:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
-        # Compares settings: making the rules of a thousand watches takes time. Unchanged settings are mostly the same
-        # objects.
+        # Settings, not rules: to make those of a thousand watches takes time.
         of_all = config.hellowork.base_url, allowed_hosts(config)
         wanted = {
             name: (watch, config.database_name(name), config.database_of(name), of_all)

@@ -43,7 +43,7 @@ class Rehearsal:
 def opened_store(config: Config, emit: Emit, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
     """The daemon's store; for a dry run a temporary copy.
 
-    An SQLite store is upgraded in a thread of its own, which calls `emit`, while this one waits.
+    While this thread waits, the one that upgrades an SQLite store calls `emit`.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
@@ -56,14 +56,14 @@ def opened_store(config: Config, emit: Emit, *, dry_run: bool) -> AbstractAsyncC
 def opened_caller(
     config: Config, show: Callable[[str], None], *, dry_run: bool
 ) -> AbstractAsyncContextManager[Client | Rehearsal]:
-    """HelloWork's API; for a dry run a substitute that only shows the calls."""
+    """HelloWork's API; for a dry run a `Rehearsal`."""
     return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
 
 
 def client_settings(
     config: Config, gone: Mapping[str, Credentials] = NO_OWN
 ) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
-    """A `Client`'s arguments, with the credentials of watches that are `gone`."""
+    """A `Client`'s arguments, with the credentials of `gone` watches."""
     headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
     timeout = config.hellowork.timeout.total_seconds()
     return headers, timeout, config.hellowork.concurrency, {**gone, **own_credentials(config)}
@@ -106,11 +106,11 @@ def make_parts(
     )
 
 
-# What a run reads and writes in the store beside capture and delivery. These parts report a store that fails.
+# What a run reads and writes in the store beside capture and delivery, which report a store that fails.
 
 
 async def follow_pauses(sender: Sender, store: Store) -> bool:
-    """Apply the operators' pauses to the sender; returns whether they could be read."""
+    """Apply the operators' pauses; returns whether they could be read."""
     with suppress(StoreError):
         sender.pause(await store.paused())
         return True
@@ -118,14 +118,14 @@ async def follow_pauses(sender: Sender, store: Store) -> bool:
 
 
 async def known_watches(store: Store) -> Collection[str] | None:
-    """The names of the watches in the store; None if it cannot be read."""
+    """The watches in the store; None if it cannot be read."""
     with suppress(StoreError):
         return (await store.counts()).keys()
     return None
 
 
 async def note_credentials(config: Config, store: Store) -> None:
-    """Save the owner of the credentials of each watch's calls, for commands that show the endpoints."""
+    """Save the owner of each watch's credentials, for commands that show the endpoints."""
     owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):
         await store.note_credentials(owners, config.watches.keys())
@@ -134,7 +134,7 @@ async def note_credentials(config: Config, store: Store) -> None:
 async def report_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
     """Report the watches in the store that are no longer configured, except those in `besides`.
 
-    More than ten tenants of a template are one report.
+    Many tenants of a template are one report.
     """
     found: dict[str, list[events.WatchUnconfigured]] = defaultdict(list)
     with suppress(StoreError):  # `check` and `status` list the watches too

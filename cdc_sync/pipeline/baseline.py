@@ -1,7 +1,7 @@
 """The first walk through a table: its rows are adopted silently, or enqueued with `baseline: send`.
 
-Each page, in key order, is applied together with the position that it reaches, so a restart goes on there. The next
-page is read meanwhile. Later changes are in the change log, or at or behind the poll's first watermark.
+Each page, in key order, is applied together with the position that it reaches: a restart goes on there. Later changes
+are in the change log, or at or behind the poll's first watermark.
 """
 
 import asyncio
@@ -27,10 +27,9 @@ class BaselinePosition:
     """How far the baseline is.
 
     Attributes:
-        done: whether it is over.
         after: the last key adopted.
         known: rows walked so far.
-        queued: calls enqueued so far; after a failure those of the page before it may be missing.
+        queued: calls enqueued so far; after a failure, those of a page may be missing.
         look: the server's transactions when it began, for a poll's first watermark.
     """
 
@@ -55,7 +54,7 @@ class BaselinePosition:
 
 
 OVER_EARLIER_WORK = "baseline over earlier work"
-"""The position that marks a watch that had been captured before, with another store."""
+"""The position of a watch that had been captured before, with another store."""
 
 
 async def is_adopted(store: Store, watch: str) -> bool:
@@ -70,13 +69,13 @@ def is_done(text: str | None) -> bool:
 
 
 Interpreted = tuple[list[Observation], Key | None]
-"""A page's observations, and where the next page begins. The rows are dropped before the next ones are read."""
+"""A page's observations, and where the next page begins; the rows are dropped first."""
 
 
 async def _and_meanwhile(
     adopted: Coroutine[Any, Any, Sequence[ApplyResult]], reading: Coroutine[Any, Any, Interpreted] | None
 ) -> tuple[Sequence[ApplyResult], Interpreted | None]:
-    """Read and interpret the next page while one is applied.
+    """Read the next page while one is applied.
 
     The apply is awaited even if the reading fails: later, it could set the position of a new start back.
     """
@@ -102,7 +101,7 @@ async def adopt_everything(
         StoreError: a page cannot be applied.
     """
     watch, started = intake.rules.watch, time.monotonic()
-    # The walk meets each key once. After a restart, rows behind the position may be in the store.
+    # After a restart, rows behind the position may be in the store.
     rows_are_new = position.after is None and not await intake.store.knows_any(watch)
     estimate, digests = intake.reader.mapping.facts.estimate, intake.shape_of_digests
 

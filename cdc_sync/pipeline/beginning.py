@@ -26,11 +26,11 @@ KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCaptu
 
 @asynccontextmanager
 async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
-    """Connect a watch to its database, check its configuration against it and, unless in a dry run, take its turn.
+    """Connect a watch to its database, check its configuration there and, unless in a dry run, take its turn.
 
     Raises:
         SourceError: the database cannot be used as configured, or another daemon captures the watch.
-        AnotherDatabaseError: it is not the database that the store belongs to.
+        AnotherDatabaseError: the store belongs to another database.
         StoreError: the store cannot be used.
     """
     async with AsyncExitStack() as stack:
@@ -55,18 +55,14 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
 
 
 async def open_capture(intake: Intake) -> Capture:
-    """Make a watch's capture, by its configuration and its database's present state."""
+    """Make a watch's capture."""
     return await KINDS[intake.parts.watch.capture.mode].open(intake)
 
 
 async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
-    """Report the watch's state, adopt its rows, and make its capture ready.
+    """Adopt a watch's rows, and make its capture ready; may raise `SourceError` and `StoreError`.
 
     `meanwhile` names what finds changes where triggers are missing.
-
-    Raises:
-        SourceError: the database cannot be read.
-        StoreError: a result cannot be saved.
     """
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.server.version
@@ -87,7 +83,7 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
     if position is None:
         is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
         if is_silent and await capture.was_worked_before():
-            # The baseline takes as acknowledged what an earlier store, which is not here, may have had to send.
+            # The baseline takes as acknowledged what the earlier store may have had to send.
             parts.observe(BaselineOverEarlierWork(parts.name))
             await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
         if parts.database.name:
@@ -101,8 +97,8 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     """The positions to write when a watch's store is given to another database.
 
-    A transaction's number means nothing in another cluster, so none is kept. The watermark is a time and stays; the
-    sweep at the next start, a new one, finds what it misses. The baseline is done: the snapshot stays the reference.
+    A transaction's number means nothing in another cluster. The watermark is a time and stays; the new sweep at the
+    next start finds what it misses. The baseline is done: the snapshot stays the reference.
     """
     kept: dict[str, str] = {}
     adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))

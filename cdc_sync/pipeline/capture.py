@@ -1,7 +1,7 @@
 """What captures changes between sweeps: the interface, and what its kinds share.
 
-A kind is one module, whose class owns how changes are found, its jobs and its positions in the store. Its configuration
-names what it needs of the database (`config.Capture.needs`). `pipeline.beginning` lists the kinds.
+A kind is one module, with its jobs and its positions in the store. Its configuration names what it needs of the
+database (`config.Capture.needs`). `pipeline.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
@@ -25,8 +25,8 @@ class Capture(ABC):
     """Captures one watch's changes between sweeps.
 
     Attributes:
-        void_elsewhere: positions without meaning in another database, each with the value that replaces it there.
-        sees_deletions: whether it notices deleted rows. If not, a deletion that a sweep finds is no repair.
+        void_elsewhere: positions without meaning in another database, each with its value there.
+        sees_deletions: if not, a deletion that a sweep finds is no repair.
 
     Raises:
         SourceError: by every method: the database cannot be queried; nothing is lost.
@@ -39,13 +39,13 @@ class Capture(ABC):
     def __init__(self, intake: Intake) -> None:
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
-        # Kept from the start: another watch may refresh the shared facts meanwhile.
+        # Another watch may refresh the shared facts meanwhile.
         self._setup, self.server = intake.seen.setup, intake.sessions.server
 
     @classmethod
     @abstractmethod
     async def open(cls, intake: Intake) -> "Capture":
-        """Make the watch's capture for its database's present state."""
+        """Make a watch's capture."""
 
     @staticmethod
     @abstractmethod
@@ -53,7 +53,7 @@ class Capture(ABC):
         """Seconds that may normally pass without a complete look at the database."""
 
     async def look(self) -> SnapshotReading | None:
-        """Read the server's transactions before the baseline; None if the kind needs none."""
+        """Look at the server's transactions before the baseline, if the kind needs that."""
         return None
 
     async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
@@ -61,31 +61,27 @@ class Capture(ABC):
 
     @abstractmethod
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """Apply every change that was committed before this call; `progressed` is called at each step."""
+        """Apply every change committed before this call; `progressed` is called at each step."""
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
-        """The endless jobs that capture changes; `progressed` is called after each look."""
+        """The endless jobs; `progressed` is called after each look."""
         return {"tables": self._watch_tables()}
 
     async def look_at_tables(self) -> None:
         """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less."""
         before, now = self.intake.seen, self.watched.state
         looks_for_policies = self.watched.rechecks or now.policies != before.policies
-        # Hidden rows were suspected and their deletions held; a sweep that meets the rows cancels that.
+        # A sweep that meets hidden rows again cancels their suspected and held deletions.
         if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
             await self.intake.request_sweeps(1)
             self.parts.want_sweep()
         self.intake.seen = now
 
     async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
-        """Check that the database is still set up as at the start.
-
-        Raises:
-            ChangedError: it is not: begin again with the present setup.
-        """
+        """Raise `ChangedError` if the database is set up otherwise than at the start."""
 
     async def _watch_tables(self) -> None:
-        # Forget a failure from the baseline; the next look repeats it if it lasts.
+        # A failure from the baseline is repeated by the next look if it lasts.
         self.watched.error, looked_at = None, (self._setup, self.server)
         while True:
             await self.watched.has_changed()
@@ -99,7 +95,7 @@ class Capture(ABC):
         """Learn from a sweep's findings."""
 
     def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
-        """Report what is missing, if anything is, and what finds changes `meanwhile`."""
+        """Report what is missing, if anything, and what finds changes `meanwhile`."""
 
     async def was_worked_before(self) -> bool:
         """Whether the database shows that an earlier daemon captured the watch."""
@@ -107,11 +103,11 @@ class Capture(ABC):
 
 
 class ChangedError(Exception):
-    """The triggers were installed, removed or replaced, or the server's settings changed."""
+    """The triggers or the server's settings have changed: begin again."""
 
 
 class SweepOnlyCapture(Capture):
-    """Leaves changes to sweeps, where triggers have no log, until that changes."""
+    """Leaves changes to sweeps while triggers have no log."""
 
     def __init__(self, intake: Intake, installed: Installation) -> None:
         super().__init__(intake)
@@ -150,7 +146,7 @@ class SweepOnlyCapture(Capture):
         self.parts.observe(TriggersMissing(self.parts.name, message))
 
     async def look_at_setup(self) -> None:
-        """See `Capture`: other triggers, or server settings that decide whether the bell may be armed."""
+        """See `Capture`; server settings decide whether the bell may be armed."""
         if self.lookout.server != self.server or await look_for_triggers(self.intake) != self.installed:
             raise ChangedError
 

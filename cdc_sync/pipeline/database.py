@@ -1,9 +1,8 @@
 """The ATS's database and what a watch works with: the sessions that all watches share, the store, the step sizes.
 
 The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
-watch's lock, so the pool closes too and no watch reads without its lock. Each watch then comes back: the first one
-connects, the others share its sessions or its error. So a database that is down is tried once, however many watches it
-has.
+watch's lock, so the pool closes too: no watch reads without its lock. The first watch to come back connects, the others
+share its sessions or its error. So a database that is down is tried once for all watches.
 """
 
 import asyncio
@@ -40,10 +39,11 @@ _MISCONFIGURED_WAIT = 10.0
 """Seconds between tries when only a person can repair it: soon enough after the repair."""
 
 _GIVES_BACK_WITHIN = 2.0
-"""Seconds that giving back a lease may take."""
+"""Seconds."""
 
 _ALIVE_FOR = 1.0
-"""Seconds for which another daemon's session counts as alive without a new query: all its watches have the same."""
+"""Seconds for which another daemon's session counts as alive without a new query: its watches share it."""
+
 SWEEPS_AT_ONCE = 2
 """Watches that sweep at once, at most: one long sweep does not hold up all others."""
 
@@ -60,7 +60,7 @@ def nobody(_: str) -> None:
 
 
 def wait_after(error: Exception, failures: int, longest: float) -> float:
-    """Seconds until the next try after `failures` in a row; at most `longest` if the error may pass."""
+    """Seconds until the next try after `failures` in a row; `longest` at most if the error may pass."""
     if isinstance(error, AnotherDatabaseError) or (isinstance(error, SourceError) and error.kind == "misconfigured"):
         return _MISCONFIGURED_WAIT
     ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
@@ -82,12 +82,11 @@ class Sessions:
 
     Attributes:
         lasting: the session that listens.
-        locked: the session that holds the watches' locks; on a standby another one than `lasting`.
+        locked: the one that holds the watches' locks; on a standby another one than `lasting`.
         held: runs the lookout, and ends when one of the two sessions is lost.
-        lookout: looks at the database for all watches.
         stack: closes them.
         is_recognised: whether this is known to be the database that the store has under its name.
-        users: the number of watches that use them.
+        users: how many watches use them.
         is_new: whether only the watch that connected has joined them.
     """
 
@@ -107,11 +106,7 @@ class Sessions:
         return self.lookout.server
 
     async def until_lost(self) -> None:
-        """Wait until the sessions are lost.
-
-        Raises:
-            SourceError: they are lost.
-        """
+        """Wait until the sessions are lost, then raise `SourceError`."""
         await asyncio.shield(self.held)
 
     async def why_lost(self, error: SourceError) -> SourceError:
@@ -135,12 +130,11 @@ class Database:
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that such a proof may take.
         recognised: called with each watch of a database known to be the one in the store.
-        is_only: whether there is no other one: if it is the wrong one, the daemon ends.
-        guard: which server was read, and its replica position.
-        failure: the error that keeps all watches from having sessions, if any.
+        is_only: whether there is no other: if it is the wrong one, the daemon ends.
+        failure: why no watch has sessions, if none can.
         try_at: when they retry after it, by the event loop's clock.
-        reported: the error that one of them reported last: the others need not repeat it.
-        sweeping: the turns to sweep; a few watches have one at a time.
+        reported: the error that a watch reported last; the others need not repeat it.
+        sweeping: the turns to sweep.
         given_way: how many sweeps wait for others in the middle.
     """
 
@@ -158,9 +152,9 @@ class Database:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
     _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    # Behind a silent network the server keeps a session and its locks for long. Only the daemon that had it may end it.
+    # Behind a silent network the server keeps a session and its locks for long; only the daemon that had it may end it.
     _earlier: tuple[Process, ...] = field(default=(), init=False)
-    # When another daemon's session was found alive last.
+    # When other daemons' sessions were found alive last.
     _alive_at: dict[str, float] = field(default_factory=dict, init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
@@ -186,7 +180,7 @@ class Database:
 
         Raises:
             SourceError: the database cannot be reached, or this server may not be read.
-            AnotherDatabaseError: it is not the database in the store, or not the one of this watch.
+            AnotherDatabaseError: it is not the database in the store, or not this watch's.
             StoreError: the store cannot be used.
         """
         sessions = await self._join(watch)
@@ -232,10 +226,10 @@ class Database:
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
-        """Be the one daemon that captures a watch: by its lease in the store and its lock on the ATS's database.
+        """Be the one daemon that captures a watch, by lease and lock (decision 12).
 
-        The lease decides among daemons that share a store, the lock among those that do not. A lease is taken over when
-        it expires, or at once if its session has ended; the earlier daemon's session is then ended.
+        A lease is taken over when it expires, or at once if its session has ended; the earlier daemon's session is then
+        ended.
 
         Raises:
             StandbyError: another daemon captures it.
@@ -260,7 +254,7 @@ class Database:
                 if not sessions.held.done():
                     await session.unlock()
             finally:
-                # If it cannot be given back, it expires with this daemon's own lease.
+                # Otherwise it expires with this daemon's own lease.
                 with suppress(StoreError, TimeoutError):
                     async with asyncio.timeout(_GIVES_BACK_WITHIN):
                         await store.give_back(watch)
@@ -314,7 +308,7 @@ class Database:
                 # Before the replica position, which means nothing for another database.
                 if is_known:
                     await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name, self.section)
-            # Reads without news do not bind: if the primary is gone, a standby may never receive that position.
+            # Only reads with news bind: a standby may never receive the others' position if the primary is gone.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
             if is_known and self._is_of(positions):
@@ -337,7 +331,7 @@ class Database:
         return not positions or positions.get(FROM_DATABASE, "") == self.name
 
     async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
-        """Accept a name that is new to the store, or a watch captured under another name, if the database fits."""
+        """Accept a name new to the store, or a watch captured under another name, if the database fits."""
         store, identity = self.store, (await server_facts(connection)).identity
         if not self._is_of(positions):
             was = positions.get(FROM_DATABASE, "")
@@ -354,7 +348,7 @@ class Database:
             await store.set_captured_from(watch, self.name)
 
     async def _recognise_alone(self, watch: str) -> None:
-        """Recognise the database where no session lasts (behind a pooler): captures nothing, sends pending entries."""
+        """Recognise the database where no session lasts (behind a pooler), so that pending entries are sent."""
         with suppress(SourceError):
             async with connected(self.dsn) as connection, asking("asking which server this is"):
                 await self._recognise(connection, watch, await self.store.positions(watch))
@@ -369,7 +363,7 @@ class Database:
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
         holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
-        # Not counted as any watch's reading (`connection.READS`): its queries are quick.
+        # On no watch's account (`connection.READS`): its queries are quick.
         holding.add(asyncio.create_task(lookout.run(), name="looking for all watches", context=Context()))
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
@@ -413,7 +407,7 @@ async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is 
 ) -> str | None:
     """Why a database of the store's identity may be a copy; None if it is the store's own.
 
-    `before` has its hosts in the store, `now` its present ones; stores of 0.1.0 have none.
+    `before` has its hosts in the store (stores of 0.1.0 have none), `now` its present ones.
     """
     if not before:
         return None
@@ -435,21 +429,21 @@ class Delivery(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The sizes of a watch's steps and their intervals, in seconds.
+    """How much a watch does at once, and how often, in seconds.
 
     Attributes:
-        adopted: rows that the baseline adopts at once.
-        drained: changes taken from the change log at once.
+        adopted: rows that the baseline adopts.
+        drained: changes taken from the change log.
         give_back_every: between tries to shorten the change log's file, at least: each takes a short lock, which a
             standby replays.
-        polled: rows that a poll reads at once.
+        polled: rows that a poll reads.
         look_every: between looks at the server's transactions, and moves of a poll's watermark: each takes a
             transaction id.
         place_every: between saves of a poll's watermark, at least: a restart reads again from there.
-        compared: rows that a sweep compares at once: one store statement of some 10 ms, which may delay the capture.
-        read: rows that a sweep reads at once, at most: Python gives little of their memory back.
-        searched: record numbers examined at once for unmet records.
-        confirmed: suspected deletions answered at once.
+        compared: rows that a sweep compares: one store statement of some 10 ms, which may delay the capture.
+        read: rows that a sweep reads, at most: Python gives little of their memory back.
+        searched: record numbers examined for unmet records.
+        confirmed: suspected deletions answered.
         save_every: between saves of a sweep's position, at least.
         save_share: saving takes at most one part in this many of the time: large bitmaps take long. 0: no limit.
     """
@@ -482,9 +476,8 @@ class WatchParts:
         delivery: the sender; None if nothing is sent while this process captures.
         unwritten: names of failed writes to the store that have not succeeded since.
         all_written: called when the last of them succeeds.
-        evidence: what a poll has learnt about its watermark.
+        evidence: a poll's, about its watermark.
         want_sweep: called when a sweep is needed.
-        dry_run: whether nothing is changed.
     """
 
     name: str
@@ -503,5 +496,5 @@ class WatchParts:
 
     @property
     def store(self) -> Store:
-        """The store."""
+        """The database's store."""
         return self.database.store

@@ -1,7 +1,4 @@
-"""Finds the tenants, and with them the configuration that the daemon and the commands use.
-
-If a database cannot be queried, its known tenants stay, so that none is dropped silently.
-"""
+"""Finds the tenants, and with them the configuration that the daemon and the commands use."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -16,7 +13,7 @@ from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.source.facts import schemas_of_tenants
 
 _WITHIN = 10.0
-"""Seconds within which a database answers."""
+"""Seconds."""
 
 _LOOKING = "looking for tenants"
 
@@ -41,7 +38,7 @@ async def discover(
 ) -> Discovery:
     """Look for the tenants of a configuration's templates: one statement for each database with tenant schemas.
 
-    The watches named in `known` stay if their database cannot be queried. Databases without a pool get a connection.
+    If a database cannot be queried, its `known` watches stay. Databases without a pool get a connection.
     """
     earlier = tenants_named(config, known)
     found: dict[str, list[Tenant]] = {}
@@ -73,7 +70,7 @@ async def discover(
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
     ask = partial(schemas_of_tenants, templates=templates)
-    # Includes connecting and waiting for a lock: a start, a reload and the daemon's end wait for this.
+    # With connecting and waiting for a lock: a start, a reload and the daemon's end wait for this.
     async with asking(_LOOKING, _WITHIN):
         if pool is not None:
             return await pool.ask(_LOOKING, ask)

@@ -53,13 +53,13 @@ TABLE = "table"
 """The position with the oid of the table that was read."""
 
 LONGEST_REST = 600.0
-"""Seconds between looks while no deletion is suspected, at most: a suspicion ends the rest."""
+"""Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
 
 _LOOK_EVERY = 1.0
 """Seconds between looks, at most: after a change of the clock a suspicion may be due earlier."""
 
 _SLACK = 60_000
-"""Milliseconds that the clock may go back before a suspicion seems to come from a wrong clock."""
+"""Milliseconds by which the clock may go back before a suspicion seems to come from a wrong one."""
 
 _REMEMBERED_SKIPS = 100_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
@@ -70,19 +70,17 @@ class Intake:
     """One watch's way from its database into the store.
 
     Attributes:
-        reader: reads its table.
         lock: held from the reading of rows until they are applied; every method but `changes` takes it.
         requests: sweeps requested since the last complete one began, for changes that no event names (a TRUNCATE,
-            another partition, a row of a table that any application may depend on). While there are any, a difference
-            does not prove that the capture missed something.
+            another partition, a row of a table that any application may depend on). Meanwhile a difference does not
+            prove that the capture missed something.
         suspected: set when a deletion is suspected.
-        skipped: unreportable rows in the store: each is reported once, not at each reading.
-        watched: what the lookout looks for on its behalf.
-        seen: the last state that was examined.
+        skipped: unreportable rows in the store: each is reported once.
+        watched: the lookout's part.
+        seen: its last examined state.
 
     Raises:
-        SourceError: by every method: rows cannot be read. Of large rows, which come in parts, some may be applied
-            already.
+        SourceError: by every method: rows cannot be read; some parts of large ones may be applied.
         StoreError: by every method: the outcome cannot be saved.
     """
 
@@ -103,39 +101,38 @@ class Intake:
         self.suspected = asyncio.Event()
         self.requests = 0
         self.skipped: dict[Key, str] = {}
-        # The tables and policies that are known to hide rows.
         self._hidden_by: frozenset[Hiding] = frozenset()
-        # The replica position that the store has for this watch.
+        # The position that the store has for this watch.
         self._replica = ""
         self.lock = asyncio.Lock()
 
     @property
     def shape(self) -> str:
-        """A digest of all that a comparison depends on except the data: table, key, mapping, rules."""
+        """A digest of what a comparison depends on beside the data: table, key, mapping, rules."""
         rules = json.dumps(asdict(self.rules), sort_keys=True, default=sorted)  # sets have no order of their own
         return hashlib.sha256(f"{self.reader.shape}\0{rules}".encode()).hexdigest()
 
     @property
     def shape_of_digests(self) -> str:
-        """The same for row digests, which outlive a sweep: another version may interpret a row differently."""
+        """The same for row digests, which outlive a sweep: another version may interpret rows differently."""
         return f"{__version__} {self.shape}"
 
     async def load(self) -> None:
-        """Load what an earlier run saved."""
+        """Load the results of an earlier run."""
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         self.reader.unreadable.expect(self.skipped)
         positions = await self.store.positions(self.rules.watch)
         self.requests = int(positions.get(REQUESTS, "0"))
-        # Again: another daemon may have saved news until this one took the watch.
+        # Again: another daemon may have saved news before this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.pool.guard.load(self._replica)
         await self._recognise_table(positions.get(TABLE))
 
     async def _recognise_table(self, before: str | None) -> None:
-        """Remember a tenant's table: a schema may be dropped and restored, and is empty until it is loaded.
+        """Remember a tenant's table; another one that is still empty raises `SourceError`.
 
-        Another table that is still empty raises `SourceError`: all known applications would seem deleted.
+        A restored schema is empty until it is loaded: all known applications would seem deleted.
         """
         facts = self.reader.mapping.facts
         if before == str(facts.oid) or not self._is_of_tenant:
@@ -146,9 +143,9 @@ class Intake:
         await self.place({TABLE: str(facts.oid)})
 
     async def _look_whether_replaced(self) -> None:
-        """Check that a tenant's missing rows were looked for in the table that the watch began with.
+        """Restart a tenant's watch by `SourceError` if its table's name now leads to another table.
 
-        If another table has its name, `SourceError` restarts the watch with that one.
+        Missing rows then prove nothing.
         """
         if not self._is_of_tenant:
             return
@@ -159,7 +156,7 @@ class Intake:
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Check whether row-level security may hide rows; report a change, or with `first` the present state.
 
-        Returns whether policies that hid rows no longer do.
+        Returns whether some policy no longer hides rows.
         """
         async with self.lock:
             before = self._hidden_by
@@ -167,7 +164,7 @@ class Intake:
             return bool(before - self._hidden_by)
 
     async def changes(self, changes: Changes) -> None:
-        """Apply changes of the log that were read under `lock`."""
+        """Apply changes of the log, read under `lock`."""
         if changes.rows is not None:
             await self._read(changes.rows, changes.times, changes.times, "notify")
         elif changes.times:
@@ -222,10 +219,7 @@ class Intake:
             await self._apply(self._batch("sweep", gone=dict.fromkeys(keys, at)))
 
     async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
-        """Suspect deletions of applications that a sweep did not meet; a fresh read after the grace decides.
-
-        Returns the number of new suspicions.
-        """
+        """Suspect deletions, which a fresh read after the grace answers; returns the number of new suspicions."""
         async with self.lock:
             resolved = [Resolved(id_, at, None) for id_ in application_ids]
             return len((await self._apply(self._batch(origin, resolved=resolved))).suspected)
@@ -236,18 +230,15 @@ class Intake:
             await self._apply(self._batch("poll", positions=positions))
 
     async def request_sweeps(self, number: int) -> None:
-        """Count requested sweeps; a negative number removes those that a finished sweep has answered.
+        """Count requested sweeps, durably; a negative number removes those that a finished sweep has answered.
 
-        Call this before the reason is forgotten and the sweep begins. The number survives a restart.
+        Call this before the reason is forgotten and the sweep begins.
         """
         self.requests = max(self.requests + number, 0)
         await self.place({REQUESTS: str(self.requests)})
 
     async def confirm_due(self) -> int:
-        """Answer the suspected deletions after their grace; returns their number.
-
-        A fresh read of all their rows decides; an error is never a deletion.
-        """
+        """Answer the suspected deletions after their grace, by a fresh read of all their rows; returns their number."""
         answered, horizon = 0, self.rules.deletion_grace + _SLACK
         while True:
             limit = self.reader.at_once(self.parts.steps.confirmed)
@@ -282,11 +273,11 @@ class Intake:
                     await self.suspected.wait()
 
     def different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
-        """The rows that must be looked at again, given what is known; see `core.batch.different`."""
+        """See `core.batch.different`."""
         return different(self.rules, self._batch("sweep", rows), known)
 
     async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
-        """Await a write and report its success or failure; `what` names it for a later retry."""
+        """Await a write and note its success or failure; `what` names it for a later retry."""
         try:
             kept = await writing
         except StoreError:
@@ -303,11 +294,11 @@ class Intake:
                 self.parts.all_written()
 
     def interpreted(self, read: Read) -> list[Observation]:
-        """A page's rows, interpreted; none changed later than it was read."""
+        """A page's rows; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
 
     async def _resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
-        """Read all rows with these applications' ids; each id comes with the time of its change."""
+        """Read all rows of these applications; each id comes with the time of its change."""
         read = await self.reader.by_application(unresolved)
         # Policies that may have hidden rows count until `look_for_policies`.
         self._see_hiding(self._hidden_by | read.hidden_by)
@@ -315,7 +306,7 @@ class Intake:
         return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
 
     async def _without_id(self, application_ids: Sequence[str]) -> dict[str, Observation]:
-        """The last rows of applications that no row carries, if these rows still exist and have no usable id."""
+        """The last rows of applications that no row carries, if these still exist without a usable id."""
         known = await self.store.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
@@ -356,7 +347,7 @@ class Intake:
             resolved=resolved,
             skipped=self.skipped,
             positions=positions or {},
-            # Saved with the news: after a restart, no server without them is read.
+            # With the news: after a restart, no server without them is read.
             replica={} if position in ("", self._replica) else {REPLICA: position},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
@@ -364,16 +355,16 @@ class Intake:
     async def _apply(self, batch: Batch) -> Applied:
         """Apply a batch, and in a second step the applications whose rows must all be read first.
 
-        If that reading fails, the rest is applied, without the positions.
+        If that reading fails, the first step stays applied, without the positions.
         """
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
-        # A step ends even if this task is cancelled, so that later readings are applied later.
+        # A step ends even if this task is cancelled: later readings are applied later.
         stepping = asyncio.create_task(self._step(batch), name="apply")
         try:
             first = await asyncio.shield(stepping)
         except asyncio.CancelledError:
-            # This task may be cancelled repeatedly meanwhile.
+            # It may be cancelled repeatedly.
             while not stepping.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([stepping])
@@ -386,7 +377,7 @@ class Intake:
         return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
 
     async def _step(self, batch: Batch) -> Applied:
-        """Apply one batch and report its results; must not be cancelled."""
+        """Apply one batch and report its results; not to be cancelled."""
         watch, origin, delivery = self.rules.watch, batch.origin, self.parts.delivery
         offer = NOTHING if delivery is None else delivery.offer(watch, batch.application_ids)
         applied = None
@@ -396,10 +387,10 @@ class Intake:
             self.parts.unwritten.update(_named_by(batch))
             raise
         finally:
-            # Even if this task is cancelled: entries that the store claimed are the sender's.
+            # Entries that the store claimed are the sender's.
             if delivery is not None:
                 delivery.settle(offer, watch, applied)
-        if applied.written:  # without news nothing was written, so the store may still fail
+        if applied.written:  # else the store may still fail
             self._replica = batch.replica.get(REPLICA, self._replica)
             if self.parts.unwritten:
                 self._written(_named_by(batch))
@@ -414,14 +405,14 @@ class Intake:
         for result in applied.results:
             is_queued = isinstance(result.decision, Enqueue)
             outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
-            # The baseline reports its adoptions as a number, not one by one.
+            # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
                 self.observe(Decided(watch, result.application_id, origin, outcome, result.reason))
         return applied
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
-    """What all rows of an application mean together."""
+    """What all of an application's rows mean."""
     best = current(rows)
     canonical = None if best is None else interpret(best, rules, changed_at)
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))

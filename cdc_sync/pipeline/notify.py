@@ -2,10 +2,9 @@
 
 Three states ([decision 10](../../docs/decisions/0010-the-bell-rings-for-sleepers-only.md) has the proof):
 
-- **busy**, while changes come fast, and at the start: the bell is disarmed, since a NOTIFY serialises all commits of
-  the database. The log is read every few milliseconds.
-- **becoming idle**: the bell is armed, but open transactions may not have seen it. Ten times a second a look for all
-  watches (`source.lookout`) shows changes, and whether these transactions have ended.
+- **busy**, while changes come fast, and at the start: the bell is disarmed. The log is read every few milliseconds.
+- **becoming idle**: the bell is armed, but open transactions may not have seen it. Looks for all watches
+  (`source.lookout`) show changes, and the end of these transactions.
 - **idle**: every writer has seen the armed bell. Nothing is queried until it rings or a look shows changes.
 
 Some writers never ring: sessions with a lock_timeout (`recorders`) and PostgreSQL 10's replication workers. After
@@ -31,30 +30,30 @@ from cdc_sync.source.lookout import Look
 from cdc_sync.source.triggers import Installation, log_filled_by, worked_before
 
 MISSED = "missed"
-"""The position with the number of dropped changes that the last requested sweep has answered."""
+"""The position with the number of dropped changes that a sweep was requested for."""
 
 _UNRUNG_FOR = 300.0
 """Seconds for which the log is looked at every `poll_interval` after a change without a ring."""
 
 _DISARMS_WITHIN = 2.0
-"""Seconds that disarming may take at the end; on a lost connection it fails, and the lease expires."""
+"""Seconds; on a lost connection it fails, and the lease expires."""
 
 BUSY = 50.0
 """Changes per second from which the bell is disarmed."""
 
 CALM = 10.0
-"""Changes per second below which the bell may be armed: fewer, so that it does not alternate."""
+"""Changes per second below which the bell may be armed: far fewer, so that it does not alternate."""
 
 WINDOW = 0.5
 """Seconds over which the rate is measured."""
 
 
 class Pace(NamedTuple):
-    """The rate of changes, in changes per second.
+    """The rate of changes per second.
 
     Attributes:
         since: start of the present window, in seconds of a monotonic clock.
-        changes: changes in it so far.
+        changes: in it so far.
         before: the previous window's rate.
         rate: that rate, or the least that the present window will have: a burst shows as it begins.
     """
@@ -76,9 +75,9 @@ def count(pace: Pace, now: float, changes: int) -> Pace:
 
 
 def pause(searched: float) -> float:
-    """Seconds until the next read while busy, after a read that searched the log for `searched` seconds.
+    """Seconds until the next read while busy, after a search of the log that took `searched` seconds.
 
-    A search costs as much as the log has rows, dead ones included: it takes at most a fifth of the time, up to 2 s.
+    It costs as much as the log has rows, dead ones included: a fifth of the time, at most, up to 2 s.
     """
     return min(max(4 * searched, 0.02), 2.0)
 
@@ -87,7 +86,7 @@ class NotifyCapture(SweepOnlyCapture):
     """Consumes one watch's part of the change log.
 
     Attributes:
-        bell: its doorbell, which the lookout arms and renews.
+        bell: the lookout arms and renews it.
         rung: set while the log may have unread changes.
     """
 
@@ -116,7 +115,6 @@ class NotifyCapture(SweepOnlyCapture):
         self._lock = asyncio.Lock()
         self._begun: float | None = None
         self._found_some = True
-        # Seconds of the last search of the log.
         self._searched = 0.0
         self._was_full = False
         self._gave_back_at = -math.inf
@@ -133,7 +131,7 @@ class NotifyCapture(SweepOnlyCapture):
         """See `Capture`."""
         looking = partial(worked_before, name=self.parts.name)
         was_set, was_taken = await self.pool.ask("looking for an earlier daemon's work", looking)
-        # The log does not show which watch was captured: it counts only for the first of its store.
+        # The log does not show which watch was captured: it counts for the first of a store only.
         return was_set or (was_taken and not await self.parts.store.counts())
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
@@ -145,7 +143,7 @@ class NotifyCapture(SweepOnlyCapture):
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._poll_interval))
             if not self.parts.dry_run:
-                # An earlier run, under other server settings, may have left it armed for up to its lease.
+                # An earlier run, under other server settings, may have left it armed.
                 await self.lookout.bells.disarm(self.bell)
         jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
         if not self.parts.dry_run:
@@ -153,7 +151,7 @@ class NotifyCapture(SweepOnlyCapture):
         return jobs
 
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """See `Capture`. Later changes are not waited for: they may come as fast as they are read, for hours."""
+        """See `Capture`. Later changes may come as fast as they are read, for hours: they are not waited for."""
         if not await self.step():
             return
         begun = await self.log.clock()
@@ -182,7 +180,7 @@ class NotifyCapture(SweepOnlyCapture):
                         await self.lookout.bells.disarm(self.bell)
 
     async def turn(self) -> float | None:
-        """Read a batch and update the bell; returns the seconds until the next turn, or None: rest until woken."""
+        """Read a batch and update the bell; returns the seconds until the next turn, None until woken."""
         has_rested, self.watched.looked = self.watched.looked is not None, None
         if await self.step(keep_pace=True):
             return 0.0
@@ -214,7 +212,7 @@ class NotifyCapture(SweepOnlyCapture):
         self.watched.every = self._rest()
 
     def _pass_fence(self, look: Look) -> None:
-        """Become idle once the transactions that may not have seen the bell are over: their changes are read."""
+        """Become idle once the transactions that may not have seen the bell are over, and read."""
         if self.bell.fence is not None and look.oldest > self.bell.fence:
             self.bell.fence = None
 
@@ -227,7 +225,7 @@ class NotifyCapture(SweepOnlyCapture):
     async def step(self, *, keep_pace: bool = False) -> bool:
         """Apply a batch of changes; returns whether there may be more.
 
-        Only `turn` may `keep_pace`: another caller would disarm the bell while `run` sleeps or arms it.
+        Only `turn` may `keep_pace`: others would disarm the bell while `run` sleeps or arms it.
         """
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
@@ -265,7 +263,7 @@ class NotifyCapture(SweepOnlyCapture):
     async def watch_missed(self) -> None:
         """Request a sweep whenever the triggers dropped changes, as soon as it can see all of them; for ever.
 
-        The store keeps the answered number, so that a restart reports only later ones; it begins with a full sweep.
+        A restart, which begins with a full sweep, reports only later ones.
         """
         name = self.parts.name
         answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))
@@ -277,7 +275,7 @@ class NotifyCapture(SweepOnlyCapture):
                 self.bell.counted.clear()
                 continue
             was_full, self._was_full = self._was_full, False
-            # A smaller number than before: the sequence was recreated.
+            # A smaller number: the sequence was recreated.
             dropped = number - answered if number > answered else number
             self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
             await all_ended(self.pool)

@@ -1,8 +1,7 @@
-"""Capture by poll: read the rows at or behind the watermark, then move the watermark to where the fence allows.
+"""Capture by poll: read the rows at or behind the watermark, then move it to where the fence allows.
 
-The watermark follows the database's clock and transactions (`core.watermark`), never the rows: a row dated in the
-future does not move it. A transaction that never ends holds the fence; each poll then reads all changes since, and the
-pauses grow (`pause`).
+The watermark follows the database's clock and transactions (`core.watermark`), never the rows: one dated in the future
+does not move it. While a transaction holds the fence, each poll reads all changes since, and the pauses grow (`pause`).
 """
 
 import asyncio
@@ -25,7 +24,7 @@ POSITION = "watermark"
 BEGAN = "watermark-began"
 
 _SHARE = 10
-"""Polls take at most one part in this many of the time, as sweeps do, as far as `LONGEST_PAUSE` allows."""
+"""Polls take at most one part in this many of the time, as far as `LONGEST_PAUSE` allows."""
 
 _TOGETHER = 20
 """A poll waits one part in this many of the interval for other watches' polls, to share one statement."""
@@ -37,11 +36,11 @@ _QUICK = 0.1
 """Seconds that a poll may take if others are to wait for it."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds that slow polls may lengthen a pause to; a longer poll interval is kept."""
+"""Seconds that slow polls may lengthen a pause to."""
 
 
 def pause(every: float, took: float) -> float:
-    """Seconds until the next poll, after one that `took` so many; `every` is the configured interval."""
+    """Seconds until the next poll, after one that `took` so many, by the configured interval `every`."""
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
 
 
@@ -56,12 +55,7 @@ def _kind(doubts: str) -> str:
 
 
 class PollCapture(Capture):
-    """Polls one watch.
-
-    Attributes:
-        reader: reads by watermark.
-        watermark: where the next poll begins.
-    """
+    """Polls one watch, next from `watermark` on."""
 
     void_elsewhere: ClassVar[Mapping[str, str]] = {BEGAN: ""}
     sees_deletions: ClassVar[bool] = False
@@ -70,12 +64,12 @@ class PollCapture(Capture):
         super().__init__(intake)
         self.reader = reader
         self.watermark = ""
-        # The transaction id at the first watermark, while transactions from before it may be open.
+        # The first watermark's transaction id, while transactions from before it may be open.
         self._began: int | None = None
         self._fence = Fence()
         self._reading: SnapshotReading | None = None
         self._place_at = 0.0
-        self._took = _QUICK  # until it is known: the first poll keeps nobody waiting
+        self._took = _QUICK  # the first poll keeps nobody waiting
         self._lock = asyncio.Lock()
         self._evidence = intake.parts.evidence
         self._evidence.column = intake.parts.watch.capture.watermark or ""
@@ -91,7 +85,7 @@ class PollCapture(Capture):
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:
-        """See `Capture`. A slow poll is followed by a long pause on purpose."""
+        """See `Capture`."""
         return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
 
     async def look(self) -> SnapshotReading | None:
@@ -114,13 +108,10 @@ class PollCapture(Capture):
         return {**await super().jobs(progressed), "poll": self.run(progressed)}
 
     async def catch_up(self, progressed: Callable[[], None] = nothing, together: float = 0.0) -> None:
-        """Poll once. If it fails, the watermark stays.
-
-        With other polls of the next `together` seconds it first asks whether there are rows at all.
-        """
+        """Poll once; with others of the next `together` seconds it first asks whether there are rows at all."""
         async with self._lock:
             started = time.monotonic() + together
-            # The look comes before the rows: the pages show every transaction that had ended by then.
+            # Before the rows: the pages show every transaction that had ended by then.
             reading = await self._transactions()
             place: Key | None = (self.watermark,)
             if together and not await self.lookout.is_any(self.reader.any_row, self.watermark, together):
@@ -164,7 +155,7 @@ class PollCapture(Capture):
         if fence != before:
             self.watermark = await self._watermark_at(fence)
         if self._began is not None and reading.xmin >= self._began:
-            # A crash before that sweep loses nothing: the full sweep after the next start replaces it.
+            # After a crash, the sweep at the start replaces this one.
             self._began = None
             ends = {BEGAN: ""}
             self.parts.want_sweep()
@@ -173,11 +164,11 @@ class PollCapture(Capture):
             await self.intake.place({POSITION: self.watermark, **(ends or {})})
 
     async def _transactions(self) -> SnapshotReading:
-        """A look at the server's transactions, shared with other watches and so perhaps a little old."""
+        """A look at the server's transactions, shared by all watches and so perhaps a little old."""
         return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
 
     async def _watermark_at(self, fence: int) -> str:
-        """The watermark that a fence allows, shared with all watches of the same kind."""
+        """The watermark that a fence allows, shared by all watches of the same kind."""
         return await self.lookout.ask(
             ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
         )

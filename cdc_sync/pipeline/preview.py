@@ -1,9 +1,8 @@
 """A preview: what the daemon would send now, and why. A sweep that changes nothing.
 
-At the start it also measures an edited section `status`. A position keeps the last rules from labels to statuses. If
-they have changed, a walk counts the applications that would get another status only because of the edit. Beyond the
-fuse's `max_changes` all are held; the fuse alone would let the first ones pass. The new rules are saved last, so a
-crash repeats the measurement.
+At the start it also measures an edited section `status`, whose last rules a position keeps. If more applications than
+the fuse's `max_changes` would get another status only because of the edit, all are held; the fuse alone would let the
+first ones pass. The new rules are saved last, so a crash repeats the measurement.
 """
 
 import json
@@ -39,12 +38,11 @@ class Planned:
     """What the daemon would do with one application now.
 
     Attributes:
-        application_id: which; None for a row without id.
+        application_id: None for a row without id.
         kinds: what differs.
-        snapshot: the state that HelloWork acknowledged last.
         observed: what would be sent.
         reason: why it is held, skipped, dead-lettered or cancelled.
-        due_at: when it is sent, after its settle time, in milliseconds since the epoch.
+        due_at: when it is sent, in milliseconds since the epoch.
         remapped: whether the earlier status rules give its row another status.
     """
 
@@ -66,10 +64,10 @@ async def plan(
     old: StatusRules | None = None,
     progressed: Callable[[], None] = nothing,
 ) -> AsyncIterator[Planned]:
-    """Walk the table and the snapshot and yield every difference; nothing is changed.
+    """Walk the table and the snapshot and yield every difference.
 
-    `unseen` is the rule for unknown applications: the baseline's until that is done, then that for new ones. `fuse`
-    counts everything as if it were captured now. `old` has the earlier status rules, if they differ.
+    `unseen` is the rule for unknown applications: the baseline's until that is done. `fuse` counts everything as if it
+    were captured now. `old` has the earlier status rules, if they differ.
     """
     store, watch = intake.store, intake.rules.watch
     last = await store.highest_number()
@@ -93,7 +91,7 @@ async def plan(
 
 @dataclass(slots=True)
 class _Preview:
-    """One walk. `fuse` is the watch's, with the counts so far; `marks` has the records that were met."""
+    """One walk. `fuse` is the watch's, with the counts so far; `marks` has the met records."""
 
     intake: Intake
     unseen: Unseen
@@ -102,7 +100,7 @@ class _Preview:
     marks: bytearray
 
     async def of_page(self, page: Page) -> list[Planned]:
-        """What follows from a page's rows."""
+        """What follows from a page."""
         reader, rules = self.intake.reader, self.intake.rules
         rows = {row.key: row for row in page.rows}
         observations = self.intake.interpreted(page)
@@ -128,7 +126,7 @@ class _Preview:
         return [replace(each, remapped=each.application_id in remapped) for each in planned]
 
     async def of_gone(self, before: Mapping[str, Known]) -> list[Planned]:
-        """What follows for applications without a row; a fresh read after the grace decides about each."""
+        """What follows for applications without a row."""
         read = await self.intake.reader.by_key({each.key for each in before.values()}, confirming=True)
         still_there = {row.key for row in read.rows if has_no_id(interpret(row, self.intake.rules, 0))}
         now = self.intake.store.clock.for_people()
@@ -143,7 +141,7 @@ class _Preview:
 
     def _follows(self, before: Mapping[str, Known], **found: Any) -> tuple[list[Planned], Mapping[str, int]]:
         """What follows from a batch with these findings, and the applications to read all rows of."""
-        # As after the grace, which a preview does not wait for.
+        # As after the grace.
         clock = self.intake.store.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
         plan = plan_batch(self.intake.rules, batch, before, self.fuse)
@@ -174,7 +172,7 @@ def before_edit(positions: Mapping[str, str], rules: StatusRules) -> StatusRules
 
 
 def to_text(rules: StatusRules) -> str:
-    """The status rules as the store keeps them; the same text for the same rules in any order."""
+    """As the store keeps them: the same text for the same rules in any order."""
     fields = {"map": dict(rules.map), "unmapped": rules.unmapped, "deleted": rules.deleted}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
@@ -194,7 +192,7 @@ def why_held(touched: int) -> str:
 
 
 async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
-    """If the status rules have changed, measure the edit's effect and hold it if it is too large."""
+    """Measure the effect of changed status rules, and hold it if it is too large."""
     store, rules = intake.store, intake.rules
     positions = await store.positions(rules.watch)
     old = before_edit(positions, rules.status)

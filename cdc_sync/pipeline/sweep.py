@@ -1,15 +1,14 @@
 """The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
-It walks the table in key order and collects the rows that differ. Then the capture catches up. A row that still differs
-as the page had it was missed: it is read again, applied, and counted by cause, unless a sweep was requested for it
-(`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected deletion.
+It walks the table in key order. Once the capture has caught up, a row that still differs as the page had it was missed:
+it is read again, applied, and counted by cause, unless a sweep was requested for it (`Intake.requests`). A bitmap marks
+each record that was met; an unmarked live record is a suspected deletion.
 
-**Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). The store compares each row's digest, which
-the server computes (`source.mapping`), with that of the record's last verification; equal rows are not read. Rows with
-a pending entry are always read, and all rows of a page on which an expression fails. Meanwhile the server computes the
-next page; if that fails, this page is compared again.
+**Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
+verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
+server computes the next page meanwhile; if that fails, this page is compared again.
 
-**Interruptions.** So that a lost connection does not send a long sweep back, its position is saved from time to time.
+**Interruptions.** The position is saved from time to time, so that a long sweep outlives a lost connection.
 
 - A page's differences are applied *before* the position passes it. A crash in between repeats the page; at worst a
   repair stays uncounted.
@@ -38,29 +37,29 @@ from cdc_sync.source.reading import Digests, Read
 
 POSITION = "sweep"
 FINISHED = ""
-"""The position's value when no sweep is under way."""
+"""The position when no sweep is under way."""
 
 _QUICKLY = 1
-"""zlib's level: a bitmap is either nearly all ones and zeros or not compressible at any level."""
+"""zlib's level: a bitmap is nearly all ones and zeros, or not compressible at any level."""
 
 _NAMED = 100
-"""Keys of missed rows that are passed on, at most."""
+"""Missed rows that are passed on, at most."""
 
 
 @dataclass(slots=True)
 class SweepPosition:
-    """How far a sweep is; it moves on.
+    """How far a sweep is.
 
     Attributes:
-        shape: digest of what is compared and by which rules (`Intake.shape`).
+        shape: see `Intake.shape`.
         last: the highest record number when it began.
-        after: the last key compared; None before the first.
+        after: the last key compared.
         walked: whether only the search for unmet records is left.
-        rows: rows compared so far.
+        rows: compared so far.
         at: the database's clock at the last page, in milliseconds since the epoch.
-        seconds: working time so far.
-        repaired: repairs so far, by cause.
-        requests: sweeps requested before it began (`Intake.requests`).
+        seconds: of work so far.
+        repaired: by cause, so far.
+        requests: sweeps requested before it began.
         marks: the records met so far (see `mark`).
     """
 
@@ -76,14 +75,14 @@ class SweepPosition:
     marks: bytearray = field(default_factory=bytearray)
 
     def to_text(self) -> str:
-        """As the store keeps it. For 100 million records: up to 17 MB and half a second of processor time."""
+        """As the store keeps it; of 100 million records up to 17 MB, in half a second of processor time."""
         fields = asdict(self)
         fields["marks"] = base64.b64encode(zlib.compress(self.marks, _QUICKLY)).decode("ascii")
         return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str | None, shape: str) -> "SweepPosition | None":
-        """The inverse of `to_text`; None without a position of this shape: the sweep starts over."""
+        """The inverse of `to_text`; None if there is none of this shape."""
         if not text:
             return None
         try:
@@ -98,10 +97,7 @@ class SweepPosition:
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:
-    """Mark records that a walk has met, by number; numbers below 1 are ignored.
-
-    Bit n & 7 of byte n >> 3 is number n's. Records with higher numbers were made later, from a row that was read.
-    """
+    """Mark records by number: bit n & 7 of byte n >> 3. Numbers below 1 are ignored, and those of later records."""
     size = len(marks)
     for number in met:
         place = number >> 3
@@ -123,9 +119,9 @@ class Sweep:
     """One sweep, or the rest of an interrupted one.
 
     Args:
-        capture: captures the watch's changes.
+        capture: the watch's.
         catch_up: lets it catch up.
-        progressed: called at each step, once it goes on.
+        progressed: called at each step.
         give_way: awaited between steps, while others sweep; returns the seconds of that.
     """
 
@@ -161,7 +157,7 @@ class Sweep:
         self._is_saved = bool(text)
         found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
         if found is None:
-            # Later records are made from a row that was read.
+            # Records made later come from a row that was read.
             last, now = await intake.store.highest_number(), intake.store.clock.for_people()
             marks = bytearray(size_of(last))
             self._position = SweepPosition(shape, last, at=now, requests=intake.requests, marks=marks)
@@ -176,7 +172,7 @@ class Sweep:
             self._progressed()
         await self._find_gone()
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
-        if stale and not is_resumed:  # what an earlier part has met of them is not remembered
+        if stale and not is_resumed:  # an earlier part may have met them
             await intake.forget_skips(stale, position.at)
         if self._is_saved:
             await intake.place({POSITION: FINISHED})
@@ -189,7 +185,7 @@ class Sweep:
         return done
 
     async def _pass_over(self) -> bool:
-        """Compare the next page by digests and read only the rows that differ; False if these are most of it."""
+        """Compare the next page by digests and read the rows that differ; False if these are most of it."""
         intake, compared, after = self._intake, self._steps.compared, self._position.after
         if self._ahead is not None and self._ahead[0] == after:
             page = self._ahead[1]
@@ -230,14 +226,14 @@ class Sweep:
                 return
 
     def _reach(self, rows: int, at: int, last: Key | None) -> None:
-        """Move past a compared page; an empty one has no clock."""
+        """Move past a page; an empty one has no clock."""
         position = self._position
         position.at = at if rows else position.at
         position.rows += rows
         position.after, position.walked = last, last is None
 
     async def _save(self) -> None:
-        """Save the position from time to time; everything before it is applied."""
+        """Save the position from time to time."""
         started = time.monotonic()
         if started < self._save_at:
             return
@@ -249,7 +245,7 @@ class Sweep:
         self._save_at = ended + max(self._steps.save_every, (ended - started) * (self._steps.save_share - 1))
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
-        """Count a step's repairs at once: after an interruption, the rows no longer differ."""
+        """Count repairs at once: after an interruption, the rows no longer differ."""
         if repaired:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
@@ -258,7 +254,7 @@ class Sweep:
             await self._intake.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
-        """Mark known records; look again at the rows that differ once the capture has caught up."""
+        """Mark known records, and repair the rows that differ."""
         rows = self._intake.interpreted(read)
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
@@ -279,8 +275,7 @@ class Sweep:
     async def _repair(self, rows: list[Observation]) -> None:
         """Let the capture catch up; read again, apply and count the rows that still differ.
 
-        Checked twice: a row that changes just before the capture's turn, and back after it, differs though nothing was
-        missed.
+        Twice: a row that changes just before the capture's turn, and back after it, differs though nothing was missed.
         """
         store, deleted, suspected = self._intake.store, list[str](), set[str]()
         for _ in range(2):
@@ -288,7 +283,7 @@ class Sweep:
             different = self._intake.different(rows, await self._known(rows))
             rows = [row for row in rows if row.key in different]
             deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
-            # Each time: a deletion that is undone and repeated in between was not missed either.
+            # A deletion that is undone and repeated in between was not missed either.
             suspected |= await store.suspected(self._watch, deleted)
             if not rows:
                 return
@@ -296,7 +291,7 @@ class Sweep:
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         found = {result.application_id for result in results}
         applied = [row for row in rows if row.application_id in found]
-        # A row that is no longer as the page had it changed after the capture's turn.
+        # Rows that are no longer as the page had them changed after the capture's turn.
         different = self._intake.different(applied, await self._known(applied))
         found -= {row.application_id or "" for row in applied if row.key in different}
         for result in results:
@@ -304,16 +299,16 @@ class Sweep:
                 repaired.update(_causes(result.decision))
         if not self._intake.requests and len(self._missed) < _NAMED:
             self._missed += [row.key for row in rows if row.application_id in found]
-        # They wait for their grace, so no result above counts them.
+        # No result counts them before their grace.
         repaired.update(["deleted"] * len(await store.suspected(self._watch, deleted) - suspected))
         await self._count(repaired)
 
     async def _absent(self, unmet: list[str]) -> list[str]:
         """The unmet applications with a row that has gone unnoticed by the capture.
 
-        A row is not met, though the capture has seen it, if its key moved to the part done or behind the end.
+        A row whose key moved to the part done, or behind the end, is not met either.
 
-        Checked twice: a row that went and came back before the capture's turn rightly leaves no trace.
+        Twice: a row that went and came back before the capture's turn rightly leaves no trace.
         """
         store = self._intake.store
         for _ in range(2):
@@ -333,11 +328,11 @@ class Sweep:
         return unmet
 
     async def _find_gone(self) -> None:
-        """Suspect live records that were not met. After an interruption it starts over, and counts none twice."""
+        """Suspect live records that were not met; starts over after an interruption, and counts none twice."""
         last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
         async for gone in self._intake.store.unseen(self._watch, marks, last, self._steps.searched):
             self._progressed()
-            # In parts: what is known of each is as large as its row.
+            # What is known of each is as large as its row.
             size = self._intake.reader.at_once(self._steps.read)
             for part in range(0, len(gone), size):
                 absent = await self._absent(gone[part : part + size])
@@ -349,7 +344,7 @@ class Sweep:
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
-    """What to keep of a row that does not differ: None if it is unknown, or its entry is pending."""
+    """What to keep of a row that does not differ; None if it is unknown, or its entry is pending."""
     match row:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
             return None if known[application_id].pending else Verified(application_id, key, digest, content)
