@@ -429,6 +429,10 @@ class EventLogger:
         self._unwell.add(event.endpoint)
         return ERROR if event.mode == "paused" else WARNING
 
+    def _level_of_gone(self, event: events.EndpointGone) -> int:
+        self._unwell.discard(event.endpoint)
+        return DEBUG
+
     def _call_ended(self, event: events.CallEnded) -> None:
         """A failed call is news if its reply is, and the endpoint is not down."""
         level, key = INFO if event.outcome == "acknowledged" else ERROR, (event.watch, event.application_id)

@@ -177,7 +177,7 @@ def test_a_line_is_formatted_only_if_its_level_is_on() -> None:
     ("level", "silent"),
     [
         ("debug", {CaughtUp, ListenerProved}),
-        ("info", {CaughtUp, ListenerProved, ChangesRead, ReloadStarted, TriggersFound, EndpointGone}),
+        ("info", {CaughtUp, ListenerProved, ChangesRead, ReloadStarted, TriggersFound}),
     ],
 )
 def test_an_event_that_never_has_a_line_on_a_level_has_no_handler(level: str, silent: set[type[Event]]) -> None:
@@ -533,6 +533,12 @@ class TestRetries:
         down = EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0)
         up = EndpointChanged(ENDPOINT, "healthy", None, 0.0)
         assert self.told(written, down, probe, other, up, after) == [("a1", "debug"), ("a2", "debug"), ("a3", "info")]
+
+    def test_are_not_silenced_by_an_endpoint_that_is_gone(self, written: Written) -> None:
+        gone = f"{ENDPOINT} [gone]"
+        down = EndpointChanged(gone, "paused", "HTTP 401", 0.0)
+        failed = CallEnded(WATCH, "a1", "retry", "HTTP 503", 1, 0.1, 0.1)
+        assert self.told(written, down, EndpointGone(gone), failed) == [("a1", "info")]
 
     def test_of_more_applications_than_anybody_reads_are_forgotten(self, written: Written) -> None:
         first = CallEnded(WATCH, "a0", "retry", "HTTP 503", 1, 0.1, 0.1)
