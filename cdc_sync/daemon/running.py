@@ -337,10 +337,13 @@ class _Daemon:
             self._conditions_changed.clear()
             wanted = dict(self._conditions)
             changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
-            with suppress(StoreError):  # saved with the next one, such as the store's recovery
+            try:
                 if changed:
                     await store.set_conditions(changed, store.clock.for_people())
-                noted = wanted
+            except StoreError:  # no event may follow
+                await asyncio.sleep(wiring.LOOK)
+                continue
+            noted = wanted
             await self._conditions_changed.wait()
 
     def _schedule_pruning(self) -> AsyncIOScheduler:
