@@ -20,6 +20,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -219,14 +220,18 @@ class _Daemon:
 
     async def _is_change_wanted(self) -> bool:
         """Wait for a reload, or the next look for tenants; False at the end."""
-        signalled = asyncio.create_task(self._signalled.wait())
-        left = max(self._look_at - asyncio.get_running_loop().time(), 0)
-        try:
-            await asyncio.wait([*self._tasks(), signalled], return_when=asyncio.FIRST_COMPLETED, timeout=left)
-        finally:
-            await end([signalled])
+        await self._until(self._signalled, within=max(self._look_at - asyncio.get_running_loop().time(), 0))
         self._signalled.clear()
         return not self._stop and not any(task.done() for task in self._tasks())
+
+    async def _until(self, event: asyncio.Event, *others: asyncio.Task[Any], within: float | None = None) -> None:
+        """Wait until an event, the end of another task, a part's failure, or for so many seconds; end the others."""
+        waiting = [asyncio.create_task(event.wait()), *others]
+        try:
+            await asyncio.wait([*self._tasks(), *waiting], return_when=asyncio.FIRST_COMPLETED, timeout=within)
+        finally:
+            # Without an answer, psycopg ignores one cancellation: `end` repeats it.
+            await end(waiting)
 
     # A reload, and other tenants.
 
@@ -266,12 +271,7 @@ class _Daemon:
     async def _with_tenants(self, config: Config, known: Iterable[str], until: asyncio.Event) -> Config | None:
         """A configuration with its present tenants; None if an event, or a part's failure, comes first."""
         looking = asyncio.create_task(discover(config, known, self._watches.pools(config)), name="looking for tenants")
-        enough = asyncio.create_task(until.wait())
-        try:
-            await asyncio.wait([*self._tasks(), looking, enough], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Without an answer, psycopg ignores one cancellation: `end` repeats it.
-            await end([looking, enough])
+        await self._until(until, looking)
         if looking.cancelled():
             return None
         found = looking.result()

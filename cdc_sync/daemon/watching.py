@@ -352,14 +352,15 @@ class RunningWatches:
         for name in before:
             del self._running[name]
             self.observe(events.WatchEnded(name, for_good=name not in wanted))
-        kept = {name: self._databases.get(name) for name in config.all_databases}
+        earlier, sections = self._databases, config.all_databases
+        kept = {name for name, (section, _) in earlier.items() if sections.get(name) == section}
         self._databases = {
-            name: used if used is not None and used[0] == section else (section, self.database(config, name))
-            for (name, section), used in zip(config.all_databases.items(), kept.values(), strict=True)
+            name: earlier[name] if name in kept else (section, self.database(config, name))
+            for name, section in sections.items()
         }
         for _, database in self._databases.values():
             database.is_only = len(self._databases) == 1
-        await self.gate.use(config, {name for name, used in self._databases.items() if used is kept[name]})
+        await self.gate.use(config, kept)
         fresh = [name for name in wanted if name not in self._running]
         for name in fresh:
             worker = self.worker(config, name, self._databases[config.database_name(name)][1])

@@ -16,6 +16,7 @@ from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.events import BaselineDone, BaselineProgress
 from cdc_sync.core.rows import Key, Observation
 from cdc_sync.core.watermark import SnapshotReading
+from cdc_sync.event_loop import end
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.store.store import Store
 
@@ -85,8 +86,7 @@ async def _and_meanwhile(
     try:
         results = await adopted
     except BaseException:
-        following.cancel()
-        await asyncio.wait([following])
+        await end([following])
         raise
     return results, await following
 

@@ -87,7 +87,6 @@ class Sessions:
         stack: closes them.
         is_recognised: whether this is known to be the database that the store has under its name.
         users: how many watches use them.
-        is_new: whether only the watch that connected has joined them.
     """
 
     lasting: Session
@@ -98,7 +97,6 @@ class Sessions:
     stack: AsyncExitStack
     is_recognised: bool
     users: int = 0
-    is_new: bool = True
 
     @property
     def server(self) -> ServerFacts:
@@ -184,19 +182,15 @@ class Database:
             StoreError: the store cannot be used.
         """
         sessions = await self._join(watch)
-        is_new, sessions.is_new = sessions.is_new, False
         try:
             positions = await self.store.positions(watch)
-            is_known = self._is_of(positions) and sessions.is_recognised
-            if not is_known:
+            if not (self._is_of(positions) and sessions.is_recognised):
                 recognise = partial(self._recognise, watch=watch, positions=positions)
                 await sessions.pool.ask("asking which server this is", recognise)
                 sessions.is_recognised = True
             self.recognised(watch)
-            if not (is_new and is_known):
-                # The watch that connected has checked the guard.
-                self.guard.load(positions.get(POSITION))
-                await sessions.pool.ask("asking which server this is", self.guard.meet)
+            self.guard.load(positions.get(POSITION))
+            await sessions.pool.ask("asking which server this is", self.guard.meet)
             yield sessions
         except SourceError as error:
             why = await sessions.why_lost(error)

@@ -88,9 +88,9 @@ class PollCapture(Capture):
         """See `Capture`."""
         return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
 
-    async def look(self) -> SnapshotReading | None:
-        """See `Capture`."""
-        return await self._transactions()
+    async def look(self) -> SnapshotReading:
+        """See `Capture`. All watches share a look, so it may be a little old."""
+        return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
 
     async def begin(self, look: SnapshotReading | None) -> None:
         """Go on at the saved watermark, or where the baseline began."""
@@ -98,7 +98,7 @@ class PollCapture(Capture):
         watermark, began = positions.get(POSITION), positions.get(BEGAN)
         if watermark is None:
             # Without a look the baseline ran in notify mode; the sweep at the start finds older changes.
-            look = look or await self._transactions()
+            look = look or await self.look()
             watermark, began = await self._watermark_at(look.instant), str(look.xmax)
             await self.intake.place({POSITION: watermark, BEGAN: began})
         self.watermark, self._began = watermark, int(began) if began else None
@@ -112,7 +112,7 @@ class PollCapture(Capture):
         async with self._lock:
             started = time.monotonic() + together
             # Before the rows: the pages show every transaction that had ended by then.
-            reading = await self._transactions()
+            reading = await self.look()
             place: Key | None = (self.watermark,)
             if together and not await self.lookout.is_any(self.reader.any_row, self.watermark, together):
                 place = None
@@ -162,10 +162,6 @@ class PollCapture(Capture):
         if ends or now >= self._place_at:
             self._place_at = now + self.parts.steps.place_every
             await self.intake.place({POSITION: self.watermark, **(ends or {})})
-
-    async def _transactions(self) -> SnapshotReading:
-        """A look at the server's transactions, shared by all watches and so perhaps a little old."""
-        return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
 
     async def _watermark_at(self, fence: int) -> str:
         """The watermark that a fence allows, shared by all watches of the same kind."""
