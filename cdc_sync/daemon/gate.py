@@ -2,9 +2,7 @@
 
 A copied installation, store included, must not send its pending entries. So nothing of a watch is sent before its
 database is recognised: at the start, after it turned out to be another one, after a reload with another section or
-watch.
-
-Nor of a watch whose own credentials are gone: it would be sent with another customer's.
+watch. Nor of a watch whose own credentials are gone: it would be sent with another customer's.
 """
 
 import asyncio
@@ -19,10 +17,9 @@ _ANOTHER = "store-another-database"
 
 
 class Gate:
-    """See the module's text.
+    """See the module's text; calls `opened` when withheld entries may be sent.
 
-    `opened` is called when withheld entries may be sent. `any` is set once the first database is recognised: then
-    entries of watches that are no longer configured go out.
+    `any` is set once the first database is recognised: then entries of watches that are no longer configured go out.
     """
 
     def __init__(self, store: Store, opened: Callable[[], None]) -> None:
@@ -32,7 +29,7 @@ class Gate:
         self._database_of: dict[str, str] = {}
         """With watches that are no longer configured, if their database is."""
         self._noted: dict[str, str] = {}
-        """The database from which each watch was captured, by the store."""
+        """The database of each watch, by the store."""
         self._accepted: dict[str, str] = {}
         """Recognised watches and their databases; the store may not have them yet."""
         self._recognised: set[str] = set()

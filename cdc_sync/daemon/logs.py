@@ -4,8 +4,7 @@ A lasting state is reported when it changes. Levels: error, an operator must act
 to look at; info, milestones; debug, every change and call. `logs.yaml` has the lines; other events are written under
 their class's name.
 
-The journal gets its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL: one datagram of NAME=VALUE lines), so
-that each field can be queried:
+The journal gets its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL), so that each field can be queried:
 
     journalctl --unit cdc-sync CDC_SYNC_APPLICATION_ID=hw-1
 """
@@ -44,7 +43,7 @@ from cdc_sync.core.watch_names import listed
 
 Fields = dict[str, object]
 Write = Callable[[int, str, Fields], None]
-"""Writes a line whatever its level. It may change the given fields."""
+"""Writes a line; may change the given fields."""
 
 Put = Callable[[int, str], None]
 """Takes a finished line and its level."""
@@ -109,7 +108,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
 def _json(put: Put) -> Write:
-    """JSON objects; each call has one, and the library's encoder takes two to three times as long."""
+    """JSON objects. The library's encoder takes two to three times as long."""
 
     def write(level: int, message: str, fields: Fields) -> None:
         fields["event"] = message
@@ -165,7 +164,7 @@ def _now() -> str:
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
-    """The message and the fields; control characters are visible: no text may forge a line or steer a terminal."""
+    """The message and fields, with visible control characters: no text may forge a line or steer a terminal."""
     line = {"event": " ".join(message.split()), **fields}
     return {
         name: visible(value) if isinstance(value, str) else value for name, value in line.items() if value is not None
@@ -226,7 +225,7 @@ class Repeats:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # By message: when its next line may come, and its repetitions since the last one.
+        # By message: the time of its next line, and its repetitions since.
         self._seen: dict[str, tuple[float, int]] = {}
 
     def times(self, message: str, *, happened: bool = True) -> int:
@@ -328,7 +327,7 @@ class EventLogger:
     def _line(
         self, of: type[Any], level: str, message: Any, by: str | None = None, without: Sequence[str] = ()
     ) -> Handler | None:
-        """A type's line, from `logs.yaml`; its level may depend on earlier reports."""
+        """A type's line; its level may depend on earlier reports."""
         least, write = self._lines.level, self._lines.write
         if LEVELS.get(level, least) < least:
             return None
@@ -378,7 +377,7 @@ class EventLogger:
         return before != now
 
     def _level_of_milestone(self, event: events.WatchConnected | events.CaptureStarted | events.WatchStandsBy) -> int:
-        """Debug for a watch that retries with a reported error, and for tenants, which another line lists."""
+        """Debug for a watch that retries after a reported error, and for tenants, which another line lists."""
         return DEBUG if event.watch in self._mistakes or SEPARATOR in event.watch else INFO
 
     def _level_of_baseline(self, event: events.BaselineDone) -> int:
@@ -453,7 +452,7 @@ class EventLogger:
 
 
 _NEVER = -1
-"""The level of an event that gets no line at any level."""
+"""Below every level."""
 
 
 @cache

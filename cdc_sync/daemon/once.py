@@ -26,7 +26,7 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 LONGEST_GRACE = 30_000
-"""Milliseconds: the longest grace of a suspected deletion that is waited for, not left to the next run."""
+"""Milliseconds of a suspected deletion's grace; a longer one is left to the next run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class OnceResult:
     """What one run did, and what is left for the next.
 
     Attributes:
-        calls: how many, by outcome (acknowledged, retry, dead); dead letters without a call count as dead.
+        calls: by outcome (acknowledged, retry, dead, also without a call).
         failed: whether a watch could not catch up, or a due entry could not be delivered.
     """
 

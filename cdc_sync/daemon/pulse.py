@@ -1,8 +1,8 @@
 """Finds stalled loops, lags of capture and delivery, and differing clocks.
 
-**Loops.** Each turn of a loop is a beat, with the time until the next one: its rest plus one step. Steps that query the
-ATS's database get long: a slow or locked one is no stall. A loop that misses its time waits for something that never
-comes; only a new process repairs that.
+**Loops.** Each turn of a loop is a beat, with the time until the next one: its rest plus one step, a long one if it
+queries the ATS's database. A loop that misses its time waits for something that never comes; only a new process repairs
+that.
 
     loop ──beat──▶ Pulse ◀──stalled?── heart ──▶ systemd (WATCHDOG=1)
                      ▲                   └─beat: it has asked the store, through the store's thread
@@ -10,7 +10,7 @@ comes; only a new process repairs that.
 
 If the event loop itself stalls, systemd gets nothing.
 
-**Lags and clocks.** `Lateness` reports them as events, so that the log, readiness, `status` and the page agree.
+**Lags and clocks** are events, so that the log, readiness, `status` and the page agree.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from cdc_sync.pipeline.beginning import KINDS
 from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0
-"""Seconds that a step of capture may take: a few statements, each of 5 minutes at most (`source.connection`)."""
+"""Seconds of a step of capture: a few statements, each of 5 minutes at most (`source.connection`)."""
 
 STEP_OF_STORE = 90.0
-"""Seconds that a step of the sender may take: the store waits 10 seconds for a locked file."""
+"""Seconds of a step of the sender: the store waits 10 seconds for a locked file."""
 
 BEAT_EVERY = 10.0
 """Seconds between heart beats; fewer if the watchdog expects more."""
@@ -63,7 +63,7 @@ class Pulse:
         self._until.pop(watch, None)
 
     def handlers(self) -> Handlers:
-        """A batch read while catching up is a step, of capture and of a sweep that waits for it."""
+        """A batch is a step, of capture and of a sweep that waits for it."""
         return {events.ChangesRead: self._changes_read}
 
     def _changes_read(self, event: events.ChangesRead) -> None:
@@ -112,7 +112,6 @@ class Lateness:
     """Reports when reading, calls or clocks are out of bounds, and when they are back.
 
     Attributes:
-        config: the one in use.
         lags: seconds that each watch is behind.
         clock: milliseconds since the epoch.
     """

@@ -1,15 +1,13 @@
 """The daemon's run: open what is shared, start the watches and the sender, reload at SIGHUP, end in order.
 
-At SIGTERM or SIGINT capture stops; what it has not applied is read again. The sender finishes the calls under way
-within the grace period; longer ones are marked as attempted and sent again after the next start. A second signal ends
-the process at once, as safely as kill -9.
+At SIGTERM or SIGINT capture stops. The sender finishes the calls under way within the grace period; longer ones are
+marked as attempted and sent again after the next start. A second signal ends the process at once, as safely as kill -9.
 
 **A reload** reads and checks the file like a start. If the file is not valid, or changes a setting that needs a
 restart, the whole configuration in use stays: never a mixture of two files. A watch with other settings ends and starts
-again; its unapplied changes are in the change log or behind the watermark. All else goes on. Signals meanwhile cause
-one more reload.
+again; its unapplied changes are in the change log or behind the watermark. Signals meanwhile cause one more reload.
 
-The tenants of templates are looked for at the start, at a reload, and regularly: each look may start and end watches.
+Each look for tenants, at the start, at a reload, and regularly, may start and end watches.
 """
 
 import asyncio
@@ -53,7 +51,7 @@ GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""
 
 MOST_EVENTS = 1_000_000
-"""Events kept: about 300 MB, for 300,000 deliveries. A mass change must not fill the disk."""
+"""Kept events: 300 MB, of 300,000 deliveries. A mass change must not fill the disk."""
 
 _PRUNED_AT_ONCE = 5_000
 """Events deleted in one transaction: 20 to 40 ms."""
@@ -83,7 +81,7 @@ async def run(
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """Where the configuration comes from: `read` reads it again, `used` is called when that is in use."""
+    """Reads the configuration again; `used` is called when that is in use."""
 
     read: Callable[[], Config]
     used: Callable[[Config], None]
@@ -152,7 +150,7 @@ class _Daemon:
         self._emit(events.DaemonStopped())
 
     async def _make_parts(self, stack: AsyncExitStack) -> None:
-        """Make the shared parts, from the file alone; `_use` gives them the tenants."""
+        """Make the shared parts, from the file; `_use` gives them the tenants."""
         config, store = self._config, self._store
         self._caller = await stack.enter_async_context(wiring.opened_caller(config, self._show, dry_run=self._dry_run))
         progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
@@ -160,7 +158,7 @@ class _Daemon:
         self._sender = Sender(store, self._caller, settings, self._emit, store.clock, progressed=progressed)
         store.wake = self._sender.look
         self._gate = Gate(store, self._sender.look)
-        # Daemons that share a store all deliver, also while they wait for their turn to capture.
+        # Daemons that share a store deliver also while they wait for their turn to capture.
         recognised = self._gate.recognise if config.state.backend == "postgres" else nobody
         database = partial(wiring.make_database, store=store, recognised=recognised)
         self._watches = RunningWatches(self._worker, database, self._gate, self._emit)
@@ -225,7 +223,7 @@ class _Daemon:
         return not self._stop and not any(task.done() for task in self._tasks())
 
     async def _until(self, event: asyncio.Event, *others: asyncio.Task[Any], within: float | None = None) -> None:
-        """Wait until an event, the end of another task, a part's failure, or for so many seconds; end the others."""
+        """Wait for an event, another task, a part's failure, or so many seconds; end the others."""
         waiting = [asyncio.create_task(event.wait()), *others]
         try:
             await asyncio.wait([*self._tasks(), *waiting], return_when=asyncio.FIRST_COMPLETED, timeout=within)
@@ -258,7 +256,7 @@ class _Daemon:
         await wiring.report_unconfigured(found, self._store, self._emit, self._tenants.refused)
 
     async def _follow_tenants(self) -> None:
-        """Look for tenants, and start and end watches as they come and go."""
+        """Start and end watches as tenants come and go."""
         config = await self._with_tenants(self._config, self._config.watches, self._signalled)
         if config is None or (not await self._drop_forgotten() and config.watches == self._config.watches):
             return
@@ -279,7 +277,7 @@ class _Daemon:
         return self._tenants.report(found)
 
     async def _drop_forgotten(self) -> bool:
-        """Drop the credentials of gone watches that `cdc-sync forget` has removed; returns whether there are any."""
+        """Drop the credentials of gone watches after `cdc-sync forget`; returns whether there are any."""
         known = await wiring.known_watches(self._store) if self._gone else None
         if known is None or not (forgotten := self._gone.keys() - known):
             return False
@@ -298,7 +296,7 @@ class _Daemon:
         self._gone = {of: replace(own, owner=of) for of, own in before.items() if of not in config.watches}
         self._admin.use(config)
         self._sender.use(wiring.sender_settings(config, self._gone))
-        # In the same turn of the event loop: the sender's settings show which credentials a call had.
+        # In one turn of the event loop: the sender's settings show which credentials a call had.
         if isinstance(self._caller, Client):
             await self._caller.use(*wiring.client_settings(config, self._gone))
         return await self._watches.use(config)
@@ -354,7 +352,7 @@ class _Daemon:
             minutes=10,
             next_run_time=datetime.now(UTC),
             coalesce=True,
-            max_instances=2,  # a second run meanwhile needs no warning; they skip each other's rows
+            max_instances=2,  # without a warning; runs skip each other's rows
             misfire_grace_time=None,  # however late: the clock may have been set forward
         )
         scheduler.start()
@@ -374,7 +372,7 @@ class _Daemon:
         }
 
     def _clock_was_set(self, _: events.ClockSkewed | events.ClockAgrees) -> None:
-        """Prune now: the wall clock, which schedules that, may have been set back."""
+        """Prune now: the wall clock may have been set back."""
         self._pruning.modify(next_run_time=datetime.now(UTC))
 
     def _want_reload(self) -> None:
@@ -392,7 +390,7 @@ class _Daemon:
 async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
     """Delete events older than `before` (milliseconds since the epoch), and all but the newest `keep`.
 
-    In small steps, so that others can use the store, whose failures others report.
+    In small steps, so that others can use the store.
     """
     with suppress(StoreError):
         while await store.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:

@@ -21,7 +21,7 @@ class TenantNews:
 
     Attributes:
         observe: receives the problems and their ends.
-        refused: why tenants have no watch, by the watch's name, at the last look.
+        refused: why tenants have no watch, by the watch's name.
     """
 
     observe: events.Emit
@@ -31,7 +31,7 @@ class TenantNews:
     _unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict, init=False)
 
     def report(self, found: Discovery) -> Config:
-        """Report the changes since the last look; returns the configuration with the present tenants."""
+        """Report the changes since the last look; returns the configuration."""
         config = found.config
         unasked = {database: error.message for database, error in found.unasked.items()}
         for watch, message in _news(self.refused, found.refused):

@@ -69,7 +69,7 @@ class _Turn:
             self.database.sweeping.release()
 
     async def give_way(self) -> float:
-        """Give others a turn, if this one has lasted; returns the seconds that they had it."""
+        """Give others a turn, if this one has lasted; returns its seconds."""
         begun, database = time.monotonic(), self.database
         if (
             self._since is None
@@ -154,7 +154,7 @@ class WatchWorker:
                 failure = refused_by_system(failure)
             if isinstance(failure, SourceError) and self._sessions is not None:
                 failure = await self._sessions.why_lost(failure)
-            # Other watches may get the same one, and the database keeps it: without the frames of each.
+            # Other watches may get it too, and the database keeps it: without each one's frames.
             self._report(failure.with_traceback(None))
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
@@ -252,7 +252,7 @@ class WatchWorker:
         interval = self._parts.watch.capture.sweep.total_seconds()
         until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
-            # An interrupted sweep cost the database too, so its pause outlasts the connection.
+            # An interrupted sweep cost the database too: its pause outlasts the connection.
             pause = max(self._next_sweep_from - clock(), 0)
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
@@ -336,7 +336,7 @@ class RunningWatches:
         Raises:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
-        # Settings, not rules: to make those of a thousand watches takes time.
+        # Settings: to make the rules of a thousand watches takes time.
         of_all = config.hellowork.base_url, allowed_hosts(config)
         wanted = {
             name: (watch, config.database_name(name), config.database_of(name), of_all)

@@ -27,7 +27,7 @@ LOOK = 1.0
 
 
 class Rehearsal:
-    """HelloWork in a dry run: `show` gets each call as text; none is made, and all count as acknowledged."""
+    """HelloWork in a dry run: `show` gets each call as text; all count as acknowledged."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -106,7 +106,7 @@ def make_parts(
     )
 
 
-# What a run reads and writes in the store beside capture and delivery, which report a store that fails.
+# Capture and delivery report a store that fails.
 
 
 async def follow_pauses(sender: Sender, store: Store) -> bool:
@@ -125,7 +125,7 @@ async def known_watches(store: Store) -> Collection[str] | None:
 
 
 async def note_credentials(config: Config, store: Store) -> None:
-    """Save the owner of each watch's credentials, for commands that show the endpoints."""
+    """Save the owner of each watch's credentials, for commands."""
     owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):
         await store.note_credentials(owners, config.watches.keys())

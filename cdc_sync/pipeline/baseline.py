@@ -29,9 +29,9 @@ class BaselinePosition:
 
     Attributes:
         after: the last key adopted.
-        known: rows walked so far.
-        queued: calls enqueued so far; after a failure, those of a page may be missing.
-        look: the server's transactions when it began, for a poll's first watermark.
+        known: rows so far.
+        queued: calls so far; after a failure, those of a page may be missing.
+        look: the server's transactions at its beginning, for a poll's first watermark.
     """
 
     done: bool = False
@@ -96,9 +96,7 @@ async def adopt_everything(
 ) -> BaselinePosition:
     """Walk the rest of the table and return the final position.
 
-    Raises:
-        SourceError: a page cannot be read; call again with the position in the store.
-        StoreError: a page cannot be applied.
+    After a `SourceError` or `StoreError`, call again with the position in the store.
     """
     watch, started = intake.rules.watch, time.monotonic()
     # After a restart, rows behind the position may be in the store.

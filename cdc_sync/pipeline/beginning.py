@@ -30,8 +30,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
 
     Raises:
         SourceError: the database cannot be used as configured, or another daemon captures the watch.
-        AnotherDatabaseError: the store belongs to another database.
-        StoreError: the store cannot be used.
+        StoreError: the store cannot be used, or belongs to another database.
     """
     async with AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(parts.database.sessions(parts.name))

@@ -1,8 +1,7 @@
 """The ATS's database and what a watch works with: the sessions that all watches share, the store, the step sizes.
 
 The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
-watch's lock, so the pool closes too: no watch reads without its lock. The first watch to come back connects, the others
-share its sessions or its error. So a database that is down is tried once for all watches.
+watch's lock, so the pool closes too. The first watch to come back connects, the others share its sessions or its error.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
 _MISCONFIGURED_WAIT = 10.0
-"""Seconds between tries when only a person can repair it: soon enough after the repair."""
+"""Seconds between tries when only a person can repair it."""
 
 _GIVES_BACK_WITHIN = 2.0
 """Seconds."""
@@ -86,7 +85,6 @@ class Sessions:
         held: runs the lookout, and ends when one of the two sessions is lost.
         stack: closes them.
         is_recognised: whether this is known to be the database that the store has under its name.
-        users: how many watches use them.
     """
 
     lasting: Session
@@ -122,18 +120,22 @@ class Database:
 
     Attributes:
         size: connections of the pool, at most.
-        name: its name in the configuration; "" for the section `database`.
-        section: the section with its `dsn`, for messages.
+        name: in the configuration; "" for the section `database`.
+        section: the one with its `dsn`, for messages.
         longest_wait: seconds between tries to connect, at most, if the error may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that such a proof may take.
         recognised: called with each watch of a database known to be the one in the store.
-        is_only: whether there is no other: if it is the wrong one, the daemon ends.
-        failure: why no watch has sessions, if none can.
+        is_only: if the only one is the wrong one, the daemon ends.
+        failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
         reported: the error that a watch reported last; the others need not repeat it.
         sweeping: the turns to sweep.
-        given_way: how many sweeps wait for others in the middle.
+        given_way: how many sweeps wait in the middle.
+
+    Raises:
+        SourceError: by `sessions` and `turn`: the database cannot be reached, or may not be read.
+        StoreError: by both: the store cannot be used.
     """
 
     dsn: str = field(repr=False)
@@ -150,7 +152,7 @@ class Database:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
     _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    # Behind a silent network the server keeps a session and its locks for long; only the daemon that had it may end it.
+    # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
     _earlier: tuple[Process, ...] = field(default=(), init=False)
     # When other daemons' sessions were found alive last.
     _alive_at: dict[str, float] = field(default_factory=dict, init=False)
@@ -177,9 +179,7 @@ class Database:
         """The sessions, for as long as a watch uses them.
 
         Raises:
-            SourceError: the database cannot be reached, or this server may not be read.
             AnotherDatabaseError: it is not the database in the store, or not this watch's.
-            StoreError: the store cannot be used.
         """
         sessions = await self._join(watch)
         try:
@@ -220,15 +220,9 @@ class Database:
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
-        """Be the one daemon that captures a watch, by lease and lock (decision 12).
+        """Be the one daemon that captures a watch, by lease and lock (decision 12); else raise `StandbyError`.
 
-        A lease is taken over when it expires, or at once if its session has ended; the earlier daemon's session is then
-        ended.
-
-        Raises:
-            StandbyError: another daemon captures it.
-            SourceError: the database cannot be queried.
-            StoreError: the store cannot be used.
+        A lease is taken over when it expires, or at once if its session has ended.
         """
         store, session = self.store, sessions.locked
         process = session.process.as_text()
@@ -302,13 +296,13 @@ class Database:
                 # Before the replica position, which means nothing for another database.
                 if is_known:
                     await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name, self.section)
-            # Only reads with news bind: a standby may never receive the others' position if the primary is gone.
+            # Only reads with news bind: without its primary, a standby never receives the others' position.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
             if is_known and self._is_of(positions):
                 self.recognised(watch)
                 self.guard.load(positions.get(POSITION))
-            # So a watch that waits for its turn has seen that it could work, on a server that is not behind.
+            # Before its turn: a watch that waits has seen that it could work, on a server that is not behind.
             pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
             if server.in_recovery:
                 primary = await stack.enter_async_context(primary_session(self.dsn))
@@ -321,7 +315,7 @@ class Database:
             return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), is_known)
 
     def _is_of(self, positions: Mapping[str, str]) -> bool:
-        """Whether a watch with these positions was captured under this database's name, or never captured."""
+        """Whether a watch with these positions was captured under this database's name, or never."""
         return not positions or positions.get(FROM_DATABASE, "") == self.name
 
     async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
@@ -342,7 +336,7 @@ class Database:
             await store.set_captured_from(watch, self.name)
 
     async def _recognise_alone(self, watch: str) -> None:
-        """Recognise the database where no session lasts (behind a pooler), so that pending entries are sent."""
+        """Recognise the database behind a pooler, so that pending entries are sent."""
         with suppress(SourceError):
             async with connected(self.dsn) as connection, asking("asking which server this is"):
                 await self._recognise(connection, watch, await self.store.positions(watch))
@@ -426,19 +420,17 @@ class Steps:
     """How much a watch does at once, and how often, in seconds.
 
     Attributes:
-        adopted: rows that the baseline adopts.
-        drained: changes taken from the change log.
-        give_back_every: between tries to shorten the change log's file, at least: each takes a short lock, which a
-            standby replays.
-        polled: rows that a poll reads.
-        look_every: between looks at the server's transactions, and moves of a poll's watermark: each takes a
-            transaction id.
-        place_every: between saves of a poll's watermark, at least: a restart reads again from there.
+        adopted: rows of the baseline.
+        drained: changes of the log.
+        give_back_every: tries to shorten the change log's file: each takes a short lock, which a standby replays.
+        polled: rows of a poll.
+        look_every: looks at the server's transactions, and moves of a poll's watermark: each takes a transaction id.
+        place_every: saves of a poll's watermark: a restart reads again from there.
         compared: rows that a sweep compares: one store statement of some 10 ms, which may delay the capture.
         read: rows that a sweep reads, at most: Python gives little of their memory back.
         searched: record numbers examined for unmet records.
-        confirmed: suspected deletions answered.
-        save_every: between saves of a sweep's position, at least.
+        confirmed: suspected deletions.
+        save_every: saves of a sweep's position.
         save_share: saving takes at most one part in this many of the time: large bitmaps take long. 0: no limit.
     """
 
@@ -461,17 +453,15 @@ STEPS = Steps()
 
 @dataclass(frozen=True, slots=True)
 class WatchParts:
-    """What a watch works with, apart from its database's sessions.
+    """What a watch works with, beside its database's sessions.
 
     Attributes:
         rules: the core's form of the watch's configuration.
-        observe: receives the events.
-        clock: this daemon's clock, milliseconds since the epoch.
-        delivery: the sender; None if nothing is sent while this process captures.
+        clock: this daemon's, in milliseconds since the epoch.
+        delivery: the sender; None if nothing is sent meanwhile.
         unwritten: names of failed writes to the store that have not succeeded since.
         all_written: called when the last of them succeeds.
         evidence: a poll's, about its watermark.
-        want_sweep: called when a sweep is needed.
     """
 
     name: str

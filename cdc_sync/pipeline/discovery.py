@@ -23,9 +23,8 @@ class Discovery:
     """The result of a look for tenants.
 
     Attributes:
-        config: the configuration with a watch for each tenant.
         refused: why some tenants have no watch, by the watch's name.
-        unasked: why databases could not be queried, by their names.
+        unasked: why databases could not be queried, by name.
     """
 
     config: Config
@@ -70,7 +69,7 @@ async def discover(
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
     ask = partial(schemas_of_tenants, templates=templates)
-    # With connecting and waiting for a lock: a start, a reload and the daemon's end wait for this.
+    # With connecting and waiting for a lock: a start, a reload and the end wait for this.
     async with asking(_LOOKING, _WITHIN):
         if pool is not None:
             return await pool.ask(_LOOKING, ask)

@@ -50,13 +50,13 @@ Found = TypeVar("Found", bound=Read)
 
 REQUESTS = "sweeps-asked-for"
 TABLE = "table"
-"""The position with the oid of the table that was read."""
+"""The position with the table's oid."""
 
 LONGEST_REST = 600.0
 """Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
 
 _LOOK_EVERY = 1.0
-"""Seconds between looks, at most: after a change of the clock a suspicion may be due earlier."""
+"""Seconds between looks, at most: a change of the clock may make a suspicion due earlier."""
 
 _SLACK = 60_000
 """Milliseconds by which the clock may go back before a suspicion seems to come from a wrong one."""
@@ -124,7 +124,7 @@ class Intake:
         self.reader.unreadable.expect(self.skipped)
         positions = await self.store.positions(self.rules.watch)
         self.requests = int(positions.get(REQUESTS, "0"))
-        # Again: another daemon may have saved news before this one took the watch.
+        # Another daemon may have saved news before this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.pool.guard.load(self._replica)
         await self._recognise_table(positions.get(TABLE))
@@ -207,7 +207,7 @@ class Intake:
     async def adopt(
         self, observations: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
     ) -> Sequence[ApplyResult]:
-        """Apply a page of the baseline together with the position that it reaches."""
+        """Apply a page of the baseline, with its position."""
         async with self.lock:
             self.observe(ChangesRead(self.rules.watch, "baseline", len(observations)))
             batch = self._batch("baseline", observations, unseen=self.rules.baseline, positions=positions)
@@ -306,7 +306,7 @@ class Intake:
         return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
 
     async def _without_id(self, application_ids: Sequence[str]) -> dict[str, Observation]:
-        """The last rows of applications that no row carries, if these still exist without a usable id."""
+        """The last rows of applications that no row carries, where these are left without a usable id."""
         known = await self.store.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
@@ -353,13 +353,10 @@ class Intake:
         )
 
     async def _apply(self, batch: Batch) -> Applied:
-        """Apply a batch, and in a second step the applications whose rows must all be read first.
-
-        If that reading fails, the first step stays applied, without the positions.
-        """
+        """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first."""
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
-        # A step ends even if this task is cancelled: later readings are applied later.
+        # A step ends in any case: later readings are applied later.
         stepping = asyncio.create_task(self._step(batch), name="apply")
         try:
             first = await asyncio.shield(stepping)

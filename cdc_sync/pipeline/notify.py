@@ -7,9 +7,8 @@ Three states ([decision 10](../../docs/decisions/0010-the-bell-rings-for-sleeper
   (`source.lookout`) show changes, and the end of these transactions.
 - **idle**: every writer has seen the armed bell. Nothing is queried until it rings or a look shows changes.
 
-Some writers never ring: sessions with a lock_timeout (`recorders`) and PostgreSQL 10's replication workers. After
-changes without a ring, the log is looked at every `poll_interval` for minutes; likewise where no bell may be used, or
-while the server's NOTIFY queue fills up. The look every `drain_interval` finds the rest.
+Some writers never ring (`docs/for-dbas.md`). After changes without a ring, the log is looked at every `poll_interval`
+for minutes; likewise where no bell may be used, or while the server's NOTIFY queue fills up.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ MISSED = "missed"
 """The position with the number of dropped changes that a sweep was requested for."""
 
 _UNRUNG_FOR = 300.0
-"""Seconds for which the log is looked at every `poll_interval` after a change without a ring."""
+"""Seconds of looks every `poll_interval` after a change without a ring."""
 
 _DISARMS_WITHIN = 2.0
 """Seconds; on a lost connection it fails, and the lease expires."""
@@ -42,7 +41,7 @@ BUSY = 50.0
 """Changes per second from which the bell is disarmed."""
 
 CALM = 10.0
-"""Changes per second below which the bell may be armed: far fewer, so that it does not alternate."""
+"""Changes per second below which it may be armed: far fewer, so that it does not alternate."""
 
 WINDOW = 0.5
 """Seconds over which the rate is measured."""
@@ -52,10 +51,10 @@ class Pace(NamedTuple):
     """The rate of changes per second.
 
     Attributes:
-        since: start of the present window, in seconds of a monotonic clock.
+        since: the present window's start, in seconds of a monotonic clock.
         changes: in it so far.
         before: the previous window's rate.
-        rate: that rate, or the least that the present window will have: a burst shows as it begins.
+        rate: that, or the least that the present window will have: a burst shows as it begins.
     """
 
     since: float
@@ -77,18 +76,13 @@ def count(pace: Pace, now: float, changes: int) -> Pace:
 def pause(searched: float) -> float:
     """Seconds until the next read while busy, after a search of the log that took `searched` seconds.
 
-    It costs as much as the log has rows, dead ones included: a fifth of the time, at most, up to 2 s.
+    It costs as much as the log has rows, dead ones included: a fifth of the time at most.
     """
     return min(max(4 * searched, 0.02), 2.0)
 
 
 class NotifyCapture(SweepOnlyCapture):
-    """Consumes one watch's part of the change log.
-
-    Attributes:
-        bell: the lookout arms and renews it.
-        rung: set while the log may have unread changes.
-    """
+    """Consumes one watch's part of the change log; `rung` is set while that may have unread changes."""
 
     def __init__(self, intake: Intake, installed: Installation, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(intake, installed)
@@ -131,7 +125,7 @@ class NotifyCapture(SweepOnlyCapture):
         """See `Capture`."""
         looking = partial(worked_before, name=self.parts.name)
         was_set, was_taken = await self.pool.ask("looking for an earlier daemon's work", looking)
-        # The log does not show which watch was captured: it counts for the first of a store only.
+        # The log does not show whose changes were taken: it counts for the first watch of a store only.
         return was_set or (was_taken and not await self.parts.store.counts())
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
@@ -151,7 +145,7 @@ class NotifyCapture(SweepOnlyCapture):
         return jobs
 
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """See `Capture`. Later changes may come as fast as they are read, for hours: they are not waited for."""
+        """See `Capture`. Later changes, which may come as fast as they are read, are not waited for."""
         if not await self.step():
             return
         begun = await self.log.clock()
@@ -275,7 +269,7 @@ class NotifyCapture(SweepOnlyCapture):
                 self.bell.counted.clear()
                 continue
             was_full, self._was_full = self._was_full, False
-            # A smaller number: the sequence was recreated.
+            # Else the sequence was recreated.
             dropped = number - answered if number > answered else number
             self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
             await all_ended(self.pool)

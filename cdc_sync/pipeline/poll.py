@@ -27,7 +27,7 @@ _SHARE = 10
 """Polls take at most one part in this many of the time, as far as `LONGEST_PAUSE` allows."""
 
 _TOGETHER = 20
-"""A poll waits one part in this many of the interval for other watches' polls, to share one statement."""
+"""A poll waits one part in this many of the interval for others, to share one statement."""
 
 _LONGEST_TOGETHER = 0.5
 """Seconds of that wait, at most."""
@@ -134,7 +134,7 @@ class PollCapture(Capture):
         return reached.last
 
     async def swept(self, done: SweepDone) -> None:
-        """See `Capture`. The first sweep does not count: it finds changes from before the polls."""
+        """See `Capture`. The first sweep, which finds changes from before the polls, does not count."""
         before, self._swept_at = self._swept_at, time.monotonic()
         if before is not None and done.missed:
             between = round((self._swept_at - before) * 1000)
@@ -170,7 +170,7 @@ class PollCapture(Capture):
         )
 
     async def run(self, progressed: Callable[[], None]) -> None:
-        """Poll for ever, `poll_interval` after the end of the last poll, or later after a slow one."""
+        """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""
         every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
             is_shared = self.reader.any_row and self._took < _QUICK and self.lookout.is_of_many

@@ -1,8 +1,8 @@
 """A preview: what the daemon would send now, and why. A sweep that changes nothing.
 
-At the start it also measures an edited section `status`, whose last rules a position keeps. If more applications than
-the fuse's `max_changes` would get another status only because of the edit, all are held; the fuse alone would let the
-first ones pass. The new rules are saved last, so a crash repeats the measurement.
+At the start it also measures an edited section `status`, whose last rules a position keeps. Above the fuse's
+`max_changes` all are held; the fuse alone would let the first ones pass. The new rules are saved last, so a crash
+repeats the measurement.
 """
 
 import json
@@ -39,10 +39,9 @@ class Planned:
 
     Attributes:
         application_id: None for a row without id.
-        kinds: what differs.
         observed: what would be sent.
         reason: why it is held, skipped, dead-lettered or cancelled.
-        due_at: when it is sent, in milliseconds since the epoch.
+        due_at: in milliseconds since the epoch.
         remapped: whether the earlier status rules give its row another status.
     """
 
@@ -66,8 +65,8 @@ async def plan(
 ) -> AsyncIterator[Planned]:
     """Walk the table and the snapshot and yield every difference.
 
-    `unseen` is the rule for unknown applications: the baseline's until that is done. `fuse` counts everything as if it
-    were captured now. `old` has the earlier status rules, if they differ.
+    `unseen` is the rule for unknown applications: the baseline's until that is done. `fuse` counts everything as
+    captured now. `old` has the earlier status rules, if they differ.
     """
     store, watch = intake.store, intake.rules.watch
     last = await store.highest_number()

@@ -8,14 +8,9 @@ each record that was met; an unmarked live record is a suspected deletion.
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
 server computes the next page meanwhile; if that fails, this page is compared again.
 
-**Interruptions.** The position is saved from time to time, so that a long sweep outlives a lost connection.
-
-- A page's differences are applied *before* the position passes it. A crash in between repeats the page; at worst a
-  repair stays uncounted.
-- A resumed sweep misses later changes of the rows that it had compared, so another one follows.
-- A wrong mark (of a row deleted since, or of a record number that another application has now) hides a deletion until
-  then. A missing mark (of a row that moved to the part done) causes a suspicion, which a fresh read answers.
-- With another configuration, key or types (`Intake.shape`), or an invalid text, the sweep starts over.
+**Interruptions.** The position is saved from time to time, after the differences before it are applied: a long sweep
+outlives a lost connection. A resumed sweep misses later changes before its position, so another one follows. Decision
+15 has what wrong marks do.
 """
 
 import asyncio
@@ -58,9 +53,9 @@ class SweepPosition:
         rows: compared so far.
         at: the database's clock at the last page, in milliseconds since the epoch.
         seconds: of work so far.
-        repaired: by cause, so far.
+        repaired: by cause.
         requests: sweeps requested before it began.
-        marks: the records met so far (see `mark`).
+        marks: the met records (see `mark`).
     """
 
     shape: str
@@ -82,7 +77,7 @@ class SweepPosition:
 
     @classmethod
     def from_text(cls, text: str | None, shape: str) -> "SweepPosition | None":
-        """The inverse of `to_text`; None if there is none of this shape."""
+        """The inverse of `to_text`; None if it is invalid, or of another shape."""
         if not text:
             return None
         try:
@@ -111,7 +106,7 @@ def size_of(last: int) -> int:
 
 
 async def _goes_on() -> float:
-    """Give way to nobody."""
+    """Nobody waits."""
     return 0.0
 
 
@@ -119,10 +114,9 @@ class Sweep:
     """One sweep, or the rest of an interrupted one.
 
     Args:
-        capture: the watch's.
-        catch_up: lets it catch up.
+        catch_up: lets the capture catch up.
         progressed: called at each step.
-        give_way: awaited between steps, while others sweep; returns the seconds of that.
+        give_way: awaited between steps; returns the seconds that others swept.
     """
 
     def __init__(
@@ -145,12 +139,7 @@ class Sweep:
         self._save_at = self._began + self._steps.save_every
 
     async def run(self) -> SweepDone:
-        """Compare everything once, or the rest; returns what it did.
-
-        Raises:
-            SourceError: a page cannot be read.
-            StoreError: the store cannot be read or written.
-        """
+        """Compare everything once, or the rest; may raise `SourceError` and `StoreError`."""
         intake = self._intake
         skipped_before, shape = set(intake.skipped), intake.shape
         text = (await intake.store.positions(self._watch)).get(POSITION)
@@ -291,7 +280,7 @@ class Sweep:
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         found = {result.application_id for result in results}
         applied = [row for row in rows if row.application_id in found]
-        # Rows that are no longer as the page had them changed after the capture's turn.
+        # Rows that are no longer as on the page changed after the capture's turn.
         different = self._intake.different(applied, await self._known(applied))
         found -= {row.application_id or "" for row in applied if row.key in different}
         for result in results:
@@ -328,7 +317,7 @@ class Sweep:
         return unmet
 
     async def _find_gone(self) -> None:
-        """Suspect live records that were not met; starts over after an interruption, and counts none twice."""
+        """Suspect unmet live records; starts over after an interruption, and counts none twice."""
         last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
         async for gone in self._intake.store.unseen(self._watch, marks, last, self._steps.searched):
             self._progressed()
