@@ -167,7 +167,8 @@ def _followers(
     found: dict[str, str] = {}
     for watch, owner in sorted(owners.items()):
         former = before.get(watch)
-        if former is None or former in owners.values():
+        # An owner that has had credentials before has an endpoint of its own already.
+        if former is None or former in owners.values() or owner in before.values():
             continue
         for name, health in healths.items():
             if credentials_of(name) == former:

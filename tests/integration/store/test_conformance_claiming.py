@@ -524,11 +524,11 @@ class TestEndpoints:
     async def test_an_endpoint_keeps_its_health_when_its_credentials_have_another_owner(self, store: Store) -> None:
         for watch in "ab":
             await adopt(store, "a1", watch=watch)
-        await store.note_credentials({"a": "a", "b": "a", "c": "c"}, {"a", "b", "c"})
+        await store.note_credentials({"a": "a", "b": "a", "c": "c", "d": "d"}, {"a", "b", "c", "d"})
         paused, open_ = Health("paused", 1, NOW, "HTTP 401"), Health("open", 5, NOW)
         await store.complete([], {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [c]": open_})
 
-        await store.note_credentials({"b": "b", "c": "b"}, {"b", "c"})
+        await store.note_credentials({"b": "b", "c": "d", "d": "d"}, {"b", "c", "d"})
 
         healths = {name: health for name, (health, _) in (await store.endpoints()).items()}
         assert healths == {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [b]": paused}
