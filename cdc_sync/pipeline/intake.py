@@ -7,7 +7,7 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -217,6 +217,13 @@ class Intake:
         """Forget unreportable rows that a sweep no longer met."""
         async with self.lock:
             await self._apply(self._batch("sweep", gone=dict.fromkeys(keys, at)))
+
+    async def unmet(self, marks: bytes, last: int) -> AsyncIterator[list[str]]:
+        """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+        async for found in self.store.unseen(self.rules.watch, marks, last, self.parts.steps.searched):
+            size = self.reader.at_once(self.parts.steps.read)
+            for first in range(0, max(len(found), 1), size):
+                yield found[first : first + size]
 
     async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
         """Suspect deletions, which a fresh read after the grace answers; returns the number of new suspicions."""

@@ -27,7 +27,6 @@ STATUS_RULES = "status-rules"
 """The position with the rules from labels to statuses."""
 
 PAGE = 2_000
-_WINDOW = 20_000
 
 Action = Literal["send", "held", "adopt", "cancel", "skip", "confirm-deletion", "dead-letter"]
 _ACTIONS: Mapping[EntryState, Action] = {"pending": "send", "held": "held", "dead": "dead-letter"}
@@ -80,7 +79,7 @@ async def plan(
         if page.last is None:
             break
         after = page.last
-    async for unmet in store.unseen(watch, bytes(preview.marks), last, _WINDOW):
+    async for unmet in intake.unmet(bytes(preview.marks), last):
         before = await store.known(watch, unmet)
         progressed()
         if before:

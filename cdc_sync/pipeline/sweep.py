@@ -319,17 +319,13 @@ class Sweep:
     async def _find_gone(self) -> None:
         """Suspect unmet live records; starts over after an interruption, and counts none twice."""
         last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
-        async for gone in self._intake.store.unseen(self._watch, marks, last, self._steps.searched):
+        async for unmet in self._intake.unmet(marks, last):
+            absent = await self._absent(unmet)
+            suspected = await self._intake.suspect(absent, at, "sweep") if absent else 0
+            if suspected and self._sees_deletions:
+                await self._count({"gone": suspected})
+            self._began += await self._give_way()
             self._progressed()
-            # What is known of each is as large as its row.
-            size = self._intake.reader.at_once(self._steps.read)
-            for part in range(0, len(gone), size):
-                absent = await self._absent(gone[part : part + size])
-                suspected = await self._intake.suspect(absent, at, "sweep") if absent else 0
-                if suspected and self._sees_deletions:
-                    await self._count({"gone": suspected})
-                self._began += await self._give_way()
-                self._progressed()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -1,5 +1,7 @@
 """The plan says what a sweep and its consequences would do, and does none of it."""
 
+from collections.abc import Awaitable, Sequence
+
 import pytest
 from support.applications import delete, insert, update
 from support.rig import OpenRig, Rig
@@ -7,7 +9,9 @@ from support.sessions import Ats
 from support.store_steps import events_of
 
 from cdc_sync.core.diff import Fuse, Unseen
+from cdc_sync.core.outbox import Known
 from cdc_sync.pipeline import preview as plan_module
+from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.preview import plan
 
 Line = tuple[str | None, str, tuple[str, ...]]
@@ -50,6 +54,27 @@ async def test_each_difference_has_a_line(ats: Ats, open_rig: OpenRig) -> None:
         assert await planned(rig) == lines
         assert await rig.entries() == []
         assert await events_of(rig.store) == []
+
+
+async def test_applications_that_are_gone_are_read_in_parts(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(steps=Steps(read=2)) as rig:
+        await rig.adopt()
+        for number in range(1, 6):
+            delete(ats, number)
+        asked, known = list[int](), rig.store.known
+
+        def counted(watch: str, application_ids: Sequence[str]) -> Awaitable[dict[str, Known]]:
+            asked.append(len(application_ids))
+            return known(watch, application_ids)
+
+        monkeypatch.setattr(rig.store, "known", counted)
+
+        assert [action for _, action, _ in await planned(rig)] == ["confirm-deletion"] * 5
+        assert max(asked) == 2
 
 
 async def test_before_the_baseline_everything_is_adopted(ats: Ats, open_rig: OpenRig) -> None:
