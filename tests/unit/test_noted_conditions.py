@@ -34,7 +34,8 @@ class Noting:
         if self.fails:
             self.fails = False
             raise StoreError("store-busy", "busy")
-        self.noted = {name: message for name, message in (self.noted | messages).items() if message}
+        merged: dict[str, str | None] = {**self.noted, **messages}
+        self.noted = {name: message for name, message in merged.items() if message}
 
 
 async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_follows(
