@@ -1,18 +1,21 @@
 """A process that brings an SQLite store up to date, and is killed in the middle of it.
 
-`python -m support.migrating_process PATH statement N`: by kill -9, right before its statement number N.
-`python -m support.migrating_process PATH instruction N`: after N times 500 instructions of SQLite's machine.
+By kill -9, right before its statement number N; or after N times 500 instructions of SQLite's machine. If it comes to
+the end before, it reports how many statements, or times 500 instructions, there were.
 
-If it comes to the end before, it prints how many statements, or times 500 instructions, there were.
+It is a fork of `python -m support.migrating_process`: to import the store takes more CPU than the migration.
 """
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cdc_sync.store.sqlite import schema
 
@@ -20,24 +23,37 @@ _TESTS = Path(__file__).parent.parent
 _INSTRUCTIONS = 500
 
 
-def killed_at(path: Path, unit: str, number: int) -> bool:
-    """Run one; returns whether it was killed, and not too late."""
-    return count(path, unit, number) is None
+class Migrate(Protocol):
+    """Brings a store up to date."""
+
+    def __call__(self, path: Path, unit: str, number: int = sys.maxsize) -> int | None:
+        """Be killed at a number; returns how many there were, or None if it was killed."""
 
 
-def count(path: Path, unit: str, number: int = sys.maxsize) -> int | None:
-    """Run one that is not to be killed; returns how many there were, or None if it was killed all the same."""
-    command = [sys.executable, "-m", __name__, str(path), unit, str(number)]
+@contextmanager
+def migrating_process() -> Iterator[Migrate]:
+    """Yield what runs one migration in a process of its own."""
+    command = [sys.executable, "-m", __name__]
     environment = {**os.environ, "PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS.parent}"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    if ended.returncode == -signal.SIGKILL:
-        return None
-    assert ended.returncode == 0, ended.stderr
-    return int(ended.stdout)
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def migrate(path: Path, unit: str, number: int = sys.maxsize) -> int | None:
+            asked.write(json.dumps([str(path), unit, number]) + "\n")
+            *seen, code = map(int, answers.readline().split())
+            if code == -signal.SIGKILL:
+                return None
+            assert code == 0
+            return seen[0]
+
+        yield migrate
 
 
-def main(path: Path, unit: str, number: int) -> None:
-    """See the module's text."""
+def _migrate(path: Path, unit: str, number: int) -> int:
     seen = 0
 
     def one(*_: object) -> None:
@@ -59,8 +75,18 @@ def main(path: Path, unit: str, number: int) -> None:
     else:
         vars(schema).update(_INSTRUCTIONS=_INSTRUCTIONS, UPGRADING_EVERY=0.0)
         schema.connect(path, upgrading=one).close()
-    print(seen)
+    return seen
+
+
+def main() -> None:
+    """For each line of the input, write on one line what a fork counted, unless it was killed, and its exit code."""
+    for line in sys.stdin:
+        path, unit, number = json.loads(line)
+        if (pid := os.fork()) == 0:
+            print(_migrate(Path(path), unit, number), end=" ", flush=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main()

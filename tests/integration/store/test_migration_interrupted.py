@@ -14,7 +14,7 @@ from old_stores import OLD_STORES, OldStore
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support.eventually import eventually
-from support.migrating_process import count, killed_at
+from support.migrating_process import Migrate, migrating_process
 from support.sessions import Ats, end_sessions, rows
 from support.store_process import store_process
 from support.upgrading import OldFile, OldSchema, newest
@@ -36,6 +36,12 @@ OLD = [old for old in SCHEMAS if old.schema < newest("postgres")]
 of_schemas = pytest.mark.parametrize("old", SCHEMAS, ids=lambda old: old.name)
 
 
+@pytest.fixture(scope="module")
+def migrate() -> Iterator[Migrate]:
+    with migrating_process() as migrate:
+        yield migrate
+
+
 class TestAFile:
     # The last migration has too few instructions to be ended between two of them.
     @pytest.mark.parametrize(
@@ -43,10 +49,12 @@ class TestAFile:
         [("statement", FILES[0]), ("statement", FILES[-1]), ("instruction", FILES[0]), ("instruction", FILES[-2])],
         ids=lambda each: each if isinstance(each, str) else each.name,
     )
-    def test_kill_9_anywhere_leaves_it_as_it_was_or_complete(self, old: OldStore, tmp_path: Path, unit: str) -> None:
+    def test_kill_9_anywhere_leaves_it_as_it_was_or_complete(
+        self, old: OldStore, tmp_path: Path, unit: str, migrate: Migrate
+    ) -> None:
         data = OldFile(old, tmp_path)
         before = data.tables()
-        number = count(data.path, unit)
+        number = migrate(data.path, unit)
         assert number
         complete = data.tables()
         found = set()
@@ -54,7 +62,7 @@ class TestAFile:
             for file in tmp_path.iterdir():
                 file.unlink()
             data = OldFile(old, tmp_path)
-            assert killed_at(data.path, unit, at)
+            assert migrate(data.path, unit, at) is None
 
             schema = data.schema()
             assert schema in {old.schema, newest("sqlite")}
