@@ -44,8 +44,10 @@ demo: $(READY) ## Run the main job here: embedded PostgreSQL, real triggers, rea
 test: $(READY) $(INSTALLED)/.ready ## Run the whole test-suite against a real PostgreSQL that it starts itself
 	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
+UNIT := pytest -q -n 2 -m "not exhaustive" --hypothesis-profile=quick --dist loadfile tests/unit
+
 unit: $(READY) ## The unit tests alone, with fewer examples: 20 seconds at most, and no PostgreSQL
-	$(BIN)/python -m pytest -q -n 2 -m "not exhaustive" --hypothesis-profile=quick --dist loadfile tests/unit $(PYTEST_ARGS)
+	$(BIN)/python -m $(UNIT) $(PYTEST_ARGS)
 
 # Another Python may have no pip of its own.
 test-python: ## The unit tests on another Python, in an environment of its own; PY=python3.13
@@ -93,7 +95,9 @@ count-code: ## Lines of code of the package, without blanks, comments and docstr
 	@$(PYTHON) tools/count_code.py cdc_sync
 
 coverage: $(READY) ## Branch coverage of the pure core must be 100 %
-	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m $(UNIT)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --store postgres --seconds 600 --seed 7"

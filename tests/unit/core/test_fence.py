@@ -220,6 +220,14 @@ def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_rea
     assert poll.fence == Fence((), server.clock)
 
 
+def test_during_a_long_transaction_a_bounded_number_of_readings_is_kept() -> None:
+    fence = Fence()
+    for number in range(REMEMBERED + 1):
+        fence = look(fence, SnapshotReading(number, 3, 4 + number))
+
+    assert 0 < len(fence.readings) <= REMEMBERED
+
+
 @given(
     st.lists(
         st.builds(
