@@ -26,9 +26,9 @@ from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError, Se
 from cdc_sync.demo.postgres import server as embedded_server
 
 # How long an example takes says something about the machine's other work, not about the code.
-settings.register_profile("suite", deadline=None, max_examples=50)
+settings.register_profile("suite", deadline=None, max_examples=30)
 settings.register_profile("long", deadline=None, max_examples=1000)  # for an hour of search
-settings.register_profile("quick", deadline=None, max_examples=20, stateful_step_count=20)  # of `make unit`
+settings.register_profile("quick", deadline=None, max_examples=15, stateful_step_count=20)  # of `make unit`
 settings.load_profile("suite")
 
 _UNIT = Path(__file__).parent / "unit"
@@ -46,7 +46,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than processors for `-n auto`: many tests wait."""
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return 1 + 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2)
 
 
 @pytest.hookimpl(optionalhook=True)
