@@ -36,5 +36,4 @@ def update(ats: Ats, *ids: int, touch: bool = True, **columns: Any) -> None:
 
 
 def delete(ats: Ats, *ids: int) -> None:
-    """Delete rows."""
     ats.execute(sql.SQL("DELETE FROM {} WHERE id = ANY ({})").format(_TABLE, sql.Literal(list(ids))))

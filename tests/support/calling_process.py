@@ -80,7 +80,6 @@ class CallingProcess:
         self._send(str(timeout))
 
     def begin(self, base_url: str, size: int, *, cancelled_after: float | None = None) -> None:
-        """Let it begin a call."""
         self._send(json.dumps([base_url, size, cancelled_after]))
 
     def outcome(self) -> tuple[str, int]:
@@ -96,19 +95,16 @@ class CallingProcess:
         return self.process.poll() is None and psutil.Process(self.process.pid).status() not in stopped
 
     def close(self) -> None:
-        """Let it close the client."""
         self._send("")
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "closed\n"
 
     def end(self) -> None:
-        """Let it close the client and end."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.process.wait(WITHIN) == 0
 
     def kill(self) -> None:
-        """Kill it, if it is still there."""
         self.process.kill()
         self.process.wait(WITHIN)
         for pipe in (self.process.stdin, self.process.stdout):
@@ -187,7 +183,6 @@ class Peer:
         ]
 
     def close(self) -> None:
-        """Close all of it."""
         for each in (*self.taken, self.listener):
             each.close()
 
@@ -208,7 +203,6 @@ def a_peer(*, tls: bool = False, backlog: int = 5) -> Iterator[Peer]:
 
 
 def request_from(connection: socket.socket) -> bytes:
-    """One whole request."""
     read = b""
     while not is_whole(read):
         chunk = connection.recv(65_536)

@@ -42,12 +42,10 @@ class Browser:
         self._driver = driver
 
     def open(self, url: str) -> None:
-        """Go to an address."""
         self._driver.get(url)
 
     @property
     def url(self) -> str:
-        """Where it is."""
         return self._driver.current_url
 
     @property
@@ -56,7 +54,6 @@ class Browser:
         return " ".join(str(self.run("return document.body.innerText")).split())
 
     def wait_for(self, text: str) -> None:
-        """Wait until a text can be seen."""
         try:
             wait_until(lambda: text in self.text, f"{text!r} on the page", PATIENCE)
         except AssertionError as error:
@@ -64,16 +61,13 @@ class Browser:
             raise
 
     def all(self, selector: str) -> list[WebElement]:
-        """The elements of a CSS selector."""
         return self._driver.find_elements(By.CSS_SELECTOR, selector)
 
     def the(self, selector: str) -> WebElement:
-        """The one element of a CSS selector."""
         (element,) = self.all(selector)
         return element
 
     def press(self, *keys: str) -> None:
-        """Press keys, wherever the focus is."""
         self._driver.switch_to.active_element.send_keys(*keys)
 
     def tab_to(self, name: str, most: int = 60) -> WebElement:
@@ -86,7 +80,6 @@ class Browser:
         raise AssertionError(f"the tabulator does not lead to {name!r}")
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What a script returns."""
         return self._driver.execute_script(script, *arguments)
 
     def wait_and_run(self, script: str) -> Any:
@@ -94,7 +87,6 @@ class Browser:
         return self._driver.execute_async_script(script)
 
     def command(self, name: str, **parameters: object) -> Mapping[str, Any]:
-        """A command of the DevTools protocol."""
         answer: Mapping[str, Any] = self._driver.execute_cdp_cmd(name, parameters)
         return answer
 
@@ -112,7 +104,6 @@ class Browser:
         )
 
     def screenshot(self, file: Path) -> None:
-        """Write the whole page, at the present width."""
         width = self.run("return innerWidth")
         height = min(self.run("return document.scrollingElement.scrollHeight"), _LONGEST_PICTURE)
         self.command(

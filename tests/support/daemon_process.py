@@ -51,7 +51,6 @@ class Finished:
 
     @property
     def output(self) -> str:
-        """Everything that it wrote."""
         return self.stdout + self.stderr
 
 
@@ -95,7 +94,6 @@ def free_port() -> int:
 
 
 def is_listened_on(port: int) -> bool:
-    """Whether somebody listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -136,12 +134,10 @@ class DaemonProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
         return self._process.poll() is None
 
     @property
@@ -233,7 +229,6 @@ class DaemonProcess:
         return self.get("/readyz")
 
     def report(self) -> dict[str, Any]:
-        """What `GET /api/status` answers."""
         status, text = self.get("/api/status")
         assert status == 200, text
         report: dict[str, Any] = json.loads(text)
@@ -254,7 +249,6 @@ class DaemonProcess:
             return 0, str(error)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
@@ -276,5 +270,4 @@ class DaemonProcess:
 
     @property
     def tail(self) -> str:
-        """The end of its log."""
         return "\n".join(self.logged.splitlines()[-30:])

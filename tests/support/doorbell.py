@@ -22,12 +22,10 @@ class Doorbell:
         return self.bell.fence
 
     async def worked(self, *, begins: bool = True) -> None:
-        """Let it say that the watch is worked."""
         self.bell.begins = begins
         await self._see_to()
 
     async def disarm(self) -> None:
-        """Disarm it."""
         await self._bells.disarm(self.bell)
 
     async def _see_to(self) -> None:

@@ -27,13 +27,11 @@ def copy_instead_of_initdb(data: str) -> None:
 
 
 def tell(line: str) -> None:
-    """Say it at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Run the server until told to leave."""
     # The tests may run under nohup, whose children inherit that SIGHUP ends nothing.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if DATA in os.environ:

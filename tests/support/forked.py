@@ -1,10 +1,9 @@
 """Starts the command as a fork of a process that has imported it, else as a program of its own.
 
-Python needs most of a second of CPU to import the command, and the acceptance tests start it a few thousand times: that
-was nearly all that they took. What is forked runs the same `main` of the same installation, with its own arguments,
-folder, environment and output. A program of its own is started where that could differ: another command, variables that
-Python or a library reads while it is imported, another network. For a wall clock that can be set (`support.wall_clock`)
-there is a second process that forks, which lives by it too.
+To import the command takes most of a second of CPU, and the acceptance tests start it a few thousand times. A fork runs
+the same `main` of the same installation, with its own arguments, folder, environment and output. A program of its own
+is started where that could differ: another command, variables that Python or a library reads while it is imported,
+another network. A second process forks what lives by a clock that can be set (`support.wall_clock`).
 
 This file is the process that forks too, run by the command's interpreter: without what the tests install.
 """
@@ -80,12 +79,10 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, if it runs."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it by kill -9."""
         self.send_signal(signal.SIGKILL)
 
 

@@ -23,21 +23,17 @@ class HelloWork:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
         return self._emulator.url
 
     @property
     def calls(self) -> list[Call]:
-        """Every call that has arrived, in order."""
         return self._do(lambda: self._emulator.calls)
 
     @property
     def state(self) -> Mapping[str, dict[str, Any]]:
-        """What it was told last of each application."""
         return self._do(lambda: self._emulator.state)
 
     def calls_for(self, application_id: str) -> list[Call]:
-        """The calls for one application, in order."""
         return [call for call in self.calls if call.application_id == application_id]
 
     def told(self, application_id: str) -> list[tuple[str, str]]:

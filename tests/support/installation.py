@@ -89,12 +89,10 @@ class Installation:
 
     @property
     def config(self) -> Path:
-        """The configuration's file."""
         return self.folder / "config.yaml"
 
     @property
     def store(self) -> Path:
-        """The store's file."""
         return self.folder / "state.db"
 
     def configure(self, **sections: Any) -> None:
@@ -103,7 +101,6 @@ class Installation:
         self.config.write_text(yaml.safe_dump(self.document, sort_keys=False, allow_unicode=True))
 
     def configure_watch(self, **sections: Any) -> None:
-        """Put sections over the watch `applications`."""
         self.configure(watches={"applications": sections})
 
     def follow(self, example: str, mode: str) -> None:
@@ -127,7 +124,6 @@ class Installation:
         return other
 
     def reconnect(self) -> None:
-        """Open the ATS's session again, after the server was away."""
         self.ats = psycopg.connect(self.dsn, autocommit=True)
 
     def grant(self) -> None:
@@ -202,7 +198,6 @@ class Installation:
 
     @property
     def mode(self) -> str:
-        """How the watch `applications` captures."""
         return str(self.document["watches"]["applications"]["capture"]["mode"])
 
     def unread(self) -> int:
@@ -248,7 +243,6 @@ class Installation:
         assert self.ats.execute(statement).rowcount == 1
 
     def delete(self, application_id: str) -> None:
-        """Delete an application's row."""
         deleted = self.ats.execute("DELETE FROM public.applications WHERE hellowork_id = %s", (application_id,))
         assert deleted.rowcount == 1
 

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -37,6 +39,11 @@ class Answer:
     text: str
 
 
+@cache
+def _metrics() -> EventMetrics:
+    return EventMetrics()
+
+
 @dataclass
 class Admin:
     """A server that listens, and what it shows."""
@@ -45,7 +52,8 @@ class Admin:
     config: Config
     store: SqliteStore
     session: aiohttp.ClientSession
-    metrics: EventMetrics = field(default_factory=EventMetrics)
+    # To read their file takes more CPU than most tests.
+    metrics: EventMetrics = field(default_factory=lambda: deepcopy(_metrics()))
     conditions: Conditions = field(default_factory=lambda: NONE)
     url: str = ""
     use: Callable[[Config], None] = field(init=False)
@@ -84,7 +92,6 @@ class Admin:
         return await self.get(path, method="POST", headers={"Accept": "text/html", **named}, form=form or {})
 
     async def log_in(self) -> "LoggedIn":
-        """Log in as a browser does."""
         answer = await self.post("/login", {"token": TOKEN})
         assert (answer.status, answer.headers["Location"]) == (303, "/")
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
@@ -95,7 +102,6 @@ class Admin:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
         return int(self.url.rstrip("/").rpartition(":")[2])
 
     async def send(self, request: bytes, *, hang_up: bool = False) -> bytes:
@@ -142,13 +148,11 @@ class LoggedIn:
     form_token: str
 
     async def page(self, path: str = "/") -> str:
-        """A page's text."""
         answer = await self.admin.get(path, headers={"Cookie": self.cookie, "Accept": "text/html"})
         assert answer.status == 200
         return answer.text
 
     async def press(self, path: str, **form: str) -> Answer:
-        """Send one of its forms."""
         return await self.admin.post(path, {"form_token": self.form_token, **form}, Cookie=self.cookie)
 
 

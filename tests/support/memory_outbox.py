@@ -55,7 +55,6 @@ class MemoryOutbox:
 
     @property
     def claimed(self) -> set[str]:
-        """The applications whose entry is claimed."""
         return {application_id for application_id, row in self.rows.items() if row.claimed}
 
     def enqueue(self, application_id: str, status: str, base_url: str, *, due_at: int | None = None) -> None:
@@ -109,7 +108,6 @@ class MemoryOutbox:
         return Applied(tuple(results), frozenset(touched), tuple(claimed_now), due=due)
 
     def claim_now(self, wanted: Mapping[Lane, int]) -> list[Entry]:
-        """See `Outbox.claim`."""
         return [entry for lane, limit in wanted.items() for entry in self.claim_of(lane[0], limit, list(self.rows))]
 
     def unclaim_now(self, entries: Sequence[Entry]) -> None:
@@ -120,7 +118,6 @@ class MemoryOutbox:
                 row.claimed = False
 
     def complete_now(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
-        """See `Outbox.complete`."""
         for end in finished:
             row = self.rows.get(end.entry.application_id)
             assert row is not None, f"{end.entry.application_id} has no entry"
@@ -146,7 +143,6 @@ class MemoryOutbox:
             row.dead = True
 
     def look_now(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        """See `Outbox.look`."""
         due: dict[Lane, int] = {}
         for row in self.rows.values():
             if not (row.claimed or row.dead):
@@ -204,23 +200,18 @@ class MemoryOutbox:
         wanted: Mapping[Lane, int],
         probing: Collection[Lane] = (),
     ) -> list[Entry]:
-        """See `Outbox`."""
         return self.claim_now(wanted)
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
-        """See `Outbox`."""
         self.unclaim_now(entries)
 
     def holds(self, entry: Entry) -> bool:
-        """See `Outbox`."""
         return not self.lapsed
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
-        """See `Outbox`."""
         self.complete_now(finished, health)
 
     async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        """See `Outbox`."""
         return self.look_now()
 
 

@@ -37,7 +37,6 @@ class Network:
         )
 
     def heal(self) -> None:
-        """Let everything pass again."""
         _run("nft", f"add table inet {_TABLE}; delete table inet {_TABLE};")
 
     def unsent(self, port: int) -> dict[int, int]:

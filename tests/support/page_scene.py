@@ -24,12 +24,10 @@ class Scene:
 
     @property
     def url(self) -> str:
-        """The page's address."""
         return f"http://127.0.0.1:{self.installation.admin_port}/"
 
     @property
     def hellowork(self) -> HelloWork:
-        """Where calls go."""
         return self.installation.hellowork
 
     def count(self, what: str) -> int:
@@ -60,7 +58,6 @@ def keep_busy(scene: Scene) -> None:
 
 
 def log_in(browser: Browser, scene: Scene) -> None:
-    """Log in as a person does."""
     browser.open(scene.url)
     browser.the("#token").send_keys(TOKEN)
     browser.the("form.log-in button").click()

@@ -96,11 +96,9 @@ class Proxy:
         self._tasks |= {asyncio.create_task(direction) for direction in both}
 
     def is_deaf(self) -> bool:
-        """Whether notifications are lost."""
         return self._deaf
 
     async def end(self) -> None:
-        """Hang up on everybody."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -32,13 +32,11 @@ class Recruiters:
         self._stop = threading.Event()
 
     def work(self) -> None:
-        """Make changes until `stop`."""
         with psycopg.connect(self._dsn, autocommit=True) as ats:
             while not self._stop.wait(_PAUSE):
                 self._change_something(ats, self._chance.choice(self._applications))
 
     def stop(self) -> None:
-        """Go home."""
         self._stop.set()
 
     def _change_something(self, ats: psycopg.Connection, application: str) -> None:
@@ -73,7 +71,6 @@ class Recruiters:
 
 @contextmanager
 def at_work(recruiters: Recruiters) -> Iterator[None]:
-    """Let them work meanwhile."""
     thread = threading.Thread(target=recruiters.work, name="recruiters")
     thread.start()
     try:

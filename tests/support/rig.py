@@ -44,11 +44,9 @@ class Clock:
         self._ahead = 0
 
     def __call__(self) -> int:
-        """Milliseconds since the epoch."""
         return time.time_ns() // 10**6 + self._ahead
 
     def forward(self, milliseconds: int) -> None:
-        """Let time pass."""
         self._ahead += milliseconds
 
 
@@ -86,28 +84,23 @@ class Rig:
 
     @property
     def sweeps_wanted(self) -> int:
-        """How often a sweep was wanted."""
         return self.wishes["sweep"]
 
     @property
     def drain(self) -> NotifyCapture:
-        """The capture of notify mode."""
         assert isinstance(self.capture, NotifyCapture)
         return self.capture
 
     @property
     def steps(self) -> Steps:
-        """How large its steps are."""
         return self.intake.parts.steps
 
     @property
     def store(self) -> Store:
-        """The watch's store."""
         return self.intake.parts.store
 
     @property
     def trigger_problems(self) -> tuple[str, ...]:
-        """What the daemon finds wrong with its triggers."""
         assert isinstance(self.capture, SweepOnlyCapture)
         return self.capture.installed.problems
 
@@ -136,7 +129,6 @@ class Rig:
         return await self.intake.confirm_due()
 
     async def entries(self, state: EntryState = "pending") -> list[Entry]:
-        """What waits in the outbox, oldest first."""
         return await self.store.entries(state, WATCH, 10_000)
 
     async def deliver(self) -> list[Call]:
@@ -151,7 +143,6 @@ class Rig:
         return {id_: _told(before.snapshot) for id_, before in known.items() if before.snapshot is not None}
 
     def heard(self, kind: type[Said]) -> list[Said]:
-        """The observations of one kind."""
         return [observation for observation in self.said if isinstance(observation, kind)]
 
 
@@ -164,7 +155,6 @@ def _told(content: Content) -> tuple[str, str]:
 
 
 def parts_of(config: Config, store: Store, observe: Emit, clock: Clock, steps: Steps = STEPS) -> WatchParts:
-    """What the configuration's only watch works with."""
     return WatchParts(
         name=WATCH,
         watch=config.watches[WATCH],

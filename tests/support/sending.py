@@ -89,7 +89,6 @@ class Counted:
         self.starts: list[tuple[int, int]] = []
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
-        """See `Caller`."""
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         self.starts.append((self.under_way, self.ended))
@@ -119,13 +118,11 @@ class Watched:
 
     @property
     def asked(self) -> int:
-        """How often it was asked for anything."""
         return self.claims + self.looks + self.completions
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
-        """See `Outbox`."""
         self.claims += 1
         self._check("claim")
         entries = await self._store.claim(now, horizon, wanted, probing)
@@ -135,24 +132,20 @@ class Watched:
         return entries
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
-        """See `Outbox`."""
         self._check("unclaim")
         await self._store.unclaim(entries)
         self.unclaimed += entries
 
     def holds(self, entry: Entry) -> bool:
-        """See `Outbox`."""
         return self._store.holds(entry)
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
-        """See `Outbox`."""
         self.completions += 1
         self._check("complete")
         await self.complete_may_begin.wait()
         await self._store.complete(finished, health)
 
     async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        """See `Outbox`."""
         self.looks += 1
         self._check("look")
         return await self._store.look()
@@ -233,15 +226,12 @@ class Delivery:
             self.at_work.settle(offer, WATCH, applied)
 
     async def is_settled(self) -> bool:
-        """Whether nothing waits to be sent."""
         return not await self.store.entries("pending", None, 1)
 
     async def health(self, base_url: str) -> Health:
-        """An endpoint's health as the store has it."""
         return (await self.store.endpoints())[endpoint_of(base_url)][0]
 
     def of_type(self, kind: type[T]) -> list[T]:
-        """What was observed of one kind."""
         return [each for each in self.observed if isinstance(each, kind)]
 
 

@@ -31,14 +31,12 @@ def run(connection: Ats, statement: str, parameters: Any = None, **parts: str) -
 
 
 def one(connection: Ats, query: str, parameters: Any = None) -> Any:
-    """The one value that a query gives."""
     row = connection.execute(query.encode(), parameters).fetchone()
     assert row is not None
     return row[0]
 
 
 def rows(connection: Ats, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-    """All rows that a query gives."""
     return connection.execute(query.encode(), parameters).fetchall()
 
 

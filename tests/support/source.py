@@ -26,11 +26,9 @@ class Source:
     reader: Reader
 
     async def rows(self) -> list[Row]:
-        """All rows, in key order."""
         return (await self.reader.page(None, 10_000)).rows
 
     async def row(self) -> Row:
-        """The only row."""
         (row,) = await self.rows()
         return row
 

@@ -42,7 +42,6 @@ class Standby:
         self._run("stop", "-m", "immediate")
 
     def promote(self) -> None:
-        """Let it take writes; returns when it does."""
         self._run("promote")
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             wait_until(lambda: not one(connection, "SELECT pg_is_in_recovery()"), "the standby is promoted")

@@ -36,11 +36,9 @@ class SqliteBackend:
         self.path = folder / "state.db"
 
     async def open(self) -> SqliteStore:
-        """See `Backend`."""
         return SqliteStore(self.path)
 
     async def mark_as_newer(self) -> None:
-        """See `Backend`."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             connection.execute("PRAGMA user_version = 4711")
 
@@ -67,11 +65,9 @@ class PostgresBackend:
                 connection.execute(empty + sql.SQL(_AS_NEW).format(str(len(migrations("postgres")))))
 
     async def open(self) -> PostgresStore:
-        """See `Backend`."""
         return await PostgresStore.open(self.dsn)
 
     async def mark_as_newer(self) -> None:
-        """See `Backend`."""
         with psycopg.connect(self.dsn) as connection:
             connection.execute("UPDATE cdc_sync.about SET value = '4711' WHERE name = 'schema'")
 

@@ -83,7 +83,6 @@ def _glance(path: Path) -> None:
 
 
 def main(work: str, path: Path, *numbers: str) -> None:
-    """See the module's text."""
     match work:
         case "record":
             asyncio.run(_record(path))

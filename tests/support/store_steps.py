@@ -38,7 +38,6 @@ async def claim(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str 
 
 
 async def claim_one(store: Store, at: int = NOW) -> Entry:
-    """Claim the one entry that is due."""
     (entry,) = await claim(store, at)
     return entry
 
@@ -55,7 +54,6 @@ async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: in
 
 
 async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
-    """HelloWork refused it for good."""
     await store.complete([Finished(entry, DeadLetter(reason), {"http": 400}, at)], {})
 
 
@@ -67,21 +65,18 @@ async def bury(store: Store, *observations: Reportable) -> None:
 
 
 async def entry_of(store: Store, application_id: str = "a1", watch: str = WATCH) -> Entry | None:
-    """An application's outbox entry, in whatever state."""
     for record in await store.records(application_id, watch):
         return record.entry
     return None
 
 
 async def waiting_entry(store: Store, application_id: str = "a1", watch: str = WATCH) -> Entry:
-    """An application's outbox entry, which must exist."""
     entry = await entry_of(store, application_id, watch)
     assert entry is not None
     return entry
 
 
 async def known_one(store: Store, application_id: str = "a1", watch: str = WATCH) -> Known:
-    """What is known of one application, which must be known."""
     return (await store.known(watch, [application_id]))[application_id]
 
 
@@ -97,5 +92,4 @@ async def events_of(store: Store, application_id: str = "a1") -> list[str]:
 
 
 async def story_of(store: Store, application_id: str = "a1") -> list[HistoryEntry]:
-    """What happened to an application, oldest first."""
     return await store.story(application_id, None, 1000)

@@ -29,14 +29,12 @@ KEY = 'l\'été "25" {x} 100% \\ é'
 
 
 def create(ats: Ats) -> None:
-    """Create the table, empty."""
     run(ats, "CREATE SCHEMA {schema}", schema=TABLE.partition(".")[0])
     columns = f'{TEXT_KEY} text, {NUMBER_KEY} int, {STATUS} text, "order" text, "User" text'
     run(ats, "CREATE TABLE {table} ({columns})", table=TABLE, columns=columns)
 
 
 def insert(ats: Ats, number: int = 1, *, text: str = KEY, status: str = "new") -> None:
-    """Insert a row with this key."""
     # With parameters, each `%` of a name would have to be two.
     values = sql.SQL(", ").join(map(sql.Literal, (text, number, status, "J1", "u"))).as_string()
     run(ats, "INSERT INTO {table} VALUES ({values})", table=TABLE, values=values)

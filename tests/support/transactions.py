@@ -34,7 +34,6 @@ class ServerModel:
         self.stamps.append(stamp)
 
     def end(self, transaction: str, *, commit: bool = True) -> None:
-        """End a transaction, whether it has written or not."""
         rows = self.written.pop(transaction, set())
         if commit:
             self.committed |= rows

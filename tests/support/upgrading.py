@@ -43,16 +43,13 @@ class OldFile:
         self.path.write_bytes(old.file())
 
     async def open(self) -> SqliteStore:
-        """See `OldData`."""
         return SqliteStore(self.path)
 
     def schema(self) -> int:
-        """See `OldData`."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
     def tables(self) -> Tables:
-        """See `OldData`."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             connection.row_factory = sqlite3.Row
             names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
@@ -67,18 +64,15 @@ class OldSchema:
         restore(dsn, old.script())
 
     async def open(self) -> PostgresStore:
-        """See `OldData`."""
         return await PostgresStore.open(self.dsn)
 
     def schema(self) -> int:
-        """See `OldData`."""
         with psycopg.connect(self.dsn) as connection:
             row = connection.execute("SELECT value::int FROM cdc_sync.about WHERE name = 'schema'").fetchone()
             assert row is not None
             return int(row[0])
 
     def tables(self) -> Tables:
-        """See `OldData`."""
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
             names = connection.execute(
                 "SELECT relname FROM pg_class"
@@ -93,5 +87,4 @@ class OldSchema:
 
 
 def newest(backend: Database) -> int:
-    """The number of this version's schema."""
     return len(migrations(backend))

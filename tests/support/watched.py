@@ -28,12 +28,10 @@ def a_config(dsn: str = "", *, columns: Mapping[str, Any] | None = None, **watch
 
 
 def a_watch(*, columns: Mapping[str, Any] | None = None, **watch: Any) -> Watch:
-    """The watch of `a_config`."""
     return a_config(columns=columns, **watch).watches[WATCH]
 
 
 def some_config(dsn: str, watches: Mapping[str, Any]) -> Config:
-    """A configuration with these watches."""
     document = {"database": {"dsn": dsn or "postgresql:///ats"}, "watches": watches}
     return parse(json.dumps(document), name="the test's configuration", environ={})
 
@@ -44,7 +42,6 @@ def run_script(connection: psycopg.Connection, script: str) -> None:
 
 
 def install_triggers(connection: psycopg.Connection, config: Config) -> None:
-    """What `cdc-sync sql install` prints."""
     run_script(connection, install(config))
 
 
@@ -54,5 +51,4 @@ def uninstall_triggers(connection: psycopg.Connection, watch: str | None = None)
 
 
 def grant(connection: psycopg.Connection, config: Config, role: str) -> None:
-    """What `cdc-sync sql grants` prints."""
     run_script(connection, grants(config, role))

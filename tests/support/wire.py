@@ -40,8 +40,6 @@ class Wire:
 
 
 def saying(answer: bytes) -> Play:
-    """Answer with these bytes, then close."""
-
     async def play(writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
         await writer.drain()
