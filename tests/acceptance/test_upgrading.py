@@ -62,6 +62,12 @@ class Upgraded:
         return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
 
 
+def refusing(backend: str) -> list[OldStore]:
+    """The oldest and the newest that are brought up to date; old programs do not change any more."""
+    older = [old for old in OLD_STORES if old.backend == backend and old.schema < newest(old.backend)]
+    return older[:1] + older[1:][-1:]
+
+
 @pytest.fixture(params=OLD_STORES, ids=lambda old: old.name)
 def old(request: pytest.FixtureRequest) -> OldStore:
     found: OldStore = request.param
@@ -108,9 +114,7 @@ def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_noth
     assert upgraded.data.schema() == newest(old.backend)
 
 
-@pytest.mark.parametrize(
-    "old", [old for old in OLD_STORES if old.schema < newest(old.backend)], ids=lambda old: old.name
-)
+@pytest.mark.parametrize("old", [*refusing("sqlite"), *refusing("postgres")], ids=lambda old: old.name)
 def test_the_version_that_wrote_it_refuses_it_afterwards_and_says_what_to_do(
     old: OldStore, upgraded: Upgraded, tmp_path: Path
 ) -> None:
