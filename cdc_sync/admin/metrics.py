@@ -22,8 +22,8 @@ from cdc_sync.core.content import Kind
 from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
 from cdc_sync.core.replies import CallOutcome, is_paused
 from cdc_sync.core.rows import Origin
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import WatchCounts
-from cdc_sync.store.store import Store
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends, included, of the buckets of every histogram, in seconds."""

@@ -19,8 +19,8 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import MOST_HITS, CallCounts, Condition, HeldGroup, Record, WatchCounts, meant
-from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
 _OVER_EARLIER_WORK = "baseline over earlier work"

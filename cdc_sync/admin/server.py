@@ -31,8 +31,8 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import Condition
-from cdc_sync.store.store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

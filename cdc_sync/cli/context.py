@@ -20,8 +20,8 @@ from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.discovery import Discovery, discover
 from cdc_sync.source.connection import Connection, connected
+from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
-from cdc_sync.store.store import Store
 
 _Found = TypeVar("_Found")
 

@@ -45,10 +45,10 @@ from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
+from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE, Groups, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
-from cdc_sync.store.store import Store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
 dead_letters = typer.Typer(

@@ -23,10 +23,10 @@ from cdc_sync.pipeline.beginning import connect
 from cdc_sync.pipeline.preview import Action, Planned, before_edit, is_only_remapped, why_held
 from cdc_sync.pipeline.preview import plan as make_plan
 from cdc_sync.source.errors import SourceError
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_copy
 from cdc_sync.store.operation import EXAMPLES
-from cdc_sync.store.store import Store
 
 _PAUSED, _LATER = "send once resumed", "send later"
 

@@ -27,10 +27,10 @@ from cdc_sync.core.replies import HEALTHY, endpoint_name, is_paused
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.baseline import POSITION, is_done
+from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, Hit, meant
 from cdc_sync.store.sqlite.schema import holder_of
-from cdc_sync.store.store import Store
 
 _MOST_HEALTHY = 50
 """Most listed watches without problems."""

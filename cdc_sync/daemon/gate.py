@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from cdc_sync.config import Config
 from cdc_sync.core.failures import StoreError
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 _ANOTHER = "store-another-database"
 

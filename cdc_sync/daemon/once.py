@@ -22,8 +22,8 @@ from cdc_sync.pipeline.discovery import discover
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.errors import SourceError, refused_by_system
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.store import Store
 
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace; a longer one is left to the next run."""

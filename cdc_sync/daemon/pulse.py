@@ -26,7 +26,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.core.replies import is_paused
 from cdc_sync.pipeline.beginning import KINDS
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 STEP_OF_DATABASE = 900.0
 """Seconds of a step of capture: a few statements, each of 5 minutes at most (`source.connection`)."""

@@ -44,8 +44,8 @@ from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.pipeline.database import Database, nobody
 from cdc_sync.pipeline.discovery import discover
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.store import Store
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""

@@ -19,8 +19,8 @@ from cdc_sync.delivery.client import NO_OWN, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nobody
+from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
-from cdc_sync.store.store import Store
 
 LOOK = 1.0
 """Seconds between checks that the store is where it was opened, and between reads of its pauses."""

@@ -75,7 +75,7 @@ _Step = Literal["claim", "look", "complete"]
 
 
 class Outbox(Protocol):
-    """The part of the store that the sender uses; see `store.store.Store`."""
+    """The part of the store that the sender uses; see `cdc_sync.store.Store`."""
 
     @property
     def is_woken(self) -> bool:

@@ -18,7 +18,7 @@ from cdc_sync.core.rows import Key, Observation
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.event_loop import end
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 POSITION = "baseline"
 

@@ -29,9 +29,9 @@ from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, wh
 from cdc_sync.source.lookout import Lookout
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
 from cdc_sync.store.protocol import FROM_DATABASE, Lease
-from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
 _MISCONFIGURED_WAIT = 10.0

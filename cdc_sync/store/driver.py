@@ -84,10 +84,10 @@ class Driver(Protocol):
 
     name: str
     clock: Clock
-    moves: int
+    moves: int = 0
     wake: Callable[[], None]
-    withheld: Collection[str]
-    is_woken: bool
+    withheld: Collection[str] = ()
+    is_woken: bool = False
     claims: "Claims | None"
 
     async def transact(self, work: Work[T]) -> T:

@@ -16,11 +16,11 @@ from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
+from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy, locked
-from cdc_sync.store.store import Store
 
 
 @asynccontextmanager

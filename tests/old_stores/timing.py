@@ -25,9 +25,9 @@ from support.postgres import SETTINGS
 from support.upgrading import OldFile, OldSchema
 
 from cdc_sync.demo.postgres import Server, server
+from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.store import Store
 from old_stores import OLD_STORES, OldStore
 
 # For one application in five there is an entry in the history, for one in a thousand a pending call.

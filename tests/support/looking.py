@@ -21,8 +21,8 @@ from cdc_sync.core.events import Dispatch, Emit, Event
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import Unreportable
+from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.store import Store
 from support.builders import ENDPOINT, HOUR, MINUTE, NOW, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.store_steps import claim_one, lose_answer

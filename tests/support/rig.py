@@ -23,8 +23,8 @@ from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.errors import SourceError
+from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.store import Store
 from support.builders import WATCH
 from support.store_steps import acknowledge, claim
 

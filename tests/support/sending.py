@@ -16,8 +16,8 @@ from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
+from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.store import Store
 from cdc_sync.wall_clock import wall_clock
 from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 

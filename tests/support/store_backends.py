@@ -9,11 +9,11 @@ from typing import Protocol
 import psycopg
 from psycopg import sql
 
+from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.postgres.scripts import TABLES
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.statements import migrations
-from cdc_sync.store.store import Store
 
 BACKENDS = ("sqlite", "postgres")
 """Every implementation that must pass the conformance suite, by its name in the configuration (`state.backend`)."""

@@ -20,9 +20,9 @@ from itertools import count
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import holder_of, locked
-from cdc_sync.store.store import Store
 from support.builders import a_baseline, an_observation, some_rules
 
 _TESTS = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ from cdc_sync.core.batch import ApplyResult, Batch, HistoryEntry, Resolved
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.replies import Acked, DeadLetter, Finished, Retry
 from cdc_sync.core.rows import Reportable, WatchRules
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 
 HORIZON = 24 * HOUR

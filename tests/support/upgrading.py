@@ -11,10 +11,10 @@ from old_stores import OldStore
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.statements import Database, migrations
-from cdc_sync.store.store import Store
 from support.dumping import restore
 
 Row: TypeAlias = dict[str, Any]

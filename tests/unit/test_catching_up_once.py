@@ -10,8 +10,8 @@ from support.configurations import LEAST, a_config
 from cdc_sync.daemon import once
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.pipeline.database import LeasedElsewhereError, WatchParts
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import Lease
-from cdc_sync.store.store import Store
 
 
 class Waited:

@@ -7,7 +7,7 @@ from support.configurations import a_config
 
 from cdc_sync.config import Config
 from cdc_sync.daemon.gate import Gate
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 
 class Noted:

@@ -16,7 +16,7 @@ from cdc_sync.daemon.wiring import report_unconfigured
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 
 class Used:

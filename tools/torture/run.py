@@ -18,9 +18,9 @@ from cdc_sync.core.content import Content
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import Emulator
+from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.sqlite import SqliteStore
-from cdc_sync.store.store import Store
 from torture import ats, verdict
 from torture.ats import ROLE
 from torture.configuration import WATCH, document

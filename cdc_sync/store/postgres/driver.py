@@ -23,6 +23,7 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Row, Work
 from cdc_sync.store.errors import store_error
@@ -31,7 +32,6 @@ from cdc_sync.store.postgres.schema import Connection, configure, connected, con
 from cdc_sync.store.postgres.sharing import Sharing
 from cdc_sync.store.protocol import Lease, Upgrading, not_reported
 from cdc_sync.store.statements import statements
-from cdc_sync.store.store import Store
 
 T = TypeVar("T")
 

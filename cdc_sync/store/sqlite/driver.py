@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
@@ -30,7 +31,6 @@ from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Lease, Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, translate
 from cdc_sync.store.statements import statements
-from cdc_sync.store.store import Store
 from cdc_sync.wall_clock import wall_clock
 
 T = TypeVar("T")

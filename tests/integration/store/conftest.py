@@ -6,7 +6,7 @@ import pytest
 from support.postgres import Cluster, fresh_database
 from support.store_backends import BACKENDS, Backend, OpenStore, PostgresBackend, SqliteBackend
 
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from support.store_steps import (
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.rows import Key, Unreportable
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 
 async def unresolved(store: Store, *keys: Key, watch: str = WATCH) -> Mapping[str, int]:

@@ -38,7 +38,7 @@ from cdc_sync.core.content import request
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import Entry, Lane, Offer
 from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Finished, Health, Retry
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 STAGING = "https://staging.hellowork.com"
 

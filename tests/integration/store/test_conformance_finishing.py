@@ -25,7 +25,7 @@ from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.diff import Cancel
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import Acked, CallResult, DeadLetter, Finished, Health, Retry
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 REPLY: Mapping[str, Any] = {"http": 503, "reason": "HTTP 503"}
 

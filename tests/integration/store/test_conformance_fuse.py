@@ -21,7 +21,7 @@ from support.store_steps import (
 from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.diff import Cancel, Enqueue, Fuse
 from cdc_sync.core.rows import Reportable, WatchRules
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 TWO_CHANGES = some_rules(max_changes=2)
 ONE_DELETION = some_rules(max_deletions=1)

@@ -40,11 +40,10 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.store import operation
+from cdc_sync.store import Store, operation
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
 from cdc_sync.store.protocol import HeldGroup, Only
-from cdc_sync.store.store import Store
 
 LATER = NOW + MINUTE
 

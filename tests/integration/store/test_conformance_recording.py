@@ -42,7 +42,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Foreign, Observation, Reportable
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.store import Store
+from cdc_sync.store import Store
 
 
 async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:

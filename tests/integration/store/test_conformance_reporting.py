@@ -37,9 +37,9 @@ from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts
-from cdc_sync.store.store import Store
 
 EVERYTHING = 10**9
 """More events than there are."""

@@ -10,8 +10,8 @@ from support.store_steps import acknowledge, adopt, bury, claim_one, known_one, 
 
 from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rows import Key
+from cdc_sync.store import Store
 from cdc_sync.store.encoding import key_text
-from cdc_sync.store.store import Store
 
 DIGEST = "0123456789abcdef"
 OTHER = "f" * 16

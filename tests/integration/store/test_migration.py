@@ -18,8 +18,8 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.reasons import from_text
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import CallCounts, Condition
-from cdc_sync.store.store import Store
 
 WATCHES = ("applications", "direct", "polled")
 FUTURE = 2**62
