@@ -298,7 +298,7 @@ class _Daemon:
         self._sender.use(wiring.sender_settings(config, self._gone))
         # In one turn of the event loop: the sender's settings show which credentials a call had.
         if isinstance(self._caller, Client):
-            await self._caller.use(*wiring.client_settings(config, self._gone))
+            await self._caller.use(Client(*wiring.client_settings(config, self._gone)))
         return await self._watches.use(config)
 
     # What lasts.

@@ -3,16 +3,14 @@
 Off: redirects (body and headers must not travel on), proxies and credentials from the environment, cookies,
 decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB.
 
-A socket dies with its attempt: once `call` has returned or the process is gone, no byte of a request leaves this host.
-Otherwise the kernel could send an older state after a newer one was acknowledged. So
+A socket dies with its attempt: no byte of a request leaves this host once `call` has returned or the process is gone.
+Else the kernel could send an older state after a newer one.
 
-- a call without an answer aborts its transport, without sending its buffers;
-- SO_LINGER with 0 seconds makes the kernel drop its queue when the descriptor is closed, after kill -9 too (resetting
-  idle connections is harmless);
-- TCP_USER_TIMEOUT makes the kernel give up by itself when the process is stopped (SIGSTOP).
+- A call without an answer aborts its transport, without sending its buffers.
+- SO_LINGER with 0 seconds: closing the descriptor drops the kernel's queue, also after kill -9.
+- TCP_USER_TIMEOUT: the kernel gives up by itself while the process is stopped (SIGSTOP).
 
-aiohttp's connector makes connections and TLS, and parses replies; its session would rebuild for each call what all
-calls to a host share (docs/decisions/0013-where-the-time-goes.md).
+aiohttp's session is left out: it rebuilds for each call what all calls to a host share (decision 13).
 """
 
 import asyncio
@@ -45,7 +43,7 @@ from cdc_sync.core.replies import Credentials, Reply, kernel_gives_up_after
 from cdc_sync.core.visible import hiding
 
 READ_LIMIT = 64 * 1024
-"""Bytes of a reply that are read (design, "What a reply means")."""
+"""Bytes of a reply that are read."""
 
 EXCERPT = 2_000
 """Characters of a reply that are kept for people."""
@@ -70,10 +68,10 @@ NO_OWN: Mapping[str, Credentials] = {}
 
 
 class Caller(Protocol):
-    """Makes a call and returns the reply; never raises for the other side's behaviour."""
+    """Makes calls; never raises for the other side's behaviour."""
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
-        """Send an entry's content. Returns the reply, and an excerpt of its body."""
+        """Send an entry's content; returns the reply, and an excerpt of its body."""
 
 
 class Client:
@@ -83,7 +81,7 @@ class Client:
         headers: of each call (credentials).
         timeout: of a call, in seconds.
         connections: at once, at most.
-        own: other credentials for some watches' calls, by watch.
+        own: some watches' own credentials, by watch.
     """
 
     def __init__(
@@ -93,17 +91,14 @@ class Client:
         connections: int,
         own: Mapping[str, Credentials] = NO_OWN,
     ) -> None:
-        self._opened = _opened(headers, timeout, connections, own)
+        connector = aiohttp.TCPConnector(
+            limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
+        )
+        self._opened = _Opened(connector, headers, own, _Deadlines(timeout))
 
-    async def use(
-        self,
-        headers: Mapping[str, str],
-        timeout: float,  # noqa: ASYNC109 - of calls
-        connections: int,
-        own: Mapping[str, Credentials] = NO_OWN,
-    ) -> None:
-        """Use other settings from now on; calls under way end as they began."""
-        before, self._opened = self._opened, _opened(headers, timeout, connections, own)
+    async def use(self, other: Self) -> None:
+        """Use another client's connections and settings for later calls."""
+        before, self._opened = self._opened, other._opened
         if not before.under_way:
             await before.connector.close()
 
@@ -126,7 +121,7 @@ class Client:
             if task in opened.deadlines.ends or task.uncancel() > cancelling:
                 raise
             return Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""
-        except Exception as error:  # noqa: BLE001 - an answer may break the library, not the other calls
+        except Exception as error:  # noqa: BLE001 - an answer may break the library
             return Reply(failure=_in_words(error)), ""
         finally:
             opened.deadlines.ends.pop(task, None)
@@ -136,14 +131,13 @@ class Client:
 
 
 _TICK = 0.001
-"""Seconds: the resolution of timers. A shorter one is due at once, again and again."""
+"""Seconds: the resolution of timers. A shorter one would be due again and again."""
 
 
 class _Deadlines:
     """Cancels calls after their common timeout, by one timer: one for each call takes a tenth of its CPU time.
 
-    Attributes:
-        ends: each call's deadline, by its task, which removes itself at its end.
+    `ends` are the deadlines by task; a call removes its own.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -172,7 +166,7 @@ class _Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What all calls to one scheme, host and port with the same credentials share.
+    """What all calls to one origin with the same credentials share.
 
     `request` is for aiohttp's connector; `hide` hides the headers' secrets in a text.
     """
@@ -184,7 +178,7 @@ class _Origin:
 
 @dataclass(slots=True)
 class _Opened:
-    """Connections with their settings, and how many calls are under way."""
+    """Connections with their settings."""
 
     connector: aiohttp.TCPConnector
     headers: Mapping[str, str] = field(repr=False)
@@ -192,10 +186,9 @@ class _Opened:
     deadlines: _Deadlines
     under_way: int = 0
     origins: dict[tuple[str, str | None], _Origin] = field(default_factory=dict, repr=False)
-    """By name and owner of the credentials; there are few hosts."""
+    """By name and owner of the credentials."""
 
     def origin(self, name: str, watch: str) -> _Origin:
-        """The origin of a watch's call, with its own or the shared credentials."""
         own = self.own.get(watch)
         of = name, None if own is None else own.owner
         origin = self.origins.get(of)
@@ -207,7 +200,7 @@ class _Opened:
         """See `Caller`.
 
         Raises:
-            Exception: no answer (`_in_words`), or none in HTTP.
+            Exception: see `_in_words`.
         """
         body, key = request(entry.application_id, entry.content)
         name, target = _as_it_stands(entry.content.url)
@@ -216,8 +209,7 @@ class _Opened:
             f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         connection, protocol, transport = await self._connected(origin.request)
-        # The socket's own transport: a closed TLS transport forgets it and goes on sending its buffers, even if
-        # aborted.
+        # A closed TLS transport forgets the socket's, which then goes on sending its buffers, even if aborted.
         of_socket = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
         answered = False
         try:
@@ -230,7 +222,7 @@ class _Opened:
                 read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
             else:
                 read, whole = await _read(content)
-            # An early answer may leave unsent bytes; of a large request below TLS, only the kernel's queue shows them.
+            # An early answer may leave unsent bytes: of a large request below TLS only the kernel's queue shows them.
             in_doubt = len(body) > _BUFFERED or message.code not in _SUCCESSES
             unsent = of_socket.get_write_buffer_size() or (in_doubt and (protocol.should_close or _unsent(of_socket)))
             answered = whole and not unsent
@@ -241,7 +233,6 @@ class _Opened:
                 connection.close()
                 of_socket.abort()
                 await asyncio.sleep(0)  # an aborted transport closes its descriptor in the loop's next turn
-        # The beginning of the body, without our credentials.
         return _reply(message), origin.hide(read.decode("utf-8", "replace"))[:EXCERPT]
 
     async def _connected(
@@ -261,7 +252,7 @@ class _Opened:
 
 
 def _as_it_stands(url: str) -> tuple[str, str]:
-    """The origin and the target of a URL, unchanged, as it was checked."""
+    """The origin and the target of a URL, exactly as it was checked."""
     found = _URL.match(url)
     if found is None:
         raise aiohttp.InvalidURL(url)
@@ -297,7 +288,7 @@ def _reply(message: RawResponseMessage) -> Reply:
 
 
 def _unsent(transport: asyncio.Transport) -> bool:
-    """Whether the other end may have answered before its kernel took all of the request."""
+    """Whether part of the request may not have arrived."""
     if transport.is_closing():
         return True
     unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
@@ -305,7 +296,7 @@ def _unsent(transport: asyncio.Transport) -> bool:
 
 
 def _a_socket(timeout: float, address: tuple[Any, ...]) -> socket.socket:
-    """A socket that dies with its attempt: see the module's text."""
+    """See the module's text."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -314,18 +305,13 @@ def _a_socket(timeout: float, address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-def _opened(headers: Mapping[str, str], timeout: float, connections: int, own: Mapping[str, Credentials]) -> _Opened:
-    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout))
-    return _Opened(connector, headers, own, _Deadlines(timeout))
-
-
 def _as_text(header: str) -> str:
     """A header as printable text: bytes outside UTF-8 come as lone surrogates."""
     return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
-    """The body, and whether it is complete: a longer one may be endless, and its connection is closed."""
+    """The body, and whether it is complete; a longer one may be endless."""
     read = bytearray()
     while len(read) < READ_LIMIT:
         chunk = await content.read(READ_LIMIT - len(read))
@@ -336,7 +322,7 @@ async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
 
 
 def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one return per row
-    """A failure without an HTTP status: what happened, without the request (its headers hold secrets)."""
+    """What happened instead of a reply, without the request (its headers hold secrets)."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             cause = str(error.certificate_error)
@@ -359,7 +345,7 @@ def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one retur
 
 
 def _os_reason(error: OSError) -> str:
-    # asyncio's text repeats the address and leaves the reason out.
+    # asyncio's text has the address, not the reason.
     return os.strerror(error.errno) if error.errno else str(error)
 
 
