@@ -1,7 +1,7 @@
-"""Whether HelloWork can be reached: `cdc-sync check` finds out without sending any state.
+"""Whether HelloWork can be reached, for `cdc-sync check`.
 
-Each step has its own remedy: the name, the connection, the certificate, an answer. The request is `HEAD` of base_url
-without the configured headers: no effect, no secret. Any status will do; only a real call could check the credentials.
+The steps are the name, the connection, the certificate, an answer. The request is `HEAD` of base_url without the
+configured headers: no effect, no secret. Any status will do; only a real call could check the credentials.
 
 Other hosts of status URLs (`allowed_hosts`) are checked up to the certificate. Texts: `findings.yaml`.
 """
@@ -34,7 +34,7 @@ _PATIENCE = 10.0
 """Seconds for each step, or hellowork.timeout if that is less."""
 
 _SOON = 14
-"""Days before a certificate's end from which on a warning is due."""
+"""Days before a certificate's end that call for a warning."""
 
 _DAY = 86_400
 _SECOND = 1_000
@@ -55,7 +55,7 @@ class _Place(NamedTuple):
 
     @property
     def scheme(self) -> str:
-        """The protocol there."""
+        """For `findings.yaml`."""
         return "https" if self.tls else "http"
 
     @property
@@ -73,7 +73,7 @@ async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -
     """Report whether calls could get through.
 
     Args:
-        config: its section `hellowork` and the watches' own headers matter.
+        config: its section `hellowork`, and the watches' own headers.
         clock: this machine's, in milliseconds since the epoch.
         tell: takes each finding.
     """
@@ -138,7 +138,7 @@ async def _check_answer(place: _Place, clock: Callable[[], int]) -> list[Finding
     try:
         theirs = from_datetime(parsedate_to_datetime(date or ""))
     except (TypeError, ValueError):
-        return [answered]  # without a date there is nothing to compare
+        return [answered]
     skew = clock_skew(theirs, before, after, resolution=_SECOND)
     return [answered, check_clock("endpoint-clock", f"the clock of {place.host}", skew)]
 
@@ -149,7 +149,7 @@ _STEPS: Mapping[str, Callable[[_Place, Callable[[], int]], Awaitable[list[Findin
     "endpoint-tls": _check_certificate,
     "endpoint-http": _check_answer,
 }
-"""The steps, by the check's name; they may raise network errors."""
+"""By the check's name; they may raise network errors."""
 
 
 def _check_headers(config: Config) -> Finding:
@@ -163,7 +163,7 @@ def _check_headers(config: Config) -> Finding:
 
 
 async def _open(place: _Place, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
-    """Connect, and abort: nothing was sent that must arrive. Returns the certificate, if there is one."""
+    """Connect, and abort: nothing was sent that must arrive. Returns the certificate, if any."""
     name = place.host if tls is not None else None
     _, writer = await asyncio.open_connection(place.host, place.port, ssl=tls, server_hostname=name)
     certificate = writer.get_extra_info("peercert") or {}

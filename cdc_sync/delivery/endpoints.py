@@ -1,16 +1,15 @@
 """What may be sent to each endpoint: by its health, its pace, and its share of the calls under way.
 
-An endpoint is an origin and credentials: one customer's revoked key stops only the calls with that key. The watches of
-one endpoint take turns: a claim takes equally many entries of each, the longest waiting watch first.
+An endpoint is an origin and credentials: one customer's revoked key stops only the calls with that key. Its watches
+take turns: a claim takes equally many entries of each, the longest waiting watch first.
 
-Entries that the workers will start within `AHEAD` wait in their endpoint's ready queue. They and the calls under way
-are nine times `concurrency`, at most: enough for one group commit of the store.
+Entries that the workers will start within `AHEAD` wait in their endpoint's ready queue (decision 19).
 
 Claims and free workers go one by one to the endpoint with the fewest, so a slow one takes nothing that another could
-use. Endpoints with ready entries are indexed by their calls under way: a call's cost does not grow with their number.
+use. With an index by calls under way, a call's cost does not grow with the endpoints.
 
-A rate limit spaces the calls to one endpoint evenly, without a burst after a silence. A recovered endpoint gets one
-call at a time, and one more for each answer, so that its backlog does not overload it again.
+A rate limit spaces calls evenly, without a burst after a silence. A recovered endpoint gets one call at a time, and one
+more for each answer: its backlog must not overload it again.
 """
 
 import hmac
@@ -47,10 +46,10 @@ _MOST_AHEAD = 8
 """Times `concurrency`, however short calls are."""
 
 _MEMORY = 16
-"""A call's weight in the moving average of durations: one in so many."""
+"""A call counts for one in so many in the moving average of durations."""
 
 _LATENESS = 0.05
-"""Seconds by which a call may be late and still count as made in its time, with a rate limit."""
+"""Seconds of a call's delay that do not delay the next one, with a rate limit."""
 
 EntryId = tuple[str, str]
 """A watch and an application's id."""
@@ -61,14 +60,14 @@ class SenderSettings:
     """The sender's settings.
 
     Attributes:
-        concurrency: calls under way at once, to all endpoints.
+        concurrency: calls at once, to all endpoints.
         rate: calls per second to one endpoint; None for no limit.
         policy: when to retry, and when to dead-letter.
-        allowed: where calls may go; checked before each call, as an entry may be older than the configuration.
-        built: the base URL of each watch with built URLs; they are built again, for the same reason.
-        horizon: a due time further than this many milliseconds ahead comes from a wrong clock, and counts as due.
-        headers: of each call; an endpoint that refused others is tried again.
-        own: other credentials for some watches' calls, by watch.
+        allowed: where calls may go, checked before each call: an entry may be older than the configuration.
+        built: the base URL of each watch with built URLs, which are built again, for the same reason.
+        horizon: milliseconds; a due time further ahead comes from a wrong clock, and counts as due.
+        headers: of each call.
+        own: credentials by watch.
     """
 
     concurrency: int
@@ -82,9 +81,9 @@ class SenderSettings:
 
 
 def fingerprint(headers: Mapping[str, str], salt: bytes | None = None) -> str:
-    """A fingerprint of headers that hides them: 16 bits, with a random key by default.
+    """16 bits that hide the headers, with a random key; one in 65,536 of an attacker's guesses remains.
 
-    One in 65,536 of an attacker's guesses remains. A second refusal has the same key, and reveals no more.
+    A second refusal has the same key, and reveals no more.
     """
     salt = os.urandom(8) if salt is None else salt
     text = json.dumps(sorted((name.lower(), value) for name, value in headers.items()))
@@ -107,7 +106,7 @@ class Pace:
 
     def take(self, now: float, rate: float) -> None:
         """Count a call that is made."""
-        # From the planned time: otherwise each wake-up's lateness would lower the rate.
+        # From the planned time: else late wake-ups would lower the rate.
         was_planned = now - self._next <= min(_LATENESS, 1 / rate)
         self._next = (self._next if was_planned else now) + 1 / rate
 
@@ -116,7 +115,7 @@ class Pace:
         return max(self._next - now, 0.0)
 
     def within(self, now: float, rate: float, seconds: float, most: int) -> int:
-        """The calls that may be made from now until so many seconds later, `most` at most."""
+        """The calls that may be made within so many seconds from now, `most` at most."""
         rest = seconds - self.wait(now)
         return min(most, int(rest * rate) + 1) if rest >= 0 else 0
 
@@ -126,16 +125,14 @@ class Endpoint:
     """One endpoint as the sender knows it.
 
     Attributes:
-        name: scheme, host and port, and the owner of the credentials if a watch has its own.
-        health: its state.
-        stored: the state that we last wrote to or read from the store.
-        due: each lane's next due time, as far as is known, in the order of the lanes' turns.
-        ready: claimed, unstarted entries, in the order of their turns.
+        name: scheme, host and port, and the owner of a watch's own credentials.
+        stored: the health that we last wrote to or read from the store.
+        due: each lane's next known due time, in the order of turns.
+        ready: claimed, unstarted entries, in the order of turns.
         under_way: calls.
-        last_start: the last call's beginning, by the monotonic clock.
-        pace: the rate limit's state.
-        most: calls at once, at most, while it recovers; else None.
-        level: its calls under way in the index of `Endpoints`; None while nothing is ready.
+        last_start: of a call, by the monotonic clock.
+        most: calls at once while it recovers; else None.
+        level: its place in the index of `Endpoints`; None while nothing is ready.
     """
 
     name: str
@@ -150,7 +147,7 @@ class Endpoint:
     level: int | None = None
 
     def heed(self, health: Health, *, answered: bool = False) -> None:
-        """Take over another health; `answered`: after a reply of a working endpoint."""
+        """Take over a health; `answered`: after the reply of a working endpoint."""
         if health.mode != "healthy":
             self.most = 1
         elif self.health.mode == "healthy" and answered and self.most is not None:
@@ -160,22 +157,22 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Endpoints:
-    """Every endpoint that ever had entries, and its ready entries.
+    """Every endpoint that ever had entries.
 
     Attributes:
         settings: the sender's.
         clock: for due times: milliseconds since the epoch.
         monotonic: for the pace: seconds.
         all: the endpoints, by name.
-        pending: those with entries due, now or later, as far as is known.
+        pending: those with entries known to be due, now or later.
         ready: the endpoint of each ready entry, withdrawn ones included.
-        coming: the claims under way: entries of each lane, at most, with reserved places in the queues.
-        withdrawn: ready entries that must not begin: an apply is deciding about them.
+        coming: claims under way: the most entries of each lane, with reserved places in the queues.
+        withdrawn: ready entries that must not begin: an apply decides about them.
         ahead: calls expected to begin within `AHEAD`, beyond the free workers.
         under_way: calls.
         returning: claimed entries to give back.
-        paused: endpoints to which an operator has paused sending.
-        until: the beginning of a run that delivers only what was due then; else the end of time.
+        paused: endpoints that an operator has paused.
+        until: only what is due then is delivered.
     """
 
     settings: SenderSettings
@@ -193,9 +190,9 @@ class Endpoints:
     until: int = sys.maxsize
     # By watch and origin.
     _lanes: dict[str, dict[str, Endpoint]] = field(default_factory=dict)
-    # Endpoints with ready entries, by their calls under way; first come, first served.
+    # Endpoints with ready entries, by calls under way; first come, first served.
     _levels: dict[int, dict[Endpoint, None]] = field(default_factory=dict)
-    # Possible due times by lane, which a look that has begun may miss.
+    # Due times by lane that a look under way may miss.
     _hints: dict[Lane, int] = field(default_factory=dict)
     # Expected seconds of a call.
     _call_takes: float = math.inf
@@ -207,10 +204,9 @@ class Endpoints:
         return self.settings.headers if own is None else own.headers
 
     def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
-        """Use other settings; for a moment more calls than now allowed may be under way.
+        """Use other settings; calls under way may exceed the new limit for a moment.
 
-        Each endpoint that refused our credentials gets one call if they have changed. If none have, each gets one: they
-        may have been accepted since.
+        Each endpoint that refused our credentials gets one call if these have changed, or if none have changed.
 
         Returns the names of removed endpoints, and the endpoints that took over a health from one of them.
         """
@@ -230,7 +226,7 @@ class Endpoints:
         return [each.name for each in gone], [other for each in gone if (other := self._follow(each, before[each]))]
 
     def _follow(self, gone: Endpoint, headers: Mapping[str, str]) -> Endpoint | None:
-        """Forget an endpoint. An untouched one with its credentials takes over its health."""
+        """Remove an endpoint. An untouched one with its credentials takes over its health, and is returned."""
         del self.all[gone.name]
         origin, _, _ = gone.name.partition(" [")
         for other in self.all.values():
@@ -242,7 +238,7 @@ class Endpoints:
         return None
 
     def _reassign_lanes(self) -> None:
-        """Move each lane and its ready entries to the endpoint with its watch's present credentials."""
+        """Move lanes and ready entries to the endpoints with their watches' present credentials."""
         lanes = [(origin, watch) for watch, of_watch in self._lanes.items() for origin in of_watch]
         self._lanes.clear()
         for origin, watch in lanes:
@@ -262,29 +258,25 @@ class Endpoints:
                 self._place(other)
 
     def _know_built(self) -> None:
-        """Assume that a watch with built URLs has entries for its base URL, until more is known."""
+        """Assume that a watch with built URLs has entries for its base URL."""
         for watch, base_url in self.settings.built.items():
             if watch not in self._lanes:
                 self._endpoint_of(endpoint_of(base_url), watch)
 
     def learn(self, healths: Mapping[str, Health], lanes: Mapping[Lane, int], unsaved: Collection[str]) -> list[str]:
-        """Take over the store's due times, and the health that another daemon wrote there.
+        """Take over the store's due times by lane, and the healths by endpoint that another daemon wrote there.
 
-        Args:
-            healths: health by endpoint.
-            lanes: the next due time by lane.
-            unsaved: endpoints with a health newer than the store's.
+        The health of an `unsaved` endpoint is newer than the store's. A new endpoint that refused other credentials
+        than ours may be called at once.
 
-        A new endpoint that refused other credentials than ours may be called at once.
-
-        Returns the names of those with a new mode; of new ones, only those with entries due.
+        Returns the names of endpoints with a new mode; of new ones, those with entries due.
         """
         known, news = self.all.keys() & healths.keys(), list[str]()
         lanes = {**lanes}
         for lane, due_at in self._hints.items():
             lanes[lane] = min(lanes.get(lane, due_at), due_at)
         for endpoint in list(self.pending):
-            # Missing lanes are claimed, or a failover has lost them.
+            # Missing lanes are claimed, or lost by a failover.
             for lane in [lane for lane in endpoint.due if lane not in lanes]:
                 del endpoint.due[lane]
             if not endpoint.due:
@@ -299,24 +291,24 @@ class Endpoints:
                 news.append(name)
             endpoint.stored = health
             others = not is_known and health.mode == "paused" and not are_refused(self.headers_of(endpoint), health)
-            # Another daemon's unhealthy endpoint recovers as gently here.
+            # It recovers as gently here as at the daemon that wrote it.
             endpoint.heed(with_other_credentials(health) if others else health)
         self._has_learnt = True
         self._know_built()
         return news
 
     def hint(self, due_at: int, lane: Lane) -> None:
-        """A lane may have something due then."""
+        """A lane may have an entry due then."""
         self._set_due(lane, min(self._endpoint_of(*lane).due.get(lane, due_at), due_at))
         self._hints[lane] = min(self._hints.get(lane, due_at), due_at)
 
     def hint_of_watches(self, due_at: int, watches: Collection[str]) -> None:
-        """The same for these watches, at each endpoint that had entries of them."""
+        """The same for each lane of these watches."""
         for lane in [(origin, watch) for watch in watches for origin in self._lanes.get(watch, ())]:
             self.hint(due_at, lane)
 
     def look(self) -> None:
-        """A look begins: it will include all earlier hints."""
+        """A look begins, and includes all earlier hints."""
         self._hints.clear()
 
     # Claiming.
@@ -324,14 +316,14 @@ class Endpoints:
     def claimable(self) -> tuple[dict[Lane, int], frozenset[Lane]]:
         """How many entries to claim of each lane now, and the lanes that get only a probe.
 
-        None while enough is ready: small claims cost as much as large ones.
+        Nothing while enough is ready: small claims cost as much as large ones.
         """
         now, coming = self.clock(), self._coming()
         due = ((endpoint, lanes) for endpoint in self.pending if (lanes := self._due_lanes(endpoint, now)))
         return self._dealt(due, self.ahead, now, coming)
 
     def expect(self, wanted: Mapping[Lane, int]) -> None:
-        """These entries are being claimed: their lanes have had their turns."""
+        """A claim begins: its lanes have had their turns."""
         self.coming.append(wanted)
         for lane in wanted:
             due = self._endpoint_of(*lane).due
@@ -339,14 +331,14 @@ class Endpoints:
                 due[lane] = due.pop(lane)
 
     def put(self, entries: Iterable[Entry]) -> None:
-        """Add claimed entries, each at the end of its endpoint's queue, or in place of its application's older one."""
+        """Queue claimed entries, in place of their applications' older ones."""
         for entry in entries:
             of = entry.watch, entry.application_id
             if of in self.returning:
-                self.returning[of] = entry  # the unclaim may be written after this claim
+                self.returning[of] = entry  # the unclaim may follow this claim
                 continue
             if self.withdrawn.pop(of, None) is not None:
-                # An apply has replaced the withdrawn entry; otherwise this one could not have been claimed.
+                # An apply has replaced the withdrawn entry: else nobody could have claimed this one.
                 self._drop(of)
             endpoint = self._endpoint_of(endpoint_of(entry.content.url), entry.watch)
             if self.ready.get(of, endpoint) is not endpoint:
@@ -359,7 +351,7 @@ class Endpoints:
     # Beginning and ending.
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
-        """Take the next entry that may begin now; its call counts as begun. None if there is none."""
+        """Take the next entry that may begin now; its call counts as begun."""
         settings, levels = self.settings, self._levels
         if len(self.ready) <= len(self.withdrawn) or self.under_way >= settings.concurrency:
             return None
@@ -387,7 +379,7 @@ class Endpoints:
         return entry, chosen
 
     def end(self, endpoint: Endpoint, seconds: float | None) -> None:
-        """End a call, after so many seconds; None if none was made after all."""
+        """End a call after so many seconds; None: none was made."""
         endpoint.under_way -= 1
         self.under_way -= 1
         if endpoint.ready:
@@ -402,8 +394,7 @@ class Endpoints:
     def offer(self, watch: str, application_ids: Collection[str], *, claims: bool) -> Offer:
         """Withdraw these applications' unstarted entries, except those of another apply.
 
-        With `claims`, the apply may claim of its new entries as many as begin at once; none for an endpoint with others
-        due or being claimed, which come first.
+        With `claims`, the apply may claim new entries that begin at once, except where others are due or being claimed.
         """
         unstarted = frozenset[str]()
         if self.ready:
@@ -431,13 +422,13 @@ class Endpoints:
         return offer
 
     def settle(self, watch: str, offer: Offer, touched: Collection[str] | None) -> None:
-        """Return the offer's entries to their places, except the touched ones; give all back if None (unknown)."""
+        """Return untouched entries to their places; `touched` None (unknown): give all back."""
         if offer.wanted:
             self.coming.remove(offer.wanted)
         for application_id in offer.unstarted:
             of = (watch, application_id)
             if self.withdrawn.get(of) is not offer:
-                continue  # it was replaced and claimed again already
+                continue  # replaced, and claimed already
             del self.withdrawn[of]
             if touched is None:
                 self.returning[of] = self._drop(of)
@@ -450,7 +441,7 @@ class Endpoints:
         """Remove from the queues what will not begin soon, or `everything`; withdrawn entries stay."""
         if not self.ready:
             return
-        # Not for a few more than would be claimed now: call durations vary.
+        # Twice what a claim would take may stay: calls' durations vary.
         now = self.clock()
         free = max(self.settings.concurrency - self.under_way, 0)
         most = min(2 * (free + self.ahead), free + _MOST_AHEAD * self.settings.concurrency)
@@ -459,7 +450,7 @@ class Endpoints:
             stays = most
             if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0
-            elif rate is not None:  # a reload may have brought it
+            elif rate is not None:  # perhaps since a reload
                 stays = min(most, 2 * max(endpoint.pace.within(self.monotonic(), rate, AHEAD, most), 1))
             for of in [of for of in list(endpoint.ready)[stays:] if of not in self.withdrawn]:
                 self.returning[of] = self._drop(of)
@@ -467,7 +458,7 @@ class Endpoints:
     # When.
 
     def due_in(self) -> float:
-        """Seconds until time alone allows a call or a claim; infinite if it does not."""
+        """Seconds until time alone allows a call or a claim; may be infinite."""
         soonest, now, has_pace = math.inf, self.clock(), self.settings.rate is not None
         moment, due_now = self.monotonic() if has_pace else 0.0, min(now, self.until)
         for endpoint in {*self.pending, *self._ready_ones()} if has_pace else self.pending:
@@ -485,7 +476,7 @@ class Endpoints:
         return soonest
 
     def has_due(self) -> bool:
-        """Whether time alone allows a further call of a due entry, sooner or later."""
+        """Whether time alone will allow another call of a due entry."""
         now, coming = self.clock(), self._coming()
         for each in self.pending:
             under_way = each.under_way + len(each.ready) + coming[each]
@@ -499,7 +490,7 @@ class Endpoints:
         return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
 
     def _endpoint_of(self, origin: str, watch: str) -> Endpoint:
-        """A lane's endpoint, with its watch's present credentials."""
+        """A lane's endpoint by its watch's present credentials."""
         of_watch = self._lanes.get(watch)
         endpoint = None if of_watch is None else of_watch.get(origin)
         if endpoint is None:
@@ -514,7 +505,7 @@ class Endpoints:
         self.pending[endpoint] = None
 
     def _coming(self) -> Counter[Endpoint]:
-        """Entries being claimed for each endpoint, at most."""
+        """Most entries being claimed for each endpoint."""
         coming: Counter[Endpoint] = Counter()
         for lane, number in chain.from_iterable(claim.items() for claim in self.coming):
             coming[self._endpoint_of(*lane)] += number
@@ -523,7 +514,7 @@ class Endpoints:
     def _dealt(
         self, lanes: Iterable[tuple[Endpoint, Sequence[Lane]]], ahead: int, now: int, coming: Counter[Endpoint]
     ) -> tuple[dict[Lane, int], frozenset[Lane]]:
-        """Deal free workers' entries, and `ahead` more, out to some endpoints' lanes; returns as `claimable`."""
+        """Deal the free workers' entries and `ahead` more out to lanes; returns as `claimable`."""
         settings, ready, wanted = self.settings, len(self.ready), dict[Lane, int]()
         free = max(settings.concurrency - self.under_way, 0)
         room = free + ahead - ready - coming.total()
@@ -535,7 +526,7 @@ class Endpoints:
             waiting, most = len(endpoint.ready) + coming[endpoint], endpoint.most
             most = most or _MOST_AHEAD * settings.concurrency + free
             if self.paused or endpoint.health.mode != "healthy":
-                # There is only one probe, under way or coming.
+                # At most one probe is under way or coming.
                 admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
                 most = {"none": 0, "probe": 1}.get(admitted, most)
             if most and settings.rate is not None:
@@ -553,17 +544,17 @@ class Endpoints:
         return wanted, frozenset(chain.from_iterable(probes)) & wanted.keys()
 
     def _due_lanes(self, endpoint: Endpoint, now: int) -> list[Lane]:
-        """The lanes with something due now, in the order of their turns."""
+        """The lanes with entries due now, in the order of their turns."""
         due, latest = min(now, self.until), now + self.settings.horizon
         return [lane for lane, due_at in endpoint.due.items() if not due < due_at <= latest]
 
     def _ready_ones(self) -> Iterator[Endpoint]:
-        """The endpoints with ready entries, those with the fewest calls under way first."""
+        """The endpoints with ready entries, by calls under way."""
         for level in sorted(self._levels):
             yield from self._levels[level]
 
     def _place(self, endpoint: Endpoint) -> None:
-        """Update the endpoint's place in `begin`'s index after a change of its calls under way or its queue."""
+        """Update an endpoint's place in the index."""
         level = endpoint.under_way if endpoint.ready else None
         if level == endpoint.level:
             return
@@ -577,7 +568,7 @@ class Endpoints:
         endpoint.level = level
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
-        """What the endpoint's health admits, with so many calls to it under way."""
+        """What an endpoint's health admits with so many calls under way."""
         if self.paused and is_paused(self.paused, endpoint.name):
             return "none"
         health = endpoint.health
@@ -586,7 +577,6 @@ class Endpoints:
         return admits(health, now, under_way)
 
     def _may_begin(self, endpoint: Endpoint, now: int) -> bool:
-        """Whether the endpoint's health lets a call begin."""
         admitted = self._admits(endpoint, now, endpoint.under_way)
         if admitted != "all":
             return admitted == "probe"
@@ -595,11 +585,10 @@ class Endpoints:
         return endpoint.most is None or endpoint.under_way < endpoint.most
 
     def _first(self, endpoint: Endpoint) -> EntryId | None:
-        """The first entry in an endpoint's queue that is not withdrawn."""
+        """The first ready entry that is not withdrawn."""
         return next((of for of in endpoint.ready if of not in self.withdrawn), None)
 
     def _drop(self, of: EntryId) -> Entry:
-        """Take an entry out of its queue."""
         endpoint = self.ready.pop(of)
         entry = endpoint.ready.pop(of)
         self._place(endpoint)
@@ -612,7 +601,7 @@ def lane_of(entry: Entry) -> Lane:
 
 
 def _one_by_one(room: int, allowed: Mapping[Endpoint, int], coming: Mapping[Endpoint, int]) -> dict[Endpoint, int]:
-    """Deal places out to endpoints, each with its own limit, one by one to the endpoint with the fewest."""
+    """Deal places out to endpoints within their limits, one by one to the endpoint with the fewest."""
     dealt: dict[Endpoint, int] = {}
     burdens = [
         (each.under_way + len(each.ready) + coming[each], each.last_start, number, each)

@@ -4,21 +4,19 @@
                  ▲                   │
                  └──unclaim──────────┘ its endpoint waits, or the sender stops
 
-- `concurrency` workers live as long as the sender. Each takes a ready entry in the event loop's step in which its call
-  begins, so that an earlier pause of the endpoint still counts.
-- The claimer claims ahead what they will begin within about 50 ms, so that no worker waits for a commit ([decision
-  19](../../docs/decisions/0019-claim-ahead.md)). It gives back, uncounted, what does not begin.
+- Each of `concurrency` workers takes an entry in the event loop's step in which its call begins, so an earlier pause of
+  the endpoint still counts.
+- The claimer claims ahead what they will begin within about 50 ms (decision 19), and gives back, uncounted, what does
+  not begin.
 - The recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
 
-At most one call per application is under way: its one entry is not claimed again before it is completed or given back.
-One task makes all claims and unclaims. An application that is being given back is not called, even if claimed
-meanwhile, but given back once more.
+At most one call per application is under way: an entry is not claimed again before it is completed or given back. One
+task makes all claims and unclaims. An entry claimed while it is given back is not called, but given back once more.
 
-**Beside an apply.** `offer` withdraws the unstarted entries of a batch's applications in one step of the event loop:
-none begins until `settle`, so the apply may treat them as never attempted.
+**Beside an apply.** `offer` withdraws the unstarted entries of a batch's applications in one step of the event loop.
+None begins until `settle`, so the apply treats them as never attempted.
 
-If the store cannot write a claim, nothing is sent. If it cannot complete, no further call begins until it can: sent
-entries are marked already.
+If the store cannot write a claim, nothing is sent. If it cannot complete, no further call begins until it can.
 """
 
 import asyncio
@@ -69,22 +67,22 @@ _LOOKS_EVERY = 5.0
 """Seconds between looks at the outbox where others' due entries wake the sender."""
 
 _MANY_LANES = 100
-"""A look at more lanes takes a while: a tenth of the time at most."""
+"""With more lanes, looks take at most a tenth of the time."""
 
 _Step = Literal["claim", "look", "complete"]
 
 
 class Outbox(Protocol):
-    """The part of the store that the sender uses; see `cdc_sync.store.Store`."""
+    """The part of the store that the sender uses; see `store.delivery.Delivery`."""
 
     @property
     def is_woken(self) -> bool:
-        """Whether others' due entries wake the sender, lost notifications apart."""
+        """See `store.driver.Driver`."""
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
-        """Take due entries, marked as claimed."""
+        """Claim due entries."""
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
         """Give back claimed, unstarted entries."""
@@ -104,12 +102,12 @@ class Sender:
 
     Args:
         outbox: the store.
-        caller: makes the calls.
-        settings: the sender's.
-        observe: gets the events.
+        caller: makes calls.
+        settings: see there.
+        observe: gets events.
         clock: for due times.
-        progressed: called at each turn of the claimer, about once a second at least.
-        look_every: seconds between looks at the whole outbox, at most, where no wake-up reports others' entries.
+        progressed: called at each turn of the claimer, at least about once a second.
+        look_every: most seconds between looks at the whole outbox, where others' entries cause no wake-up.
         store_retry: seconds between tries while the store cannot be written.
         monotonic: seconds, for durations.
         chance: a random number, 0 ≤ chance < 1, for waits.
@@ -148,50 +146,50 @@ class Sender:
         """Whether calls may begin."""
         self._stopping = False
         self._once = False
-        """Whether to try only what is due at the beginning, once."""
+        """Whether to try what is due at the beginning once, and nothing else."""
 
         self._woken = asyncio.Event()
         self._look = False
-        """Something may be due without a hint: look at the outbox at the next turn."""
+        """Look at the outbox at the next turn: something may be due without a hint."""
         self._learnt_at = -math.inf
         self._look_from = -math.inf
-        """Until then, only the look of each `look_every`."""
+        """Until then, look only every `look_every`."""
         self._lapsed = False
-        """A claim no longer held when its call was to begin."""
+        """Whether a claim was lost before its call began."""
 
         self._ends: list[Finished] = []
         self._retries: list[tuple[Lane, int]] = []
-        """The due times of retries among them."""
+        """Their retries' due times."""
         self._changed: dict[str, Health] = {}
         self._unfinished: set[EntryId] = set()
-        """Applications with a call under way, or not completed yet."""
+        """Applications with a call that is not completed yet."""
         self._newer: set[EntryId] = set()
-        """Those of them with a newer entry, which can be claimed after their completion."""
+        """Those with a newer entry, which can be claimed after the completion."""
         self._ended = asyncio.Event()
         self._writes = 0
-        """Begun and ended writes of ends: an odd number while one is under way."""
+        """Begun and ended completions: odd while one is under way."""
 
         self._failing: set[_Step] = set()
 
     @property
     def under_way(self) -> int:
-        """How many calls are under way."""
+        """See `Endpoints.under_way`."""
         return self._endpoints.under_way
 
     # Beside an apply.
 
     def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
-        """Withdraw the unstarted entries of a batch's applications, until `settle`; returns what the apply may use."""
+        """Withdraw the unstarted entries of a batch's applications until `settle`; returns what the apply may use."""
         claims = self._open and not (self._failing or self._endpoints.returning or self._lapsed)
         return self._endpoints.offer(watch, application_ids, claims=claims)
 
     def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
-        """Use the result of an apply; None if it failed: give back the withdrawn entries."""
+        """Use the result of an apply; None: it failed, give back the withdrawn entries."""
         endpoints, is_left = self._endpoints, False
         endpoints.settle(watch, offered, None if applied is None else applied.touched)
         if applied is not None:
             endpoints.put(applied.claimed)
-            # Enqueued and unclaimed entries are claimed now, or at the end of their application's call.
+            # Claim the rest now, or after the application's call.
             left = {result.application_id for result in applied.results if result.state == "pending"}
             left.difference_update(entry.application_id for entry in applied.claimed)
             later = {(watch, application_id) for application_id in left} & self._unfinished
@@ -199,16 +197,16 @@ class Sender:
             if is_left := len(left) > len(later):
                 for origin, due_at in applied.due.items():
                     endpoints.hint(due_at, (origin, watch))
-            # A look finds entries that it took out of a queue and left unchanged.
+            # Only a look finds an entry that left its queue and stayed unchanged.
             self._look = self._look or not applied.touched <= left.union(e.application_id for e in applied.claimed)
         self._dispatch()
         if endpoints.returning or self._look or is_left or (endpoints.ready and self._settings.rate):
-            self._woken.set()  # with a rate limit for the turn of what is ready
+            self._woken.set()  # ready entries may have to wait for the rate limit
 
     # Life.
 
     def use(self, settings: SenderSettings) -> None:
-        """Use other settings; endpoints keep their states, and those that refused our credentials get a call."""
+        """Use other settings; see `Endpoints.use`."""
         self._settings = settings
         self._checked = checked_beginnings(settings)
         gone, followers = self._endpoints.use(settings)
@@ -221,7 +219,7 @@ class Sender:
         self._woken.set()
 
     def look(self) -> None:
-        """Look at the outbox now: another daemon, or a command, may have left something due."""
+        """Look at the outbox now: another process may have left something due."""
         self._look = True
         self._woken.set()
 
@@ -233,7 +231,7 @@ class Sender:
             self._woken.set()
 
     def stop(self) -> None:
-        """Begin no more calls; `run` returns once those under way are completed and all other entries given back."""
+        """Begin no more calls; `run` returns once calls are completed and other entries given back."""
         self._stopping = True
         self._open = False
         self._woken.set()
@@ -248,13 +246,13 @@ class Sender:
                 await self._turn()
             await self._return_everything()
             await self._end(recorder)
-            await self._return_everything()  # an apply had these until now
+            await self._return_everything()  # those that an apply had withdrawn
 
     async def run_once(self) -> None:
-        """Try everything due now once, and return when all of it is completed.
+        """Try everything due now once, and complete it.
 
         Raises:
-            StoreError: the store failed; sent and uncompleted entries are sent again another time.
+            StoreError: the store failed; uncompleted entries will be sent again.
         """
         self._once = True
         self._endpoints.until = self._clock()
@@ -263,13 +261,13 @@ class Sender:
             await self.run()
 
     def _employ(self, tasks: asyncio.TaskGroup) -> None:
-        """Have a worker for each allowed call; after a reload, surplus ones stay idle."""
+        """Have `concurrency` workers; after a reload, surplus ones stay idle."""
         while self._workers < self._settings.concurrency:
             self._workers += 1
             tasks.create_task(self._work(), name=f"sender: worker {self._workers}")
 
     async def _end(self, recorder: asyncio.Task[None]) -> None:
-        """Let the workers and the recorder return when they have nothing left to do."""
+        """Let the workers and the recorder finish."""
         for idle in self._idle:
             if not idle.done():
                 idle.set_result(None)
@@ -284,7 +282,7 @@ class Sender:
         self._woken.clear()
         self._progressed()
         if "complete" in self._failing:
-            # Send nothing that could not be recorded. The recorder wakes us.
+            # Send nothing that may not be recorded. The recorder wakes us.
             await self._wait(self._look_every)
             return
         lapsed = self._lapsed
@@ -300,7 +298,7 @@ class Sender:
             if is_idle and (self._lapsed or not endpoints.has_due()):
                 self.stop()
         elif lapsed:
-            # The store renews its lease, or reports that it cannot.
+            # The next claim renews the lease, or fails.
             await asyncio.sleep(self._store_retry)
             self._lapsed = False
             return
@@ -308,7 +306,7 @@ class Sender:
         await self._wait(min(wait, max(self._look_from - self._monotonic(), 0)) if self._look else wait)
 
     async def _claim_ahead(self) -> None:
-        """Give back what will not begin soon, claim what may, and look at the outbox if necessary."""
+        """Give back what will not begin soon, claim ahead, and look at the outbox if necessary."""
         endpoints = self._endpoints
         endpoints.give_back()
         await self._unclaim()
@@ -330,7 +328,6 @@ class Sender:
             self._woken.set()
 
     async def _claim(self, wanted: Mapping[Lane, int], probing: Collection[Lane]) -> int:
-        """Claim for the ready queues; returns the number of entries."""
         endpoints, now = self._endpoints, self._clock()
         due = min(now, endpoints.until)
         endpoints.expect(wanted)
@@ -340,7 +337,7 @@ class Sender:
         finally:
             endpoints.coming.remove(wanted)
         endpoints.put(entries)
-        if entries:  # else nothing was written
+        if entries:  # else it wrote nothing
             self._works("claim")
         return len(entries)
 
@@ -352,14 +349,13 @@ class Sender:
         with self._noting("claim"):
             await self._outbox.unclaim(list(entries.values()))
         self._works("claim")
-        # Entries claimed again meanwhile stay to be given back: it is unknown which of the two writes was first.
+        # Give an entry that was claimed meanwhile back again: either write may have been the first.
         for of, entry in entries.items():
             if endpoints.returning[of] is entry:
                 del endpoints.returning[of]
                 endpoints.hint(min(entry.due_at, endpoints.until), lane_of(entry))
 
     async def _return_everything(self) -> None:
-        """Give back what has not begun: nothing will begin any more."""
         while True:
             self._endpoints.give_back(everything=True)
             if not self._endpoints.returning:
@@ -381,16 +377,15 @@ class Sender:
         if len(lanes) > _MANY_LANES:
             self._look_from += 9 * (ended - begun)
         self._works("look")
-        # During a write of ours the store's health may be older; the next look will show it.
+        # During a completion of ours the store's health may be older; trust the next look.
         others = self._writes == writes and writes % 2 == 0
         for name in endpoints.learn(healths, lanes, unsaved=self._changed if others else healths):
-            # From an earlier run, or from another daemon: the daemon's conditions do not have it yet.
+            # Another run or daemon wrote it: report it here too.
             self._tell(name, endpoints.all[name].health)
         if not endpoints.pending:
-            self._works("claim")  # the entries that could not be claimed are gone
+            self._works("claim")  # nothing is left to claim
 
     async def _wait(self, seconds: float) -> None:
-        """Wait for so many seconds at most, or until the claimer is woken."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -398,16 +393,15 @@ class Sender:
     # The workers.
 
     def _dispatch(self) -> None:
-        """Wake an idle worker for each entry that may begin; it takes one, if there still is one."""
+        """Wake an idle worker for each entry that may begin."""
         startable = len(self._endpoints.ready) - len(self._endpoints.withdrawn)
         while startable > 0 and self._idle:
             idle = self._idle.pop()
-            if not idle.done():  # it was not cancelled
+            if not idle.done():  # else cancelled
                 idle.set_result(None)
                 startable -= 1
 
     async def _work(self) -> None:
-        """Make one call after the other."""
         endpoints = self._endpoints
         asked = False  # asked for more since the last call
         while True:
@@ -421,11 +415,11 @@ class Sender:
                 await self._deliver(entry, endpoint)
                 asked = False
                 if self._idle:
-                    self._dispatch()  # a reply may have let more than one begin
+                    self._dispatch()  # the reply may have let several begin
             elif self._stopping:
                 return
             else:
-                # The last worker wakes the claimer only if there is something to wait for: a pace, or the end.
+                # The last worker wakes the claimer only for a pace or the end.
                 is_last = not endpoints.under_way and (endpoints.ready or self._once)
                 if not asked and (endpoints.pending or is_last):
                     self._woken.set()
@@ -435,7 +429,6 @@ class Sender:
                 await idle
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
-        """Make a call, and find its entry's outcome."""
         settings, started, claimed = self._settings, endpoint.last_start, entry
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
         refusal = None
@@ -444,8 +437,7 @@ class Sender:
             or _PLAIN_ID.fullmatch(application_id) is None
             or entry.content.url != f"{beginning}{application_id}/status"
         ):
-            # By the present settings. The entry stays with the endpoint of its claim, which counts its calls; later
-            # entries have the new one.
+            # The endpoint of its claim counts the call, even if the new URL has another one.
             entry = entry.addressed(settings.built)
             refusal = settings.allowed.refusal(entry.content.url)
         became: CallResult = ACKED
@@ -465,7 +457,7 @@ class Sender:
                 seconds = self._monotonic() - started
                 self._endpoints.end(endpoint, seconds)
             now = self._clock()
-            # Its date is compared with the clock that others see.
+            # A date is compared with the wall clock.
             meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
             why = describe(reply, excerpt)
             detail = {"status": reply.status, "reason": why}
@@ -476,7 +468,7 @@ class Sender:
                 if isinstance(became, Retry):
                     self._retries.append((lane_of(claimed), became.due_at))
             may_be_news = meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY
-            # Old credentials prove nothing about those of now.
+            # Old credentials prove nothing about new ones.
             if may_be_news and (settings is self._settings or not isinstance(meaning, CredentialsRefused)):
                 self._judge(endpoint, meaning, why, now)
         detail["seconds"] = round(seconds, 4)
@@ -485,13 +477,13 @@ class Sender:
         self._ends.append(Finished(entry, became, detail, now))
         waited = (now - entry.queued_at) / 1000 - seconds
         if waited < 0:
-            waited = 0.0  # the clock of due times is another than that of lengths
+            waited = 0.0  # the two terms come from two clocks
         self._observe(
             events.CallEnded(entry.watch, application_id, became.outcome, why, entry.attempts, seconds, waited)
         )
 
     def _lapse(self, entry: Entry, endpoint: Endpoint) -> None:
-        """Give back an entry with a lapsed claim, after a stop of this process or a cut-off: another may call."""
+        """Give back an entry with a lapsed claim (this process was stopped, or cut off): another daemon may call."""
         of = entry.watch, entry.application_id
         self._endpoints.end(endpoint, None)
         self._endpoints.returning[of] = entry
@@ -510,7 +502,7 @@ class Sender:
             salt = bytes.fromhex(before.refused[:16]) if before.refused else None
             health = replace(health, refused=fingerprint(self._endpoints.headers_of(endpoint), salt))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
-        is_gone = self._endpoints.all.get(endpoint.name) is not endpoint  # since the call began
+        is_gone = self._endpoints.all.get(endpoint.name) is not endpoint
         if health == before or is_gone:
             return
         self._changed[endpoint.name] = health
@@ -525,10 +517,10 @@ class Sender:
     # The recorder.
 
     async def _record(self) -> None:
-        """Complete calls as they end, in groups, until no more can end.
+        """Complete calls in groups until no more can end; try for ever, except in `run_once`.
 
         Raises:
-            StoreError: they cannot be completed. Only `run_once` gives up; otherwise they are tried until they can.
+            StoreError: in `run_once`, the store failed.
         """
         endpoints = self._endpoints
         while not self._stopping or self.under_way or self._ends:
@@ -553,7 +545,7 @@ class Sender:
                 self._writes += 1
             for name in endpoints.all.keys() & health:
                 endpoints.all[name].stored = health[name]
-            # Entries enqueued meanwhile, and retries, can be claimed now.
+            # Retries, and entries enqueued meanwhile, can be claimed now.
             ended = {(end.entry.watch, end.entry.application_id) for end in ends}
             self._unfinished -= ended
             newer = self._newer & ended
@@ -571,7 +563,6 @@ class Sender:
 
     @contextmanager
     def _noting(self, step: _Step) -> Iterator[None]:
-        """Record a failure of the store at a step."""
         try:
             yield
         except StoreError as error:
@@ -579,13 +570,13 @@ class Sender:
             raise
 
     def _fails(self, step: _Step, error: StoreError) -> None:
-        """The store fails at a step: report the first failure."""
+        """Note a failed step; report the first."""
         if not self._failing:
             self._observe(events.StoreFailed(error.message, code=error.code))
         self._failing.add(step)
 
     def _works(self, step: _Step) -> None:
-        """A step works: report that the store has recovered, if this was the last failing one."""
+        """Note a step that works; report the recovery after the last failing one."""
         if step in self._failing:
             self._failing.remove(step)
             if not self._failing:
@@ -593,7 +584,7 @@ class Sender:
 
 
 def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
-    """The beginnings of watches' built URLs to which every plain id may be added without another check."""
+    """The beginnings of watches' built URLs that are allowed with every plain id."""
     built = {watch: build(base_url, "1") for watch, base_url in settings.built.items()}
     return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
 
@@ -616,7 +607,7 @@ def describe(reply: Reply, excerpt: str) -> str:
         status = f"{status}, Retry-After: {reply.retry_after[:60]}"
     line = " ".join(excerpt.split())[:200]
     if 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP's classes are numbers
-        return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # most are, and none is why something failed
+        return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # no reason for a failure: no French
     code = "redirect" if 300 <= reply.status < 400 else "http"  # noqa: PLR2004 - as above
     if not line:
         return coded(code, _REPLIES[code], status=status)
