@@ -1,7 +1,7 @@
 """The store for capture: what is known, and batches of observations.
 
-The transaction that writes an observation also decides about it. Otherwise the sender could send an entry between its
-reading and its cancelling, and a sent entry must never be cancelled silently.
+The transaction that writes an observation also decides about it (decision 4). Otherwise the sender could send an entry
+between its reading and its cancelling.
 """
 
 import json
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
 
 _GIVEN_BACK = 0
-"""No daemon's number: nothing is recorded for a watch that was given back."""
+"""No daemon's number: no batch of the watch is applied."""
 
 _AFTER_CONTENT = Enqueued._fields.index("content") + 1
-"""The fields from there on are those of the statement `enqueue`, in order."""
+"""From there on the fields are those of the statement `enqueue`, in order."""
 
 _OF_NO_ROW = [("", "")]
-"""One pair at least: an empty list is no list of pairs."""
+"""An empty list is no list of pairs."""
 
 _ALL_MET = 0xFF
 """A byte of a sweep's bitmap with all bits set."""
 
 
 class Capture(Driver):
-    """See the module's text. Every method may raise `StoreError`."""
+    """See the module's text."""
 
     _leases: dict[str, int]
-    """This daemon's number when it took each watch; `_GIVEN_BACK` afterwards."""
+    """By watch this daemon's number when it took the watch, then `_GIVEN_BACK`."""
 
     async def bind(self, identity: str, database: str = "", section: str = "database") -> None:
-        """Remember which database a configured name ("" is the section `database`) stands for; later insist on it.
+        """Bind a configured name ("" is the section `database`) to a database.
 
         Its `section` of the configuration is for the error.
 
         Raises:
-            AnotherDatabaseError: the name stands for another one.
+            AnotherDatabaseError: it is bound to another one.
         """
         note = identity_note(database)
         if (bound := await self.note(note)) is None:
@@ -61,22 +61,22 @@ class Capture(Driver):
             raise another_database(self.name, database, section, bound, identity)
 
     async def identity(self, database: str = "") -> str | None:
-        """The database that a configured name stands for; None before its first connection."""
+        """The database to which a configured name is bound."""
         return await self.note(identity_note(database))
 
     async def hosts(self, database: str = "") -> str | None:
-        """A database's last hosts (`core.findings.Whereabouts`), as text; None if unknown."""
+        """A database's last hosts (`core.findings.Whereabouts`) as text."""
         return await self.note(hosts_note(database))
 
     async def set_hosts(self, hosts: str, instead_of: str | None, database: str = "") -> bool:
-        """Set a database's hosts, unless another daemon has changed `instead_of` meanwhile; returns whether it did."""
+        """Set a database's hosts; returns False if another daemon has changed `instead_of` meanwhile."""
         facts = {"name": hosts_note(database), "value": hosts, "instead_of": instead_of}
         return bool(await self.transact(lambda t: t.count("replace_about", **facts)))
 
     async def rebind(
         self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]], database: str = ""
     ) -> None:
-        """Let a configured name stand for another database, with these capture positions by watch."""
+        """Bind a configured name to another database, with these capture positions by watch."""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
 
         async def work(transaction: Transaction) -> None:
@@ -95,12 +95,12 @@ class Capture(Driver):
         await self.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
 
     async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
-        """Take the watch's lease, if it is free: from then on only this daemon's batches of the watch are applied.
+        """Take the watch's lease, if it is free: then only this daemon's batches of the watch are applied.
 
         Args:
             watch: the watch's name.
             session: this daemon's capture session on the ATS's database.
-            instead_of: a lease of a daemon that no longer captures; taken too, unless renewed in another session since.
+            instead_of: the lease of a daemon that no longer captures; taken too, unless it has a new session.
         """
         daemon = await self.daemon()
         if instead_of is None and (other := await self.rightful_lease(watch)) is not None:
@@ -122,7 +122,7 @@ class Capture(Driver):
         return lease
 
     async def give_back(self, watch: str) -> None:
-        """Give the watch's lease back, if it is ours; nothing is recorded until `take`."""
+        """Give the watch's lease back, if it is ours; no batch is applied until `take`."""
         daemon, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
         await self.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
 
@@ -136,21 +136,21 @@ class Capture(Driver):
         return bool(found)
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
-        """What is known of each of these applications, without the unknown ones."""
+        """What is known of these applications."""
         rows = await self.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
         return {row[1]: known_from(row) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
-        """What to do about each row of a page of digests (`source.mapping`), in the page's order.
+        """A number for each row of a page of digests (`source.mapping`), in order.
 
-        A number: of the record that was verified with this digest and has no pending entry. 0: nothing. -1: read it.
+        That of the record, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
         """
         rows = await self.ask("compare", watch=watch, digests=digests)
         found: list[int] = json.loads(rows[0][0] or "[]")
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
-        """Keep the digests of unchanged rows that have none; a change, or another row, removes a record's digest."""
+        """Keep the digests of unchanged rows, until a change or another row of the record."""
         of_nothing = (None, None, None)
         rows = [
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
@@ -159,10 +159,10 @@ class Capture(Driver):
         await self.transact(lambda t: t.write("verify", rows))
 
     async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
-        """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap, in parts.
+        """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
 
-        Deleted ones, and those out of scope, are left out. A part reads `at_once` records at most. The cost grows with
-        the watch, not with the store.
+        In parts of at most `at_once` records, without deleted ones and those out of scope. The cost grows with the
+        watch, not with the store.
         """
         if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
             for first in range(1, last + 1, at_once):
@@ -183,14 +183,14 @@ class Capture(Driver):
         return int(number)
 
     async def apply(self, rules: WatchRules, batch: Batch, offer: Offer = NOTHING) -> Applied:
-        """Decide about a batch and write all of it; if that enqueues anything, claim what the sender offers to take.
+        """Decide about a batch and write it; if that enqueues anything, claim what the sender offers to take.
 
         Raises:
             StoreError: this daemon took the watch, and no longer holds its lease (see `take`).
         """
         batch = replace(batch, shift=self.clock.shift)
         if rules.watch in self.withheld:
-            # Another watch of this database found that it is not the store's.
+            # Another watch found that the database is not the store's.
             offer = replace(offer, wanted={})
         work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
         if (claims := self.claims) is not None:
@@ -200,12 +200,12 @@ class Capture(Driver):
         return await self.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
-        """Suspicions after their grace, or due over `horizon` milliseconds ahead by a wrong clock; oldest first."""
+        """Suspicions after their grace, oldest first; those due over `horizon` ms ahead are of a wrong clock."""
         rows = await self.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
-        """Those of these applications that are suspected to be deleted."""
+        """Which of these applications are suspected to be deleted."""
         rows = await self.ask("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
@@ -215,7 +215,7 @@ class Capture(Driver):
         return None if due_at is None else int(due_at)
 
     async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
-        """Hold everything new of a watch until a person releases or discards it; a blown fuse stays as it is."""
+        """Hold everything new of a watch until a person decides."""
 
         async def work(transaction: Transaction) -> None:
             await transaction.run("add_watch", watch=watch)
@@ -227,7 +227,7 @@ class Capture(Driver):
 
 
 def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
-    """The numbers from `first` to `last` without a set bit: bit n & 7 of byte n >> 3 stands for the number n."""
+    """The numbers from `first` to `last` without a set bit: n's is bit n & 7 of byte n >> 3."""
     found: list[int] = []
     for place, byte in enumerate(bitmap[first >> 3 : (last >> 3) + 1], start=first >> 3):
         if byte != _ALL_MET:
@@ -244,7 +244,7 @@ class _WatchBusyError(Exception):
 async def _apply_to_shared(
     driver: Driver, claims: "Claims", work: Callable[..., Coroutine[Any, Any, Applied]], watch: str, offer: Offer
 ) -> Applied:
-    """Apply to a store where other daemons write and claim too; `work` is `_apply` for this batch."""
+    """Apply to a store that other daemons use; `work` is `_apply` for this batch."""
     numbers = claims.claimants([(watch, id_) for id_ in offer.unstarted])
     work = partial(work, unstarted={id_: number for (_, id_), number in numbers.items()}, claims=claims)
 
@@ -278,20 +278,12 @@ async def _apply(
 ) -> Applied:
     """Apply a batch, and claim.
 
-    Args:
-        transaction: in which.
-        rules: the watch's.
-        batch: capture's findings.
-        lease: this daemon's number when it took the watch; None if it never did.
-        offer: the sender's.
-        unstarted: the numbers under which this daemon claimed the offered entries.
-        claim_as: this daemon's number, to claim what the offer wants; None to claim nothing.
-        claims: see `Driver.claims`.
-        wait: whether to wait for the watch.
+    `lease` is this daemon's number when it took the watch, None if it never did; `unstarted` are its numbers at the
+    claims of the offered entries. With a number, `claim_as` claims what the offer wants. `wait` for the watch or not.
 
     Raises:
         StoreError: this daemon no longer holds the watch's lease.
-        _WatchBusyError: without `wait`: somebody else writes for the watch now, or it is not in the store yet.
+        _WatchBusyError: without `wait`: the watch is locked, or not in the store yet.
     """
     watch = rules.watch
     # From here on nobody else writes for the watch.
@@ -333,7 +325,7 @@ async def _before(
 ) -> tuple[dict[str, Known], dict[str, int]]:
     """What is known of the batch's applications and rows; and the claims of unstarted entries."""
     ids, before, ours = batch.application_ids, dict[str, Known](), dict[str, int]()
-    # Each row with its id: the other application that the row represented last must be known too.
+    # Each row with its id, to find another application that the row represented last.
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     keys = {text: each.key for (text, _), each in zip(rows, old, strict=True)}
@@ -341,7 +333,7 @@ async def _before(
     if not ids and not rows:
         return before, ours
     if ids:
-        # Lock the input of the decisions before reading it. The former application of a row is not written.
+        # Before reading. A row's former application is not written.
         await transaction.run("lock_entries", watch=watch, ids=ids)
     for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or _OF_NO_ROW):
         application_id, claimed_by = row[1], row[15]
@@ -353,7 +345,7 @@ async def _before(
 
 
 async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
-    """Write the decisions about states: one statement for each kind of step."""
+    """Write the decisions about states."""
     write, at = transaction.write, batch.now + batch.shift
     await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in plan.new])
     await write(

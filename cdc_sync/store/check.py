@@ -1,4 +1,4 @@
-"""The store as `cdc-sync check` finds it: read only, beside daemons that may be writing."""
+"""The store as `cdc-sync check` finds it, read only."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ from cdc_sync.wall_clock import wall_clock
 async def check_store(config: Config, tell: Tell) -> str | None:
     """Report findings about the store, and about its watches that are no longer configured.
 
-    Returns the identity of the database that it belongs to; None if there is none yet.
+    Returns the identity of the database that it belongs to, if any.
     """
     if config.state.backend == "postgres":
         bound = await check_shared(store_dsn(config), tell, tables_beside(config))
@@ -45,7 +45,7 @@ async def check_store(config: Config, tell: Tell) -> str | None:
 
 
 async def stored_positions(config: Config, name: str) -> dict[str, str]:
-    """One capture position of each configured watch that has it; none if the store cannot be read."""
+    """One capture position of the configured watches; none if the store cannot be read."""
     with suppress(StoreError):  # as above
         async with opened_beside(config, read_only=True) as store:
             return {watch: at for watch in config.watches if (at := (await store.positions(watch)).get(name))}
@@ -53,10 +53,7 @@ async def stored_positions(config: Config, name: str) -> dict[str, str]:
 
 
 def check_file(path: Path, tell: Tell) -> str | None:
-    """Report findings about the file, its folder, its disk and its lock.
-
-    Returns the identity of the database that the store belongs to; None if there is none yet.
-    """
+    """Report findings about the file, its folder, its disk and its lock; returns as `check_store`."""
     folder, user = path.absolute().parent, _user()
     if not _is_folder(folder):
         tell(failed("folder-missing", folder=folder, user=user))
@@ -103,7 +100,6 @@ def _is_folder(folder: Path) -> bool:
 
 
 def _user() -> str:
-    """The user of this process, by name if it has one."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -111,9 +107,9 @@ def _user() -> str:
 
 
 async def check_shared(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()) -> str | None:
-    """Report findings about the database, the tables (those watched in the store's database) and the daemons.
+    """Report findings about the database and the daemons; returns as `check_store`.
 
-    Returns the identity of the database that the store belongs to; None if there is none yet.
+    `tables` are those watched in the store's database.
     """
     try:
         async with schema.connected(dsn) as connection:

@@ -1,8 +1,7 @@
 """The clock of due times, apart from the clock that people read.
 
-A wall clock is set: by NTP, by hand, by a resumed virtual machine. A wait between two of its readings would then end
-at once, or hours late. So due times run on `CLOCK_BOOTTIME`, which counts suspended time, anchored to milliseconds
-since the epoch:
+A wall clock is set: by NTP, by hand, by a resumed virtual machine. Waits would end at once, or hours late. So due times
+run on `CLOCK_BOOTTIME`, which counts suspended time, anchored to milliseconds since the epoch:
 
 sqlite    at the wall clock of the store's first opening after a boot, which the store keeps for all processes.
 postgres  at the store's clock, compared at each beat of the lease, plus an offset in the store. If that clock goes
@@ -10,7 +9,7 @@ back, the next daemon that compares raises the offset for all.
 
 While no daemon ran, a clock may have gone back: so it starts no earlier than the newest event of the history.
 
-Times for people are those of the machine's clock (sqlite) or of the store's (postgres), on which several hosts agree.
+People read the machine's clock (sqlite) or the store's (postgres), on which several hosts agree.
 """
 
 import time
@@ -19,12 +18,10 @@ from pathlib import Path
 from cdc_sync.core.findings import WORTH_REPORTING
 
 TOLERATED = 2_000
-"""Milliseconds by which the store's clock may be behind: a slow answer, uneven clocks. The clock then stands still
-until it has caught up.
-"""
+"""Milliseconds by which the store's clock may be behind (a slow answer, uneven clocks) while ours stands still."""
 
 _TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Other systems than Linux do not count suspended time: waits last longer by it."""
+"""Other systems than Linux do not count suspended time."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -35,7 +32,7 @@ def uptime() -> int:
 
 
 def boot_id() -> str:
-    """Which boot this is; empty if the system does not show it."""
+    """Which boot this is; empty if unknown."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -45,8 +42,7 @@ def boot_id() -> str:
 class Clock:
     """Milliseconds since the epoch that never go back, for due times and waits.
 
-    `base` is its reading at the boot, `ahead` its lead over the store's clock, which people then read; None: they read
-    this machine's.
+    `base` is its reading at the boot, `ahead` its lead over a shared store's clock; None without one.
     """
 
     def __init__(self, base: int, ahead: int | None = None) -> None:
@@ -55,13 +51,13 @@ class Clock:
         self._latest = base + uptime()
 
     def __call__(self) -> int:
-        """The time."""
+        """Now."""
         self._latest = max(self._latest, self._base + time.clock_gettime_ns(_TICKS) // 1_000_000)
         return self._latest
 
     @property
     def shift(self) -> int:
-        """What to add to a moment of this clock for people."""
+        """Add this to a moment of this clock for people."""
         if self._ahead is not None:
             return -self._ahead
         found = time.time_ns() // 1_000_000 - self()
@@ -69,27 +65,27 @@ class Clock:
 
     @property
     def shared(self) -> bool:
-        """Whether it follows the clock of a store that several daemons have."""
+        """Whether it follows a shared store's clock."""
         return self._ahead is not None
 
     @property
     def skew(self) -> int:
-        """This machine's clock's lead over the store's (postgres), or over its own at the anchoring (sqlite)."""
+        """The lead of this machine's clock over the store's (postgres), or over itself at the anchoring (sqlite)."""
         return time.time_ns() // 1_000_000 - (self() - (self._ahead or 0))
 
     def for_people(self, moment: int | None = None) -> int:
-        """A moment of this clock, or now, as people read it."""
+        """A moment of this clock, or now, for people."""
         return (self() if moment is None else moment) + self.shift
 
     def due(self, now: int) -> int:
-        """The due time of now, given people's clock; never a future moment."""
+        """The due time of people's `now`; never a future moment."""
         return min(now - self.shift, self())
 
     def compare(self, store: int, ahead: int, before: int, after: int) -> int:
-        """Compare with the store's clock; returns the missing part of `ahead`, without which this clock would go back.
+        """Compare with the store's clock; returns what `ahead` lacks so that this clock does not go back.
 
         Args:
-            store: the store's clock, read at some moment between `before` and `after`.
+            store: the store's clock, read between `before` and `after`.
             ahead: the store's offset.
             before: our uptime before the query.
             after: our uptime after the answer.
@@ -97,7 +93,7 @@ class Clock:
         self._ahead = ahead
         earliest, latest = store + ahead - after, store + ahead - before
         if self._base < earliest:
-            # We were late: a stopped virtual machine does not count its uptime. Or the store's clock was set forward.
+            # A stopped virtual machine counts no uptime; or the store's clock was set forward.
             self._base = earliest
         elif self._base > latest:
             if self._base - latest > TOLERATED:

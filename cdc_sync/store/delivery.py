@@ -1,7 +1,7 @@
 """The store for the sender: claims of due entries, and the results of their calls.
 
 A claim is durable before its call begins. To others, and after a crash (`expire`), it counts as an attempt. An attempt
-changes its entry only when it ends, so an unstarted entry is given back unchanged.
+changes its entry only at its end, so an unstarted entry is given back unchanged.
 """
 
 import json
@@ -29,21 +29,20 @@ if TYPE_CHECKING:
 
 
 class Delivery(Driver):
-    """See the module's text. Every method but `holds` may raise `StoreError`."""
+    """See the module's text."""
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
-        """Claim due entries for sending, durably; returns each as it is once its call is made.
+        """Claim due entries, durably; returns each as it is once its call is made.
 
-        Each lane's longest due entries come first; the lanes take turns.
+        The lanes take turns, each with its longest due entries first.
 
         Args:
-            now: the time.
-            horizon: a due time further than this many milliseconds ahead comes from a wrong clock, and counts as due.
-            wanted: how many at most, for each lane.
-            probing: lanes with a call that tests their endpoint. Their least attempted entries come first (decision
-                16).
+            now: by `clock`.
+            horizon: milliseconds; a due time further ahead comes from a wrong clock, and counts as due.
+            wanted: how many of each lane, at most.
+            probing: lanes whose call tests their endpoint: least attempted entries first (decision 16).
         """
         claims = self.claims
         wanted = {lane: most for lane, most in wanted.items() if lane[1] not in self.withheld}
@@ -73,7 +72,7 @@ class Delivery(Driver):
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write the ends of attempts and the endpoints' new states.
 
-        An end under a lost claim changes only the history: another daemon has claimed the entry, and sends it.
+        An end under a lost claim changes only the history (decision 12).
         """
         claims, of = self.claims, list(map(_id_of, finished))
         numbers = dict.fromkeys(of, ALONE) if claims is None else claims.claimants(of)
@@ -85,12 +84,12 @@ class Delivery(Driver):
             await self.transact(work)
 
     def holds(self, entry: Entry) -> bool:
-        """Whether a claimed entry's call may begin: the claim outlasts any call. Ask right before the call."""
+        """Whether the claim outlasts a call that begins now."""
         claims = self.claims
         return claims is None or claims.holds(entry)
 
     async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        """Every endpoint's health, and the next due time of each lane that has one and is not withheld."""
+        """Every endpoint's health, and the lanes' next due times without withheld watches."""
 
         async def work(transaction: Transaction) -> tuple[dict[str, Health], dict[Lane, int]]:
             healths = {name: health_from(text) for name, text in await transaction.rows("endpoints")}
@@ -101,7 +100,7 @@ class Delivery(Driver):
         return await self.separately(work)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
-        """Every endpoint's health, and the due time of its next entry that is not withheld."""
+        """Every endpoint's health, and its next due time."""
         (healths, lanes), owners = await self.look(), await self.credentials()
         due: dict[str, int | None] = {}
         for (origin, watch), due_at in lanes.items():
@@ -111,11 +110,11 @@ class Delivery(Driver):
         return {name: (healths.get(name, HEALTHY), due.get(name)) for name in healths | due}
 
     async def credentials(self) -> dict[str, str]:
-        """The owner of each watch's own credentials, by the last configured daemon: names, no secrets."""
+        """The owner's name for each watch with own credentials, by the last configured daemon."""
         return dict(json.loads(await self.note("credentials") or "{}"))
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint with this name is known, or may be called with a watch's own credentials."""
+        """Whether an endpoint is known, or may be called with a watch's own credentials."""
         known, owner = await self.endpoints(), credentials_of(name)
         if name in known or owner is None:
             return name in known
@@ -124,9 +123,8 @@ class Delivery(Driver):
     async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
         """Record what `credentials` returns.
 
-        A watch that is no longer configured keeps its own credentials for itself until `forget`. A paused endpoint
-        stays paused under its new name, and an endpoint keeps its health. Endpoints with credentials that no watch has
-        any more are removed.
+        A watch that is no longer configured keeps its own credentials until `forget`. A paused endpoint stays paused
+        under its new name, and an endpoint keeps its health. Endpoints with credentials that no watch has are removed.
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
@@ -134,7 +132,7 @@ class Delivery(Driver):
         now = {watch: watch for watch in gone} | {**owners}
         left = {None, *now.values()}
         healths = dict(await self.ask("endpoints"))
-        # A call that was under way at the last change may have written its endpoint's health since.
+        # Older calls may have written their endpoints' health since the last change.
         forgotten = [(name,) for name in healths if credentials_of(name) not in left]
         if now == before and not forgotten:
             return
@@ -150,7 +148,7 @@ class Delivery(Driver):
 
 
 def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The paused endpoints, and the present names for the watches with paused calls."""
+    """The paused endpoints, with the present names for their watches' calls."""
     found = set(paused)
     for name in paused:
         if owner := credentials_of(name):
@@ -179,7 +177,7 @@ def _followers(
 _Row = tuple[Any, ...]
 
 _WRITTEN: Mapping[type, Callable[[Any], str]] = {str: quoted, int: str, float: str}
-"""Writers of most of a reply's values in JSON, without an encoder."""
+"""Writers of most of a reply's values as JSON."""
 
 _DUE = itemgetter(10)
 _id_of: Callable[[Finished], EntryId] = attrgetter("entry.watch", "entry.application_id")
@@ -200,7 +198,7 @@ async def claim(transaction: Transaction, claims: "Claims | None", daemon: int, 
     rows = found[0] if len(found) == 1 else [row for turn in zip_longest(*found) for row in turn if row is not None]
     if claims is None:
         await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
-    # A shared store has claimed them by the same statement.
+    # A shared store claims by the same statement.
     elif held := [row for row in rows if (row[0], row[1]) in claims.under_way]:
         await transaction.write("unclaim", sorted([(row[0], row[1], daemon) for row in held]))
         rows = [row for row in rows if row not in held]
@@ -210,7 +208,7 @@ async def claim(transaction: Transaction, claims: "Claims | None", daemon: int, 
 async def _due_in_shared(
     transaction: Transaction, claims: "Claims", daemon: int, now: int, offer: Offer
 ) -> list[list[_Row]]:
-    """Claim the due entries of each lane of a shared store, all by one statement: each statement takes a round trip."""
+    """Claim each lane's due entries of a shared store, by one statement: each takes a round trip."""
     wanted, probing = offer.wanted, offer.probing
 
     async def claimed(limits: Mapping[Lane, int], sinces: Mapping[Lane, int]) -> None:
@@ -241,7 +239,7 @@ async def _due_in_shared(
 
 
 async def expire(transaction: Transaction, daemon: int, now: int, shift: int) -> None:
-    """Take all claims of a daemon that makes no more calls for attempts with an unknown end, and free them.
+    """Free the claims of a daemon that makes no more calls, as attempts with an unknown end.
 
     `now` is the store's clock; `shift` converts it for people.
     """
@@ -255,7 +253,7 @@ async def expire(transaction: Transaction, daemon: int, now: int, shift: int) ->
 
 
 async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
-    """Make the fuse whole again if no entry is held: nothing is left for a person to decide."""
+    """Make the fuse whole again if no entry is held."""
     if fuse.blown_at is None or fuse.holds_all:
         return
     ((left,),) = await transaction.rows("held_left", watch=watch)
@@ -289,22 +287,21 @@ async def _complete(
         if claimed_by is None or claimed_by != claims[of]:
             event, more = "answered", ',"claim_lost":true'
             if isinstance(end.result, Acked):
-                more += ',"acknowledged":true'  # no failure: HelloWork has it, and receives it again
+                more += ',"acknowledged":true'  # no failure, though HelloWork will receive it again
             if attempt and not attempt[0]:
-                made.append(of)  # the store had lost the claim, and the call was made
+                made.append(of)  # the store had lost the claim
         elif isinstance(end.result, Acked):
             event = "acknowledged"
             acknowledged.append((*of, *state_columns(content), at, False))
             if is_same_state:
-                # Also if it was enqueued during the call: to A while B is sent, and to B again.
+                # Even if it was enqueued again during the call (to A, and back to B).
                 removed.append(of)
             else:
-                # The pending entry was enqueued during the call, so it was never sent. Of the uncertain states
-                # HelloWork has acknowledged the last.
+                # It was enqueued during the call, and never sent; no other outcome is uncertain.
                 kept.append((*of, False, *attempt[1:]))
         elif revision != entry.revision or not is_same_state:
-            # A newer content has replaced it: that keeps its due time, and counts as attempted. After a failover to a
-            # server that was behind, another content may have the same revision.
+            # A newer content has replaced it, keeps its due time, and counts as attempted. After a failover to a server
+            # that was behind, it may have the same revision.
             event, more = "answered", ',"replaced":true'
             kept.append((*of, True, *attempt[1:]))
         elif isinstance(end.result, Retry):
@@ -331,7 +328,7 @@ async def _complete(
     await transaction.write("end_attempt", kept)
     await transaction.write("acknowledge", acknowledged)
     await transaction.write("add_history", history)
-    # In order, and last: every transaction writes to these rows.
+    # In order, and last: all daemons write to these rows.
     await transaction.write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
     if watches := {of[0] for of in removed if current[of][_STATE] == "held"}:
@@ -345,7 +342,7 @@ def _health_text(health: Health) -> str:
 async def _current(
     transaction: Transaction, finished: Sequence[Finished], claims: Mapping[EntryId, int | None], *, all_listed: bool
 ) -> dict[EntryId, Sequence[Any]]:
-    """The present entries of ended calls, by watch and application; the values are `current`'s other columns.
+    """The present entries of ended calls, as the statement `current`'s columns after the id.
 
     Unless it lists all of them, an entry that it leaves out is unchanged since its claim, and its call was a success.
     """
@@ -362,7 +359,7 @@ async def _current(
 
 async def _mend_if_free(transaction: Transaction, watches: Collection[str]) -> None:
     for watch in watches:
-        # The lock's holder may be waiting for us; the next batch mends the fuse then.
+        # Its holder may be waiting for us; then the next batch mends the fuse.
         for _, fuse in await transaction.rows("lock_watch_if_free", watch=watch):
             await mend(transaction, watch, fuse_from(fuse))
 

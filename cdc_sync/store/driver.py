@@ -1,7 +1,4 @@
-"""What the store's logic needs of a database: a transaction that runs statements by name, and a few facts.
-
-The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this: see decision 18.
-"""
+"""What the store's logic (`capture`, `delivery`, `operation`, `report`) needs of a database: see decision 18."""
 
 import json
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -30,7 +27,7 @@ class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows. A list is for `@in`; a list of tuples, by their first two items, for `@pairs`."""
+        """A statement's rows. A list is for `@in`; a list of tuples for `@pairs`, by their first two items."""
 
     async def run(self, name: str, /, **parameters: Any) -> object:
         """Run a statement without a result."""
@@ -39,7 +36,7 @@ class Transaction(Protocol):
         """Run a statement that changes rows; returns how many."""
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
-        """Run a statement for many rows, each in the order of its columns."""
+        """Run a statement for many rows, in the order of its columns."""
 
 
 Work = Callable[[Transaction], Coroutine[Any, Any, T]]
@@ -58,7 +55,7 @@ async def locked(transaction: Transaction, name: str, empty: str) -> Any:
 
 
 async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:
-    """This watch, the watches that match a pattern, or these; None: all in the store."""
+    """These watches, this one, or those that match this pattern; None: all in the store."""
     if watch is not None and not isinstance(watch, str):
         return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):
@@ -70,14 +67,14 @@ async def watches_of(transaction: Transaction, watch: str | Collection[str] | No
 
 
 class Driver(Protocol):
-    """What each database does in its own way; the store's logic is built on it.
+    """What each database does in its own way.
 
     Attributes:
-        name: the store for people: a path, or a DSN without its password.
+        name: for people: a path, or a DSN without its password.
         clock: for due times: the `now` of batches, claims and ends. Operators' requests have people's time.
-        moves: how often the answering server changed or restarted. The last commits may be missing there.
-        wake: called when another process may have left entries due, as far as is known.
-        withheld: watches without claims: their database is not confirmed yet.
+        moves: how often the server changed or restarted, perhaps without the last commits.
+        wake: called when another process may have left entries due.
+        withheld: watches without claims: their database is not recognised yet.
         is_woken: whether `wake` is called for all that others leave due, lost notifications apart.
         claims: this daemon's claims on a shared store; else None.
     """
@@ -91,16 +88,14 @@ class Driver(Protocol):
     claims: "Claims | None"
 
     async def transact(self, work: Work[T]) -> T:
-        """Run work in one transaction; returns its result once it is durable.
-
-        The work may run several times.
+        """Run work in one transaction, perhaps several times; returns its result once it is durable.
 
         Raises:
-            StoreError: it failed, and nothing of it is kept, unless the answer to the commit was lost.
+            StoreError: nothing of it is kept, unless the answer to the commit was lost.
         """
 
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows, in a transaction of its own."""
+        """A statement's rows."""
         return await self.transact(lambda t: t.rows(name, **parameters))
 
     async def note(self, name: str) -> str | None:
@@ -108,46 +103,41 @@ class Driver(Protocol):
         return await self.transact(lambda t: about(t, name))
 
     async def separately(self, work: Work[T]) -> T:
-        """Run work in which each statement may be a transaction of its own, committed at once."""
+        """Run work whose statements may each be a transaction of its own."""
 
     async def daemon(self) -> int:
-        """This daemon's number among those that share the store; its lease is renewed from now on."""
+        """This daemon's number; its lease is renewed from now on."""
 
     async def daemons(self) -> list[tuple[str, int]]:
-        """The daemons at work, the oldest first: host and process id (0 if unknown)."""
+        """The daemons at work, the oldest first: host, and process id (0 if unknown)."""
 
     def expect(self, longest_call: float) -> None:
-        """From now on, the bytes of a call may leave this host for so many seconds."""
+        """From now on, a call's bytes may leave this host for so many seconds."""
 
     async def rightful_lease(self, watch: str) -> Lease | None:
-        """The lease of the daemon that has the watch, or should have it; None if this one should take it."""
+        """The lease of the daemon that has the watch, or should take it; None if this one should."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
-        """Wait until this daemon should try to take a watch that another one has, however long that takes.
+        """Wait until this daemon should try to take another one's watch (None), or the holder is not `known` any more.
 
-        Args:
-            watch: its name.
-            known: the holder, as `take` found it.
-            within: seconds after which one of the watches with this holder should try in any case.
-            able: whether the watch's database can be reached; otherwise this daemon does not get the watch.
-
-        Returns None when it should try, or the new holder if that is not `known`.
+        One of the `known` holder's watches tries after `within` seconds in any case. While this daemon is not `able` to
+        reach the database, it does not get the watch.
         """
 
     def withdraw(self, watch: str) -> None:
         """This daemon no longer waits for the watch."""
 
     def capturing(self, watch: str, end: Callable[[], None]) -> AbstractContextManager[None]:
-        """Around this daemon's capture of a watch; `end` is called when another daemon should capture it instead."""
+        """Around this daemon's capture of a watch; `end` is called when another daemon should capture it."""
 
     async def release_claims(self) -> None:
-        """Take the claims of dead daemons for attempts with an unknown end, and free them."""
+        """Free the claims of dead daemons, as attempts with an unknown end."""
 
     async def check_place(self) -> None:
         """Check that the next start will find what is written now.
 
         Raises:
-            StoreError: the store was deleted or replaced.
+            StoreError: it will not: the store was deleted or replaced.
         """
 
     async def close(self) -> None:

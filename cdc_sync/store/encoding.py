@@ -1,7 +1,4 @@
-"""Conversions between the core's values and the columns that hold them.
-
-A state is three columns, which are compared, and `metadata`, a JSON object that is sent with them.
-"""
+"""Conversions between the core's values and columns. A state is three compared columns, and `metadata` as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +23,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def state_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The four columns of a state: status, job_id, deleted and metadata, which leaves out what is None."""
+    """The four columns of a state; metadata leave out what is None."""
     sent = f'{{"created":{content.created},"event_date":{content.event_date}'
     if content.source is not None:
         sent += f',"source":{quoted(content.source)}'
@@ -36,7 +33,7 @@ def state_columns(content: Content) -> tuple[str, str, bool, str]:
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
-    """The content of four columns; None if there is none."""
+    """The inverse of `state_columns`; None if there is no content."""
     return None if status is None else _content(status, job_id, deleted, metadata)
 
 
@@ -49,8 +46,7 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
     """What is known of an application, from the columns of the statement `before`.
 
-    `keys` are rows' keys by their texts, where at hand. `unstarted`: the entry is claimed, but no call begins before
-    this is decided.
+    `keys` are known rows' keys by text. `unstarted`: the entry is claimed, but no call begins before the decision.
     """
     number, _, row_key, in_scope, *snapshot_columns, acknowledged_at, adopted = columns[:10]
     pending = None
@@ -69,7 +65,7 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
 
 
 def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
-    """An outbox entry, from the columns of a statement that selects one.
+    """An outbox entry, from its columns.
 
     `claimed_at`: now, for an entry as after its call. If it was due for longer than counts, its first attempt and its
     first 404 move on, up to now.
@@ -93,7 +89,7 @@ def _kinds_of(text: str) -> frozenset[Kind]:
 
 
 def health_from(text: str) -> Health:
-    """An endpoint's health, from its column, without fields that only other versions know."""
+    """An endpoint's health, without other versions' fields."""
     stored = json.loads(text)
     stored["reason"] = from_text(stored.get("reason"))
     return Health(**{name: stored[name] for name in _HEALTH if name in stored})
@@ -112,7 +108,7 @@ def key_from(text: str) -> Key:
 
 
 def fuse_from(text: str | None) -> Fuse:
-    """A watch's stored fuse."""
+    """A watch's fuse."""
     fuse = Fuse(**json.loads(text or "{}"))
     return fuse if fuse.reason is None else fuse._replace(reason=from_text(fuse.reason))
 

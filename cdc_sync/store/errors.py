@@ -17,12 +17,12 @@ LITTLE_SPACE = 2**30
 """Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
 
 TOO_LITTLE_SPACE = 64 * 2**20
-"""Bytes that the next mass change would fill."""
+"""Bytes that a mass change fills."""
 
 
 @cache
 def texts() -> dict[str, dict[str, Any]]:
-    """Messages by code (variants behind a `/`), remedies, the remedy of each driver error, findings."""
+    """`errors.yaml`."""
     text = files("cdc_sync.store").joinpath("errors.yaml").read_text("utf-8")
     return cast("dict[str, dict[str, Any]]", yaml.safe_load(text))
 
@@ -33,7 +33,7 @@ def message(name: str, **facts: object) -> Reason:
 
 
 def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreError:
-    """The error with one of the messages, followed by one of the remedies."""
+    """The error with one of the messages (variants behind a `/`), followed by one of the remedies."""
     text = message(name, **facts)
     if remedy is not None:
         repaired = coded(remedy, texts()["remedies"][remedy].rstrip())
@@ -42,7 +42,7 @@ def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreE
 
 
 def failed(name: str, **facts: object) -> Finding:
-    """A finding of `cdc-sync check`: the store cannot be used, or not by all who need it."""
+    """The finding that the store cannot be used, or not by all who need it."""
     return _finding("store", "failed", name, **facts)
 
 
@@ -52,7 +52,7 @@ def _finding(check: str, state: State, name: str, **facts: object) -> Finding:
 
 
 def check_disk_space(free: int, folder: str) -> Finding:
-    """The finding about `free` bytes on the disk of a folder."""
+    """The finding about `free` bytes on a folder's disk."""
     state: State = "failed" if free < TOO_LITTLE_SPACE else "warning" if free < LITTLE_SPACE else "ok"
     return _finding("store-space", state, "space" if state == "ok" else "no-space", free=free // 2**20, folder=folder)
 
@@ -61,7 +61,6 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
     """The findings about watches in the store that are no longer configured.
 
     A removed watch is harmless. A renamed one is another watch: its baseline takes unread changes for acknowledged.
-    Only a person knows which it is.
     """
     findings = []
     for one in found:
@@ -77,12 +76,8 @@ def check_identity(
 ) -> Finding:
     """The finding about the database that the store belongs to.
 
-    Args:
-        bound: the identity in the store; None if there is none yet.
-        found: the database's.
-        why_not: why it is another database in spite of the same identity, or None.
-        database: its name in the configuration.
-        section: the section with its `dsn`.
+    `bound` is the identity in the store, `found` the database's; `why_not`: it is another one all the same. `section` of
+    the configuration has its `dsn`.
     """
     if bound is None:
         return _finding("identity", "ok", "unbound", found=found)
@@ -114,24 +109,19 @@ def usable(store: str, version: int, newest: int) -> Finding:
 
 
 class AnotherDatabaseError(StoreError):
-    """The store, or the captured watch (`watch-moved`), belongs to another database than the connected one."""
+    """The store, or the watch (`watch-moved`), belongs to another database than the connected one."""
 
 
 def another_database(store: str, database: str, section: str, bound: str, connected: str) -> AnotherDatabaseError:
-    """The error that a configured database is not the one that the store knows by its name."""
+    """The error that the store knows another database by this name."""
     facts = {"store": store, "bound": bound, "connected": connected, **keys(database, section)}
     return AnotherDatabaseError("store-another-database", message("store-another-database", **facts))
 
 
 def watch_moved(watch: str, was: str, database: str, bound: str, connected: str) -> AnotherDatabaseError:
-    """The error that a watch's database is another one than the one that the watch was captured from.
+    """The error that a watch was captured from another database than its present one.
 
-    Args:
-        watch: the watch.
-        was: the name of the database that it was captured from.
-        database: the name of the one that is configured.
-        bound: the identity of the first.
-        connected: that of the second.
+    `was` and `bound` are the former one's name and identity, `database` and `connected` the present one's.
     """
     names = {"was": was or "database", "database": database or "database"}
     facts = {"watch": watch, "bound": bound, "connected": connected, **names, "adopt": keys(database, "")["adopt"]}

@@ -1,6 +1,6 @@
-"""Opening the configured store: by a daemon, for a dry run, and beside a daemon.
+"""Opens the configured store: for a daemon, for a dry run, and beside a daemon.
 
-The shared store is imported only where it is used: a daemon with an SQLite store spends no memory on it.
+The shared store is imported only where it is used: it takes memory.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 @asynccontextmanager
 async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
-    """The store for a daemon, alone on SQLite; `upgrading` is called during a migration.
+    """The store for a daemon, which is alone on SQLite.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
@@ -38,7 +38,7 @@ async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) 
 
 @asynccontextmanager
 async def opened_copy(config: Config) -> AsyncIterator[Store]:
-    """A temporary SQLite copy of the store for a dry run, whatever its backend.
+    """A temporary SQLite copy of the store, for a dry run.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
@@ -71,10 +71,10 @@ def opened_beside(config: Config, *, read_only: bool) -> AbstractAsyncContextMan
 
 @asynccontextmanager
 async def opened_alone(config: Config) -> AsyncIterator[Store]:
-    """The store, while no daemon works on it.
+    """The store, without any daemon.
 
     Raises:
-        StoreError: it cannot be used, does not exist yet, or a daemon works on it.
+        StoreError: as `opened_beside`, or a daemon works on it.
     """
     with _locked(config) if config.state.path.exists() else nullcontext():
         async with opened_beside(config, read_only=False) as store:
@@ -108,14 +108,14 @@ async def _opened(config: Config, *, read_only: bool, upgrading: Upgrading = not
 
 def store_dsn(config: Config) -> str:
     """The DSN of a store with backend postgres."""
-    (ats, *_) = config.all_databases.values()  # without state.dsn there is no other one
+    (ats, *_) = config.all_databases.values()  # several need state.dsn
     return (config.state.dsn or ats.dsn).get_secret_value()
 
 
 def tables_beside(config: Config) -> list[QualifiedName]:
     """The watched tables in the store's database, by the databases' names."""
     store = _database_in(store_dsn(config))
-    # With an unknown name, look for the tables there.
+    # An unknown name may be any.
     beside = {
         name
         for name, section in config.all_databases.items()
@@ -126,7 +126,7 @@ def tables_beside(config: Config) -> list[QualifiedName]:
 
 
 def _database_in(dsn: str) -> str:
-    """The database's name in a DSN; "" if it is unknown."""
+    """The database's name in a DSN; "" if unknown."""
     name = str(conninfo_to_dict(dsn).get("dbname", ""))
     return "" if UNRESOLVED in name else name
 

@@ -1,7 +1,7 @@
 """The store for operators and the daemon's housekeeping: release, discard, retry, resend, and small notes.
 
-A transaction over all entries of a mass change would block everybody. So release and discard go in steps, and the
-daemon uses the store between them. After an interruption the same command does the rest.
+A transaction over a mass change would block the daemon. So release and discard go in steps. After an interruption the
+same command does the rest.
 """
 
 import json
@@ -34,15 +34,14 @@ EXAMPLES = 5
 """Applications named of each group of held entries."""
 
 STEP = 5_000
-"""Entries released or discarded in one transaction, at most."""
-
+"""Most entries released or discarded in one transaction."""
 
 _FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
-"""The parts of a watch that `forget` removes, by the statements `forget_…`; its own row comes last."""
+"""What `forget` removes of a watch, by the statements `forget_…`; its own row comes last."""
 
 
 class Selection(TypedDict, total=False):
-    """The outbox entries of a state that a person means; None means no restriction.
+    """Which outbox entries of a state a person means; None means no restriction.
 
     `limit` selects the oldest. `groups` selects held entries, and needs no limit.
     """
@@ -55,14 +54,14 @@ class Selection(TypedDict, total=False):
 
 
 class Operation(Driver):
-    """See the module's text. Every method may raise `StoreError`."""
+    """See the module's text."""
 
     async def fuses(self) -> dict[str, Fuse]:
-        """The state of each watch's fuse that has ever counted anything."""
+        """The fuses that ever counted anything, by watch."""
         return {watch: fuse_from(fuse) for watch, fuse in await self.ask("fuses")}
 
     async def held_groups(self, watch: str | Collection[str] | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
-        """The held entries of a selection, of one watch, several or all (None): by watch, the largest group first."""
+        """The held entries of a selection, of one watch, several or all: by watch, the largest group first."""
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
@@ -85,7 +84,7 @@ class Operation(Driver):
     async def release_held(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, **selection: Unpack[Selection]
     ) -> list[EntryId]:
-        """Let held entries be sent; with none left, the fuse is whole again. Returns the released entries."""
+        """Let held entries be sent; returns them. With none left, the fuse is whole again."""
         due_at = self.clock.due(now)
 
         async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
@@ -108,11 +107,10 @@ class Operation(Driver):
     ) -> list[EntryId]:
         """Take held or dead entries as acknowledged without a call; returns them.
 
-        Leaves out entries with an earlier call under way: its answer comes first.
+        An entry with a call under way stays: without it, a second call could overtake the first.
         """
 
         async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
-            # An entry with a call under way stays: without it, a second call could overtake the first.
             fuses, chosen = await _select(transaction, state, watch, part, under_way=False)
             acknowledged = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
             await transaction.write("remove", sorted(chosen))
@@ -131,7 +129,7 @@ class Operation(Driver):
     async def _in_steps(
         self, step: Callable[..., Coroutine[Any, Any, list[EntryId]]], selection: Selection
     ) -> list[EntryId]:
-        """Run at least one step: with a limit of 0 it only finds out that nothing is held any more."""
+        """Run at least one step: with a limit of 0 it mends fuses without held entries."""
         done, limit, groups = list[EntryId](), selection.get("limit"), selection.get("groups")
         if groups:
             each = Counter(groups).elements()
@@ -149,7 +147,7 @@ class Operation(Driver):
     async def retry_dead(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, ids: Sequence[str] | None = None
     ) -> list[EntryId]:
-        """Make dead letters pending again. `ids` None: all. Returns them."""
+        """Make dead letters (`ids` None: all) pending again; returns them."""
         due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[EntryId]:
@@ -164,7 +162,7 @@ class Operation(Driver):
     async def resend(
         self, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed | None = None
     ) -> list[EntryId]:
-        """Enqueue the last acknowledged state once more. Returns the entries found."""
+        """Enqueue the last acknowledged states again; returns the entries found."""
         due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[EntryId]:
@@ -173,7 +171,7 @@ class Operation(Driver):
                 await transaction.run("lock_entries", watch=name, ids=sorted(ids))
             rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
             known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
-            # The same or a newer state is pending already: send it now.
+            # The same or a newer state is pending: send it now.
             hastened = [of for of, (_, state) in known.items() if state == "pending"]
             again = {
                 of: content
@@ -193,20 +191,20 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def forget(self, watch: str, by: PersonActed) -> bool:
-        """Forget a watch: its snapshot, its outbox and its history; returns whether there was anything.
+        """Forget a watch; returns whether there was anything.
 
-        A daemon that captures the watch all the same loses its lease with the first step, and begins with a baseline;
-        otherwise it would take each row for a new application. After an interruption the same call does the rest.
+        The first step ends the lease of a daemon that captures the watch all the same: it begins with a baseline, and
+        takes no row for a new application. After an interruption the same call does the rest.
 
         Raises:
             OperationError: a daemon captures the watch, or a call of it is under way.
         """
-        # A killed daemon's leases and claims do not count.
+        # A killed daemon does not count.
         living = await self.daemons()
 
         async def step(transaction: Transaction, *, first: bool = False) -> tuple[bool, bool]:
             is_known = bool(await transaction.rows("lock_watch", watch=watch))
-            # While the row exists, nobody else can insert it and so take the watch.
+            # While the row exists, nobody can insert it and so take the watch.
             await transaction.run("add_watch", watch=watch)
             ((_, host, process, _),) = await transaction.rows("lease", watch=watch)
             ((is_left, under_way),) = await transaction.rows("left_of_watch", watch=watch)
@@ -229,7 +227,7 @@ class Operation(Driver):
         return found
 
     async def paused(self) -> frozenset[str]:
-        """The endpoints to which an operator has paused sending; see `delivery.ALL_ENDPOINTS`."""
+        """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
         return frozenset(json.loads(await self.note("paused") or "[]"))
 
     async def pause(self, endpoint: str) -> None:
@@ -237,7 +235,7 @@ class Operation(Driver):
         await self._set_paused(lambda paused: paused | {endpoint})
 
     async def resume(self, endpoint: str) -> frozenset[str]:
-        """End such a pause; resuming all endpoints ends each pause. Returns the remaining ones."""
+        """End a pause, or each with `ALL_ENDPOINTS`; returns the remaining ones."""
         return await self._set_paused(lambda paused: paused - {endpoint} if endpoint != ALL_ENDPOINTS else frozenset())
 
     async def _set_paused(self, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
@@ -249,11 +247,11 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def record_action(self, acted: PersonActed) -> None:
-        """Count a person's action, and keep it for a daemon's log; only the newest unlogged ones are kept."""
+        """Count a person's action, and keep it for a daemon's log."""
         await self.transact(lambda t: _record(t, acted, acted.count))
 
     async def take_actions(self) -> list[PersonActed]:
-        """Remove and return people's actions that no daemon has logged; the caller logs them."""
+        """Remove and return the actions that no daemon has logged."""
 
         async def work(transaction: Transaction) -> list[PersonActed]:
             if not json.loads(await about(transaction, "actions") or _NO_ACTIONS)["unlogged"]:
@@ -265,7 +263,7 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def count_actions(self) -> dict[str, int]:
-        """How often people did each action since the store was made."""
+        """How often people did each action."""
         actions = json.loads(await self.note("actions") or _NO_ACTIONS)
         return dict(actions["counts"])
 
@@ -282,7 +280,7 @@ class Operation(Driver):
         await self.transact(work)
 
     async def conditions(self) -> list[Condition]:
-        """The present conditions; with the daemon, where several daemons have some."""
+        """The present conditions; of several daemons with the daemon's place."""
         rows = await self.ask("conditions")
         several = len({(host, process) for *_, host, process in rows}) > 1
         found = []
@@ -310,7 +308,7 @@ class Operation(Driver):
     async def prune(self, before: int, keep: int, limit: int) -> int:
         """Delete call counts older than `before`, and up to `limit` events: older ones, and all but the newest `keep`.
 
-        Returns the number of deleted events. Events are numbered in order of time, so the oldest are the first.
+        Returns the number of deleted events.
         """
 
         async def work(transaction: Transaction) -> int:
@@ -321,7 +319,7 @@ class Operation(Driver):
 
 
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
-    """From here on nobody applies for these watches, only claims and completions go on. Returns their fuses."""
+    """Lock watches against applies; claims and completions go on. Returns the watches' fuses."""
     names = [None] if watch is None else await watches_of(transaction, watch)
     rows = [row for name in names for row in await transaction.rows("lock_watches", watch=name)]
     return {name: fuse_from(fuse) for name, fuse in rows}
@@ -330,9 +328,9 @@ async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str
 async def _select(
     transaction: Transaction, state: EntryState, watch: str | None, selection: Selection, *, under_way: bool = True
 ) -> tuple[dict[str, Fuse], dict[EntryId, Content]]:
-    """Lock the watches, find entries, lock them in order, and drop those that changed meanwhile.
+    """Lock watches, find entries, lock these in order, and drop those that changed meanwhile.
 
-    Returns the watches' fuses, and the entries with their contents.
+    Returns the watches' fuses, and the entries' contents.
     """
     fuses, which = await _lock_watches(transaction, watch), {"state": state, "under_way": under_way}
     which |= _parameters(fuses, selection)
@@ -349,7 +347,6 @@ async def _select(
 
 
 def _parameters(watches: Iterable[str], selection: Selection) -> dict[str, Any]:
-    """The parameters of selecting statements."""
     ids, only, limit = selection.get("ids"), selection.get("only"), selection.get("limit")
     return {
         "watches": list(watches),
@@ -371,7 +368,7 @@ def _line(  # noqa: PLR0917 - in the order of what is written
 
 
 def _is_callable(content: Content) -> bool:
-    """Whether the URL is one; otherwise the entry can only be discarded, or corrected in the ATS."""
+    """Whether its URL is one; otherwise the entry can only be discarded, or corrected in the ATS."""
     try:
         endpoint_of(content.url)
     except ValueError:
@@ -404,7 +401,7 @@ _NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
 async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
-    """Record how many entries a person's action affected, in its transaction; an action of several counts once."""
+    """Record in its transaction how many entries a person's action affected; its steps count as one action."""
     if by is None or not number:
         return
     actions, action = await locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))

@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it, beside the core's own values."""
+"""What goes into the store and comes out of it, beside the core's values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from cdc_sync.core.outbox import Entry, Suspicion
 from cdc_sync.core.rows import Key
 
 Upgrading = Callable[[float], None]
-"""Called while an earlier version's store is migrated, with the seconds since the beginning."""
+"""Called during a migration, with the seconds since its beginning."""
 
 UPGRADING_EVERY = 10.0
 """Seconds between two such reports."""
 
 
 def not_reported(_: float) -> None:
-    """Ignore the progress of a migration."""
+    """Ignore it."""
 
 
 FROM_DATABASE = "database"
-"""The capture position that names a watch's database; the section `database` has no name."""
+"""The capture position with a watch's database; the section `database` has no name."""
 
 
 def identity_note(database: str) -> str:
-    """The note of a configured database's identity; "" is the section `database`, as in stores of 0.1.0."""
+    """The note of a database's identity; "" is the section `database`, as in stores of 0.1.0."""
     return f"database {database}" if database else "database"
 
 
@@ -35,7 +35,7 @@ def hosts_note(database: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that is wrong now, since when, and how it is repaired."""
+    """Something that is wrong now, with its remedy."""
 
     name: str
     message: str
@@ -46,8 +46,8 @@ class Condition:
 class WatchCounts:
     """A watch in numbers.
 
-    `oldest_queued_at` is when the oldest pending entry was enqueued. `changed_at` is the last real change: an entry was
-    enqueued, held, dead-lettered at once or cancelled, not merely adopted.
+    `oldest_queued_at` is of the pending entries. `changed_at` is the last real change: an entry was enqueued, held,
+    dead-lettered at once or cancelled.
     """
 
     known: int = 0
@@ -61,12 +61,12 @@ class WatchCounts:
 
 
 CALL_STEP = 5 * 60 * 1000
-"""Calls are counted in steps of this many milliseconds since the epoch."""
+"""Milliseconds of a step in which calls are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallCounts:
-    """Attempts that ended in the step of time that begins at `step`, by outcome."""
+    """Attempts that ended in the step beginning at `step`, by outcome."""
 
     step: int
     acknowledged: int = 0
@@ -78,8 +78,7 @@ class CallCounts:
 class HeldGroup:
     """Held entries of one watch with the same transition (`diff.transition`).
 
-    `since` is when the oldest was enqueued, `reason` why they are held (there may be two reasons); `examples` are the
-    oldest entries' applications.
+    `since` is when the oldest was enqueued; `reason` may join two; `examples` are the oldest entries' applications.
     """
 
     watch: str
@@ -94,8 +93,7 @@ class HeldGroup:
 class Record:
     """All that the store holds of one application of one watch, for people.
 
-    `under_way`: its entry is claimed, so a call is being made or will be at once. `adopted`: HelloWork never received
-    the snapshot; it was taken for acknowledged.
+    `under_way`: its entry is claimed. `adopted`: HelloWork never received the snapshot.
     """
 
     watch: str
@@ -116,10 +114,7 @@ FoundBy = Literal["id", "row", "beginning"]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A search result: an application, or a row of none (`application_id` None) and the reason.
-
-    `by`: whether the text is its id, its row's key, or the beginning of its id.
-    """
+    """A search result: an application, or a row that has none, with the reason; `by`: what the text is of it."""
 
     watch: str
     application_id: str | None
@@ -129,11 +124,11 @@ class Hit:
 
 
 MOST_HITS = 20
-"""Hits shown to a person, at most."""
+"""Most hits shown."""
 
 
 def meant(hits: Sequence[Hit]) -> str | None:
-    """The one application of all hits; None if there are several, or none."""
+    """The one application of all hits; None without exactly one."""
     return hits[0].application_id if len({hit.application_id for hit in hits}) == 1 else None
 
 
@@ -141,8 +136,7 @@ def meant(hits: Sequence[Hit]) -> str | None:
 class Lease:
     """Which daemon captures a watch: this one (`mine`) or another, by number, host and process id.
 
-    `session` is the holder's session on the ATS's database; if the lease is mine, the previous holder's. None: there
-    was none.
+    `session` is the holder's on the ATS's database, or if the lease is mine, the previous holder's.
     """
 
     mine: bool
@@ -153,6 +147,6 @@ class Lease:
 
 
 Groups = Mapping[tuple[str, str], int]
-"""Watches with transitions (`HeldGroup`), and how many of each group's oldest entries are meant."""
+"""How many of the oldest entries are meant of each group (`HeldGroup`), by watch and transition."""
 
 Only = Literal["changes", "deletions"]

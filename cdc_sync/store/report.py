@@ -1,4 +1,4 @@
-"""The store as people see it: counts, lists, one application's history. Its times are those that people read."""
+"""The store as people see it, with the times that they read."""
 
 import json
 from collections import Counter
@@ -16,14 +16,14 @@ from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, 
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
-"""Events searched for acknowledgements: a few milliseconds, even if there are none."""
+"""Events searched for acknowledgements: a few milliseconds."""
 
 _AGE = itemgetter(9, 0, 1)
 """Of an entry's row: when it was enqueued, its watch and application."""
 
 
 class Report(Driver):
-    """See the module's text. Every method may raise `StoreError`."""
+    """See the module's text."""
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
@@ -34,8 +34,6 @@ class Report(Driver):
         return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
 
     async def _entries(self, state: EntryState, watch: str | None, each: int, limit: int | None) -> list[Entry]:
-        """Outbox entries in a state, oldest first; at most `each` per watch."""
-
         async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
             if watch is not None:
                 watches = await watches_of(transaction, watch)
@@ -50,7 +48,7 @@ class Report(Driver):
         return [self._for_people(entry_from(row)) for row in rows[:limit]]
 
     async def counts(self) -> dict[str, WatchCounts]:
-        """Each watch with anything in the store, even a mere position; costs as much as the outbox is long."""
+        """Each watch in the store; the cost grows with the outbox."""
         found, shift = dict[str, Counter[str]](), self.clock.shift
         for watch, name, value in await self.ask("counts"):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
@@ -66,7 +64,7 @@ class Report(Driver):
         return int(rows[0][0]) if rows else 0
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
-        """What the store holds of each watch that is not configured, by name."""
+        """What the store holds of watches that are not configured, by name."""
         return [
             WatchUnconfigured(watch, of.known, of.pending, of.held, of.dead, of.suspected)
             for watch, of in sorted((await self.counts()).items(), key=itemgetter(0))
@@ -74,11 +72,11 @@ class Report(Driver):
         ]
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
-        """A watch's rows that cannot be reported, with the reasons, in the order of their keys."""
+        """A watch's rows that cannot be reported, in the order of their keys."""
         return [skip for _, skip in await self.skipped_of_each([watch], limit)]
 
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
-        """The same for several watches, in their order, `limit` rows of each; each with its watch."""
+        """The same for several watches, in their order, at most `limit` rows of each."""
         rows = await self.ask("skipped_of_each", watches=list(watches), each=limit)
         place = {watch: number for number, watch in enumerate(watches)}
         rows.sort(key=lambda row: (place[row[0]], row[1]))
@@ -92,7 +90,7 @@ class Report(Driver):
         return found
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
-        """What the store holds of an application, in each watch."""
+        """An application's records, by watch."""
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[Record]:
@@ -118,7 +116,7 @@ class Report(Driver):
                         *flags,
                     )
                 )
-            # A row that was never reportable has no snapshot, but a reason. Of several the last.
+            # A row that was never reportable has a reason, and no snapshot; of several take the last.
             unreported = {
                 name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
                 for name, row_key, reason in await transaction.rows("skipped_alone", **which)
@@ -130,7 +128,7 @@ class Report(Driver):
     async def search(self, text: str, watch: str | None, limit: int) -> list[Hit]:
         """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
 
-        A key of several columns is written as it is shown (`a/b`), as `a,b` or as JSON. The cost grows with the hits.
+        A key of several columns is `a/b`, as it is shown, `a,b` or JSON. The cost grows with the hits.
         """
 
         async def work(transaction: Transaction) -> list[Hit]:
@@ -154,17 +152,16 @@ class Report(Driver):
         return list(map(_event, reversed(rows)))
 
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
-        """The newest `acknowledged`, `answered` and `dead-lettered` events of all applications, newest first.
+        """The newest `answered` and `dead-lettered` events of all applications, newest first.
 
-        With `failed`, without the acknowledged ones; else with those among the newest `among` events. Events of other
-        kinds cost nothing.
+        Unless `failed`, also the `acknowledged` ones among the newest `among` events.
         """
         rows = await self.ask("recent_ends", failed=failed, among=among, limit=limit)
         newest = sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
         return [_event(row[:-1]) for row in newest]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
-        """Ended attempts per step, beginning with the step of `since`; empty steps are left out."""
+        """Ended attempts per step from the step of `since` on, without empty steps."""
         found: dict[int, CallCounts] = {}
         rows = await self.ask("call_counts", after=since - CALL_STEP)
         for step, outcome, number in rows:
@@ -177,7 +174,7 @@ class Report(Driver):
 
 
 def _named(row: Columns) -> tuple[str, str]:
-    """The watch and application of a found row, or the row's key if it has no application."""
+    """A found row's watch, and its application or key."""
     return row[0], row[1] or row[2]
 
 
@@ -187,7 +184,7 @@ def _hit(row: Columns, by: FoundBy) -> Hit:
 
 
 def _row_keys(text: str) -> list[str]:
-    """The keys that a text may stand for, as stored."""
+    """The keys that a text may mean, as stored."""
     keys = {(text,), *(tuple(part.strip() for part in text.split(mark)) for mark in ",/")}
     try:
         parts = json.loads(text)

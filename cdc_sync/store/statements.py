@@ -44,10 +44,12 @@ class Statement:
 
     Attributes:
         text: the SQL. In SQLite's, `@rows` stands for the `row`s of one run.
-        columns: the columns of its parameter rows, with their types.
-        row: one row's parameters, in the order of its columns; SQLite only.
-        as_json: whether all result rows come as one JSON text; SQLite only.
-        may_repeat: whether repeating a row changes nothing; SQLite only.
+        columns: of its parameter rows, with their types.
+
+    SQLite only:
+        row: one row's parameters, in the order of its columns.
+        as_json: whether all result rows come as one JSON text.
+        may_repeat: whether repeating a row changes nothing.
     """
 
     text: str
@@ -59,7 +61,7 @@ class Statement:
 
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
-    """All statements of this database, by name."""
+    """A database's statements by name."""
     found = {}
     for file in ("statements.sql", f"{database}/own.sql"):
         parts = _HEAD.split(text(file))

@@ -7,9 +7,9 @@ Transactions lock rows in this order, so that there is no deadlock:
 3. rows of the snapshot, in the same order: only the holder of the application's entry, or of its watch, writes to one;
 4. rows of endpoints, then of call counts, in order.
 
-A claim holds the key of its daemon's row. So a transaction that removes the daemon waits for the claim, and then finds
-it. Claiming skips locked rows. A decision's input is locked before it is read. After a deadlock in spite of all this,
-PostgreSQL's driver runs the whole step again.
+A claim locks the key of its daemon's row: a transaction that removes the daemon waits for the claim, and finds it.
+Claiming skips locked rows. A decision's input is locked before it is read. After a deadlock all the same, the driver
+runs the whole step again.
 """
 
 from cdc_sync.store.postgres.driver import PostgresStore

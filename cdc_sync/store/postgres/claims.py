@@ -1,15 +1,8 @@
 """This daemon's lease on a shared store, and the claims under it, which are free once the lease has lapsed.
 
-No second daemon may claim an entry with a call under way. So the lease is longer than any call, and a call begins only
-while enough of it is left (`holds`), by the machine's uptime (suspended time included) from before the renewal. A
-daemon that was stopped, or cut off from the store, begins no call until it has renewed; its claims stay its own until
-another daemon takes them.
-
-A lapsed lease counts only after some time under observation (`_BELIEVED_AFTER`): a database clock that is set forward
-lets all leases lapse at once, and daemons at work renew within a beat. So after kill -9, entries under way wait for
-about twice `hellowork.timeout` and a quarter of a minute; after an orderly end nothing waits.
-
-A watch's lease is renewed with its daemon's, and free when the daemon's row is gone.
+Decision 12 gives the reasons. A call begins only while enough of the lease is left (`holds`), by the machine's uptime
+(suspended time included) from before the renewal. A lapsed lease counts only after some time under observation: the
+database's clock may have been set forward.
 
 A failover to a server that was behind may lose claims, and a lost answer to a commit may leave unknown ones. So store
 and daemon are compared after each failure and at each beat, never during a claim.
@@ -38,13 +31,13 @@ BEAT = 2.0
 """Seconds between renewals."""
 
 _BEYOND_A_CALL = 10.0
-"""Seconds by which the lease is longer than any call: a few beats may fail before a daemon must stop sending."""
+"""Seconds of the lease beyond any call: a few beats may fail before a daemon stops sending."""
 
 _MARGIN = 2.0
 """Seconds of the lease that remain after the longest call."""
 
 _BELIEVED_AFTER = 2 * BEAT
-"""Seconds for which a lapsed lease must stay unchanged before its daemon counts as dead."""
+"""Seconds without a renewal after which a daemon with a lapsed lease counts as dead."""
 
 _AFTER_LAPSE = 0.05
 """Seconds after an expected lapse, or its confirmation, at which to look."""
@@ -53,14 +46,14 @@ Run = Callable[[Work[Any]], Awaitable[Any]]
 """Runs work in one transaction; returns its result once it is durable."""
 
 _PASSED_FOR = 1_000
-"""Milliseconds for which claims do not look back: an entry given back meanwhile, due for longer, waits."""
+"""Milliseconds for which claims do not look back at entries given back meanwhile."""
 
 _PASSED_AFTER = 1_000
-"""Milliseconds after which, as a rule, no entry due earlier is committed any more."""
+"""Milliseconds by which an entry's commit may follow its due time, as a rule."""
 
 
 class DaemonLease:
-    """This daemon's lease, and its view of the others'; a call's bytes leave within `longest_call` seconds."""
+    """This daemon's lease, and its view of the others'; `longest_call` as in `PostgresStore.open`."""
 
     def __init__(self, run: Run, longest_call: float) -> None:
         self._run = run
@@ -72,13 +65,13 @@ class DaemonLease:
         self._since = 0
         self._renew_first = False
         self.others = True
-        """Whether other daemons live, as far as is known."""
+        """Whether other daemons are known to live."""
         self.number: int | None = None
-        """This daemon's number; None before it has registered, a new one after its lease expired."""
+        """This daemon's number; None before it registers, a new one after its lease expired."""
 
     @property
     def holds(self) -> bool:
-        """Whether enough of the lease is left for a call to begin."""
+        """Whether enough of the lease is left for a call."""
         return uptime() / 1000 + self._longest_call + _MARGIN <= self._good_until
 
     def expect(self, longest_call: float) -> None:
@@ -95,11 +88,11 @@ class DaemonLease:
         return await self.renew() if number is None or self._renew_first or not self.holds else number
 
     def renew_first(self) -> None:
-        """Renew before the next claim: the next server may not have this lease."""
+        """Renew before the next claim: another server may not have this lease."""
         self._renew_first = True
 
     async def renew(self) -> int:
-        """Renew the lease; register if this daemon has none."""
+        """Renew the lease, or register; returns this daemon's number."""
         asked, lease = uptime() / 1000, self._length
         number: int
         self._renew_first = False
@@ -135,7 +128,7 @@ class DaemonLease:
         self.beat = min(self.beat, seconds + _AFTER_LAPSE)
 
     async def end(self) -> None:
-        """Give the lease up, with no call of ours under way."""
+        """Give the lease up; no call of ours may be under way."""
         if self.number is not None:
             await self._run(lambda t: t.run("end", daemon=self.number, since=self._since))
         self.number, self._good_until = None, -math.inf
@@ -153,13 +146,13 @@ class DaemonLease:
 
 
 async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
-    """Free remaining claims of daemons that are gone."""
+    """Free claims of daemons without a row."""
     for (number,) in await transaction.rows("ownerless"):
         await expire(transaction, number, clock(), clock.shift)
 
 
 async def _expire_daemon(transaction: Transaction, number: int, until: str, clock: Clock) -> bool:
-    # In order, before the row's deletion would free them in any order: see the package's text.
+    # The row's deletion would free claims and watches in any order: see the package's text.
     if not await transaction.rows("lock_daemon", daemon=number, alive_until=until):
         return False
     await transaction.rows("lock_leased", daemon=number)
@@ -169,51 +162,51 @@ async def _expire_daemon(transaction: Transaction, number: int, until: str, cloc
 
 
 class Claims:
-    """This daemon's claims; `daemon` returns its number, with enough of its lease left for a call."""
+    """This daemon's claims; `daemon` is `Driver.daemon`."""
 
     def __init__(self, lease: DaemonLease, daemon: Callable[[], Awaitable[int]], run: Run) -> None:
         self._lease = lease
         self._daemon = daemon
         self._run = run
         self._numbers: dict[EntryId, int] = {}
-        """Claims that have not ended, with this daemon's number at the claim."""
+        """This daemon's number at each claim that has not ended."""
         self._entries: dict[EntryId, Entry] = {}
-        """Their entries, as claimed."""
+        """The same claims' entries."""
         self._ending: set[EntryId] = set()
         """Claims with an end being written."""
         self._claimed_again: set[EntryId] = set()
         """Claims that the store had lost: their calls may go on, and none may begin."""
         self._unsure = False
-        """Whether the store may have claims of ours that we do not know of."""
+        """Whether the store may have unknown claims of ours."""
         self._lock = asyncio.Lock()
         self._passed: dict[Lane, tuple[int, int]] = {}
-        """Per lane: how far, by due time, entries are claimed, and until when that counts."""
+        """Per lane: until when this counts, and the due time up to which entries are claimed."""
 
     def compare_first(self) -> None:
         """Compare before the next claim: the store may have lost what we know."""
         self._unsure = True
 
     def claimants(self, of: Iterable[EntryId]) -> dict[EntryId, int | None]:
-        """This daemon's number when it claimed each of these entries; None if it has not."""
+        """This daemon's number at the claim of each of these entries; None without a claim."""
         return {each: self._numbers.get(each) for each in of}
 
     @property
     def under_way(self) -> Collection[EntryId]:
-        """The applications with a call of this daemon, whichever daemon the store takes for the claimant."""
+        """The applications that this daemon has claimed, by its own knowledge."""
         return self._entries.keys()
 
     def holds(self, entry: Entry) -> bool:
-        """See `Delivery.holds`: the store has had the claim from its beginning on, as far as we know."""
+        """See `Delivery.holds`. The store must have had the claim without a break."""
         of, lease = _id_of(entry), self._lease
         return of not in self._claimed_again and self._numbers.get(of, -1) == lease.number and lease.holds
 
     def since(self, lane: Lane, now: int) -> int:
-        """The due time from which to claim, if that finds enough: earlier entries were claimed lately."""
+        """The due time from which to claim first: earlier entries were claimed lately."""
         until, due_at = self._passed.get(lane, (0, 0))
         return max(due_at - _PASSED_AFTER, 0) if uptime() < until and due_at <= now else 0
 
     def passed(self, lane: Lane, due_at: int | None) -> None:
-        """All entries due before are claimed; None: nothing more is due."""
+        """All entries due earlier are claimed; None: all that are due."""
         now = uptime()
         until, _ = self._passed.get(lane, (0, 0))
         if due_at is None:
@@ -236,13 +229,13 @@ class Claims:
             try:
                 yield daemon
             except BaseException:
-                # It may have been written all the same: those claims are ours, and unknown here.
+                # It may have been committed: then unknown claims are ours.
                 self._unsure = True
                 raise
 
     @asynccontextmanager
     async def ending(self, of: Iterable[EntryId]) -> AsyncIterator[set[EntryId]]:
-        """Around the transaction that ends claims; those left in the set are over when the block ends without error."""
+        """Around the transaction that ends claims: without an error, those left in the set are over."""
         over = set(of)
         ending = frozenset(over)
         self._ending |= ending
@@ -272,15 +265,15 @@ class Claims:
                 self._numbers[of] = daemon
                 self._claimed_again.add(of)
             else:
-                self._unsure = True  # its end was written at the same moment: an unknown claim
+                self._unsure = True  # its end was written meanwhile: an unknown claim
 
     async def _reconciled(self, transaction: Transaction, daemon: int) -> list[EntryId]:
         """Make the store's claims of this daemon equal to ours; returns those made again.
 
-        Surplus claims are freed, as attempted: a failover may have lost their ends. Lost claims are made again, unless
+        Surplus claims count as attempted: a failover may have lost their ends. Lost claims are made again, unless
         another daemon has claimed or tried the entry since.
         """
-        # Like a claim: the row is gone if this daemon's lease has expired meanwhile.
+        # The row is gone if this daemon's lease has expired.
         if not await transaction.rows("lock_own_daemon", daemon=daemon):
             return []
         claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}

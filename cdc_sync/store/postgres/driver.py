@@ -1,9 +1,7 @@
 """The store's driver for PostgreSQL: a transaction runs on a connection of a small pool.
 
 Any daemon may claim an entry that another one enqueues and does not claim. So each listens on a session of its own
-while others are at work, and notifies after a commit, in a transaction that writes nothing: within the commit, the
-cluster's one lock of NOTIFY would last for the flush and block all other notifiers, and a full queue would make the
-commit fail.
+while others are at work, and notifies after a commit, in a transaction that writes nothing (decision 12).
 
 A look every few seconds makes up for lost notifications. Behind a pooler that shares sessions the sender looks each
 second, like a lone daemon's.
@@ -46,17 +44,16 @@ _LISTENS_AGAIN_AFTER = 30.0
 """Seconds before a lost or failed session is made again."""
 
 _WAKES_WITHIN = 1.0
-"""Seconds for a wake-up: its loss is harmless, and must not make the durable commit look failed."""
+"""Seconds for a wake-up: its loss is harmless."""
 
 _TRIES = 5
-"""Runs of a step that ends in deadlocks, at most."""
-
+"""Most runs of a step that ends in deadlocks."""
 
 _AT_ONCE = 5_000
-"""Rows in one statement, at most: both sides hold them in memory."""
+"""Most rows in one statement: both sides hold them in memory."""
 
 _LEAVE_DUE = {"enqueue", "revive", "hasten", "unclaim", "set_health"}
-"""Statements that may make entries due, or change when an endpoint may be called."""
+"""Statements after which other daemons may have something to send."""
 
 _DUE, _SHARES = "cdc_sync_due", "cdc_sync_shares"
 """Channels: entries are due; a watch is free, or a daemon waits for one."""
@@ -65,7 +62,7 @@ _STATEMENTS = statements("postgres")
 
 
 class PostgresTransaction:
-    """See `Transaction`; it uses the transaction that is open on `connection`."""
+    """See `Transaction`; it is open on `connection`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -76,7 +73,7 @@ class PostgresTransaction:
         """See `Transaction`."""
         found = await (await self._execute(name, parameters)).fetchall()
         if name == "due" and len(found) < min(parameters["limits"]):
-            self.left_due -= len(found)  # else older ones remain, and all that it enqueues may stay due
+            self.left_due -= len(found)  # else older entries remain, and those that it enqueued may stay due
         return found
 
     async def run(self, name: str, /, **parameters: Any) -> None:
@@ -120,7 +117,7 @@ def text(value: str) -> str:
 
 
 def array(values: Iterable[str | float | None]) -> str:
-    """An array in PostgreSQL's syntax. psycopg's own, in Python, escapes JSON by a template: 100 µs for each text."""
+    """An array in PostgreSQL's syntax. psycopg's own takes 100 µs for a text of JSON (decision 18)."""
     return f"{{{','.join(map(_element, values))}}}"
 
 
@@ -134,8 +131,8 @@ def _element(value: str | float | None) -> str:
 class PostgresStore(Store):
     """The store in the schema `cdc_sync` of a database; made by `open`.
 
-    A process becomes a daemon when it claims, takes a watch, releases claims or sets conditions: it then holds a lease
-    until it is closed. Other daemons and commands may open it too.
+    A process becomes a daemon when it claims, takes a watch, releases claims or sets conditions, and holds a lease
+    until `close`.
     """
 
     def __init__(self, dsn: str, longest_call: float, *, read_only: bool) -> None:
@@ -174,8 +171,8 @@ class PostgresStore(Store):
         """Open the store, and migrate its schema unless it is only read.
 
         Args:
-            dsn: the database's, in any form of libpq.
-            longest_call: seconds in which the bytes of a call may leave this host, at most.
+            dsn: in any form of libpq.
+            longest_call: most seconds in which a call's bytes may leave this host.
             read_only: refuse to write.
             tables: those watched in the same database; their owners' `pg_dump` may read a store made here.
             upgrading: called during a migration.
@@ -198,7 +195,7 @@ class PostgresStore(Store):
         return await self._within(_ANSWERS_WITHIN, work)
 
     async def separately(self, work: Work[T]) -> T:
-        """See `Driver`: each statement commits with its answer, which saves two messages and a round trip."""
+        """See `Driver`. It saves two messages and a round trip."""
         return await self._within(_ANSWERS_WITHIN, work, together=False)
 
     async def daemon(self) -> int:
@@ -211,7 +208,7 @@ class PostgresStore(Store):
             ]
         for task in self._lasting:
             if task.done() and not task.cancelled():
-                task.result()  # an unexpected error ends the daemon: without this task others would wait for ever
+                task.result()  # its unexpected error ends the daemon: without it others would wait for ever
         return number
 
     async def daemons(self) -> list[tuple[str, int]]:
@@ -232,7 +229,7 @@ class PostgresStore(Store):
         if lease.mine:
             self._sharing.taken(watch, instead_of)
             if instead_of is not None:
-                # If it is at work, it publishes again which watches it waits for; else nobody is to give it any.
+                # At work, it publishes again which watches it waits for; else nobody should give it any.
                 await self.transact(lambda t: t.run("wait_for", daemon=instead_of.number, watches=[]))
         return lease
 
@@ -254,7 +251,7 @@ class PostgresStore(Store):
         return self._sharing.capturing(watch, end)
 
     async def release_claims(self) -> None:
-        """See `Driver`. Those of daemons that ended in order at once, of others once their lease is certainly over."""
+        """See `Driver`."""
         await self.daemon()
         await self._lease.expire_claims(self.clock)
 
@@ -268,7 +265,7 @@ class PostgresStore(Store):
                 task.cancel()
             await asyncio.wait(self._lasting)
             self._lasting = []
-            # Without it the claims last until the lease lapses; nothing is lost.
+            # Otherwise the claims last until the lease lapses.
             with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(_ENDS_WITHIN):
                     await self._lease.end()
@@ -276,7 +273,11 @@ class PostgresStore(Store):
         await self._pool.close(timeout=_ENDS_WITHIN)
 
     async def _within(self, seconds: float, work: Work[T], *, together: bool = True) -> T:
-        """Run work within so many seconds, and again after a deadlock; the driver's errors become a `StoreError`."""
+        """Run work within so many seconds, and again after a deadlock.
+
+        Raises:
+            StoreError: see `Driver.transact`.
+        """
         tries = _TRIES
         while True:
             tries -= 1
@@ -286,11 +287,11 @@ class PostgresStore(Store):
             except (TimeoutError, psycopg.Error) as error:
                 if tries and isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
                     continue
-                # The next answer may come from another server, without this one's last commits.
+                # The next server may lack this one's last commits.
                 self.claims.compare_first()
                 self._lease.renew_first()
                 if not isinstance(error, PoolTimeout):
-                    # The pool's other connections are probably dead too: drop them at once, not one failure each.
+                    # The other connections are probably dead too: drop them at once.
                     await self._pool.drain()
                 raise self._translated(error, seconds) from error
 
@@ -299,9 +300,8 @@ class PostgresStore(Store):
         if not together:
             result = await work(transaction)
         else:
-            # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises the errors of all
-            # statements before it, at the latest after the COMMIT. psycopg's own transaction would wait for BEGIN and
-            # COMMIT. The pool rolls back what fails.
+            # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
+            # errors. psycopg's own transaction would wait for BEGIN and COMMIT. The pool rolls back.
             async with connection.pipeline():
                 await connection.execute(self._begin)
                 result = await work(transaction)
@@ -311,10 +311,10 @@ class PostgresStore(Store):
         return result
 
     async def _notify(self, channel: str, transaction: PostgresTransaction | None = None) -> None:
-        """Wake other daemons, if there are any, on the connection of a finished transaction, or on another."""
+        """Wake other daemons, if any live, on the connection of a finished transaction or on another."""
         if not self._lease.others:
             return
-        with suppress(psycopg.Error, TimeoutError):  # the commit is durable all the same
+        with suppress(psycopg.Error, TimeoutError):  # the commit is durable
             async with asyncio.timeout(_WAKES_WITHIN):
                 if transaction is not None:
                     await transaction.run("notify", channel=channel, daemon=str(self._lease.number))
@@ -342,7 +342,7 @@ class PostgresStore(Store):
                     self._sharing.look()
                 beat, self._lease.beat = self._lease.beat, BEAT
                 await asyncio.sleep(beat)
-                # The next claim reports an error; nothing is sent before the renewal.
+                # The next claim reports an error.
                 with suppress(StoreError):
                     await self._lease.renew()
                     if await self._lease.expire_claims(self.clock):
@@ -356,7 +356,7 @@ class PostgresStore(Store):
                 await asyncio.wait([listening])
 
     async def _listen(self) -> None:
-        """Wake the sender at once, and at each notification of another daemon, where sessions allow it."""
+        """Wake the sender at first, and at other daemons' notifications, where sessions allow it."""
         try:
             with suppress(psycopg.Error):
                 async with connected(self._dsn) as connection:
@@ -383,13 +383,12 @@ class PostgresStore(Store):
         ((store, ahead, self._server),) = await self.ask("clock")
         after = uptime()
         newest = await self.ask("newest_event")
-        # Both are people's time, by the store's clock.
         reading = max([store, *(at for (at,) in newest)]) + (ahead or 0)
         self.clock = Clock(reading - after, ahead or 0)
         self.clock.compare(store, ahead or 0, before, after)
 
     async def _compare_clock(self) -> None:
-        """Compare our clock with the store's, and raise the offset if the store's went back."""
+        """Compare our clock with the store's; raise the offset if the store's went back."""
         before = uptime()
         ((store, ahead, server),) = await self._within(_RENEWS_WITHIN, lambda t: t.rows("clock"))
         if server != self._server:

@@ -1,7 +1,4 @@
-"""Connections to the store's database, the migrations of its schema, and their errors.
-
-Also a copy of the shared store in SQLite, for a dry run, which changes only the copy.
-"""
+"""Connections to the store's database, migrations of its schema, its errors, and a copy in SQLite for a dry run."""
 
 import asyncio
 import time
@@ -32,7 +29,7 @@ _VERSION = b"SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'"
 _OLDEST = 100_000
 
 _COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint")
-"""The input of decisions. History, repairs and conditions are for people, who do not look into a dry run."""
+"""The input of decisions. History, repairs and conditions are for people."""
 
 _OF_DAEMONS = {"claimed_by", "leased_by", "session"}
 
@@ -46,7 +43,7 @@ def conninfo(dsn: str) -> str:
     """The DSN with our defaults for its gaps.
 
     Raises:
-        StoreError: libpq does not understand it. The error does not quote it: it may hold a password.
+        StoreError: libpq does not understand it. It may hold a password, so the error does not quote it.
     """
     try:
         return completed(dsn, "cdc-sync store")
@@ -70,9 +67,9 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 
 async def configure(connection: Connection, *, statements_end: bool = True) -> None:
-    """Set a new connection up; `statements_end`: whether PostgreSQL may end a statement that takes minutes."""
+    """Set a new connection up; `statements_end`: PostgreSQL may end a statement that takes minutes."""
     await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
-    # A pooler that shares sessions invents this number. It would prepare on one session, and execute on another.
+    # A pooler that shares sessions invents this number, and would prepare on one session, and execute on another.
     process = connection.info.backend_pid
     ((*_, keeps_plans),) = await (
         await connection.execute(text("postgres/session.sql").encode(), (process,))
@@ -88,12 +85,12 @@ async def prepare(
     Args:
         dsn: the store's.
         read_only: whether to write nothing.
-        tables: those watched in the store's database; their owners may read a store made here.
+        tables: see `PostgresStore.open`.
         upgrading: called during a migration, unless the store is new.
 
     Raises:
-        StoreError: the database cannot be used; or the schema is newer, or is older and may not be changed, by this
-            role or beside an older daemon.
+        StoreError: the database cannot be used; the schema is newer; or it is older, and this role may not change it,
+            or an older daemon runs.
     """
     place, newest = shown(dsn), len(migrations("postgres"))
     try:
@@ -156,9 +153,7 @@ def translate(dsn: str, error: psycopg.Error) -> StoreError:
 
 
 async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
-    """Copy the store in a database, as of one moment, into an empty SQLite store.
-
-    A store that does not exist yet leaves it empty.
+    """Copy the store in a database, if there is one, as of one moment into an empty SQLite store.
 
     Raises:
         StoreError: it cannot be read, or the copy cannot be written.
@@ -181,7 +176,7 @@ async def _copy(connection: Connection, copy: SqliteStore, table: str) -> None:
     # Claimed counts as attempted, as at a start.
     attempted = sql.SQL("attempted OR claimed_by IS NOT NULL")
     names = sql.SQL(", ").join(attempted if name == "attempted" else sql.Identifier(name) for name in columns)
-    # The table's name is a constant, and the columns' names are the schema's.
+
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     async with connection.cursor(f"cdc_sync_copy_{table}") as cursor:
         await cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table)))

@@ -1,4 +1,4 @@
-"""The DBA's scripts for the store, rendered without a connection; the daemon runs them itself where it may."""
+"""The DBA's scripts for the store; the daemon runs them itself where it may."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _NAMES = ", ".join(f"'{name}'" for name in TABLES)
 
 
 def _sql(name: str) -> str:
-    """A part of a script below `sql/`, with the tables' names."""
+    """A part of a script, with the tables' names."""
     return text(f"postgres/{name}.sql").rstrip("\n").replace("(TABLES)", f"({_NAMES})")
 
 
@@ -36,11 +36,11 @@ def install(daemon: str | None = None, tables: Iterable[QualifiedName] = ()) -> 
     """Create the store's tables, or migrate them.
 
     Args:
-        daemon: the daemon's role, which keeps its rights; if unknown, every role keeps those.
-        tables: those watched in the store's database; their owners may read the whole store, as `pg_dump` does.
+        daemon: the daemon's role, which keeps its rights; if unknown, every role keeps its own.
+        tables: those watched in the store's database; their owners may read the whole store, for `pg_dump`.
     """
     scripts = migrations("postgres")
-    # An older daemon does not know the new tables: none registers between this check and the commit.
+    # No older daemon may register between this check and the commit.
     parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), newest=len(scripts))]
     for number, script in enumerate(scripts, start=1):
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
@@ -52,7 +52,7 @@ def install(daemon: str | None = None, tables: Iterable[QualifiedName] = ()) -> 
 
 
 def unreadable(tables: Iterable[QualifiedName]) -> str:
-    """The query for what these tables' owners may not read of the store, so that their `pg_dump` fails."""
+    """The query for what these tables' owners may not read of the store: their `pg_dump` would fail."""
     return rights.unreadable(rights.owners(tables), _RELATIONS)
 
 

@@ -1,13 +1,11 @@
 """Shares the watches among several daemons, as `core.shares` decides: one look at the store for all watches.
 
-A watch with a taken lease waits here, and costs only its entry in the daemon's list of watches that it waits for.
-
 A look is a transaction of two statements, for any number of watches. It comes when a watch asks, when another daemon
 notifies, and every few seconds. A lone daemon without waiting watches never looks.
 
-**Rebalancing.** A daemon with more than its share ends the capture of some watches, in order, and gives their leases
-back; daemons with fewer take them. The former daemon takes an untaken watch again after a few seconds, keeps it, and
-gives the other daemon nothing for a while: a daemon with failing captures must not take watches from a working one.
+**Rebalancing.** A daemon with more than its share ends the capture of some watches, and gives their leases back;
+daemons with fewer take them. The former daemon takes an untaken watch again, keeps it, and gives the other daemon
+nothing for a while: one with failing captures must not take watches from a working one.
 
 **A scout.** A lease outlasts its daemon's capture session, and only the ATS's server shows whether that has ended. So
 every few seconds one of the watches that wait for a session looks there; an ended session frees all of them.
@@ -29,7 +27,7 @@ from cdc_sync.store.postgres.claims import BEAT, Run
 from cdc_sync.store.protocol import Lease
 
 LOOK_EVERY = 5.0
-"""Seconds between looks, at most, where other daemons' notifications arrive."""
+"""Most seconds between looks, where other daemons' notifications arrive."""
 
 _GATHERED_FOR = 0.02
 """Seconds in which a look gathers further requests."""
@@ -38,16 +36,16 @@ _SETTLED_AFTER = 0.3
 """Seconds for which a free watch waits for other takers, its former daemon above all."""
 
 _TAKEN_WITHIN = 10.0
-"""Seconds after which any daemon may take a free watch. A daemon that has just started on a busy host may need five."""
+"""Seconds after which any daemon may take a free watch: a daemon that starts on a busy host may need five."""
 
 _REBALANCED_EVERY = 5.0
-"""Seconds between two rebalancings, at least."""
+"""Least seconds between two rebalancings."""
 
 _AT_ONCE = 50
-"""Watches given back in one rebalancing, at most: each begins with a sweep at its new daemon."""
+"""Most watches given back in one rebalancing: each begins with a sweep at its new daemon."""
 
 _COMES_BACK_WITHIN = 60.0
-"""Seconds within which an untaken watch returns. For as long the daemon that did not take it is given nothing."""
+"""Seconds within which an untaken watch returns, and for which its non-taker is given nothing."""
 
 _KEPT_FOR = 600.0
 """Seconds for which such a watch then stays."""
@@ -66,10 +64,10 @@ class _Waiter:
     """A watch that this daemon would capture.
 
     Attributes:
-        able: whether its database can be reached, as far as is known.
-        known: the holder, as far as its worker knows; None at its first question.
+        able: whether its database seems to be in reach.
+        known: the holder that its worker knows; None at its first question.
         after: the last look that is too early to answer: it may show a lease that was given back since.
-        try_at: when the scout's worker should try in any case.
+        try_at: when the worker should try in any case, if it is the scout.
         answer: its worker awaits this; None while that is trying.
     """
 
@@ -94,8 +92,8 @@ class _View:
 class Sharing:
     """See the module's text.
 
-    `run` runs a transaction, `daemon` returns this daemon's number, `notify` makes other daemons look, `is_heard` is
-    whether their notifications arrive here, `others` whether any live, as far as is known.
+    `daemon` is `Driver.daemon`; `notify` makes other daemons look; `is_heard` is whether their notifications arrive
+    here, `others` whether any is known to live.
     """
 
     def __init__(
@@ -114,16 +112,16 @@ class Sharing:
         self._waiters: dict[str, _Waiter] = {}
         self._captures: dict[str, Callable[[], None]] = {}
         self._ending: set[str] = set()
-        """Captures that were asked to end."""
+
         self._looks = 0
         self._view = _View()
         self._published: tuple[int, frozenset[str]] | None = None
         self._over: set[str] = set()
-        """Ended sessions that leases may still name."""
+        """Ended sessions that leases still name."""
         self._free_since: dict[str, float] = {}
         self._rebalance_from = -math.inf
         self._given_up: dict[str, tuple[float, int]] = {}
-        """When each watch was given up last, and for which daemon."""
+        """When each watch was given up, and for which daemon."""
         self._kept_until: dict[str, float] = {}
         self._shunned_until: dict[int, float] = {}
         self._wanted = asyncio.Event()
@@ -132,7 +130,7 @@ class Sharing:
     # Requests of watches.
 
     async def ask(self, watch: str) -> Lease | None:
-        """Whether this daemon should take the watch: None, or the lease of the daemon that has it instead.
+        """None if this daemon should take the watch; else the lease of the daemon that has it.
 
         Raises:
             StoreError: the store does not answer.
@@ -144,7 +142,7 @@ class Sharing:
         return await _answered(waiter, waiter.answer)
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
-        """Wait until this daemon should try to take a watch (None), or another daemon than `known` has it."""
+        """See `Driver.stand_by`."""
         waiter = self._waiters.setdefault(watch, _Waiter())
         waiter.known, waiter.able, waiter.try_at = known, able, time.monotonic() + within
         waiter.answer = asyncio.get_running_loop().create_future()
@@ -152,7 +150,7 @@ class Sharing:
         return await _answered(waiter, waiter.answer)
 
     def withdraw(self, watch: str) -> None:
-        """The watch no longer waits."""
+        """See `Driver.withdraw`."""
         self._waiters.pop(watch, None)
 
     def taken(self, watch: str, instead_of: Lease | None) -> None:
@@ -169,7 +167,7 @@ class Sharing:
 
     @contextmanager
     def capturing(self, watch: str, end: Callable[[], None]) -> Iterator[None]:
-        """Around this daemon's capture of a watch; `end` is called when another daemon should capture it."""
+        """See `Driver.capturing`."""
         self._captures[watch] = end
         try:
             yield
@@ -178,14 +176,14 @@ class Sharing:
             self._ending.discard(watch)
 
     def look(self, *, announce: bool = False) -> None:
-        """Look soon; with `announce`, let others look too: a watch is free, or waits."""
+        """Look soon; with `announce`, let others look too."""
         self._announce = self._announce or announce
         self._wanted.set()
 
     # The looks.
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Look, for ever."""
         while True:
             try:
                 async with asyncio.timeout(self._rest()):
@@ -201,7 +199,7 @@ class Sharing:
             self._judge_all()
 
     def _rest(self) -> float | None:
-        """Seconds until the next look without a request; None if there is none."""
+        """Seconds until the next look without a request; None: never."""
         if not self._waiters and not self._others():
             return None
         now = time.monotonic()
@@ -225,7 +223,7 @@ class Sharing:
         if is_news:
             self._published = daemon, wanted
         if any(each.number == daemon and {*each.waits_for} != wanted for each in daemons):
-            self._published = None  # another one took this daemon for dead: publish again at the next look
+            self._published = None  # another daemon took this one for dead: publish again at the next look
         if is_news or self._announce:
             self._announce = False
             await self._notify()
@@ -286,14 +284,14 @@ class Sharing:
     # The answers.
 
     def _failed(self, error: StoreError) -> None:
-        """Pass the error to first requests; other watches go on waiting."""
+        """Raise the error where a watch asks for the first time; others go on waiting."""
         self._published = None
         for waiter in self._waiters.values():
             if waiter.known is None and waiter.answer is not None and not waiter.answer.done():
                 waiter.answer.set_exception(error)
 
     def _scouts(self) -> set[str]:
-        """The first watch, by name, of those that wait for each session."""
+        """Of the watches that wait for a session the first by name."""
         waiting: dict[str | None, str] = {}
         for watch, waiter in self._waiters.items():
             holder = self._view.holders.get(watch)
@@ -339,7 +337,7 @@ async def _answered(waiter: _Waiter, answer: asyncio.Future[Lease | None]) -> Le
 async def _looked(
     transaction: Transaction, *, daemon: int, waits_for: list[str] | None
 ) -> tuple[list[tuple[str, int | None, str | None]], list[_Daemon]]:
-    """The leases of all watches, and the daemons that have not ended; publishes `waits_for` first, unless None."""
+    """The leases of all watches, and the daemons that have not ended; first publishes `waits_for`, unless None."""
     if waits_for is not None:
         await transaction.run("wait_for", daemon=daemon, watches=waits_for)
     leases = await transaction.rows("leases")

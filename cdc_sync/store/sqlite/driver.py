@@ -1,10 +1,10 @@
 """The store's driver for SQLite: off the event loop, with a group commit.
 
-One thread owns the one connection (decision 5). A transaction is one job, runs without a pause, and sees the work of
-all jobs before it. Jobs that arrive during a commit, or during earlier jobs, share one commit.
+One thread owns the one connection (decision 5). A transaction is one job without a pause. Jobs that arrive during
+earlier jobs, or a commit, share one commit.
 
 If a job or the commit fails, the whole group is undone, and each job runs once more, alone: a failing write must not
-fail a job that only reads. Savepoints would copy every changed page.
+fail a job that only reads. Savepoints would copy every changed page (decision 18).
 """
 
 import asyncio
@@ -38,7 +38,7 @@ T = TypeVar("T")
 _LARGEST_GROUP = 256
 
 _MOST_ROWS = 64
-"""Rows in one statement, at most; more are no quicker."""
+"""Most rows in one statement; more are no quicker."""
 
 _STATEMENTS = statements("sqlite")
 
@@ -76,17 +76,12 @@ class SqliteTransaction:
         return self.connection.execute(_STATEMENTS[name].text, parameters).rowcount
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
-        """See `Transaction`.
-
-        Few statements: SQLite's module releases the interpreter's lock for each, and getting it back from a busy event
-        loop took three times as long as SQLite itself.
-        """
+        """See `Transaction`. It takes few statements: each waits for the interpreter's lock (decision 18)."""
         repeats = _STATEMENTS[name].may_repeat
         for first in range(0, len(rows), _MOST_ROWS):
             some = rows[first : first + _MOST_ROWS]
             while some:
-                # Few different lengths, so that all stay prepared: a longer one that repeats the last row, or several
-                # shorter ones.
+                # Few different lengths, so that all stay prepared: repeat the last row, or take several statements.
                 number = 1 << (len(some) - 1).bit_length() if repeats else 1 << len(some).bit_length() - 1
                 values = list(chain.from_iterable(some[:number]))
                 values += [*some[-1]] * (number - len(some))
@@ -96,13 +91,13 @@ class SqliteTransaction:
 
 @cache
 def of_rows(name: str, number: int) -> str:
-    """A statement for so many rows; their values are its parameters, in order."""
+    """A statement for so many rows."""
     statement = _STATEMENTS[name]
     return statement.text.replace("@rows", ", ".join([statement.row] * number))
 
 
 class SqliteThread:
-    """Runs jobs, coroutines that do not suspend, on a connection that `connect` makes; `begin` opens a transaction.
+    """Runs jobs on a connection that `connect` makes; `begin` opens a transaction.
 
     Raises:
         Exception: any exception of `connect`.
@@ -113,16 +108,16 @@ class SqliteThread:
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connected: concurrent.futures.Future[None] = concurrent.futures.Future()
-        # A daemon thread: a job that hangs on a dead disk must not keep the process alive.
+        # A job that hangs on a dead disk must not keep the process alive.
         self._thread = threading.Thread(target=self._work, args=(connect,), name="store", daemon=True)
         self._thread.start()
         self._connected.result()
 
     async def run(self, work: Work[T]) -> T:
-        """Run `work` in a transaction; returns when it is durable.
+        """See `Driver.transact`.
 
         Raises:
-            sqlite3.Error: the work or the commit failed, and nothing of the work is kept; or this was closed before.
+            sqlite3.Error: the work or the commit failed, and nothing is kept; or this was closed before.
         """
         if self._closed:
             raise sqlite3.ProgrammingError("it was closed before")
@@ -131,7 +126,7 @@ class SqliteThread:
         return await future  # type: ignore[return-value] # the future carries what `work` returned
 
     async def close(self) -> None:
-        """Finish the jobs in the queue, and close the connection."""
+        """Finish the jobs, and close the connection."""
         self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -148,12 +143,12 @@ class SqliteThread:
             goes_on, results, undone = _run(transaction, job, self._begin, self._jobs)
             for each in undone:
                 results += _run(transaction, each, self._begin, None)[1]
-            # Resolve one event loop's results together: waking it costs a system call.
+            # Together for each event loop: waking it costs a system call.
             of_loops: dict[asyncio.AbstractEventLoop, list[Result]] = {}
             for result in results:
                 of_loops.setdefault(result[0].future.get_loop(), []).append(result)
             for loop, of_loop in of_loops.items():
-                # A closed loop belongs to an ending process (a second SIGTERM), or to a test: nobody waits.
+                # A closed loop is of an ending process (a second SIGTERM).
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(_resolve, of_loop)
             if not goes_on:
@@ -164,10 +159,9 @@ class SqliteThread:
 def _run(
     transaction: SqliteTransaction, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None] | None"
 ) -> tuple[bool, list[Result], list[_Job]]:
-    """Run a job, and unless `jobs` is None those that arrive meanwhile, in one transaction.
+    """Run a job, and those that arrive meanwhile in `jobs`, in one transaction.
 
-    Returns whether there may be more (False: the end was among them), jobs with their results, and the jobs of a group
-    that was undone.
+    Returns whether there may be more (False after `close`), jobs with their results, and an undone group's jobs.
     """
     done: list[Result] = []
     job: _Job | None = first
@@ -175,7 +169,7 @@ def _run(
     try:
         connection.execute(begin)
         while job is not None:
-            done.append((job, None))  # its waiter gets an answer in any case
+            done.append((job, None))  # for its waiter, if it fails
             coroutine = job.work(transaction)
             try:
                 coroutine.send(None)
@@ -192,8 +186,7 @@ def _run(
                 break
         connection.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - handed to the job's waiter, if it is alone
-        # If the rollback fails too, the open transaction keeps the next group from beginning, and that group's failure
-        # rolls it back. This thread must go on, or all would wait for ever.
+        # If the rollback fails too, the next group cannot begin, and its failure rolls back. This thread must go on.
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -205,7 +198,7 @@ def _run(
 
 def _resolve(results: list[Result]) -> None:
     for (_, future), result in results:
-        if future.done():  # its waiter was cancelled; the work is done all the same
+        if future.done():  # its waiter was cancelled
             continue
         if isinstance(result, BaseException):
             future.set_exception(result)
@@ -214,17 +207,15 @@ def _resolve(results: list[Result]) -> None:
 
 
 class SqliteStore(Store):
-    """The store in the file at `path`, which is made if it is missing.
+    """The store in the file at `path`, which is made if it is missing; `connected` makes another one for a dry run.
 
-    Operator commands may open it beside the daemon; `schema.locked` ensures that only one daemon sends. A dry run has a
-    store of its own, made by `connected`.
+    `schema.locked` ensures that only one daemon sends.
 
     Raises:
-        StoreError: the file cannot be used, for the reason in the message.
+        StoreError: the file cannot be used.
     """
 
     claims = None
-    """See `Driver`: claims are in the file, and nobody else claims."""
 
     def __init__(
         self,
@@ -245,8 +236,7 @@ class SqliteStore(Store):
 
     async def transact(self, work: Work[T]) -> T:
         """See `Driver`."""
-        # A lost file's knowledge is void: a change that it already knows must stay in the change log, even if the file
-        # is lost during the work.
+        # What a lost file knows is void: its changes must stay in the change log.
         self._look()
         try:
             result = await self._thread.run(work)
@@ -273,7 +263,7 @@ class SqliteStore(Store):
         """See `Driver`. Nobody else has a watch."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
-        """See `Driver`. There is nobody to wait for."""
+        """See `Driver`."""
 
     def withdraw(self, watch: str) -> None:
         """See `Driver`."""
@@ -291,7 +281,7 @@ class SqliteStore(Store):
         self._look()
 
     async def close(self) -> None:
-        """See `Driver`. SQLite then removes the files beside the store's."""
+        """See `Driver`."""
         self._files = {}
         await self._thread.close()
 
@@ -317,12 +307,12 @@ class SqliteStore(Store):
 
 
 def run(connection: sqlite3.Connection, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-    """Run a statement of `sql/` by its name, outside of a driver."""
+    """Run a statement by its name, without a driver."""
     return connection.execute(_STATEMENTS[statement].text, parameters).fetchall()
 
 
 def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
-    """The clock of this boot from the store, or a new one, which the store keeps with `keep`."""
+    """This boot's clock from the store, or a new one, which the store keeps with `keep`."""
     if keep:
         connection.execute("BEGIN IMMEDIATE")
     with connection:  # ends the transaction
@@ -338,10 +328,7 @@ def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
 
 
 def _files_of(path: Path) -> dict[str, tuple[int, int]]:
-    """The store's file and those that SQLite keeps beside it while it is open, with their devices and inodes.
-
-    Files that cannot be found now are not checked later.
-    """
+    """The store's file and those that SQLite keeps beside it, with devices and inodes; without missing ones."""
     files: dict[str, tuple[int, int]] = {}
     for file in (str(path), f"{path}-wal", f"{path}-shm"):
         with suppress(OSError):

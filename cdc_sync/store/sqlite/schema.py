@@ -1,7 +1,6 @@
 """Opens the file: lock, pragmas, migrations, errors.
 
-A lock file beside the store allows one daemon. `flock` belongs to the open file and ends with the process, also by kill
--9, so no stale lock can exist.
+A lock file beside the store allows one daemon. `flock` ends with the process, also by kill -9: no lock is stale.
 """
 
 import fcntl
@@ -19,16 +18,16 @@ from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
-"""Prepared statements kept: each of the store's in a few sizes."""
+"""Prepared statements kept: all, in a few sizes."""
 
 _BUSY_TIMEOUT_MS = 10_000
-"""Wait for another process's transaction: operator commands write beside the daemon."""
+"""For another process's transaction: operator commands write beside the daemon."""
 
-# Instead of 2 MB, which would stay in our memory; the kernel caches the rest.
+# KiB, instead of 2 MB, which would stay in our memory; the kernel caches the rest.
 _SMALL_CACHE = "PRAGMA cache_size = -512"
 
 _INSTRUCTIONS = 100_000
-"""SQLite's instructions between two looks at the clock during a migration: about a millisecond."""
+"""SQLite's instructions between looks at the clock during a migration: about a millisecond."""
 
 
 def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
@@ -50,9 +49,9 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
 
 
 def connect_copy(source: Path | None) -> sqlite3.Connection:
-    """Open a copy of the store at `source`, if there is one, for a dry run; else an empty store.
+    """Open a copy of the store at `source`, or an empty store, for a dry run.
 
-    SQLite makes its file in the temporary folder and unlinks it at once: it ends with the process.
+    SQLite makes its file in the temporary folder and unlinks it at once.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
@@ -90,7 +89,7 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
         if read_only:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         else:
-            # Ids and statuses are private, and the WAL's files take the mode of the main file.
+            # Ids and statuses are private; the WAL's files take this mode.
             path.touch(mode=0o600, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
     except (OSError, sqlite3.Error) as error:
@@ -106,10 +105,7 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL, which needs sole access to a new file.
-
-    SQLite does not wait for that, whatever the busy timeout: two first openings at once would collide here.
-    """
+    """Switch to WAL. SQLite does not wait for the sole access that this needs, whatever the busy timeout."""
     give_up_at = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:
         try:
@@ -123,7 +119,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Write a consistent copy of a store, beside its writing daemon: for a backup.
+    """Write a consistent copy of a store, for a backup.
 
     Raises:
         StoreError: it cannot be read.
@@ -140,7 +136,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     Raises:
         StoreError: it is another program's file, or a newer version's.
     """
-    # Before the version: a migration that commits in between must not make our own file look foreign.
+    # Before the version: a migration in between must not make our file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     version, newest = _applied(connection), len(migrations("sqlite"))
     if tables and version == 0:
@@ -164,8 +160,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], up
     connection.execute("BEGIN IMMEDIATE")
     try:
         with connection:  # ends the transaction
-            # Another process may open it at the same moment, and migrate first. Apply no migration twice: a later one
-            # may have dropped its tables.
+            # Another process may have migrated it meanwhile.
             missing = scripts[_applied(connection) :]
             for statement in chain.from_iterable(_split(text(script)) for script in missing):
                 connection.execute(statement)
@@ -176,7 +171,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], up
 
 
 def _split(script: str) -> Iterator[str]:
-    """The statements of a script. `executescript` would first commit the open transaction."""
+    """A script's statements: `executescript` would first commit the open transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -197,7 +192,7 @@ def translate(path: Path, error: sqlite3.Error) -> StoreError:
 
 @contextmanager
 def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
-    """Turn SQLite's errors about the store at `path` into a `StoreError`; close its connection on any failure."""
+    """Turn SQLite's errors into a `StoreError`; close the connection on any failure."""
     try:
         yield
     except BaseException as error:
@@ -221,7 +216,7 @@ def locked(path: Path) -> Iterator[None]:
         raise store_error("store-lock-file", file=lock, message=error.strerror) from error
     try:
         while not _flock(file, fcntl.LOCK_EX):
-            # Only a daemon refuses to share. `holder_of` locks for a moment, and must not keep a daemon from starting.
+            # Only a daemon refuses to share: `holder_of`'s short lock must not keep one from starting.
             if not _flock(file, fcntl.LOCK_SH):
                 raise store_error("store-in-use", process=_process_in(file) or "unknown", store=path)
         os.ftruncate(file, 0)
@@ -232,7 +227,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def holder_of(path: Path) -> int | None:
-    """The process id of the daemon that works on the store at `path`, 0 if unknown; None without one."""
+    """The process id of the daemon that works on the store, 0 if unknown; None without one."""
     try:
         file = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
