@@ -64,6 +64,7 @@ class DaemonLease:
         """Seconds until the next renewal, and the next look at the others' leases."""
         self._since = 0
         self._renew_first = False
+        self._renewing = asyncio.Lock()
         self.others = True
         """Whether other daemons are known to live."""
         self.number: int | None = None
@@ -93,15 +94,16 @@ class DaemonLease:
 
     async def renew(self) -> int:
         """Renew the lease, or register; returns this daemon's number."""
-        asked, lease = uptime() / 1000, self._length
         number: int
-        self._renew_first = False
-        try:
-            number, self._since, self.others = await self._run(self._renewed)
-        except BaseException:
-            self._renew_first = True
-            raise
-        self.number, self._good_until = number, asked + lease
+        async with self._renewing:  # or two steps register two daemons
+            asked, lease = uptime() / 1000, self._length
+            self._renew_first = False
+            try:
+                number, self._since, self.others = await self._run(self._renewed)
+            except BaseException:
+                self._renew_first = True
+                raise
+            self.number, self._good_until = number, asked + lease
         return number
 
     async def expire_claims(self, clock: Clock) -> bool:

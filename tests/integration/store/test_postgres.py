@@ -393,6 +393,14 @@ class TestClaims:
         assert await told_status(store) == under_way.content.status
         assert (await claim_one(store)).content.status == "refused"
 
+    async def test_steps_at_the_same_moment_register_one_daemon(self, dsn: str, store: PostgresStore) -> None:
+        numbers = await asyncio.gather(*(store.daemon() for _ in range(3)))
+
+        with dba(dsn) as connection:
+            registered = connection.execute("SELECT id FROM cdc_sync.daemon").fetchall()
+        assert registered == [(numbers[0],)]
+        assert len(set(numbers)) == 1
+
     async def test_a_number_that_is_handed_out_twice_has_one_owner(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
         before = store._lease.number
