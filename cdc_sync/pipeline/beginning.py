@@ -59,10 +59,16 @@ async def open_capture(intake: Intake) -> Capture:
 
 
 async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
-    """Adopt a watch's rows, and make its capture ready; may raise `SourceError` and `StoreError`.
+    """Adopt a watch's rows, and make its capture ready.
+
+    May raise `SourceError`, also when the sessions are lost, and `StoreError`.
 
     `meanwhile` names what finds changes where triggers are missing.
     """
+    return await intake.sessions.unless_lost(_begin(intake, meanwhile, progressed))
+
+
+async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.server.version
     parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
@@ -32,6 +32,8 @@ from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError,
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
 from cdc_sync.store.protocol import FROM_DATABASE, Lease
+
+T = TypeVar("T")
 
 _FIRST_WAIT = 0.5
 _MISCONFIGURED_WAIT = 10.0
@@ -104,6 +106,21 @@ class Sessions:
     async def until_lost(self) -> None:
         """Wait until the sessions are lost, then raise `SourceError`."""
         await asyncio.shield(self.held)
+
+    async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work that reads; end it when the sessions are lost, also if an answer never comes.
+
+        Raises:
+            SourceError: they are lost.
+        """
+        working = asyncio.create_task(work)
+        try:
+            await asyncio.wait({working, self.held}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await self.until_lost()
+            return await working
+        finally:
+            await end({working})
 
     async def why_lost(self, error: SourceError) -> SourceError:
         """The error to report: of lost sessions the same one for every watch."""

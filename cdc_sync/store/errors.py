@@ -76,8 +76,8 @@ def check_identity(
 ) -> Finding:
     """The finding about the database that the store belongs to.
 
-    `bound` is the identity in the store, `found` the database's; `why_not`: it is another one all the same. `section` of
-    the configuration has its `dsn`.
+    `bound` is the identity in the store, `found` the database's; `why_not`: it is another one all the same. The
+    configuration's `section` has its `dsn`.
     """
     if bound is None:
         return _finding("identity", "ok", "unbound", found=found)

@@ -88,6 +88,34 @@ async def test_in_the_middle_of_a_sweeps_page(
             await store.close()
 
 
+async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_path: Path) -> None:
+    said: list[Event] = []
+    ats.execute(_DRAG)
+    for number in range(1, 11):
+        insert(ats, number, f"a{number}", updated_at="2024-01-01")
+    ats.execute("INSERT INTO public.drags DEFAULT VALUES")
+    async with proxy_to(database) as proxy:
+        config = a_config(proxy.dsn, columns={"status": _STATUS})
+        install_triggers(ats, config)
+        store = SqliteStore(tmp_path / "state.db")
+        parts = parts_of(config, store, said.append, Clock())
+        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=0.3))
+        working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
+        try:
+            await eventually(lambda: one(ats, _IN_A_PAGE), "a page that takes its time")
+            proxy.forget()
+            ats.execute("DELETE FROM public.drags")
+
+            await eventually(lambda: any(isinstance(each, WatchLost) for each in said), "the loss", within=30)
+            await eventually(lambda: any(isinstance(each, CaptureStarted) for each in said), "capture", within=30)
+
+            assert await store.known_of(WATCH) == 10
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            await store.close()
+
+
 async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: OpenRig) -> None:
     """While the others hang: whoever only looks at the triggers must not end the daemon."""
     async with open_rig(capture={"drain_interval": "10ms"}) as rig:
