@@ -61,8 +61,7 @@ class Delivery(Driver):
 
         async def work(transaction: Transaction) -> None:
             if claims is not None and rows:
-                # Wait for the locks. A statement that this daemon gives up may still reach the server, and would free
-                # a later claim of the same entry.
+                # Wait for the locks: a statement that was given up may arrive after a later claim (decision 12).
                 await transaction.rows("current", ends=rows)
             await transaction.write("unclaim", rows)
 
@@ -123,8 +122,8 @@ class Delivery(Driver):
     async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
         """Record what `credentials` returns.
 
-        A watch that is no longer configured keeps its own credentials until `forget`. A paused endpoint stays paused
-        under its new name, and an endpoint keeps its health. Endpoints with credentials that no watch has are removed.
+        A watch that is no longer configured keeps its own credentials until `forget`. A paused endpoint stays so under
+        its new name, and an endpoint keeps its health. Endpoints with credentials of no watch are removed.
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
@@ -300,8 +299,8 @@ async def _complete(
                 # It was enqueued during the call, and never sent; no other outcome is uncertain.
                 kept.append((*of, False, *attempt[1:]))
         elif revision != entry.revision or not is_same_state:
-            # A newer content has replaced it, keeps its due time, and counts as attempted. After a failover to a server
-            # that was behind, it may have the same revision.
+            # A newer content has replaced it, and counts as attempted. After a failover to a server that was behind, it
+            # may have the same revision.
             event, more = "answered", ',"replaced":true'
             kept.append((*of, True, *attempt[1:]))
         elif isinstance(end.result, Retry):
@@ -342,9 +341,9 @@ def _health_text(health: Health) -> str:
 async def _current(
     transaction: Transaction, finished: Sequence[Finished], claims: Mapping[EntryId, int | None], *, all_listed: bool
 ) -> dict[EntryId, Sequence[Any]]:
-    """The present entries of ended calls, as the statement `current`'s columns after the id.
+    """The present entries of ended calls, as the columns of `current` after the id.
 
-    Unless it lists all of them, an entry that it leaves out is unchanged since its claim, and its call was a success.
+    Unless that lists all, an entry that it leaves out is unchanged since its claim, and its call was a success.
     """
     ends = [(*_id_of(end), end.entry.revision, isinstance(end.result, Acked)) for end in finished]
     current: dict[EntryId, Sequence[Any]] = dict.fromkeys(map(_id_of, finished), _NO_ENTRY)
