@@ -46,7 +46,7 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
     """What is known of an application, from the columns of the statement `before`.
 
-    `keys` are known rows' keys by text. `unstarted`: the entry is claimed, but no call begins before the decision.
+    `keys` are rows' keys by text. `unstarted`: the entry is claimed, but no call begins before the decision.
     """
     number, _, row_key, in_scope, *snapshot_columns, acknowledged_at, adopted = columns[:10]
     pending = None
@@ -54,10 +54,8 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
         attempted, claimed_by = columns[14:16]
         is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
         pending = PendingEntry(_content(*columns[10:14]), is_attempted)
-    key, snapshot = (
-        keys.get(row_key) or key_from(row_key),
-        None if snapshot_columns[0] is None else _content(*snapshot_columns),
-    )
+    key = keys.get(row_key) or key_from(row_key)
+    snapshot = None if snapshot_columns[0] is None else _content(*snapshot_columns)
     is_acknowledged = acknowledged_at is not None and not adopted
     state, reason, queued_at = columns[-3:]
     why = reason and from_text(reason)

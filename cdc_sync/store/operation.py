@@ -37,7 +37,7 @@ STEP = 5_000
 """Most entries released or discarded in one transaction."""
 
 _FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
-"""What `forget` removes of a watch, by the statements `forget_…`; its own row comes last."""
+"""What `forget` removes of a watch, in order, by the statements `forget_…`."""
 
 
 class Selection(TypedDict, total=False):
@@ -61,23 +61,17 @@ class Operation(Driver):
         return {watch: fuse_from(fuse) for watch, fuse in await self.ask("fuses")}
 
     async def held_groups(self, watch: str | Collection[str] | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
-        """The held entries of a selection, of one watch, several or all: by watch, the largest group first."""
+        """The held entries of a selection, by watch, the largest group first."""
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
             chosen = _parameters(await watches_of(transaction, watch), selection)
             rows = await transaction.rows("held_groups", examples=EXAMPLES, **chosen)
-            return [
-                HeldGroup(
-                    name,
-                    what,
-                    number,
-                    since + shift,
-                    joined(sorted({from_text(each) or "" for each in why})),
-                    tuple(row[-1] for row in of_group),
-                )
-                for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1])
-            ]
+            found = []
+            for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1]):
+                reason = joined(sorted({from_text(each) or "" for each in why}))
+                found.append(HeldGroup(name, what, number, since + shift, reason, tuple(row[-1] for row in of_group)))
+            return found
 
         return await self.transact(work)
 
@@ -194,7 +188,7 @@ class Operation(Driver):
         """Forget a watch; returns whether there was anything.
 
         The first step ends the lease of a daemon that captures the watch all the same: it begins with a baseline, and
-        takes no row for a new application. After an interruption the same call does the rest.
+        takes no row for a new application.
 
         Raises:
             OperationError: a daemon captures the watch, or a call of it is under way.
@@ -368,7 +362,7 @@ def _line(  # noqa: PLR0917 - in the order of what is written
 
 
 def _is_callable(content: Content) -> bool:
-    """Whether its URL is one; otherwise the entry can only be discarded, or corrected in the ATS."""
+    """Whether it has a usable URL; otherwise discard the entry, or correct it in the ATS."""
     try:
         endpoint_of(content.url)
     except ValueError:
@@ -401,7 +395,7 @@ _NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
 async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
-    """Record in its transaction how many entries a person's action affected; its steps count as one action."""
+    """Record how many entries a person's action affected; its steps count as one action."""
     if by is None or not number:
         return
     actions, action = await locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))

@@ -64,7 +64,7 @@ class Report(Driver):
         return int(rows[0][0]) if rows else 0
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
-        """What the store holds of watches that are not configured, by name."""
+        """What the store holds of unconfigured watches, by name."""
         return [
             WatchUnconfigured(watch, of.known, of.pending, of.held, of.dead, of.suspected)
             for watch, of in sorted((await self.counts()).items(), key=itemgetter(0))
@@ -97,26 +97,14 @@ class Report(Driver):
             which = {"id": application_id, "watches": await watches_of(transaction, watch)}
             found = []
             for row in await transaction.rows("records", **which):
-                name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at, skipped, under_way = row[
-                    :13
-                ]
-                snapshot = content_from(*state)
-                entry = None if row[13] is None else self._for_people(entry_from(row[13:]))
+                name, row_key, in_scope, *state, acknowledged_at, adopted = row[:9]
+                gone_at, due_at, skipped, under_way, *pending = row[9:]
+                entry = None if pending[0] is None else self._for_people(entry_from(pending))
                 suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
-                flags = bool(under_way), suspicion, from_text(skipped), bool(adopted)
-                found.append(
-                    Record(
-                        name,
-                        application_id,
-                        key_from(row_key),
-                        bool(in_scope),
-                        snapshot,
-                        acknowledged_at,
-                        entry,
-                        *flags,
-                    )
-                )
-            # A row that was never reportable has a reason, and no snapshot; of several take the last.
+                seen = key_from(row_key), bool(in_scope), content_from(*state), acknowledged_at
+                rest = bool(under_way), suspicion, from_text(skipped), bool(adopted)
+                found.append(Record(name, application_id, *seen, entry, *rest))
+            # A row that was never reportable has no snapshot; of several take the last.
             unreported = {
                 name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
                 for name, row_key, reason in await transaction.rows("skipped_alone", **which)

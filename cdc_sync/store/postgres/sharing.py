@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.shares import Plan, plan
@@ -36,7 +36,7 @@ _SETTLED_AFTER = 0.3
 """Seconds for which a free watch waits for other takers, its former daemon above all."""
 
 _TAKEN_WITHIN = 10.0
-"""Seconds after which any daemon may take a free watch: a daemon that starts on a busy host may need five."""
+"""Seconds after which any daemon may take a free watch: starting on a busy host may take five."""
 
 _REBALANCED_EVERY = 5.0
 """Least seconds between two rebalancings."""
@@ -58,6 +58,10 @@ class _Daemon(NamedTuple):
     lives: bool
     waits_for: list[str]
 
+    def lease(self, session: str | None = None) -> Lease:
+        """Its lease of a watch."""
+        return Lease(mine=False, session=session, number=self.number, host=self.host, process=self.process)
+
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
@@ -65,10 +69,10 @@ class _Waiter:
 
     Attributes:
         able: whether its database seems to be in reach.
-        known: the holder that its worker knows; None at its first question.
+        known: the holder that its worker knows; None at first.
         after: the last look that is too early to answer: it may show a lease that was given back since.
         try_at: when the worker should try in any case, if it is the scout.
-        answer: its worker awaits this; None while that is trying.
+        answer: its worker awaits this; None while that tries.
     """
 
     able: Callable[[], bool] = lambda: True
@@ -112,7 +116,7 @@ class Sharing:
         self._waiters: dict[str, _Waiter] = {}
         self._captures: dict[str, Callable[[], None]] = {}
         self._ending: set[str] = set()
-
+        """Captures that were asked to end."""
         self._looks = 0
         self._view = _View()
         self._published: tuple[int, frozenset[str]] | None = None
@@ -235,7 +239,7 @@ class Sharing:
         look: int,
         daemon: int,
         wanted: frozenset[str],
-        leases: Collection[tuple[str, int | None, str | None]],
+        leases: Collection[tuple[Any, ...]],
         daemons: Collection[_Daemon],
     ) -> _View:
         now = time.monotonic()
@@ -261,9 +265,7 @@ class Sharing:
             free.discard(watch)
             held.get(number, set()).add(watch)
             if number != daemon:
-                holders[watch] = Lease(
-                    mine=False, session=session, number=number, host=holder.host, process=holder.process
-                )
+                holders[watch] = holder.lease(session)
         # A watch at its baseline stays until that is over.
         fixed = (held[daemon] - self._captures.keys()) | self._kept_until.keys()
         self._free_since = {watch: self._free_since.get(watch, now) for watch in free}
@@ -319,8 +321,7 @@ class Sharing:
             if taker == view.daemon or is_late or taker not in view.others:
                 waiter.answer.set_result(None)
                 return
-            other = view.others[taker]
-            found = Lease(mine=False, number=taker, host=other.host, process=other.process)
+            found = view.others[taker].lease()
         if waiter.known is None or waiter.known.number != found.number:
             waiter.answer.set_result(found)
         elif scouts and now >= waiter.try_at:
@@ -336,11 +337,8 @@ async def _answered(waiter: _Waiter, answer: asyncio.Future[Lease | None]) -> Le
 
 async def _looked(
     transaction: Transaction, *, daemon: int, waits_for: list[str] | None
-) -> tuple[list[tuple[str, int | None, str | None]], list[_Daemon]]:
-    """The leases of all watches, and the daemons that have not ended; first publishes `waits_for`, unless None."""
+) -> tuple[list[tuple[Any, ...]], list[_Daemon]]:
+    """The watches' leases, and the daemons that have not ended; first publishes `waits_for`, unless None."""
     if waits_for is not None:
         await transaction.run("wait_for", daemon=daemon, watches=waits_for)
-    leases = await transaction.rows("leases")
-    return [(watch, number, session) for watch, number, session in leases], [
-        _Daemon(*row) for row in await transaction.rows("sharers")
-    ]
+    return await transaction.rows("leases"), [_Daemon(*row) for row in await transaction.rows("sharers")]
