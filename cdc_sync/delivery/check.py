@@ -31,7 +31,7 @@ from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import listed
 
 _PATIENCE = 10.0
-"""Seconds for each step, or hellowork.timeout if that is less."""
+"""Seconds for each step, at most."""
 
 _SOON = 14
 """Days before a certificate's end that call for a warning."""
@@ -70,13 +70,7 @@ def _texts() -> Texts:
 
 
 async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -> None:
-    """Report whether calls could get through.
-
-    Args:
-        config: its section `hellowork`, and the watches' own headers.
-        clock: this machine's, in milliseconds since the epoch.
-        tell: takes each finding.
-    """
+    """Report whether calls could get through; `clock` is this machine's, in milliseconds since the epoch."""
     settings = config.hellowork
     patience = min(_PATIENCE, settings.timeout.total_seconds())
     for place in _places(settings):

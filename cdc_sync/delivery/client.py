@@ -81,7 +81,7 @@ class Client:
         headers: of each call (credentials).
         timeout: of a call, in seconds.
         connections: at once, at most.
-        own: some watches' own credentials, by watch.
+        own: credentials by watch.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Client:
 
 
 _TICK = 0.001
-"""Seconds: the resolution of timers. A shorter one would be due again and again."""
+"""Seconds: the resolution of timers; a shorter one is due again and again."""
 
 
 class _Deadlines:
@@ -288,7 +288,7 @@ def _reply(message: RawResponseMessage) -> Reply:
 
 
 def _unsent(transport: asyncio.Transport) -> bool:
-    """Whether part of the request may not have arrived."""
+    """Whether part of the request may be left."""
     if transport.is_closing():
         return True
     unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))

@@ -129,7 +129,6 @@ class Endpoint:
         stored: the health that we last wrote to or read from the store.
         due: each lane's next known due time, in the order of turns.
         ready: claimed, unstarted entries, in the order of turns.
-        under_way: calls.
         last_start: of a call, by the monotonic clock.
         most: calls at once while it recovers; else None.
         level: its place in the index of `Endpoints`; None while nothing is ready.
@@ -160,7 +159,6 @@ class Endpoints:
     """Every endpoint that ever had entries.
 
     Attributes:
-        settings: the sender's.
         clock: for due times: milliseconds since the epoch.
         monotonic: for the pace: seconds.
         all: the endpoints, by name.
@@ -169,7 +167,6 @@ class Endpoints:
         coming: claims under way: the most entries of each lane, with reserved places in the queues.
         withdrawn: ready entries that must not begin: an apply decides about them.
         ahead: calls expected to begin within `AHEAD`, beyond the free workers.
-        under_way: calls.
         returning: claimed entries to give back.
         paused: endpoints that an operator has paused.
         until: only what is due then is delivered.
@@ -264,10 +261,10 @@ class Endpoints:
                 self._endpoint_of(endpoint_of(base_url), watch)
 
     def learn(self, healths: Mapping[str, Health], lanes: Mapping[Lane, int], unsaved: Collection[str]) -> list[str]:
-        """Take over the store's due times by lane, and the healths by endpoint that another daemon wrote there.
+        """Take over the store's due times by lane, and other daemons' healths by endpoint.
 
-        The health of an `unsaved` endpoint is newer than the store's. A new endpoint that refused other credentials
-        than ours may be called at once.
+        An `unsaved` endpoint's health is newer than the store's. A new endpoint that refused other credentials than
+        ours may be called at once.
 
         Returns the names of endpoints with a new mode; of new ones, those with entries due.
         """
@@ -351,7 +348,7 @@ class Endpoints:
     # Beginning and ending.
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
-        """Take the next entry that may begin now; its call counts as begun."""
+        """Take the next entry that may begin; its call counts as begun."""
         settings, levels = self.settings, self._levels
         if len(self.ready) <= len(self.withdrawn) or self.under_way >= settings.concurrency:
             return None
@@ -438,7 +435,7 @@ class Endpoints:
     # Giving back.
 
     def give_back(self, *, everything: bool = False) -> None:
-        """Remove from the queues what will not begin soon, or `everything`; withdrawn entries stay."""
+        """Unqueue what will not begin soon, or `everything`; withdrawn entries stay."""
         if not self.ready:
             return
         # Twice what a claim would take may stay: calls' durations vary.
@@ -601,7 +598,7 @@ def lane_of(entry: Entry) -> Lane:
 
 
 def _one_by_one(room: int, allowed: Mapping[Endpoint, int], coming: Mapping[Endpoint, int]) -> dict[Endpoint, int]:
-    """Deal places out to endpoints within their limits, one by one to the endpoint with the fewest."""
+    """Deal places out within limits, one by one to the endpoint with the fewest."""
     dealt: dict[Endpoint, int] = {}
     burdens = [
         (each.under_way + len(each.ready) + coming[each], each.last_start, number, each)

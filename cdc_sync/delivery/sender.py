@@ -82,19 +82,19 @@ class Outbox(Protocol):
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
     ) -> list[Entry]:
-        """Claim due entries."""
+        """See `Delivery`."""
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
-        """Give back claimed, unstarted entries."""
+        """See `Delivery`."""
 
     def holds(self, entry: Entry) -> bool:
-        """Whether a claimed entry's call may begin."""
+        """See `Delivery`."""
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
-        """Write ends of attempts."""
+        """See `Delivery`."""
 
     async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        """Every endpoint's health, and each lane's next due time."""
+        """See `Delivery`."""
 
 
 class Sender:
@@ -103,7 +103,7 @@ class Sender:
     Args:
         outbox: the store.
         caller: makes calls.
-        settings: see there.
+        settings: its settings.
         observe: gets events.
         clock: for due times.
         progressed: called at each turn of the claimer, at least about once a second.
@@ -146,11 +146,11 @@ class Sender:
         """Whether calls may begin."""
         self._stopping = False
         self._once = False
-        """Whether to try what is due at the beginning once, and nothing else."""
+        """Whether to try only what is due at the beginning, once."""
 
         self._woken = asyncio.Event()
         self._look = False
-        """Look at the outbox at the next turn: something may be due without a hint."""
+        """Look at the outbox at the next turn."""
         self._learnt_at = -math.inf
         self._look_from = -math.inf
         """Until then, look only every `look_every`."""
@@ -164,7 +164,7 @@ class Sender:
         self._unfinished: set[EntryId] = set()
         """Applications with a call that is not completed yet."""
         self._newer: set[EntryId] = set()
-        """Those with a newer entry, which can be claimed after the completion."""
+        """Those with a newer entry, claimable after the completion."""
         self._ended = asyncio.Event()
         self._writes = 0
         """Begun and ended completions: odd while one is under way."""
@@ -173,13 +173,13 @@ class Sender:
 
     @property
     def under_way(self) -> int:
-        """See `Endpoints.under_way`."""
+        """How many calls are under way."""
         return self._endpoints.under_way
 
     # Beside an apply.
 
     def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
-        """Withdraw the unstarted entries of a batch's applications until `settle`; returns what the apply may use."""
+        """Withdraw a batch's unstarted entries until `settle`; returns what the apply may use."""
         claims = self._open and not (self._failing or self._endpoints.returning or self._lapsed)
         return self._endpoints.offer(watch, application_ids, claims=claims)
 
@@ -219,7 +219,7 @@ class Sender:
         self._woken.set()
 
     def look(self) -> None:
-        """Look at the outbox now: another process may have left something due."""
+        """Look at the outbox now: another process may have written."""
         self._look = True
         self._woken.set()
 
@@ -277,7 +277,7 @@ class Sender:
     # The claimer.
 
     async def _turn(self) -> None:
-        """Claim ahead and give back, then wait for more to do."""
+        """Claim ahead, then wait for more to do."""
         endpoints = self._endpoints
         self._woken.clear()
         self._progressed()
@@ -306,7 +306,7 @@ class Sender:
         await self._wait(min(wait, max(self._look_from - self._monotonic(), 0)) if self._look else wait)
 
     async def _claim_ahead(self) -> None:
-        """Give back what will not begin soon, claim ahead, and look at the outbox if necessary."""
+        """Give back, claim ahead, and look at the outbox if necessary."""
         endpoints = self._endpoints
         endpoints.give_back()
         await self._unclaim()
@@ -437,7 +437,7 @@ class Sender:
             or _PLAIN_ID.fullmatch(application_id) is None
             or entry.content.url != f"{beginning}{application_id}/status"
         ):
-            # The endpoint of its claim counts the call, even if the new URL has another one.
+            # The endpoint of its claim counts the call, whatever the URL is now.
             entry = entry.addressed(settings.built)
             refusal = settings.allowed.refusal(entry.content.url)
         became: CallResult = ACKED
@@ -483,7 +483,7 @@ class Sender:
         )
 
     def _lapse(self, entry: Entry, endpoint: Endpoint) -> None:
-        """Give back an entry with a lapsed claim (this process was stopped, or cut off): another daemon may call."""
+        """Give back an entry with a lapsed claim: another daemon may call."""
         of = entry.watch, entry.application_id
         self._endpoints.end(endpoint, None)
         self._endpoints.returning[of] = entry

@@ -97,10 +97,8 @@ class Capture(Driver):
     async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
         """Take the watch's lease, if it is free: then only this daemon's batches of the watch are applied.
 
-        Args:
-            watch: the watch's name.
-            session: this daemon's capture session on the ATS's database.
-            instead_of: the lease of a daemon that no longer captures; taken too, unless it has a new session.
+        `session` is this daemon's capture session on the ATS's database. `instead_of` is the lease of a daemon that no
+        longer captures: it is taken too, unless it has a new session.
         """
         daemon = await self.daemon()
         if instead_of is None and (other := await self.rightful_lease(watch)) is not None:
@@ -143,7 +141,7 @@ class Capture(Driver):
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`source.mapping`), in order.
 
-        That of the record, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
+        The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
         """
         rows = await self.ask("compare", watch=watch, digests=digests)
         found: list[int] = json.loads(rows[0][0] or "[]")
@@ -162,7 +160,7 @@ class Capture(Driver):
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
 
         In parts of at most `at_once` records, without deleted ones and those out of scope. The cost grows with the
-        watch, not with the store.
+        watch.
         """
         if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
             for first in range(1, last + 1, at_once):
@@ -178,7 +176,7 @@ class Capture(Driver):
             after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def highest_number(self) -> int:
-        """The highest record number in use; 0 if there is none."""
+        """The highest record number; 0 if there is none."""
         ((number,),) = await self.ask("highest_number")
         return int(number)
 
@@ -200,7 +198,7 @@ class Capture(Driver):
         return await self.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
-        """Suspicions after their grace, oldest first; those due over `horizon` ms ahead are of a wrong clock."""
+        """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
         rows = await self.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
@@ -238,7 +236,7 @@ def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
 
 
 class _WatchBusyError(Exception):
-    """An operator or another daemon is writing for the watch."""
+    """The watch is locked, or not in the store yet."""
 
 
 async def _apply_to_shared(
@@ -283,7 +281,7 @@ async def _apply(
 
     Raises:
         StoreError: this daemon no longer holds the watch's lease.
-        _WatchBusyError: without `wait`: the watch is locked, or not in the store yet.
+        _WatchBusyError: without `wait`.
     """
     watch = rules.watch
     # From here on nobody else writes for the watch.
@@ -323,7 +321,7 @@ async def _apply(
 async def _before(
     transaction: Transaction, watch: str, batch: Batch, unstarted: Mapping[str, int | None]
 ) -> tuple[dict[str, Known], dict[str, int]]:
-    """What is known of the batch's applications and rows; and the claims of unstarted entries."""
+    """What is known of the batch's applications and rows; and unstarted entries' claims."""
     ids, before, ours = batch.application_ids, dict[str, Known](), dict[str, int]()
     # Each row with its id, to find another application that the row represented last.
     old = () if batch.rows_are_new else batch.observations
@@ -390,7 +388,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
 
 
 async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:
-    """Write scope, suspicions and rows that cannot be reported; returns the new suspicions' applications."""
+    """Write scope, suspicions and unreportable rows; returns the new suspicions' applications."""
     write, at = transaction.write, batch.now + batch.shift
     await write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
     if plan.answered:

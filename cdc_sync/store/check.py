@@ -29,10 +29,7 @@ from cdc_sync.wall_clock import wall_clock
 
 
 async def check_store(config: Config, tell: Tell) -> str | None:
-    """Report findings about the store, and about its watches that are no longer configured.
-
-    Returns the identity of the database that it belongs to, if any.
-    """
+    """Report findings about the store; returns the identity of the database that it belongs to, if any."""
     if config.state.backend == "postgres":
         bound = await check_shared(store_dsn(config), tell, tables_beside(config))
     else:
@@ -107,10 +104,7 @@ def _user() -> str:
 
 
 async def check_shared(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()) -> str | None:
-    """Report findings about the database and the daemons; returns as `check_store`.
-
-    `tables` are those watched in the store's database.
-    """
+    """Report findings about the database and the daemons; returns as `check_store`; `tables`: see `tables_beside`."""
     try:
         async with schema.connected(dsn) as connection:
             schema.check_server(connection, dsn)

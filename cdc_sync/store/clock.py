@@ -82,13 +82,9 @@ class Clock:
         return min(now - self.shift, self())
 
     def compare(self, store: int, ahead: int, before: int, after: int) -> int:
-        """Compare with the store's clock; returns what `ahead` lacks so that this clock does not go back.
+        """Compare with the store's clock; returns what `ahead`, the store's offset, lacks for this one not to go back.
 
-        Args:
-            store: the store's clock, read between `before` and `after`.
-            ahead: the store's offset.
-            before: our uptime before the query.
-            after: our uptime after the answer.
+        The store's clock was read between our uptimes `before` and `after`.
         """
         self._ahead = ahead
         earliest, latest = store + ahead - after, store + ahead - before

@@ -42,7 +42,7 @@ def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreE
 
 
 def failed(name: str, **facts: object) -> Finding:
-    """The finding that the store cannot be used, or not by all who need it."""
+    """The finding that somebody cannot use the store."""
     return _finding("store", "failed", name, **facts)
 
 
@@ -58,7 +58,7 @@ def check_disk_space(free: int, folder: str) -> Finding:
 
 
 def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
-    """The findings about watches in the store that are no longer configured.
+    """The findings about watches that are no longer configured.
 
     A removed watch is harmless. A renamed one is another watch: its baseline takes unread changes for acknowledged.
     """
@@ -109,7 +109,7 @@ def usable(store: str, version: int, newest: int) -> Finding:
 
 
 class AnotherDatabaseError(StoreError):
-    """The store, or the watch (`watch-moved`), belongs to another database than the connected one."""
+    """The store, or the watch (`watch-moved`), belongs to another database."""
 
 
 def another_database(store: str, database: str, section: str, bound: str, connected: str) -> AnotherDatabaseError:

@@ -1,4 +1,4 @@
-"""Opens the configured store: for a daemon, for a dry run, and beside a daemon.
+"""Opens the configured store.
 
 The shared store is imported only where it is used: it takes memory.
 """
@@ -113,7 +113,7 @@ def store_dsn(config: Config) -> str:
 
 
 def tables_beside(config: Config) -> list[QualifiedName]:
-    """The watched tables in the store's database, by the databases' names."""
+    """The watched tables in the store's database."""
     store = _database_in(store_dsn(config))
     # An unknown name may be any.
     beside = {

@@ -46,8 +46,8 @@ class Condition:
 class WatchCounts:
     """A watch in numbers.
 
-    `oldest_queued_at` is of the pending entries. `changed_at` is the last real change: an entry was enqueued, held,
-    dead-lettered at once or cancelled.
+    `oldest_queued_at` is of pending entries. `changed_at`: an entry was enqueued, held, dead-lettered at once or
+    cancelled.
     """
 
     known: int = 0

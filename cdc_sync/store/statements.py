@@ -11,11 +11,11 @@
 | `SELECT … FROM @rows` in an `INSERT` | `VALUES …`          | as above                        |
 | `@lock`, `@lock(o)` | nothing: one writes at a time        | `FOR UPDATE`, `FOR UPDATE OF o` |
 
-A statement with many result rows declares their width, `-- name: due -> 16`: SQLite returns them as one JSON text. Its
-module releases the interpreter's lock for each row, and a busy event loop gives it back late.
+A statement with many result rows declares their width, `-- name: due -> 16`: SQLite returns them as one JSON text
+(decision 18).
 
 A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`.
-`sql/DATABASE/own.sql` overrides a statement by its name; an empty text means: nothing to do.
+`sql/DATABASE/own.sql` overrides a statement by its name; an empty text does nothing.
 """
 
 import re

@@ -37,7 +37,7 @@ _MARGIN = 2.0
 """Seconds of the lease that remain after the longest call."""
 
 _BELIEVED_AFTER = 2 * BEAT
-"""Seconds without a renewal after which a daemon with a lapsed lease counts as dead."""
+"""Seconds without a renewal after which a lapsed lease's daemon counts as dead."""
 
 _AFTER_LAPSE = 0.05
 """Seconds after an expected lapse, or its confirmation, at which to look."""
@@ -49,7 +49,7 @@ _PASSED_FOR = 1_000
 """Milliseconds for which claims do not look back at entries given back meanwhile."""
 
 _PASSED_AFTER = 1_000
-"""Milliseconds by which an entry's commit may follow its due time, as a rule."""
+"""Milliseconds by which an entry's commit may follow its due time."""
 
 
 class DaemonLease:
@@ -107,7 +107,7 @@ class DaemonLease:
         return number
 
     async def expire_claims(self, clock: Clock) -> bool:
-        """Free the claims of daemons that ended or whose leases certainly lapsed; returns whether there were any."""
+        """Free the claims of daemons that ended or whose leases certainly lapsed; returns whether any did."""
         rows = await self._run(lambda t: t.rows("overdue", daemon=self.number, beat=BEAT))
         now = time.monotonic()
         before, self._lapsed, self.beat = self._lapsed, {}, BEAT

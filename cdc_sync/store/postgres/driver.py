@@ -1,7 +1,7 @@
 """The store's driver for PostgreSQL: a transaction runs on a connection of a small pool.
 
-Any daemon may claim an entry that another one enqueues and does not claim. So each listens on a session of its own
-while others are at work, and notifies after a commit, in a transaction that writes nothing (decision 12).
+Any daemon may claim an entry that another one enqueues. So each listens on a session of its own while others are at
+work, and notifies after a commit, in a transaction that writes nothing (decision 12).
 
 A look every few seconds makes up for lost notifications. Behind a pooler that shares sessions the sender looks each
 second, like a lone daemon's.
@@ -34,7 +34,7 @@ from cdc_sync.store.statements import statements
 T = TypeVar("T")
 
 _ANSWERS_WITHIN = 30.0
-"""Seconds within which a step ends; a page of a baseline takes a moment."""
+"""Seconds within which a step ends."""
 
 _RENEWS_WITHIN = 5.0
 _CONNECTS_WITHIN = 5.0
@@ -174,7 +174,7 @@ class PostgresStore(Store):
             dsn: in any form of libpq.
             longest_call: most seconds in which a call's bytes may leave this host.
             read_only: refuse to write.
-            tables: those watched in the same database; their owners' `pg_dump` may read a store made here.
+            tables: those watched in this database; their owners' `pg_dump` may read a store made here.
             upgrading: called during a migration.
 
         Raises:
@@ -229,7 +229,7 @@ class PostgresStore(Store):
         if lease.mine:
             self._sharing.taken(watch, instead_of)
             if instead_of is not None:
-                # At work, it publishes again which watches it waits for; else nobody should give it any.
+                # At work, it publishes again what it waits for; else nobody should give it any.
                 await self.transact(lambda t: t.run("wait_for", daemon=instead_of.number, watches=[]))
         return lease
 
@@ -311,7 +311,7 @@ class PostgresStore(Store):
         return result
 
     async def _notify(self, channel: str, transaction: PostgresTransaction | None = None) -> None:
-        """Wake other daemons, if any live, on the connection of a finished transaction or on another."""
+        """Wake other daemons, on a finished transaction's connection or another."""
         if not self._lease.others:
             return
         with suppress(psycopg.Error, TimeoutError):  # the commit is durable
@@ -356,7 +356,7 @@ class PostgresStore(Store):
                 await asyncio.wait([listening])
 
     async def _listen(self) -> None:
-        """Wake the sender at first, and at other daemons' notifications, where sessions allow it."""
+        """Wake the sender at first, and at notifications, where sessions allow it."""
         try:
             with suppress(psycopg.Error):
                 async with connected(self._dsn) as connection:

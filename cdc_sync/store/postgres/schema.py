@@ -82,11 +82,7 @@ async def prepare(
 ) -> None:
     """Migrate the schema, unless it is only read.
 
-    Args:
-        dsn: the store's.
-        read_only: whether to write nothing.
-        tables: see `PostgresStore.open`.
-        upgrading: called during a migration, unless the store is new.
+    The parameters are those of `PostgresStore.open`; a new store is not `upgrading`.
 
     Raises:
         StoreError: the database cannot be used; the schema is newer; or it is older, and this role may not change it,

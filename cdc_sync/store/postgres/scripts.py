@@ -35,9 +35,8 @@ _NOT_OURS = "\n" + _sql("not_ours")
 def install(daemon: str | None = None, tables: Iterable[QualifiedName] = ()) -> str:
     """Create the store's tables, or migrate them.
 
-    Args:
-        daemon: the daemon's role, which keeps its rights; if unknown, every role keeps its own.
-        tables: those watched in the store's database; their owners may read the whole store, for `pg_dump`.
+    The role `daemon` keeps its rights; if unknown, every role keeps its own. The owners of `tables`, those watched in
+    the store's database, may read the whole store, for `pg_dump`.
     """
     scripts = migrations("postgres")
     # No older daemon may register between this check and the commit.

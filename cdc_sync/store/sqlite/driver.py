@@ -148,7 +148,7 @@ class SqliteThread:
             for result in results:
                 of_loops.setdefault(result[0].future.get_loop(), []).append(result)
             for loop, of_loop in of_loops.items():
-                # A closed loop is of an ending process (a second SIGTERM).
+                # The process ends (a second SIGTERM).
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(_resolve, of_loop)
             if not goes_on:
@@ -161,7 +161,7 @@ def _run(
 ) -> tuple[bool, list[Result], list[_Job]]:
     """Run a job, and those that arrive meanwhile in `jobs`, in one transaction.
 
-    Returns whether there may be more (False after `close`), jobs with their results, and an undone group's jobs.
+    Returns False after `close`, jobs with their results, and an undone group's jobs.
     """
     done: list[Result] = []
     job: _Job | None = first
@@ -257,10 +257,10 @@ class SqliteStore(Store):
         return [] if holder is None else [(os.uname().nodename, holder)]
 
     def expect(self, longest_call: float) -> None:
-        """See `Driver`. Nobody else claims."""
+        """See `Driver`."""
 
     async def rightful_lease(self, watch: str) -> Lease | None:
-        """See `Driver`. Nobody else has a watch."""
+        """See `Driver`."""
 
     async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
         """See `Driver`."""
@@ -288,7 +288,7 @@ class SqliteStore(Store):
     def _look(self) -> None:
         for path, opened in self._files.items():
             try:
-                found = os.stat(path)  # noqa: PTH116 - of a text, twice a transaction: a Path takes twice as long
+                found = os.stat(path)  # noqa: PTH116 - a Path takes twice as long
             except OSError as error:
                 is_there = not isinstance(error, FileNotFoundError | NotADirectoryError)  # else it is unknown
             else:

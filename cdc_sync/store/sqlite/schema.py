@@ -27,7 +27,7 @@ _BUSY_TIMEOUT_MS = 10_000
 _SMALL_CACHE = "PRAGMA cache_size = -512"
 
 _INSTRUCTIONS = 100_000
-"""SQLite's instructions between looks at the clock during a migration: about a millisecond."""
+"""SQLite's instructions between looks at the clock: about a millisecond."""
 
 
 def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
@@ -49,9 +49,7 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
 
 
 def connect_copy(source: Path | None) -> sqlite3.Connection:
-    """Open a copy of the store at `source`, or an empty store, for a dry run.
-
-    SQLite makes its file in the temporary folder and unlinks it at once.
+    """Open a copy of the store at `source`, or an empty store, for a dry run, in an unlinked temporary file.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
@@ -227,7 +225,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def holder_of(path: Path) -> int | None:
-    """The process id of the daemon that works on the store, 0 if unknown; None without one."""
+    """The process id of the store's daemon, 0 if unknown; None without one."""
     try:
         file = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
