@@ -435,7 +435,7 @@ class Endpoints:
     # Giving back.
 
     def give_back(self, *, everything: bool = False) -> None:
-        """Unqueue what will not begin soon, or `everything`; withdrawn entries stay."""
+        """Empty the queues of what will not begin soon, or `everything`; withdrawn entries stay."""
         if not self.ready:
             return
         # Twice what a claim would take may stay: calls' durations vary.

@@ -45,7 +45,7 @@ _AT_ONCE = 50
 """Most watches given back in one rebalancing: each begins with a sweep at its new daemon."""
 
 _COMES_BACK_WITHIN = 60.0
-"""Seconds within which an untaken watch returns, and for which its non-taker is given nothing."""
+"""Seconds within which an untaken watch returns, and for which the daemon that left it is given nothing."""
 
 _KEPT_FOR = 600.0
 """Seconds for which such a watch then stays."""
