@@ -8,8 +8,8 @@ Transactions lock rows in this order, so that there is no deadlock:
 4. rows of endpoints, then of call counts, in order.
 
 A claim locks the key of its daemon's row: a transaction that removes the daemon waits for the claim, and finds it.
-Claiming skips locked rows. A decision's input is locked before it is read. After a deadlock all the same, the driver
-runs the whole step again.
+Claiming and verifying skip locked rows. A decision's input is locked before it is read. After a deadlock all the same,
+the driver runs the whole step again.
 """
 
 from cdc_sync.store.postgres.driver import PostgresStore

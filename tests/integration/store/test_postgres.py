@@ -110,6 +110,14 @@ def claimed_by(dsn: str) -> set[object]:
         return {number for (number,) in connection.execute("SELECT claimed_by FROM cdc_sync.outbox").fetchall()}
 
 
+def deadlocks(dsn: str) -> object:
+    """How many PostgreSQL has ended in this database."""
+    with dba(dsn) as connection:
+        return connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+
+
 def take_for_dead(dsn: str) -> None:
     """What another daemon does to all whose lease has lapsed."""
     with dba(dsn) as connection:
@@ -497,6 +505,7 @@ class TestAtOnce:
         stores = [store, await open_another(), await open_another()]
         names = [f"a{number:02}" for number in range(20)]
         await adopt(store, *names)
+        before = deadlocks(store._dsn)  # of other tests, in the same database
 
         async def watch(turn: int) -> None:
             order = names if turn % 2 else names[::-1]
@@ -527,9 +536,7 @@ class TestAtOnce:
         for _ in range(100):
             await send(0)
         assert await store.entries("pending", None, 100) == []
-        with dba(store._dsn) as connection:
-            found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-            assert found.fetchone() == (0,)
+        assert deadlocks(store._dsn) == before
 
     async def test_what_is_resent_is_locked_in_everybodys_order(self, store: PostgresStore, dsn: str) -> None:
         await adopt(store, "a1", "a2")

@@ -191,7 +191,8 @@ UPDATE @outbox AS o SET claimed_by = locked.daemon
   FROM locked WHERE o.watch = locked.watch AND o.application_id = locked.application_id;
 
 -- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
--- In the order of the rows, one by one: as in `before`.
+-- In the order of the rows, one by one: as in `before`. A row that is being changed needs no digest. A batch that holds
+-- it may wait for one of these rows.
 WITH locked AS (
     SELECT l.number, x.digest
       FROM @rows
@@ -199,7 +200,7 @@ WITH locked AS (
                           WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key
                             AND s.in_scope AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id
                                                                      AND s.deleted = x.deleted))
-                            FOR UPDATE) AS l
+                            FOR UPDATE SKIP LOCKED) AS l
 )
 UPDATE @snapshot AS s SET verified = locked.digest
   FROM locked WHERE s.number = locked.number AND s.number = ANY (ARRAY(SELECT number FROM locked));
