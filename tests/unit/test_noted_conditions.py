@@ -14,9 +14,9 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.running import _Daemon
 from cdc_sync.event_loop import end
+from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.protocol import Condition
-from cdc_sync.store.store import Store
 
 
 class Noting:

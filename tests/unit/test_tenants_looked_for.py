@@ -25,8 +25,8 @@ from cdc_sync.daemon.watching import RunningWatches
 from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.discovery import Discovery
 from cdc_sync.source.errors import source_error
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import WatchCounts
-from cdc_sync.store.store import Store
 
 
 def with_template(**hosts: str) -> Config:
