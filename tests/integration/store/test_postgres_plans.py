@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from support.builders import WATCH
 from support.postgres import Cluster, fresh_database
+from support.store_backends import PostgresBackend
 
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore
@@ -94,7 +95,7 @@ def _walked(step: Mapping[str, Any]) -> int:
 
 
 async def test_statements_are_prepared_and_planned_for_the_outbox_as_it_is(store_database: str) -> None:
-    store = await PostgresStore.open(store_database)
+    store = await PostgresBackend(store_database).open()
     for _ in range(30):
         await store.look()
     async with store._pool.connection() as connection:
@@ -120,7 +121,7 @@ async def test_a_transaction_that_runs_again_after_a_deadlock_finds_no_half_prep
         await transaction.run("set_about", name="colour", value="blue")
         return await transaction.rows("about", name="colour")
 
-    store = await PostgresStore.open(store_database)
+    store = await PostgresBackend(store_database).open()
     for _ in range(20):
         assert await store.transact(work) == [("blue",)]
     await store.close()
