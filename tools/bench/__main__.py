@@ -22,13 +22,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast cdc-sync is, beside bare loops.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure with")
     parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn (%(default)s)")
+    parser.add_argument("--slow", type=float, default=20, metavar="MS", help="what a slow endpoint takes (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument(
         "--only", metavar="NAME", nargs="+", choices=names, default=(), help=f"some of {', '.join(names)}"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, default=RESULTS, help="where to write it (%(default)s)")
     given = parser.parse_args()
-    options = QUICK if given.quick else replace(Options(), rounds=given.rounds)
+    options = QUICK if given.quick else replace(Options(), rounds=given.rounds, slow=given.slow / 1000)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         facts, figures = bench(binaries, options, tell, given.only)

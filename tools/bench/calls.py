@@ -8,9 +8,6 @@ from bench.figures import Figure, at_most, beside, ratio_at_least, ratio_at_most
 from bench.options import Options
 from bench.site import PATIENCE, Site, bare, cpu_of, go
 
-SLOW = 0.02
-"""Seconds after which the slow endpoint answers."""
-
 
 def latency(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # noqa: FBT001 - see Row
     """Commit to call, while the ATS changes a row now and then; beside loops with and without a flush."""
@@ -91,10 +88,10 @@ def slow_endpoint(site: Site, options: Options) -> list[Figure]:
     ours, theirs = [], []
     for _ in range(options.rounds):
         site.rest()
-        ours.append(drained(site, options.bulk, SLOW))
-        theirs.append(_posted(site, options.bulk, SLOW)[0])
-    name = f"the same, {SLOW * 1000:.0f} ms endpoint"
-    beside_ceiling = [(rate, CONCURRENCY / SLOW) for rate in ours]
+        ours.append(drained(site, options.bulk, options.slow))
+        theirs.append(_posted(site, options.bulk, options.slow)[0])
+    name = f"the same, {options.slow * 1000:.0f} ms endpoint"
+    beside_ceiling = [(rate, CONCURRENCY / options.slow) for rate in ours]
     return [
         beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, ratio_at_least(0.88, 0.92)),
         beside(f"{name}: beside the bare client", "calls/s", list(zip(ours, theirs, strict=True))),

@@ -13,6 +13,7 @@ class Options:
         single: changes of one latency round.
         pause: seconds between them.
         bulk: rows that one UPDATE changes, and transactions of the writers.
+        slow: seconds that the slow endpoint takes.
         interrupted: rows changed before the daemon is killed.
         polls: how often an empty poll is timed.
         pending: entries of the outbox from which is claimed.
@@ -24,6 +25,7 @@ class Options:
     single: int = 100
     pause: float = 0.05
     bulk: int = 10_000
+    slow: float = 0.02
     interrupted: int = 4_000
     polls: int = 200
     pending: int = 100_000

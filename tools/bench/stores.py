@@ -14,7 +14,7 @@ import yaml
 from support.daemon_process import free_port
 
 from bench.agreed import CONCURRENCY
-from bench.calls import SLOW, drained
+from bench.calls import drained
 from bench.figures import Figure, at_most, beside, ratio_at_least
 from bench.options import Options
 from bench.site import Rig, Site, new_store, site, store_server
@@ -78,11 +78,11 @@ def two_daemons(rig: Rig, options: Options) -> list[Figure]:
             for each in (two, one):
                 _rest(two, one)
                 used.append(-_cpu_of_all())
-                rates.append(drained(each, options.bulk, SLOW))
+                rates.append(drained(each, options.bulk, options.slow))
                 used[-1] += _cpu_of_all()
             rounds.append((rates[0], rates[1]))
             cpu.append((used[0] * 1e6 / options.bulk, used[1] * 1e6 / options.bulk))
-    measure = f"two daemons, {SLOW * 1000:.0f} ms endpoint"
+    measure = f"two daemons, {options.slow * 1000:.0f} ms endpoint"
     return [
         beside(f"{measure}: beside one", "calls/s", rounds, ratio_at_least(1.8, 1.9)),
         # With as many cores as there are, this is what limits two.
