@@ -72,7 +72,7 @@ def is_healthy(daemon: DaemonProcess) -> bool:
 
 
 def test_a_daemon_that_can_open_no_file_goes_on_with_those_that_it_has(notify: Installation) -> None:
-    with notify.daemon() as daemon:
+    with notify.daemon(forked=False) as daemon:
         notify.settle(daemon)
         with files(daemon, psutil.Process(daemon.pid).num_fds()):
             # Long enough to look for the triggers several times (`drain_interval`).
@@ -85,7 +85,7 @@ def test_a_daemon_that_can_open_no_file_goes_on_with_those_that_it_has(notify: I
 
 
 def test_a_watch_that_can_open_no_file_fails_alone_and_goes_on_when_it_can(notify: Installation) -> None:
-    with notify.daemon() as daemon:
+    with notify.daemon(forked=False) as daemon:
         process = psutil.Process(daemon.pid)
         notify.settle(daemon)
         with files(daemon, process.num_fds()):

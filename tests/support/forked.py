@@ -31,7 +31,7 @@ from pkgutil import iter_modules
 from typing import IO, Any
 
 _READ_LATE = re.compile(r".*(DSN|KEY|TOKEN|PASSWORD)|CDC_SYNC_CONFIG|CREDENTIALS_DIRECTORY|PYTEST_.*")
-"""Variables that nobody reads before `main` runs."""
+"""Variables on which nothing depends that a cache keeps."""
 
 _CLOCK = re.compile(r"LD_PRELOAD|FAKETIME_.*")
 """Variables that are read when a process starts, and are the same in each test of a worker that has them."""
@@ -123,12 +123,14 @@ class _ForkingProcess:
         interpreter = sys.executable if len(program) > 1 else str(Path(self._program).with_name("python"))
         with its:
             command = [interpreter, "-P", __file__, str(its.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=(its.fileno(),), env=self._environment)
+            # What it runs to get warm must depend on none of them.
+            others = {name: value for name, value in self._environment.items() if not _READ_LATE.fullmatch(name)}
+            self._process = subprocess.Popen(command, pass_fds=(its.fileno(),), env=others)
 
     def would_be_the_same(self, environment: Mapping[str, str]) -> bool:
         before = self._environment
         others = {name for name in {*before, *environment} if before.get(name) != environment.get(name)}
-        # Of what the tests take away, nothing is read early.
+        # On what the tests take away depends nothing that a cache keeps.
         others -= {name for name in before if name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))} - {*environment}
         return all(map(_READ_LATE.fullmatch, others))
 

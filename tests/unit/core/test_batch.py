@@ -213,6 +213,20 @@ class TestBaseline:
         assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", Adopt())])
         assert found.history == []
 
+    def test_an_unknown_application_is_adopted_silently_beside_a_known_one(self) -> None:
+        row = an_observation("b1", key=("b1",))
+
+        found = plan(row, an_observation(), a1=before(a_content()), origin="baseline", unseen="adopt")
+
+        assert (found.adopted, found.results) == ([row], [])
+
+    def test_a_row_without_id_is_skipped_in_a_page_of_unknown_applications(self) -> None:
+        row = an_observation()
+
+        found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", unseen="adopt")
+
+        assert (found.adopted, found.skips) == ([row], [Skip(("2",), None, "it has no id")])
+
     def test_a_page_that_is_met_again_is_no_news(self) -> None:
         assert plan(an_observation(), a1=before(a_content()), origin="baseline", unseen="adopt").is_empty
 

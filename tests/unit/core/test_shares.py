@@ -121,6 +121,12 @@ def test_one_that_joins_gets_its_share_and_nobody_else_gives_any() -> None:
     assert plan(held, waiting, set()).moves == {"a": 3}
 
 
+def test_two_that_join_get_different_watches() -> None:
+    held: Table = {1: set("abcd"), 2: set(), 3: set()}
+
+    assert plan(held, {2: set("abcd"), 3: set("abcd")}, set()).moves == {"a": 2, "b": 3}
+
+
 def test_a_difference_of_one_moves_nothing() -> None:
     assert plan({1: {"a", "b"}, 2: {"c"}}, {2: {"a", "b"}}, set()).moves == {}
 
