@@ -121,21 +121,27 @@ def spellings_in_url(application_id: str) -> set[str]:
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-# Reserved words, which name no column, of conditions and sub-selects. Others (`date`) may name one: `_TOKEN` skips them
-# as parts of phrases only.
+# Reserved words, which name no column, of conditions and sub-selects. Others (`date`, `between`) may name one: `_TOKEN`
+# skips them as parts of phrases only.
 # fmt: off
 _WORDS = frozenset({
-    "and", "or", "not", "is", "null", "true", "false", "in", "like", "ilike", "similar", "between",
+    "and", "or", "not", "is", "null", "true", "false", "in", "like", "ilike", "similar",
     "any", "all", "some", "array", "distinct", "from", "cast", "as", "case", "when", "then", "else", "end",
     "collate", "symmetric",
 })
 _WORDS_OF_SELECT = _WORDS | {
-    "select", "exists", "where", "on", "join", "left", "right", "inner", "full", "outer", "cross", "lateral",
+    "select", "where", "on", "join", "left", "right", "inner", "full", "outer", "cross", "lateral",
     "order", "asc", "desc", "limit", "offset", "group", "having",
 }
 # fmt: on
 _TIMES = r"(?:date|time|timestamp|timestamptz|interval)"
-_NAME = r'(?:[A-Za-z_]\w*|"(?:[^"]|"")+")'
+# What stands behind a column named `between`, and begins no operand of BETWEEN.
+_BEHIND = "|".join(
+    {"at", "between", "isnull", "notnull", "operator", "overlaps", "nulls", "union", "except", "intersect", "fetch"}
+    | _WORDS_OF_SELECT - {"null", "true", "false", "array", "case", "cast", "left", "right", "symmetric"}
+)
+_LETTER = r"[\w$\x80-\U0010ffff]"
+_NAME = rf'(?:(?![\d$]){_LETTER}+|"(?:[^"]|"")+")'
 _FROM = re.compile(
     rf"\b(?:FROM|JOIN)\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})",
     re.IGNORECASE,
@@ -148,9 +154,10 @@ _EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_N
 _TOKEN = re.compile(
     rf"""
       (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$)
-        | \b(?i: {_TIMES} \s* (?=') | as \s+ {_TIMES} \b | at \s+ time \s+ zone \b | is \s+ (?:not \s+)? unknown \b
+        | \b(?i: between \s+ (?! (?:{_BEHIND}) \b ) (?= [\w'"(] | -\s*[\w.]+ \s+ and \b )
+          | {_TIMES} \s* (?=') | as \s+ {_TIMES} \b | at \s+ time \s+ zone \b | is \s+ (?:not \s+)? unknown \b
           | nulls \s+ (?:first|last) \b | (?:group|order) \s+ by \b ) )
-    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! \w | \s* [.(] )
+    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! {_LETTER} | \s* [.(] )
     | (?P<call> (?:(?P<schema>{_NAME})\s*\.\s*)? {_NAME} \s* (?=\() )
     | (?P<name> {_NAME} )
     | (?P<other> . )
@@ -257,6 +264,8 @@ def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Co
     tokens = list(tokens)
     own = [each["column"] for each in tokens if each["owner"] and unwritten(each["owner"]) in owners]
     others = any(each["name"] and each["name"].lower() not in words for each in tokens)
+    # A single-byte database folds other letters than ASCII too.
+    others = others or any(name[0] != '"' and unwritten(name) != name.lower() for name in own if name != "*")
     names = dict.fromkeys(unwritten(name) for name in own if name != "*")
     return Dependencies(tuple(names), not others and "*" not in own)
 

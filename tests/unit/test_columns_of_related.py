@@ -80,6 +80,54 @@ def test_a_word_that_may_be_a_column_is_one_where_sql_takes_it_for_one(name: str
 @pytest.mark.parametrize(
     "text",
     [
+        "t.a > 1 AND between = 'x'",
+        "t.a > 1 AND NOT Between IN ('x', 'y')",
+        "t.a > 1 AND between IS NULL",
+        "t.a > 1 AND (between || 'x') > 'y' AND t.a < 9",
+        "t.a > 1 AND between -1 > 0",
+        "t.a > 1 AND exists = 'x'",
+        "t.a > 1 AND κατάσταση = 'x'",
+        "t.a > 1 AND état IS NULL",
+        "t.a > 1 AND €uro IS NULL",
+    ],
+)
+def test_a_column_is_found_by_any_name_that_sql_takes(text: str) -> None:
+    assert columns_in(text) == Dependencies(("a",), complete=False)
+
+
+@pytest.mark.parametrize("name", ["κατάσταση", "état", "a$1", "_$", "B€"])
+def test_a_column_s_name_may_have_any_letter_and_dollars(name: str) -> None:
+    assert columns_in(f"t.{name} = 'x'") == Dependencies((name.replace("B", "b"),), complete=True)
+    assert found("(SELECT s.word FROM stage s)".replace("word", name)) == Dependencies(
+        (name.replace("B", "b"),), complete=True
+    )
+
+
+def test_a_single_byte_database_may_fold_another_letter() -> None:
+    assert not columns_in("t.É = 'x'").complete
+    assert columns_in("t.\"É\" = 'x'") == Dependencies(("É",), complete=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t.a BETWEEN 1 AND t.b",
+        "t.a NOT between SYMMETRIC t.b AND 'x'",
+        "t.a BETWEEN -1.5 AND t.b",
+        "t.a BETWEEN - t.a AND t.b",
+        "t.a between(1) AND (t.b)",
+        "t.a BETWEEN\n  now() - interval '1 day' AND t.b",
+        "t.a BETWEEN CASE WHEN true THEN 1 ELSE 2 END AND t.b",
+        "t.a BETWEEN null AND left(t.b, 2)",
+    ],
+)
+def test_between_is_no_column_in_its_phrase(text: str) -> None:
+    assert columns_in(text) == Dependencies(("a", "b"), complete=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "t.a > DATE '2024-01-01' AND t.b < timestamptz'2025-01-01'",
         "t.a AT TIME ZONE 'UTC' > now() - interval '1 day' AND t.b::date < t.a::timestamp at  time zone 'UTC'",
         "(t.a = 1) IS UNKNOWN OR (t.b = 1) IS NOT unknown",
