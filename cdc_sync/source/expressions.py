@@ -156,7 +156,7 @@ _TOKEN = re.compile(
       (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$)
         | \b(?i: between \s+ (?! (?:{_BEHIND}) \b ) (?= [\w'"(] | -\s*[\w.]+ \s+ and \b )
           | {_TIMES} \s* (?=') | as \s+ {_TIMES} \b | at \s+ time \s+ zone \b | is \s+ (?:not \s+)? unknown \b
-          | nulls \s+ (?:first|last) \b | (?:group|order) \s+ by \b ) )
+          | nulls \s+ (?:first|last) \b | (?P<sorts> (?:group|order) \s+ by \b ) ) )
     | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! {_LETTER} | \s* [.(] )
     | (?P<call> (?:(?P<schema>{_NAME})\s*\.\s*)? {_NAME} \s* (?=\() )
     | (?P<name> {_NAME} )
@@ -237,9 +237,12 @@ def columns_of(one: Column) -> Dependencies:
 
 
 def columns_in(text: str) -> Dependencies:
-    """The columns that an expression names as `t.column`; complete if nothing else in it could be one."""
+    """The columns that an expression names as `t.column`; complete if nothing else in it could be one.
+
+    What sorts or groups may read other rows.
+    """
     found = list(_TOKEN.finditer(text))
-    others = any(match["schema"] or match["owner"] not in {None, "t"} for match in found)
+    others = any(match["schema"] or match["sorts"] or match["owner"] not in {None, "t"} for match in found)
     named = _columns(found, {"t"}, _WORDS)
     return Dependencies(named.columns, named.complete and not others)
 

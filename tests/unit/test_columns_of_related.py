@@ -147,3 +147,8 @@ def test_a_sorted_or_grouped_lookup_names_its_columns() -> None:
 def test_a_column_ends_where_its_name_ends() -> None:
     assert columns_in("(t.address).city").columns == ("address",)
     assert "addres" not in columns_in("t.address.city").columns
+
+
+@pytest.mark.parametrize("text", ["row_number() OVER (ORDER BY t.id)", "array_agg(t.id order  by 1 NULLS FIRST)"])
+def test_an_expression_that_sorts_may_read_other_rows(text: str) -> None:
+    assert columns_in(text) == Dependencies(("id",), complete=False)
