@@ -24,7 +24,11 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of one address."""
 
 _ANSWERS_WITHIN = 3
-"""Seconds within which a former host must be reached, and a standby must replay."""
+"""Seconds within which a former host must accept a connection, and a standby must replay.
+
+After three times as many a silent host gets a cancel. psycopg ends that after 5 seconds, and its wait for the answer
+after 5 more.
+"""
 
 _MOST_ASKED = 4
 
