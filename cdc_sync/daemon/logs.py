@@ -10,6 +10,7 @@ The journal gets its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL), 
 """
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -81,6 +82,8 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
     kind = log.format
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
+    if kind != "text" and isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # also in other locales
     put = _to_standard_error()
     if kind == "text":
         write = _text(put, colors=sys.stderr.isatty() and "NO_COLOR" not in environ)

@@ -113,3 +113,30 @@ def test_scripts_and_json_are_utf_8_in_any_locale(config: Path) -> None:
     assert "SET client_encoding = 'UTF8';" in installation.stdout.decode()
     assert "état → étape" in installation.stdout.decode()
     assert json.loads(found.decode())
+
+
+def test_the_log_as_json_is_utf_8_in_any_locale(config: Path) -> None:
+    document = yaml.safe_load(config.read_text(encoding="utf-8"))
+    document["watches"]["applications"]["columns"]["source"] = {"sql": "t.prénom"}
+    config.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+    logged = subprocess.run(
+        [*COMMAND, "--config", str(config), "run", "--once"],
+        capture_output=True,
+        env=environment({"PYTHONIOENCODING": "ascii"}),
+        check=False,
+    ).stderr
+
+    assert "found: prénom" in json.loads(logged.decode().splitlines()[0])["event"]
+
+
+def test_the_handler_that_a_user_chose_for_other_characters_stays(config: Path) -> None:
+    found = subprocess.run(
+        [*COMMAND, "--config", str(config), "check"],
+        capture_output=True,
+        env=environment({"PYTHONIOENCODING": "latin-1:replace"}),
+        check=False,
+    ).stdout
+
+    assert b"         ? " in found
+    assert rb"\u2192" not in found
