@@ -109,7 +109,10 @@ class Intake:
     @property
     def shape(self) -> str:
         """A digest of what a comparison depends on beside the data: table, key, mapping, rules."""
-        rules = json.dumps(asdict(self.rules), sort_keys=True, default=sorted)  # sets have no order of their own
+        # As a list: the fields' order is that of the row's values.
+        extra = [{"name": name, "only_for": statuses} for name, statuses in self.rules.extra.items()]
+        # Sets have no order of their own.
+        rules = json.dumps(asdict(self.rules) | {"extra": extra}, sort_keys=True, default=sorted)
         return hashlib.sha256(f"{self.reader.shape}\0{rules}".encode()).hexdigest()
 
     @property
