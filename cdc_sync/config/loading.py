@@ -115,8 +115,7 @@ def _read(
                 return UNRESOLVED if may_lack else ""
 
         # A tenant's own header is replaced with the tenant's watch.
-        is_header = path[:1] == ("watches",) and path[-3:-1] == ("hellowork", "headers")
-        value = text if is_header and is_for_each_tenant(text) else substitute(text, resolved)
+        value = text if _is_of_tenants(path, text) else substitute(text, resolved)
         if lacking is None or not may_lack:
             unreplaced.extend(wrong)
         elif wrong:
@@ -134,7 +133,7 @@ def _read(
         return [disclose(error, {})]
     if document.values is None:
         return [disclose(setting_error("nothing"), {})]
-    errors = [*document.errors.values(), *unreplaced]
+    errors = [*document.errors.values(), *unreplaced, *_of_no_tenants(document.parts)]
     try:
         config = Config.model_validate(document.values)
         if not errors:
@@ -150,6 +149,18 @@ def _read(
             if not any(found.path[:length] in missing for length in range(len(found.path) + 1))
         ]
     return list(dict.fromkeys(disclose(error, document.parts) for error in errors))
+
+
+def _is_of_tenants(path: Path, value: object) -> bool:
+    is_header = path[:1] == ("watches",) and path[-3:-1] == ("hellowork", "headers")
+    return is_header and isinstance(value, str) and is_for_each_tenant(value)
+
+
+def _of_no_tenants(parts: Mapping[Path, Part]) -> list[SettingError]:
+    """The errors of headers that differ by tenant, in watches without `for_each`."""
+    paths = [path for path, part in parts.items() if path[2:3] == ("hellowork",) and _is_of_tenants(path, part.value)]
+    templates = {path[:2] for path, part in parts.items() if path[2:] == ("for_each",) and part.value is not None}
+    return [setting_error("tenant-of-nothing", path=path) for path in paths if path[:2] not in templates]
 
 
 def _unresolved(_: str) -> str:

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Extra, ExtraName
-from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
@@ -277,14 +276,6 @@ class Watch(Section):
         if overrides and "for_each" in info.data and info.data["for_each"] is None:
             raise setting_error("overrides-of-nothing")
         return overrides
-
-    @field_validator("hellowork")
-    @classmethod
-    def _tenants_have_files(cls, hellowork: OwnHelloWork, info: ValidationInfo) -> OwnHelloWork:
-        for name, value in hellowork.headers.items():
-            if info.data.get("for_each", ...) is None and is_for_each_tenant(value.get_secret_value()):
-                raise setting_error("tenant-of-nothing", path=("headers", name))
-        return hellowork
 
     @field_validator("for_each")
     @classmethod

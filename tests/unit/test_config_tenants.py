@@ -313,6 +313,13 @@ def test_what_is_of_tenants_needs_tenants() -> None:
     assert (overrides.line, header.line) == (4, 9)
 
 
+def test_a_secret_may_look_like_a_file_for_each_tenant() -> None:
+    text = f'{WITHOUT_TENANTS}    hellowork: {{headers: {{A: "$${{file:/x/{{tenant}}}}", B: "${{TOKEN}}"}}}}'
+    config = parse(text, name="a file", environ={"TOKEN": "${file:/x/{tenant}}"})
+    headers = config.watches["applications"].hellowork.headers
+    assert {value.get_secret_value() for value in headers.values()} == {"${file:/x/{tenant}}"}
+
+
 @pytest.mark.parametrize(
     "key", ["where: %s", "status: {deleted: %s}", "overrides: {tenant_1: {status: {deleted: %s}}}"]
 )
