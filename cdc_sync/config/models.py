@@ -127,7 +127,7 @@ class Config(Section):
 
     @property
     def templates(self) -> Mapping[str, Watch]:
-        """The watches with `for_each`, by name; `watches` has their tenants'."""
+        """The watches with `for_each`, by name; `watches` has those of their tenants, and the ordinary ones."""
         return self._templates
 
     def database_of(self, watch: str) -> Database:

@@ -79,8 +79,8 @@ class Capture(Section):
         lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
             earlier than its commit by as much as its transaction lasted before its first write, and as application
             servers' clocks are behind. A row read again costs only a comparison.
-        drain_interval: In notify mode, how often the change log is read even without a notification, which only a lost
-            connection can lose; 10ms or more.
+        drain_interval: In notify mode, how often the change log is read even without a notification; 10ms or more. Only
+            a lost connection can lose a notification.
         sweep: How often every row is compared with what HelloWork acknowledged. Sweeps alone find deletions in poll
             mode, rows changed without their timestamp, and changes while triggers were off. On a big table they run
             less often, so as to take at most a tenth of the time.

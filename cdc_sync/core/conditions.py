@@ -18,7 +18,7 @@ STANDBY = "standby"
 """Prefix of the condition that is no problem: another daemon captures the watch."""
 
 WATERMARK = "watermark"
-"""Prefix of conditions that delay nothing: sweeps find every change."""
+"""Prefix of conditions that an operator should know, though every change arrives: sweeps find it, later."""
 
 REMEDY = (
     "have every part of the ATS set that column, in the time zone that `timezone` names, or use capture.mode notify; "

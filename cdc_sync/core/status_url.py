@@ -118,7 +118,8 @@ def _endpoint_of(origin: str) -> str:
 def build(base_url: str, application_id: str) -> str:
     """The documented URL of an application: `{base_url}/v1/applications/{applicationId}/status`.
 
-    A server that decodes the path undoes the encoding; `id_refusal` refuses ids that could leave their place then.
+    All but RFC 3986's unreserved characters is percent-encoded. A server that decodes the path undoes that;
+    `id_refusal` refuses ids that could leave their place then.
     """
     return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
 

@@ -4,6 +4,8 @@ One statement reads a batch of changes and their rows. Another deletes the batch
 fails before, the same changes come again. In between no transaction, lock or connection is held ([decision
 20](../../docs/decisions/0020-one-statement-for-a-change.md)).
 
+The role needs SELECT and DELETE, and TRUNCATE to give the file's space back.
+
 Rows are deleted by their place (ctid), so the log needs no index. After another daemon's DELETE and a VACUUM another
 row may be there. So one of the batch's transactions, which had ended at the read, must have written it (xmin). VACUUM
 FULL moves other rows of theirs, into another file, which is compared too.
@@ -108,7 +110,10 @@ class ChangeLog:
         self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
-        """Read up to `limit` changes, with their rows; `apart`, without touching the table, if none is expected."""
+        """Read up to `limit` changes, with their rows; `apart`, without touching the table, if none is expected.
+
+        A missing right to delete them is an error at once, before the first batch.
+        """
         query, reader = self.statement, self._reader
         if apart or query is None or reader is None:
             query, reader = self._alone, None
@@ -225,7 +230,8 @@ class Bell:
     watch stop recording. Zero or an unset bell mean nothing.
 
     Attributes:
-        wanted: whether to arm it; never where a NOTIFY could harm the ATS.
+        wanted: whether to arm it; never where a NOTIFY could harm the ATS: with two-phase commit, synchronous
+            standbys, or a NOTIFY queue that fills up.
         begins: whether it may get a time of capture though it was never set.
         until: the armed time; None if it is not armed.
         fence: a transaction id taken after arming; None once all below it have ended.
@@ -269,7 +275,10 @@ class Bells:
         self._turn = asyncio.Lock()
 
     async def update(self, bells: Collection[Bell]) -> None:
-        """Arm the wanted bells for `LEASE` seconds, with a new fence if one was disarmed; set the others to now."""
+        """Arm the wanted bells for `LEASE` seconds, with a new fence if one was disarmed.
+
+        Another is set to now if it is an hour old, ahead by more than a lease, or was never set and `begins`.
+        """
         async with self._turn:
             every, unfenced = list(bells), list[tuple[Bell, int]]()
             for first in range(0, len(every), _AT_ONCE):

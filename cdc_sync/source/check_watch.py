@@ -98,7 +98,10 @@ async def check_watch(
 async def check_left_over(
     connection: Connection, config: Config, triggers: Triggers | SourceError, report: Tell
 ) -> None:
-    """Report triggers of watches that are not configured in notify mode: they keep filling the log."""
+    """Report triggers of watches that are not configured in notify mode.
+
+    They may be another installation's; otherwise they keep filling the log.
+    """
     try:
         left_over = _found_triggers(triggers).left_over
         async with asking_shortly(connection, "looking for the triggers"):

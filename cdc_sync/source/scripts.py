@@ -40,7 +40,7 @@ from cdc_sync.source.recorders import (
 )
 
 PATIENCE = timedelta(seconds=3)
-"""How long a script waits for the first lock by default."""
+"""How long a script waits for the first lock by default; `LONGEST_PATIENCE` is the most."""
 
 LONGEST_PATIENCE = timedelta(minutes=1)
 
@@ -65,7 +65,7 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
 
 
 class Part(NamedTuple):
-    """Whole transactions of a script; `watch` if they are one watch's."""
+    """Whole transactions of a script; `watch` names the only watch in them, if there is only one."""
 
     watch: str | None
     script: str
@@ -108,7 +108,8 @@ def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str
 class TenantFunction(NamedTuple):
     """An SQL function that installs a template's triggers for a tenant's schema.
 
-    `prefix` is a watch's name before the schema's. `script` is for the schema `placeholder`, and has that nowhere else.
+    `prefix` is a watch's name before the schema's. `script` is for the schema `placeholder`, a name that occurs
+    nowhere else in it.
     """
 
     prefix: str
@@ -298,7 +299,7 @@ def absent(watch: str | None = None) -> str:
 
 
 def grants(config: Config, role: str) -> str:
-    """The daemon's role's GRANTs."""
+    """The GRANTs for the daemon's role: columns to read, and in notify mode the log and the bells."""
     script = render(template("grants.sql").rstrip(), role=role)
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))

@@ -133,7 +133,7 @@ class Session:
                 await self._unlock()
 
     async def is_over(self, process: Process) -> bool:
-        """Whether a process of this session's server has ended."""
+        """Whether a process of this session's server has ended; false for another server's."""
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
             return await self._ask("over", process._asdict()) == (True,)
 
@@ -166,7 +166,8 @@ class Session:
     async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
         """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        At once if the server ends it; if it is silent, or notifications do not arrive, `within` seconds after a proof.
+        It raises at once if the server ends the connection. If the server is silent or notifications do not arrive, it
+        raises `within` seconds after a proof; there is one every `prove_every` seconds.
         """
         prove_at = time.monotonic() + prove_every
         while True:
