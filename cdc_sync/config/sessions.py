@@ -77,8 +77,11 @@ def sessions_at_server(config: "Config", database: str) -> Sessions:
 
 
 def _server(dsn: str) -> tuple[object, ...]:
-    settings = {"port": _PORT, **settings_of(dsn)}
-    return tuple(settings.get(name) for name in ("service", "host", "hostaddr", "port"))
+    settings = settings_of(dsn)
+    # An empty port is the default, and one port is every host's.
+    ports = [port or _PORT for port in settings.get("port", "").split(",")]
+    place = (settings.get(name) for name in ("service", "host", "hostaddr"))
+    return (*place, *(ports[:1] if len(set(ports)) == 1 else ports))
 
 
 def completed(dsn: str, application_name: str) -> str:

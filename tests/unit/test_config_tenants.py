@@ -360,9 +360,12 @@ def test_databases_of_one_server_take_their_sessions_together() -> None:
 
 def test_a_server_is_known_again_without_its_port_or_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "x")
-    databases = 'databases: {a: {dsn: "host=x"}, b: {dsn: "host=x port=5432"}, c: {dsn: "port=5432"}}\n'
+    databases = 'databases: {a: {dsn: "host=x"}, b: {dsn: "host=x port=5432"}, c: {dsn: "port=5432"}, '
+    databases += 'd: {dsn: "host=x port="}, '
+    databases += 'e: {dsn: "host=x,y"}, f: {dsn: "host=x,y port=5432,5432"}, g: {dsn: "host=x,y port=5432,5433"}}\n'
     config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
-    assert [sessions_at_server(config, name) for name in "abc"] == [Sessions(6, 15)] * 3
+    assert [sessions_at_server(config, name) for name in "abcd"] == [Sessions(8, 20)] * 4
+    assert [sessions_at_server(config, name) for name in "efg"] == [Sessions(4, 10)] * 2 + [Sessions(2, 5)]
 
 
 def test_tenants_are_known_again_by_their_watches_names() -> None:
