@@ -171,7 +171,7 @@ async def turned(shared: Database, watch: str, begun: asyncio.Event) -> None:
 async def test_a_removed_watch_is_given_back_however_late_its_lock_is(
     database: str, ats: Ats, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = Database(database, store)
+    shared = Database(database, store, prove_every=600)
     given_back: list[str] = []
     give_back = store.give_back
 
