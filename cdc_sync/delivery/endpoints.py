@@ -127,6 +127,7 @@ class Endpoint:
     Attributes:
         name: scheme, host and port, and the owner of a watch's own credentials.
         stored: the health that we last wrote to or read from the store.
+        is_learnt: whether we have read one from the store.
         due: each lane's next known due time, in the order of turns.
         ready: claimed, unstarted entries, in the order of turns.
         last_start: of a call, by the monotonic clock.
@@ -137,6 +138,7 @@ class Endpoint:
     name: str
     health: Health = HEALTHY
     stored: Health = HEALTHY
+    is_learnt: bool = False
     due: dict[Lane, int] = field(default_factory=dict)
     ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
@@ -263,8 +265,8 @@ class Endpoints:
     def learn(self, healths: Mapping[str, Health], lanes: Mapping[Lane, int], unsaved: Collection[str]) -> list[str]:
         """Take over the store's due times by lane, and other daemons' healths by endpoint.
 
-        An `unsaved` endpoint's health is newer than the store's. A new endpoint that refused other credentials than
-        ours may be called at once.
+        An `unsaved` endpoint's health is newer than the store's. An endpoint read for the first time that refused
+        other credentials than ours may be called at once: the store may have copied the refusal to another owner.
 
         Returns the names of endpoints with a new mode; of new ones, those with entries due.
         """
@@ -282,12 +284,15 @@ class Endpoints:
             self._set_due(lane, due_at)
         for name, health in healths.items():
             is_known, endpoint = name in known, self._named(name)
-            if health == endpoint.stored or (is_known and name in unsaved):
+            if is_known and name in unsaved:
+                continue
+            is_new, endpoint.is_learnt = not endpoint.is_learnt, True
+            if health == endpoint.stored:
                 continue
             if health.mode != endpoint.health.mode and (is_known or endpoint.due):
                 news.append(name)
             endpoint.stored = health
-            others = not is_known and health.mode == "paused" and not are_refused(self.headers_of(endpoint), health)
+            others = is_new and health.mode == "paused" and not are_refused(self.headers_of(endpoint), health)
             # It recovers as gently here as at the daemon that wrote it.
             endpoint.heed(with_other_credentials(health) if others else health)
         self._has_learnt = True

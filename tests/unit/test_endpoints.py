@@ -87,6 +87,27 @@ class TestCredentials:
 
         assert modes(found) == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
 
+    def test_a_new_key_is_tried_at_once_although_the_store_has_copied_the_refusal_to_its_new_owner(self) -> None:
+        found = endpoints(own=own("b"))
+        found.learn({f"{ORIGIN} [b]": refused("b")}, {(ORIGIN, "b"): NOW}, ())
+
+        found.use(replace(found.settings, own=dict.fromkeys("ab", Credentials("a", {"X-Api-Key": "new"}))))
+        found.learn({f"{ORIGIN} [a]": refused("b")}, {(ORIGIN, "b"): NOW}, ())
+
+        assert modes(found) == {f"{ORIGIN} [a]": ("paused", 0)}
+
+    def test_a_watch_that_joins_a_working_key_does_not_hold_it_up(self) -> None:
+        found = endpoints(own=own("c", "m"))
+        found.learn({f"{ORIGIN} [c]": refused("c")}, {(ORIGIN, "c"): NOW, (ORIGIN, "m"): NOW}, ())
+        found.put(entries_of("m", "m1"))
+
+        # The key's owner is another one now, and gets a call before its health is read.
+        found.use(replace(found.settings, own=dict.fromkeys("acm", Credentials("a", {"X-Api-Key": "key of m"}))))
+        found.begin()
+        found.learn({f"{ORIGIN} [a]": refused("c")}, {(ORIGIN, "c"): NOW}, ())
+
+        assert modes(found) == {f"{ORIGIN} [a]": ("paused", 0)}
+
     def test_a_reload_that_changes_those_of_one_watch_concerns_its_endpoint_only(self) -> None:
         found = endpoints(own=own("a", "b"))
         found.learn({f"{ORIGIN} [{each}]": refused(each) for each in "ab"}, {}, ())
