@@ -211,6 +211,7 @@ class Endpoints:
         """
         before = {endpoint: self.headers_of(endpoint) for endpoint in self.all.values()}
         are_same = (settings.headers, settings.own) == (self.settings.headers, self.settings.own)
+        lost = self.settings.own.keys() - settings.own.keys()
         self.settings = settings
         self.ahead = min(self.ahead, _MOST_AHEAD * settings.concurrency)  # until the next call ends
         owners = {own.owner for own in settings.own.values()}
@@ -219,6 +220,9 @@ class Endpoints:
             if endpoint not in gone and (are_same or headers != self.headers_of(endpoint)):
                 endpoint.health = with_other_credentials(endpoint.health)
         if not are_same:
+            # Give back what was to be sent with credentials that are gone: a forgotten watch's may be gone for good.
+            for of in [of for of in self.ready if of[0] in lost and of not in self.withdrawn]:
+                self.returning[of] = self._drop(of)
             self._reassign_lanes()
         if self._has_learnt:
             self._know_built()

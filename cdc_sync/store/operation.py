@@ -201,6 +201,7 @@ class Operation(Driver):
             # While the row exists, nobody can insert it and so take the watch.
             await transaction.run("add_watch", watch=watch)
             ((_, host, process, _),) = await transaction.rows("lease", watch=watch)
+            await transaction.run("lock_outbox", watch=watch)  # else a claim could come before the deletion
             ((is_left, under_way),) = await transaction.rows("left_of_watch", watch=watch)
             if (host, process) in living or (is_known and not first):
                 raise OperationError(

@@ -138,6 +138,17 @@ class TestCredentials:
         assert list(begun[1].due) == [(ORIGIN, "a")]
         assert len(found.ready) == 1
 
+    def test_what_was_ready_for_credentials_that_are_gone_is_given_back(self) -> None:
+        found = endpoints(own=own("a", "b"))
+        found.put([*entries_of("a", "a1", "a2"), *entries_of("b", "b1")])
+        offer = found.offer("a", ["a2"], claims=False)
+
+        found.use(replace(found.settings, own=own("b")))
+        found.settle("a", offer, ())
+
+        assert list(found.returning) == [("a", "a1")]
+        assert found.ready.keys() == {("a", "a2"), ("b", "b1")}
+
     def test_an_endpoint_whose_credentials_have_another_owner_keeps_its_health_by_its_new_name(self) -> None:
         found, shared = endpoints(own=own("b", "c"), built={"b": BASE_URL}), {"X-Api-Key": "key of b"}
         found.learn({f"{ORIGIN} [b]": refused("b"), f"{ORIGIN} [c]": refused("c")}, {}, ())

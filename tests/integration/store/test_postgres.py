@@ -31,7 +31,8 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.failures import StoreError
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.outbox import Verified
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
@@ -551,6 +552,22 @@ class TestAtOnce:
             assert left.rowcount == 1
             other.execute("COMMIT")
         assert len(await resending) == 2
+
+    async def test_a_claim_that_is_being_made_keeps_its_watch_from_being_forgotten(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        await adopt(store, "hw-1")
+        await observe(store, an_observation("hw-1", "hired"))
+        daemon = await store.daemon()
+        with psycopg.connect(dsn) as claiming:
+            claiming.execute("UPDATE cdc_sync.outbox SET claimed_by = %s", (daemon,))
+            forgetting = asyncio.create_task(store.forget(WATCH, PersonActed(NOW, "forget", "somebody", 1, WATCH)))
+            with dba(dsn) as asking:
+                waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                await eventually(lambda: asking.execute(waiting).rowcount == 1, "it waits for the claim")
+
+        with pytest.raises(OperationError, match="under way"):
+            await forgetting
 
 
 class TestLosingTheServer:

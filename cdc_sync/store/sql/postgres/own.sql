@@ -34,6 +34,10 @@ SELECT leased_by, fuse FROM @watch WHERE name = :watch FOR UPDATE SKIP LOCKED;
 SELECT FROM unnest(:ids::text[]) AS x (id)
  CROSS JOIN LATERAL (SELECT FROM @outbox WHERE watch = :watch AND application_id = x.id FOR UPDATE) AS o;
 
+-- name: lock_outbox
+-- In the index's order, as everywhere.
+SELECT FROM @outbox WHERE watch = :watch ORDER BY application_id FOR UPDATE;
+
 -- name: before
 -- By application, and by rows that belonged to another application; each by the index. For a join the planner reads
 -- whole tables, however large, for a page of rows: always if they were never analysed.

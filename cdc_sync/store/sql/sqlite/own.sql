@@ -22,6 +22,9 @@ SELECT 1, fuse FROM @watch WHERE name = :watch;
 -- name: lock_entries
 -- Nobody else is in the file during a transaction.
 
+-- name: lock_outbox
+-- As `lock_entries`.
+
 -- name: before -> 19
 -- By application, and by rows that belonged to another application.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
