@@ -329,20 +329,25 @@ class _Daemon:
 
     async def _note_conditions(self) -> None:
         """Keep the store's list of conditions, for `status` from another process."""
-        store = self._store
-        noted = {condition.name: condition.message for condition in await store.conditions()}
+        store, written_to, noted = self._store, None, dict[str, str]()
         while True:
             self._conditions_changed.clear()
             wanted = dict(self._conditions)
-            changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
             try:
+                # They hang on this daemon's row, and a server that was behind may have others.
+                present = await store.daemon(), store.moves
+                if present != written_to:
+                    noted = {condition.name: condition.message for condition in await store.conditions()}
+                changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
                 if changed:
                     await store.set_conditions(changed, store.clock.for_people())
             except StoreError:  # no event may follow
                 await asyncio.sleep(wiring.LOOK)
                 continue
-            noted = wanted
-            await self._conditions_changed.wait()
+            written_to, noted = present, wanted
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wiring.LOOK):
+                    await self._conditions_changed.wait()
 
     def _schedule_pruning(self) -> AsyncIOScheduler:
         scheduler = AsyncIOScheduler(timezone=UTC)

@@ -9,7 +9,7 @@ from support.builders import WATCH
 from support.configurations import a_config
 from support.eventually import eventually
 
-from cdc_sync.core.events import CaptureStarted
+from cdc_sync.core.events import CaptureStarted, WatchStandsBy
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.running import _Daemon
@@ -26,6 +26,11 @@ class Noting:
         self.clock = Clock(0)
         self.noted = {f"watch {WATCH}": "not connected yet"}
         self.fails = True
+        self.number = 1
+        self.moves = 0
+
+    async def daemon(self) -> int:
+        return self.number
 
     async def conditions(self) -> list[Condition]:
         return [Condition(name, message, 0) for name, message in self.noted.items()]
@@ -49,5 +54,13 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
         daemon._emit(CaptureStarted(WATCH))
 
         await eventually(lambda: not store.noted, "it is saved", within=5)
+
+        daemon._emit(WatchStandsBy(WATCH, "another captures it"))
+        await eventually(lambda: store.noted, "another one is saved", within=5)
+        saved = store.noted
+        store.noted, store.number = {}, 2
+        await eventually(lambda: store.noted == saved, "it is saved for the new lease", within=5)
+        store.noted, store.moves = {"endpoint": "open"}, 1
+        await eventually(lambda: store.noted == saved, "it is saved on the new server", within=5)
     finally:
         await end([noting])
