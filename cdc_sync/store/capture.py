@@ -17,7 +17,7 @@ from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
-from cdc_sync.store.delivery import claim, mend
+from cdc_sync.store.delivery import claim, give_held_back, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
 from cdc_sync.store.encoding import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.errors import another_database, store_error
@@ -315,6 +315,8 @@ async def _apply(
     now = batch.now
     if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
         claimed = await claim(transaction, claims, claim_as, now, offer)
+        if claims is not None and claims.under_way:
+            claimed = await give_held_back(transaction, claims, claimed, claim_as)
     return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True, due=plan.due)
 
 

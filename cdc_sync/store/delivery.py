@@ -50,6 +50,8 @@ class Delivery(Driver):
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
             entries = await self.separately(lambda t: claim(t, claims, daemon, now, offer))
             if claims is not None:
+                if any((entry.watch, entry.application_id) in claims.under_way for entry in entries):
+                    entries = await self.transact(lambda t: give_held_back(t, claims, entries, daemon))
                 claims.add(entries, daemon)
         return entries
 
@@ -60,9 +62,8 @@ class Delivery(Driver):
         rows = sorted((*of, number) for of, number in numbers.items() if number is not None)
 
         async def work(transaction: Transaction) -> None:
-            if claims is not None and rows:
-                # Wait for the locks: a statement that was given up may arrive after a later claim (decision 12).
-                await transaction.rows("current", ends=rows)
+            if claims is not None:
+                await lock_claims(transaction, rows)
             await transaction.write("unclaim", rows)
 
         async with nullcontext() if claims is None else claims.ending([(watch, id_) for watch, id_, _ in rows]):
@@ -198,10 +199,24 @@ async def claim(transaction: Transaction, claims: "Claims | None", daemon: int, 
     if claims is None:
         await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
     # A shared store claims by the same statement.
-    elif held := [row for row in rows if (row[0], row[1]) in claims.under_way]:
-        await transaction.write("unclaim", sorted([(row[0], row[1], daemon) for row in held]))
-        rows = [row for row in rows if row not in held]
     return [entry_from(row, claimed_at=now) for row in rows]
+
+
+async def give_held_back(
+    transaction: Transaction, claims: "Claims", entries: Sequence[Entry], daemon: int
+) -> list[Entry]:
+    """Give claims back whose applications this daemon holds already; returns the others."""
+    held = [entry for entry in entries if (entry.watch, entry.application_id) in claims.under_way]
+    rows = sorted((entry.watch, entry.application_id, daemon) for entry in held)
+    await lock_claims(transaction, rows)
+    await transaction.write("unclaim", rows)
+    return [entry for entry in entries if entry not in held]
+
+
+async def lock_claims(transaction: Transaction, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Wait for these entries' locks: a statement that was given up may arrive after a later claim (decision 12)."""
+    if rows:
+        await transaction.rows("current", ends=rows)
 
 
 async def _due_in_shared(

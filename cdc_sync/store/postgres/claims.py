@@ -20,7 +20,7 @@ from typing import Any
 
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.delivery import expire
+from cdc_sync.store.delivery import expire, lock_claims
 from cdc_sync.store.driver import EntryId, Transaction, Work
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.statements import migrations
@@ -279,8 +279,9 @@ class Claims:
         if not await transaction.rows("lock_own_daemon", daemon=daemon):
             return []
         claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
-        forgotten = sorted(claimed - self._numbers.keys())
-        await transaction.write("free_claims", [(*of, daemon) for of in forgotten])
+        forgotten = [(*of, daemon) for of in sorted(claimed - self._numbers.keys())]
+        await lock_claims(transaction, forgotten)
+        await transaction.write("free_claims", forgotten)
         lost = [entry for of, entry in sorted(self._entries.items()) if of not in self._ending and of not in claimed]
         await transaction.write("claim_again", [(*_id_of(e), e.revision, e.attempts, daemon) for e in lost])
         if not lost:

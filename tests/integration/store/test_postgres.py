@@ -41,6 +41,7 @@ from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.claims import _expire_daemon
+from cdc_sync.store.postgres.driver import PostgresTransaction
 from cdc_sync.store.protocol import Lease
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy
@@ -109,6 +110,11 @@ def claimed_by(dsn: str) -> set[object]:
     """Whose claims there are; None stands for entries that nobody has."""
     with dba(dsn) as connection:
         return {number for (number,) in connection.execute("SELECT claimed_by FROM cdc_sync.outbox").fetchall()}
+
+
+def free_claims(dsn: str) -> None:
+    with dba(dsn) as connection:
+        connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL")
 
 
 def deadlocks(dsn: str) -> object:
@@ -627,6 +633,43 @@ class TestLosingTheServer:
             await asyncio.sleep(1)
 
             assert store.holds(again)
+            assert claimed_by(dsn) == {store.claims._numbers[WATCH, "a1"]}
+            await store.close()
+
+    @pytest.mark.parametrize("last_answer", ["claimed", "due"])
+    async def test_no_other_write_that_was_given_up_frees_a_later_claim(
+        self, dsn: str, monkeypatch: pytest.MonkeyPatch, last_answer: str
+    ) -> None:
+        async with proxy_to(dsn) as proxy:
+            store = await PostgresStore.open(proxy.dsn)
+            await one_under_way(store)
+            store._lasting[0].cancel()  # the beat would repair it
+            if last_answer == "claimed":  # an answer was lost, and the store's claim is unknown
+                known = store.claims._numbers.copy()
+                store.claims._numbers.clear()
+            else:  # a failover has lost the claim, and it is claimed again
+                await asyncio.to_thread(free_claims, dsn)
+            rows = PostgresTransaction.rows
+
+            async def rows_then_silence(
+                self: PostgresTransaction, name: str, /, **parameters: object
+            ) -> list[tuple[object, ...]]:
+                found = await rows(self, name, **parameters)
+                if name == last_answer:
+                    proxy.forget()
+                return found
+
+            with monkeypatch.context() as silent:
+                silent.setattr(PostgresTransaction, "rows", rows_then_silence)
+                silent.setattr(driver, "_ANSWERS_WITHIN", 0.5)
+                with pytest.raises(StoreError, match="has not answered within"):
+                    await (store.claims.compare() if last_answer == "claimed" else claim(store))
+            if last_answer == "claimed":
+                store.claims._numbers |= known  # it has claimed it again
+
+            proxy.flow()
+            await asyncio.sleep(1)
+
             assert claimed_by(dsn) == {store.claims._numbers[WATCH, "a1"]}
             await store.close()
 
