@@ -5,7 +5,7 @@ changes its entry only at its end, so an unstarted entry is given back unchanged
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -131,13 +131,13 @@ class Delivery(Driver):
             gone &= {name for (name,) in await self.ask("watches")}
         now = {watch: watch for watch in gone} | {**owners}
         left = {None, *now.values()}
-        healths = dict(await self.ask("endpoints"))
-        # Older calls may have written their endpoints' health since the last change.
-        forgotten = [(name,) for name in healths if credentials_of(name) not in left]
-        if now == before and not forgotten:
-            return
 
         async def work(transaction: Transaction) -> None:
+            healths = dict(await transaction.rows("endpoints"))
+            # Older calls may have written their endpoints' health since the last change.
+            forgotten = sorted((name,) for name in healths if credentials_of(name) not in left)
+            if now == before and not forgotten:
+                return
             paused = await locked(transaction, "paused", "[]")
             await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
             await transaction.run("set_about", name="credentials", value=as_json(now))
@@ -162,16 +162,18 @@ def _followers(
     healths: Mapping[str, str], before: Mapping[str, str], owners: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """The new endpoints of watches with a renamed owner of their credentials, each with the former one's health."""
-    found: dict[str, str] = {}
+    present, former_owners, found = set(owners.values()), set(before.values()), dict[str, str]()
+    of_owner: defaultdict[str | None, list[str]] = defaultdict(list)
+    for name in healths:
+        of_owner[credentials_of(name)].append(name)
     for watch, owner in sorted(owners.items()):
         former = before.get(watch)
         # An owner that has had credentials before has an endpoint of its own already.
-        if former is None or former in owners.values() or owner in before.values():
+        if former is None or former in present or owner in former_owners:
             continue
-        for name, health in healths.items():
-            if credentials_of(name) == former:
-                found.setdefault(endpoint_name(name.removesuffix(f" [{former}]"), owner), health)
-    return [(name, health) for name, health in found.items() if name not in healths]
+        for name in of_owner[former]:
+            found.setdefault(endpoint_name(name.removesuffix(f" [{former}]"), owner), healths[name])
+    return sorted((name, health) for name, health in found.items() if name not in healths)
 
 
 _Row = tuple[Any, ...]
