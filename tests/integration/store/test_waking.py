@@ -186,6 +186,8 @@ async def test_behind_a_pooler_nobody_listens_and_all_works(
         async with behind._pool.connection() as connection:
             # The pooler would prepare on one session, and execute on another.
             assert connection.prepare_threshold is None
+            mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchone()
+            assert mode in {("auto",), (None,)}, "others get this session too"
         assert len(await claim(behind)) == len(NAMES)
         assert dba.execute(LISTENING).fetchone() == (1,), "the first one does"
         assert ear.woken == 0
