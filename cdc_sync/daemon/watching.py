@@ -154,7 +154,8 @@ class WatchWorker:
                 failure = refused_by_system(failure)
             if isinstance(failure, SourceError) and self._sessions is not None:
                 failure = await self._sessions.why_lost(failure)
-            # Other watches may get it too, and the database keeps it: without each one's frames.
+            # Other watches may get it too, and the database keeps it: without each one's frames, also by a context.
+            failure.__context__ = None
             self._report(failure.with_traceback(None))
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)

@@ -51,6 +51,7 @@ async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[
         assert not any(task.done() for task in tasks)
         assert shared.reported is not None
         assert shared.reported.__traceback__ is None, "it keeps no watch's frames"
+        assert shared.reported.__context__ is None, "nor by another exception"
     finally:
         await end(tasks)
         await store.close()
