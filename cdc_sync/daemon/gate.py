@@ -2,7 +2,7 @@
 
 A copied installation, store included, must not send its pending entries. So nothing of a watch is sent before its
 database is recognised: at the start, after it turned out to be another one, after a reload with another section or
-watch. Nor of a watch whose own credentials are gone: it would be sent with another customer's.
+watch. Entries of a watch without its own credentials stay too: they would be sent with another customer's.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ class Gate:
         self._database_of: dict[str, str] = {}
         """With watches that are no longer configured, if their database is."""
         self._noted: dict[str, str] = {}
-        """The database of each watch, by the store."""
+        """The database that each watch was captured from, by the store."""
         self._accepted: dict[str, str] = {}
         """Recognised watches and their databases; the store may not have them yet."""
         self._recognised: set[str] = set()
-        """Databases."""
+        """Databases known to be those in the store."""
         self._without_credentials: set[str] = set()
         """Watches whose own credentials are gone."""
         self._knows_credentials = False

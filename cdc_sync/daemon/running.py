@@ -51,7 +51,7 @@ GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""
 
 MOST_EVENTS = 1_000_000
-"""Kept events: 300 MB, of 300,000 deliveries. A mass change must not fill the disk."""
+"""Kept events, at any age: about 300 MB, of 300,000 deliveries. A mass change must not fill the disk."""
 
 _PRUNED_AT_ONCE = 5_000
 """Events deleted in one transaction: 20 to 40 ms."""
@@ -287,7 +287,10 @@ class _Daemon:
         return True
 
     async def _use(self, config: Config) -> events.Reloaded:
-        """Use another configuration, first for what the watches share; returns which of them begin and end."""
+        """Use another configuration; returns which watches begin and end.
+
+        First for what they share: what a watch enqueues may be sent at once.
+        """
         before, self._config = {**self._gone, **own_credentials(self._config)}, config
         self._store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
         await wiring.note_credentials(config, self._store)

@@ -69,7 +69,7 @@ class _Turn:
             self.database.sweeping.release()
 
     async def give_way(self) -> float:
-        """Give others a turn, if this one has lasted; returns its seconds."""
+        """Give others a turn, if this one has lasted; returns the seconds that others had it."""
         begun, database = time.monotonic(), self.database
         if (
             self._since is None

@@ -436,6 +436,8 @@ class Delivery(Protocol):
 class Steps:
     """How much a watch does at once, and how often, in seconds.
 
+    `give_back_every`, `place_every` and `save_every` are at least so long.
+
     Attributes:
         adopted: rows of the baseline.
         drained: changes of the log.

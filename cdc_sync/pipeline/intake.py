@@ -363,7 +363,10 @@ class Intake:
         )
 
     async def _apply(self, batch: Batch) -> Applied:
-        """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first."""
+        """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first.
+
+        If the second reading fails, the first step stays applied, without the positions.
+        """
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
         # A step ends in any case: later readings are applied later.

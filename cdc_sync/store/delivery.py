@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Delivery(Driver):
-    """See the module's text."""
+    """See the module's text. Every method but `holds` may raise `StoreError`."""
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
@@ -84,7 +84,7 @@ class Delivery(Driver):
             await self.transact(work)
 
     def holds(self, entry: Entry) -> bool:
-        """Whether the claim outlasts a call that begins now."""
+        """Whether the claim outlasts a call that begins now: ask right before the call."""
         claims = self.claims
         return claims is None or claims.holds(entry)
 
@@ -313,7 +313,8 @@ async def _complete(
                 # Even if it was enqueued again during the call (to A, and back to B).
                 removed.append(of)
             else:
-                # It was enqueued during the call, and never sent; no other outcome is uncertain.
+                # It was enqueued during the call, and never sent. Of the states sent before, HelloWork has acknowledged
+                # the last: none is uncertain.
                 kept.append((*of, False, *attempt[1:]))
         elif revision != entry.revision or not is_same_state:
             # A newer content has replaced it, and counts as attempted. After a failover to a server that was behind, it

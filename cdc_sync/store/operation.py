@@ -37,7 +37,7 @@ STEP = 5_000
 """Most entries released or discarded in one transaction."""
 
 _FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
-"""What `forget` removes of a watch, in order, by the statements `forget_…`."""
+"""What `forget` removes of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
 
 
 class Selection(TypedDict, total=False):
@@ -188,7 +188,7 @@ class Operation(Driver):
         """Forget a watch; returns whether there was anything.
 
         The first step ends the lease of a daemon that captures the watch all the same: it begins with a baseline, and
-        takes no row for a new application.
+        takes no row for a new application. After an interruption the same call does the rest.
 
         Raises:
             OperationError: a daemon captures the watch, or a call of it is under way.

@@ -44,16 +44,16 @@ class TestWhereabouts:
         assert not self.BEFORE.has(Whereabouts(("db-1:5433",), "99"))
 
     def test_a_copy_is_named_with_both_places_and_the_remedy(self) -> None:
-        said = elsewhere("ats of cluster 1", self.BEFORE, Whereabouts(("db-1:5433",), "99"))
-        assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in said
-        assert "cdc-sync adopt-database" in said
+        message = elsewhere("ats of cluster 1", self.BEFORE, Whereabouts(("db-1:5433",), "99"))
+        assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in message
+        assert "cdc-sync adopt-database" in message
 
     def test_the_setting_of_a_groups_database_is_the_groups(self) -> None:
         now = Whereabouts(("db-1:5433",), "99")
-        said = elsewhere("ats of cluster 1", self.BEFORE, now, "customer_1", "databases.customers")
+        message = elsewhere("ats of cluster 1", self.BEFORE, now, "customer_1", "databases.customers")
         found = check_identity("ats of cluster 1", "ats of cluster 2", None, "customer_1", "databases.customers")
 
-        for text in (said, f"{found.message} {found.remedy}"):
+        for text in (message, f"{found.message} {found.remedy}"):
             assert "databases.customers.dsn" in text
             assert "cdc-sync adopt-database customer_1" in text
 
