@@ -644,8 +644,8 @@ class TestLosingTheServer:
             store = await PostgresStore.open(proxy.dsn)
             await one_under_way(store)
             store._lasting[0].cancel()  # the beat would repair it
+            known = store.claims._numbers.copy()
             if last_answer == "claimed":  # an answer was lost, and the store's claim is unknown
-                known = store.claims._numbers.copy()
                 store.claims._numbers.clear()
             else:  # a failover has lost the claim, and it is claimed again
                 await asyncio.to_thread(free_claims, dsn)
