@@ -188,14 +188,6 @@ class _Opened:
     origins: dict[tuple[str, str | None], _Origin] = field(default_factory=dict, repr=False)
     """By name and owner of the credentials."""
 
-    def origin(self, name: str, watch: str) -> _Origin:
-        own = self.own.get(watch)
-        of = name, None if own is None else own.owner
-        origin = self.origins.get(of)
-        if origin is None:
-            origin = self.origins[of] = _origin(name, self.headers if own is None else own.headers)
-        return origin
-
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`.
 
@@ -204,7 +196,11 @@ class _Opened:
         """
         body, key = request(entry.application_id, entry.content)
         name, target = _as_it_stands(entry.content.url)
-        origin = self.origin(name, entry.watch)
+        own = self.own.get(entry.watch)
+        of = name, None if own is None else own.owner
+        origin = self.origins.get(of)
+        if origin is None:
+            origin = self.origins[of] = _origin(name, self.headers if own is None else own.headers)
         head = (
             f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
