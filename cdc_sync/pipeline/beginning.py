@@ -39,18 +39,22 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
             facts = await table_facts(connection, parts.watch.table)
             return await TableMapping.prepare(connection, parts.watch, facts)
 
-        mapping = await sessions.pool.ask("preparing to capture changes", prepare)
+        mapping = await sessions.unless_lost(sessions.pool.ask("preparing to capture changes", prepare))
         # A dry run works beside the daemon that has the turn.
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
         intake = Intake(parts, sessions, mapping)
         stack.callback(sessions.lookout.leave, intake.watched)
-        await sessions.lookout.join(intake.watched)
-        # Every later look is at least as recent.
-        intake.seen = intake.watched.state
-        await intake.load()
-        await intake.look_for_policies(first=True)
+        await sessions.unless_lost(_look(intake))
         yield intake
+
+
+async def _look(intake: Intake) -> None:
+    await intake.sessions.lookout.join(intake.watched)
+    # Every later look is at least as recent.
+    intake.seen = intake.watched.state
+    await intake.load()
+    await intake.look_for_policies(first=True)
 
 
 async def open_capture(intake: Intake) -> Capture:
