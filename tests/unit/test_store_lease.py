@@ -1,9 +1,11 @@
 """How much of its lease a daemon believes to have left, and when it looks at the others'."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.postgres import claims as module
 from cdc_sync.store.postgres.claims import BEAT, DaemonLease
@@ -24,6 +26,62 @@ async def test_a_suspended_machine_has_used_up_its_lease(monkeypatch: pytest.Mon
     up += 60_000
 
     assert not lease.holds
+
+
+async def test_steps_at_the_same_moment_share_renewals_and_their_error() -> None:
+    runs = 0
+
+    async def run(work: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0)
+        raise StoreError("store-unanswered", "the server is silent")
+
+    lease = DaemonLease(run, longest_call=10.0)
+
+    found = await asyncio.gather(*(lease.ensure() for _ in range(20)), return_exceptions=True)
+
+    assert [str(each) for each in found] == ["the server is silent"] * 20
+    assert runs == 2, "the next one begins after all have asked"
+
+
+async def test_a_failure_during_a_renewal_has_another_one_follow() -> None:
+    numbers = iter([7, 8])
+
+    async def run(work: Any) -> Any:
+        number = next(numbers)
+        if number == 7:
+            lease.renew_first()  # another step found that the server had gone
+        return number, 0, False
+
+    lease = DaemonLease(run, longest_call=10.0)
+
+    assert await lease.ensure() == 8
+
+
+async def test_a_lease_that_is_given_up_is_not_taken_again_by_a_renewal() -> None:
+    asked, statements = asyncio.Event(), list[str]()
+
+    async def run(work: Any) -> Any:
+        asked.set()
+        if lease.number is None:
+            return 7, 0, False
+        await asyncio.sleep(0.05)
+        statements.append("answered")
+        return 7, 0, False
+
+    lease = DaemonLease(run, longest_call=10.0)
+    await lease.ensure()
+    asked.clear()
+    renewing = asyncio.create_task(lease.renew())
+    await asked.wait()
+
+    await lease.end()
+
+    assert statements == ["answered"], "the end alone"
+    with pytest.raises(asyncio.CancelledError):
+        await renewing
+    assert lease.number is None
 
 
 @pytest.mark.parametrize(

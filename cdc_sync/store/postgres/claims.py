@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire, lock_claims
@@ -64,7 +65,8 @@ class DaemonLease:
         """Seconds until the next renewal, and the next look at the others' leases."""
         self._since = 0
         self._renew_first = False
-        self._renewing = asyncio.Lock()
+        self._renewal: asyncio.Task[int] | None = None
+        """The one under way."""
         self.others = True
         """Whether other daemons are known to live."""
         self.number: int | None = None
@@ -93,17 +95,41 @@ class DaemonLease:
         self._renew_first = True
 
     async def renew(self) -> int:
-        """Renew the lease, or register; returns this daemon's number."""
-        number: int
-        async with self._renewing:  # or two steps register two daemons
-            asked, lease = uptime() / 1000, self._length
-            self._renew_first = False
+        """Renew the lease, or register; returns this daemon's number.
+
+        Steps at the same moment share one renewal, and its error: one after the other, each would wait for a silent
+        server. If it began before a step asked, on a connection that was dead already, the step shares the next one.
+        """
+        began_before = self._renewal is not None
+        while True:
+            if self._renewal is None:
+                self._renewal = asyncio.create_task(self._renew(), name="store: renewal")
+                self._renewal.add_done_callback(self._renewal_ended)
             try:
-                number, self._since, self.others = await self._run(self._renewed)
-            except BaseException:
-                self._renew_first = True
-                raise
-            self.number, self._good_until = number, asked + lease
+                number = await asyncio.shield(self._renewal)
+            except StoreError:
+                if not began_before:
+                    raise
+            else:
+                if not self._renew_first:  # else another step has failed meanwhile
+                    return number
+            began_before = False
+
+    def _renewal_ended(self, renewal: asyncio.Task[int]) -> None:
+        self._renewal = None
+        if not renewal.cancelled():
+            renewal.exception()  # the step that asked may have been cancelled
+
+    async def _renew(self) -> int:
+        number: int
+        asked, lease = uptime() / 1000, self._length
+        self._renew_first = False
+        try:
+            number, self._since, self.others = await self._run(self._renewed)
+        except BaseException:
+            self._renew_first = True
+            raise
+        self.number, self._good_until = number, asked + lease
         return number
 
     async def expire_claims(self, clock: Clock) -> bool:
@@ -131,6 +157,9 @@ class DaemonLease:
 
     async def end(self) -> None:
         """Give the lease up; no call of ours may be under way."""
+        if self._renewal is not None:  # it would take the lease again
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
         if self.number is not None:
             await self._run(lambda t: t.run("end", daemon=self.number, since=self._since))
         self.number, self._good_until = None, -math.inf
