@@ -7,7 +7,8 @@ A socket dies with its attempt: no byte of a request leaves this host once `call
 Else the kernel could send an older state after a newer one.
 
 - A call without an answer aborts its transport, without sending its buffers.
-- SO_LINGER with 0 seconds: closing the descriptor drops the kernel's queue, also after kill -9.
+- SO_LINGER with 0 seconds: closing the descriptor drops the kernel's queue, also after kill -9. An idle
+  connection has none.
 - TCP_USER_TIMEOUT: the kernel gives up by itself while the process is stopped (SIGSTOP).
 
 aiohttp's session is left out: it rebuilds for each call what all calls to a host share (decision 13).
@@ -81,7 +82,7 @@ class Client:
         headers: of each call (credentials).
         timeout: of a call, in seconds.
         connections: at once, at most.
-        own: credentials by watch.
+        own: credentials, by watch, of watches with their own.
     """
 
     def __init__(
@@ -284,7 +285,7 @@ def _reply(message: RawResponseMessage) -> Reply:
 
 
 def _unsent(transport: asyncio.Transport) -> bool:
-    """Whether part of the request may be left."""
+    """Whether part of the request may be unsent."""
     if transport.is_closing():
         return True
     unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))

@@ -84,7 +84,7 @@ class Sessions:
     Attributes:
         lasting: the session that listens.
         locked: the one that holds the watches' locks; on a standby another one than `lasting`.
-        held: runs the lookout, and ends when one of the two sessions is lost.
+        held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
         is_recognised: whether this is known to be the database that the store has under its name.
     """

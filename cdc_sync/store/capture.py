@@ -148,7 +148,10 @@ class Capture(Driver):
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
-        """Keep the digests of unchanged rows, until a change or another row of the record."""
+        """Keep the digests of unchanged rows, until a change or another row of the record.
+
+        PostgreSQL leaves out rows that a batch holds.
+        """
         of_nothing = (None, None, None)
         rows = [
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
@@ -213,7 +216,7 @@ class Capture(Driver):
         return None if due_at is None else int(due_at)
 
     async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
-        """Hold everything new of a watch until a person decides."""
+        """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
 
         async def work(transaction: Transaction) -> None:
             await transaction.run("add_watch", watch=watch)
