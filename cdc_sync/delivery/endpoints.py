@@ -196,6 +196,8 @@ class Endpoints:
     # Expected seconds of a call.
     _call_takes: float = math.inf
     _has_learnt: bool = False
+    # The time of the last decision about claims.
+    _decided_at: int = sys.maxsize
 
     def headers_of(self, endpoint: Endpoint) -> Mapping[str, str]:
         """The headers of an endpoint's calls."""
@@ -325,6 +327,7 @@ class Endpoints:
         Nothing while enough is ready: small claims cost as much as large ones.
         """
         now, coming = self.clock(), self._coming()
+        self._decided_at = now
         due = ((endpoint, lanes) for endpoint in self.pending if (lanes := self._due_lanes(endpoint, now)))
         return self._dealt(due, self.ahead, now, coming)
 
@@ -466,7 +469,8 @@ class Endpoints:
     def due_in(self) -> float:
         """Seconds until time alone allows a call or a claim; may be infinite."""
         soonest, now, has_pace = math.inf, self.clock(), self.settings.rate is not None
-        moment, due_now = self.monotonic() if has_pace else 0.0, min(now, self.until)
+        # What became due since the last decision about claims waits for the next one.
+        moment, due_now = self.monotonic() if has_pace else 0.0, min(now, self._decided_at, self.until)
         for endpoint in {*self.pending, *self._ready_ones()} if has_pace else self.pending:
             pace = endpoint.pace.wait(moment) if has_pace else 0.0
             if pace and self._first(endpoint) is not None and self._may_begin(endpoint, now):

@@ -52,6 +52,19 @@ def modes(found: Endpoints) -> dict[str, tuple[str, int]]:
     return {name: (each.health.mode, each.health.until) for name, each in found.all.items()}
 
 
+def test_an_entry_that_becomes_due_after_the_decision_about_claims_waits_for_no_other_event() -> None:
+    now = NOW
+    found = Endpoints(SETTINGS, lambda: now, lambda: 1000.0)
+    found.hint(NOW + 5, (ORIGIN, WATCH))
+    assert found.claimable() == ({}, frozenset())
+
+    now += 10
+
+    assert found.due_in() <= 0
+    assert found.claimable()[0]
+    assert found.due_in() > 0, "it is decided"
+
+
 class TestCredentials:
     def test_a_watch_with_its_own_has_an_endpoint_of_its_own(self) -> None:
         found = endpoints(own=own("a@t1"))
