@@ -14,11 +14,11 @@ The owners of the watched tables may read what `pg_dump` reads, every table and 
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
 
 from psycopg import sql
 
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.packaged import text
 
 
 def revoke(objects: str, installers: str, daemon: str) -> str:
@@ -112,6 +112,5 @@ def _part(name: str, **put_in: str) -> str:
 
 @cache
 def _parts() -> Mapping[str, str]:
-    text = files("cdc_sync").joinpath("rights.sql").read_text(encoding="utf-8")
-    _, *parts = re.split(r"(?:^-- .*\n)*^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    _, *parts = re.split(r"(?:^-- .*\n)*^-- name: (\w+)\n", text("rights.sql"), flags=re.MULTILINE)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}

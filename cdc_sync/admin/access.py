@@ -21,21 +21,20 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-import yaml
 from aiohttp import web
 
 from cdc_sync.config import Admin
 from cdc_sync.core.events import Emit, TokenRefused
 from cdc_sync.core.reasons import coded
 from cdc_sync.listening import comes_from_ourselves, names_loopback
+from cdc_sync.packaged import data
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
-_ANSWERS = yaml.safe_load(files("cdc_sync.admin").joinpath("answers.yaml").read_text("utf-8"))
+_ANSWERS = data("admin/answers.yaml")
 
 SAFE_HEADERS: Mapping[str, str] = _ANSWERS["headers"]
 REFUSALS: Mapping[str, str] = _ANSWERS["refusals"]

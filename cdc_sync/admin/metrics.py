@@ -9,10 +9,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Literal, get_args
-
-import yaml
 
 from cdc_sync import __version__
 from cdc_sync.admin.report import BAR, since
@@ -22,6 +19,7 @@ from cdc_sync.core.content import Kind
 from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
 from cdc_sync.core.replies import CallOutcome, is_paused
 from cdc_sync.core.rows import Origin
+from cdc_sync.packaged import data
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import WatchCounts
 
@@ -152,8 +150,7 @@ class EventMetrics:
     def __init__(self) -> None:
         self.lag = Lag()
         self.per_watch = True
-        defined = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
-        self._of = of = {name: Numbers(name, **each) for name, each in defined.items()}
+        self._of = of = {name: Numbers(name, **each) for name, each in data("admin/metrics.yaml").items()}
         self.metrics = list(of.values())
         # Each change moves these.
         self._keys, self._decisions = of["cdc_sync_captured_keys"], of["cdc_sync_decisions"]

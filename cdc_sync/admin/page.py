@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,6 +23,7 @@ from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.packaged import text
 
 _NEVER_BROKEN = re.compile(r" (?=[:;?!»])|(?<=«) |(?<=\)s) (?=(?:ms|s|min|h|j)\b)")
 """French spaces before a mark, within « », and before a unit."""
@@ -56,7 +56,7 @@ def _entries(catalogue: str) -> Iterator[dict[str, str]]:
 def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
     """The French of each text, singular first, and of each reason's code."""
     texts, reasons = dict[str, tuple[str, ...]](), dict[str, str]()
-    for entry in _entries(files("cdc_sync.admin").joinpath("locale/fr.po").read_text("utf-8")):
+    for entry in _entries(text("admin/locale/fr.po")):
         forms = tuple(
             _NEVER_BROKEN.sub("\N{NO-BREAK SPACE}", text) for key, text in entry.items() if key.startswith("msgstr")
         )

@@ -14,17 +14,18 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.problems import SettingError, data, did_you_mean, setting_error
+from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.core.findings import Finding, State
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
+from cdc_sync.packaged import data
 
 ESCAPES = "in a URI's user name and password write @ as %40, / as %2F, : as %3A and % as %25"
 
 _SCHEME = re.compile(r"postgres(?:ql)?://")
 _CREDENTIALS = re.compile(r"[^@/]*@")
 _CONTROL = re.compile(r"[\t-\r]")
-_LIBPQ = data("libpq.yaml")
+_LIBPQ = data("config/libpq.yaml")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg reads it, with decimals
 _LAST_PORT = 65535

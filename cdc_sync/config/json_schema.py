@@ -4,7 +4,6 @@ import inspect
 import math
 import re
 from datetime import timedelta
-from importlib.resources import files
 from typing import Any, TypeAlias
 
 import yaml
@@ -13,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from cdc_sync.config.daemon import NamedDatabase
 from cdc_sync.config.models import Config
 from cdc_sync.config.values import HostPort, Section, format_duration
+from cdc_sync.packaged import text
 
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
@@ -27,8 +27,8 @@ def json_schema() -> Schema:
         own = schema if section is Config else schema["$defs"][section.__name__]
         own["description"] = (inspect.getdoc(section) or "").partition("\n")[0]
         documentation = [inspect.getdoc(each) or "" for each in section.__mro__ if issubclass(each, Section)]
-        for name, text in _ATTRIBUTE.findall("\n".join(documentation)):
-            own["properties"][name]["description"] = " ".join(text.split())
+        for name, meaning in _ATTRIBUTE.findall("\n".join(documentation)):
+            own["properties"][name]["description"] = " ".join(meaning.split())
     return schema
 
 
@@ -49,7 +49,7 @@ def written_out() -> Schema:
 
 def example() -> str:
     """The annotated example: every key, mostly with its default. Valid where HELLOWORK_API_KEY is set."""
-    return files("cdc_sync.config").joinpath("example.yaml").read_text("utf-8")
+    return text("config/example.yaml")
 
 
 class _Generator(GenerateJsonSchema):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator
 
-from cdc_sync.config.problems import data
+from cdc_sync.packaged import data
 
 Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz", "timestamp", "date", "other"]
 """The kind of a column's values."""
@@ -74,7 +74,7 @@ class Vocabulary(BaseModel):
 @cache
 def known() -> Vocabulary:
     """The vocabulary, loaded at its first use."""
-    return Vocabulary.model_validate(data("meanings.yaml"))
+    return Vocabulary.model_validate(data("config/meanings.yaml"))
 
 
 def decision(name: str) -> str | None:

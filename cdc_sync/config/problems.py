@@ -4,13 +4,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias
 
-import yaml
-
 from cdc_sync.core.visible import visible
+from cdc_sync.packaged import data
 
 _LONGEST = 100
 
@@ -117,13 +114,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in shortened)
 
 
-@cache
-def data(name: str) -> dict[str, Any]:
-    """The content of a YAML file beside this module."""
-    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath(name).read_text("utf-8"))
-    return found
-
-
 def messages() -> dict[str, Any]:
     """The content of `messages.yaml`."""
-    return data("messages.yaml")
+    found: dict[str, Any] = data("config/messages.yaml")
+    return found

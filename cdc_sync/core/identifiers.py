@@ -29,7 +29,7 @@ _RESERVED = (
     "trailing true union unique user using variadic verbose when where window with"
 )
 _KEY_WORDS = frozenset(_RESERVED.split())
-_UNQUOTED = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
+_UNQUOTED = re.compile(r"(?![0-9$])[^\0-#%-/:-@\[-^`{-\x7f]+")
 _TAG = "$cdc_sync"
 
 

@@ -25,13 +25,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from datetime import timedelta
-from functools import cache
-from importlib.resources import files
 from logging import DEBUG, ERROR, INFO, WARNING
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cdc_sync.config import Log
 from cdc_sync.config.tenants import SEPARATOR
@@ -41,6 +37,7 @@ from cdc_sync.core.content import iso, quoted, to_the_second
 from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import listed
+from cdc_sync.packaged import data
 
 Fields = dict[str, object]
 Write = Callable[[int, str, Fields], None]
@@ -458,9 +455,8 @@ _NEVER = -1
 """Below every level."""
 
 
-@cache
 def _read() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(files("cdc_sync.daemon").joinpath("logs.yaml").read_text("utf-8"))
+    found: dict[str, dict[str, Any]] = data("daemon/logs.yaml")
     return found
 
 

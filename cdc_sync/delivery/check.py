@@ -12,14 +12,11 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import cache
-from importlib.resources import files
 from itertools import chain
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import aiohttp
-import yaml
 from yarl import URL
 
 from cdc_sync import __version__
@@ -29,6 +26,7 @@ from cdc_sync.core.content import from_datetime
 from cdc_sync.core.findings import Finding, Tell, Texts, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import listed
+from cdc_sync.packaged import data
 
 _PATIENCE = 10.0
 """Seconds for each step, at most."""
@@ -64,9 +62,8 @@ class _Place(NamedTuple):
         return "let the firewall pass it: cdc-sync uses no proxy" if self.tls else "is it running?"
 
 
-@cache
 def _texts() -> Texts:
-    return cast("Texts", yaml.safe_load(files("cdc_sync.delivery").joinpath("findings.yaml").read_text("utf-8")))
+    return cast("Texts", data("delivery/findings.yaml"))
 
 
 async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -> None:

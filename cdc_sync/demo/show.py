@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 import aiohttp
 import psycopg
-import yaml
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -28,6 +27,7 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible, visible_lines
 from cdc_sync.demo.postgres import Server, free_port, server
 from cdc_sync.emulator import Call, Emulator
+from cdc_sync.packaged import data
 
 PATIENCE = 20.0
 """Seconds to wait for anything."""
@@ -76,7 +76,7 @@ class Step:
 
 def steps() -> list[Step]:
     """The scenario."""
-    return [Step(**each) for each in yaml.safe_load(Path(__file__).with_name("scenario.yaml").read_text())]
+    return [Step(**each) for each in data("demo/scenario.yaml")]
 
 
 def summary(call: Call) -> str:

@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Awaitable
-from functools import cache
-from importlib.resources import files
 from typing import Any, Self, TypeVar
 
 import psycopg
-import yaml
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.core.visible import visible
+from cdc_sync.packaged import data
 
 T = TypeVar("T")
 
@@ -25,10 +23,9 @@ UNREACHABLE = frozenset({
 """Codes of errors that pass by themselves; here, since the system may refuse to open a file."""
 
 
-@cache
 def texts(file: str = "errors.yaml") -> dict[str, Any]:
     """A file of texts; of errors: the driver's `meanings`, our own `messages`, and `reasons`."""
-    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath(file).read_text("utf-8"))
+    found: dict[str, Any] = data(f"source/{file}")
     return found
 
 

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from typing import Any, cast
-
-import yaml
 
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Whereabouts
 from cdc_sync.core.reasons import Reason, coded, filled
+from cdc_sync.packaged import data
 
 LITTLE_SPACE = 2**30
 """Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
@@ -20,11 +17,9 @@ TOO_LITTLE_SPACE = 64 * 2**20
 """Bytes that a mass change fills."""
 
 
-@cache
 def texts() -> dict[str, dict[str, Any]]:
     """`errors.yaml`."""
-    text = files("cdc_sync.store").joinpath("errors.yaml").read_text("utf-8")
-    return cast("dict[str, dict[str, Any]]", yaml.safe_load(text))
+    return cast("dict[str, dict[str, Any]]", data("store/errors.yaml"))
 
 
 def message(name: str, **facts: object) -> Reason:

@@ -25,6 +25,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from cdc_sync import packaged
+
 Database = Literal["sqlite", "postgres"]
 
 _HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?(?: -> (\d+))?\s*$", re.MULTILINE)
@@ -72,10 +74,9 @@ def statements(database: Database) -> Mapping[str, Statement]:
     return found
 
 
-@cache
 def text(file: str) -> str:
     """The text of a file below `sql/`."""
-    return files("cdc_sync.store").joinpath("sql", file).read_text(encoding="utf-8")
+    return packaged.text(f"store/sql/{file}")
 
 
 def migrations(database: Database) -> list[str]:

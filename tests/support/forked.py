@@ -12,7 +12,6 @@ import atexit
 import gc
 import json
 import os
-import pickle
 import re
 import select
 import signal
@@ -84,6 +83,9 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def __del__(self) -> None:
+        self._status.close()  # nobody waited for its end
 
 
 def start(
@@ -225,9 +227,10 @@ def _main() -> None:
 
 def _warm_up(main: Callable[[], object]) -> None:
     """Make what a process makes once, and read its files: half of the CPU of most commands."""
-    yaml: Any = import_module("yaml")
-    parsed = cache(lambda text: pickle.dumps(safe_load(text)))
-    safe_load, yaml.safe_load = yaml.safe_load, lambda text: pickle.loads(parsed(text))  # noqa: S301 - our own
+    packaged = import_module("cdc_sync.packaged")
+    package = Path(packaged.__file__ or "").parent
+    for table in package.rglob("*.yaml"):
+        packaged.data(table.relative_to(package).as_posix())
     with tempfile.TemporaryDirectory() as folder:
         config, output = Path(folder, "config.yaml"), Path(folder, "output")
         for to, line in ((config, "config example"), (output, "sql install"), (output, "config check"), (output, "-h")):

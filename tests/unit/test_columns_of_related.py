@@ -95,7 +95,7 @@ def test_a_column_is_found_by_any_name_that_sql_takes(text: str) -> None:
     assert columns_in(text) == Dependencies(("a",), complete=False)
 
 
-@pytest.mark.parametrize("name", ["κατάσταση", "état", "a$1", "_$", "B€"])
+@pytest.mark.parametrize("name", ["κατάσταση", "état", "a$1", "_$", "B€", "٣"])
 def test_a_column_s_name_may_have_any_letter_and_dollars(name: str) -> None:
     assert columns_in(f"t.{name} = 'x'") == Dependencies((name.replace("B", "b"),), complete=True)
     assert found("(SELECT s.word FROM stage s)".replace("word", name)) == Dependencies(
