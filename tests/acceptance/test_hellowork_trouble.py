@@ -185,7 +185,7 @@ def test_a_backoff_outlives_the_daemon(notify: Installation) -> None:
     notify.hellowork.will({"kind": "status", "status": 500, "application_id": "hw-1"})
     with notify.daemon() as daemon:
         notify.change("hw-1", status="SEEN")
-        daemon.wait_for_event("not sent yet")
+        daemon.wait_until(lambda: "HTTP 500" in notify.run("explain", "hw-1", "--json").stdout, "the failure's record")
         daemon.kill()
     with notify.daemon() as daemon:
         notify.settle(daemon, pending=1)
