@@ -1,17 +1,18 @@
 """What commands print makes outside text visible, and what they say of a slip on the command line."""
 
+import io
 import json
 import re
-import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from rich.table import Table
-from support.daemon_process import COMMAND, environment
 from typer.testing import CliRunner
 
-from cdc_sync.cli import app
+from cdc_sync.cli import app, main
 from cdc_sync.cli.console import console
 
 
@@ -79,64 +80,65 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", ["status", "config example"])
-def test_closed_standard_streams_are_no_accident(config: Path, command: str) -> None:
-    arguments = [*COMMAND, "--config", str(config), *command.split()]
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a command wrote, and its exit code."""
 
-    closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *arguments]
-    ended = subprocess.run(closed, stderr=subprocess.PIPE, text=True, env=environment({}), check=False)
+    code: object
+    stdout: bytes
+    stderr: bytes
 
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == (0 if command == "config example" else 1)
+
+def run(config: Path, command: str, encoding: str = "latin-1", errors: str = "strict") -> Written:
+    """Run the program with the streams that Python makes in such a locale, or with PYTHONIOENCODING."""
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding, errors)
+    stderr = io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sys.argv", ["cdc-sync", "--config", str(config), *command.split()])
+        patched.setattr("sys.stdout", stdout)
+        patched.setattr("sys.stderr", stderr)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    stdout.flush()
+    stderr.flush()
+    return Written(ended.value.code, stdout.buffer.getvalue(), stderr.buffer.getvalue())
+
+
+@pytest.mark.parametrize(("command", "code"), [("status", 1), ("config example", 0)])
+def test_closed_standard_streams_are_no_accident(
+    config: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cdc-sync", "--config", str(config), *command.split()])
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("sys.stdout", None)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    sys.stdin.close()
+    sys.stdout.close()
+
+    assert ended.value.code == code
+    assert capfd.readouterr().out == ""
 
 
 def test_messages_are_shown_in_a_locale_without_their_characters(config: Path) -> None:
-    ended = subprocess.run(
-        [*COMMAND, "--config", str(config), "check"],
-        capture_output=True,
-        env=environment({"PYTHONIOENCODING": "latin-1"}),
-        check=False,
-    )
+    ended = run(config, "check")
 
-    assert ended.returncode == 1
-    assert b"Traceback" not in ended.stderr
+    assert ended.code == 1
     assert rb"         \u2192 " in ended.stdout
 
 
 def test_scripts_and_json_are_utf_8_in_any_locale(config: Path) -> None:
-    variables = environment({"PYTHONIOENCODING": "latin-1"})
-    command = [*COMMAND, "--config", str(config)]
+    installation = run(config, "sql install").stdout.decode()
+    found = run(config, "check --json").stdout.decode()
 
-    installation = subprocess.run([*command, "sql", "install"], capture_output=True, env=variables, check=True)
-    found = subprocess.run([*command, "check", "--json"], capture_output=True, env=variables, check=False).stdout
-
-    assert "SET client_encoding = 'UTF8';" in installation.stdout.decode()
-    assert "état → étape" in installation.stdout.decode()
-    assert json.loads(found.decode())
-
-
-def test_the_log_as_json_is_utf_8_in_any_locale(config: Path) -> None:
-    document = yaml.safe_load(config.read_text(encoding="utf-8"))
-    document["watches"]["applications"]["columns"]["source"] = {"sql": "t.prénom"}
-    config.write_text(yaml.safe_dump(document), encoding="utf-8")
-
-    logged = subprocess.run(
-        [*COMMAND, "--config", str(config), "run", "--once"],
-        capture_output=True,
-        env=environment({"PYTHONIOENCODING": "ascii"}),
-        check=False,
-    ).stderr
-
-    assert "found: prénom" in json.loads(logged.decode().splitlines()[0])["event"]
+    assert "SET client_encoding = 'UTF8';" in installation
+    assert "état → étape" in installation
+    assert json.loads(found)
 
 
 def test_the_handler_that_a_user_chose_for_other_characters_stays(config: Path) -> None:
-    found = subprocess.run(
-        [*COMMAND, "--config", str(config), "check"],
-        capture_output=True,
-        env=environment({"PYTHONIOENCODING": "latin-1:replace"}),
-        check=False,
-    ).stdout
+    found = run(config, "check", errors="replace").stdout
 
     assert b"         ? " in found
     assert rb"\u2192" not in found

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from cdc_sync.config import Config, example, json_schema, parse, warnings
@@ -117,7 +116,5 @@ def test_but_for_its_examples_the_example_is_what_is_so_by_default() -> None:
     )
 
 
-@pytest.mark.parametrize("line", example().splitlines())
-def test_the_example_fits_a_page(line: str) -> None:
-    assert len(line) <= 120
-    assert line == line.rstrip()
+def test_the_example_fits_a_page() -> None:
+    assert [line for line in example().splitlines() if len(line) > 120 or line != line.rstrip()] == []
