@@ -20,7 +20,7 @@ from cdc_sync.emulator import Call
 
 SHORT = ("--seconds", "17")
 """The plan of this seed has each fault at least once in it, and silences that outlast every timeout."""
-MANY = ("--tenants", "50", "--seconds", "12", "--only", "kill", "stop", "weather")
+MANY = ("--tenants", "20", "--seconds", "12", "--only", "kill", "stop", "weather")
 """Many customers: two daemons share them, one is killed, another one joins."""
 SEED = 20_261_126
 

@@ -3,10 +3,11 @@
 The server may be any from PostgreSQL 10 on.
 """
 
+import atexit
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +60,12 @@ def running_cluster() -> Iterator[Cluster]:
 def fresh_database(cluster: Cluster) -> Iterator[str]:
     """Yield the DSN of a copy of the template; drop it afterwards, whoever is still connected."""
     name = f"cdc_sync_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(cluster.dsn, autocommit=True) as connection:
-        # The default since 15 writes each page into the log: three times the CPU.
-        how = sql.SQL("STRATEGY file_copy" if connection.info.server_version >= _HAS_STRATEGIES else "")
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} {}").format(
-                sql.Identifier(name), sql.Identifier(cluster.template), how
-            )
-        )
+    connection = _administration(cluster.dsn)
+    # The default since 15 writes each page into the log: three times the CPU.
+    how = sql.SQL("STRATEGY file_copy" if connection.info.server_version >= _HAS_STRATEGIES else "")
+    connection.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} {}").format(sql.Identifier(name), sql.Identifier(cluster.template), how)
+    )
     try:
         yield make_conninfo(cluster.dsn, dbname=name)
     finally:
@@ -83,7 +82,7 @@ def create_ats(dsn: str) -> None:
 def _with_template(dsn: str) -> Iterator[Cluster]:
     # Its name is this run's own: several may use one server.
     cluster = Cluster(dsn, f"cdc_sync_template_{uuid.uuid4().hex[:12]}")
-    _execute(dsn, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(cluster.template)))
+    _administration(dsn).execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(cluster.template)))
     try:
         create_ats(make_conninfo(dsn, dbname=cluster.template))
         yield cluster
@@ -92,15 +91,23 @@ def _with_template(dsn: str) -> Iterator[Cluster]:
 
 
 def _drop(dsn: str, database: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        force = sql.SQL("WITH (FORCE)")
-        if connection.info.server_version < _DROPS_WITH_FORCE:
-            # DROP DATABASE itself waits some seconds for those who have been told to leave.
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
-            force = sql.SQL("")
-        connection.execute(sql.SQL("DROP DATABASE {} {}").format(sql.Identifier(database), force))
+    connection, force = _administration(dsn), sql.SQL("WITH (FORCE)")
+    if connection.info.server_version < _DROPS_WITH_FORCE:
+        # DROP DATABASE itself waits some seconds for those who have been told to leave.
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
+        force = sql.SQL("")
+    connection.execute(sql.SQL("DROP DATABASE {} {}").format(sql.Identifier(database), force))
 
 
-def _execute(dsn: str, statement: sql.Composed) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(statement)
+_administrations: dict[str, psycopg.Connection] = {}
+"""This process's session with each server, by its DSN: a new one takes a fifth of a database's CPU."""
+
+
+def _administration(dsn: str) -> psycopg.Connection:
+    if (session := _administrations.get(dsn)) is not None:
+        with suppress(psycopg.OperationalError):  # a test has ended it
+            session.execute("SELECT")
+            return session
+    _administrations[dsn] = session = psycopg.connect(dsn, autocommit=True)
+    atexit.register(session.close)
+    return session

@@ -26,6 +26,7 @@ class SettableClock:
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # for an old glibc: threads spin where they should wait
         }
 
     def set(self, seconds: int) -> None:

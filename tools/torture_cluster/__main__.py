@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="cdc-sync-cluster-", dir="/tmp") as temporary:
+    with tempfile.TemporaryDirectory(prefix="cdc-sync-cluster-") as temporary:
         # The servers run as another user, in a folder of their own below it.
         Path(temporary).chmod(0o1777)
         command = [sys.executable, "-m", __package__, *arguments, "--seed", str(seed), _INSIDE, temporary]

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 import psycopg
 import pytest
@@ -221,7 +222,7 @@ class TestFullStorage:
             owner = own.folder.stat()
             os.chown(small, owner.st_uid, owner.st_gid)
             for parent in small.parents:
-                if parent.stat().st_uid == os.getuid() and parent.is_relative_to("/tmp"):  # noqa: S108 - pytest's
+                if parent.stat().st_uid == os.getuid() and parent.is_relative_to(gettempdir()):
                     parent.chmod(parent.stat().st_mode | 0o011)
             create_ats(own.dsn)
             yield own
