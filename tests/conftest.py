@@ -64,7 +64,7 @@ def pytest_collection_finish() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than processors for `-n auto`: many tests wait."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-    return 4 + 3 * processors // 2
+    return 2 + 2 * processors
 
 
 @pytest.hookimpl(optionalhook=True)

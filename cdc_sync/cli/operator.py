@@ -363,7 +363,7 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             counts = {watch: counts[watch] for watch in stored if watch in counts}
         print_text("adopting", **about, dsn=f"{section}.dsn", shown=shown, counts=counts, behind=behind, moved=moved)
         if not sure:
-            typer.confirm("Let the store belong to this database?", abort=True)
+            _confirm("The store is to belong to this database.")
         positions = {watch: positions_elsewhere(stored[watch]) for watch in (moved if is_bound else stored)}
         for watch in moved:
             positions[watch][FROM_DATABASE] = database

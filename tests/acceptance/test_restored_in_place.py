@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support.installation import JOB, Installation
+from support.installation import JOB, Installation, plainly
 
 pytestmark = pytest.mark.parametrize("mode", ["poll"], indirect=True)
 
@@ -32,7 +32,9 @@ def test_it_waits_for_adopt_database_whatever_is_restarted(installation: Install
     assert "behind what was read before" in refused.stderr
     assert "a restart does not forget" in refused.stderr
     assert "warning  applications replica-position: This server is behind" in installation.run("check").stdout
-    assert installation.run("adopt-database").code == 1  # nobody answers the question
+    asked = installation.run("adopt-database")
+    assert asked.code == 2
+    assert "no terminal to ask on, so say --yes" in plainly(asked)
     assert installation.hellowork.calls == []
 
     adopted = installation.run("adopt-database", "--yes")

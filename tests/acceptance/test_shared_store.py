@@ -210,7 +210,7 @@ class TestAnotherDatabase:
             refused = notify.run("run", variables=copy)
             assert refused.code == 1
             assert "cdc-sync adopt-database" in refused.stderr
-            assert notify.run("adopt-database", variables=copy).code == 1  # nobody answers the question
+            assert notify.run("adopt-database", variables=copy).code == 2  # nobody answers the question
             assert notify.run("run", "--once", variables=copy).code == 1
             assert notify.hellowork.calls == []
             adopted = notify.run("adopt-database", "--yes", variables=copy)

@@ -16,6 +16,11 @@ SERIALIZABLE = (
     " current_database()); END $$"
 )
 
+_SERIALIZABLE_READS = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database"
+    " WHERE mode = 'SIReadLock' AND datname = current_database()"
+)
+
 
 async def isolation_of(connection: Connection) -> str:
     ((level,),) = await (await connection.execute("SELECT current_setting('transaction_isolation')")).fetchall()
@@ -34,4 +39,4 @@ async def test_every_connection(database: str, ats: Ats, options: str) -> None:
         async with pool.connection() as shared:
             assert await isolation_of(shared) == "read committed"
         async with batch(ChangeLog(pool, WATCH), 1):
-            assert one(ats, "SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'") == 0
+            assert one(ats, _SERIALIZABLE_READS) == 0
