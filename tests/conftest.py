@@ -37,6 +37,9 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - other users may write there as in /tm
 _ENOUGH = 4 * 2**30
 """Bytes. The whole suite takes 0.9 GiB at its worst."""
 
+_MINUTES = 300
+"""Seconds: the limit of a test that takes some minutes."""
+
 _UNIT = Path(__file__).parent / "unit"
 _CLUSTER = pytest.StashKey[Cluster]()
 _STACK = pytest.StashKey[ExitStack]()
@@ -53,6 +56,26 @@ def pytest_configure() -> None:
         tempfile.tempdir = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mix what waits, the acceptance tests, with what works, file by file; what takes minutes comes first."""
+    files: dict[str, dict[Path, int]] = {}
+    for item in items:
+        of_folder = files.setdefault(_folder_of(item), {})
+        of_folder.setdefault(item.path, len(of_folder))
+
+    def place(item: pytest.Item) -> tuple[bool, float]:
+        limit, of_folder = item.get_closest_marker("timeout"), files[_folder_of(item)]
+        return limit is None or limit.args[0] < _MINUTES, of_folder[item.path] / len(of_folder)
+
+    items.sort(key=place)
+
+
+def _folder_of(item: pytest.Item) -> str:
+    """One of the folders beside this file."""
+    return item.path.relative_to(_UNIT.parent).parts[0]
 
 
 def pytest_collection_finish() -> None:

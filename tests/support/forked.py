@@ -29,7 +29,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import IO, Any
 
-_READ_LATE = re.compile(r".*(DSN|KEY|TOKEN|PASSWORD)|SUDO_USER|TRIGGERS|CDC_SYNC_CONFIG|CREDENTIALS_DIRECTORY|PYTEST_.*")
+_READ_LATE = re.compile(
+    r".*(DSN|KEY|TOKEN|PASSWORD)|SUDO_USER|TRIGGERS|CDC_SYNC_CONFIG|CREDENTIALS_DIRECTORY|PYTEST_.*"
+)
 """Variables on which nothing depends that a cache keeps."""
 
 _CLOCK = re.compile(r"LD_PRELOAD|FAKETIME_.*")
