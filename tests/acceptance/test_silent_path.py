@@ -1,6 +1,7 @@
 """The path to HelloWork falls silent: packets are lost, nobody is told. Nothing older arrives after something newer."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,12 +100,13 @@ def test_nor_does_one_of_a_stopped_daemon_whose_claims_another_took_over(
         notify.ats.execute("UPDATE public.applications SET status = 'S2', updated_at = clock_timestamp()")
         captures.wait_until(lambda: on_its_way(stopped, network, port), "requests of the second daemon")
         stopped.send_signal(signal.SIGSTOP)
-        kept = on_its_way(stopped, network, port)
+        stopped_at, kept = time.monotonic(), on_its_way(stopped, network, port)
         assert kept
         network.cut(port, only=kept)
         notify.ats.execute("UPDATE public.applications SET status = 'S3', updated_at = clock_timestamp()")
         captures.wait_until(lambda: all(statuses(notify, name)[-1] == "S3" for name in names), "S3")
-        assert not on_its_way(stopped, network, port)
+        left = on_its_way(stopped, network, port)
+        assert not left, f"of {kept}, {time.monotonic() - stopped_at:.1f} s after it was stopped"
         network.heal()
         stopped.send_signal(signal.SIGCONT)
         notify.quiet(captures)
