@@ -60,7 +60,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mix what waits, the acceptance tests, with what works, file by file; what takes minutes comes first."""
+    """Mix the acceptance tests, most of which wait, with the others, file by file; tests of minutes come first."""
     files: dict[str, dict[Path, int]] = {}
     for item in items:
         of_folder = files.setdefault(_folder_of(item), {})

@@ -460,6 +460,21 @@ def test_the_installed_script_is_the_same_program(notify: Installation) -> None:
     assert notify.run_bare([script, "--version"]).stdout == f"cdc-sync {version('cdc-sync')}\n"
 
 
+def test_closed_standard_streams_and_a_locale_without_our_characters_are_no_accident(notify: Installation) -> None:
+    """As programs of their own; `unit/test_cli_saying.py` has the rest."""
+    line = [*COMMAND, "--config", str(notify.config)]
+    nowhere = {**notify.variables, "ATS_DSN": "host=/nonexistent dbname=ats user=cdc_sync"}
+    variables = environment({**nowhere, "PYTHONIOENCODING": "latin-1"})
+
+    closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *line, "config", "example"]
+    example = subprocess.run(closed, stderr=subprocess.PIPE, env=variables, check=True)
+    checked = subprocess.run([*line, "check"], capture_output=True, env=variables, check=False)
+
+    assert example.stderr == b""
+    assert rb"         \u2192 " in checked.stdout
+    assert b"Traceback" not in checked.stderr
+
+
 def test_sending_is_paused_and_resumed(notify: Installation) -> None:
     notify.add("hw-1")
     with notify.daemon() as daemon:
