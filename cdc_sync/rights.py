@@ -18,7 +18,7 @@ from functools import cache
 from psycopg import sql
 
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.packaged import text
+from cdc_sync.own_path import packaged_sql
 
 
 def revoke(objects: str, installers: str, daemon: str) -> str:
@@ -112,5 +112,5 @@ def _part(name: str, **put_in: str) -> str:
 
 @cache
 def _parts() -> Mapping[str, str]:
-    _, *parts = re.split(r"(?:^-- .*\n)*^-- name: (\w+)\n", text("rights.sql"), flags=re.MULTILINE)
+    _, *parts = re.split(r"(?:^-- .*\n)*^-- name: (\w+)\n", packaged_sql("rights.sql"), flags=re.MULTILINE)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -64,7 +64,7 @@ SELECT DISTINCT c.relowner
           FROM (VALUES {tables}) AS watched (schema, name)
           JOIN pg_catalog.pg_class c ON c.relname = watched.name
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+         WHERE CASE WHEN watched.schema IS NULL THEN ON_OWN_PATH(c)
                     ELSE n.nspname = watched.schema END
 
 -- name: unreadable
@@ -149,7 +149,7 @@ BEGIN
           FROM (VALUES {tables}) AS watched (schema, name, columns)
           JOIN pg_catalog.pg_class c ON c.relname = watched.name
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+         WHERE CASE WHEN watched.schema IS NULL THEN ON_OWN_PATH(c)
                     ELSE n.nspname = watched.schema END
     LOOP
         IF given.columns IS NOT NULL THEN
@@ -214,7 +214,7 @@ BEGIN
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
          CROSS JOIN LATERAL pg_catalog.aclexplode(a.attacl) AS g
-         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+         WHERE CASE WHEN watched.schema IS NULL THEN ON_OWN_PATH(c)
                     ELSE n.nspname = watched.schema END
            AND g.grantee = role_oid AND g.privilege_type = 'SELECT'
          UNION ALL
@@ -258,7 +258,7 @@ SELECT pg_catalog.format('CONNECT ON DATABASE %I', d.datname) AS what, d.datdba 
           JOIN pg_catalog.pg_class c ON c.relname = watched.name
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
           JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+         WHERE CASE WHEN watched.schema IS NULL THEN ON_OWN_PATH(c)
                     ELSE n.nspname = watched.schema END
            AND (watched.columns IS NULL OR a.attname = ANY (watched.columns))
            AND NOT pg_catalog.has_column_privilege({role}::pg_catalog.name, c.oid, a.attnum, 'SELECT')

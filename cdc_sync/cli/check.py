@@ -31,7 +31,7 @@ from cdc_sync.delivery.check import check_endpoint
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.source.check import check_database
-from cdc_sync.source.connection import asking, connected, rows_of
+from cdc_sync.source.connection import asking, connected, rows_on_own_path
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
@@ -55,7 +55,8 @@ _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(
 
 _COUNT = """
 SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
- ORDER BY coalesce(pg_catalog.btrim(label::text), '') = '' OR label::text = ANY (%s::text[]) DESC, number DESC
+ ORDER BY coalesce(pg_catalog.btrim(label::text), '') OPERATOR(pg_catalog.=) ''
+          OR label::text OPERATOR(pg_catalog.=) ANY (%s::text[]) DESC, number DESC
  LIMIT {most}
 """
 
@@ -291,7 +292,7 @@ async def labels_of(dsn: str, config: Config, names: Iterable[str]) -> list[dict
                 most=_MOST + len(rules.map),
             )
             async with asking(f"counting the labels of {watch.table}"):
-                rows = await rows_of(connection, query, (list(rules.map),))
+                rows = await rows_on_own_path(connection, query, (list(rules.map),))
             counts: Counter[str] = Counter()
             for label, number in rows:
                 # As in `map_status`, NULL and blanks are one label.

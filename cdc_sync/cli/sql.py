@@ -283,9 +283,13 @@ def verify(  # noqa: PLR0917 - typer's options
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
-    query = scripts.absent(watch) if config is None else scripts.verify(config.watches, is_all=watch is None)
+    if config is None:
+        query = scripts.absent(watch)
+    else:
+        for_tenants = scripts.tenant_functions(config) if watch is None else None
+        query = scripts.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:
-        put_out(scripts.for_psql(query))
+        put_out(scripts.for_psql(scripts.as_script(query, {} if config is None else config.watches)))
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     # Of many watches only problems.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cdc_sync import own_path
 from cdc_sync.config.dsn import settings_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def completed(dsn: str, application_name: str) -> str:
 def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
     """The settings of a new session, as one message without parameters; `server_version` is libpq's.
 
+    `own_path.session_start` comes before the first statement that looks up a name.
     In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, could make the ATS's own
     transactions fail, and a standby refuses them. Behind a transaction pooler it reaches the sessions of our own role.
     A migration or a copy of a store has no end of statements (`statements_end`).
@@ -114,7 +116,8 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
     if server_version >= _HAS_USER_TIMEOUT:
         settings["tcp_user_timeout"] = f"'{USER_TIMEOUT:.0f}s'"
     set_all = ", ".join(f"set_config('{name}', {value}, false)" for name, value in settings.items())
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SELECT {set_all}; COMMIT".encode()
+    begin = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {own_path.session_start()}"
+    return f"{begin}; SELECT {set_all}; COMMIT".encode()
 
 
 def _at_most(name: str, seconds: float) -> str:

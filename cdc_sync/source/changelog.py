@@ -23,7 +23,7 @@ from psycopg import errors, sql
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection, Pool, Rows, own_row, rows_of
+from cdc_sync.source.connection import Connection, Pool, Rows, on_own_path, own_row, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import arrays, composed, sections
 from cdc_sync.source.reading import Read, Reader
@@ -129,7 +129,7 @@ class ChangeLog:
             # Prepared: planning takes three times as long as running. A kept plan may read all of a small table: after
             # each doubling of the table it is another statement.
             text = f"{query} -- {table_size.bit_length()}"
-            cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
+            cursor = await on_own_path(connection, text, (limit,), prepare=bool(table_size))
             return await cursor.fetchall(), time.monotonic() - begun
 
         try:
@@ -217,7 +217,7 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     parts = range(1, len(reader.mapping.key_columns) + 1)
     rows, width = reader.statements.by_key_in([composed(_SQL["part_of_keys"], part=part) for part in parts])
     table = sql.Literal(expressions.name(facts.schema, facts.name).as_string())
-    batch = _batch(watch, width, composed("pg_relation_size({})", table))
+    batch = _batch(watch, width, composed("pg_catalog.pg_relation_size({})", table))
     return composed(_SQL["batch_and_rows"], batch=batch, rows=rows).as_string()
 
 

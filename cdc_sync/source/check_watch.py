@@ -21,7 +21,7 @@ from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_seeks
 from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection, rows_of
+from cdc_sync.source.connection import Connection, on_own_path, rows_of, rows_on_own_path
 from cdc_sync.source.errors import SourceError, texts
 from cdc_sync.source.expressions import SideTable, catalog, composed, render, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_facts
@@ -303,7 +303,7 @@ class _Watch:
 
     async def policies(self) -> Finding:
         # Policies are found by the statement's locks.
-        await self._connection.execute(Statements(self.mapping).first_page, [0])
+        await on_own_path(self._connection, Statements(self.mapping).first_page, [0])
         if hides := await row_security.hiding(self._connection):
             scripts = "\n".join(one.script for one in hides)
             return self._found("row-security/hides", scripts, reason=row_security.warning(hides))
@@ -334,7 +334,7 @@ class _Watch:
 
     async def watermark_index(self, watermark: str) -> Finding:
         mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
-        since = self._where(composed("{} >= %s::{}", mark, sql.SQL(type_)))
+        since = self._where(composed("{} {} %s::{}", mark, expressions.operator(">="), sql.SQL(type_)))
         about = {"column": written(watermark), "pause": self._watch.capture.poll_interval.total_seconds()}
         making = self._making_index(sql.Identifier(watermark), self.facts)
         return await self._index("watermark-index", since, "infinity", making, **about)
@@ -347,7 +347,7 @@ class _Watch:
         """Whether an index serves a query's condition, or a page's order if the value is a number."""
         await self._connection.execute(catalog("only_by_index"))
         explain = composed("EXPLAIN (FORMAT JSON) {}", query)
-        (((explained,),),) = await rows_of(self._connection, explain, [value])
+        (((explained,),),) = await rows_on_own_path(self._connection, explain, [value])
         plan: Plan = explained["Plan"]
         leading = await rows_of(self._connection, catalog("leading_columns"), [list(plan_indexes(plan))])
         is_page = isinstance(value, int)

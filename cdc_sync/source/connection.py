@@ -15,7 +15,7 @@ from functools import partialmethod
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.dsn import check
@@ -27,6 +27,7 @@ from cdc_sync.source.replica_guard import NOW, NOW_AND_IDENTITY, ReplicaGuard, R
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
+Cursor = AsyncCursor[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
 Query = str | bytes | sql.SQL | sql.Composed
 Parameters = Sequence[Any] | abc.Mapping[str, Any]
@@ -42,6 +43,8 @@ _FREE_WITHIN = ANSWERS_WITHIN - 60
 
 _LONGEST_PAUSE = 5.0
 """Most seconds until a locked read is repeated: each failure is a line in the server's log."""
+
+_OWN_PATH, _PINNED_PATH = (sections("sessions.sql")[name] for name in ("own_path", "pinned_path"))
 
 _QUICK = 1.0
 """Seconds for which a quick read may hold a connection."""
@@ -235,6 +238,26 @@ async def pooled(
 async def rows_of(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
     """The rows of a statement."""
     return await (await connection.execute(query, parameters)).fetchall()
+
+
+async def on_own_path(
+    connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
+) -> Cursor:
+    """Run a statement with expressions of the configuration, whose names mean what they mean to the login.
+
+    What is ours in such a statement is written out: `OPERATOR(pg_catalog.=)`, `pg_catalog.left(…)`.
+    """
+    # One round trip, and one transaction, with which the setting ends also if the statement fails.
+    async with connection.pipeline():
+        await connection.execute(_OWN_PATH)
+        cursor = await connection.execute(query, parameters, prepare=prepare)
+        await connection.execute(_PINNED_PATH)
+    return cursor
+
+
+async def rows_on_own_path(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+    """The rows of such a statement."""
+    return await (await on_own_path(connection, query, parameters)).fetchall()
 
 
 def with_position(query: sql.Composable, width: int) -> str:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.core.identifiers import QualifiedName, requoted, unwritten
-from cdc_sync.packaged import text as packaged_text
+from cdc_sync.core.identifiers import QualifiedName, requoted, unwritten, written
+from cdc_sync.own_path import packaged_sql
 
 Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
 
@@ -64,7 +64,7 @@ def column(column_name: str) -> sql.Composed:
 
 def template(file: str) -> str:
     """One of the .sql files."""
-    return packaged_text(f"source/sql/{file}")
+    return packaged_sql(f"source/sql/{file}")
 
 
 @cache
@@ -84,6 +84,21 @@ def catalog(name: str) -> str:
     """A statement of `sql/catalog.sql`, with those that it has in braces."""
     found = sections("catalog.sql")
     return re.sub(r"\{(\w+)\}", lambda other: found.get(other[1], other[0]), found[name])
+
+
+POSTGRESQLS_OWN = "pg_catalog"
+"""The schema of PostgreSQL's own operators."""
+
+
+def operator(symbol: str, schema: str = POSTGRESQLS_OWN) -> sql.SQL:
+    """An operator with its schema: without, it could be one that somebody put into the search_path."""
+    return fragment(f"OPERATOR({written(schema)}.{symbol})")
+
+
+def common_schema(schemas: Iterable[str]) -> str:
+    """The schema of all these operators; PostgreSQL's own compare what has several."""
+    found = set(schemas)
+    return found.pop() if len(found) == 1 else POSTGRESQLS_OWN
 
 
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")

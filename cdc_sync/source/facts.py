@@ -78,6 +78,7 @@ class TableFacts:
         estimate: the planner's row count, 0 if unknown.
         columns: with their types as SQL writes them.
         unique: the columns of each unique index.
+        operators: the schema of the operators that compare each column's type: `pg_catalog`, or an extension's.
     """
 
     oid: int
@@ -89,6 +90,7 @@ class TableFacts:
     not_null: Sequence[str]
     readable: Sequence[str]
     unique: Sequence[Sequence[str]]
+    operators: Mapping[str, str]
 
     @property
     def qualified(self) -> QualifiedName:

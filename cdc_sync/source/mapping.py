@@ -24,7 +24,7 @@ from psycopg import sql
 from cdc_sync.config import Column, PlainColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.connection import Connection, asking, on_own_path
 from cdc_sync.source.errors import source_error
 from cdc_sync.source.expressions import composed
 from cdc_sync.source.facts import READABLE, TableFacts
@@ -56,6 +56,7 @@ DIGEST_LENGTH = 16
 
 _HASHES_SINCE = 110000
 _NULL = sql.SQL("NULL::text")
+_JOIN = sql.SQL("OPERATOR(pg_catalog.||)")
 
 
 class Mapping:
@@ -72,8 +73,7 @@ class Mapping:
         self._mapped = expressions.mapped(watch)
         self.table = _table(facts)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        # The order of the walk's `>`: for a type outside the search_path (citext) that is text's.
-        self.key_order = [composed("{} USING <", key) for key in self.key_columns]
+        self.key_operators = expressions.common_schema(facts.operators[name] for name in watch.key)
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
@@ -107,7 +107,7 @@ class Mapping:
         values = map(expressions.expression, mapped.values())
         query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), where)
         async with asking(f"preparing to read {name}"):
-            cursor = await connection.execute(query, ())
+            cursor = await on_own_path(connection, query, ())
         types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
         _check_types(watch, types)
         return cls(watch, facts, types, connection.info)
@@ -126,17 +126,17 @@ class Mapping:
             return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
             # HelloWork's format, whatever the session's time zone.
-            value = composed("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
+            value = composed("""pg_catalog.to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
         elif oid == _TEXT:
             # A bare literal, text in a SELECT list, has no type inside a call.
             value = composed("{}::text", value)
-        return _cut(composed("to_json({})::text", value), LONGEST_JSON)
+        return _cut(composed("pg_catalog.to_json({})::text", value), LONGEST_JSON)
 
     def _raw(self, name: str) -> sql.Composable:
         mapped, oid = self._mapped.get(name), self._types.get(name)
         if mapped is not None and name == "created":
-            send = sql.SQL(f"{_DATES[oid or 0]}_send")
-            return composed("encode({}({}), 'hex')", send, expressions.expression(mapped))
+            send = sql.SQL(f"pg_catalog.{_DATES[oid or 0]}_send")
+            return composed("pg_catalog.encode({}({}), 'hex')", send, expressions.expression(mapped))
         # What is too long as text is too long as JSON.
         is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
         if not (is_text and isinstance(mapped, PlainColumn)):
@@ -145,7 +145,8 @@ class Mapping:
         longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
         text = composed("{}::text", expressions.expression(mapped))
         most, cut = _BYTES_OF_A_CHARACTER * longest, _cut(text, longest)
-        return composed("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END", text, most, cut)
+        is_long = composed("pg_catalog.octet_length({}) OPERATOR(pg_catalog.>) {}", text, most)
+        return composed("CASE WHEN {} THEN {} ELSE {} END", is_long, cut, text)
 
     def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
         """A date as microseconds since the epoch, as text."""
@@ -167,21 +168,26 @@ class Mapping:
         value = expressions.expression(mapped)
         if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NUMBERS:
             return composed("({} IS NULL)", value)
-        return composed("(coalesce(btrim({}::text, {}), '') = '')", value, BLANKS)
+        trimmed = composed("pg_catalog.btrim({}::text, {})", value, BLANKS)
+        return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)
 
     def digests_element(self) -> sql.Composed:
         """A row's element in a page of digests; the parameter is the shape."""
         parts = [
-            # Each closes the literal around it and opens the next.
-            sql.SQL("""\"' || {} || '\"""" if type_ in _NUMBERS else "' || to_json({})::text || '").format(text)
+            composed(
+                """('"' {join} {} {join} '"')""" if type_ in _NUMBERS else "pg_catalog.to_json({})::text",
+                text,
+                join=_JOIN,
+            )
             for text, type_ in zip(self.key_texts, self.key_type_names, strict=True)
         ]
-        key = composed("('[{}]')", sql.SQL(",").join(parts))
+        listed = sql.SQL(" {join} ',' {join} ".format(join=_JOIN.as_string())).join(parts)
+        key = composed("('[' {join} {} {join} ']')", listed, join=_JOIN)
         has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))
-        digest = composed("{} || {}", self.digest, key)
+        digest = composed("{} {join} {}", self.digest, key, join=_JOIN)
         if self.watch.where:
-            named = composed("json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
-            out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' || {} END", has_no_id, named)
+            named = composed("pg_catalog.json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
+            out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' {join} {} END", has_no_id, named, join=_JOIN)
             digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
         # A key whose value has no text cannot be compared.
         return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
@@ -221,7 +227,7 @@ def _where(watch: Watch) -> sql.Composed:
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
     """Bound a row's size; one character more shows that the text is longer."""
-    return composed("left({}, {})", text, longest + 1)
+    return composed("pg_catalog.left({}, {})", text, longest + 1)
 
 
 async def check_time_zone(connection: Connection, name: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from psycopg import sql
@@ -17,7 +18,7 @@ from psycopg import sql
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
+from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, rows_on_own_path, with_position
 from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import Mapping
@@ -229,8 +230,8 @@ class Reader:
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def fetch(self, query: str, parameters: Sequence[Any]) -> Rows:
-        """The rows of a statement `with_position`."""
-        return await self.pool.read(self._doing, lambda connection: rows_of(connection, query, parameters))
+        """The rows of a statement `with_position`, maybe with expressions of the configuration."""
+        return await self.pool.read(self._doing, lambda connection: rows_on_own_path(connection, query, parameters))
 
     async def _read(self, query: str, parameters: Sequence[Any], *, confirming: bool = False) -> tuple[Read, bool]:
         """A statement's rows, and whether its size ended it."""
@@ -239,10 +240,10 @@ class Reader:
         async def read(connection: Connection) -> Rows:
             nonlocal hidden_by
             if not confirming:
-                return await rows_of(connection, query, parameters)
+                return await rows_on_own_path(connection, query, parameters)
             # The pool commits, or rolls back after an exception.
             await connection.execute(self._begin_confirming)
-            found = await rows_of(connection, query, parameters)
+            found = await rows_on_own_path(connection, query, parameters)
             hidden_by = frozenset(await row_security.hiding(connection))
             return found
 
@@ -286,7 +287,7 @@ class WatermarkReader:
         self.kind = (self._type, mapping.watch.timezone, lookback)
         # A date may be any time of its day.
         self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
-        select, ends = reader.statements.select, (date, composed("to_json({}) #>> '{{}}'", mark), CLOCK)
+        select, ends = reader.statements.select, (date, expressions.key_text(mark), CLOCK)
         keys, width = mapping.key_texts, len(mapping.key_texts)
         pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
@@ -301,7 +302,8 @@ class WatermarkReader:
 
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
-        ((instant, xmin, xmax, _),) = await self._reader.fetch(_LOOK, ())
+        pool = self._reader.pool
+        ((instant, xmin, xmax, _),) = await pool.read("reading the server's snapshot", partial(rows_of, query=_LOOK))
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from psycopg import sql
 
+from cdc_sync import own_path
 from cdc_sync.config import Watch
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.config.watch import Related
@@ -94,7 +95,7 @@ class Recorder:
             if self.always:
                 lines.append(render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};", table, trigger))
             lines.append(render("COMMENT ON TRIGGER {} ON {} IS {};", trigger, table, comment))
-        return "\n".join([self.script, *lines, ""])
+        return own_path.naming(self.table, "\n".join([self.script, *lines, ""]))
 
 
 def recorders(name: str, watch: Watch) -> list[Recorder]:
@@ -145,10 +146,10 @@ def only_tables(watch: Watch) -> str:
     lines = [composed("({})", map(sql.Literal, each)) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
-        watched=str(watch.table),
+        watched=own_path.oid_of(watch.table),
         # A whole row has what generated columns depend on.
         compared=map(sql.Literal, depends.columns if depends.complete else ()),
-        tables=[sql.Literal(str(each)) for each in tables_of(watch)],
+        tables=[own_path.oid_of(each) for each in tables_of(watch)],
         untriggered=sql.SQL(",\n            ").join(lines),
     )
 

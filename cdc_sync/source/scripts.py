@@ -1,6 +1,7 @@
 """The DBA's scripts, rendered from the .sql files, for PostgreSQL 10 to 18 (every one knows EXECUTE PROCEDURE)."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync import rights
+from cdc_sync import own_path, rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.hellowork import OwnHelloWork
@@ -100,9 +101,10 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
 
 def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str:
     """The script that installs the log and the templates' functions; empty if there are none."""
-    functions = [each for name in config.templates if (each := tenant_function(config, name, patience))]
-    made = "".join(each.create("cdc_sync") for each in functions)
-    return f"{_PARTS['for_new_tenants']}\n{_transaction(config, {}, patience)}{made}" if made else ""
+    functions = tenant_functions(config, patience)
+    if not functions:
+        return ""
+    return f"{_PARTS['for_new_tenants']}\n{_transaction(config, {}, patience, functions)}"
 
 
 class TenantFunction(NamedTuple):
@@ -144,6 +146,14 @@ class TenantFunction(NamedTuple):
             usage=f"SELECT {schema}.{self.name}('the schema');",
         )
 
+    @property
+    def body(self) -> str:
+        """The function's text between the quotes."""
+        found = re.search(r" AS\n(\$\w*\$)(.*)\1\n", self.create("cdc_sync"), flags=re.DOTALL)
+        if found is None:
+            raise ValueError(self.name)
+        return found[2]
+
     def call(self, schema: str, tenant: str) -> str:
         """The statement that installs a tenant."""
         return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), tenant)
@@ -161,7 +171,7 @@ def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -
     def script_for(schema: str) -> str:
         tenant = Tenant(database, schema)
         watch = watch_for(without_headers, tenant, str)
-        return "".join(_steps(config, {watch_name(name, tenant): watch}, patience))
+        return "".join(_steps(config, {watch_name(name, tenant): watch}))
 
     for number in count():
         placeholder, other = f"x{number}", f"y{number}"
@@ -173,12 +183,21 @@ def tenant_function(config: Config, name: str, patience: timedelta = PATIENCE) -
     return None
 
 
-def _transaction(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> str:
-    begin = _PARTS["begin"].replace("{patience}", _setting(patience))
-    return f"\n{begin}\n{''.join(_steps(config, watches, patience))}\nCOMMIT;\n"
+def tenant_functions(config: Config, patience: timedelta = PATIENCE) -> list[TenantFunction]:
+    """The functions of all templates that have one."""
+    return [each for name in config.templates if (each := tenant_function(config, name, patience)) is not None]
 
 
-def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) -> Iterator[str]:
+def _transaction(
+    config: Config, watches: Mapping[str, Watch], patience: timedelta, functions: Sequence[TenantFunction] = ()
+) -> str:
+    tables = [table for watch in watches.values() for table in tables_of(watch)]
+    timeouts = _PARTS["timeouts"].replace("{patience}", _setting(patience))
+    steps = "".join(_steps(config, watches, functions))
+    return f"\n{own_path.begin(tables)}\n{timeouts}\n{steps}\nCOMMIT;\n"
+
+
+def _steps(config: Config, watches: Mapping[str, Watch], for_tenants: Sequence[TenantFunction] = ()) -> Iterator[str]:
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
     sequences = _literals([each for name in watches for each in sequences_of(name)])
     functions = _in(map(function_of, watches))
@@ -186,10 +205,11 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
         template("refused.sql"),
         sequences=sequences,
         functions=functions,
+        installing=_in(each.name for each in for_tenants),
         watched=_values(2, [(table.schema, table.name) for table in tables]),
     )
     yield _only_keeps_rows()
-    yield _locks(map(str, tables), functions, _PARTS["log_is_unfinished"], patience)
+    yield _locks(tables, functions, _PARTS["log_is_unfinished"])
     yield template("log.sql")
     for name, watch in watches.items():
         yield only_tables(watch)
@@ -223,6 +243,9 @@ def _steps(config: Config, watches: Mapping[str, Watch], patience: timedelta) ->
         readable.append(rights.readable(_PARTS["owners_of_watched"], relations))
     for each in readable:
         yield render(template("readable.sql"), readable=sql.SQL(each))
+    # After the check of who owns what is there, and in its transaction: a function that is replaced keeps its owner.
+    for function in for_tenants:
+        yield function.create("cdc_sync")
 
 
 def _kind(name: str) -> str:
@@ -242,14 +265,22 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     # The locks have dollar quotes of their own.
     head, tail = template("uninstall.sql").split("{locks}")
     put_in = {"functions": sql.SQL(functions), "sequences": sql.SQL(sequences), "rest": sql.SQL(f"\n{rest}")}
-    locks = _locks([], put_in["functions"], "true" if watch is None else "false", patience)
-    return render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))) + locks + render(tail, **put_in)
+    locks = _locks([], put_in["functions"], "true" if watch is None else "false")
+    begun = render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience)), begin=sql.SQL(own_path.begin()))
+    return begun + locks + render(tail, **put_in)
 
 
-def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: bool = True) -> str:
+def verify(
+    watches: Mapping[str, Watch],
+    for_tenants: Sequence[TenantFunction] | None = None,
+    *,
+    is_all: bool = True,
+    rights_too: bool = True,
+) -> str:
     """The query that compares what is installed with what `install` would install.
 
-    Others' objects are ignored unless `is_all`. Rights take as long as all the rest.
+    Others' objects are ignored unless `is_all`. Rights take as long as all the rest. The functions `for_tenants` may be
+    missing; without a list of them they are not looked at.
     """
     watches = noticed(watches)
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
@@ -280,11 +311,18 @@ def verify(watches: Mapping[str, Watch], *, is_all: bool = True, rights_too: boo
         functions=_values(5, functions),
         triggers=_values(6, triggers),
         relations=_values(3, relations),
+        installing=_values(2, [(each.name, _md5(each.body)) for each in for_tenants or ()]),
+        of_installing=sql.SQL("IS NULL" if for_tenants is None else r"LIKE 'install\_%'"),
         of_functions=sql.SQL(r"LIKE 'record\_%'") if is_all else _in(each.function for each in wanted),
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
         exposed=sql.SQL(exposed),
         unreadable=sql.SQL(unreadable),
     )
+
+
+def as_script(query: str, watches: Mapping[str, Watch]) -> str:
+    """A query of `verify` or `absent` for these watches, for psql."""
+    return own_path.in_transaction(query, [table for watch in watches.values() for table in tables_of(watch)])
 
 
 def absent(watch: str | None = None) -> str:
@@ -300,19 +338,22 @@ def absent(watch: str | None = None) -> str:
 
 def grants(config: Config, role: str) -> str:
     """The GRANTs for the daemon's role: columns to read, and in notify mode the log and the bells."""
-    script = render(template("grants.sql").rstrip(), role=role)
+    begin = sql.SQL(own_path.begin(_all_tables(config)))
+    script = render(template("grants.sql").rstrip(), role=role, begin=begin)
     for name, watch in config.watches.items():
         lines = dict.fromkeys(_grants(name, watch, sql.Identifier(role)))
         script += "\n".join(["", "", f"-- Watch {visible(name)}", *lines])
     granted = _block(rights.all_granted(_granted(config.watches, sql.Literal(role).as_string())))
-    return f"{script}\n\n-- GRANT only warns of what it leaves out.\n{granted}\n"
+    return f"{script}\n\n-- GRANT only warns of what it leaves out.\n{granted}\n\nCOMMIT;\n"
 
 
 def _grants(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
     for number, (table, needed) in enumerate(_tables(watch)):
         if not needed.complete:
             yield _UNKNOWN_OF_RELATED.format(table=visible(str(table))) if number else _UNKNOWN
-        yield from granting(table, "SELECT", needed.columns if needed.complete else (), to)
+        *usage, select = granting(table, "SELECT", needed.columns if needed.complete else (), to)
+        yield from usage
+        yield own_path.naming(table, select)
     yield _IF_ROWS_ARE_HIDDEN
     policy = render("CREATE POLICY cdc_sync ON {} FOR SELECT TO {} USING (true);", quoted(watch.table), to)
     yield f"-- {visible(policy)}"
@@ -334,7 +375,8 @@ def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: 
 def revokes(config: Config, role: str) -> str:
     """The script that revokes what `grants` gives, so that the role can be dropped."""
     granted = _granted(config.watches, sql.Literal(role).as_string())
-    head = template("revokes.sql").replace("{revoked}", _block(rights.take_back(granted)))
+    block = own_path.in_transaction(_block(rights.take_back(granted)), _all_tables(config)).rstrip()
+    head = template("revokes.sql").replace("{revoked}", block)
     policies = (render("DROP POLICY cdc_sync ON {};", quoted(each.table)) for each in config.watches.values())
     return head + "".join(f"-- {visible(policy)}\n" for policy in policies)
 
@@ -342,6 +384,10 @@ def revokes(config: Config, role: str) -> str:
 def missing_grants(name: str, watch: Watch) -> str:
     """The query of the GRANTs that our role lacks for a watch."""
     return rights.missing(_granted({name: watch}, "current_user"))
+
+
+def _all_tables(config: Config) -> list[QualifiedName]:
+    return [table for watch in config.watches.values() for table in tables_of(watch)]
 
 
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
@@ -388,14 +434,13 @@ def _setting(patience: timedelta) -> str:
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
-def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: str, patience: timedelta) -> str:
+def _locks(tables: Iterable[QualifiedName], functions: sql.Composable, log_is_altered: str) -> str:
     """Lock these tables, and those whose triggers call functions to be dropped."""
     return render(
         template("locks.sql"),
-        tables=map(sql.Literal, tables),
+        tables=map(own_path.oid_of, tables),
         functions=functions,
         log_is_altered=sql.SQL(log_is_altered),
-        patience=_setting(patience),
     )
 
 

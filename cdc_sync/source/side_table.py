@@ -7,6 +7,7 @@ import psycopg
 import yaml
 from psycopg import errors, sql
 
+from cdc_sync import own_path
 from cdc_sync.config import Watch
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
@@ -72,35 +73,39 @@ class IdTable(NamedTuple):
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, for the daemon's role to read."""
     ids = IdTable.of(watch)
-    side, table, watched = ids.side, expressions.table(ids.side.table), expressions.table(watch.table)
+    side, watched = ids.side, expressions.table(watch.table)
     writer = sql.Identifier("the_writer")
     url = index = composed("")
     if ids.url is not None:
         column = sql.Identifier(ids.url)
         url = composed("\n        {} text,", column)
-        create = composed("CREATE INDEX ON {} ({})", table, id_in_url(column))
-        index = composed("\n    EXECUTE {};", create.as_string())
+        index = composed(
+            "\n    EXECUTE pg_catalog.format('CREATE INDEX ON %s (%s)', side, {});", id_in_url(column).as_string()
+        )
     rest = render(
         sections("parts.sql")["id_table"],
         value=sql.Identifier(side.column),
         url=url,
         key=map(sql.Identifier, side.key),
-        watched=watched,
-        watched_key=map(sql.Identifier, watch.key),
     )
+    end = render(sections("parts.sql")["id_table_end"], watched_key=map(sql.Identifier, watch.key))
+    granted = granting(side.table, "SELECT", ids.columns, sql.Identifier(role))
     made = render(
         template("id_table.sql"),
         side=sql.SQL(visible(str(side.table))),
         watched=sql.SQL(visible(str(watch.table))),
         writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in _to_fill(ids, watch, writer))),
-        create=composed("CREATE TABLE {} (", table).as_string(),
+        begin=sql.SQL(own_path.begin([watch.table, side.table])),
         rest=rest,
+        end=end,
         index=index,
-        side_name=table.as_string(),
+        side_oid=own_path.oid_of(side.table),
+        new_side=own_path.new_name(side.table),
         side_keys=map(sql.Literal, side.key),
+        watched_oid=own_path.oid_of(watch.table),
         watched_name=watched.as_string(),
         watched_keys=map(sql.Literal, watch.key),
-        grants=sql.SQL("\n".join(granting(side.table, "SELECT", ids.columns, sql.Identifier(role)))),
+        grants=sql.SQL(own_path.naming(side.table, "\n".join(granted))),
     )
     if ids.is_configured:
         return made
@@ -219,6 +224,7 @@ def _parts(
         "watched": expressions.name(watched.schema, watched.name),
         "watched_key": of("t", key),
         "first": expressions.name(key[0]),
+        "equals": expressions.operator("=", expressions.common_schema(watched.operators[column] for column in key)),
         "side": expressions.name(side.schema, side.name),
         "key": list(map(expressions.name, ids.side.key)),
         "own_key": of("own", ids.side.key),

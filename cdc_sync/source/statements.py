@@ -11,7 +11,7 @@ from psycopg import sql
 from cdc_sync.config import Column, PlainColumn
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import with_position
-from cdc_sync.source.expressions import SideTable, composed
+from cdc_sync.source.expressions import POSTGRESQLS_OWN, SideTable, composed, operator
 from cdc_sync.source.mapping import Mapping
 
 TEXT = sql.SQL("text")
@@ -64,7 +64,7 @@ class Statements:
         self.pages = [bounded(page, self._width) for page in walk(mapping, rows)]
         keys = self.select(*mapping.key_texts, CLOCK)
         self.keys = [with_position(page, parts + 1) for page in walk(mapping, keys)]
-        backwards = [composed("{} USING >", key) for key in mapping.key_columns]
+        backwards = [composed("{} USING {}", key, operator(">", mapping.key_operators)) for key in mapping.key_columns]
         last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, backwards)
         self.last_keys = with_position(last, parts + 1)
         self.digests = [with_position(page, 3 + parts) for page in self._digests()]
@@ -72,7 +72,7 @@ class Statements:
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
-        query = composed("{} WHERE {} ORDER BY {}", rows, condition, self._mapping.key_order)
+        query = composed("{} WHERE {} ORDER BY {}", rows, condition, key_order(self._mapping))
         return with_position(query, self._width + 1)
 
     def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
@@ -90,15 +90,16 @@ class Statements:
         element = composed("{} AS element", self._mapping.digests_element())
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
         # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
-        last = [composed("(array_agg(page.{}))[%s]", name) for name in self._names]
-        page = "SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page"
+        last = [composed("(pg_catalog.array_agg(page.{}))[%s]", name) for name in self._names]
+        page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({}) AS page"
         return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
 
     def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types
+        equals = operator("=", self._mapping.key_operators)
         if len(keys) == 1:
-            return composed("{} = ANY ({}::{}[])", keys[0], lists[0], types[0])
-        return composed("({}) IN (SELECT {} FROM {})", keys, self._given_values(), self._given(lists))
+            return composed("{} {} ANY ({}::{}[])", keys[0], equals, lists[0], types[0])
+        return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, self._given_values(), self._given(lists))
 
     def _as_read(self) -> sql.Composed | None:
         types = self._mapping.key_type_names
@@ -109,7 +110,8 @@ class Statements:
         return composed("SELECT {} FROM {}", [*self._names, *read], given)
 
     def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
-        return composed("unnest({}) AS given ({})", lists, self._names)
+        each = [composed("pg_catalog.unnest({})", one) for one in lists]
+        return composed("ROWS FROM ({}) AS given ({})", each, self._names)
 
     def _given_values(self) -> list[sql.Composed]:
         types = self._mapping.key_types
@@ -118,7 +120,7 @@ class Statements:
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """Whether a value is one of the given ids, in its own type, so that its index serves."""
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
-        return composed("{} = ANY (%s::{}[])", compared, self.id_type)
+        return composed("{} {} ANY (%s::{}[])", compared, operator("=", self._id_operators()), self.id_type)
 
     def _id_type(self) -> sql.Composable:
         mapped = self._mapping.watch.columns.application_id
@@ -128,6 +130,10 @@ class Statements:
             type_ = self._mapping.type_of("application_id")
             return sql.SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
+
+    def _id_operators(self) -> str:
+        mapped = self._mapping.watch.columns.application_id
+        return self._mapping.facts.operators[mapped.name] if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns
@@ -144,7 +150,10 @@ class Statements:
         if side is None:
             return condition(expressions.expression(mapped))
         keys = [composed("s.{}", expressions.name(column)) for column in side.key]
-        return composed("({}) IN (SELECT {} {})", self._mapping.key_columns, keys, in_side_table(side, condition))
+        equals = operator("=", self._mapping.key_operators)
+        return composed(
+            "({}) {} ANY (SELECT {} {})", self._mapping.key_columns, equals, keys, in_side_table(side, condition)
+        )
 
 
 def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
@@ -160,7 +169,8 @@ def is_given_url(url: sql.Composable) -> sql.Composed:
     By DISTINCT the planner expects few, and uses an index; else PostgreSQL 10 and 11 read all of a table that was never
     analysed or has few URLs.
     """
-    return composed("""{} IN (SELECT DISTINCT lower(unnest(%s::text[]) COLLATE "C"))""", id_in_url(url))
+    given = sql.SQL("""SELECT DISTINCT pg_catalog.lower(pg_catalog.unnest(%s::text[]) COLLATE "C")""")
+    return composed("{} {} ANY ({})", id_in_url(url), operator("="), given)
 
 
 def id_in_url(url: sql.Composable) -> sql.Composed:
@@ -176,14 +186,22 @@ def walk(
     The last parameter is how many.
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
+    # A comparison of rows has one operator: that of a mark's date, too.
+    schema = mapping.key_operators if mark is None else POSTGRESQLS_OWN
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
     place = [*marks, *mapping.key_columns]
-    behind = composed("({}) > ({}) AND {}", place, given, mapping.has_key)
-    from_mark = [composed("{} >= %s::{}", one, each) for one, each in zip(marks, types, strict=True)]
+    behind = composed("({}) {} ({}) AND {}", place, operator(">", schema), given, mapping.has_key)
+    from_mark = [composed("{} {} %s::{}", one, operator(">="), each) for one, each in zip(marks, types, strict=True)]
     first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
-    sorting = [*marks, *mapping.key_order]
+    sorting = [*marks, *key_order(mapping, schema)]
     page = "{} WHERE {} ORDER BY {} LIMIT %s"
     return composed(page, select, first, sorting), composed(page, select, behind, sorting)
+
+
+def key_order(mapping: Mapping, schema: str | None = None) -> list[sql.Composed]:
+    """The order of the walk's `>`, ascending; `schema` is that of its operators, if not the key's own."""
+    ascending = operator("<", schema or mapping.key_operators)
+    return [composed("{} USING {}", key, ascending) for key in mapping.key_columns]
 
 
 def bounded(query: sql.Composable, width: int) -> str:

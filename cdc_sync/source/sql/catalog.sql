@@ -14,7 +14,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.relt
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relname = %(name)s
-   AND CASE WHEN %(schema)s::text IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
+   AND CASE WHEN %(schema)s::text IS NULL THEN ON_OWN_PATH(c) ELSE n.nspname = %(schema)s END
 
 -- name: relations
 -- A table that was never analysed has -1 rows, and before PostgreSQL 14 as many as an empty one.
@@ -53,7 +53,16 @@ WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS 
      ORDER BY relation, number, depth DESC
 )
 SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
-       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT')
+       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT'),
+       -- The `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
+       coalesce((SELECT n.nspname::text
+                   FROM pg_catalog.pg_opclass c
+                   JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+                   JOIN pg_catalog.pg_amop e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
+                        AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+                   JOIN pg_catalog.pg_operator o ON o.oid = e.amopopr
+                   JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+                  WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog')
   FROM described d
   JOIN pg_catalog.pg_type t ON t.oid = d.type
 
@@ -90,20 +99,21 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 
 -- name: table
--- One table's columns with their types, those that are never NULL, those that we may read, and what its unique indexes
--- are on.
-WITH columns (relation, number, name, type, is_enum, not_null, is_readable) AS ({columns}),
+-- One table's columns with their types, those that are never NULL, those that we may read, what its unique indexes are
+-- on, and the schemas of the types' operators.
+WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
 SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
            coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
            coalesce(json_agg(name) FILTER (WHERE is_readable), '[]'),
-           coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'))::text
+           coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'),
+           coalesce(json_object_agg(name, operators), '{}'))::text
   FROM columns
 
 -- name: tables
 -- What `cdc-sync init` is to know of tables: the key's columns, of the primary one or else of the first other one
 -- without NULLs; and each column.
-WITH columns (relation, number, name, type, is_enum, not_null, is_readable) AS ({columns}),
+WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
      starts (relation, name, is_unique) AS (
     SELECT relation, names[1], bool_or(is_unique AND cardinality(names) = 1) FROM indexes GROUP BY 1, 2
@@ -234,7 +244,7 @@ WITH RECURSIVE own (watch, name, is_root, relation, kind) AS (
      CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
       JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN pg_catalog.pg_table_is_visible(c.oid)
+     WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN ON_OWN_PATH(c)
                                                      ELSE n.nspname = parsed.parts[1] END
 ), tree (watch, name, relation) AS (
     SELECT own.watch, own.name, own.relation FROM own

@@ -3,16 +3,18 @@
 
 -- name: batch
 -- What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives
--- nothing, but lets a prepared statement lock the log before the table: see decision 20.
+-- nothing, but lets a prepared statement lock the log before the table: see decision 20. It runs beside expressions of
+-- the configuration, so each function and operator says its schema.
 WITH batch AS (
     SELECT row_key, changed_at, ctid AS place, xmin::text AS writer
-      FROM cdc_sync.changes WHERE watch = {watch} LIMIT %s
+      FROM cdc_sync.changes WHERE watch OPERATOR(pg_catalog.=) {watch} LIMIT %s
 )
-SELECT {nulls} json_build_array(
-    (SELECT json_agg(json_build_array(row_key, (extract(epoch FROM changed_at) * 1000)::bigint)) FROM batch),
-    pg_relation_size('cdc_sync.changes'), {now},
-    (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
-    pg_relation_filenode('cdc_sync.changes')::text, {table_size}
+SELECT {nulls} pg_catalog.json_build_array(
+    (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+                row_key, (extract(epoch FROM changed_at) OPERATOR(pg_catalog.*) 1000)::bigint)) FROM batch),
+    pg_catalog.pg_relation_size('cdc_sync.changes'), {now},
+    (SELECT pg_catalog.array_agg(place)::text FROM batch), (SELECT pg_catalog.array_agg(DISTINCT writer)::text FROM batch),
+    pg_catalog.pg_relation_filenode('cdc_sync.changes')::text, {table_size}
 )::text FROM (SELECT) AS one LEFT JOIN cdc_sync.changes ON false
 
 -- name: batch_and_rows

@@ -13,16 +13,17 @@
 {writer}
 -- Undo      DROP TABLE {side};
 
-BEGIN;
+{begin}
 SET LOCAL lock_timeout = '3s';
 
 DO $cdc_sync$
 DECLARE
-    watched CONSTANT oid := {watched_name}::pg_catalog.regclass;
+    watched CONSTANT oid := coalesce({watched_oid}, {watched_name}::pg_catalog.regclass);
+    side CONSTANT text := {new_side};
     keys CONSTANT pg_catalog.name[] := ARRAY[{watched_keys}];
     columns pg_catalog.text;
 BEGIN
-    IF pg_catalog.to_regclass({side_name}) IS NOT NULL THEN
+    IF {side_oid} IS NOT NULL THEN
         RETURN;
     END IF;
     IF NOT EXISTS (
@@ -55,7 +56,7 @@ BEGIN
       JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation
       LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace;
-    EXECUTE {create} || columns || {rest};{index}
+    EXECUTE pg_catalog.concat('CREATE TABLE ', side, ' (', columns, {rest}, ' ', watched::regclass, {end});{index}
 END
 $cdc_sync$;
 

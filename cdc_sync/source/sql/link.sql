@@ -13,11 +13,11 @@ SELECT set_config('lock_timeout', (extract(epoch FROM least(current_setting('dea
 -- name: wrong
 SELECT given.place::int, t.{first} IS NOT NULL, other.key, own.{value}::text
   FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
-  LEFT JOIN {watched} t ON ({watched_key}) = ({values})
-  LEFT JOIN {side} own ON ({own_key}) = ({values}) AND own.{value} <> given.id::{type}
+  LEFT JOIN {watched} t ON ({watched_key}) {equals} ({values})
+  LEFT JOIN {side} own ON ({own_key}) {equals} ({values}) AND own.{value} <> given.id::{type}
   LEFT JOIN LATERAL (SELECT ARRAY[{key_texts}] AS key FROM {side} s
-                      WHERE s.{value} = given.id::{type} AND ({side_key}) <> ({values})
-                        AND ({side_key}) NOT IN (SELECT {values} FROM unnest({lists}) AS given ({names}, id, url))
+                      WHERE s.{value} = given.id::{type} AND NOT ({side_key}) {equals} ({values})
+                        AND NOT ({side_key}) {equals} ANY (SELECT {values} FROM unnest({lists}) AS given ({names}, id, url))
                     ) AS other ON true
  WHERE t.{first} IS NULL OR other.key IS NOT NULL OR own.{value} IS NOT NULL AND NOT %s
  ORDER BY given.place
@@ -31,7 +31,7 @@ UPDATE {side} AS own
                   WHEN 'U' THEN '00000000-0000-0000-0000-' || lpad(given.place::text, 12, '0')
                   ELSE chr(1) || given.place END)::{type}
   FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
- WHERE ({own_key}) = ({values}) AND own.{value} <> given.id::{type} AND own.{value} = ANY (%s::text[]::{type}[])
+ WHERE ({own_key}) {equals} ({values}) AND own.{value} <> given.id::{type} AND own.{value} = ANY (%s::text[]::{type}[])
 
 -- A URL belongs to its id. Returns of each row that is written whether it is a new one.
 -- name: link

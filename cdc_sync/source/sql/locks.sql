@@ -4,6 +4,7 @@
 -- wait for while we hold a table, we wait for half as long.
 DO $cdc_sync$
 DECLARE
+    first_patience CONSTANT text := pg_catalog.current_setting('lock_timeout');
     patience CONSTANT interval := (
         SELECT s.setting::float8 / 2 * interval '1 ms' FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout');
     until timestamptz;
@@ -12,11 +13,11 @@ DECLARE
 BEGIN
     FOR attempt IN 1 .. 5 LOOP
         until := NULL;
-        PERFORM pg_catalog.set_config('lock_timeout', {patience}, true);
+        PERFORM pg_catalog.set_config('lock_timeout', first_patience, true);
         BEGIN
             FOR wanted IN
                 WITH RECURSIVE named (relation) AS (
-                    SELECT pg_catalog.to_regclass(name)::oid FROM pg_catalog.unnest(ARRAY[{tables}]::text[]) AS name
+                    SELECT pg_catalog.unnest(ARRAY[{tables}]::oid[])
                      UNION
                     SELECT i.inhrelid
                       FROM named

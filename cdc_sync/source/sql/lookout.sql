@@ -15,7 +15,7 @@ WITH RECURSIVE tree (watch, relation) AS (
     UNION
     SELECT named.watch, c.oid
       FROM unnest(%(with_table)s::text[], %(schemas)s::text[], %(tables)s::text[]) AS named (watch, schema, name)
-      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND pg_catalog.pg_table_is_visible(c.oid)
+      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND ON_OWN_PATH(c)
      WHERE named.schema IS NULL
     UNION
     -- Partitions and children of a table, and what a view reads.
@@ -56,7 +56,7 @@ WITH RECURSIVE tree (watch, relation) AS (
         ON d.objoid = t.oid AND d.classoid = 'pg_catalog.pg_trigger'::regclass AND d.objsubid = 0
     UNION ALL
     SELECT tree.watch, concat_ws(' ', 'table', c.oid, c.relkind, c.relnamespace, c.relname,
-                                 pg_catalog.pg_table_is_visible(c.oid), s.srsubid)
+                                 ON_OWN_PATH(c), s.srsubid)
       FROM tree
       JOIN pg_catalog.pg_class c ON c.oid = tree.relation
       LEFT JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation

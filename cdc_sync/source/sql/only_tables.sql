@@ -6,8 +6,8 @@ DECLARE
 BEGIN
     FOR found IN
         SELECT c.oid::regclass AS relation, untriggered.*
-          FROM pg_catalog.unnest(ARRAY[{tables}]) AS watched (name)
-          JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(watched.name)
+          FROM pg_catalog.unnest(ARRAY[{tables}]::oid[]) AS watched (oid)
+          JOIN pg_catalog.pg_class c ON c.oid = watched.oid
           JOIN (VALUES
             {untriggered}
           ) AS untriggered (kind, before, reason, remedy)
@@ -22,7 +22,7 @@ BEGIN
     FOR found IN
         SELECT a.attname
           FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = pg_catalog.to_regclass({watched})
+         WHERE a.attrelid = {watched}
            AND a.attname = ANY (ARRAY[{compared}]::name[])
            AND pg_catalog.to_jsonb(a) ->> 'attgenerated' = 'v' -- a catalog's column since 12, with this value since 18
     LOOP

@@ -59,8 +59,9 @@
 -- name: index_on_each_partition
 DO $cdc_sync$
 DECLARE
-    part regclass;
+    part pg_catalog.regclass;
 BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     FOR part IN
         WITH RECURSIVE parts (part) AS (
             SELECT {table}::regclass::oid
@@ -69,7 +70,7 @@ BEGIN
         )
         SELECT c.oid FROM parts p JOIN pg_class c ON c.oid = p.part WHERE c.relkind = 'r'
     LOOP
-        EXECUTE 'CREATE INDEX ON ' || part || {columns};
+        EXECUTE format('CREATE INDEX ON %s%s', part, {columns});
     END LOOP;
 END
 $cdc_sync$;
@@ -79,7 +80,10 @@ $cdc_sync$;
 ,
         {value} text NOT NULL UNIQUE,{url}
         PRIMARY KEY ({key}),
-        FOREIGN KEY ({key}) REFERENCES {watched} ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE)
+        FOREIGN KEY ({key}) REFERENCES
+
+-- name: id_table_end
+ ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE)
 
 -- name: log_is_unfinished
 -- Only what `log.sql` has to alter is worth a lock that keeps the triggers from recording.
@@ -87,8 +91,7 @@ $cdc_sync$;
                         OR pg_catalog.current_setting('server_version_num')::int >= 120000
                            AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')
 
--- name: begin
-BEGIN;
+-- name: timeouts
 SET LOCAL lock_timeout = '{patience}';
 SET LOCAL client_min_messages = warning;
 

@@ -1,9 +1,10 @@
 -- Parts of what reads a watch's table, and where its server stands: see `mapping.py`, `statements.py`, `reading.py` and
--- `replica_guard.py`.
+-- `replica_guard.py`. What stands beside the configuration's expressions runs with the login's own search_path, so each
+-- function and operator says its schema.
 
 -- name: position
 -- A standby's snapshots have an xmin and an xmax of the same meaning. inet_server_addr() is NULL on a unix socket.
-pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
+pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::bigint,
     pg_catalog.inet_server_addr()::text, pg_catalog.inet_server_port(), pg_catalog.pg_is_in_recovery(),
     pg_catalog.txid_current_snapshot()::text, CASE WHEN NOT pg_catalog.pg_is_in_recovery()
     THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END)::text
@@ -11,31 +12,33 @@ pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_t
 -- name: instant
 -- Microseconds since 1970, from a timestamptz in binary: microseconds since 2000. Before PostgreSQL 14 `extract` gives a
 -- double precision: the last microsecond of the year 9999, a common "never", would be in the year 10000.
-CASE WHEN isfinite({0})
-    THEN (('x' || encode(timestamptz_send({1}), 'hex'))::bit(64)::bigint + 946684800000000)::text ELSE {0}::text END
+CASE WHEN pg_catalog.isfinite({0})
+    THEN (('x' OPERATOR(pg_catalog.||) pg_catalog.encode(pg_catalog.timestamptz_send({1}), 'hex'))::bit(64)::bigint
+          OPERATOR(pg_catalog.+) 946684800000000)::text ELSE {0}::text END
 
 -- name: hash
-encode(int8send(pg_catalog.hashtextextended((%s::text || ROW({})::text) COLLATE "C", 0)), 'hex')
+pg_catalog.encode(pg_catalog.int8send(
+    pg_catalog.hashtextextended((%s::text OPERATOR(pg_catalog.||) ROW({})::text) COLLATE "C", 0)), 'hex')
 
 -- name: md5
-left(md5(%s::text || ROW({})::text), 16)
+pg_catalog.left(pg_catalog.md5(%s::text OPERATOR(pg_catalog.||) ROW({})::text), 16)
 
 -- name: id_in_url
 -- The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
 -- percent-encoded byte may have digits of either; the caller distinguishes ids.
 -- `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
-lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
+pg_catalog.lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
 
 -- name: clock
 -- statement_timestamp(): when the statement arrived, so before its snapshot. So a row has not changed later.
-(extract(epoch FROM statement_timestamp()) * 1000)::bigint
+(extract(epoch FROM pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.*) 1000)::bigint
 
 -- name: bounded
 SELECT {columns}, so_far
   FROM (SELECT sized.*, pg_catalog.sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS so_far
           FROM (SELECT page.*, pg_catalog.pg_column_size(page.*) AS size
                   FROM ({query} OFFSET 0) AS page ({columns}) OFFSET 0) AS sized) AS summed
- WHERE so_far - size < {largest}
+ WHERE so_far OPERATOR(pg_catalog.-) size OPERATOR(pg_catalog.<) {largest}
 
 -- name: begin_confirming
 -- In one message, and so in one round trip. The timeout: a daemon that is suspended, or lost behind a silent network,

@@ -25,6 +25,12 @@ BEGIN
           FROM pg_catalog.pg_class c
          WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
            AND (c.relname = 'changes' OR c.relkind = 'S' AND c.relname IN ({sequences}))
+         UNION ALL
+        -- Whoever calls one, acts with its own rights, on what its owner may write into it.
+        SELECT 3, 'function', p.oid::regprocedure::text, p.oid, p.proowner,
+               pg_catalog.format('DROP FUNCTION %s, which this script creates again', p.oid::regprocedure), '{{}}'
+          FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname {installing}
     ), in_the_way (place, message, owner, drops, grants) AS (
         SELECT o.place, pg_catalog.format('the %s %s belongs to %I', o.kind, o.name, pg_catalog.pg_get_userbyid(o.owner)),
                o.owner, o.drops, NULL
@@ -68,7 +74,7 @@ BEGIN
           FROM (VALUES {watched}) AS watched (schema, name)
           JOIN pg_catalog.pg_class c ON c.relname = watched.name
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+         WHERE CASE WHEN watched.schema IS NULL THEN ON_OWN_PATH(c)
                     ELSE n.nspname = watched.schema END
            AND NOT pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE')
     )

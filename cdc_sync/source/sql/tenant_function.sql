@@ -1,7 +1,7 @@
 
 -- What this script does for a tenant of {kind}, for any whose schema's name is written without quotes.
 CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
-    LANGUAGE plpgsql SET lock_timeout = '{patience}' SET client_min_messages = warning SET search_path = pg_catalog AS
+    LANGUAGE plpgsql SET lock_timeout = '{patience}' SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
 $cdc_sync$
 DECLARE
     state text;

@@ -5,7 +5,7 @@
 -- up, nothing is removed: run it again in a quieter moment. What the daemon's role was granted on the ATS's tables stays:
 -- what `cdc-sync sql grants --revoke` prints takes it back.
 
-BEGIN;
+{begin}
 SET LOCAL lock_timeout = '{patience}';
 SET LOCAL client_min_messages = warning;
 {locks}

@@ -4,8 +4,8 @@
 --   missing    not there: run what `cdc-sync sql install` prints
 --   different  installed by another version or configuration, or edited since: run what `cdc-sync sql install` prints
 --   disabled   the trigger does not fire: ALTER TABLE ... ENABLE TRIGGER ..., or install again
---   not ours   a trigger, a rule or row-level security on the log, which only keeps rows: somebody else's, who could act
---              with the rights of the functions. Drop it
+--   not ours   a trigger, a rule or row-level security on the log, which only keeps rows; or a function for new tenants:
+--              somebody else's, who could act with the rights of the functions, or of who calls it. Drop it
 --   exposed    another role has rights on it by which it could act as the functions' owner, or disturb: run what
 --              `cdc-sync sql install` prints, which revokes them
 --   unreadable the owner of a watched table may not read it, so that role's pg_dump fails: run what `cdc-sync sql install`
@@ -18,6 +18,8 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
     {triggers}
 ), wanted_relation (watch, name, kind) AS (VALUES
     {relations}
+), wanted_installing (name, body) AS (VALUES
+    {installing}
 ), in_schema AS (
     SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync'
 ), found_function AS (
@@ -36,7 +38,7 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
     SELECT t.tgname::text AS name, f.name AS function,
            -- Not by to_regclass, which asks for a right on the schema.
            ARRAY[n.nspname::text, c.relname::text] AS relation,
-           CASE WHEN pg_catalog.pg_table_is_visible(c.oid) THEN ARRAY[c.relname::text] END AS visible_as,
+           CASE WHEN ON_OWN_PATH(c) THEN ARRAY[c.relname::text] END AS visible_as,
            pg_catalog.obj_description(t.oid, 'pg_trigger') AS fingerprint, fires.as_found AS fires
       FROM found_function f
       JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
@@ -76,6 +78,18 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
                         pg_catalog.regexp_replace(f.name, '^record_|[$][0-9]+$', '', 'g'), '[$]', '@'), '$', '.')),
            'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
       FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
+    UNION ALL
+    -- Those that install a new tenant's triggers, for whoever calls them, with the rights of the caller.
+    SELECT NULL, 'function', 'cdc_sync.' || p.proname, NULL, p.proname::text,
+           CASE WHEN NOT pg_catalog.pg_has_role(p.proowner, log.relowner, 'USAGE') THEN 'not ours'
+                WHEN w.name IS NULL THEN 'left over'
+                WHEN pg_catalog.md5(pg_catalog.convert_to(pg_catalog.replace(p.prosrc, E'\r', ''), 'UTF8')) <> w.body
+                THEN 'different'
+                ELSE 'ok' END
+      FROM pg_catalog.pg_proc p
+      JOIN pg_catalog.pg_class log ON log.relnamespace = p.pronamespace AND log.relname = 'changes'
+      LEFT JOIN wanted_installing w ON w.name = p.proname
+     WHERE p.pronamespace IN (SELECT oid FROM in_schema) AND p.proname {of_installing}
     UNION ALL
     SELECT NULL, alien.kind, alien.name, 'cdc_sync.changes', NULL, 'not ours'
       FROM (

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from cdc_sync import rights
+from cdc_sync import own_path, rights
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.store.statements import migrations, text
 
@@ -38,13 +38,17 @@ def install(daemon: str | None = None, tables: Iterable[QualifiedName] = ()) -> 
     The role `daemon` keeps its rights; if unknown, every role keeps its own. The owners of `tables`, those watched in
     the store's database, may read the whole store, for `pg_dump`.
     """
-    scripts = migrations("postgres")
+    scripts, tables = migrations("postgres"), list(tables)
     # No older daemon may register between this check and the commit.
-    parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), newest=len(scripts))]
+    parts = [
+        text("postgres/install.sql").format(
+            tables=", ".join(reversed(TABLES)), newest=len(scripts), begin=own_path.begin(tables)
+        )
+    ]
     for number, script in enumerate(scripts, start=1):
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
-    parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n"]
+    parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n\nCOMMIT;\n"]
     name, readable = sql.Literal(daemon).as_string(), rights.readable(rights.owners(tables), _RELATIONS)
     put_in = {"{daemon}": name, "{readable}": readable}
     return re.sub(r"\{(daemon|readable)\}", lambda found: put_in[found[0]], requoted("".join(parts), put_in.values()))
@@ -65,13 +69,15 @@ def grants(role: str) -> str:
     name, check = sql.Literal(role), rights.all_granted(_granted(role))
     quotes = sql.SQL(requoted("$cdc_sync$", [name.as_string()]))
     parts = {"name": name, "quotes": quotes, "role": sql.Identifier(role), "check": sql.SQL(check)}
+    parts["begin"] = sql.SQL(own_path.begin())
     return sql.SQL(_sql("grants")).format(tables=_tables(reversed(TABLES)), **parts).as_string() + "\n"
 
 
 def revokes(role: str) -> str:
     """Revoke all that `grants` gives."""
     block = rights.take_back(_granted(role))
-    return _sql("revokes").format(block=block, quotes=requoted("$cdc_sync$", [block])) + "\n"
+    quotes = requoted("$cdc_sync$", [block])
+    return _sql("revokes").format(block=block, quotes=quotes, begin=own_path.begin()) + "\n"
 
 
 def _granted(role: str) -> rights.Grants:
@@ -82,7 +88,7 @@ def _granted(role: str) -> rights.Grants:
 
 def uninstall() -> str:
     """Remove the store's tables, and the schema if it is empty then."""
-    return sql.SQL(_sql("uninstall") + "\n").format(tables=_tables(TABLES)).as_string()
+    return sql.SQL(_sql("uninstall") + "\n").format(tables=_tables(TABLES), begin=sql.SQL(own_path.begin())).as_string()
 
 
 def _tables(names: Iterable[str]) -> sql.Composable:

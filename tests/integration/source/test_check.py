@@ -510,7 +510,7 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
     url = {"sql": "(SELECT l.url FROM public.links l WHERE t.id = l.application)", "depends_on": ["id"]}
     config = installed.install(columns={**SIDE["columns"], "status_url": url}, related=SIDE["related"], **NOTIFY)
 
-    for advised in ('ON "public"."links" ("hellowork_id")', 'ON "public"."links" (lower(substring("url"'):
+    for advised in ('ON "public"."links" ("hellowork_id")', 'ON "public"."links" (pg_catalog.lower(substring("url"'):
         findings = await found(config)
         assert wrong(findings) == {"application-id-index": "warning"}
         assert advised in (findings["application-id-index"].remedy or "")

@@ -4,8 +4,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.eventually import eventually
 from support.extensions import create_extension
-from support.sessions import Ats, rows, run
+from support.sessions import Ats, one, rows, run
 from support.source import opened
 from support.versions import needs
 from support.watched import a_config
@@ -13,6 +14,9 @@ from support.watched import a_config
 from cdc_sync.config import Config
 from cdc_sync.core.rows import Key
 from cdc_sync.source.errors import SourceError
+
+SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'keyed'"
+BY_INDEX = "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'keyed'"
 
 WORDS = ["", "9", "A1", "Ab", "b", "Ba", "É", "e", "Éa", "a-b", "aC"]
 
@@ -65,6 +69,25 @@ async def test_a_walk_over_citext_meets_every_row_wherever_its_operators_are(
     met = await walk(database, size, "k")
 
     assert sorted(met) == sorted((word,) for word in WORDS)
+
+
+@pytest.mark.parametrize("schema", ["public", "extensions"])
+async def test_a_citext_key_and_id_are_found_by_their_indexes(database: str, ats: Ats, schema: str) -> None:
+    run(ats, "CREATE SCHEMA IF NOT EXISTS {schema}", schema=schema)
+    create_extension(ats, "citext", schema)
+    run(ats, "CREATE TABLE public.keyed (k {schema}.citext PRIMARY KEY, s {schema}.citext UNIQUE)", schema=schema)
+    ats.execute("INSERT INTO public.keyed SELECT 'k' || i, 's' || i FROM generate_series(1, 2000) AS i")
+    ats.execute("ANALYZE public.keyed")
+    config = keyed(database, "k", status={"sql": "t.s::text"}, job_id={"sql": "t.s::text"})
+
+    async with opened(config) as source:
+        before = one(ats, SCANS)
+        by_key = await source.reader.by_key([("k7",), ("k1999",)])
+        by_id = await source.reader.by_application(["s8"])
+
+    assert {row.key for row in (*by_key.rows, *by_id.rows)} == {("k7",), ("k1999",), ("k8",)}
+    await eventually(lambda: one(ats, BY_INDEX) >= 2, "the counts of scans")
+    assert one(ats, SCANS) == before
 
 
 async def test_a_walk_in_a_collation_to_which_letters_of_either_case_are_equal(database: str, ats: Ats) -> None:

@@ -29,17 +29,17 @@ CREATE FOREIGN TABLE public.shown (id int, hellowork_id text, status text, job_i
 NO_TABLES = {
     "view": (
         f"CREATE VIEW public.shown AS {ROWS}",
-        "shown is a view, and a view has no row triggers",
+        "public.shown is a view, and a view has no row triggers",
         "as the watch's table the one that has the key",
     ),
     "materialized view": (
         f"CREATE MATERIALIZED VIEW public.shown AS {ROWS}",
-        "shown is a materialized view, which changes only when it is refreshed and has no triggers",
+        "public.shown is a materialized view, which changes only when it is refreshed and has no triggers",
         "the others under related",
     ),
     "foreign table": (
         FOREIGN,
-        "shown is a foreign table: its rows change on another server, where no trigger of this one fires",
+        "public.shown is a foreign table: its rows change on another server, where no trigger of this one fires",
         "at the server that has the table",
     ),
 }

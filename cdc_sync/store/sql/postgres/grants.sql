@@ -1,6 +1,8 @@
 -- cdc-sync: what the daemon's role needs of the store's tables. Run it after
 -- `cdc-sync sql install --store`.
 
+{begin}
+
 DO {quotes} BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {name});
 END {quotes};
@@ -10,3 +12,5 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};
 DO {quotes}
 {check}
 {quotes};
+
+COMMIT;

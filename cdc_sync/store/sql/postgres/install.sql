@@ -16,6 +16,8 @@
 --           role that may create schemas here needs neither script: the daemon does it at its start.
 -- Remove    with what `cdc-sync sql uninstall --store` prints.
 
+{begin}
+
 DO $cdc_sync$
 DECLARE
     version integer := 0;

@@ -1,7 +1,7 @@
 -- cdc-sync: remove the store: the acknowledged states, the outbox, and the history. A daemon that starts
 -- on an empty store takes the table's present states for known: see `baseline`.
 
-BEGIN;
+{begin}
 SET LOCAL lock_timeout = '3s';
 SET LOCAL client_min_messages = warning;
 DROP TABLE IF EXISTS {tables};

@@ -1,0 +1,70 @@
+"""How our sessions and scripts look up names: in PostgreSQL's own schema only, whatever search_path the login has.
+
+Another role may have put functions, operators or types into a schema of that path. They would run with the rights of
+the daemon, or of the role that runs a script. So each session and script keeps the login's own path in two settings,
+and then sets `PINNED`. Two things still go by the own path: tables that the configuration names without a schema, which
+are looked up once, and the configuration's expressions (`source.connection.on_own_path`). The SQL is in `own_path.sql`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from psycopg import sql
+
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.packaged import text
+
+PINNED = "pg_catalog, pg_temp"
+"""The search_path of our sessions and scripts."""
+
+
+def session_start() -> str:
+    """The statements that keep a session's own path, once, and pin it; they look up nothing on it."""
+    return f"{_parts()['keep_in_session']}; SET search_path TO {PINNED}"
+
+
+def begin(tables: Iterable[QualifiedName] = ()) -> str:
+    """The beginning of a script that names these tables: a transaction, and its search_path."""
+    keep = "" if all(each.schema for each in tables) else f"{_parts()['keep']}\n"
+    return f"BEGIN;\n{keep}{_parts()['pin']}"
+
+
+def in_transaction(statements: str, tables: Iterable[QualifiedName] = ()) -> str:
+    """Statements that name these tables, as a script."""
+    return f"{begin(tables)}\n{statements}\nCOMMIT;\n"
+
+
+def naming(table: QualifiedName, statements: str) -> str:
+    """Statements of a script that name a table as the configuration does, and look up nothing else."""
+    if table.schema is not None:
+        return statements
+    return f"{_parts()['on_own_path']}\n{statements.rstrip()}\n{_parts()['pin']}\n"
+
+
+def oid_of(table: QualifiedName) -> sql.Composed:
+    """An expression for a table's oid; NULL if there is none."""
+    if table.schema is None:
+        return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
+    name = sql.Identifier(table.schema, table.name).as_string()
+    return sql.SQL("pg_catalog.to_regclass({})").format(sql.Literal(name))
+
+
+def new_name(table: QualifiedName) -> sql.Composed:
+    """An expression for the name, with a schema, of a table that is to be made."""
+    if table.schema is None:
+        return sql.SQL(_parts()["in_first_schema"]).format(name=sql.Literal(table.name))
+    return sql.Composed([sql.Literal(sql.Identifier(table.schema, table.name).as_string())])
+
+
+def packaged_sql(path: str) -> str:
+    """A file of SQL of the package, with the condition ON_OWN_PATH(c) written out."""
+    return text(path).replace("ON_OWN_PATH(c)", _parts()["condition"])
+
+
+@cache
+def _parts() -> Mapping[str, str]:
+    _, *parts = re.split(r"^-- name: (\w+)\n", text("own_path.sql"), flags=re.MULTILINE)
+    bodies = (re.sub(r"^--.*\n?", "", body, flags=re.MULTILINE).strip() for body in parts[1::2])
+    found = dict(zip(parts[::2], bodies, strict=True))
+    return {name: body.replace("ON_OWN_PATH(c)", found["condition"]) for name, body in found.items()}

@@ -1,0 +1,50 @@
+-- How scripts and sessions of ours look up names: see `own_path.py`. Each part stands below its name.
+
+-- What each script begins with; with `keep` before it if it names a table without a schema.
+-- name: pin
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- The first statement of a session: each name in it says its schema.
+-- name: keep_in_session
+SELECT pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), false),
+       pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, false)
+ WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) ''
+
+-- The same in a script; a session of ours has it already.
+-- name: keep
+/* Tables that the configuration names without a schema are looked up in this session's search_path, as it is here. */
+DO $cdc_sync$
+BEGIN
+    IF coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) '' THEN
+        PERFORM pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), true);
+        PERFORM pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, true);
+    END IF;
+END
+$cdc_sync$;
+
+-- name: on_own_path
+/* Up to the next SET: a table that the configuration names without a schema is named, and nothing is called. */
+DO $cdc_sync$
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
+END
+$cdc_sync$;
+
+-- name: in_own_schemas
+(SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = {name} AND ON_OWN_PATH(c))
+
+-- name: in_first_schema
+(SELECT pg_catalog.format('%I.%I', path.schema, {name})
+       FROM pg_catalog.unnest(pg_catalog.current_setting('cdc_sync.own_schemas')::name[]) WITH ORDINALITY AS path (schema, place)
+      WHERE path.schema NOT LIKE 'pg\_%' ORDER BY path.place LIMIT 1)
+
+-- A condition on `c`, a pg_class: whether the login's own search_path leads to it. pg_table_is_visible() would ask the
+-- pinned one. In the other .sql files: ON_OWN_PATH(c).
+-- name: condition
+c.oid = (SELECT o.oid
+           FROM pg_catalog.pg_class o
+           JOIN pg_catalog.pg_namespace s ON s.oid = o.relnamespace
+          WHERE o.relname = c.relname
+            AND s.nspname = ANY (pg_catalog.current_setting('cdc_sync.own_schemas', true)::name[])
+          ORDER BY pg_catalog.array_position(pg_catalog.current_setting('cdc_sync.own_schemas', true)::name[], s.nspname)
+          LIMIT 1)
