@@ -32,7 +32,6 @@ from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.rows import LONGEST_TEXT
 from cdc_sync.core.status_url import id_in, id_refusal
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, listed
@@ -495,8 +494,6 @@ def _problems(links: list[Link], *, has_url: bool) -> list[str]:
     first: dict[object, str] = {}
     for each in links:
         refusal = id_refusal(each.application_id)
-        if refusal is None and len(each.application_id) > LONGEST_TEXT:
-            refusal = f"the application's id has more than {LONGEST_TEXT} characters"
         wrong = [] if refusal is None else [refusal]
         if each.url is not None and not has_url:
             wrong.append("the watch reads no status URL from its side table (columns.status_url)")

@@ -24,7 +24,7 @@ from cdc_sync.cli.context import (
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.replies import HEALTHY, endpoint_name, is_paused
-from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.core.status_url import LONGEST_ID, endpoint_of
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.baseline import POSITION, is_done
 from cdc_sync.store import Store
@@ -168,7 +168,7 @@ def explain(
         print_text("hits", searched=application_id, hits=hits, most=MOST_HITS)
     if not hits:
         where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config), "unread": listed(unread)}
-        say(text("unknown", searched=application_id, **where), err=True)
+        say(text("unknown", searched=application_id, longest=LONGEST_ID, **where), err=True)
     if not found:
         raise typer.Exit(1)
 

@@ -9,10 +9,10 @@ from cdc_sync.core import status_url
 from cdc_sync.core.content import FIRST, LATEST, Content, NotAnInstant, within_range
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.status_url import AllowedHosts
+from cdc_sync.core.status_url import LONGEST_ID, AllowedHosts
 
 LONGEST_TEXT = 10_000
-"""Most characters of an id, a status, a job or a URL; no real one comes near."""
+"""Most characters of a status, a job or a URL; no real one comes near."""
 
 LONGEST_JSON = 100_000
 """Most characters of `source` or an extra field as JSON."""
@@ -328,10 +328,9 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
     application_id, url = _value(row.application_id), _value(row.status_url)
     if application_id is None and url is None:
         return Foreign(row.key, changed_at)
-    for name, text in (("application id", application_id), ("status URL", url)):
-        if text is not None and len(text) > LONGEST_TEXT:
-            # A cut text may be the beginning of several ids.
-            return Unreportable(None, row.key, _beyond(name, LONGEST_TEXT), changed_at=changed_at)
+    if url is not None and len(url) > LONGEST_TEXT:
+        # A cut URL may be the beginning of several ids'.
+        return Unreportable(None, row.key, _beyond("status URL", LONGEST_TEXT), changed_at=changed_at)
     if application_id is None:
         application_id = status_url.id_in(url or "")
         if application_id is None:
@@ -341,7 +340,9 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
             return Unreportable(None, row.key, reason, changed_at=changed_at)
     refusal = status_url.id_refusal(application_id)
     if refusal is not None:
-        return Unreportable(application_id, row.key, refusal, changed_at=changed_at)
+        # A longer one may have been cut, and no index of the store need hold it.
+        known_as = application_id if len(application_id) <= LONGEST_ID else None
+        return Unreportable(known_as, row.key, refusal, changed_at=changed_at)
     return application_id
 
 

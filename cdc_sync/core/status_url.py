@@ -12,6 +12,12 @@ from urllib.parse import quote, unquote
 
 from cdc_sync.core.reasons import Reason, coded
 
+LONGEST_ID = 300
+"""Most characters of an application's id; no real one comes near. Every index of the store can hold so many."""
+
+_ROUNDS = 3
+"""How often an id may be percent-encoded."""
+
 _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])"
@@ -23,7 +29,7 @@ _URL = re.compile(
 )
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 # Unambiguous also after decoding.
-_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]{1,200})+", re.ASCII)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot store a NUL from %00
 # Segments of a decoded path that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
@@ -146,9 +152,24 @@ def _id_in(path: str) -> str | None:
 
 def id_refusal(application_id: str) -> str | None:
     """Why an id cannot be an application's; None if it can."""
+    if len(application_id) > LONGEST_ID:
+        return coded(
+            "id-too-long",
+            "the application's id has more than %(longest)s characters, which none of HelloWork's has; correct it in "
+            "the ATS",
+            longest=LONGEST_ID,
+        )
     if not application_id.strip():
         return coded("id-empty", "the application's id is empty")
-    decoded = _decoded(application_id)
+    decoded = _decoded(application_id, _ROUNDS)
+    if decoded is None:
+        return coded(
+            "id-encoded",
+            "the application's id %(id)s is still percent-encoded after %(rounds)s rounds of decoding; correct it in "
+            "the ATS",
+            id=repr(application_id),
+            rounds=_ROUNDS,
+        )
     if _CONTROL.search(decoded):
         return coded("id-control", "the application's id %(id)s has a control character", id=repr(application_id))
     if _DOTS_OR_NOTHING.search(decoded) or _ENDS_AS_STATUS.search(decoded):
@@ -167,7 +188,12 @@ def refused(url: str, refusal: str) -> Reason:
 
 
 def _path_refusal(path: str) -> str | None:
-    decoded = _decoded(path)
+    rounds = _ROUNDS + 1  # the URL encodes the id once more
+    decoded = _decoded(path, rounds)
+    if decoded is None:
+        return coded(
+            "url-encoded", "its path is still percent-encoded after %(rounds)s rounds of decoding", rounds=rounds
+        )
     if _DOTS.search(decoded):
         return coded("url-dots", "its path has a segment of dots")
     if _CONTROL.search(decoded):
@@ -181,8 +207,13 @@ def _path_refusal(path: str) -> str | None:
     return None if application_id is None else id_refusal(application_id)
 
 
-def _decoded(path: str) -> str:
-    """The path after all the decoding that servers may do."""
-    while (decoded := unquote(path)) != path:
-        path = decoded
-    return path
+def _decoded(text: str, rounds: int) -> str | None:
+    """The text after all the decoding that servers may do; None if it needs more rounds.
+
+    Without a limit, a text that is encoded n times would cost n times its length.
+    """
+    for _ in range(rounds + 1):  # the last one finds nothing to decode
+        encoded, text = text, unquote(text)
+        if text == encoded:
+            return text
+    return None

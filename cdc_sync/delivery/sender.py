@@ -60,7 +60,7 @@ from cdc_sync.delivery.endpoints import Endpoint, Endpoints, EntryId, SenderSett
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
 
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}")
 """An id that stands in a URL unescaped and unambiguous."""
 
 _LOOKS_EVERY = 5.0

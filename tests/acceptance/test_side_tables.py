@@ -282,6 +282,7 @@ class TestLinking:
             ("id,hellowork\n1,hw-1\n", ["there is id, hellowork"]),
             ("id,hellowork_id\n1,hw-1\n2\n", ["line 3: expected 2 fields"]),
             ("id,hellowork_id\n1,../x\n2,\n", ["line 2: the application's id", "line 3: the application's id is"]),
+            (f"id,hellowork_id\n1,{'4' * 301}\n2,%2525252541\n", ["line 2: the application's id has more", "3 rounds"]),
             ("id,hellowork_id\n1,hw-1\n1,hw-2\n2,hw-1\n", [
                 "line 3: the row 1 stands in line 2 already", "line 4: the id 'hw-1' stands in line 2 already"]),
             ("id,hellowork_id\n1,hw-1\n01,hw-2\n", ["two of the keys are of one row"]),

@@ -283,7 +283,20 @@ class TestRefusedHost:
         assert entry.reason is not None
         assert f"may not be called: its origin {hellowork.url} is neither base_url's" in entry.reason
 
-    @pytest.mark.parametrize("application_id", ["a/../hw-6", "../../admin", "%2e%2e/hw-6", "/hw-6", "a\\..\\hw-6"])
+    @pytest.mark.parametrize(
+        "application_id",
+        [
+            "a/../hw-6",
+            "../../admin",
+            "%2e%2e/hw-6",
+            "/hw-6",
+            "a\\..\\hw-6",
+            "4" * 301,
+            "é" * 301,
+            "%2525252541",
+            "%" + "25" * 4_000,
+        ],
+    )
     async def test_nor_is_an_id_called_that_was_queued_before_it_was_refused(
         self, desk: Delivery, hellowork: Emulator, application_id: str
     ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
-from support.builders import WATCH
+from support.builders import WATCH, a_batch, an_observation
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
@@ -139,6 +139,71 @@ class TestRecord:
             update(ats, 1, status_api_url=url)
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a1", "applied", "J1")]
+
+
+TOO_LONG = "the application's id has more than 300 characters"
+TOO_DEEP = "still percent-encoded after 3 rounds of decoding"
+
+
+class TestIds:
+    """Ids that no real application has. To examine one of 10,000 characters took 0.4 s, so 100 stopped all watches."""
+
+    @pytest.mark.parametrize("column", ["hellowork_id", "status_api_url"])
+    async def test_those_that_are_too_long_or_encoded_too_often_delay_no_other_row(
+        self, ats: Ats, open_rig: OpenRig, column: str
+    ) -> None:
+        url = "https://ats-partner.hellowork.com/v1/applications/{}/status"
+
+        def add(number: int, id_: str) -> None:
+            is_url = column == "status_api_url"
+            given = {column: url.format(id_.replace("%", "%25"))} if is_url else {}
+            insert(ats, number, None if is_url else id_, **given)
+
+        mapped = {"application_id": None, "status_url": column} if column == "status_api_url" else {}
+        add(1, "%" + "25" * 4_900)
+        async with open_rig(columns=mapped) as rig:
+            await rig.adopt()
+            add(2, "%" + "25" * 4_900 + "41")
+            add(3, "%2525252541")
+            add(4, "4" * 301)
+            add(5, "a5")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a5", "applied", "J1")]
+            reasons = await skipped(rig)
+            assert [reasons[key][: len(TOO_LONG)] for key in ("1", "2", "4")] == [TOO_LONG] * 3
+            assert TOO_DEEP in reasons["3"]
+            for _ in range(2):
+                assert (await rig.sweep()).repaired == {}
+            assert len(rig.heard(RowSkipped)) == 4
+
+    @pytest.mark.parametrize(
+        ("id_", "dead"), [("4" * 301, 0), ("é" * 3_000, 0), ("%" + "25" * 500, 0), ("%2525252541", 1)]
+    )
+    async def test_one_that_an_earlier_version_reported_is_not_called(
+        self, ats: Ats, open_rig: OpenRig, id_: str, dead: int
+    ) -> None:
+        insert(ats, 1, id_, "seen")
+        async with open_rig() as rig:
+            known = an_observation(id_, "seen", key=("1",), changed_at=rig.clock())
+            await rig.store.apply(rig.intake.rules, a_batch(known, now=rig.clock(), unseen="adopt"))
+            await rig.adopt()
+            assert (await rig.sweep()).repaired == {}
+            update(ats, 1, status="hired")
+            for _ in range(3):
+                await rig.drain.catch_up()
+                assert (await rig.sweep()).repaired == {}
+                await rig.pass_grace()
+            delete(ats, 1)
+            for _ in range(3):
+                await rig.drain.catch_up()
+                assert (await rig.sweep()).repaired == {}
+                await rig.pass_grace()
+
+            assert await rig.deliver() == []
+            assert await skipped(rig) == {}
+            letters = await rig.entries("dead")
+            assert [entry.application_id for entry in letters] == [id_] * dead, "its deletion, which is not called"
 
 
 class TestBlank:

@@ -448,13 +448,40 @@ def test_a_text_that_no_call_can_carry_is_said(name: str, changes: dict[str, Any
     assert len(found.reason) < 150
 
 
-@pytest.mark.parametrize("changes", [{"application_id": "4" * 10_001}, {"status_url": f"{BASE}/v1/" + "x" * 10_001}])
-def test_an_id_that_may_have_been_cut_is_nobodys(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"application_id": "4" * 301}, 300),
+        ({"application_id": "4" * 10_001}, 300),
+        ({"application_id": None, "status_url": f"{BASE}/v1/applications/{'4' * 301}/status"}, 300),
+        ({"application_id": None, "status_url": f"{BASE}/v1/applications/{'%C3%A9' * 301}/status"}, 300),
+        ({"status_url": f"{BASE}/v1/" + "x" * 10_001}, 10_000),
+    ],
+)
+def test_an_id_that_is_too_long_or_may_have_been_cut_is_nobodys(changes: dict[str, Any], limit: int) -> None:
     found = reading(**changes)
 
     assert isinstance(found, Unreportable)
     assert found.application_id is None
+    assert f"has more than {limit} characters" in found.reason
+    assert len(found.reason) < 150
     assert reading(**changes, in_scope=False) == Foreign(("7",))
+
+
+@pytest.mark.parametrize("id_", ["%2525252541", f"%{'25' * 149}A"], ids=["short", "long"])
+def test_a_row_with_an_id_that_is_encoded_too_often_cannot_be_reported(id_: str) -> None:
+    in_url = f"{BASE}/v1/applications/{id_.replace('%', '%25')}/status"
+    for found in (reading(application_id=id_), reading(application_id=None, status_url=in_url)):
+        assert isinstance(found, Unreportable)
+        assert found.application_id == id_
+        assert "still percent-encoded after 3 rounds" in found.reason
+
+
+def test_an_id_of_300_characters_is_sent() -> None:
+    found = reading(application_id="4" * 300)
+
+    assert isinstance(found, Reportable)
+    assert found.content.url == f"{BASE}/v1/applications/{'4' * 300}/status"
 
 
 def test_as_long_as_a_text_may_be_it_is_sent() -> None:

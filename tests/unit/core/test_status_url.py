@@ -2,7 +2,10 @@
 
 import re
 import string
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from urllib.parse import quote, unquote
 
 import pytest
@@ -12,7 +15,6 @@ from yarl import URL
 
 from cdc_sync.core.status_url import (
     AllowedHosts,
-    _decoded,
     build,
     endpoint_of,
     id_in,
@@ -369,6 +371,93 @@ def test_ids_that_could_leave_their_place_in_a_path_cannot_be_used(application_i
     assert id_refusal(application_id) == f"the application's id {application_id!r} {OUT_OF_PLACE}"
 
 
+@pytest.mark.parametrize("character", ["a", "é", "\U0001d4b3", "%", "/", "\n"])
+def test_an_id_has_at_most_300_characters(character: str) -> None:
+    refusal = "the application's id has more than 300 characters, which none of HelloWork's has; correct it in the ATS"
+    longest = character * 300
+
+    assert id_refusal(longest) != refusal
+    assert id_refusal(longest + character) == refusal
+    assert ALLOWED.refusal(build(BASE, longest + character)) is not None
+
+
+def encoded(text: str, times: int) -> str:
+    for _ in range(times):
+        text = quote(text, safe="")
+    return text
+
+
+@pytest.mark.parametrize("character", ["é", "%", " ", "?", "/x"])
+def test_an_id_is_encoded_three_times_at_most(character: str) -> None:
+    usable, other = f"a{encoded(character, 3)}", f"a{encoded(character, 4)}"
+
+    assert id_refusal(usable) is None
+    assert ALLOWED.refusal(build(BASE, usable)) is None
+    assert id_refusal(other) == (
+        f"the application's id {other!r} is still percent-encoded after 3 rounds of decoding; correct it in the ATS"
+    )
+    assert ALLOWED.refusal(build(BASE, other)) == "its path is still percent-encoded after 4 rounds of decoding"
+
+
+@pytest.mark.parametrize("path", ["/v1/applications/a/status/", "/other/"])
+def test_a_path_is_encoded_four_times_at_most(path: str) -> None:
+    assert ALLOWED.refusal(f"{BASE}{path}{encoded('é', 4)}") is None
+    assert ALLOWED.refusal(f"{BASE}{path}{encoded('é', 5)}") is not None
+
+
+def test_a_long_plain_id_is_no_way_round_the_limit() -> None:
+    assert ALLOWED.refusal(f"{BASE}/v1/applications/{'a' * 301}/status") is not None
+    assert ALLOWED.refusal(f"{BASE}/any/other/{'a' * 301}") is None
+
+
+@contextmanager
+def counting_decoded() -> Iterator[list[int]]:
+    """The lengths of all texts that are decoded meanwhile."""
+    lengths: list[int] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is unquote.__code__:
+            lengths.append(len(frame.f_locals["string"]))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield lengths
+    finally:
+        sys.setprofile(before)
+
+
+LONGEST = 300
+"""Characters of an id."""
+
+DEEP = st.builds(
+    lambda text, depth, further: f"{text}%{'25' * depth}{further}",
+    st.text(alphabet="a%é", max_size=3),
+    st.integers(0, 5_000),
+    st.sampled_from(["", "2e", "41", "%2541"]),
+)
+
+
+@given(DEEP)
+def test_however_often_an_id_is_encoded_it_is_decoded_a_few_times(application_id: str) -> None:
+    with counting_decoded() as lengths:
+        id_refusal(application_id)
+
+    assert sum(lengths) <= 5 * min(len(application_id), LONGEST)
+    assert lengths or len(application_id) > LONGEST
+
+
+@given(DEEP)
+def test_however_often_a_url_is_encoded_it_is_decoded_a_few_times(segment: str) -> None:
+    url = f"{BASE}/v1/applications/{quote(segment, safe='%')}/status"
+    with counting_decoded() as lengths:
+        ALLOWED.refusal(url)
+        id_in(url)
+
+    assert sum(lengths) <= 12 * len(url)
+    assert lengths
+
+
 def resolved(path: str) -> str:
     """A path without repeated slashes and segments of dots (RFC 3986, 5.2.4), as all of these servers do it."""
     kept: list[str] = []
@@ -454,7 +543,9 @@ TRICKS = st.lists(
 
 
 def without_parameters(segment: str) -> str:
-    return _decoded(segment).partition(";")[0]
+    while (decoded := unquote(segment)) != segment:
+        segment = decoded
+    return segment.partition(";")[0]
 
 
 @settings(max_examples=5 * settings().max_examples)
