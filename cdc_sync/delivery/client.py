@@ -1,7 +1,7 @@
 """One call to HelloWork's status API, by its page "Envoi changements de statut".
 
 Off: redirects (body and headers must not travel on), proxies and credentials from the environment, cookies,
-decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB.
+decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB, more than ten interim replies (1xx).
 
 A socket dies with its attempt: no byte of a request leaves this host once `call` has returned or the process is gone.
 Else the kernel could send an older state after a newer one.
@@ -58,6 +58,9 @@ _URL = re.compile(r"([a-z]+://[^/?#]+)([^#]*)", re.IGNORECASE)
 
 _INTERIM = frozenset(range(100, 200)) - {101}
 """Statuses of replies before the final one."""
+
+_MOST_INTERIM = 10
+"""Replies before the final one; a server may send them without end."""
 
 _SUCCESSES = range(200, 300)
 
@@ -213,8 +216,8 @@ class _Opened:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             transport.write(head.encode() + body)
             message, content = await protocol.read()
-            while message.code in _INTERIM:
-                message, content = await protocol.read()
+            if message.code in _INTERIM:
+                message, content = await _final_reply(protocol)
             if content.is_eof():  # a short reply comes with its headers, as a rule
                 read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
             else:
@@ -307,6 +310,23 @@ def _as_text(header: str) -> str:
     return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+class _NoFinalReplyError(Exception):
+    """There was one interim reply after the other."""
+
+
+async def _final_reply(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    """The final reply, after the first interim one.
+
+    Raises:
+        _NoFinalReplyError: there are too many interim replies before it.
+    """
+    for _ in range(_MOST_INTERIM):
+        message, content = await protocol.read()
+        if message.code not in _INTERIM:
+            return message, content
+    raise _NoFinalReplyError
+
+
 async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
     """The body, and whether it is complete; a longer one may be endless."""
     read = bytearray()
@@ -337,6 +357,9 @@ def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one retur
             return coded("lost-in-answer", "the connection was lost in the middle of the answer")
         case HttpProcessingError():
             return coded("not-http", "the answer is not HTTP")
+        case _NoFinalReplyError():
+            most = _MOST_INTERIM
+            return coded("no-final-reply", "more than %(most)s interim replies (1xx) and no final one", most=most)
         case _:
             return coded("call-failed", "the call failed (%(cause)s)", cause=type(error).__name__)
 

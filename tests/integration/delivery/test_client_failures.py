@@ -2,8 +2,11 @@
 
 import asyncio
 import socket
+import threading
 import time
-from contextlib import suppress
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from unittest.mock import Mock
 
 import pytest
@@ -11,7 +14,7 @@ import uvloop
 from support.sending import an_entry
 from support.wire import OK, UPDATED, saying, wire_server
 
-from cdc_sync.core.replies import Reply
+from cdc_sync.core.replies import Reply, Unavailable, meaning_of
 from cdc_sync.delivery.client import EXCERPT, Client, _Deadlines
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
@@ -155,6 +158,87 @@ async def test_a_name_that_does_not_exist(client: Client) -> None:
 async def test_the_answer_is_not_http(client: Client, answer: bytes) -> None:
     async with wire_server(saying(answer)) as wire:
         assert await client.call(an_entry(base_url=wire.url)) == (NOT_HTTP, "")
+
+
+INTERIM = {status: f"HTTP/1.1 {status} Wait\r\nLink: </x>\r\n\r\n".encode() for status in (100, 102, 103, 199)}
+NO_FINAL_REPLY = Reply(failure="more than 10 interim replies (1xx) and no final one")
+
+
+@pytest.mark.parametrize("statuses", [[100], [102], [103], [199], [100, 102, 103]], ids=str)
+async def test_ten_interim_replies_are_enough(statuses: list[int]) -> None:
+    ten = (b"".join(INTERIM[status] for status in statuses) * 10).split(b"\r\n\r\n")[:10]
+    before = b"\r\n\r\n".join([*ten, b""])
+    async with Client({}, timeout=20, connections=1) as client:
+        async with wire_server(saying(before + UPDATED)) as wire:
+            reply, _ = await client.call(an_entry(base_url=wire.url))
+            assert reply.status == 200
+        async with wire_server(saying(before + INTERIM[100] + UPDATED)) as wire:
+            assert await client.call(an_entry(base_url=wire.url)) == (NO_FINAL_REPLY, "")
+
+
+async def test_ten_that_come_one_by_one_are_enough() -> None:
+    async def play(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(INTERIM[102])
+            await writer.drain()
+            await asyncio.sleep(0.001)
+
+    async with wire_server(play) as wire, Client({}, timeout=20, connections=1) as client:
+        assert await client.call(an_entry(base_url=wire.url)) == (NO_FINAL_REPLY, "")
+
+
+@contextmanager
+def flooding(answer: bytes) -> Iterator[str]:
+    """The URL of a server in another thread, which repeats an answer as fast as it can."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65_536)
+                    while True:
+                        connection.sendall(answer * 10_000)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("status", INTERIM)
+def test_interim_replies_without_end_take_little_memory(status: int) -> None:
+    """On uvloop, as the daemon: it read on while the client was busy with what it had."""
+
+    async def call(url: str) -> Reply:
+        async with Client({}, timeout=5, connections=1) as client:
+            reply, _ = await client.call(an_entry(base_url=url))
+        return reply
+
+    with flooding(INTERIM[status]) as url:
+        tracemalloc.start()
+        try:
+            assert uvloop.run(call(url)) == NO_FINAL_REPLY
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 30_000_000
+
+
+async def test_another_protocol_is_no_answer(client: Client) -> None:
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with wire_server(saying(switching + UPDATED)) as wire:
+        reply, _ = await client.call(an_entry(base_url=wire.url))
+        assert reply.status == 101
+        assert isinstance(meaning_of(reply, 0), Unavailable)
+        await client.call(an_entry(base_url=wire.url))
+
+    assert len(wire.requests) == 2, "its connection was used again"
 
 
 async def test_there_is_no_answer_at_all(client: Client) -> None:
