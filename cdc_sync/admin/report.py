@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from cdc_sync.admin.watches import Asked, first_of, foremost, shown
-from cdc_sync.config import Config
+from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
-from cdc_sync.core.batch import HistoryEntry
+from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
 from cdc_sync.core.conditions import is_standby, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.diff import Fuse
@@ -273,6 +273,7 @@ async def stories(
             "application_id": application_id,
             "key": list(record.key),
             "in_scope": record.in_scope,
+            "lost_its_id": not record.in_scope and _has_lost_its_id(own, config.watches.get(record.watch)),
             "told": snapshot and _content(snapshot),
             "told_at": record.acknowledged_at and iso(record.acknowledged_at),
             "adopted": snapshot is not None and record.adopted,
@@ -287,6 +288,14 @@ async def stories(
         }
         found.append((record, story))
     return found
+
+
+def _has_lost_its_id(events: Sequence[HistoryEntry], watch: Watch | None) -> bool:
+    """Whether an application is out of scope because its row has no id any more; `events` are in order."""
+    reasons = [each.event for each in events if each.event in {LEFT_SCOPE, LOST_ID}]
+    if not reasons:  # they are older than the history
+        return watch is not None and watch.where is None
+    return reasons[-1] == LOST_ID
 
 
 def _request(application_id: str, content: Content) -> dict[str, str]:

@@ -24,14 +24,18 @@ NOWHERE = "nowhere"
 """The endpoint of an entry that cannot be called: it is enqueued dead."""
 
 
+LEFT_SCOPE, LOST_ID = "out of scope", "id lost"
+"""Events of the history: why no calls are made for an application any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """All rows with an application's id, read together.
 
     Attributes:
         changed_at: when the application seems to have changed.
-        canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it exists without a
-            usable id.
+        canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it has lost its id
+            (`outbox.former_row`).
         keys: of the rows.
     """
 
@@ -332,8 +336,8 @@ class _Planner:
             gone = Reportable(id_, before.key, content, refused, changed_at=resolved.changed_at)
             self._decide(gone, before, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:
-            # The row has lost its id. An unreadable one may well have it, and stays.
-            self.changes.out_of_scope.append(id_)
+            # An unreadable row may well have its id, and stays.
+            self._leave_scope(id_, LOST_ID)
 
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
         known = self.before.get(observation.application_id or "", _NEVER_SEEN)
@@ -348,13 +352,19 @@ class _Planner:
                 return
             case OutOfScope(application_id):
                 if known.in_scope:
-                    self.changes.out_of_scope.append(application_id)
+                    self._leave_scope(application_id, LEFT_SCOPE)
             case Ignored() as row:
                 # From now on the end of this row is the application's.
                 if known.latest is not None and not (known.in_scope and known.key == row.key):
                     self.changes.moved.append(row)
         if observation.key in self.batch.skipped:
             self.changes.skips.append(Skip(observation.key, None, None))
+
+    def _leave_scope(self, application_id: str, event: str) -> None:
+        """No call is made for the application any more; its history has the reason."""
+        self.changes.out_of_scope.append(application_id)
+        at, detail = self.batch.now + self.batch.shift, f'{{"by":"{self.batch.origin}"}}'
+        self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 
     def _suspect(self, application_id: str, at: int) -> None:
         due_at = self.batch.now + self.rules.deletion_grace

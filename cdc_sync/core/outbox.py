@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.rows import Key, Observation, Unreportable
+from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, created_of, has_no_id, interpret
 from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
@@ -89,6 +89,21 @@ def with_last_job(observation: Observation, known: Known | None) -> Observation:
     if without_job is None or known is None or known.latest is None:
         return observation
     return replace(without_job, content=without_job.content._replace(job_id=known.latest.job_id))
+
+
+def former_row(row: Row, application_id: str, known: Known, rules: WatchRules, read_at: int) -> Observation | None:
+    """What the row under an application's key means for it, if no row was found by its id.
+
+    None: the key was used again, and the row is another application's. A row of the same creation date is the
+    application's own and has lost its id, unless it has it again. A row that cannot be read may carry any id.
+    """
+    if row.unreadable is not None:
+        return Unreportable(None, row.key, row.unreadable, unreadable=True)
+    observation = interpret(row, rules, read_at)
+    if observation.application_id == application_id:
+        return observation
+    is_its_own = has_no_id(observation) and known.latest is not None and created_of(row) == known.latest.created
+    return observation if is_its_own else None
 
 
 def corrects(content: Content, refused: str | None, pending: PendingEntry | None) -> bool:

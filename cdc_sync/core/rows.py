@@ -268,6 +268,14 @@ def _observation_of(
     return Unreportable(application_id, key, _NO_JOB, without_job=without_job, changed_at=changed_at)
 
 
+def created_of(row: Row) -> int | None:
+    """A row's creation date; None if it has none that can be sent."""
+    try:
+        return from_microseconds(row.created or "")
+    except NotAnInstant:
+        return None
+
+
 def current(rows: Iterable[Row]) -> Row | None:
     """The canonical row of those that carry one application's id.
 
@@ -290,9 +298,8 @@ def by_application(rows: Iterable[Row], application_ids: Container[str]) -> dict
 
 
 def _precedence(row: Row) -> tuple[bool, bool, int]:
-    try:
-        created = from_microseconds(row.created or "")
-    except NotAnInstant:
+    created = created_of(row)
+    if created is None:
         created = -(2**63) if row.unreadable is None else 2**63
     return (not row.deleted, row.in_scope, created)
 

@@ -19,17 +19,15 @@ from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved, different
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
 from cdc_sync.core.events import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import NOTHING, EntryState, Known
+from cdc_sync.core.outbox import NOTHING, EntryState, Known, former_row
 from cdc_sync.core.rows import (
     Key,
     Observation,
     Origin,
     Row,
-    Unreportable,
     WatchRules,
     by_application,
     current,
-    has_no_id,
     interpret,
 )
 from cdc_sync.pipeline.database import Sessions, WatchParts
@@ -257,7 +255,7 @@ class Intake:
                 async with self.lock:
                     resolved = await self._resolve({each.application_id: each.at for each in due})
                     missing = [each.application_id for each in resolved if each.canonical is None]
-                    left = await self._without_id(missing) if missing else {}
+                    left = await self._former_rows(missing) if missing else {}
                     if missing:
                         await self._look_whether_replaced()
                     resolved = [
@@ -315,21 +313,12 @@ class Intake:
         found = by_application(read.rows, unresolved)
         return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
 
-    async def _without_id(self, application_ids: Sequence[str]) -> dict[str, Observation]:
-        """The last rows of applications that no row carries, where these are left without a usable id."""
+    async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
+        """The rows that still are those of applications whose id no row was found to carry."""
         known = await self.store.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
-        rows: dict[Key, Observation] = {}
-        for row in read.rows:
-            # An unreadable row may carry any id.
-            unreadable = (
-                None if row.unreadable is None else Unreportable(None, row.key, row.unreadable, unreadable=True)
-            )
-            observation = unreadable or interpret(row, self.rules, 0)
-            if has_no_id(observation):
-                rows[row.key] = observation
-        return {id_: rows[before.key] for id_, before in known.items() if before.key in rows}
+        return former_rows(read, known, self.rules)
 
     def _see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
         """Note which policies hide rows; report news, or `anyhow`."""
@@ -426,6 +415,17 @@ def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: W
     best = current(rows)
     canonical = None if best is None else interpret(best, rules, changed_at)
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
+
+
+def former_rows(read: Read, known: Mapping[str, Known], rules: WatchRules) -> dict[str, Observation]:
+    """The rows, read by key, that still are their applications' own; see `core.outbox.former_row`."""
+    rows, found = {row.key: row for row in read.rows}, dict[str, Observation]()
+    for id_, before in known.items():
+        row = rows.get(before.key)
+        own = None if row is None else former_row(row, id_, before, rules, read.at)
+        if own is not None:
+            found[id_] = own
+    return found
 
 
 def _named_by(batch: Batch) -> set[str]:

@@ -16,9 +16,9 @@ from cdc_sync.core.diff import Cancel, Enqueue, Fuse, Unseen
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Key, StatusRules, by_application, has_no_id, interpret, map_status
+from cdc_sync.core.rows import Key, StatusRules, by_application, map_status
 from cdc_sync.pipeline.database import nothing
-from cdc_sync.pipeline.intake import Intake, resolved
+from cdc_sync.pipeline.intake import Intake, former_rows, resolved
 from cdc_sync.pipeline.sweep import mark, size_of
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page
@@ -126,9 +126,9 @@ class _Preview:
     async def of_gone(self, before: Mapping[str, Known]) -> list[Planned]:
         """What follows for applications without a row."""
         read = await self.intake.reader.by_key({each.key for each in before.values()}, confirming=True)
-        still_there = {row.key for row in read.rows if has_no_id(interpret(row, self.intake.rules, 0))}
+        still_there = former_rows(read, before, self.intake.rules)
         now = self.intake.store.clock.for_people()
-        gone = [Resolved(id_, now, None) for id_, each in before.items() if each.key not in still_there]
+        gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
         doubt = row_security.described(read.hidden_by) if read.hidden_by else None
         planned, _ = self._follows(before, resolved=gone, doubt=doubt)
         reason = "its row is gone; a fresh read confirms it first"
