@@ -31,6 +31,7 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
+from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import Condition
 
@@ -80,12 +81,18 @@ class AdminError(OperationError):
         )
 
 
+WithoutLiveRow = Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
+"""See `AdminServer`."""
+
+
 @dataclass(eq=False)
 class AdminServer:
     """Serves within `serving`.
 
     Attributes:
         clock: milliseconds since the epoch.
+        without_live_row: returns those of a watch's applications that must not be resent, since no row shows their
+            state; raises `SourceError`.
         places: most connections; a scraper, checks and a few browsers take a dozen.
         patience: seconds for a complete request.
         longest_wait: seconds that a guess of the token may wait for its turn.
@@ -98,6 +105,7 @@ class AdminServer:
     conditions: Callable[[], Conditions]
     clock: Callable[[], int]
     _: KW_ONLY
+    without_live_row: WithoutLiveRow
     stalled: Callable[[], Sequence[str]] = lambda: ()
     observe: Emit = lambda _: None
     places: int = 128
@@ -298,7 +306,7 @@ class AdminServer:
             who = coded("by-session", "the page's session %(name)s from %(address)s", name=name, address=address)
         now, (on, *_) = self.clock(), fields.get("endpoint") or fields.get("watch") or [""]
         by = PersonActed(now, request.path.rpartition("/")[2], who, 1, on or None)
-        what, number, answer = await act(self.store, request.path, watches, fields, by)
+        what, number, answer = await act(self.store, request.path, watches, fields, by, self.without_live_row)
         if visitor.session is None:
             return web.json_response(answer)
         visitor.session.done.append((what, number))
@@ -382,8 +390,13 @@ _refuse = partial(refuse, web.HTTPConflict)
 """Refuse an action that makes no sense, or no longer."""
 
 
-async def act(
-    store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], by: PersonActed
+async def act(  # noqa: PLR0917 - what a form means, and what it acts on
+    store: Store,
+    action: str,
+    watches: Collection[str],
+    fields: Mapping[str, Sequence[str]],
+    by: PersonActed,
+    without_live_row: WithoutLiveRow,
 ) -> tuple[str, int, Mapping[str, Any]]:
     """Do a form's action; returns what was done, to how many entries, and the answer's JSON.
 
@@ -396,6 +409,7 @@ async def act(
         watches: of the configuration and the store.
         fields: a watch, applications or all, transitions with their shown numbers; or an endpoint.
         by: who acts, and when.
+        without_live_row: see `AdminServer`.
 
     Raises:
         web.HTTPConflict: it makes no sense, or no longer.
@@ -417,7 +431,7 @@ async def act(
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, by.at, by=by, ids=ids)
     elif action == "/resend":
-        what, found = "resent", await store.resend(watch, ids or (), by.at, by=by) if watch else []
+        what, found = "resent", await _resend(store, watch, ids, by, without_live_row) if watch and ids else []
         if not found:
             raise _refuse("not-resent")
     else:
@@ -430,6 +444,19 @@ async def act(
             found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return what, len(found), {what: len(found) if what == "released" else each}
+
+
+async def _resend(
+    store: Store, watch: str, ids: Sequence[str], by: PersonActed, without_live_row: WithoutLiveRow
+) -> list[tuple[str, str]]:
+    try:
+        gone = await without_live_row(watch, ids)
+    except SourceError as error:
+        raise _refuse("rows-unread", reason=error.message) from error
+    there = [id_ for id_ in ids if id_ not in gone]
+    if not there:
+        raise _refuse("no-row", watch=watch)
+    return await store.resend(watch, there, by.at, by=by)
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -39,8 +39,10 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.daemon.wiring import make_database
 from cdc_sync.pipeline.beginning import positions_elsewhere
 from cdc_sync.pipeline.database import found_elsewhere
+from cdc_sync.pipeline.rows_elsewhere import without_live_row
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
@@ -209,7 +211,10 @@ def resend(
     watch: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Send these applications' present state to HelloWork once more. Works with the daemon up or down."""
+    """Send these applications' present state to HelloWork once more. Works with the daemon up or down.
+
+    It reads their rows first, and refuses an application that no live row carries.
+    """
     config = with_known_tenants(configured(context))
     watches = [name for name in config.watches if watch is None or matches(watch, name)]
 
@@ -217,15 +222,45 @@ def resend(
         if not watches:
             raise misused(text("unconfigured", watch=watch, watches=listed(config.watches)))
 
-    async def resent(store: Store) -> list[tuple[str, str]]:
-        by = acting(store, "resend", watch)
-        return [each for name in watches for each in await store.resend(name, ids, by.at, by=by)]
+    async def resent(store: Store) -> tuple[list[tuple[str, str]], dict[str, set[str]]]:
+        gone = await _without_live_row(config, store, watches, ids)
+        by, found = acting(store, "resend", watch), list[tuple[str, str]]()
+        for name in watches:
+            there = [id_ for id_ in ids if id_ not in gone[name]]
+            found += await store.resend(name, there, by.at, by=by)
+        return found, gone
 
     in_store(config, watch, check)
     if not yes:
         _confirm(text("resend", ids=ids))
+    found, gone = in_store(config, watch, resent, writes=True)
+    sent = {id_ for _, id_ in found}
+    refused = {id_: name for name, of in gone.items() for id_ in of - sent}
+    for id_, name in sorted(refused.items()):
+        say(f"{id_} cannot be resent: no live row of {name} has its id; `cdc-sync explain {id_}` shows more", err=True)
     missing = "cannot be resent: it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
-    _report("to be sent", in_store(config, watch, resent, writes=True), ids, missing)
+    _report("to be sent", found, [id_ for id_ in ids if id_ not in refused], missing)
+    if refused:
+        raise typer.Exit(1)
+
+
+async def _without_live_row(
+    config: Config, store: Store, watches: Sequence[str], ids: Sequence[str]
+) -> dict[str, set[str]]:
+    """By watch, the applications that would be resent with a state that no row shows.
+
+    Raises:
+        SourceError: a table that may have their rows cannot be read.
+    """
+    databases = {name: make_database(config, name, store) for name in config.all_databases}
+    gone: dict[str, set[str]] = {}
+    for name in watches:
+        database = databases[config.database_name(name)]
+        try:
+            gone[name] = await without_live_row(database, name, config.watches[name], ids)
+        except SourceError as error:
+            raise error.followed_by(f"The rows of {name} cannot be read, so nothing is resent.") from error
+    return gone
 
 
 def _report(done: str, found: Collection[tuple[str, str]], wanted: Collection[str], missing: str) -> None:

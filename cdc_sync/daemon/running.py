@@ -13,7 +13,7 @@ Each look for tenants, at the start, at a reload, and regularly, may start and e
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -176,6 +176,7 @@ class _Daemon:
             self._metrics,
             lambda: self._conditions,
             store.clock.for_people,
+            without_live_row=self._without_live_row,
             stalled=self._pulse.stalled,
             observe=self._emit,
         )
@@ -305,6 +306,9 @@ class _Daemon:
         return await self._watches.use(config)
 
     # What lasts.
+
+    async def _without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
+        return await self._watches.without_live_row(self._config, watch, ids)
 
     async def _send(self) -> None:
         """Send, once a database is recognised."""

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +24,7 @@ from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.capture import Capture, ChangedError
 from cdc_sync.pipeline.database import Database, LeasedElsewhereError, Sessions, WatchParts, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
+from cdc_sync.pipeline.rows_elsewhere import without_live_row
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.connection import READS, Pool, Reads, reading_as
 from cdc_sync.source.errors import SourceError, refused_by_system
@@ -330,6 +331,11 @@ class RunningWatches:
         sections = config.all_databases
         pools = {name: used.pool for name, (section, used) in self._databases.items() if sections.get(name) == section}
         return {name: pool for name, pool in pools.items() if pool is not None}
+
+    async def without_live_row(self, config: Config, name: str, ids: Sequence[str]) -> Collection[str]:
+        """See `pipeline.rows_elsewhere`."""
+        _, database = self._databases[config.database_name(name)]
+        return await without_live_row(database, name, config.watches[name], ids)
 
     async def use(self, config: Config) -> events.Reloaded:
         """Start, end and renew watches so that they fit a configuration; returns which.

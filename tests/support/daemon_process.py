@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from urllib.parse import urlencode
 
 from support.forked import start
 
@@ -239,14 +240,16 @@ class DaemonProcess:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
         )
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - as above
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, refused.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return _answer(request)
+
+    def post(self, path: str, **form: str) -> tuple[int, str]:
+        """Status and text of a form's request to the admin server, with its token."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.admin_port}{path}",
+            urlencode(form).encode(),
+            headers={"Authorization": f"Bearer {self._token}"},
+        )
+        return _answer(request)
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -271,3 +274,14 @@ class DaemonProcess:
     @property
     def tail(self) -> str:
         return "\n".join(self.logged.splitlines()[-30:])
+
+
+def _answer(request: urllib.request.Request) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - ours, on loopback
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+    except OSError as error:
+        return 0, str(error)

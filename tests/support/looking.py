@@ -1,7 +1,7 @@
 """An admin server to be looked at, on a store of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.server import AdminServer
+from cdc_sync.admin.server import AdminServer, WithoutLiveRow
 from cdc_sync.config import Config
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.conditions import NONE, Conditions, fold
@@ -156,6 +156,11 @@ class LoggedIn:
         return await self.admin.post(path, {"form_token": self.form_token, **form}, Cookie=self.cookie)
 
 
+async def all_have_a_row(_: str, __: Sequence[str]) -> Collection[str]:
+    """An ATS in which a row shows each application."""
+    return ()
+
+
 @asynccontextmanager
 async def admin_server(
     folder: Path,
@@ -170,6 +175,7 @@ async def admin_server(
     places: int = 128,
     patience: float = 10.0,
     longest_wait: float = 10.0,
+    without_live_row: WithoutLiveRow = all_have_a_row,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
     own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
@@ -185,6 +191,7 @@ async def admin_server(
                 admin.metrics,
                 lambda: admin.conditions,
                 lambda: now,
+                without_live_row=without_live_row,
                 observe=observe,
                 places=places,
                 patience=patience,

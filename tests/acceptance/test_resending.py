@@ -1,0 +1,72 @@
+"""`resend` repeats what is true: it reads the rows first, and sends nothing of an application that no row carries."""
+
+import json
+
+import pytest
+from support.installation import JOB, SENTINEL, Installation
+from support.sessions import one
+
+
+def test_it_refuses_an_application_without_a_row(installation: Installation) -> None:
+    key = installation.add("hw-1", "interview")
+    installation.add("hw-2", "interview")
+    installation.add("hw-3", "interview")
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+    installation.delete("hw-1")
+    installation.add(None, id=key, created_at="2024-05-05 10:00:00Z")
+    installation.change("hw-2", hellowork_id=None)
+
+    ended = installation.run("resend", "--yes", "hw-1", "hw-2", "hw-3", "hw-4")
+
+    assert ended.code == 1
+    assert ended.stdout == "to be sent: applications hw-3\n"
+    gone, lost, unknown = ended.stderr.splitlines()
+    assert gone.startswith("hw-1 cannot be resent: no live row of applications has its id")
+    assert lost.startswith("hw-2 cannot be resent: no live row of applications has its id")
+    assert unknown.startswith("hw-4 cannot be resent: it is unknown")
+    assert one(installation.ats, "SELECT count(*) FROM applications") == 4
+
+
+def test_the_page_refuses_it_too(notify: Installation) -> None:
+    notify.configure_watch(deletion_grace="1h")
+    notify.add("hw-1", "interview")
+    with notify.daemon() as daemon:
+        notify.delete("hw-1")
+        status, answer = daemon.post("/resend", watch="applications", application_id="hw-1")
+        assert (status, answer) == (409, "Nothing is resent: no live row of applications has this id.\n")
+        assert daemon.post("/resend", watch="applications", application_id=SENTINEL)[0] == 200
+        daemon.wait_until(lambda: notify.hellowork.told(SENTINEL), "the call")
+        notify.ats.execute("ALTER TABLE applications RENAME TO elsewhere")
+        status, answer = daemon.post("/resend", watch="applications", application_id=SENTINEL)
+        assert status == 409
+        assert "the rows cannot be read" in answer
+
+
+def test_it_repeats_a_deletion(installation: Installation) -> None:
+    installation.add("hw-1", "interview")
+    with installation.daemon() as daemon:
+        installation.change("hw-1", deleted_at="2024-01-01")
+        installation.settle(daemon)
+        installation.delete("hw-1")
+        installation.settle(daemon)
+        assert installation.run("resend", "--yes", "hw-1").code == 0
+        daemon.wait_until(lambda: len(installation.hellowork.told("hw-1")) == 2, "the second call")
+        assert installation.hellowork.told("hw-1") == [("deleted", JOB)] * 2
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_it_sends_nothing_while_the_rows_cannot_be_read(installation: Installation) -> None:
+    installation.add("hw-1", "interview")
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+    installation.ats.execute("ALTER TABLE applications RENAME TO elsewhere")
+    ended = installation.run("resend", "--yes", "hw-1")
+    assert ended.code == 1
+    assert ended.stdout == ""
+    assert "public.applications" in ended.stderr
+    closed = {"ATS_DSN": "postgresql://nobody@127.0.0.1:1/ats"}
+    ended = installation.run("resend", "--yes", "hw-1", variables=closed)
+    assert (ended.code, ended.stdout) == (1, "")
+    (story,) = json.loads(installation.run("explain", "hw-1", "--json").stdout)
+    assert (story["entry"], story["events"]) == (None, [])
