@@ -22,6 +22,7 @@ from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.pipeline.beginning import connect
 from cdc_sync.pipeline.preview import Action, Planned, before_edit, is_only_remapped, why_held
 from cdc_sync.pipeline.preview import plan as make_plan
+from cdc_sync.pipeline.rows_elsewhere import OtherWatches
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -137,9 +138,9 @@ async def _waiting(store: Store, name: str) -> list[Planned]:
 
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[Planned]:
-    parts = make_parts(
-        config, name, make_database(config, config.database_name(name), store), lambda _: None, dry_run=True
-    )
+    database, others = make_database(config, config.database_name(name), store), OtherWatches()
+    others.use(config, {})
+    parts = make_parts(config, name, database, lambda _: None, others, dry_run=True)
     rules, positions = parts.rules, await store.positions(name)
     first, most = not await is_adopted(store, name), rules.fuse.max_changes
     before = None if first else before_edit(positions, rules.status)

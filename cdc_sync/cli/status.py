@@ -176,6 +176,7 @@ def explain(
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
     paused, endpoints, runs = await store.paused(), await store.endpoints(), bool(await store.daemons())
     clock, owners, found = store.clock, await store.credentials(), []
+    conditions = {each.name: each.message for each in await store.conditions()}
     for record, story in await stories(config, store, application_id, watch):
         entry = record.entry
         endpoint = ""
@@ -184,6 +185,8 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
         health, _ = endpoints.get(endpoint, (HEALTHY, None))
         until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
         sending = {"runs": runs, "under_way": record.under_way, "is_paused": is_held_up, "endpoint": endpoint}
-        lines = text("next", story=story, **sending, health=health, until=until, now=iso(clock.for_people()))
+        waits = conditions.get(f"deletions {record.watch}")
+        about = {"health": health, "until": until, "now": iso(clock.for_people()), "waits": waits}
+        lines = text("next", story=story, **sending, **about)
         found.append({**story, "next": lines.splitlines() or ["nothing is pending"]})
     return found

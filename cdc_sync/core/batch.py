@@ -11,21 +11,25 @@ A deletion is only suspected at first. A fresh read after the grace decides, in 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.diff import Adopt, Decision, Enqueue, Fuse, Nothing, Unseen, count, decide, has_counted, in_order
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
-from cdc_sync.core.reasons import in_json
+from cdc_sync.core.reasons import coded, in_json
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
 
 NOWHERE = "nowhere"
 """The endpoint of an entry that cannot be called: it is enqueued dead."""
 
+ASKED_AGAIN_AFTER = 10_000
+"""Milliseconds until a suspicion that could not be answered is looked at again."""
 
-LEFT_SCOPE, LOST_ID = "out of scope", "id lost"
-"""Events of the history: why no calls are made for an application any more."""
+
+LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
+"""Events of the history: why a watch makes no calls for an application any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,23 @@ class Resolved:
         canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it has lost its id
             (`outbox.former_row`).
         keys: of the rows.
+        elsewhere: another watch with the same credentials whose table has a live row with the id, while this one's has
+            none.
+        is_unanswered: whether the suspicion stays, since that is not known, or that watch has not seen its row yet.
     """
 
     application_id: str
     changed_at: int
     canonical: Observation | None
     keys: frozenset[Key] = frozenset()
+    elsewhere: str | None = None
+    is_unanswered: bool = False
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether no live row has the id."""
+        row = self.canonical
+        return row is None or (isinstance(row, Reportable) and row.content.deleted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,8 @@ class Batch:
         positions: saved unless an application is unresolved: the step is not over then.
         replica: the replica position, saved if anything else is written.
         doubt: why new deletions are held, whatever the fuse decides.
+        others: the other watches with the same credentials: of an application that moved from one of these, and did not
+            change, nothing is sent.
         rows_are_new: none of its rows represented another application before.
         shift: what the store adds to `now` for people.
     """
@@ -73,6 +90,7 @@ class Batch:
     positions: Mapping[str, str] = field(default_factory=dict)
     replica: Mapping[str, str] = field(default_factory=dict)
     doubt: str | None = None
+    others: Sequence[str] = ()
     rows_are_new: bool = False
     shift: int = 0
 
@@ -83,6 +101,11 @@ class Batch:
         ids.update([each.application_id for each in self.resolved])
         return sorted([id_ for id_ in ids if id_ is not None])
 
+
+States = Mapping[str, Content]
+"""The state that HelloWork acknowledged last, by application."""
+
+NO_STATES: States = MappingProxyType({})
 
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
@@ -171,6 +194,8 @@ class BatchPlan:
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
         answered: applications whose suspicion is over.
+        postponed: suspicions that could not be answered, with their new times.
+        forgotten: applications that another watch has now.
         history: without new suspicions.
         fuse: None if it counted nothing.
     """
@@ -185,6 +210,8 @@ class BatchPlan:
     out_of_scope: list[str] = field(default_factory=list)
     suspicions: list[Suspicion] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
+    postponed: list[Suspicion] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
@@ -199,15 +226,18 @@ class BatchPlan:
         """The applications whose outbox entry is changed or removed."""
         touched = [each.application_id for each in self.enqueued]
         touched += [each.application_id for each in self.refreshed]
-        return frozenset(touched + self.cancelled)
+        return frozenset(touched + self.cancelled + self.forgotten)
 
 
-def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse) -> BatchPlan:
+def plan_batch(
+    rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse, elsewhere: States = NO_STATES
+) -> BatchPlan:
     """Decide what a batch changes.
 
-    `before` is what is known of its applications and of those that its rows represented last.
+    `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
+    others' states in other watches, without those that have an entry.
     """
-    planner, observations = _Planner(rules, batch, before, fuse), batch.observations
+    planner, observations = _Planner(rules, batch, before, fuse, elsewhere), batch.observations
     if any(isinstance(each, Unreportable) for each in observations):
         observations = planner.owned(observations)
     plan = planner.changes
@@ -223,7 +253,8 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Known], fus
     if not unresolved:
         plan.positions.update(batch.positions)
     news = plan.results or plan.adopted or plan.moved or plan.refreshed or plan.out_of_scope
-    plan.is_empty = not (news or plan.suspicions or plan.answered or plan.skips or plan.positions)
+    of_suspicions = plan.suspicions or plan.answered or plan.postponed
+    plan.is_empty = not (news or of_suspicions or plan.skips or plan.positions)
     if not plan.is_empty:
         plan.positions.update(batch.replica)
     return plan
@@ -270,6 +301,7 @@ class _Planner:
     batch: Batch
     before: Mapping[str, Known]
     fuse: Fuse
+    elsewhere: States
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
@@ -317,19 +349,30 @@ class _Planner:
         return others
 
     def resolve(self, resolved: Resolved) -> None:
-        id_, row = resolved.application_id, resolved.canonical
-        before = self.before.get(id_, _NEVER_SEEN)
-        latest = before.latest
-        is_answer = self.batch.origin == "deletion"
-        if is_answer:
+        id_, before = resolved.application_id, self.before.get(resolved.application_id, _NEVER_SEEN)
+        if self.batch.origin != "deletion":
+            self._suspect_if_gone(resolved, before)
+        elif resolved.is_unanswered or (resolved.elsewhere is not None and _may_be_under_way(before)):
+            again_at = self.batch.now + ASKED_AGAIN_AFTER
+            self.changes.postponed.append(Suspicion(id_, resolved.changed_at, again_at))
+        else:
             self.changes.answered.append(id_)
-        if row is not None and row.application_id == id_:
-            self.observe(row, is_move=before.key not in resolved.keys)
-        elif latest is None or not before.in_scope:
+            self._answer(resolved, before)
+
+    def _suspect_if_gone(self, resolved: Resolved, before: Known) -> None:
+        if self._is_there(resolved, before):
             return
-        elif not is_answer:
-            if not latest.deleted:
-                self._suspect(id_, resolved.changed_at)
+        if before.in_scope and before.latest is not None and not before.latest.deleted:
+            self._suspect(resolved.application_id, resolved.changed_at)
+
+    def _answer(self, resolved: Resolved, before: Known) -> None:
+        """Answer a suspicion."""
+        id_, row, latest = resolved.application_id, resolved.canonical, before.latest
+        if resolved.elsewhere is not None:
+            if latest is not None:
+                self._forget(id_, resolved.elsewhere)
+        elif self._is_there(resolved, before) or latest is None or not before.in_scope:
+            return
         elif row is None:
             content = content_of_gone(id_, latest, self.rules, resolved.changed_at)
             refused = self.rules.allowed.refusal(content.url)
@@ -338,6 +381,14 @@ class _Planner:
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # An unreadable row may well have its id, and stays.
             self._leave_scope(id_, LOST_ID)
+
+    def _is_there(self, resolved: Resolved, before: Known) -> bool:
+        """Observe the canonical row, if it has the id."""
+        row = resolved.canonical
+        if row is None or row.application_id != resolved.application_id:
+            return False
+        self.observe(row, is_move=before.key not in resolved.keys)
+        return True
 
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
         known = self.before.get(observation.application_id or "", _NEVER_SEEN)
@@ -363,7 +414,16 @@ class _Planner:
     def _leave_scope(self, application_id: str, event: str) -> None:
         """No call is made for the application any more; its history has the reason."""
         self.changes.out_of_scope.append(application_id)
-        at, detail = self.batch.now + self.batch.shift, f'{{"by":"{self.batch.origin}"}}'
+        self._add_event(event, application_id)
+
+    def _forget(self, application_id: str, elsewhere: str) -> None:
+        """Leave the application to another watch."""
+        self.changes.forgotten.append(application_id)
+        reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=elsewhere)
+        self._add_event(MOVED, application_id, f",{in_json(reason)}")
+
+    def _add_event(self, event: str, application_id: str, further: str = "") -> None:
+        at, detail = self.batch.now + self.batch.shift, f'{{"by":"{self.batch.origin}"{further}}}'
         self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 
     def _suspect(self, application_id: str, at: int) -> None:
@@ -376,7 +436,9 @@ class _Planner:
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
             self._suspect(row.application_id, row.changed_at)
             return
-        decision = decide(content, known.snapshot, known.pending, batch.unseen)
+        acknowledged = self.elsewhere.get(row.application_id) if known is _NEVER_SEEN else None
+        moved_here = acknowledged is not None and content.same_as(acknowledged)
+        decision = decide(content, known.snapshot, known.pending, "adopt" if moved_here else batch.unseen)
         if known is _NEVER_SEEN:
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
@@ -460,6 +522,11 @@ class _Planner:
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if known.state == "pending":
             self.changes.due[endpoint] = min(self.changes.due.get(endpoint, self.batch.now), self.batch.now)
+
+
+def _may_be_under_way(known: Known) -> bool:
+    """Whether HelloWork may be receiving an entry, which must end first."""
+    return known.state == "pending" and known.pending is not None and known.pending.attempted
 
 
 def _is_alive(known: Known) -> bool:

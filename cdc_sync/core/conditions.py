@@ -28,7 +28,7 @@ REMEDY = (
 
 _FIELD = re.compile(r"%\((\w+)\)s")
 
-_OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "store")
+_OF_A_WATCH = ("watch", WATERMARK, "triggers", "deletions", "row security", "baseline", "store")
 """The conditions of a captured watch, except its lag."""
 
 
@@ -121,6 +121,7 @@ def _with(conditions: Conditions, name: str, message: str) -> Conditions:
 _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "watch": (seen.WatchConnected, seen.WatchLost, seen.CaptureStarted),
     "triggers": (seen.TriggersMissing, seen.TriggersFound),
+    "deletions": (seen.DeletionsWait, seen.DeletionsDecided),
     "row security": (seen.RowsHidden, seen.RowsVisible),
     WATERMARK: (seen.WatermarkDoubted, seen.WatermarkTrusted),
     "baseline": (seen.BaselineDone,),

@@ -258,6 +258,16 @@ class RowsVisible(WatchEvent):
     """Row-level security hides no rows."""
 
 
+class DeletionsWait(WatchEvent):
+    """Deletions cannot be decided: another watch may have the applications, and its table cannot be read."""
+
+    message: str
+
+
+class DeletionsDecided(WatchEvent):
+    """Suspected deletions were decided."""
+
+
 class BaselineProgress(WatchEvent):
     """`rows` applications are known; `estimate` is the planner's guess at the table's rows (0: none)."""
 

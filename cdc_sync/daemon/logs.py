@@ -400,6 +400,12 @@ class EventLogger:
     def _level_of_visibility(self, event: events.RowsVisible) -> int:
         return INFO if self._reported.pop(("rows hidden", event.watch), None) else DEBUG
 
+    def _level_of_waiting(self, event: events.DeletionsWait) -> int:
+        return WARNING if self._is_news("deletions wait", event.watch, event.message) else DEBUG
+
+    def _level_of_decided(self, event: events.DeletionsDecided) -> int:
+        return INFO if self._reported.pop(("deletions wait", event.watch), None) else DEBUG
+
     def _level_of_progress(self, event: events.BaselineProgress) -> int:
         """A line at about every tenth, at most every 20,000 rows."""
         step = event.rows // max(event.estimate // 10, 20_000)

@@ -20,6 +20,7 @@ from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.database import WatchParts, nothing
 from cdc_sync.pipeline.discovery import discover
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.rows_elsewhere import OtherWatches
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store import Store
@@ -104,14 +105,16 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
     of_databases: dict[str, list[str]] = defaultdict(list)
     for name in config.watches:
         of_databases[config.database_name(name)].append(name)
+    databases, others = {name: wiring.make_database(config, name, store) for name in of_databases}, OtherWatches()
+    others.use(config, databases)
     for database_name, names in of_databases.items():
-        database = wiring.make_database(config, database_name, store)
+        database = databases[database_name]
         async with database.kept():
             for name in names:
                 try:
                     if database.failure is not None:
                         raise database.failure.with_traceback(None)  # one try for all of its watches
-                    await _catch_up(wiring.make_parts(config, name, database, emit, dry_run=dry_run))
+                    await _catch_up(wiring.make_parts(config, name, database, emit, others, dry_run=dry_run))
                     gate.recognise(name)
                 except (SourceError, OSError, AnotherDatabaseError) as failure:
                     error = refused_by_system(failure) if isinstance(failure, OSError) else failure
@@ -144,6 +147,6 @@ async def _confirm(intake: Intake) -> None:
     while True:
         await intake.confirm_due()
         due_at = await intake.store.next_suspicion(intake.rules.watch)
-        if due_at is None or due_at > until:
-            return
+        if due_at is None or due_at > until or intake.left_some_unanswered:
+            return  # another watch has its turn after this one
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

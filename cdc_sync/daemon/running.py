@@ -164,7 +164,8 @@ class _Daemon:
         self._watches = RunningWatches(self._worker, database, self._gate, self._emit)
 
     def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
-        parts = wiring.make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=self._dry_run)
+        shared = database, self._emit, self._watches.others
+        parts = wiring.make_parts(config, name, *shared, delivery=self._sender, dry_run=self._dry_run)
         return WatchWorker(parts, self._pulse)
 
     async def _work(self, config: Config, stack: AsyncExitStack) -> None:

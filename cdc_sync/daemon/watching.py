@@ -24,7 +24,7 @@ from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.capture import Capture, ChangedError
 from cdc_sync.pipeline.database import Database, LeasedElsewhereError, Sessions, WatchParts, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
-from cdc_sync.pipeline.rows_elsewhere import without_live_row
+from cdc_sync.pipeline.rows_elsewhere import OtherWatches, without_live_row
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.connection import READS, Pool, Reads, reading_as
 from cdc_sync.source.errors import SourceError, refused_by_system
@@ -303,12 +303,14 @@ class RunningWatches:
     Attributes:
         worker: makes a watch's worker.
         database: makes what a database's watches share; a new one only for another section.
+        others: which watches have the same credentials.
     """
 
     worker: Callable[[Config, str, Database], WatchWorker]
     database: Callable[[Config, str], Database]
     gate: Gate
     observe: events.Emit
+    others: OtherWatches = field(default_factory=OtherWatches, init=False)
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
     """Each database's section, and what its watches share."""
     _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, object, object, object]]] = field(
@@ -367,6 +369,7 @@ class RunningWatches:
         }
         for _, database in self._databases.values():
             database.is_only = len(self._databases) == 1
+        self.others.use(config, {name: database for name, (_, database) in self._databases.items()})
         await self.gate.use(config, kept)
         fresh = [name for name in wanted if name not in self._running]
         for name in fresh:

@@ -18,7 +18,7 @@ from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.delivery.client import NO_OWN, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.pipeline.database import Database, Delivery, WatchParts, nobody
+from cdc_sync.pipeline.database import Database, Delivery, Others, WatchParts, nobody
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 
@@ -91,7 +91,14 @@ def make_database(config: Config, name: str, store: Store, recognised: Callable[
 
 
 def make_parts(
-    config: Config, name: str, database: Database, observe: Emit, *, dry_run: bool, delivery: Delivery | None = None
+    config: Config,
+    name: str,
+    database: Database,
+    observe: Emit,
+    others: Others,
+    *,
+    dry_run: bool,
+    delivery: Delivery | None = None,
 ) -> WatchParts:
     """A watch's parts."""
     return WatchParts(
@@ -102,6 +109,7 @@ def make_parts(
         observe=observe,
         clock=database.store.clock,
         delivery=delivery,
+        others=others,
         dry_run=dry_run,
     )
 

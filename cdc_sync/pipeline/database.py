@@ -6,7 +6,7 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.batch import Applied
 from cdc_sync.core.events import Emit
-from cdc_sync.core.failures import StoreError
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Offer
 from cdc_sync.core.rows import WatchRules
@@ -28,6 +28,7 @@ from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.lookout import Lookout
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
+from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
@@ -432,6 +433,56 @@ class Delivery(Protocol):
         """Take the entries that the apply claimed or left unchanged; `applied` is None if it failed."""
 
 
+class UnreadElsewhereError(OperationError):
+    """The table of another watch cannot be asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What other watches' tables have.
+
+    Attributes:
+        watch_of: a watch with a live row, by application.
+        unseen: applications of such rows that their watch is about to see, and must compare with this one's state.
+        hidden_by: the policies that may have hidden rows.
+    """
+
+    watch_of: Mapping[str, str] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
+    hidden_by: frozenset[Hiding] = frozenset()
+
+
+class Others(Protocol):
+    """The other watches with a watch's credentials; see `pipeline.rows_elsewhere`."""
+
+    def of(self, watch: str) -> Sequence[str]:
+        """Their names."""
+
+    async def with_live_row(self, watch: str, application_ids: Collection[str]) -> Elsewhere:
+        """Ask their tables for live rows of these applications.
+
+        Raises:
+            UnreadElsewhereError: one cannot be asked.
+            StoreError: the store cannot be used.
+        """
+
+
+class NoOthers:
+    """There are none."""
+
+    def of(self, _: str) -> Sequence[str]:
+        """See `Others`."""
+        return ()
+
+    async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
+        """See `Others`."""
+        return Elsewhere()
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """How much a watch does at once, and how often, in seconds.
@@ -494,6 +545,7 @@ class WatchParts:
     all_written: Callable[[], None] = nothing
     evidence: Evidence = field(default_factory=Evidence)
     want_sweep: Callable[[], None] = nothing
+    others: Others = field(default_factory=NoOthers)
     dry_run: bool = False
     steps: Steps = STEPS
 

@@ -17,7 +17,16 @@ from cdc_sync import __version__
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved, different
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
-from cdc_sync.core.events import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
+from cdc_sync.core.events import (
+    ChangesRead,
+    Decided,
+    DeletionsDecided,
+    DeletionsWait,
+    Outcome,
+    RowsHidden,
+    RowSkipped,
+    RowsVisible,
+)
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, former_row
 from cdc_sync.core.rows import (
@@ -30,7 +39,7 @@ from cdc_sync.core.rows import (
     current,
     interpret,
 )
-from cdc_sync.pipeline.database import Sessions, WatchParts
+from cdc_sync.pipeline.database import Elsewhere, Sessions, UnreadElsewhereError, WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
 from cdc_sync.source.errors import source_error
@@ -73,6 +82,7 @@ class Intake:
             another partition, a row of a table that any application may depend on). Meanwhile a difference does not
             prove that the capture missed something.
         suspected: set when a deletion is suspected.
+        left_some_unanswered: whether the last look at suspected deletions had to wait for another watch.
         skipped: unreportable rows in the store: each is reported once.
         watched: the lookout's part.
         seen: its last examined state.
@@ -97,6 +107,7 @@ class Intake:
         self.seen = self.watched.state
         self._is_of_tenant = SEPARATOR in parts.name
         self.suspected = asyncio.Event()
+        self.left_some_unanswered = False
         self.requests = 0
         self.skipped: dict[Key, str] = {}
         self._hidden_by: frozenset[Hiding] = frozenset()
@@ -252,6 +263,8 @@ class Intake:
             limit = self.reader.at_once(self.parts.steps.confirmed)
             due = await self.store.due_suspicions(self.rules.watch, self.clock(), limit, horizon=horizon)
             if due:
+                # Without the lock: another database may not answer for long.
+                elsewhere = await self._ask_elsewhere([each.application_id for each in due])
                 async with self.lock:
                     resolved = await self._resolve({each.application_id: each.at for each in due})
                     missing = [each.application_id for each in resolved if each.canonical is None]
@@ -261,10 +274,29 @@ class Intake:
                     resolved = [
                         replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved
                     ]
-                    await self._apply(self._batch("deletion", resolved=resolved))
+                    await self._decide(resolved, elsewhere)
                 answered += len(due)
             if len(due) < limit:
                 return answered
+
+    async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
+        """What the tables of the other watches with the same credentials have; None if one cannot be read."""
+        watch = self.rules.watch
+        try:
+            found = await self.parts.others.with_live_row(watch, application_ids)
+        except UnreadElsewhereError as error:
+            self.observe(DeletionsWait(watch, error.message))
+            return None
+        self.observe(DeletionsDecided(watch))
+        return found
+
+    async def _decide(self, resolved: Sequence[Resolved], elsewhere: Elsewhere | None) -> None:
+        """Answer suspicions, after a look at other watches' tables."""
+        resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
+        self.left_some_unanswered = any(each.is_unanswered for each in resolved)
+        hidden_by = self._hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
+        doubt = row_security.described(hidden_by) if hidden_by else None
+        await self._apply(replace(self._batch("deletion", resolved=resolved), doubt=doubt))
 
     async def confirm(self, progressed: Callable[[], None]) -> None:
         """Answer suspected deletions for ever."""
@@ -349,6 +381,7 @@ class Intake:
             # With the news: after a restart, no server without them is read.
             replica={} if position in ("", self._replica) else {REPLICA: position},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
+            others=self.parts.others.of(self.rules.watch),
         )
 
     async def _apply(self, batch: Batch) -> Applied:
@@ -415,6 +448,13 @@ def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: W
     best = current(rows)
     canonical = None if best is None else interpret(best, rules, changed_at)
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
+
+
+def _compared(deletion: Resolved, elsewhere: Elsewhere | None) -> Resolved:
+    """A deletion after a look at other watches' tables; None: one of these cannot be read."""
+    if elsewhere is None or deletion.application_id in elsewhere.unseen:
+        return replace(deletion, is_unanswered=True)
+    return replace(deletion, elsewhere=elsewhere.watch_of.get(deletion.application_id))
 
 
 def former_rows(read: Read, known: Mapping[str, Known], rules: WatchRules) -> dict[str, Observation]:

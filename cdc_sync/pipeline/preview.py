@@ -6,11 +6,11 @@ repeats the measurement.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cdc_sync.core.batch import Batch, Resolved, plan_batch
+from cdc_sync.core.batch import NO_STATES, Batch, Resolved, States, plan_batch
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Enqueue, Fuse, Unseen
 from cdc_sync.core.events import StatusRulesChanged
@@ -105,12 +105,13 @@ class _Preview:
         ids = {each.application_id for each in observations if each.application_id is not None}
         before = await self.intake.store.known(rules.watch, list(ids))
         mark(self.marks, (each.number for each in before.values()))
-        planned, unresolved = self._follows(before, observations=observations)
+        elsewhere = await self._known_elsewhere([id_ for id_ in ids if id_ not in before])
+        planned, unresolved = self._follows(before, elsewhere, observations=observations)
         if unresolved:
             found = by_application((await reader.by_application(unresolved)).rows, unresolved)
             rows |= {row.key: row for of_one in found.values() for row in of_one}
             together = [resolved(id_, page.at, of_one, rules) for id_, of_one in found.items()]
-            planned += self._follows(before, resolved=together)[0]
+            planned += self._follows(before, elsewhere, resolved=together)[0]
             observations = [each for each in observations if each.application_id not in unresolved]
             observations += [each.canonical for each in together if each.canonical is not None]
         if self.old is None:
@@ -130,19 +131,28 @@ class _Preview:
         now = self.intake.store.clock.for_people()
         gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
         doubt = row_security.described(read.hidden_by) if read.hidden_by else None
-        planned, _ = self._follows(before, resolved=gone, doubt=doubt)
+        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=doubt)
         reason = "its row is gone; a fresh read confirms it first"
         return [
             replace(each, action="confirm-deletion", reason=reason, due_at=None) if each.action == "send" else each
             for each in planned
         ]
 
-    def _follows(self, before: Mapping[str, Known], **found: Any) -> tuple[list[Planned], Mapping[str, int]]:
+    async def _known_elsewhere(self, unknown: Sequence[str]) -> States:
+        """What other watches know of applications that would be sent as new ones."""
+        others = self.intake.parts.others.of(self.intake.rules.watch)
+        if self.unseen == "adopt" or not others:
+            return NO_STATES
+        return await self.intake.store.known_elsewhere(others, unknown)
+
+    def _follows(
+        self, before: Mapping[str, Known], elsewhere: States, **found: Any
+    ) -> tuple[list[Planned], Mapping[str, int]]:
         """What follows from a batch with these findings, and the applications to read all rows of."""
         # As after the grace.
         clock = self.intake.store.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
-        plan = plan_batch(self.intake.rules, batch, before, self.fuse)
+        plan = plan_batch(self.intake.rules, batch, before, self.fuse, elsewhere)
         self.fuse = plan.fuse or self.fuse
         planned = [Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips]
         entries = {each.application_id: each for each in plan.enqueued}

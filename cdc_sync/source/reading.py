@@ -46,6 +46,10 @@ _INSTANTS = {
 """A watermark's types as the catalog writes them, each as a cast."""
 
 
+_IDLE = 10.0
+"""Seconds after which the server ends a confirming read whose daemon is stopped or gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """Rows, and the database's clock at the read (milliseconds since the epoch).
@@ -96,7 +100,7 @@ class Reader:
     """
 
     def __init__(
-        self, pool: Pool, mapping: Mapping, *, clock: Callable[[], float] = time.monotonic, idle: float = 10.0
+        self, pool: Pool, mapping: Mapping, *, clock: Callable[[], float] = time.monotonic, idle: float = _IDLE
     ) -> None:
         self.pool = pool
         self.mapping = mapping
@@ -104,7 +108,7 @@ class Reader:
         self.fit = _UNKNOWN
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
-        self._begin_confirming = composed(_SQL["begin_confirming"], idle=round(idle * 1000))
+        self._idle = idle
         self.unreadable = UnreadableRows(self, clock)
 
     def at_once(self, wanted: int) -> int:
@@ -235,20 +239,9 @@ class Reader:
 
     async def _read(self, query: str, parameters: Sequence[Any], *, confirming: bool = False) -> tuple[Read, bool]:
         """A statement's rows, and whether its size ended it."""
-        hidden_by = frozenset[Hiding]()
-
-        async def read(connection: Connection) -> Rows:
-            nonlocal hidden_by
-            if not confirming:
-                return await rows_on_own_path(connection, query, parameters)
-            # The pool commits, or rolls back after an exception.
-            await connection.execute(self._begin_confirming)
-            found = await rows_on_own_path(connection, query, parameters)
-            hidden_by = frozenset(await row_security.hiding(connection))
-            return found
-
-        found = await self.pool.read(self._doing, read)
-        return self.interpreted(found, hidden_by)
+        if confirming:
+            return self.interpreted(*await confirmed(self.pool, self._doing, query, parameters, idle=self._idle))
+        return self.interpreted(await self.fetch(query, parameters))
 
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         reads, rows, at = await self.unreadable.apart(keys, read)
@@ -257,6 +250,23 @@ class Reader:
             self.fit = LARGEST * len(read_rows) // max(sum(map(len, texts)), 1) + 1
         unread = frozenset[Key]().union(*(one.unread for one in reads))
         return replace(_whole([*reads, Read(rows, at)]), unread=unread)
+
+
+async def confirmed(
+    pool: Pool, doing: str, query: str, parameters: Sequence[Any], *, idle: float = _IDLE
+) -> tuple[Rows, frozenset[Hiding]]:
+    """The rows of a statement `with_position`, and the policies that may have hidden others."""
+    hidden_by = frozenset[Hiding]()
+
+    async def read(connection: Connection) -> Rows:
+        nonlocal hidden_by
+        # The pool commits, or rolls back after an exception.
+        await connection.execute(composed(_SQL["begin_confirming"], idle=round(idle * 1000)))
+        found = await rows_on_own_path(connection, query, parameters)
+        hidden_by = frozenset(await row_security.hiding(connection))
+        return found
+
+    return await pool.read(doing, read), hidden_by
 
 
 def _whole(parts: Sequence[Read]) -> Read:

@@ -12,14 +12,15 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from cdc_sync.core.batch import Applied, Batch, BatchPlan, Enqueued, HistoryLine, plan_batch
+from cdc_sync.core.batch import NO_STATES, Applied, Batch, BatchPlan, Enqueued, HistoryLine, States, plan_batch
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.store.delivery import claim, give_held_back, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
-from cdc_sync.store.encoding import as_json, fuse_from, fuse_text, key_text, known_from, state_columns
+from cdc_sync.store.encoding import as_json, content_from, fuse_from, fuse_text, key_text, known_from, state_columns
 from cdc_sync.store.errors import another_database, store_error
 from cdc_sync.store.protocol import FROM_DATABASE, Lease, hosts_note, identity_note
 
@@ -137,6 +138,10 @@ class Capture(Driver):
         """What is known of these applications."""
         rows = await self.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
         return {row[1]: known_from(row) for row in rows}
+
+    async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
+        """The newest state of these applications in some watches, without those that have an entry there."""
+        return await self.transact(lambda t: _states(t, watches, application_ids))
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`source.mapping`), in order.
@@ -301,7 +306,8 @@ async def _apply(
         raise store_error("store-lease-ended/watch", watch=watch)
     before, ours = await _before(transaction, watch, batch, unstarted)
     before_fuse = fuse_from(fuse)
-    plan = plan_batch(rules, batch, before, before_fuse)
+    elsewhere = await _known_elsewhere(transaction, batch, before)
+    plan = plan_batch(rules, batch, before, before_fuse, elsewhere)
     if plan.is_empty:
         await transaction.run("need_no_flush")
         return Applied(unresolved=plan.unresolved)
@@ -311,7 +317,7 @@ async def _apply(
     if (after := plan.fuse or before_fuse).blown_at is not None:
         await mend(transaction, watch, after)
     suspected: frozenset[str] = frozenset()
-    if plan.out_of_scope or plan.answered or plan.suspicions or plan.skips:
+    if plan.out_of_scope or plan.answered or plan.suspicions or plan.postponed or plan.skips:
         suspected = await _note(transaction, watch, batch, plan)
     await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
     claimed: list[Entry] = []
@@ -347,6 +353,29 @@ async def _before(
     return before, ours
 
 
+async def _known_elsewhere(transaction: Transaction, batch: Batch, before: Mapping[str, Known]) -> States:
+    """What other watches know of the applications that would be sent as new ones."""
+    if batch.unseen == "adopt" or not batch.others:
+        return NO_STATES
+    return await _states(transaction, batch.others, [id_ for id_ in batch.application_ids if id_ not in before])
+
+
+async def _states(transaction: Transaction, watches: Sequence[str], application_ids: Sequence[str]) -> States:
+    """See `Capture.known_elsewhere`."""
+    if not application_ids:
+        return NO_STATES
+    found: dict[str, Content] = {}
+    with_entry: set[str] = set()
+    for id_, *columns, has_entry in await transaction.rows(
+        "known_elsewhere", ids=application_ids, watches=list(watches)
+    ):
+        if has_entry:
+            with_entry.add(id_)
+        if (content := content_from(*columns)) is not None:
+            found[id_] = content  # the last one is the newest
+    return {id_: content for id_, content in found.items() if id_ not in with_entry}
+
+
 async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
     """Write the decisions about states."""
     write, at = transaction.write, batch.now + batch.shift
@@ -363,7 +392,8 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
         "acknowledge",
         [(watch, each.application_id, *state_columns(each.content), at, True) for each in plan.acknowledged],
     )
-    await write("remove", [(watch, application_id) for application_id in plan.cancelled])
+    await write("remove", [(watch, application_id) for application_id in (*plan.cancelled, *plan.forgotten)])
+    await write("forget_application", [(watch, application_id) for application_id in plan.forgotten])
     await write(
         "enqueue",
         [
@@ -384,8 +414,8 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
     )
     await write("add_history", plan.history)
     await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.due)])
-    # All records are made here, and only `forget` removes any.
-    new = len(plan.new) + len(plan.adopted)
+    # All records are made here, and removed here or by `forget`.
+    new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     changed = any(not isinstance(one.decision, Adopt) for one in plan.results)
     if new or changed:
         fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
@@ -398,6 +428,7 @@ async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchP
     await write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
     if plan.answered:
         await transaction.run("answer", watch=watch, ids=plan.answered)
+    await write("postpone", [(watch, each.application_id, each.due_at) for each in plan.postponed])
     new: list[Suspicion] = []
     if plan.suspicions:
         ids = [suspicion.application_id for suspicion in plan.suspicions]

@@ -13,6 +13,7 @@ from bench.site import COPY, PATIENCE, Site
 from cdc_sync.config import load
 from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.pipeline.beginning import connect, open_capture
+from cdc_sync.pipeline.database import NoOthers
 from cdc_sync.store.sqlite import SqliteStore
 
 _COPIES = 3
@@ -63,7 +64,8 @@ async def _polled(site: Site, options: Options) -> list[float]:
     config_file.write_text(document)
     config = load(config_file, {})
     store = SqliteStore(site.folder / "poll.db")
-    parts = make_parts(config, "applications", make_database(config, "", store), lambda _: None, dry_run=False)
+    database = make_database(config, "", store)
+    parts = make_parts(config, "applications", database, lambda _: None, NoOthers(), dry_run=False)
     medians: list[float] = []
     async with connect(parts) as intake:
         poll = await open_capture(intake)

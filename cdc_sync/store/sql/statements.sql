@@ -77,6 +77,10 @@ INSERT INTO @suspicion (watch, application_id, at, due_at)
 SELECT x.watch, x.application_id, x.at, x.due_at FROM @rows WHERE TRUE
 ON CONFLICT (watch, application_id) DO NOTHING;
 
+-- name: postpone(watch text, application_id text, due_at bigint)
+UPDATE @suspicion AS p SET due_at = x.due_at
+  FROM @rows WHERE p.watch = x.watch AND p.application_id = x.application_id;
+
 -- name: answer
 DELETE FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
 
 from cdc_sync.core.batch import (
+    ASKED_AGAIN_AFTER,
     NOWHERE,
     ApplyResult,
     Batch,
@@ -20,7 +21,7 @@ from cdc_sync.core.batch import (
     plan_batch,
 )
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Fuse, PendingEntry, Unseen
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue, Fuse, PendingEntry, Unseen
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import (
     Foreign,
@@ -412,6 +413,43 @@ class TestAnsweredSuspicions:
 
         assert (found.out_of_scope, found.results) == ([], [])
 
+    @pytest.mark.parametrize("canonical", [None, an_observation(deleted=True)])
+    def test_an_application_that_another_watch_has_is_left_to_it(self, canonical: Observation | None) -> None:
+        moved = Resolved("a1", NOW, canonical, elsewhere="archive")
+        found = plan(a1=before(a_content()), origin="deletion", resolved=[moved])
+
+        assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
+        assert [line.event for line in found.history] == ["moved"]
+        assert found.touched == {"a1"}
+
+    def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
+        moved = Resolved("a1", NOW, None, elsewhere="archive")
+        found = plan(a1=before(), origin="deletion", resolved=[moved])
+
+        assert (found.answered, found.forgotten, found.history) == (["a1"], [], [])
+
+    @pytest.mark.parametrize(
+        ("state", "attempted", "is_forgotten"),
+        [("pending", True, False), ("pending", False, True), ("dead", True, True)],
+    )
+    def test_a_call_that_may_be_under_way_ends_first(
+        self, state: EntryState, *, attempted: bool, is_forgotten: bool
+    ) -> None:
+        entry = PendingEntry(a_content("hired"), attempted)
+        a1 = before(a_content())._replace(pending=entry, state=state)
+        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere="archive")])
+
+        assert bool(found.forgotten) == is_forgotten
+        assert bool(found.postponed) != is_forgotten
+        assert not found.is_empty
+
+    def test_a_suspicion_stays_while_another_table_cannot_be_asked(self) -> None:
+        unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
+        found = plan(a1=before(a_content()), origin="deletion", resolved=[unanswered])
+
+        assert (found.answered, found.results, found.is_empty) == ([], [], False)
+        assert found.postponed == [Suspicion("a1", NOW - 1, NOW + ASKED_AGAIN_AFTER)]
+
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
     def test_nothing_is_sent_of_what_was_never_reported(self, a1: Known | None) -> None:
         assert self.answered(a1, None).results == []
@@ -704,3 +742,34 @@ def test_only_a_baseline_believes_a_deletion_at_once(world: dict[str, Known], ba
         latest = world[entry.application_id].latest if entry.application_id in world else None
         was_gone = latest is not None and latest.deleted
         assert batch.origin == "baseline" or was_gone or not entry.content.deleted
+
+
+@pytest.mark.parametrize(
+    ("status", "decision"),
+    [("applied", Adopt()), ("hired", Enqueue(frozenset({"first"})))],
+    ids=["the same", "another"],
+)
+def test_a_new_application_that_another_watch_knows_is_compared_with_its_state(status: str, decision: Decision) -> None:
+    step = Batch("notify", NOW, "send", [an_observation(status=status)])
+
+    found = plan_batch(RULES, step, {}, Fuse(), {"a1": a_content("applied")})
+
+    assert [each.decision for each in found.results] == [decision]
+    assert bool(found.adopted) == (decision == Adopt())
+
+
+def test_a_known_application_is_compared_with_its_own_snapshot() -> None:
+    step = Batch("notify", NOW, "send", [an_observation(status="hired")])
+    known = {"a1": before(a_content("applied"))}
+
+    found = plan_batch(RULES, step, known, Fuse(), {"a1": a_content("hired")})
+
+    assert [each.decision for each in found.results] == [Enqueue(frozenset({"status"}))]
+
+
+@pytest.mark.parametrize(
+    ("canonical", "is_deletion"),
+    [(None, True), (an_observation(deleted=True), True), (an_observation(), False), (OutOfScope("a1", ("1",)), False)],
+)
+def test_without_a_live_row_it_is_a_deletion(canonical: Observation | None, *, is_deletion: bool) -> None:
+    assert Resolved("a1", NOW, canonical).is_deletion == is_deletion

@@ -15,6 +15,8 @@ from cdc_sync.core.events import (
     CaptureStarted,
     ChangesRead,
     DaemonStopped,
+    DeletionsDecided,
+    DeletionsWait,
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
@@ -44,6 +46,7 @@ CAPTURING = CaptureStarted("applications")
 READY_SOON = {"watch applications": "connected, and getting ready"}
 LOST = WatchLost("applications", "no route to host", misconfigured=False)
 MISSING = TriggersMissing("applications", "install them")
+WAITING = DeletionsWait("applications", "the archive cannot be read")
 HIDDEN = RowsHidden("applications", "create a policy")
 DOUBTED = WatermarkDoubted("applications", "it did not move")
 ENDED = WatchEnded("applications", for_good=True)
@@ -72,6 +75,8 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([MISSING], {"triggers applications": "install them"}),
         ([MISSING, CAPTURING], {"triggers applications": "install them"}),
         ([MISSING, TriggersFound("applications")], {}),
+        ([WAITING, CAPTURING], {"deletions applications": "the archive cannot be read"}),
+        ([WAITING, DeletionsDecided("applications")], {}),
         ([HIDDEN, CAPTURING], {"row security applications": "create a policy"}),
         ([HIDDEN, RowsVisible("applications")], {}),
         ([DOUBTED, CAPTURING], {"watermark applications": f"it did not move. Remedy: {REMEDY}"}),

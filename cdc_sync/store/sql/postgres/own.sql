@@ -63,6 +63,17 @@ SET LOCAL synchronous_commit TO off;
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox AS o USING @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
+-- name: forget_application(watch text, application_id text)
+DELETE FROM @snapshot AS s USING @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+
+-- name: known_elsewhere
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata,
+       EXISTS (SELECT FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+  FROM unnest(:ids::text[]) AS x (id)
+ CROSS JOIN LATERAL (SELECT * FROM @snapshot i WHERE i.application_id = x.id OFFSET 0) AS s
+ WHERE s.watch = ANY (:watches::text[])
+ ORDER BY s.acknowledged_at NULLS FIRST;
+
 -- name: unseen
 SELECT s.application_id
   FROM unnest(:numbers::bigint[]) AS x (number)

@@ -47,6 +47,17 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
+-- name: forget_application(watch text, application_id text)
+DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: known_elsewhere
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata,
+       EXISTS (SELECT 1 FROM outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+  FROM json_each(:ids) i
+ CROSS JOIN json_each(:watches) w
+ CROSS JOIN snapshot s ON s.watch = w.value AND s.application_id = i.value
+ ORDER BY s.acknowledged_at;
+
 -- name: unseen
 SELECT s.application_id
   FROM json_each(:numbers) j

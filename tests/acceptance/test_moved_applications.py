@@ -1,0 +1,183 @@
+"""Two watches whose calls have the same credentials: an application of both is one for HelloWork."""
+
+import json
+from typing import Any
+
+import pytest
+from psycopg import sql
+from support.daemon_process import DaemonProcess
+from support.installation import JOB, SENTINEL, Installation, a_watch
+
+ARCHIVE = "public.applications_archive"
+COLUMNS = "hellowork_id, status, job_id, created_at, updated_at, source, deleted_at, notes"
+
+
+def add_archive(ats: Installation, **sections: Any) -> None:
+    """Make the archive's table, and a watch of its own."""
+    ats.ats.execute("CREATE TABLE public.applications_archive (LIKE public.applications INCLUDING ALL)")
+    ats.configure(watches={"archive": {**a_watch(ats.mode), "table": ARCHIVE, **sections}})
+    ats.install()
+
+
+@pytest.fixture
+def archiving(bare: Installation) -> Installation:
+    """An installation with an archive, in each mode."""
+    add_archive(bare)
+    return bare
+
+
+def move(ats: Installation, application_id: str, there: str = "applications_archive", **changes: str) -> None:
+    """Move a row between the two tables, in one transaction."""
+    here = "applications" if there == "applications_archive" else "applications_archive"
+    names = {"here": sql.Identifier(here), "there": sql.Identifier(there), "columns": sql.SQL(COLUMNS)}
+    with ats.ats.transaction():
+        query = "INSERT INTO {there} ({columns}) SELECT {columns} FROM {here} WHERE hellowork_id = %s"
+        ats.ats.execute(sql.SQL(query).format(**names), [application_id])
+        ats.ats.execute(sql.SQL("DELETE FROM {here} WHERE hellowork_id = %s").format(**names), [application_id])
+        for column, value in changes.items():
+            change = sql.SQL("UPDATE {there} SET {column} = %s, updated_at = now() WHERE hellowork_id = %s")
+            ats.ats.execute(change.format(**names, column=sql.Identifier(column)), [value, application_id])
+
+
+def watches_of(ats: Installation, application_id: str) -> list[str]:
+    """The watches that know an application."""
+    explained = ats.run("explain", application_id, "--json")
+    return [story["watch"] for story in json.loads(explained.stdout)] if explained.stdout.strip() else []
+
+
+def wait_until_owned(ats: Installation, daemon: DaemonProcess, application_id: str, watch: str) -> None:
+    """Wait until only this watch knows an application, and nothing is suspected or pending."""
+    daemon.wait_until(lambda: watches_of(ats, application_id) == [watch], f"{watch} has {application_id} alone")
+    ats.settle(daemon)
+
+
+def test_an_application_that_only_moves_causes_no_call(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        move(archiving, "hw-1")
+        wait_until_owned(archiving, daemon, "hw-1", "archive")
+        assert archiving.hellowork.told("hw-1") == []
+        move(archiving, "hw-1", "applications")
+        wait_until_owned(archiving, daemon, "hw-1", "applications")
+        assert archiving.hellowork.told("hw-1") == []
+        archiving.change("hw-1", status="hired")
+        archiving.settle(daemon)
+        assert archiving.hellowork.told("hw-1") == [("hired", JOB)]
+
+
+def test_what_changes_with_the_move_is_sent_once(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        move(archiving, "hw-1", status="hired")
+        wait_until_owned(archiving, daemon, "hw-1", "archive")
+        assert archiving.hellowork.told("hw-1") == [("hired", JOB)]
+        archiving.ats.execute("DELETE FROM applications_archive WHERE hellowork_id = 'hw-1'")
+        daemon.wait_until(lambda: len(archiving.hellowork.told("hw-1")) == 2, "the deletion")
+        archiving.settle(daemon)
+        assert archiving.hellowork.told("hw-1") == [("hired", JOB), ("deleted", JOB)]
+
+
+def test_a_row_that_is_marked_as_deleted_and_lives_in_the_archive_is_no_deletion(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        archiving.ats.execute(
+            f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM applications"  # noqa: S608 - our own
+            " WHERE hellowork_id = 'hw-1'"
+        )
+        archiving.change("hw-1", deleted_at="2024-01-01")
+        wait_until_owned(archiving, daemon, "hw-1", "archive")
+        assert archiving.hellowork.told("hw-1") == []
+
+
+def test_an_application_without_a_row_in_any_table_is_deleted(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    archiving.add("hw-2", "interview")
+    with archiving.daemon() as daemon:
+        move(archiving, "hw-2")
+        archiving.delete("hw-1")
+        archiving.ats.execute("DELETE FROM applications_archive")
+        told = archiving.hellowork.told
+        daemon.wait_until(lambda: told("hw-1")[-1:] == told("hw-2")[-1:] == [("deleted", JOB)], "both deletions")
+        archiving.settle(daemon)
+
+
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
+def test_a_run_once_leaves_a_moved_application_alone(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    assert archiving.run("run", "--once").code == 0
+    move(archiving, "hw-1")
+    planned = json.loads(archiving.run("plan", "--json").stdout)
+    assert {each["watch"]: each["action"] for each in planned} == {
+        "applications": "confirm-deletion",
+        "archive": "adopt",
+    }
+    for _ in range(2):
+        assert archiving.run("run", "--once").code == 0
+    assert archiving.hellowork.calls == []
+    assert watches_of(archiving, "hw-1") == ["archive"]
+
+
+def test_a_deletion_waits_while_the_archive_cannot_be_read(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        archiving.settle(daemon)
+        archiving.ats.execute("ALTER TABLE applications_archive RENAME TO elsewhere")
+        archiving.delete("hw-1")
+        daemon.wait_for_event("deletions wait: an application may have moved to the table of the watch archive")
+        assert "deletions wait" in archiving.run("explain", "hw-1").stdout
+        assert "deletions applications" in daemon.readiness()[1]
+        # The watch itself goes on meanwhile.
+        archiving.change(SENTINEL, status="seen")
+        daemon.wait_until(lambda: archiving.hellowork.told(SENTINEL), "another change")
+        assert archiving.hellowork.told("hw-1") == []
+        archiving.ats.execute("ALTER TABLE elsewhere RENAME TO applications_archive")
+        daemon.wait_until(lambda: archiving.hellowork.told("hw-1"), "the deletion")
+        daemon.wait_until_ready()
+        assert archiving.hellowork.told("hw-1") == [("deleted", JOB)]
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_credentials_of_its_own_make_another_application(bare: Installation) -> None:
+    bare.variables["OTHER_KEY"] = "planted-other-key-11aa"
+    add_archive(bare, hellowork={"headers": {"X-Other": "${OTHER_KEY}"}})
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        move(bare, "hw-1")
+        daemon.wait_until(lambda: len(bare.hellowork.told("hw-1")) == 2, "both calls")
+        assert sorted(bare.hellowork.told("hw-1")) == [("deleted", JOB), ("interview", JOB)]
+        bare.settle(daemon)
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_an_archive_that_cannot_hold_every_id_is_asked_all_the_same(bare: Installation) -> None:
+    """Its ids are numbers, and a third table has URLs: the one statement for both fails on an id that is no number."""
+    bare.ats.execute(
+        "CREATE TABLE public.applications_archive (LIKE public.applications INCLUDING ALL);"
+        "ALTER TABLE public.applications_archive ALTER hellowork_id TYPE bigint USING NULL;"
+        "CREATE TABLE public.applications_by_url (LIKE public.applications INCLUDING ALL)"
+    )
+    by_url = {**a_watch(bare.mode), "table": "public.applications_by_url"}
+    by_url["columns"] = {**by_url["columns"], "application_id": None, "status_url": "status_api_url"}
+    bare.configure(watches={"archive": {**a_watch(bare.mode), "table": ARCHIVE}, "by_url": by_url})
+    bare.install()
+    for id_ in ("1001", "1002", "hw-3", "hw-4"):
+        bare.add(id_, "interview")
+    numbers = COLUMNS.replace("hellowork_id", "hellowork_id::bigint", 1)
+    url = f"status_api_url, {COLUMNS}".replace("hellowork_id", "NULL", 1)
+    with bare.daemon() as daemon:
+        with bare.ats.transaction():
+            bare.ats.execute(
+                f"INSERT INTO applications_archive ({COLUMNS}) SELECT {numbers}"  # noqa: S608 - our own names
+                " FROM applications WHERE hellowork_id = '1001'"
+            )
+            bare.ats.execute(
+                f"INSERT INTO applications_by_url (status_api_url, {COLUMNS})"  # noqa: S608 - our own names
+                f" SELECT '{bare.hellowork.url}/v1/applications/hw-3/status' AS {url} FROM applications"
+                " WHERE hellowork_id = 'hw-3'"
+            )
+            bare.ats.execute("DELETE FROM applications WHERE hellowork_id <> %s", [SENTINEL])
+        told = bare.hellowork.told
+        daemon.wait_until(lambda: told("1002") == told("hw-4") == [("deleted", JOB)], "both deletions")
+        daemon.wait_until(lambda: watches_of(bare, "1001") == ["archive"], "1001 in the archive")
+        daemon.wait_until(lambda: watches_of(bare, "hw-3") == ["by_url"], "hw-3 in the other table")
+        assert (told("1001"), told("hw-3")) == ([], [])
