@@ -36,7 +36,7 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts, whereabouts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import POSITION
-from cdc_sync.store.check import check_store, stored_positions
+from cdc_sync.store.check import check_known_twice, check_store, stored_positions
 from cdc_sync.store.errors import check_identity, keys, watch_moved
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.protocol import FROM_DATABASE
@@ -199,6 +199,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     for name, section in config.all_databases.items():
         tells[name](encryption("encryption", dsns[name], section.dsn.get_secret_value()))
     bound = await check_store(config, tell)
+    await check_known_twice(config, tell, only)
     for name, telling in tells.items():
         counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
     with suppress(StoreError):  # there is a finding about it

@@ -4,7 +4,8 @@ import asyncio
 import os
 import pwd
 import shutil
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import psycopg
 
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
+from cdc_sync.config.models import own_credentials
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.driver import about
-from cdc_sync.store.errors import check_disk_space, check_unconfigured, failed, usable
+from cdc_sync.store.errors import check_disk_space, check_pairs, check_unconfigured, failed, usable
 from cdc_sync.store.opening import opened_beside, store_dsn, tables_beside
 from cdc_sync.store.postgres import schema
 from cdc_sync.store.postgres.driver import PostgresTransaction
@@ -26,6 +28,9 @@ from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
 from cdc_sync.store.statements import migrations
 from cdc_sync.wall_clock import wall_clock
+
+_MOST_PAIRS = 20
+"""Pairs of watches that are named."""
 
 
 async def check_store(config: Config, tell: Tell) -> str | None:
@@ -39,6 +44,20 @@ async def check_store(config: Config, tell: Tell) -> str | None:
             for finding in check_unconfigured(await store.unconfigured(config.watches)):
                 tell(finding)
     return bound
+
+
+async def check_known_twice(config: Config, tell: Tell, only: Collection[str]) -> None:
+    """Report the applications of two watches whose calls have the same credentials: HelloWork has one of each id."""
+    own = own_credentials(config)
+    together = defaultdict[str | None, list[str]](list)
+    for watch in config.watches:
+        together[own[watch].owner if watch in own else None].append(watch)
+    with suppress(StoreError):  # as above
+        async with opened_beside(config, read_only=True) as store:
+            for watches in together.values():
+                several = await store.known_twice(watches, _MOST_PAIRS) if len(watches) > 1 else []
+                for finding in check_pairs([each for each in several if {each.watch, each.other} & set(only)]):
+                    tell(finding)
 
 
 async def stored_positions(config: Config, name: str) -> dict[str, str]:

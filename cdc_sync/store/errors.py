@@ -9,6 +9,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Whereabouts
 from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.packaged import data
+from cdc_sync.store.protocol import KnownTwice
 
 LITTLE_SPACE = 2**30
 """Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
@@ -64,6 +65,16 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
         remedy = "\n".join([finding.remedy or "", *commands]).replace("WATCH", one.watch)
         findings.append(replace(finding, remedy=remedy, watch=one.watch))
     return findings or [_finding("store-watches", "ok", "all-configured")]
+
+
+def check_pairs(found: Sequence[KnownTwice]) -> list[Finding]:
+    """The findings about applications that two watches know."""
+    findings = []
+    for each in found:
+        examples = ", ".join(dict.fromkeys([each.example, each.another]))
+        finding = _finding("store-ids", "warning", "twice", number=each.number, other=each.other, examples=examples)
+        findings.append(replace(finding, watch=each.watch))
+    return findings
 
 
 def check_identity(

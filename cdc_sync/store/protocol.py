@@ -60,6 +60,17 @@ class WatchCounts:
     changed_at: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTwice:
+    """How many applications two watches know, with two of these (which may be the same)."""
+
+    watch: str
+    other: str
+    number: int
+    example: str
+    another: str
+
+
 CALL_STEP = 5 * 60 * 1000
 """Milliseconds of a step in which calls are counted."""
 

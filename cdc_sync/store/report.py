@@ -13,7 +13,7 @@ from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Driver, Transaction, watches_of
 from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, key_from, key_text
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
 
 _NEWEST = 20_000
 """Events searched for acknowledgements: a few milliseconds."""
@@ -62,6 +62,10 @@ class Report(Driver):
         """How many applications of a watch are known."""
         rows = await self.ask("known_of", watch=watch)
         return int(rows[0][0]) if rows else 0
+
+    async def known_twice(self, watches: Collection[str], limit: int) -> list[KnownTwice]:
+        """The most applications that two of these watches know; the cost grows with the watches."""
+        return [KnownTwice(*row) for row in await self.ask("known_twice", watches=list(watches), limit=limit)]
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
         """What the store holds of unconfigured watches, by name."""

@@ -148,6 +148,24 @@ def test_credentials_of_its_own_make_another_application(bare: Installation) -> 
         bare.settle(daemon)
 
 
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
+def test_check_names_the_applications_of_two_watches(archiving: Installation) -> None:
+    copying = f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM applications"  # noqa: S608 - our own
+    for id_ in ("hw-1", "hw-2", "hw-3"):
+        archiving.add(id_)
+    archiving.ats.execute(f"{copying} WHERE hellowork_id < 'hw-3'")
+    archiving.run("run", "--once")
+    findings = json.loads(archiving.run("check", "--json").stdout)
+    (finding,) = [each for each in findings if each["check"] == "store-ids"]
+    assert (finding["state"], finding["watch"]) == ("warning", "applications")
+    assert finding["message"].startswith("2 application(s) are known to this watch and to archive")
+    assert "hw-1, hw-2" in finding["message"]
+    archiving.variables["OTHER_KEY"] = "planted-other-key-11aa"
+    archiving.configure(watches={"archive": {"hellowork": {"headers": {"X-Other": "${OTHER_KEY}"}}}})
+    findings = json.loads(archiving.run("check", "--json").stdout)
+    assert "store-ids" not in {each["check"] for each in findings}
+
+
 @pytest.mark.parametrize("mode", ["notify"], indirect=True)
 def test_an_archive_that_cannot_hold_every_id_is_asked_all_the_same(bare: Installation) -> None:
     """Its ids are numbers, and a third table has URLs: the one statement for both fails on an id that is no number."""

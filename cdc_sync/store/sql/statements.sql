@@ -306,6 +306,19 @@ SELECT watch, 'skipped', count(*) FROM @skipped GROUP BY watch
 UNION ALL
 SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
 
+-- name: known_twice
+-- Living applications that several of these watches have, by the first and the last of these. The cost grows with the
+-- watches.
+SELECT first, last, count(*), min(application_id), max(application_id)
+  FROM (SELECT application_id, min(watch) AS first, max(watch) AS last
+          FROM @snapshot
+         WHERE watch @in(watches) AND NOT coalesce(deleted, FALSE)
+         GROUP BY application_id
+        HAVING count(*) > 1) AS twice
+ GROUP BY first, last
+ ORDER BY count(*) DESC, first, last
+ LIMIT :limit;
+
 -- name: known_of
 SELECT known FROM @watch WHERE name = :watch;
 

@@ -20,6 +20,7 @@ from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Resolved
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
+from cdc_sync.store.protocol import KnownTwice
 
 ARCHIVE = "archive"
 
@@ -133,3 +134,11 @@ class TestTheFormerWatch:
         assert await entry_of(store) is None
         (suspicion,) = await store.due_suspicions(WATCH, NOW + ASKED_AGAIN_AFTER, 10, horizon=HOUR)
         assert (suspicion.at, suspicion.due_at) == (NOW - 1, NOW + ASKED_AGAIN_AFTER)
+
+
+async def test_applications_of_two_watches_are_counted_by_pair(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await adopt(store, "a2", "a3", "a4", watch=ARCHIVE)
+    await adopt(store, "a1", watch="stranger")
+
+    assert await store.known_twice([WATCH, ARCHIVE], 10) == [KnownTwice(WATCH, ARCHIVE, 2, "a2", "a3")]
