@@ -1,7 +1,7 @@
 """The settings of every session of ours, at the ATS's database and at the store's.
 
-Only the server can end the session of a daemon that is stopped or gone, with its locks, snapshot and lease. So every
-session sets keepalives and timeouts, unless the role or the database is stricter; [decision
+Unless another daemon does it, only the server can end the session of a daemon that is stopped or gone, with its locks
+and snapshot. So every session sets keepalives and timeouts, unless the role or the database is stricter; [decision
 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md) has what each notices. Behind a pooler they apply to the
 pooler's connections.
 """

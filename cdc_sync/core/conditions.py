@@ -130,6 +130,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # Watches and the sender recover separately.
     "store": (seen.StoreFailed, seen.StoreRecovered),
+    "take-over": (seen.TakeOverBlocked, seen.TakeOverUnblocked),
     "loops": (seen.LoopsRecovered,),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
     "tenant": (seen.TenantRefused, seen.TenantAccepted),

@@ -461,6 +461,17 @@ class StoreMoved(Event):
     """The shared store is on another server, or restarted: sweeps find what it may lack."""
 
 
+class TakeOverBlocked(Event):
+    """This daemon cannot take over from one whose lease on the shared store has lapsed. `code` as in `StoreFailed`."""
+
+    message: str
+    code: str
+
+
+class TakeOverUnblocked(Event):
+    """It has taken over, or the other daemon goes on."""
+
+
 class StoreRecovered(Event):
     """The store can be written again by `by`."""
 

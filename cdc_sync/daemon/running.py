@@ -95,6 +95,7 @@ class _Daemon:
         _look_at: when to look for tenants, by the event loop's clock.
         _gone: the own credentials of watches that are no longer configured, as far as this process has had them.
         _stop: the name of the signal that asked for the end.
+        _not_taken_over: why this daemon cannot take over from another one, as it was reported last.
     """
 
     _config: Config
@@ -113,6 +114,7 @@ class _Daemon:
     _lasting: Sequence[asyncio.Task[None]] = ()
     _gone: dict[str, Credentials] = field(default_factory=dict)
     _stop: str = ""
+    _not_taken_over: str | None = None
 
     def __post_init__(self) -> None:
         self._conditions = starting(tuple(self._config.watches))
@@ -325,9 +327,21 @@ class _Daemon:
             self._moves = self._store.moves
             self._emit(events.StoreMoved())
             self._watches.want_sweeps()
+        self._report_take_over(self._store.not_taken_over)
         with suppress(StoreError):  # the sender reports it
             for acted in [] if self._dry_run else await self._store.take_actions():
                 self._emit(acted)
+
+    def _report_take_over(self, blocked: StoreError | None) -> None:
+        """Report once why this daemon cannot take over, and once that it no longer needs to."""
+        message = None if blocked is None else str(blocked.message)
+        if message == self._not_taken_over:
+            return
+        self._not_taken_over = message
+        if blocked is None:
+            self._emit(events.TakeOverUnblocked())
+        else:
+            self._emit(events.TakeOverBlocked(blocked.message, blocked.code))
 
     def _fold(self, event: Event) -> None:
         after = conditions.fold(self._conditions, event)

@@ -1,10 +1,11 @@
 """What the store's logic (`capture`, `delivery`, `operation`, `report`) needs of a database: see decision 18."""
 
 import json
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.protocol import Lease
@@ -40,6 +41,9 @@ class Transaction(Protocol):
 
 
 Work = Callable[[Transaction], Coroutine[Any, Any, T]]
+
+Run = Callable[[Work[Any]], Awaitable[Any]]
+"""Runs work in one transaction; returns its result once it is durable."""
 
 
 async def about(transaction: Transaction, name: str) -> str | None:
@@ -77,6 +81,7 @@ class Driver(Protocol):
         withheld: watches without claims: their database is not recognised yet.
         is_woken: whether `wake` is called for all that others leave due, lost notifications apart.
         claims: this daemon's claims on a shared store; else None.
+        not_taken_over: why this daemon cannot take over from one whose lease has lapsed; None if it can.
     """
 
     name: str
@@ -86,6 +91,7 @@ class Driver(Protocol):
     withheld: Collection[str] = ()
     is_woken: bool = False
     claims: "Claims | None"
+    not_taken_over: StoreError | None = None
 
     async def transact(self, work: Work[T]) -> T:
         """Run work in one transaction, perhaps several times; returns its result once it is durable.

@@ -130,6 +130,14 @@ class Installation:
         """What `cdc-sync sql grants` prints, run as a DBA runs it."""
         self._run_script(grants(self._loaded(), self.role))
 
+    def log_in_as(self, role: str) -> None:
+        """Let the daemon log in as another role, with the rights that it needs, for a shared store too."""
+        self.role = role
+        own = {name: make_conninfo(self.variables[name], user=role) for name in self.variables if name.endswith("_DSN")}
+        self.variables = {**self.variables, **own}
+        self.grant()
+        self._run_script(store_scripts.grants(role))
+
     def install(self) -> None:
         """What `cdc-sync sql install` and `cdc-sync sql grants` print, run as a DBA runs them."""
         self._run_script(scripts.install(self._loaded()))
@@ -274,19 +282,26 @@ class Installation:
 @contextmanager
 def an_installation(folder: Path, dsn: str, mode: str, hellowork: HelloWork) -> Iterator[Installation]:
     """Make one with a role of its own, and look at the end for what should not be left."""
+    with psycopg.connect(dsn, autocommit=True) as ats, a_role(dsn) as role:
+        made = Installation(folder, dsn, role=role, ats=ats, hellowork=hellowork, mode=mode)
+        try:
+            yield made
+        finally:
+            made.ats.close()
+        made.check_traces()
+
+
+@contextmanager
+def a_role(dsn: str) -> Iterator[str]:
+    """A new role for a daemon."""
     # Roles belong to the whole server, so this one is the test's own, and must be gone in the end.
     role = f"cdc_sync_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(dsn, autocommit=True) as ats:
-        ats.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
-        try:
-            made = Installation(folder, dsn, role=role, ats=ats, hellowork=hellowork, mode=mode)
-            try:
-                yield made
-            finally:
-                made.ats.close()
-            made.check_traces()
-        finally:
-            _drop_role(dsn, role)
+    with psycopg.connect(dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
+    try:
+        yield role
+    finally:
+        _drop_role(dsn, role)
 
 
 def _drop_role(dsn: str, role: str) -> None:

@@ -21,7 +21,7 @@ from cdc_sync.admin.server import AdminError
 from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
-from cdc_sync.core.events import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
+from cdc_sync.core.events import Dispatch, RowsHidden, StoreFailed, TakeOverBlocked, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
@@ -42,7 +42,7 @@ CODED = re.findall(r"^\| (error|warning) \| `([a-z-]+)` \| `([^`]+)` \| .+ \|$",
 """Level, code and message of what has one."""
 
 # What observations bring along is someone else's text, and stands here by where it comes from.
-_FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed)
+_FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed, TakeOverBlocked)
 
 # Raised by name, as it is for a StandbyError, or where a driver's error has a meaning of its own.
 _RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",')

@@ -100,7 +100,7 @@ def test_no_two_reasons_have_one_code() -> None:
 
 def test_every_kind_of_condition_has_its_french() -> None:
     for kind in KINDS:
-        name = kind if kind == "loops" else f"{kind} applications"
+        name = kind if kind in {"loops", "take-over"} else f"{kind} applications"
         assert "<span" not in FRENCH_PAGE.condition(name)
         assert ENGLISH_PAGE.condition(name) == name
     assert FRENCH_PAGE.condition("store") == "stockage"

@@ -84,6 +84,28 @@ async def test_a_lease_that_is_given_up_is_not_taken_again_by_a_renewal() -> Non
     assert lease.number is None
 
 
+async def test_a_daemon_that_was_stopped_itself_gives_the_others_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have been stopped with it, with their host, and go on with it."""
+    up, answers = 1_000, list[object]()
+    monkeypatch.setattr(module, "uptime", lambda: up)
+
+    async def run(work: Any) -> Any:
+        return answers.pop(0)
+
+    lease = DaemonLease(run, longest_call=10.0)
+
+    async def looks_at(moment: int) -> bool:
+        """Whether another daemon is taken for dead, `moment` ms after the first look."""
+        nonlocal up
+        up = 1_000 + moment
+        lapsed, no_sessions, is_expired, no_claims = [(7, "a moment ago", False, 0.0)], list[object](), True, None
+        answers[:] = [lapsed, no_sessions, is_expired, no_claims]
+        return await lease.expire_claims(Clock(0))
+
+    assert [await looks_at(moment) for moment in (0, 2_000, 4_000)] == [False, False, True]
+    assert [await looks_at(moment) for moment in (64_000, 66_000, 68_000)] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("overdue", "beat"),
     [

@@ -12,18 +12,17 @@ import asyncio
 import math
 import os
 import platform
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire, lock_claims
-from cdc_sync.store.driver import EntryId, Transaction, Work
+from cdc_sync.store.driver import EntryId, Run, Transaction
 from cdc_sync.store.errors import store_error
+from cdc_sync.store.postgres.takeover import take_over
 from cdc_sync.store.statements import migrations
 
 _SCHEMA = str(len(migrations("postgres")))
@@ -40,11 +39,11 @@ _MARGIN = 2.0
 _BELIEVED_AFTER = 2 * BEAT
 """Seconds without a renewal after which a lapsed lease's daemon counts as dead."""
 
+_LOOKS_WITHIN = 30.0
+"""Seconds between two looks at the others' leases that a slow store may cause; after more, this process was stopped."""
+
 _AFTER_LAPSE = 0.05
 """Seconds after an expected lapse, or its confirmation, at which to look."""
-
-Run = Callable[[Work[Any]], Awaitable[Any]]
-"""Runs work in one transaction; returns its result once it is durable."""
 
 _PASSED_FOR = 1_000
 """Milliseconds for which claims do not look back at entries given back meanwhile."""
@@ -61,6 +60,7 @@ class DaemonLease:
         self._longest_call = longest_call
         self._good_until = -math.inf
         self._lapsed: dict[int, tuple[str, float]] = {}
+        self._looked_at = -math.inf
         self.beat = BEAT
         """Seconds until the next renewal, and the next look at the others' leases."""
         self._since = 0
@@ -71,6 +71,8 @@ class DaemonLease:
         """Whether other daemons are known to live."""
         self.number: int | None = None
         """This daemon's number; None before it registers, a new one after its lease expired."""
+        self.not_taken_over: StoreError | None = None
+        """See `Driver.not_taken_over`."""
 
     @property
     def holds(self) -> bool:
@@ -135,21 +137,28 @@ class DaemonLease:
     async def expire_claims(self, clock: Clock) -> bool:
         """Free the claims of daemons that ended or whose leases certainly lapsed; returns whether any did."""
         rows = await self._run(lambda t: t.rows("overdue", daemon=self.number, beat=BEAT))
-        now = time.monotonic()
-        before, self._lapsed, self.beat = self._lapsed, {}, BEAT
+        now = uptime() / 1000
+        # If this process was stopped, the others may have been stopped with it: they get time to renew.
+        before = self._lapsed if now - self._looked_at < _LOOKS_WITHIN else {}
+        self._lapsed, self.beat = {}, BEAT
         for number, until, ended, seconds in rows:
             if seconds > 0:
                 self._look_in(seconds)
                 continue
             seen = before.get(number, ("", now))
             self._lapsed[number] = seen if seen[0] == until else (until, -math.inf if ended else now)
-        expired = False
+        expired, not_taken_over = False, None
         for number, (until, since) in self._lapsed.items():
-            if now - since >= _BELIEVED_AFTER:
-                expired |= await self._run(partial(_expire_daemon, number=number, until=until, clock=clock))
-            else:
+            if now - since < _BELIEVED_AFTER:
                 self._look_in(since + _BELIEVED_AFTER - now)
+                continue
+            try:
+                expired |= await take_over(self._run, number, until, clock)
+            except StoreError as error:  # beside it, the store may work
+                not_taken_over = not_taken_over or error
+        self.not_taken_over = not_taken_over
         await self._run(partial(_free_ownerless, clock=clock))
+        self._looked_at = uptime() / 1000
         return expired
 
     def _look_in(self, seconds: float) -> None:
@@ -180,16 +189,6 @@ async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
     """Free claims of daemons without a row."""
     for (number,) in await transaction.rows("ownerless"):
         await expire(transaction, number, clock(), clock.shift)
-
-
-async def _expire_daemon(transaction: Transaction, number: int, until: str, clock: Clock) -> bool:
-    # The row's deletion would free claims and watches in any order: see the package's text.
-    if not await transaction.rows("lock_daemon", daemon=number, alive_until=until):
-        return False
-    await transaction.rows("lock_leased", daemon=number)
-    await expire(transaction, number, clock(), clock.shift)
-    await transaction.run("forget", daemon=number, alive_until=until)
-    return True
 
 
 class Claims:

@@ -28,6 +28,7 @@ from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.claims import BEAT, Claims, DaemonLease
 from cdc_sync.store.postgres.schema import Connection, configure, connected, conninfo, prepare, translate
 from cdc_sync.store.postgres.sharing import Sharing
+from cdc_sync.store.postgres.takeover import Marks
 from cdc_sync.store.protocol import Lease, Upgrading, not_reported
 from cdc_sync.store.statements import statements
 
@@ -156,6 +157,7 @@ class PostgresStore(Store):
         notify = partial(self._notify, _SHARES)
         self._sharing = Sharing(run, self.daemon, notify, lambda: self.is_woken, lambda: self._lease.others)
         self._server: str | None = None
+        self._marks = Marks()
         self._lasting: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -290,13 +292,14 @@ class PostgresStore(Store):
                 # The next server may lack this one's last commits.
                 self.claims.compare_first()
                 self._lease.renew_first()
-                if not isinstance(error, PoolTimeout):
+                if not isinstance(error, PoolTimeout | errors.LockNotAvailable):
                     # The other connections are probably dead too: drop them at once.
                     await self._pool.drain()
                 raise self._translated(error, seconds) from error
 
     async def _run(self, connection: Connection, work: Work[T], *, together: bool) -> T:
         transaction = PostgresTransaction(connection)
+        await self._marks.set(connection, transaction, self._lease.number)
         if not together:
             result = await work(transaction)
         else:
@@ -345,7 +348,9 @@ class PostgresStore(Store):
                 # The next claim reports an error.
                 with suppress(StoreError):
                     await self._lease.renew()
-                    if await self._lease.expire_claims(self.clock):
+                    expired = await self._lease.expire_claims(self.clock)
+                    self.not_taken_over = self._lease.not_taken_over
+                    if expired:
                         self.wake()
                         self._sharing.look(announce=True)
                     await self._compare_clock()

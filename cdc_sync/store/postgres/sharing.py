@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.shares import Plan, plan
-from cdc_sync.store.driver import Transaction
-from cdc_sync.store.postgres.claims import BEAT, Run
+from cdc_sync.store.driver import Run, Transaction
+from cdc_sync.store.postgres.claims import BEAT
 from cdc_sync.store.protocol import Lease
 
 LOOK_EVERY = 5.0

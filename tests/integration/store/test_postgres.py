@@ -40,8 +40,8 @@ from cdc_sync.store.check import check_shared
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
-from cdc_sync.store.postgres.claims import _expire_daemon
 from cdc_sync.store.postgres.driver import PostgresTransaction
+from cdc_sync.store.postgres.takeover import expire_daemon
 from cdc_sync.store.protocol import Lease
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy
@@ -314,7 +314,7 @@ class TestClaims:
             lane = {"endpoints": [ENDPOINT], "watches": [WATCH], "limits": [1], "sinces": [0], "probing": [False]}
             due = await transaction.rows("due", **lane, now=NOW, latest=NOW + HOUR, daemon=number)
             assert len(due) == 1
-            expiry = partial(_expire_daemon, number=number, until=str(until), clock=other.clock)
+            expiry = partial(expire_daemon, number=number, until=str(until), clock=other.clock)
             expiring = asyncio.create_task(other.transact(expiry))
             await asyncio.sleep(0.3)
             assert not expiring.done()

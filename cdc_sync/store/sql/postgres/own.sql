@@ -259,6 +259,38 @@ SELECT id, alive_until::text, alive_until = '-infinity',
 SELECT DISTINCT o.claimed_by FROM @outbox o
  WHERE o.claimed_by IS NOT NULL AND NOT EXISTS (SELECT FROM @daemon d WHERE d.id = o.claimed_by);
 
+-- name: mark
+-- Not behind a pooler: its session goes on to others, with the lock.
+SELECT pg_catalog.pg_try_advisory_lock_shared(:kind::integer, :number::integer)
+ WHERE pg_catalog.pg_backend_pid() = :process::integer;
+
+-- name: end_sessions
+-- Ends the sessions of a daemon that still has not renewed its lease; one that has ended in order closes them itself.
+-- Another program's session is never ended: only sessions of that daemon take this lock in this database, and the role
+-- must be ours. The lock ends with its session: another one with the same process number, begun since, does not have it.
+WITH marked AS (
+    SELECT a.pid, a.usename,
+           a.usename = session_user AND pg_catalog.pg_has_role(a.usesysid, 'USAGE') AS may_end
+      FROM pg_catalog.pg_locks l
+      JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND a.datid = l.database
+     WHERE l.locktype = 'advisory' AND l.mode = 'ShareLock' AND l.granted AND l.objsubid = 2
+       AND l.classid = :kind::bigint::oid AND l.objid = :number::bigint::oid
+       AND a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid()
+       AND EXISTS (SELECT FROM @daemon
+                    WHERE id = :daemon AND alive_until::text = :alive_until AND alive_until <> '-infinity')
+)
+SELECT pid, coalesce(usename, '?')::text, session_user::text,
+       CASE WHEN may_end THEN pg_catalog.pg_terminate_backend(pid) ELSE false END
+  FROM marked
+ ORDER BY pid;
+
+-- name: daemon_name
+SELECT 'process ' || process || ' on ' || host FROM @daemon WHERE id = :daemon;
+
+-- name: wait_briefly
+-- For the locks of this transaction.
+SELECT pg_catalog.set_config('lock_timeout', '2s', true);
+
 -- name: lock_daemon
 -- Unless it has renewed its lease meanwhile. A claim for it holds its key: this waits, and sees the claim; a later
 -- claim fails.
