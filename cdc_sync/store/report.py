@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -178,12 +179,11 @@ def _hit(row: Columns, by: FoundBy) -> Hit:
 def _row_keys(text: str) -> list[str]:
     """The keys that a text may mean, as stored."""
     keys = {(text,), *(tuple(part.strip() for part in text.split(mark)) for mark in ",/")}
-    try:
+    # Python's parser and its encoder refuse what is nested too deeply.
+    with suppress(ValueError, RecursionError):
         parts = json.loads(text)
-    except ValueError:
-        parts = None
-    if isinstance(parts, list):
-        keys.add(tuple(part if isinstance(part, str) else as_json(part) for part in parts))
+        if isinstance(parts, list):
+            keys.add(tuple(part if isinstance(part, str) else as_json(part) for part in parts))
     return sorted(map(key_text, keys))
 
 

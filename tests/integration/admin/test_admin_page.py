@@ -231,7 +231,7 @@ async def test_held_entries_are_grouped_again_after_a_while(admin: Admin) -> Non
         assert [held is groups for held in seen["held"].values()] == [same]
 
 
-@pytest.mark.parametrize("text", ["%00", "", "%ff", "hw%00"])
+@pytest.mark.parametrize("text", ["%00", "", "%ff", "hw%00", "[" * 2_000, f"[{'[' * 900}{']' * 900}]"], ids=len)
 async def test_what_no_id_can_be_finds_nothing(admin: Admin, text: str) -> None:
     await fill(admin.store)
 
