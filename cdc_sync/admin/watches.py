@@ -17,6 +17,9 @@ FEW = 10
 PAGE = 50
 """Watches on a page."""
 
+LONGEST_PATTERN = 200
+"""Characters of a pattern of watches' names."""
+
 Show = Literal["all", "problems", "waiting"]
 """All watches, those with problems, or those with pending or held entries."""
 

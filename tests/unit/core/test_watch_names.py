@@ -1,6 +1,10 @@
 """Which watches a pattern means, and how many of many are named."""
 
+from fnmatch import fnmatchcase
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdc_sync.core.watch_names import listed, matches
 
@@ -20,12 +24,22 @@ NAMES = ("applications", "applications@tenant_42", "applications@tenant_421", "A
         ("a@100%", ["a@100%"]),
         ("a@[x]?", ["a@[x]?"]),
         ("a@[a-z]?", []),
+        ("a%", [name for name in NAMES if name.startswith("a")]),
         ("%%**", list(NAMES)),
+        ("a@100%%", ["a@100%"]),
+        ("applications%@%tenant_421", ["applications@tenant_421"]),
+        ("applications@tenant_42%2", []),
+        ("%@%@%", []),
         ("", []),
     ],
 )
 def test_a_pattern_means_names(pattern: str, found: list[str]) -> None:
     assert [name for name in NAMES if matches(pattern, name)] == found
+
+
+@given(st.text("ab%*", max_size=8), st.text("ab*", max_size=8))
+def test_a_pattern_means_what_fnmatch_means(pattern: str, name: str) -> None:
+    assert matches(pattern, name) == (pattern == name or fnmatchcase(name, pattern.replace("%", "*")))
 
 
 def test_many_wildcards_take_no_time() -> None:
