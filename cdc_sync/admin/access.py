@@ -6,12 +6,19 @@
     all else, with a token               `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
-Guessing the token is slow (`Guesses`), and delays no health check. A page of another site in the same browser
+All this is decided by a request's headers, on every method, before its body is read. The token of a log-in and that of
+a form are in a body, so they come last.
+
+The right token is never delayed or refused, whatever wrong ones arrive: a wrong one alone is answered a second later.
+That slows a person down, and no attacker, who need not wait for the answer. The token's length protects it.
+
+A page of another site in the same browser
 
 - cannot read: without CORS headers; on loopback a request without the token needs the loopback in `Host`, against DNS
   rebinding. With the token a proxy may pass its own name on.
 - cannot act: the cookie is `SameSite=Strict`, the origin (`Sec-Fetch-Site`, `Origin`) must be ours, and a form needs
-  its session's token. The cookie is not enough: other ports of the host are the same *site*.
+  its session's token. The cookie is not enough: other ports of the host are the same *site*. Only its link to a page
+  may be followed.
 - cannot frame, embed or open us with a handle: see the headers.
 """
 
@@ -21,7 +28,6 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -34,6 +40,9 @@ from cdc_sync.packaged import data
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
+LOG_IN, FILES = "/login", "/static/"
+"""The log-in, and the beginning of its files' paths: where there is a token, they are open to all."""
+
 _ANSWERS = data("admin/answers.yaml")
 
 SAFE_HEADERS: Mapping[str, str] = _ANSWERS["headers"]
@@ -42,27 +51,21 @@ REFUSALS: Mapping[str, str] = _ANSWERS["refusals"]
 LIFETIME = 12 * 60 * 60
 """Seconds that a log-in lasts."""
 
+_NO_OTHER_SITE = frozenset({"same-origin", "none"})
+_ALL_SITES = frozenset({*_NO_OTHER_SITE, "same-site", "cross-site"})
+"""Values of `Sec-Fetch-Site`; `none`: a person asked."""
+
 _MOST_SESSIONS = 64
 """Log-ins at once; the oldest ends first."""
 
-FREE = 10
-"""Wrong tokens without a delay."""
+WRONG_ANSWERED_AFTER = 1.0
+"""Seconds before a wrong token is refused."""
 
-_APART = 1.0
-_APART_OVERALL = 0.25
-"""Seconds between two turns, of one address and of all."""
-
-_FORGOTTEN_AFTER = 600.0
-"""Seconds without a wrong token that reset the count."""
-
-_REMEMBERED = 1_000
-"""Addresses; the oldest is dropped first."""
-
-_NEIGHBOUR = 64
-"""Bits of an IPv6 address that identify a visitor's network."""
+_MOST_DELAYED = 32
+"""Refusals that are delayed at once; others go out immediately. Each keeps one of the server's places."""
 
 
-def refuse(kind: type[web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
+def refuse(kind: Callable[..., web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
     """A refusal with its reason as argument."""
     why = coded(code, REFUSALS[code], **values)
     made = kind(text=f"{why}\n")
@@ -118,70 +121,6 @@ def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
         del kept[next(iter(kept))]
 
 
-@dataclass(slots=True)
-class _Limit:
-    """Recent wrong tokens, the time of the last one, and the next turn."""
-
-    apart: float = _APART
-    wrong: int = 0
-    last: float = -_FORGOTTEN_AFTER
-    next_turn: float = 0.0
-
-
-class Guesses:
-    """Slows the guessing of the token.
-
-    After ten wrong tokens of an address each try from there waits for its turn; after ten of all addresses, so does
-    each from one without a recent right token. A try that would wait longer than `longest_wait` seconds is refused
-    unread. The right token resets its address.
-    """
-
-    def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
-        self._clock = clock
-        self.longest_wait = longest_wait
-        self._peers: dict[str, _Limit] = {}
-        self._all = _Limit(_APART_OVERALL)
-        # Apart: guessing addresses must not push it out.
-        self._right: dict[str, float] = {}
-
-    def wait(self, address: str | None) -> float | None:
-        """Take a turn; returns the seconds until then, or None if it is too far away."""
-        now, peer = self._clock(), _peer(address)
-        is_known = now - self._right.get(peer, -_FORGOTTEN_AFTER) < _FORGOTTEN_AFTER
-        limits = [self._peers.get(peer, _Limit()), *([] if is_known else [self._all])]
-        limits = [each for each in limits if each.wrong >= FREE and now - each.last < _FORGOTTEN_AFTER]
-        turn = max((now, *(each.next_turn for each in limits)))
-        if turn - now > self.longest_wait:
-            return None
-        for each in limits:
-            each.next_turn = turn + each.apart
-        return turn - now
-
-    def wrong(self, address: str | None) -> None:
-        """Note a wrong token."""
-        now, peer = self._clock(), _peer(address)
-        limit = self._peers.get(peer) or _Limit()
-        _keep(self._peers, peer, limit, _REMEMBERED)
-        for each in (limit, self._all):
-            each.wrong = each.wrong + 1 if now - each.last < _FORGOTTEN_AFTER else 1
-            each.last = now
-
-    def right(self, address: str | None) -> None:
-        """Note the right token."""
-        self._peers.pop(_peer(address), None)
-        _keep(self._right, _peer(address), self._clock(), _REMEMBERED)
-
-
-def _peer(address: str | None) -> str:
-    try:
-        # A link-local address has its interface behind a %.
-        found = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return address or ""
-    found = getattr(found, "ipv4_mapped", None) or found
-    return str(int(found) >> (128 - _NEIGHBOUR) if found.version == 6 else found)  # noqa: PLR2004 - IPv6
-
-
 class Visitor(NamedTuple):
     """The sender of a request."""
 
@@ -189,15 +128,18 @@ class Visitor(NamedTuple):
     session: Session | None = None
 
 
+_WITHOUT_TOKEN = Visitor(has_token=False)
+
+
 class Access:
     """The module's rules for one configuration."""
 
-    def __init__(self, admin: Admin, clock: Callable[[], float], longest_wait: float, observe: Emit) -> None:
+    def __init__(self, admin: Admin, clock: Callable[[], float], observe: Emit) -> None:
         self._token: str | None = None
         self._is_loopback = admin.listen is not None and admin.listen.is_loopback
         self._clock = clock
         self._sessions = Sessions(clock)
-        self._guesses = Guesses(clock, longest_wait)
+        self._delayed = 0
         self._observe = observe
         self.cookie = "cdc_sync"
         self.use(admin)
@@ -219,74 +161,85 @@ class Access:
         self.cookie = f"cdc_sync_{port}"
 
     async def visitor(self, request: web.Request) -> Visitor:
-        """The sender of a request; a token may wait for its turn. Raises `HTTPException`."""
-        if self._token is not None:
-            session = self._sessions.find(request.cookies.get(self.cookie, ""))
-            if session is not None or await self._has_token(request):
-                return Visitor(has_token=True, session=session)
-            if request.path not in HEALTH:
-                raise web.HTTPUnauthorized(
-                    text="admin.token is needed, as `Authorization: Bearer …`\n",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+        """The sender of a request, by its headers alone. Raises `HTTPException`."""
+        _insist_on_ourselves(request)
+        if self._token is None:
+            self._insist_on_loopback(request)
+            return _WITHOUT_TOKEN
+        if request.path == LOG_IN or request.path.startswith(FILES):
+            # A proxy may pass its own name on.
+            return _WITHOUT_TOKEN
+        session = self._sessions.find(request.cookies.get(self.cookie, ""))
+        if session is not None or await self._has_token(request):
+            return Visitor(has_token=True, session=session)
+        if request.path not in HEALTH:
+            raise web.HTTPUnauthorized(
+                text="admin.token is needed, as `Authorization: Bearer …`\n",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        self._insist_on_loopback(request)
+        return _WITHOUT_TOKEN
+
+    def _insist_on_loopback(self, request: web.Request) -> None:
+        """Raise `HTTPMisdirectedRequest` if a server on loopback is asked for by another name."""
         # No browser leaves Host out; an HTTP/1.0 health check may.
         host = request.headers.get("Host")
         if self._is_loopback and host is not None and not names_loopback(host):
             raise web.HTTPMisdirectedRequest(
                 text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
             )
-        return Visitor(has_token=False)
 
     async def _has_token(self, request: web.Request) -> bool:
         # Without a scheme, all of it is the token.
         scheme, blank, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = "" if blank else scheme
-        if not token.strip() or request.path == "/healthz":
+        token = token.strip()
+        if not token or request.path == "/healthz":
             return False
-        try:
-            return await self.is_token(request, token.strip())
-        except web.HTTPTooManyRequests:
-            if request.path in HEALTH:
-                return False
-            raise
+        if request.path in HEALTH:
+            # It is answered without the token too, and never late.
+            return self._is_right(request, token)
+        return await self.is_token(request, token)
 
     def is_stranger(self, visitor: Visitor) -> bool:
         """Whether a visitor may see no names: beyond loopback, without the token."""
         return not visitor.has_token and not self._is_loopback
 
-    def insist_on_actor(self, request: web.Request, visitor: Visitor, form_token: str) -> None:
+    def insist_on_actor(self, visitor: Visitor) -> None:
         """Raise HTTPForbidden for a visitor who may not act."""
         if not visitor.has_token:
             raise refuse(web.HTTPForbidden, "token-unconfigured")
-        self.insist_on_ourselves(request)
+
+    def insist_on_form(self, visitor: Visitor, form_token: str) -> None:
+        """Raise HTTPForbidden for a form that is not of the visitor's log-in; a script needs none."""
         if visitor.session is not None and not _equal(form_token, visitor.session.form_token):
             raise refuse(web.HTTPForbidden, "form-foreign")
 
-    def insist_on_ourselves(self, request: web.Request) -> None:
-        """Raise HTTPForbidden for a request from a page of another origin."""
-        if not comes_from_ourselves(request):
-            raise refuse(web.HTTPForbidden, "origin-foreign")
-
     async def is_token(self, request: web.Request, given: str) -> bool:
-        """Compare with the token, in constant time; may raise `HTTPTooManyRequests`."""
+        """Whether this is the token; a wrong one is answered late."""
         if self._token is None:
             return False
-        wait = self._guesses.wait(request.remote)
-        if wait is None:
-            again = f"{self._guesses.longest_wait:.0f}"
-            refusal = refuse(web.HTTPTooManyRequests, "guesses", seconds=again)
-            refusal.headers["Retry-After"] = again
-            raise refusal
-        await asyncio.sleep(wait)
-        # The configuration may have another by now.
-        token: str | None = self._token
-        if token is not None and _equal(given, token):
-            self._guesses.right(request.remote)
+        if self._is_right(request, given):
             return True
-        self._guesses.wrong(request.remote)
+        await self._delay()
+        return False
+
+    def _is_right(self, request: web.Request, given: str) -> bool:
+        """Compare with the token, in constant time."""
+        if self._token is not None and _equal(given, self._token):
+            return True
         self._observe(TokenRefused(request.remote or "unknown"))
         return False
+
+    async def _delay(self) -> None:
+        if self._delayed >= _MOST_DELAYED:
+            return
+        self._delayed += 1
+        try:
+            await asyncio.sleep(WRONG_ANSWERED_AFTER)
+        finally:
+            self._delayed -= 1
 
     def log_in(self, request: web.Request) -> web.Response:
         """Lead the browser to the overview, with a cookie."""
@@ -309,6 +262,19 @@ class Access:
         self._sessions.close(request.cookies.get(self.cookie, ""))
         response.del_cookie(self.cookie, path=self.home, httponly=True, samesite="Strict")
         return response
+
+
+def _insist_on_ourselves(request: web.Request) -> None:
+    """Raise HTTPForbidden for a request from a page of another origin."""
+    if request.method in {"GET", "HEAD"}:
+        # A person types an address, or follows a link: no other page can read the answer.
+        is_followed = request.headers.get("Sec-Fetch-Dest") == "document"
+        sites = _ALL_SITES if is_followed else _NO_OTHER_SITE
+        is_ours = comes_from_ourselves(request, sites)
+    else:
+        is_ours = comes_from_ourselves(request)
+    if not is_ours:
+        raise refuse(web.HTTPForbidden, "origin-foreign")
 
 
 def _equal(given: str, expected: str) -> bool:

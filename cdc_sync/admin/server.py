@@ -11,22 +11,22 @@ from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, partial
 from importlib.resources import files
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.metrics import EventMetrics, Trends
 from cdc_sync.admin.report import Grouped, lookup, overview, status_report
-from cdc_sync.admin.watches import Asked, foremost, part_of
+from cdc_sync.admin.watches import LONGEST_PATTERN, Asked, foremost, part_of
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.reasons import coded
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed
@@ -43,8 +43,11 @@ _LONGEST_FAREWELL = 2.0
 _SAMPLED_EVERY = 60.0
 """Seconds between the charts' samples."""
 
-_LARGEST_FORM = 64 * 1024
+_LARGEST_FORM = 8 * 1024
 """Bytes of a request's body."""
+
+_FORM, _UTF_8 = "application/x-www-form-urlencoded", frozenset({"utf-8", "utf8"})
+"""What a body must be. Other charsets are not decoded: Python's punycode takes quadratic time."""
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """Pages' files, and their types."""
@@ -95,7 +98,6 @@ class AdminServer:
             state; raises `SourceError`.
         places: most connections; a scraper, checks and a few browsers take a dozen.
         patience: seconds for a complete request.
-        longest_wait: seconds that a guess of the token may wait for its turn.
         url: once it listens.
     """
 
@@ -110,14 +112,13 @@ class AdminServer:
     observe: Emit = lambda _: None
     places: int = 128
     patience: float = 10.0
-    longest_wait: float = 10.0
     url: str | None = None
 
     def __post_init__(self) -> None:
         self._trends = Trends(self.metrics, self.store)
         self._since: dict[str, int] = {}
         self._grouped: Grouped = {}
-        self._access = Access(self.config.admin, time.monotonic, self.longest_wait, self.observe)
+        self._access = Access(self.config.admin, time.monotonic, self.observe)
         self._listener: Listener
 
     def use(self, config: Config) -> None:
@@ -137,6 +138,8 @@ class AdminServer:
             access_log=None,
             logger=_logger,
             handle_signals=False,
+            # A packed form is refused as it is.
+            auto_decompress=False,
             shutdown_timeout=_LONGEST_FAREWELL,
         )
         await runner.setup()
@@ -188,12 +191,10 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Admit a visitor; actions check more. A browser gets a refusal as a page."""
+        """Admit a visitor by the request's headers; actions check more. A browser gets a refusal as a page."""
         with self._listener.answering(request):
             try:
-                # The log-in and its files are open to all.
-                if request.path != "/login" and not request.path.startswith("/static/"):
-                    _visitor.set(await self._access.visitor(request))
+                _visitor.set(await self._access.visitor(request))
                 return await handler(request)
             except StoreError as error:
                 if _is_browser(request):
@@ -205,13 +206,11 @@ class AdminServer:
                 if _is_browser(request):
                     return self._log_in_form(request, refused=False)
                 raise
-            except (web.HTTPForbidden, web.HTTPConflict, web.HTTPTooManyRequests) as refusal:
-                if not _is_browser(request):
+            except web.HTTPClientError as refusal:
+                why = next(iter(refusal.args), None)
+                if not isinstance(why, Reason) or not _is_browser(request):
                     raise
-                answer = self._html(request, "refusal.html", status=refusal.status, message=refusal.args[0])
-                if "Retry-After" in refusal.headers:
-                    answer.headers["Retry-After"] = refusal.headers["Retry-After"]
-                return answer
+                return self._html(request, "refusal.html", status=refusal.status, message=why)
 
     async def _health(self, _: web.Request) -> web.Response:
         """503 if a new process can help."""
@@ -265,12 +264,14 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, request: web.Request) -> web.Response:
+        pattern, problems = _pattern(request), request.query.get("problems") == "1"
         report = await status_report(self.config, self.store, self.clock(), self._wrong_here())
         if request.query:
-            report = part_of(report, request.query.get("watch"), problems=request.query.get("problems") == "1")
+            report = part_of(report, pattern, problems=problems)
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
+        _pattern(request)
         now = self.clock()
         await self._trends.sample(now)
         lags, grouped = self.metrics.lag.capture(), self._grouped
@@ -294,9 +295,8 @@ class AdminServer:
         return self._html(request, "application.html", status=status, visitor=visitor, found=found, searched=searched)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
-        fields = await _fields(request)
         visitor = _visitor.get()
-        self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
+        fields = await self._fields_of_actor(request, visitor)
         watches = set(self.config.watches)
         if request.path != "/resend":  # the present state of the others is unknown
             watches |= (await self.store.counts()).keys()
@@ -312,8 +312,14 @@ class AdminServer:
         visitor.session.done.append((what, number))
         raise web.HTTPSeeOther(self._access.home)
 
+    async def _fields_of_actor(self, request: web.Request, visitor: Visitor) -> Mapping[str, Sequence[str]]:
+        """The form of a visitor who may act; raises `HTTPException`."""
+        self._access.insist_on_actor(visitor)
+        fields = await _fields(request)
+        self._access.insist_on_form(visitor, fields.get("form_token", [""])[0])
+        return fields
+
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
-        self._access.insist_on_ourselves(request)
         fields = await _fields(request)
         if not await self._access.is_token(request, fields.get("token", [""])[0]):
             return self._log_in_form(request, refused=True)
@@ -346,8 +352,7 @@ class AdminServer:
         return response
 
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
-        form_token = (await _fields(request)).get("form_token", [""])[0]
-        self._access.insist_on_actor(request, _visitor.get(), form_token)
+        await self._fields_of_actor(request, _visitor.get())
         return self._access.log_out(request)
 
 
@@ -365,17 +370,31 @@ def _is_browser(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
+def _pattern(request: web.Request) -> str | None:
+    """The names of watches that are asked for; raises `HTTPBadRequest`."""
+    pattern = request.query.get("watch")
+    if pattern is not None and len(pattern) > LONGEST_PATTERN:
+        raise refuse(web.HTTPBadRequest, "pattern-long", longest=LONGEST_PATTERN)
+    return pattern
+
+
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts; a file is empty. Raises `HTTPBadRequest`."""
+    """A form's texts, none without a body. Raises `HTTPException`, by the headers alone where they suffice."""
+    if not request.body_exists:
+        return {}
+    charset, length = (request.charset or "utf-8").lower(), request.content_length or 0
+    is_form = request.content_type == _FORM and charset in _UTF_8
+    if not is_form or "Content-Encoding" in request.headers:
+        raise refuse(web.HTTPUnsupportedMediaType, "form-kind", kind=_FORM)
+    if length > _LARGEST_FORM:
+        raise refuse(partial(web.HTTPRequestEntityTooLarge, _LARGEST_FORM, length), "form-long", longest=_LARGEST_FORM)
+    fields: dict[str, list[str]] = {}
     try:
-        form = await request.post()
-        fields = {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
-        # Some charsets decode to halves of surrogate pairs.
-        "".join(chain(fields, *fields.values())).encode()
-    except web.HTTPException:
-        raise
-    except Exception as error:  # any failure of the parser is the sender's mistake
-        raise web.HTTPBadRequest(text="This body is no form.\n") from error
+        text = (await request.read()).decode()
+        for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
+            fields.setdefault(name, []).append(value)
+    except (UnicodeDecodeError, web.RequestPayloadError, ConnectionError) as error:
+        raise web.HTTPBadRequest(text="This body is no form in UTF-8.\n") from error
     return fields
 
 

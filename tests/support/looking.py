@@ -174,7 +174,6 @@ async def admin_server(
     observe: Emit = lambda _: None,
     places: int = 128,
     patience: float = 10.0,
-    longest_wait: float = 10.0,
     without_live_row: WithoutLiveRow = all_have_a_row,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
@@ -195,7 +194,6 @@ async def admin_server(
                 observe=observe,
                 places=places,
                 patience=patience,
-                longest_wait=longest_wait,
             ).serving() as server:
                 admin.url = server.url or ""
                 admin.use = server.use

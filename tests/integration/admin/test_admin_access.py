@@ -105,6 +105,34 @@ class TestRebinding:
             assert answer.status == 200
 
 
+class TestFromElsewhere:
+    """A page of another site sends requests by a browser of a person who may look."""
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
+    @pytest.mark.parametrize("path", [*GUARDED, *OPEN, "/login", "/static/page.js", "/fuse/release", "/nowhere"])
+    async def test_it_is_refused_on_every_method(self, admin: Admin, path: str, method: str) -> None:
+        for headers in (
+            {"Origin": "https://attacker.example"},
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "empty"},
+            {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "iframe"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            assert (await admin.get(path, method=method, headers=headers)).status == 403
+
+    async def test_a_person_may_type_the_address_or_follow_a_link(self, tmp_path: Path) -> None:
+        typed = {"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}
+        followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            for headers in (typed, followed):
+                assert (await admin.get("/readyz", headers=headers)).status == 200
+                assert (await admin.get("/", headers=headers)).status == 401
+
+    async def test_a_form_that_is_sent_by_a_link_of_another_site_is_refused(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "document"}
+            assert (await admin.post("/login", {"token": TOKEN}, **followed)).status == 403
+
+
 class TestLogIn:
     async def test_a_browser_is_shown_a_form(self, tmp_path: Path) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
@@ -140,9 +168,8 @@ class TestLogIn:
 
     async def test_another_token_does_not(self, tmp_path: Path) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
-            for token in ("", "x", TOKEN[:-1], f"{TOKEN}x", "é"):
-                answer = await admin.post("/login", {"token": token})
-
+            tokens = ("", "x", TOKEN[:-1], f"{TOKEN}x", "é")
+            for answer in await asyncio.gather(*(admin.post("/login", {"token": token}) for token in tokens)):
                 assert answer.status == 401
                 assert "This is not the token." in answer.text
                 assert "Set-Cookie" not in answer.headers
@@ -200,7 +227,7 @@ class TestLogIn:
             headers = {"Origin": "https://attacker.example", "Access-Control-Request-Method": "POST"}
             answer = await admin.get("/fuse/release", method="OPTIONS", headers=headers)
 
-        assert answer.status == 401
+        assert answer.status == 403
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
@@ -228,7 +255,23 @@ async def test_what_the_form_is_made_of_is_nobodys_secret(tmp_path: Path) -> Non
 
 async def test_a_form_has_a_limit(tmp_path: Path) -> None:
     async with admin_server(tmp_path, token=TOKEN) as admin:
-        assert (await admin.post("/login", {"token": "x" * 100_000})).status == 413
+        assert (await admin.post("/login", {"token": TOKEN, "x": "x" * 8_000})).status == 303
+        answer = await admin.post("/login", {"token": TOKEN, "x": "x" * 8_192})
+    assert answer.status == 413
+    assert "This form has more than 8192 bytes." in answer.text
+
+
+@pytest.mark.parametrize("path", ["/?watch=", "/api/status?watch="])
+async def test_a_pattern_of_watches_has_a_limit(admin: Admin, path: str) -> None:
+    assert (await admin.get(path + "é" * 200)).status == 200
+    answer = await admin.get(path + "é" * 201, headers={"Accept": "text/html", "Accept-Language": "fr"})
+    assert answer.status == 400
+    assert "Le champ watch accepte au plus 200 caractères." in answer.text
+
+
+async def test_without_a_token_the_log_in_too_is_asked_for_by_a_name_of_the_loopback(admin: Admin) -> None:
+    for path in ("/login", "/static/page.css"):
+        assert (await admin.get(path, headers={"Host": "attacker.example"})).status == 421
 
 
 @pytest.mark.parametrize("path", [*GUARDED, *OPEN, "/nowhere"])
