@@ -32,6 +32,18 @@ def state_columns(content: Content) -> tuple[str, str, bool, str]:
     return content.status, content.job_id, content.deleted, f'{sent},"url":{quoted(content.url)}}}'
 
 
+def discarded_columns(content: Content) -> tuple[str, str, bool, str]:
+    """The columns of a state that a person discarded; the mark stays until the next state takes its place."""
+    status, job_id, deleted, metadata = state_columns(content)
+    return status, job_id, deleted, f'{metadata.removesuffix("}")},"discarded":true}}'
+
+
+def is_discarded(metadata: str) -> bool:
+    """Whether a person discarded the state of these metadata; earlier versions left no mark."""
+    sent, _ = _decode(metadata)
+    return bool(sent.get("discarded"))
+
+
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
     """The inverse of `state_columns`; None if there is no content."""
     return None if status is None else _content(status, job_id, deleted, metadata)

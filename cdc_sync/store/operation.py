@@ -22,7 +22,7 @@ from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.driver import Driver, EntryId, Transaction, about, locked, watches_of
-from cdc_sync.store.encoding import as_json, content_from, fuse_from, fuse_text, state_columns
+from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
@@ -106,7 +106,7 @@ class Operation(Driver):
 
         async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
             fuses, chosen = await _select(transaction, state, watch, part, under_way=False)
-            acknowledged = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
+            acknowledged = [(*of, *discarded_columns(content), now, False) for of, content in sorted(chosen.items())]
             await transaction.write("remove", sorted(chosen))
             await transaction.write("acknowledge", acknowledged)
             was = f'"was":"{state}",'

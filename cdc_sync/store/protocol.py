@@ -104,7 +104,8 @@ class HeldGroup:
 class Record:
     """All that the store holds of one application of one watch, for people.
 
-    `under_way`: its entry is claimed. `adopted`: HelloWork never received the snapshot.
+    `under_way`: its entry is claimed. `adopted`: HelloWork never received the snapshot. `discarded`: a person discarded
+    it, and HelloWork did not acknowledge it.
     """
 
     watch: str
@@ -118,6 +119,7 @@ class Record:
     suspicion: Suspicion | None = None
     skipped: str | None = None
     adopted: bool = False
+    discarded: bool = False
 
 
 FoundBy = Literal["id", "row", "beginning"]

@@ -13,7 +13,7 @@ from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Driver, Transaction, watches_of
-from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, key_from, key_text
+from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
 
 _NEWEST = 20_000
@@ -106,9 +106,23 @@ class Report(Driver):
                 gone_at, due_at, skipped, under_way, *pending = row[9:]
                 entry = None if pending[0] is None else self._for_people(entry_from(pending))
                 suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
-                seen = key_from(row_key), bool(in_scope), content_from(*state), acknowledged_at
-                rest = bool(under_way), suspicion, from_text(skipped), bool(adopted)
-                found.append(Record(name, application_id, *seen, entry, *rest))
+                snapshot = content_from(*state)
+                found.append(
+                    Record(
+                        name,
+                        application_id,
+                        key_from(row_key),
+                        in_scope=bool(in_scope),
+                        snapshot=snapshot,
+                        acknowledged_at=acknowledged_at,
+                        entry=entry,
+                        under_way=bool(under_way),
+                        suspicion=suspicion,
+                        skipped=from_text(skipped),
+                        adopted=bool(adopted),
+                        discarded=snapshot is not None and is_discarded(state[-1]),
+                    )
+                )
             # A row that was never reportable has no snapshot; of several take the last.
             unreported = {
                 name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))

@@ -245,6 +245,18 @@ class TestDiscard:
         assert await told_status(store, "a1") == "applied"
         assert await left(store, "dead") == ["a2"]
 
+    async def test_a_record_says_so_until_another_state_is_acknowledged(self, store: Store) -> None:
+        await bury(store, an_observation("a1"))
+        (before,) = await store.records("a1", None)
+        await store.discard("dead", None, LATER)
+        (discarded,) = await store.records("a1", None)
+        await observe(store, an_observation("a1", "hired"))
+        await acknowledge(store, await claim_one(store, LATER))
+        (acknowledged,) = await store.records("a1", None)
+
+        assert [each.discarded for each in (before, discarded, acknowledged)] == [False, True, False]
+        assert discarded.snapshot == a_content("applied")
+
     async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
