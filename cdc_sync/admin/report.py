@@ -4,7 +4,7 @@ Functions raise `StoreError`.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,11 @@ from cdc_sync.admin.watches import Asked, first_of, foremost, shown
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
-from cdc_sync.core.conditions import is_standby, wrong
+from cdc_sync.core.conditions import is_for_a_person, is_standby
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.replies import is_paused
+from cdc_sync.core.replies import Health, is_paused
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import MOST_HITS, CallCounts, Condition, HeldGroup, Record, WatchCounts, meant
@@ -98,15 +98,8 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         "at": iso(now),
         "watches": watches,
         "endpoints": [
-            {
-                "endpoint": endpoint,
-                "mode": health.mode,
-                "failures": health.failures,
-                "until": iso(store.clock.for_people(health.until)) if health.mode != "healthy" else None,
-                "reason": health.reason,
-                "sending_paused": is_paused(paused, endpoint),
-            }
-            for endpoint, (health, _) in (await store.endpoints()).items()
+            _endpoint(store, endpoint, health, due_at, paused)
+            for endpoint, (health, due_at) in (await store.endpoints()).items()
         ],
         "conditions": [each for each in conditions if not is_standby(each["name"])],
         "standby": [each for each in conditions if is_standby(each["name"])],
@@ -124,6 +117,23 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
             {"watch": name, "application_id": skip.application_id, "key": list(skip.key), "reason": skip.reason}
             for name, skip in await store.skipped_of_each(config.watches, _RECENT)
         ],
+    }
+
+
+def _endpoint(
+    store: Store, endpoint: str, health: Health, due_at: int | None, paused: Collection[str]
+) -> dict[str, Any]:
+    """An endpoint's state; `due_at` is its earliest pending entry's, `retried_at` null if no call is to come."""
+    takes_calls, sending_paused = health.mode == "healthy", is_paused(paused, endpoint)
+    is_retried = not takes_calls and not sending_paused and due_at is not None
+    return {
+        "endpoint": endpoint,
+        "mode": health.mode,
+        "failures": health.failures,
+        "until": None if takes_calls else iso(store.clock.for_people(health.until)),
+        "retried_at": iso(store.clock.for_people(max(health.until, due_at or 0))) if is_retried else None,
+        "reason": health.reason,
+        "sending_paused": sending_paused,
     }
 
 
@@ -151,15 +161,15 @@ async def overview(
 ) -> dict[str, Any]:
     """Everything on the page at `now` (milliseconds since the epoch).
 
-    `trends` are `Trends.bars`, `lags` seconds by watch; `grouped` is kept between pages. The verdict is bad if changes
-    do not arrive, attention if a person should decide.
+    `trends` are `Trends.bars`, `lags` seconds by watch; `grouped` is kept between pages. The verdict is attention if a
+    person should decide, bad if changes do not arrive for another reason.
     """
     dead = await store.entries("dead", None, ENTRIES)
     report = await status_report(config, store, now, here)
     watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
-    not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
-    undecided = totals["dead_letters"] or report["conditions"]
+    faults = [each for each in report["conditions"] if not is_for_a_person(each["name"])]
+    undecided = totals["held"] or totals["dead_letters"] or report["conditions"]
     # The last calls, and the last failures, which may be older.
     calls = {
         (event.watch, event.application_id, event.at, event.event): event
@@ -193,7 +203,7 @@ async def overview(
         "holding": [watch for watch in watches if watch["held"]],
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
         "totals": {**totals, "dead": totals["dead_letters"]},
-        "verdict": "bad" if not_arriving or totals["held"] else "attention" if undecided else "good",
+        "verdict": "bad" if faults else "attention" if undecided else "good",
     }
 
 
@@ -266,8 +276,9 @@ async def stories(
     built, found = built_urls(config), []
     for record in await store.records(application_id, watch):
         own, snapshot = await store.story(application_id, record.watch, EVENTS), record.snapshot
+        # Earlier versions wrote only a line of the history.
         last = [event.event for event in own if event.at == record.acknowledged_at]
-        discarded = "discarded" in last and "acknowledged" not in last
+        discarded = record.discarded or ("discarded" in last and "acknowledged" not in last)
         story = {
             "watch": record.watch,
             "application_id": application_id,

@@ -22,6 +22,7 @@ from cdc_sync.cli.context import (
     with_known_tenants,
 )
 from cdc_sync.config import Config
+from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.content import iso
 from cdc_sync.core.replies import HEALTHY, endpoint_name, is_paused
 from cdc_sync.core.status_url import LONGEST_ID, endpoint_of
@@ -95,7 +96,10 @@ def status(
         cells["captured_by"] = (by := each["captured_by"]) and f"{by['process']} on {by['host']}"
         rows.append([cells[column.replace(" ", "_")] for column in columns])
     print_table(columns, rows)
-    print_text("status", report=report, watches=shown, more=len(watches) - len(shown))
+    decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
+    faults = [each for each in report["conditions"] if each not in decisions]
+    more = len(watches) - len(shown)
+    print_text("status", report=report, watches=shown, more=more, faults=faults, decisions=decisions)
 
 
 def _what_is_wrong(config: Config) -> str | None:

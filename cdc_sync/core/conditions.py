@@ -20,6 +20,9 @@ STANDBY = "standby"
 WATERMARK = "watermark"
 """Prefix of conditions that an operator should know, though every change arrives: sweeps find it, later."""
 
+SENDING = "sending"
+"""Prefix of conditions that an operator has caused: sending is paused."""
+
 REMEDY = (
     "have every part of the ATS set that column, in the time zone that `timezone` names, or use capture.mode notify; "
     "until then a shorter capture.sweep finds such changes sooner"
@@ -95,6 +98,11 @@ def wrong(conditions: Conditions) -> Conditions:
     return {name: message for name, message in conditions.items() if name not in aside}
 
 
+def is_for_a_person(name: str) -> bool:
+    """Whether a condition is no fault, but what a person has caused or has to decide."""
+    return kind_of(name) in {WATERMARK, SENDING}
+
+
 def is_standby(name: str) -> bool:
     """Whether another daemon captures the condition's watch."""
     return name.startswith(f"{STANDBY} ")
@@ -126,7 +134,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     WATERMARK: (seen.WatermarkDoubted, seen.WatermarkTrusted),
     "baseline": (seen.BaselineDone,),
     "endpoint": (seen.EndpointGone,),
-    "sending": (seen.SendingPaused, seen.SendingResumed),
+    SENDING: (seen.SendingPaused, seen.SendingResumed),
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # Watches and the sender recover separately.
     "store": (seen.StoreFailed, seen.StoreRecovered),

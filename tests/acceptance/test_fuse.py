@@ -73,7 +73,8 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         called = {call.application_id for call in notify.hellowork.calls}
         given_up = next(f"hw-{number}" for number in range(1, 9) if f"hw-{number}" not in called)
         told = notify.run("explain", given_up).stdout
-        assert "not sent: deleted, job job-1, deleted; a person discarded it at 20" in told
+        assert "assumed to be known to HelloWork: deleted, job job-1, deleted, since 20" in told
+        assert "(a person discarded it)" in told
         (story,) = json.loads(notify.run("explain", given_up, "--json").stdout)
         assert story["discarded"]
         assert not story["adopted"]

@@ -24,8 +24,8 @@ def test_what_happens_next_and_when(notify: Installation) -> None:
     notify.hellowork.will({"kind": "hang", "seconds": 30, "application_id": "hw-1"})
     with notify.daemon() as daemon:
         adopted = notify.run("explain", "hw-1").stdout
-        assert "HelloWork acknowledged: NEW, job job-1, since 20" in adopted
-        assert "(adopted without a call: it was so when it was first seen)" in adopted
+        assert "assumed to be known to HelloWork: NEW, job job-1, since 20" in adopted
+        assert "(no call was made, for it was so when it was first seen)" in adopted
         assert "nothing is pending" in adopted
 
         notify.change("hw-1", status="SEEN")

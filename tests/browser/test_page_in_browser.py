@@ -14,6 +14,11 @@ from support.page_scene import REBOUND, REPLY, Scene, log_in
 from support.pages import check_accessibility, check_policy, keep
 from support.waiting import wait_until
 
+TO_DECIDE = {
+    "en": "It works, and a person has to decide.",
+    "fr": "Tout fonctionne, mais votre décision est attendue.",
+}
+
 
 def test_all_is_well(quiet_scene: Scene, browser: Browser) -> None:
     quiet_scene.installation.change("hw-103", status="Entretien RH")
@@ -40,7 +45,7 @@ def test_all_is_well(quiet_scene: Scene, browser: Browser) -> None:
 
 def test_held_entries_are_seen_and_released_by_keyboard(scene: Scene, browser: Browser, images: Path | None) -> None:
     log_in(browser, scene)
-    browser.wait_for("Something is wrong.")
+    browser.wait_for("It works, and a person has to decide.")
     assert "changes are held" in browser.text
     keep(browser, images, "page-attention")
     held = scene.count("held")
@@ -141,7 +146,7 @@ def test_light_and_dark_on_a_desk_and_a_phone_in_both_languages(
     for size in (PHONE, DESK):
         browser.look(scheme=scheme, size=size)
         browser.open(shown.url)
-        browser.wait_for({"en": "Something is wrong.", "fr": "Quelque chose ne va pas."}[language])
+        browser.wait_for(TO_DECIDE[language])
         if (scheme, size, language) == ("dark", PHONE, "en"):
             keep(browser, images, "page-dark-phone")
             browser.look(scheme=scheme, size=size)
@@ -167,11 +172,11 @@ def test_the_browsers_language_counts_until_a_link_is_followed(
     with chromium(tmp_path_factory.mktemp("chromium-fr"), languages="fr-FR,fr,en") as french:
         french.look()
         log_in(french, shown)
-        french.wait_for("Quelque chose ne va pas.")
+        french.wait_for(TO_DECIDE["fr"])
         french.the("a.language").click()
-        french.wait_for("Something is wrong.")
+        french.wait_for(TO_DECIDE["en"])
         french.open(shown.url)
-        french.wait_for("Something is wrong.")
+        french.wait_for(TO_DECIDE["en"])
         check_policy(french)
 
 
@@ -179,7 +184,7 @@ def test_without_a_script_it_works_too(scene: Scene, browser: Browser) -> None:
     browser.command("Emulation.setScriptExecutionDisabled", value=True)
     try:
         log_in(browser, scene)
-        assert "Something is wrong." in browser.text
+        assert TO_DECIDE["en"] in browser.text
         browser.the("#dead form[action='/dead-letters/retry'] input[value='hw-108']").find_element(
             "xpath", "../.."
         ).click()

@@ -120,7 +120,10 @@ def _conditions(event: seen.Event) -> str:
             _conditions(seen.BaselineProgress("w", 10, 200)),
             "lecture de l'état initial : 10 lignes sur environ 200",
         ),
-        (_conditions(seen.EndpointChanged("e", "open", describe(Reply(503), ""), 1.0)), "injoignable : HTTP 503"),
+        (
+            _conditions(seen.EndpointChanged("e", "open", describe(Reply(503), ""), 1.0)),
+            "les appels échouent : HTTP 503",
+        ),
         (
             _conditions(seen.EndpointChanged("e", "paused", describe(Reply(401), "<no>"), 1.0)),
             'identifiants refusés : HTTP 401 : <span lang="en">&lt;no&gt;</span>',

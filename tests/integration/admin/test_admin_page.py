@@ -146,7 +146,10 @@ async def test_one_applications_story(admin: Admin) -> None:
 
     text = (await page_of(admin, "/application?id=known")).text
 
-    assert "Acknowledged by HelloWork applied , job J1 , 0 s ago" in text
+    assert (
+        "Assumed to be known to HelloWork applied , job J1 , 0 s ago"
+        " (no call was made, for it was so when it was first seen)"
+    ) in text
     assert "To be sent hired , job J1 , queued 1 min ago , due in 1 min , 1 attempt: timed out" in text
     assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
     assert "hired , job J1 attempt 1" in text
@@ -372,15 +375,42 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
 @pytest.mark.parametrize(
     ("language", "state"),
     [
-        ("en", f"endpoint {ENDPOINT} : not reachable , retried in 20 s : HTTP 503 ( for 13 s )"),
-        ("fr", f"destination {ENDPOINT} : injoignable , nouvel essai dans 20 s : HTTP 503 ( depuis 13 s )"),
+        ("en", f"endpoint {ENDPOINT} : its calls fail , retried in 20 s : HTTP 503 ( for 13 s )"),
+        ("fr", f"destination {ENDPOINT} : les appels échouent , nouvel essai dans 20 s : HTTP 503 ( depuis 13 s )"),
     ],
 )
-async def test_an_open_circuit_is_said_to_be_not_reachable(admin: Admin, language: str, state: str) -> None:
+async def test_an_open_circuit_is_said_to_fail_and_to_be_retried(admin: Admin, language: str, state: str) -> None:
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
     await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW + 20 * SECOND, "HTTP 503")})
     await admin.store.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW - 13 * SECOND)
 
     assert state in (await page_of(admin, Accept_Language=language)).text
+
+
+async def test_without_a_pending_entry_nothing_is_said_to_be_retried(admin: Admin) -> None:
+    await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW - SECOND, "HTTP 503")})
+
+    assert f"{ENDPOINT} its calls fail : HTTP 503" in (await page_of(admin)).text
+
+
+@pytest.mark.parametrize(("failures", "said"), [(1, "the last call failed"), (4, "the last 4 calls failed")])
+async def test_failures_of_an_endpoint_that_takes_calls(admin: Admin, failures: int, said: str) -> None:
+    await admin.store.complete([], {ENDPOINT: Health("healthy", failures, reason="HTTP 503")})
+
+    page = await page_of(admin)
+    assert f"{ENDPOINT} {said} : HTTP 503" in page.text
+    assert "takes calls" not in page.text
+    assert "All is well." in page.text
+
+
+async def test_a_failure_is_wrong_whatever_else_a_person_has_to_decide(admin: Admin) -> None:
+    held = an_observation("a1")
+    await admin.store.apply(some_rules(max_changes=0), a_batch(held))
+    assert "It works, and a person has to decide." in (await page_of(admin)).text
+
+    await admin.store.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW)
+
+    assert "Something is wrong." in (await page_of(admin)).text
 
 
 @pytest.mark.parametrize("path", ["/", "/application?id=a1", "/application?id=known"])

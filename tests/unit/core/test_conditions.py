@@ -6,7 +6,7 @@ import pytest
 from support.builders import WATCH
 from support.observing import EXAMPLES
 
-from cdc_sync.core.conditions import KINDS, NONE, REMEDY, Conditions, fold, kind_of, starting, wrong
+from cdc_sync.core.conditions import KINDS, NONE, REMEDY, Conditions, fold, is_for_a_person, kind_of, starting, wrong
 from cdc_sync.core.events import (
     BaselineDone,
     BaselineProgress,
@@ -173,6 +173,13 @@ def test_a_daemon_that_waits_for_its_turn_is_nothing_wrong() -> None:
 
     assert wrong(conditions) == {f"endpoint {API}": "open: 503"}
     assert fold(conditions, STANDBY) is conditions
+
+
+def test_what_a_person_caused_or_decides_is_no_fault() -> None:
+    conditions = reduce(fold, (OPEN, DOUBTED, SendingPaused(API), SendingPaused(None)), NONE)
+
+    faults = [name for name in conditions if not is_for_a_person(name)]
+    assert faults == [f"endpoint {API}"]
 
 
 def test_a_watermark_that_cannot_be_relied_on_keeps_no_change_from_arriving() -> None:
