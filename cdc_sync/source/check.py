@@ -16,6 +16,7 @@ from cdc_sync.config import Config, Watch
 from cdc_sync.config.daemon import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
+from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.source.check_watch import check_left_over, check_watch, found
 from cdc_sync.source.connection import Connection, connected, rows_of
@@ -69,6 +70,7 @@ async def check_database(
                 facts = await server_facts(connection)
             report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
             report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+            await _search_path(connection, facts.user, report)
             report(await _session(connection, other))
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             report(await _clock(connection, clock))
@@ -134,6 +136,21 @@ async def _check_watches(
         for each in checked.values():
             for finding in await each:
                 report(finding)
+
+
+async def _search_path(connection: Connection, user: str, report: Tell) -> None:
+    """Report each schema of the search_path in which others may make what an unqualified name could mean."""
+    async with asking_shortly(connection, "asking in which schemas names are looked for"):
+        await connection.execute(catalog("use_own_path"))
+        ((schemas,),) = await rows_of(connection, catalog("schemas_of_path"))
+    async with asking_shortly(connection, "asking who may create in the schemas of the search_path"):
+        creators = await rows_of(connection, catalog("creators"), {"schemas": schemas})
+    if not creators:
+        report(found("search-path/owners", schemas=", ".join(map(written, schemas)) or "none"))
+    for schema, roles in creators:
+        remedy = "\n".join(f"REVOKE CREATE ON SCHEMA {schema} FROM {role};" for role in roles)
+        who = " and ".join("every role (PUBLIC)" if role == "PUBLIC" else role for role in roles)
+        report(found("search-path/open", remedy, roles=who, schema=schema, user=user))
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:

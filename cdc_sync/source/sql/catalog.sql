@@ -8,6 +8,30 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identit
        current_user::text, current_database()::text, current_setting('TimeZone'),
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 
+-- name: use_own_path
+-- Until the transaction's end, the path that the login has without us; behind a pooler it may have none of its own.
+SELECT pg_catalog.set_config('search_path', coalesce(
+           nullif(pg_catalog.current_setting('cdc_sync.own_path', true), ''), pg_catalog.current_setting('search_path')
+       ), true)
+
+-- name: schemas_of_path
+-- Those that exist, and that the role may use.
+SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]
+
+-- name: creators
+-- Of each schema the roles that may CREATE in it, but for who could do so anyway: its owner, members of that, superusers.
+SELECT quote_ident(n.nspname),
+       array_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
+  FROM pg_catalog.pg_namespace n
+ CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+ WHERE n.nspname::text = ANY (%(schemas)s) AND g.privilege_type = 'CREATE'
+   AND CASE WHEN g.grantee = 0 THEN true
+            ELSE NOT r.rolsuper AND r.rolname <> current_user
+                 AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END
+ GROUP BY n.nspname
+ ORDER BY n.nspname
+
 -- name: relation
 -- `to_regclass` would refuse to look into a schema that the role may not use.
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint

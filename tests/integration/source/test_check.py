@@ -368,6 +368,61 @@ async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
     assert "cdc-sync sql grants --role" in (findings["role"].remedy or "")
 
 
+PUBLICS = "every role (PUBLIC)"
+
+
+@pytest.mark.parametrize(
+    ("path", "grant", "roles", "remedy"),
+    [
+        (None, "ON SCHEMA public TO PUBLIC", PUBLICS, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"),
+        (None, "ON SCHEMA public TO {other}", "{other}", "REVOKE CREATE ON SCHEMA public FROM {other};"),
+        ("more, pg_catalog", 'ON SCHEMA "More" TO {other}', None, None),
+        ('"More", public', 'ON SCHEMA "More" TO {other}', "{other}", 'REVOKE CREATE ON SCHEMA "More" FROM {other};'),
+        (None, 'ON SCHEMA "More" TO PUBLIC', None, None),
+        ('"More", public', 'ON SCHEMA "More" TO {role}, {owner}, {member}, {superuser}', None, None),
+        (
+            '"$user", public',
+            "ON SCHEMA {role} TO PUBLIC, {other}",
+            f"{PUBLICS} and {{other}}",
+            "REVOKE CREATE ON SCHEMA {role} FROM PUBLIC;\nREVOKE CREATE ON SCHEMA {role} FROM {other};",
+        ),
+    ],
+    ids=str,
+)
+async def test_a_schema_of_the_search_path_in_which_others_may_create(  # noqa: PLR0917 - a table
+    installed: Installed,
+    new_role: NewRole,
+    path: str | None,
+    grant: str,
+    roles: str | None,
+    remedy: str | None,
+) -> None:
+    config = installed.install(**POLL)
+    names = {"role": installed.role, "owner": new_role(), "other": new_role(), "member": new_role()}
+    names["superuser"] = installed.ats.info.user
+    run(
+        installed.ats,
+        'CREATE SCHEMA "More" AUTHORIZATION {owner}; GRANT {owner} TO {member};'
+        'CREATE SCHEMA {role}; GRANT USAGE ON SCHEMA {role}, "More" TO PUBLIC; GRANT CREATE ' + grant,
+        **names,
+    )
+    if path is not None:
+        run(installed.ats, "ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}", path=path,
+            database=installed.ats.info.dbname, **names)  # fmt: skip
+
+    findings = await found(config)
+
+    finding = findings["search-path"]
+    assert wrong(findings) == ({} if roles is None else {"search-path": "warning"})
+    if roles is None or remedy is None:
+        assert finding.remedy is None
+    else:
+        assert finding.message.startswith(f"{roles} may create in the schema ".format(**names))
+        assert finding.remedy == remedy.format(**names)
+        run(installed.ats, finding.remedy)
+        assert wrong(await found(config)) == {}
+
+
 async def test_clocks_that_differ(installed: Installed) -> None:
     config = installed.install(**POLL)
 
