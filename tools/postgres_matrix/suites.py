@@ -39,6 +39,7 @@ SUITES: Mapping[str, Suite] = {
             "tests/acceptance/test_changes.py",
             "tests/acceptance/test_check.py",
             "tests/acceptance/test_odoo_recruitment.py",
+            "tests/acceptance/test_planted_names.py",
             "tests/acceptance/test_rejection_table.py",
             "tests/acceptance/test_row_security.py",
             "tests/acceptance/test_standby.py",
