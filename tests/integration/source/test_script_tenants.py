@@ -226,6 +226,100 @@ class TestCommandLine:
         assert wrong(vendor, configured(tenants=["tenant_1"])) == []
 
 
+PLANTED = """
+CREATE FUNCTION cdc_sync.install_customers(tenant text) RETURNS void LANGUAGE plpgsql AS 'BEGIN RETURN; END'
+"""
+OF_FUNCTION = """
+SELECT pg_catalog.pg_get_userbyid(p.proowner)::text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = 'cdc_sync' AND p.proname = 'install_customers'
+"""
+ANYTHING_ELSE = """
+SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'cdc_sync'
+"""
+
+
+class TestAStrangersFunction:
+    """Who calls a tenants' function acts with his own rights: its owner could have him do anything."""
+
+    @pytest.fixture
+    def stranger(self, vendor: Ats, new_role: NewRole) -> str:
+        """A role that may create in our schema, which is there."""
+        role = new_role()
+        run(vendor, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {role}", role=role)
+        return role
+
+    @staticmethod
+    def states(verified: Result) -> set[str]:
+        """What `verify` says of the function, if anything."""
+        assert isinstance(verified.exception, SystemExit | None), verified.exception
+        lines = [line for line in verified.output.splitlines() if "install_customers" in line]
+        return {"not ours" if line.startswith("not ours") else line.partition(" ")[0] for line in lines}
+
+    def test_is_refused_before_anything_is_made(
+        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
+    ) -> None:
+        run(open_session(user=stranger, password=stranger), PLANTED)
+        remedy = "DROP FUNCTION cdc_sync.install_customers(text)"
+
+        applied = command("install", "--function", "--apply")
+        with pytest.raises(psycopg.Error) as refused:
+            run_script(vendor, command("install", "--function").output)
+        vendor.execute("ROLLBACK")
+
+        assert applied.exit_code == 1
+        assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
+        for said in (" ".join(applied.output.split()), str(refused.value)):
+            assert stranger in said
+        assert remedy in str(refused.value.diag.message_hint)
+        assert rows(vendor, ANYTHING_ELSE) == []
+        assert one(vendor, OF_FUNCTION) == stranger
+
+        run(vendor, remedy)
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert one(vendor, OF_FUNCTION) == vendor.info.user
+
+    def test_is_shown_where_nothing_else_is_wrong(
+        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
+    ) -> None:
+        run(open_session(user=stranger, password=stranger), PLANTED)
+        assert command("install", "--apply").output == "done\n"
+
+        verified = command("verify", "--apply")
+
+        assert verified.exit_code == 1
+        assert self.states(verified) <= {"different", "not ours"}
+        assert self.states(verified)
+
+    def test_is_shown_once_it_was_ours(self, command: Command, vendor: Ats, stranger: str) -> None:
+        """Even if its text is ours: he may change that at any time."""
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert command("install", "--apply").output == "done\n"
+        verified = command("verify", "--apply")
+        assert (verified.exit_code, self.states(verified)) in [(0, set()), (0, {"ok"})]
+        run(vendor, "GRANT CREATE ON SCHEMA cdc_sync TO {role}", role=stranger)
+
+        run(vendor, "ALTER FUNCTION cdc_sync.install_customers(text) OWNER TO {role}", role=stranger)
+        run(vendor, "REVOKE ALL ON SCHEMA cdc_sync FROM {role}", role=stranger)
+
+        verified = command("verify", "--apply")
+        assert verified.exit_code == 1
+        assert self.states(verified) <= {"different", "not ours"}
+        assert self.states(verified)
+
+    def test_is_shown_if_its_text_is_another(self, command: Command, vendor: Ats) -> None:
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert command("install", "--apply").output == "done\n"
+        run(vendor, PLANTED.replace("CREATE", "CREATE OR REPLACE"))
+
+        verified = command("verify", "--apply")
+
+        assert (verified.exit_code, self.states(verified)) == (1, {"different"})
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert command("verify", "--apply").exit_code == 0
+
+
 @pytest.mark.skipif(PSQL is None, reason="psql is not on this machine")
 def test_psql_goes_on_after_a_broken_schema(vendor: Ats, database: str) -> None:
     vendor.execute("DROP TABLE tenant_1.stages")
