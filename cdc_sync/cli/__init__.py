@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cdc_sync import __version__
+from cdc_sync import __version__, signals
 from cdc_sync.cli.context import say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
@@ -91,10 +91,12 @@ def _main(
     ] = False,
 ) -> None:
     context.obj = config
+    if context.invoked_subcommand != "run":  # the daemon has handlers for them, and waits for these
+        signals.deliver()
 
 
 def main() -> None:
-    """The console script. Typer ends it with 1 after a closed pipe, 130 after Ctrl-C."""
+    """Run the command line. Typer ends it with 1 after a closed pipe, 130 after Ctrl-C."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync import event_loop
+from cdc_sync import event_loop, signals
 from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.events import CallEnded
@@ -46,6 +46,7 @@ def run(
     # Rows have no cycles. Collections after 700 objects, the default, take 6 of 155 µs a change.
     gc.set_threshold(20_000)
     if once:
+        signals.deliver()
         result = event_loop.run(run_once(config, consumers, say_lines, dry_run=dry_run))
         verb = "would be sent" if dry_run else "sent"
         say(

@@ -5,7 +5,8 @@ marked as attempted and sent again after the next start. A second signal ends th
 
 **A reload** reads and checks the file like a start. If the file is not valid, or changes a setting that needs a
 restart, the whole configuration in use stays: never a mixture of two files. A watch with other settings ends and starts
-again; its unapplied changes are in the change log or behind the watermark. Signals meanwhile cause one more reload.
+again; its unapplied changes are in the change log or behind the watermark. Signals meanwhile cause one more reload, and
+signals during the start cause one as soon as the daemon works.
 
 Each look for tenants, at the start, at a reload, and regularly, may start and end watches.
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from cdc_sync import __version__
+from cdc_sync import __version__, signals
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
@@ -138,6 +139,7 @@ class _Daemon:
             loop.add_signal_handler(number, self._end, number)
         if self._reread is not None:
             loop.add_signal_handler(signal.SIGHUP, self._want_reload)
+        signals.deliver()
         async with AsyncExitStack() as stack:
             self._store = await stack.enter_async_context(
                 wiring.opened_store(self._config, self._emit, dry_run=self._dry_run)

@@ -223,8 +223,9 @@ def _main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     _warm_up(cli.main)
     gc.freeze()
+    program = import_module("cdc_sync.__main__")
     _serve(control)
-    _run(cli.main)
+    _run(program.main)
 
 
 def _warm_up(main: Callable[[], object]) -> None:

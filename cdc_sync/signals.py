@@ -1,0 +1,19 @@
+"""Signals that come before the program can act on them.
+
+Their default action ends a process, and the program takes half a second to import. So its first act is to hold these
+signals. The kernel keeps one of each kind, and delivers it once the command has its handlers.
+"""
+
+import signal
+
+_HELD = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def hold() -> None:
+    """Let these signals wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+
+
+def deliver() -> None:
+    """Let them come; those that waited come now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

@@ -1,0 +1,102 @@
+"""Signals while the program is still being imported, which takes most of a second."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment
+from support.installation import TOKEN, Installation
+
+TAKEN_OVER = "the configuration was read again and is in use"
+MOMENTS = [0, 100, 300, 500]
+"""Imports since the first one of a library of ours."""
+
+
+@pytest.fixture
+def ats(notify: Installation) -> Installation:
+    """An installation whose programs write a line for each import."""
+    notify.variables = {**notify.variables, "PYTHONPROFILEIMPORTTIME": "1"}
+    return notify
+
+
+def imports(log: str) -> int:
+    """How many imports a log has since the first one of a library of ours."""
+    _, found, rest = log.partition(" typer.colors\n")
+    return rest.count("import time:") if found else -1
+
+
+@contextmanager
+def starting(ats: Installation, imported: int) -> Iterator[DaemonProcess]:
+    """A daemon that has come so far."""
+    line = ["--config", str(ats.config), "run"]
+    daemon = DaemonProcess(line, ats.variables, ats.folder / "early", ats.admin_port, TOKEN)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while imports(daemon.logged) < imported:
+            assert daemon.is_running
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        yield daemon
+    finally:
+        daemon.kill()
+
+
+@pytest.mark.parametrize("imported", MOMENTS)
+def test_a_reload_during_the_start_happens_after_it(ats: Installation, imported: int) -> None:
+    with starting(ats, imported) as daemon:
+        daemon.send_signal(signal.SIGHUP)
+
+        daemon.wait_until_ready()
+        daemon.wait_until(lambda: TAKEN_OVER in daemon.logged, "the reload")
+        assert daemon.logged.count(TAKEN_OVER) == 1
+        assert daemon.stop() == 0
+
+
+def test_any_number_of_reloads_during_the_start_is_survived(ats: Installation) -> None:
+    with starting(ats, 0) as daemon:
+        while '"started"' not in daemon.logged:
+            daemon.send_signal(signal.SIGHUP)
+            time.sleep(0.001)
+            assert daemon.is_running
+
+        daemon.wait_until_ready()
+        daemon.wait_until(lambda: TAKEN_OVER in daemon.logged, "the reload")
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("imported", MOMENTS)
+def test_an_end_during_the_start_is_an_orderly_one(ats: Installation, imported: int, number: signal.Signals) -> None:
+    with starting(ats, imported) as daemon:
+        assert daemon.stop(number) == 0
+        assert "Traceback" not in daemon.logged
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP), (signal.SIGINT, 130)]
+)
+@pytest.mark.parametrize("command", [("emulator", "--port", "0"), ("run", "--once")], ids=" ".join)
+def test_other_commands_end_as_ever(
+    ats: Installation, command: tuple[str, ...], number: signal.Signals, code: int
+) -> None:
+    line = [*COMMAND, "--config", str(ats.config), *command]
+    with subprocess.Popen(
+        line,
+        env=environment(ats.variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while "typer.colors" not in (line_of := process.stderr.readline()):
+            assert line_of, "it has ended"
+        os.kill(process.pid, number)
+        _, log = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == code
+    assert "Traceback" not in log
