@@ -84,7 +84,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
             file.write(document)
     except OSError as error:
         raise OperationError(f"{output} cannot be written: {error.strerror}") from None
-    left = sum("# DOUBT" in line for line in document.splitlines())
+    left = sum("# DOUBT:" in line for line in document.splitlines())
     say(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
     say_lines(text("after_init", output=output, undecided=undecided(proposal, answers)), err=True)
     if asks and typer.confirm("Show the status's labels, and what is sent for each? It reads that column.", err=True):

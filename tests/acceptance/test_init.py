@@ -46,6 +46,7 @@ def test_from_a_database_to_the_first_call(french: Installation) -> None:
     assert made.code == 0, made.output
     assert "config validate" in made.stderr
     text = first.read_text(encoding="utf-8")
+    assert f"; {text.count('# DOUBT: ')} doubt(s) in it" in made.stderr
     assert "Secret Person" not in text
     assert PASSWORD not in text
     assert "~/.pgpass" in text
