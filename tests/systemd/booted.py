@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -21,8 +22,9 @@ from support.binaries import server_binaries
 from support.daemon_process import free_port
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
-from support.installation import API_KEY, JOB, PASSWORD, Installation
+from support.installation import API_KEY, JOB, PASSWORD, Installation, merged
 from support.postgres import SETTINGS, create_ats
+from support.reader import ROOT, Step, steps
 
 from cdc_sync.demo.postgres import server
 from cdc_sync.emulator import EmulatorOptions
@@ -36,6 +38,10 @@ SYSTEMD = Path(__file__).parents[2] / "cdc_sync" / "files"
 CONFIG = "/etc/cdc-sync/config.yaml"
 UNIT = "cdc-sync.service"
 PATIENCE = 60.0
+
+PAGE = ROOT / "docs" / "operations.md"
+THERE = "host=db.example dbname=ats user=cdc_sync"
+SECRETS = {"database-password": f"{PASSWORD}\n", "hellowork-api-key": f"{API_KEY}\n"}
 
 STARTED = "ActiveEnterTimestampMonotonic"
 WATCHDOG = 6
@@ -113,6 +119,16 @@ class Site:
             "watches": {"applications": {**self.ats.document["watches"]["applications"], **watch}},
         }
         return yaml.safe_dump(document)
+
+    @property
+    def place(self) -> str:
+        """The database, as the pages have it: the host, its name, and the role."""
+        return f"host=127.0.0.1 port={self._port} dbname=postgres user={self._role}"
+
+    def decided(self, document: dict[str, Any], secrets: str) -> str:
+        """What an administrator makes of a first configuration: it names the secrets as the page shows."""
+        here = {"hellowork": {"base_url": self.ats.hellowork.url}, "admin": {"listen": f"127.0.0.1:{self._admin_port}"}}
+        return yaml.safe_dump(merged(merged(document, yaml.safe_load(secrets.replace(THERE, self.place))), here))
 
     def metrics(self) -> str:
         """What a scraper gets."""
@@ -311,3 +327,51 @@ class TestThePackage:
         machine.run("dpkg", "--purge", "cdc-sync")
         for path in ("/etc/cdc-sync", "/var/lib/private/cdc-sync", "/var/lib/private/cdc-sync-acme"):
             assert machine.try_to("test", "-e", path)[0] == 1
+
+
+class TestThePage:
+    """docs/operations.md, whose commands are run as they stand there on a machine that has nothing of cdc-sync."""
+
+    def follow(
+        self, step: Step, machine: Machine, package: Path, site: Site, *, secrets: str = "", copy: str = ""
+    ) -> None:
+        """Run a block's lines, but for what needs a person, another host, or Debian's archive."""
+        for line in step.lines:
+            command = line.partition("#")[0].strip().replace(THERE, site.place)
+            match command.split():
+                case ["sudo", "apt", "install", *_]:
+                    machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+                case ["sudoedit", file]:
+                    machine.write(file, site.decided(yaml.safe_load(machine.run("cat", file)), secrets))
+                case ["psql", *options]:
+                    for script in (after for option, after in pairwise(options) if option == "-f"):
+                        site.ats.ats.execute(machine.run("cat", f"/root/{script}").encode())
+                case _:
+                    name = command.rpartition("/secrets/")[2].rstrip("'")
+                    written = command.replace("cdc-sync-2026-11-26T0900", copy)
+                    # The machine has no sudo, and everything is run by root.
+                    script = f'cd /root; sudo() {{ "$@"; }}; {written}'
+                    machine.run("bash", "-c", script, given=SECRETS.get(name))
+
+    def test_configures_and_starts_it(self, machine: Machine, package: Path, site: Site) -> None:
+        machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+        site.ats.add("page-1")
+        commands, secrets = steps(PAGE, "Configure and start it")
+        self.follow(commands, machine, package, site, secrets=secrets.text)
+        assert machine.unit(UNIT, "ActiveState", "UnitFileState") == {
+            "ActiveState": "active",
+            "UnitFileState": "enabled",
+        }
+        site.tells("page-1", "BY THE PAGE")
+
+    def test_upgrades_it(self, machine: Machine, package: Path, site: Site) -> None:
+        (commands,) = steps(PAGE, "Upgrade it")
+        self.follow(commands, machine, package, site)
+        site.tells("page-1", "UPGRADED BY THE PAGE")
+
+    def test_goes_back(self, machine: Machine, package: Path, site: Site) -> None:
+        (copy,) = machine.run("sh", "-c", "ls -d /var/backups/cdc-sync-*").split()
+        (commands,) = steps(PAGE, "Back to the old version")
+        self.follow(commands, machine, package, site, copy=Path(copy).name)
+        site.tells("page-1", "BACK BY THE PAGE")
+        assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
