@@ -1,9 +1,11 @@
 """A daemon of this version starts on a store that an earlier one left behind: see `tests/old_stores`."""
 
 import asyncio
+import socket
 import subprocess
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from support.dumping import dump, restore
 from support.hellowork_server import HelloWork, hellowork
 from support.postgres import Cluster, fresh_database
 from support.upgrading import OldFile, OldSchema, newest
+from support.waiting import wait_until
 
 from cdc_sync.config import load
 from cdc_sync.emulator import EmulatorOptions
@@ -25,13 +28,12 @@ from cdc_sync.source import scripts
 
 
 class Upgraded:
-    """The ATS as it was when the old daemon was killed, its store, and HelloWork where it then was."""
+    """The ATS as it was when the old daemon was killed, and its store."""
 
-    def __init__(self, old: OldStore, folder: Path, dsn: str, state_dsn: str, endpoints: list[HelloWork]) -> None:
+    def __init__(self, old: OldStore, folder: Path, dsn: str, state_dsn: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.config = folder / "config.yaml"
-        self.endpoints = endpoints
         self.data: OldFile | OldSchema
         place: dict[str, Any] = {"path": str(folder / "state.db")}
         if old.backend == "sqlite":
@@ -56,11 +58,6 @@ class Upgraded:
         command = ["--config", str(self.config), "run"]
         return DaemonProcess(command, {}, self.folder / name, self.port, "", forked=True)
 
-    def calls(self) -> list[tuple[str, str, str]]:
-        """Path, body and idempotency key of each call, sorted."""
-        calls = [call for endpoint in self.endpoints for call in endpoint.calls]
-        return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
-
 
 def refusing(backend: str) -> list[OldStore]:
     """The oldest and the newest that are brought up to date; old programs do not change any more."""
@@ -78,14 +75,55 @@ def old(request: pytest.FixtureRequest) -> OldStore:
 def upgraded(old: OldStore, tmp_path: Path, cluster: Cluster) -> Iterator[Upgraded]:
     with ExitStack() as stack:
         dsn, state_dsn = (stack.enter_context(fresh_database(cluster)) for _ in range(2))
-        endpoints = [
+        yield Upgraded(old, tmp_path, dsn, state_dsn)
+
+
+@contextmanager
+def turn_at(host: str, within: float = 60.0) -> Iterator[None]:
+    """Have the address of a store's endpoints alone.
+
+    The address is a part of the store, so every test that listens there needs the same one: in another worker, or in
+    another run on this machine. They take turns.
+    """
+    with socket.socket(socket.AF_UNIX) as reservation:
+
+        def is_ours() -> bool:
+            with suppress(OSError):
+                reservation.bind(f"\0cdc-sync-tests-{host}")
+                return True
+            return False
+
+        wait_until(is_ours, f"the turn at {host}", within)
+        yield
+
+
+@pytest.fixture
+def endpoints(old: OldStore) -> Iterator[list[HelloWork]]:
+    """HelloWork where it was for the old daemon."""
+    with ExitStack() as stack:
+        stack.enter_context(turn_at(old.host))
+        yield [
             stack.enter_context(hellowork(EmulatorOptions(host=old.host, port=port))) for port in (PORT, DIRECT_PORT)
         ]
-        yield Upgraded(old, tmp_path, dsn, state_dsn, endpoints)
+
+
+def made(endpoints: list[HelloWork]) -> list[tuple[str, str, str]]:
+    """Path, body and idempotency key of each call, sorted."""
+    calls = [call for endpoint in endpoints for call in endpoint.calls]
+    return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
+
+
+def test_tests_of_one_store_take_turns_at_its_address() -> None:
+    """Under load two of them ran at the same time, and the second could not listen."""
+    host = str(uuid.uuid4())
+    with turn_at(host), pytest.raises(AssertionError, match="the turn at"), turn_at(host, within=0):
+        pass
+    with turn_at(host, within=0):
+        pass
 
 
 def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_nothing_else(
-    old: OldStore, upgraded: Upgraded
+    old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
     # These tables are on another server than the old daemon's were: after a move an operator does the same.
     upgraded.command("adopt-database", "--yes")
@@ -105,7 +143,7 @@ def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_noth
     finally:
         daemon.kill()
 
-    assert upgraded.calls() == sorted(map(tuple, old.then().calls))
+    assert made(endpoints) == sorted(map(tuple, old.then().calls))
     assert {watch["watch"]: (watch["held"], watch["dead_letters"]) for watch in report["watches"]} == {
         "applications": (0, 1),
         "direct": (0, 0),
