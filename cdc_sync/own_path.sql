@@ -45,6 +45,6 @@ c.oid = (SELECT o.oid
            FROM pg_catalog.pg_class o
            JOIN pg_catalog.pg_namespace s ON s.oid = o.relnamespace
           WHERE o.relname = c.relname
-            AND s.nspname = ANY (pg_catalog.current_setting('cdc_sync.own_schemas', true)::name[])
-          ORDER BY pg_catalog.array_position(pg_catalog.current_setting('cdc_sync.own_schemas', true)::name[], s.nspname)
+            AND s.nspname = ANY (nullif(pg_catalog.current_setting('cdc_sync.own_schemas', true), '')::name[])
+          ORDER BY pg_catalog.array_position(nullif(pg_catalog.current_setting('cdc_sync.own_schemas', true), '')::name[], s.nspname)
           LIMIT 1)

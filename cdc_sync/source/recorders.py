@@ -37,6 +37,9 @@ LONGEST_LABEL = 40
 
 _OWN_LABEL = re.compile(r"[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?)?")
 
+_BETWEEN = "\n\nCREATE TRIGGER "
+"""What separates a recorder's function from its triggers; no name in them has a line break."""
+
 _HASHED, _DIGITS = "$0x", 14
 
 PARTITIONED_SINCE = 110000
@@ -89,13 +92,15 @@ class Recorder:
     def commented_script(self) -> str:
         """`script` and the comments, of which each line is a statement."""
         table, comment = expressions.table(self.table), self.fingerprint
-        lines = [render("COMMENT ON FUNCTION cdc_sync.{}() IS {};", sql.Identifier(self.function), comment)]
+        function, triggers = self.script.split(_BETWEEN, maxsplit=1)
+        of_function = render("COMMENT ON FUNCTION cdc_sync.{}() IS {};", sql.Identifier(self.function), comment)
+        lines = [f"CREATE TRIGGER {triggers}"]
         for kind in TRIGGERS:
             trigger = sql.Identifier(trigger_of(self.function, kind))
             if self.always:
                 lines.append(render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};", table, trigger))
             lines.append(render("COMMENT ON TRIGGER {} ON {} IS {};", trigger, table, comment))
-        return own_path.naming(self.table, "\n".join([self.script, *lines, ""]))
+        return f"{function}\n{of_function}\n\n" + own_path.naming(self.table, "\n".join([*lines, ""]))
 
 
 def recorders(name: str, watch: Watch) -> list[Recorder]:
