@@ -272,9 +272,15 @@ def local_time(instant: str) -> str:
 async def stories(
     config: Config, store: Store, application_id: str, watch: str | None
 ) -> list[tuple[Record, dict[str, Any]]]:
-    """An application in each watch: its record, and its story for people and programs."""
+    """An application in each watch: its record, and its story for people and programs.
+
+    The story goes on from that of a watch which left the application to another one, and has no record of it any more.
+    """
     built, found = built_urls(config), []
-    for record in await store.records(application_id, watch):
+    records = await store.records(application_id, None)
+    with_record = {record.watch for record in records}
+    former = [each for each in await store.story(application_id, None, EVENTS) if each.watch not in with_record]
+    for record in records if watch is None else await store.records(application_id, watch):
         own, snapshot = await store.story(application_id, record.watch, EVENTS), record.snapshot
         # Earlier versions wrote only a line of the history.
         last = [event.event for event in own if event.at == record.acknowledged_at]
@@ -295,7 +301,10 @@ async def stories(
             "entry": record.entry and _entry(record.entry.addressed(built)),
             "suspected_deletion_due_at": record.suspicion and iso(record.suspicion.due_at),
             "skipped": record.skipped,
-            "events": list(map(_event, own)),
+            "events": [
+                *({**_event(each), "watch": each.watch} for each in former),
+                *map(_event, own),
+            ],
         }
         found.append((record, story))
     return found

@@ -44,7 +44,7 @@ def _detail(event: Mapping[str, Any]) -> str:
     to, before, kinds = (event.get(name) for name in ("to", "from", "kinds"))
     parts = [f"{words(before)} → {words(to)}" if before else words(to)] if to else []
     parts += [f"because: {', '.join(kinds)}"] if kinds else []
-    shown = ("by", "who", "attempt", "reason", "seconds", *DATES)
+    shown = ("watch", "by", "who", "attempt", "reason", "seconds", *DATES)
     return "; ".join([*parts, *(f"{name} {event[name]}" for name in shown if event.get(name) is not None)])
 
 

@@ -57,6 +57,8 @@ def test_an_application_that_only_moves_causes_no_call(archiving: Installation) 
         move(archiving, "hw-1")
         wait_until_owned(archiving, daemon, "hw-1", "archive")
         assert archiving.hellowork.told("hw-1") == []
+        explained = archiving.run("explain", "hw-1").stdout
+        assert "moved: watch applications; by deletion; reason the table of the watch archive has a row" in explained
         move(archiving, "hw-1", "applications")
         wait_until_owned(archiving, daemon, "hw-1", "applications")
         assert archiving.hellowork.told("hw-1") == []

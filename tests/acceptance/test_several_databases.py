@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
-from support.installation import JOB, PASSWORD, Installation, an_installation, plainly
+from support.installation import JOB, PASSWORD, SENTINEL, Installation, an_installation, plainly
 from support.postgres import Cluster, fresh_database
 from support.sessions import Ats
 
@@ -421,3 +421,28 @@ def test_what_only_one_database_shows_is_planned(two: Second) -> None:
     assert planned.code == 1
     assert "hw-1" in planned.stdout
     assert "others" in planned.output
+
+
+def test_an_application_that_moves_to_another_database_is_looked_for_there(
+    with_a_server: Second, restartable_server: Server
+) -> None:
+    second, installation = with_a_server, with_a_server.installation
+    with installation.daemon() as daemon:
+        second.add("hw-1")
+        installation.delete("hw-1")
+        daemon.wait_until(lambda: "left to another watch" in daemon.get("/application?id=hw-1")[1], "the move")
+        installation.add("hw-3")
+        daemon.wait_until(lambda: installation.hellowork.told("hw-3") == [("NEW", JOB)], "the new one")
+        second.ats.close()
+        restartable_server.stop()
+        installation.delete("hw-3")
+        daemon.wait_for_event("deletions wait: an application may have moved to the table of the watch others")
+        # The first database's watch goes on.
+        installation.change(SENTINEL, status="seen")
+        daemon.wait_until(lambda: installation.hellowork.told(SENTINEL), "another change")
+        assert installation.hellowork.told("hw-3") == [("NEW", JOB)]
+        restartable_server.start()
+        second.ats = psycopg.connect(second.dsn, autocommit=True)
+        daemon.wait_until(lambda: len(installation.hellowork.told("hw-3")) > 1, "the deletion")
+        assert installation.hellowork.told("hw-3") == [("NEW", JOB), ("deleted", JOB)]
+        assert installation.hellowork.told("hw-1") == []
