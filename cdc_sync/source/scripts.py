@@ -149,7 +149,7 @@ class TenantFunction(NamedTuple):
     @property
     def body(self) -> str:
         """The function's text between the quotes."""
-        found = re.search(r" AS\n(\$\w*\$)(.*)\1\n", self.create("cdc_sync"), flags=re.DOTALL)
+        found = re.search(r" AS\n(\$\w*\$)(.*)\1;\nREVOKE ", self.create("cdc_sync"), flags=re.DOTALL)
         if found is None:
             raise ValueError(self.name)
         return found[2]
