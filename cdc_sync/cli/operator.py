@@ -43,6 +43,8 @@ from cdc_sync.daemon.wiring import make_database
 from cdc_sync.pipeline.beginning import positions_elsewhere
 from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.rows_elsewhere import without_live_row
+from cdc_sync.pipeline.tenant_table import FORGOTTEN, is_replaced
+from cdc_sync.pipeline.tenant_table import POSITION as TABLE
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
@@ -383,12 +385,15 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
             identity, position = server.identity, server.position
             here = await whereabouts(dsn, connection)
             why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
-        stored = {watch: await store.positions(watch) for watch in config.watches}
+            stored = {watch: await store.positions(watch) for watch in config.watches}
+            replaced = [
+                watch for watch, of in stored.items() if await is_replaced(connection, config.watches[watch].table, of)
+            ]
         # Captured from another database, or under another name.
         moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
         behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
         is_bound = bound == identity and not behind and why_not is None
-        if not moved and (bound is None or is_bound):
+        if not (moved or replaced) and (bound is None or is_bound):
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
             say(f"Nothing to do: the store {belongs}. ({identity})")
             return
@@ -396,12 +401,15 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
         counts, shown, section = await store.counts(), config.database.shown(), config.section_of(database)
         if database:
             counts = {watch: counts[watch] for watch in stored if watch in counts}
-        print_text("adopting", **about, dsn=f"{section}.dsn", shown=shown, counts=counts, behind=behind, moved=moved)
+        found = {"behind": behind, "moved": moved, "replaced": replaced}
+        print_text("adopting", **about, **found, dsn=f"{section}.dsn", shown=shown, counts=counts)
         if not sure:
             _confirm("The store is to belong to this database.")
         positions = {watch: positions_elsewhere(stored[watch]) for watch in (moved if is_bound else stored)}
         for watch in moved:
             positions[watch][FROM_DATABASE] = database
+        for watch in replaced:
+            positions.setdefault(watch, {})[TABLE] = FORGOTTEN
         await store.rebind(identity, here.to_text(), positions, database)
         await store.record_action(acting(store, "adopt-database", database or None))
     say("done")

@@ -116,7 +116,13 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
                     down.add(database)
                 continue
             replaced = {each.application_id for each in news if each.action not in {"skip", "confirm-deletion"}}
-            entries = [each for each in await _waiting(store, name) if each.application_id not in replaced]
+            # A pending entry waits until the deletion is confirmed.
+            confirmed = {("send", each.application_id) for each in news if each.action == "confirm-deletion"}
+            entries = [
+                each
+                for each in await _waiting(store, name)
+                if each.application_id not in replaced and (each.action, each.application_id) not in confirmed
+            ]
             owner, now = owners[name].owner if name in owners else None, store.clock.for_people()
             found += [_item(name, each, paused, owner, now) for each in (*entries, *news)]
     return found, notes, failed

@@ -14,6 +14,7 @@ from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.diff import FusePolicy
+from cdc_sync.core.outbox import ANSWERED_WITHIN
 from cdc_sync.core.replies import Credentials, RetryPolicy
 from cdc_sync.core.rows import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
@@ -262,4 +263,5 @@ def retry_policy(config: Config) -> RetryPolicy:
 def sender_horizon(config: Config) -> int:
     """The longest that an entry can wait, in milliseconds: a later due time comes from a wrong clock."""
     settles = [milliseconds(wait) for watch in config.watches.values() for wait in watch.settle.values()]
-    return max([retry_policy(config).max, *settles]) + _SLACK
+    answers = [milliseconds(watch.deletion_grace) + ANSWERED_WITHIN for watch in config.watches.values()]
+    return max([retry_policy(config).max, *settles, *answers]) + _SLACK

@@ -188,6 +188,12 @@ class WatchConnected(WatchEvent):
     database: str | None = None
 
 
+class PendingReread(WatchEvent):
+    """The rows of the watch's `pending` entries were read again and applied: its entries may be sent."""
+
+    pending: int
+
+
 class CaptureStarted(WatchEvent):
     """The baseline is complete; changes are captured from now on."""
 
@@ -246,6 +252,16 @@ class ChangesMissed(WatchEvent):
 
     number: int
     reason: str
+
+
+class LogReplaced(WatchEvent):
+    """The change log, or the watch's sequences beside it, were dropped: a sweep finds what was lost with them."""
+
+
+class TableReplaced(WatchEvent):
+    """A tenant's table is another one than before, and unknown: the deletions that a sweep finds are held."""
+
+    table: str
 
 
 class RowsHidden(WatchEvent):

@@ -133,6 +133,10 @@ class Suspicion:
     due_at: int
 
 
+ANSWERED_WITHIN = 60_000
+"""Milliseconds after the grace within which a suspicion is answered: so long an entry without a living row waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Skip:
     """A row that cannot be reported, and why; `reason` None: it can be again."""

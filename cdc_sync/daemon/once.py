@@ -115,7 +115,8 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
                     if database.failure is not None:
                         raise database.failure.with_traceback(None)  # one try for all of its watches
                     await _catch_up(wiring.make_parts(config, name, database, emit, others, dry_run=dry_run))
-                    gate.recognise(name)
+                    gate.begin(name)
+                    gate.reread(name)
                 except (SourceError, OSError, AnotherDatabaseError) as failure:
                     error = refused_by_system(failure) if isinstance(failure, OSError) else failure
                     lost += 1

@@ -198,6 +198,7 @@ class _Daemon:
             beat_for_ever(self._pulse, store, self._emit, min(BEAT_EVERY, self._beat_every)),
             regularly(lateness.look, LOOK_EVERY),
             regularly(self._look_at_store, LOOK_EVERY),
+            regularly(self._look_at_others, wiring.LOOK),
             regularly(store.check_place, wiring.LOOK),
             regularly(lambda: wiring.follow_pauses(self._sender, store), wiring.LOOK),
         ]
@@ -345,6 +346,12 @@ class _Daemon:
         else:
             self._emit(events.TakeOverBlocked(blocked.message, blocked.code))
 
+    async def _look_at_others(self) -> None:
+        """Let entries go whose rows were read again by the daemon that captures their watch."""
+        if self._config.state.backend == "postgres" and not self._dry_run and self._gate.waiting:
+            with suppress(StoreError):  # the sender reports it
+                self._gate.reread_elsewhere(await self._store.reread())
+
     def _fold(self, event: Event) -> None:
         after = conditions.fold(self._conditions, event)
         if after is not self._conditions:
@@ -396,7 +403,9 @@ class _Daemon:
         return {
             events.ClockSkewed: self._clock_was_set,
             events.ClockAgrees: self._clock_was_set,
-            events.WatchConnected: lambda event: self._gate.recognise(event.watch),
+            events.WatchConnected: lambda event: self._gate.begin(event.watch),
+            events.PendingReread: lambda event: self._gate.reread(event.watch),
+            events.WatchEnded: lambda event: self._gate.end(event.watch),
             events.WatchLost: lambda event: self._gate.lost(event.watch, event.code),
         }
 

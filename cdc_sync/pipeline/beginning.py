@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from cdc_sync.core.events import BaselineOverEarlierWork, WatchConnected
+from cdc_sync.core.events import BaselineOverEarlierWork, PendingReread, WatchConnected
 from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.capture import Capture
 from cdc_sync.pipeline.database import WatchParts
@@ -14,6 +14,8 @@ from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.preview import measure_edit
 from cdc_sync.pipeline.sweep import FINISHED
 from cdc_sync.pipeline.sweep import POSITION as SWEEP
+from cdc_sync.pipeline.tenant_table import FORGOTTEN
+from cdc_sync.pipeline.tenant_table import POSITION as TABLE
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
@@ -80,6 +82,10 @@ async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None])
     capture.report_problems(meanwhile)
     position = await adopt(capture, progressed)
     await measure_edit(intake, progressed)
+    number = await intake.reread_pending(progressed)
+    if not parts.dry_run:
+        await parts.store.note_reread(parts.name)
+    parts.observe(PendingReread(parts.name, number))
     await capture.begin(position.look)
     return capture
 
@@ -106,14 +112,14 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     """The positions to write when a watch's store is given to another database.
 
-    A transaction's number means nothing in another cluster. The watermark is a time and stays; the new sweep at the
-    next start finds what it misses. The baseline is done: the snapshot stays the reference.
+    A transaction's number means nothing in another cluster, nor does a table's oid. The watermark is a time and stays;
+    the new sweep at the next start finds what it misses. The baseline is done: the snapshot stays the reference.
     """
     kept: dict[str, str] = {}
     adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if adopted is not None:
         kept[baseline.POSITION] = replace(adopted, look=None).to_text()
-    void = {SWEEP: FINISHED, REPLICA: ""}
+    void = {SWEEP: FINISHED, REPLICA: "", TABLE: FORGOTTEN}
     for kind in KINDS.values():
         void |= kind.void_elsewhere
     return kept | {name: text for name, text in void.items() if name in positions}

@@ -23,7 +23,7 @@ from cdc_sync.core.outbox import Offer
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
-from cdc_sync.source.connection import Connection, Pool, asking, connected, pooled
+from cdc_sync.source.connection import Connection, Pool, asking, pooled
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.lookout import Lookout
@@ -302,12 +302,7 @@ class Database:
 
     async def _connect(self, watch: str) -> Sessions:
         async with AsyncExitStack() as stack:
-            try:
-                lasting = locked = await stack.enter_async_context(own_session(self.dsn))
-            except SourceError as error:
-                if error.kind == "misconfigured":
-                    await self._recognise_alone(watch)
-                raise
+            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
             positions, is_known = await self.store.positions(watch), await self.store.identity(self.name) is not None
             async with asking("asking which server this is"):
                 server = await server_facts(lasting.connection)
@@ -352,13 +347,6 @@ class Database:
         await recognise(store, identity, self.dsn, connection, self.name, self.section)
         if not self._is_of(positions):
             await store.set_captured_from(watch, self.name)
-
-    async def _recognise_alone(self, watch: str) -> None:
-        """Recognise the database behind a pooler, so that pending entries are sent."""
-        with suppress(SourceError):
-            async with connected(self.dsn) as connection, asking("asking which server this is"):
-                await self._recognise(connection, watch, await self.store.positions(watch))
-            self.recognised(watch)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled."""

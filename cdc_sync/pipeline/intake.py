@@ -10,11 +10,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from typing import TypeVar
 
 from cdc_sync import __version__
-from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved, different
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
 from cdc_sync.core.events import (
@@ -28,7 +26,7 @@ from cdc_sync.core.events import (
     RowsVisible,
 )
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import NOTHING, EntryState, Known, former_row
+from cdc_sync.core.outbox import ANSWERED_WITHIN, NOTHING, EntryState, Known, former_row
 from cdc_sync.core.rows import (
     Key,
     Observation,
@@ -40,10 +38,10 @@ from cdc_sync.core.rows import (
     interpret,
 )
 from cdc_sync.pipeline.database import Elsewhere, Sessions, UnreadElsewhereError, WatchParts
+from cdc_sync.pipeline.tenant_table import POSITION as TABLE
+from cdc_sync.pipeline.tenant_table import TenantTable
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
-from cdc_sync.source.errors import source_error
-from cdc_sync.source.facts import oid_of
 from cdc_sync.source.lookout import Watched
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Read, Reader
@@ -56,8 +54,6 @@ Found = TypeVar("Found", bound=Read)
 
 
 REQUESTS = "sweeps-asked-for"
-TABLE = "table"
-"""The position with the table's oid."""
 
 LONGEST_REST = 600.0
 """Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
@@ -86,6 +82,7 @@ class Intake:
         skipped: unreportable rows in the store: each is reported once.
         watched: the lookout's part.
         seen: its last examined state.
+        table: whether it is still the same.
 
     Raises:
         SourceError: by every method: rows cannot be read; some parts of large ones may be applied.
@@ -105,7 +102,7 @@ class Intake:
             watch.capture.drain_interval.total_seconds(),
         )
         self.seen = self.watched.state
-        self._is_of_tenant = SEPARATOR in parts.name
+        self.table = TenantTable(parts, mapping.facts, sessions.pool)
         self.suspected = asyncio.Event()
         self.left_some_unanswered = False
         self.requests = 0
@@ -139,31 +136,23 @@ class Intake:
         # Another daemon may have saved news before this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.pool.guard.load(self._replica)
-        await self._recognise_table(positions.get(TABLE))
+        await self._place_table(await self.table.recognise(positions.get(TABLE), self._is_empty))
 
-    async def _recognise_table(self, before: str | None) -> None:
-        """Remember a tenant's table; another one that is still empty raises `SourceError`.
+    async def _is_empty(self) -> bool:
+        return not (await self.reader.page(None, 1)).rows
 
-        A restored schema is empty until it is loaded: all known applications would seem deleted.
-        """
-        facts = self.reader.mapping.facts
-        if before == str(facts.oid) or not self._is_of_tenant:
-            return
-        is_known = before is not None and await self.store.knows_any(self.rules.watch)
-        if is_known and not (await self.reader.page(None, 1)).rows:
-            raise source_error("table-emptied", table=facts.qualified)
-        await self.place({TABLE: str(facts.oid)})
+    async def _place_table(self, position: Mapping[str, str]) -> None:
+        if position:
+            await self.place(position)
 
-    async def _look_whether_replaced(self) -> None:
-        """Restart a tenant's watch by `SourceError` if its table's name now leads to another table.
+    async def compared(self) -> None:
+        """A sweep has compared every row."""
+        self.table.compared()
+        await self._place_table(await self.table.accepted())
 
-        Missing rows then prove nothing.
-        """
-        if not self._is_of_tenant:
-            return
-        facts, table = self.reader.mapping.facts, self.parts.watch.table
-        if await self.sessions.pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != facts.oid:
-            raise source_error("table-replaced", table=facts.qualified)
+    def doubt(self, hidden_by: frozenset[Hiding]) -> str | None:
+        """Why deletions are held; `hidden_by` may hide rows."""
+        return row_security.described(hidden_by) if hidden_by else self.table.doubt
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Check whether row-level security may hide rows; report a change, or with `first` the present state.
@@ -206,6 +195,36 @@ class Intake:
         self.observe(ChangesRead(self.rules.watch, origin, len(read.rows) + len(gone)))
         observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
         return (await self._apply(self._batch(origin, observations, gone))).results
+
+    async def reread_pending(self, progressed: Callable[[], None]) -> int:
+        """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
+
+        The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
+        waits until the suspected deletion is answered.
+        """
+        number = 0
+        async for found in self.store.pending(self.rules.watch, self.parts.steps.read):
+            if found:
+                async with self.lock:
+                    await self._reread(found)
+            number += len(found)
+            progressed()
+        return number
+
+    async def _reread(self, keys: Mapping[str, Key]) -> None:
+        """Read and apply the rows of these applications, each with its key."""
+        now = self.store.clock.for_people()
+        # A key of other columns than now is a row's that is not there: all rows of its application are read.
+        parts = len(self.reader.mapping.key_columns)
+        fitting = {key for key in keys.values() if len(key) == parts}
+        others = dict.fromkeys(set(keys.values()) - fitting, now)
+        if others:
+            await self._apply(self._batch("sweep", gone=others))
+        async for read, answered in self.reader.parts_by_key(fitting):
+            await self._read(read, answered, dict.fromkeys(answered, read.at or now), "sweep")
+        if gone := await self.store.suspected(self.rules.watch, list(keys)):
+            answered_at = self.clock() + self.rules.deletion_grace + ANSWERED_WITHIN
+            await self.store.postpone(self.rules.watch, list(gone), answered_at)
 
     async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
         """Read rows that changed no later than their reading, apply them, and report only news."""
@@ -269,14 +288,14 @@ class Intake:
                     resolved = await self._resolve({each.application_id: each.at for each in due})
                     missing = [each.application_id for each in resolved if each.canonical is None]
                     left = await self._former_rows(missing) if missing else {}
-                    if missing:
-                        await self._look_whether_replaced()
                     resolved = [
                         replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved
                     ]
                     await self._decide(resolved, elsewhere)
                 answered += len(due)
             if len(due) < limit:
+                if answered:
+                    await self._place_table(await self.table.accepted())
                 return answered
 
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
@@ -295,8 +314,7 @@ class Intake:
         resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
         self.left_some_unanswered = any(each.is_unanswered for each in resolved)
         hidden_by = self._hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
-        doubt = row_security.described(hidden_by) if hidden_by else None
-        await self._apply(replace(self._batch("deletion", resolved=resolved), doubt=doubt))
+        await self._apply(replace(self._batch("deletion", resolved=resolved), doubt=self.doubt(hidden_by)))
 
     async def confirm(self, progressed: Callable[[], None]) -> None:
         """Answer suspected deletions for ever."""
@@ -380,7 +398,7 @@ class Intake:
             positions=positions or {},
             # With the news: after a restart, no server without them is read.
             replica={} if position in ("", self._replica) else {REPLICA: position},
-            doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
+            doubt=self.doubt(self._hidden_by),
             others=self.parts.others.of(self.rules.watch),
         )
 
@@ -391,6 +409,8 @@ class Intake:
         """
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
+        if batch.observations or batch.gone or batch.resolved:
+            await self.table.look()
         # A step ends in any case: later readings are applied later.
         stepping = asyncio.create_task(self._step(batch), name="apply")
         try:

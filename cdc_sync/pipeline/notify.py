@@ -19,8 +19,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
-from cdc_sync.pipeline.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
+from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved, LogReplaced
+from cdc_sync.pipeline.capture import Capture, ChangedError, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.changelog import Bell, ChangeLog, all_ended
@@ -99,6 +99,7 @@ class NotifyCapture(SweepOnlyCapture):
         self.bell = Bell(parts.name)
         if not parts.dry_run:
             self.watched.bell = self.bell
+        self._log_seen = intake.seen.log
         self.rung = asyncio.Event()
         self._progressed = nothing
         self._pace = Pace(clock())
@@ -153,6 +154,13 @@ class NotifyCapture(SweepOnlyCapture):
             progressed()
             if not await self.step():
                 return
+
+    async def look_at_setup(self) -> None:
+        """See `Capture`. What was in a log that is gone is found by the sweep at the new beginning."""
+        if self.watched.state.log != self._log_seen:
+            self.parts.observe(LogReplaced(self.parts.name))
+            raise ChangedError
+        await super().look_at_setup()
 
     async def run(self, progressed: Callable[[], None]) -> None:
         """Read the log for ever."""
@@ -269,9 +277,10 @@ class NotifyCapture(SweepOnlyCapture):
                 self.bell.counted.clear()
                 continue
             was_full, self._was_full = self._was_full, False
-            # Else the sequence was recreated.
+            # Else the sequence was set back, or recreated.
             dropped = number - answered if number > answered else number
-            self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
+            if dropped:
+                self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
             await all_ended(self.pool)
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})

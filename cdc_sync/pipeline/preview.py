@@ -20,7 +20,6 @@ from cdc_sync.core.rows import Key, StatusRules, by_application, map_status
 from cdc_sync.pipeline.database import nothing
 from cdc_sync.pipeline.intake import Intake, former_rows, resolved
 from cdc_sync.pipeline.sweep import mark, size_of
-from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page
 
 STATUS_RULES = "status-rules"
@@ -130,8 +129,7 @@ class _Preview:
         still_there = former_rows(read, before, self.intake.rules)
         now = self.intake.store.clock.for_people()
         gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
-        doubt = row_security.described(read.hidden_by) if read.hidden_by else None
-        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=doubt)
+        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.doubt(read.hidden_by))
         reason = "its row is gone; a fresh read confirms it first"
         return [
             replace(each, action="confirm-deletion", reason=reason, due_at=None) if each.action == "send" else each

@@ -167,6 +167,8 @@ class Sweep:
             await intake.place({POSITION: FINISHED})
         if position.requests:
             await intake.request_sweeps(-position.requests)
+        if not is_resumed:
+            await intake.compared()
         seconds = position.seconds + time.monotonic() - self._began
         missed = tuple(self._missed[:_NAMED])
         done = SweepDone(self._watch, position.rows, seconds, position.repaired, is_resumed, missed)

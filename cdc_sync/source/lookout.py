@@ -75,14 +75,16 @@ class State(NamedTuple):
         storage: its tables and what is read with them: files, definitions of views.
         setup: what decides which changes are recorded: functions, triggers, sequences.
         policies: what row-level security may hide, anywhere in the database.
+        log: the change log and the watch's sequences beside it; other ones if they were dropped and created again.
     """
 
     storage: str | None
     setup: str | None
     policies: str | None
+    log: str | None
 
 
-_UNKNOWN = State(None, None, None)
+_UNKNOWN = State(None, None, None, None)
 
 
 @dataclass(slots=True, eq=False)

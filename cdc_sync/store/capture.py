@@ -17,12 +17,21 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
-from cdc_sync.core.rows import WatchRules
+from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import claim, give_held_back, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
-from cdc_sync.store.encoding import as_json, content_from, fuse_from, fuse_text, key_text, known_from, state_columns
+from cdc_sync.store.encoding import (
+    as_json,
+    content_from,
+    fuse_from,
+    fuse_text,
+    key_from,
+    key_text,
+    known_from,
+    state_columns,
+)
 from cdc_sync.store.errors import another_database, store_error
-from cdc_sync.store.protocol import FROM_DATABASE, Lease, hosts_note, identity_note
+from cdc_sync.store.protocol import FROM_DATABASE, Lease, Reread, hosts_note, identity_note, reread_note
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
@@ -124,6 +133,30 @@ class Capture(Driver):
         """Give the watch's lease back, if it is ours; no batch is applied until `take`."""
         daemon, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
         await self.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
+
+    async def pending(self, watch: str, at_once: int) -> AsyncIterator[dict[str, Key]]:
+        """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
+        after, is_over = "", False
+        while not is_over:
+            rows = await self.ask("entries_after", watch=watch, after=after, limit=at_once)
+            yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
+            after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
+
+    async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
+        """Let these pending entries wait until a time."""
+        rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
+        await self.transact(lambda t: t.write("hasten", rows))
+
+    async def note_reread(self, watch: str) -> None:
+        """Let other daemons know that the watch's pending rows were read again since this one took it."""
+        daemon = self._leases.get(watch, _GIVEN_BACK)
+        facts = {"note": reread_note(watch), "watch": watch, "daemon": daemon}
+        await self.transact(lambda t: t.run("note_reread", **facts))
+
+    async def reread(self) -> list[Reread]:
+        """The watches whose pending rows were read again by another daemon, which captures them; of a shared store."""
+        daemon = await self.daemon()
+        return [Reread(*row) for row in await self.ask("reread", prefix=reread_note(""), daemon=daemon)]
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""

@@ -36,7 +36,7 @@ EXAMPLES = 5
 STEP = 5_000
 """Most entries released or discarded in one transaction."""
 
-_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
+_FORGOTTEN = "outbox", "suspicions", "positions", "reread", "repairs", "skipped", "snapshots", "history", "watch"
 """What `forget` removes of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
 
 

@@ -33,6 +33,11 @@ def hosts_note(database: str) -> str:
     return f"hosts {database}" if database else "hosts"
 
 
+def reread_note(watch: str) -> str:
+    """The note of the session that had a watch when its pending rows were read again."""
+    return f"reread {watch}"
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is wrong now, with its remedy."""
@@ -157,6 +162,18 @@ class Lease:
     number: int | None = None
     host: str | None = None
     process: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """A watch whose pending rows were read again by the daemon that captures it, since that took the watch.
+
+    `beat` changes as long as that daemon renews its lease.
+    """
+
+    watch: str
+    daemon: int
+    beat: str
 
 
 Groups = Mapping[tuple[str, str], int]

@@ -60,7 +60,7 @@ def test_a_pool_in_session_mode_works(installation: Installation, binary: str) -
     assert installation.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
 
 
-def test_what_waits_in_a_shared_store_is_sent_where_nothing_can_be_captured(notify: Installation, binary: str) -> None:
+def test_pending_entries_wait_while_their_rows_cannot_be_read_again(notify: Installation, binary: str) -> None:
     notify.share_store()
     notify.add("hw-1")
     assert notify.run("run", "--once").code == 0
@@ -71,5 +71,6 @@ def test_what_waits_in_a_shared_store_is_sent_where_nothing_can_be_captured(noti
     with pgbouncer(binary, notify.variables["ATS_DSN"], "transaction") as dsn:
         notify.variables["ATS_DSN"] = dsn
         with notify.daemon(ready=False) as daemon:
-            daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call that waited")
+            daemon.wait_until_not_ready("lets several clients use one session")
             assert daemon.stop() == 0
+    assert notify.hellowork.told("hw-1") == []

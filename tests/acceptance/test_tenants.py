@@ -631,3 +631,106 @@ def test_the_example_works_on_tables_of_its_shape(poll: Installation, tmp_path_f
         told(daemon, poll.hellowork, "customer_17", "Screened")
         told(daemon, poll.hellowork, "customer_42", "seen_by_recruiter")
         assert daemon.stop() == 0
+
+
+def exchange(installation: Installation) -> None:
+    """Two customers' schemas exchange their names."""
+    with installation.ats.transaction():
+        for old, new in (("tenant_1", "aside"), ("tenant_2", "tenant_1"), ("aside", "tenant_2")):
+            rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
+            installation.ats.execute(rename.format(sql.Identifier(old), sql.Identifier(new)))
+
+
+OTHERS = "is the one that the watch customers@tenant_{} was captured from"
+
+
+def waits_for_its_own_tables(vendor: Installation, daemon: DaemonProcess) -> None:
+    """Of exchanged schemas nothing is sent, and their watches say why."""
+    for mine, other in ((1, 2), (2, 1)):
+        said = daemon.wait_for_event(OTHERS.format(other))
+        assert (said["watch"], said["code"], said["level"]) == (f"customers@tenant_{mine}", "table-of-another", "error")
+        daemon.wait_until_not_ready(OTHERS.format(other))
+    # The other watches go on, for longer than the grace.
+    for status in ("SEEN", "HIRED"):
+        vendor.change(SENTINEL, status=status)
+        daemon.wait_until(lambda: vendor.hellowork.told(SENTINEL)[-1:] == [(status, JOB)], "the call")  # noqa: B023
+    assert statuses(vendor.hellowork, "a", "b", "c") == [[], [], []]
+
+
+def test_schemas_that_exchanged_their_names_wait_for_a_person(vendor: Installation) -> None:
+    follow_customers(vendor, deletion_grace="100ms")
+    create(vendor, "tenant_1", "a", "c")
+    create(vendor, "tenant_2", "b")
+    install(vendor)
+    with vendor.daemon() as daemon:
+        assert daemon.stop() == 0
+    exchange(vendor)
+    assert OTHERS.format(2) in plainly(vendor.run("plan"))
+    assert vendor.run("run", "--once").code == 1
+    with vendor.daemon(ready=False) as daemon:
+        waits_for_its_own_tables(vendor, daemon)
+
+        exchange(vendor)
+        daemon.wait_until_ready()
+        change(vendor, "tenant_1", "a", "SEEN")
+        told(daemon, vendor.hellowork, "a", "SEEN")
+        assert statuses(vendor.hellowork, "b", "c") == [[], []]
+        assert daemon.stop() == 0
+
+
+def test_schemas_that_exchange_their_names_while_the_daemon_works_wait_too(vendor: Installation) -> None:
+    vendor.configure(watches={"applications": {"capture": {"drain_interval": "200ms"}}})
+    follow_customers(vendor, deletion_grace="100ms")
+    create(vendor, "tenant_1", "a", "c")
+    create(vendor, "tenant_2", "b")
+    install(vendor)
+    with vendor.daemon() as daemon:
+        vendor.settle(daemon)
+        exchange(vendor)
+        waits_for_its_own_tables(vendor, daemon)
+        assert daemon.stop() == 0
+
+
+def test_of_exchanged_schemas_that_are_to_stay_so_the_deletions_are_held(vendor: Installation) -> None:
+    follow_customers(vendor, deletion_grace="100ms", first_status="adopt")
+    create(vendor, "tenant_1", "a", "c")
+    create(vendor, "tenant_2", "b")
+    install(vendor)
+    assert vendor.run("run", "--once").code == 0
+    exchange(vendor)
+    adopted = vendor.run("adopt-database", "--yes")
+    assert adopted.code == 0, adopted.output
+    for watch in ("customers@tenant_1", "customers@tenant_2"):
+        assert f"{watch}: its table is another one than before" in adopted.stdout
+
+    vendor.run("run", "--once")
+
+    held = vendor.run("fuse", "show", "--json")
+    assert held.stdout.count('"deleted"') >= 2, held.output
+    assert statuses(vendor.hellowork, "a", "b", "c") == [[], [], []]
+
+
+def test_the_deletions_that_are_found_in_a_restored_table_are_held(vendor: Installation) -> None:
+    """A dump that is restored gives the table another oid: what is missing in it may have been lost."""
+    follow_customers(vendor, deletion_grace="100ms")
+    create(vendor, "tenant_1", "a", "b", "c")
+    install(vendor)
+    with vendor.daemon() as daemon:
+        assert daemon.stop() == 0
+    with vendor.ats.transaction():
+        vendor.ats.execute("DROP SCHEMA tenant_1 CASCADE")
+        create(vendor, "tenant_1", "a", "b")
+    install(vendor)
+    with vendor.daemon(ready=False) as daemon:
+        said = daemon.wait_for_event("the table is another one than before")
+        assert (said["watch"], said["level"]) == ("customers@tenant_1", "warning")
+        daemon.wait_for_report(lambda report: sum(watch["held"] for watch in report["watches"]) == 1, "the held one")
+        change(vendor, "tenant_1", "a", "SEEN")
+        told(daemon, vendor.hellowork, "a", "SEEN")
+        assert statuses(vendor.hellowork, "b", "c") == [[], []]
+
+        # From now on it is the tenant's table: a deletion is one again.
+        delete(vendor, "tenant_1", "b")
+        told(daemon, vendor.hellowork, "b", "deleted")
+        assert statuses(vendor.hellowork, "c") == [[]]
+        assert daemon.stop() == 0

@@ -42,6 +42,7 @@ from cdc_sync.core.events import (
     ListenerProved,
     LoopsRecovered,
     LoopsStalled,
+    PendingReread,
     PersonActed,
     Reloaded,
     ReloadRefused,
@@ -180,7 +181,7 @@ def test_a_line_is_formatted_only_if_its_level_is_on() -> None:
     ("level", "silent"),
     [
         ("debug", {CaughtUp, ListenerProved}),
-        ("info", {CaughtUp, ListenerProved, ChangesRead, ReloadStarted, TriggersFound}),
+        ("info", {CaughtUp, ListenerProved, ChangesRead, PendingReread, ReloadStarted, TriggersFound}),
     ],
 )
 def test_an_event_that_never_has_a_line_on_a_level_has_no_handler(level: str, silent: set[type[Event]]) -> None:

@@ -8,6 +8,7 @@ from support.configurations import a_config
 from cdc_sync.config import Config
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.store import Store
+from cdc_sync.store.protocol import Reread
 
 
 class Noted:
@@ -27,10 +28,16 @@ class Noted:
         return self.owners
 
 
-def a_gate(captured_from: Mapping[str, str]) -> tuple[Gate, Noted, list[None]]:
-    """A gate, its store, and one item for each time that it has opened."""
+def a_gate(captured_from: Mapping[str, str], *reread: str) -> tuple[Gate, Noted, list[None]]:
+    """A gate, its store, and one item for each time that it has opened; of `reread` the rows were read again."""
     store, opened = Noted(captured_from), list[None]()
-    return Gate(cast("Store", store), lambda: opened.append(None)), store, opened
+    gate = Gate(cast("Store", store), lambda: opened.append(None))
+    for watch in reread:
+        gate.reread(watch)
+    return gate, store, opened
+
+
+EVERY = ("a", "b", "c", "gone", "v", "w", "applications")
 
 
 def several(**watches: str) -> Config:
@@ -44,8 +51,33 @@ def several(**watches: str) -> Config:
     return a_config({"databases": known, "watches": {name: {**watch, "database": of} for name, of in watches.items()}})
 
 
+async def test_nothing_is_sent_of_a_watch_before_the_rows_of_its_entries_were_read_again() -> None:
+    gate, store, opened = a_gate({"a": "one", "b": "one"})
+    await gate.use(several(a="one", b="one"), ())
+    gate.begin("a")
+    assert store.withheld == {"a", "b"}
+    gate.reread("a")
+    assert (store.withheld, len(opened)) == ({"b"}, 1)
+    gate.begin("a")
+    assert store.withheld == {"a", "b"}, "its database was lost, or another daemon had it"
+    gate.reread("a")
+    gate.end("a")
+    assert store.withheld == {"a", "b"}, "it begins again with other settings"
+
+
+async def test_a_daemon_that_waits_for_its_turn_sends_once_the_one_at_work_has_read_the_rows_again() -> None:
+    gate, store, _ = a_gate({"a": "one"})
+    await gate.use(several(a="one"), ())
+    gate.recognise("a")
+    gate.reread_elsewhere([Reread("a", 7, "as it was restored")])
+    gate.reread_elsewhere([Reread("a", 7, "as it was restored")])
+    assert store.withheld == {"a"}, "nobody renews that lease"
+    gate.reread_elsewhere([Reread("a", 7, "renewed")])
+    assert store.withheld == set()
+
+
 async def test_nothing_is_sent_of_a_watch_before_its_database_is_recognised() -> None:
-    gate, store, opened = a_gate({"a": "one", "b": "one", "c": "two"})
+    gate, store, opened = a_gate({"a": "one", "b": "one", "c": "two"}, *EVERY)
     await gate.use(several(a="one", b="one", c="two"), ())
     assert store.withheld == {"a", "b", "c"}
     assert not gate.any.is_set()
@@ -60,7 +92,7 @@ async def test_nothing_is_sent_of_a_watch_before_its_database_is_recognised() ->
 
 
 async def test_nothing_is_sent_of_a_watch_whose_credentials_were_dropped_until_it_is_configured_again() -> None:
-    gate, store, _ = a_gate({"a": "one"})
+    gate, store, _ = a_gate({"a": "one"}, *EVERY)
     await gate.use(several(a="one"), ())
     gate.recognise("a")
     gate.drop_credentials({"gone"})
@@ -75,7 +107,7 @@ async def test_nothing_is_sent_of_a_watch_whose_credentials_were_dropped_until_i
 
 
 async def test_a_watch_that_was_captured_under_another_name_waits_for_itself() -> None:
-    gate, store, _ = a_gate({"a": "one"})
+    gate, store, _ = a_gate({"a": "one"}, *EVERY)
     await gate.use(several(a="one", b="one"), ())
     gate.recognise("a")
     assert store.withheld == {"b"}, "captured from the section `database`, or never"
@@ -84,7 +116,7 @@ async def test_a_watch_that_was_captured_under_another_name_waits_for_itself() -
 
 
 async def test_a_watch_that_was_recognised_does_not_wait_for_its_note() -> None:
-    gate, store, _ = a_gate({})
+    gate, store, _ = a_gate({}, *EVERY)
     await gate.use(several(a="one"), ())
     gate.recognise("a")
     await gate.use(several(a="one", b="one"), {"one"})
@@ -94,7 +126,7 @@ async def test_a_watch_that_was_recognised_does_not_wait_for_its_note() -> None:
 
 
 async def test_a_database_that_is_another_one_has_its_watches_wait_again() -> None:
-    gate, store, _ = a_gate({"a": "one", "b": "one", "c": "two"})
+    gate, store, _ = a_gate({"a": "one", "b": "one", "c": "two"}, *EVERY)
     await gate.use(several(a="one", b="one", c="two"), ())
     for watch in ("a", "c"):
         gate.recognise(watch)
@@ -108,7 +140,7 @@ async def test_a_database_that_is_another_one_has_its_watches_wait_again() -> No
 
 
 async def test_a_reload_has_those_wait_whose_database_is_another_one_now() -> None:
-    gate, store, _ = a_gate({"a": "one", "c": "two"})
+    gate, store, _ = a_gate({"a": "one", "c": "two"}, *EVERY)
     config = several(a="one", c="two")
     await gate.use(config, ())
     for watch in ("a", "c"):
@@ -126,7 +158,7 @@ async def test_a_reload_has_those_wait_whose_database_is_another_one_now() -> No
 
 
 async def test_of_a_watch_that_is_gone_nothing_is_sent_with_credentials_of_others() -> None:
-    gate, store, _ = a_gate({"a": "one", "b": "one", "gone": "one"})
+    gate, store, _ = a_gate({"a": "one", "b": "one", "gone": "one"}, *EVERY)
     store.owners = {"a": "a", "gone": "gone"}
     await gate.use(several(a="one", b="one"), ())
     gate.recognise("a")
@@ -138,7 +170,7 @@ async def test_of_a_watch_that_is_gone_nothing_is_sent_with_credentials_of_other
 
 
 async def test_a_database_that_is_recognised_while_the_store_is_read_releases_no_other_watch() -> None:
-    gate, store, _ = a_gate({"v": "", "w": "elsewhere"})
+    gate, store, _ = a_gate({"v": "", "w": "elsewhere"}, *EVERY)
     watch = {
         "table": "t",
         "key": ["id"],

@@ -5,7 +5,7 @@
 SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)
 
 -- name: states
--- Three digests of each watch: see `State`. Not by to_regclass, which asks for a right on the schema: one watch's would
+-- Four digests of each watch: see `State`. Not by to_regclass, which asks for a right on the schema: one watch's would
 -- fail all. A row of the catalog that is written again has another xmin; the text of a comment counts as such.
 WITH RECURSIVE tree (watch, relation) AS (
     SELECT named.watch, c.oid
@@ -45,6 +45,10 @@ WITH RECURSIVE tree (watch, relation) AS (
       JOIN pg_catalog.pg_class c ON c.oid = tree.relation
       LEFT JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1'
      GROUP BY tree.watch
+), sequence (watch, oid, relkind) AS (
+    SELECT named.watch, c.oid, c.relkind
+      FROM unnest(%(with_sequence)s::text[], %(sequences)s::text[]) AS named (watch, name)
+      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND c.relnamespace = (SELECT oid FROM ours)
 ), line (watch, written) AS (
     SELECT watch, written FROM function
     UNION ALL
@@ -61,17 +65,17 @@ WITH RECURSIVE tree (watch, relation) AS (
       JOIN pg_catalog.pg_class c ON c.oid = tree.relation
       LEFT JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
     UNION ALL
-    SELECT named.watch, concat_ws(' ', 'sequence', c.oid, c.relkind)
-      FROM unnest(%(with_sequence)s::text[], %(sequences)s::text[]) AS named (watch, name)
-      JOIN pg_catalog.pg_class c ON c.relname = named.name::name AND c.relnamespace = (SELECT oid FROM ours)
+    SELECT watch, concat_ws(' ', 'sequence', oid, relkind) FROM sequence
 ), setup (watch, digest) AS (
     SELECT watch, pg_catalog.md5(string_agg(written, E'\n' ORDER BY written COLLATE "C")) FROM line GROUP BY watch
-), log (digest) AS (
-    SELECT concat_ws(' ',
+), counted (watch, oids) AS (
+    SELECT watch, string_agg(oid::text, ' ' ORDER BY oid) FROM sequence GROUP BY watch
+), log (oid, aliens) AS (
+    SELECT
         (SELECT c.oid FROM pg_catalog.pg_class c
           WHERE c.relname = 'changes' AND c.relnamespace = (SELECT oid FROM ours)),
         (SELECT pg_catalog.md5(string_agg(concat_ws(' ', alien.kind, alien.name), ',' ORDER BY alien.kind, alien.name))
-           FROM ({not_ours}) AS alien))
+           FROM ({not_ours}) AS alien)
 ), policies (digest) AS (
     -- Of views and their owners too: tables under them are read with that role's rights.
     SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class WHERE relrowsecurity) THEN pg_catalog.md5(concat_ws(';',
@@ -84,9 +88,11 @@ WITH RECURSIVE tree (watch, relation) AS (
            FROM pg_catalog.pg_roles r),
         (SELECT string_agg(m::text, ',' ORDER BY m::text) FROM pg_catalog.pg_auth_members m))) END
 )
-SELECT watch, storage.digest, concat_ws(' ', setup.digest, log.digest), policies.digest
+SELECT watch, storage.digest, concat_ws(' ', setup.digest, log.oid, log.aliens), policies.digest,
+       concat_ws(' ', log.oid, counted.oids)
   FROM unnest(%(watches)s::text[]) AS watched (watch)
   LEFT JOIN storage USING (watch)
   LEFT JOIN setup USING (watch)
+  LEFT JOIN counted USING (watch)
  CROSS JOIN log
  CROSS JOIN policies

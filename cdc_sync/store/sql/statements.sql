@@ -319,6 +319,15 @@ SELECT first, last, count(*), min(application_id), max(application_id)
  ORDER BY count(*) DESC, first, last
  LIMIT :limit;
 
+-- name: entries_after -> 3
+-- In any state, so that the primary key gives the order and a page costs a page.
+SELECT o.application_id, o.state,
+       (SELECT s.row_key FROM @snapshot s WHERE s.watch = o.watch AND s.application_id = o.application_id)
+  FROM @outbox o
+ WHERE o.watch = :watch AND o.application_id > :after
+ ORDER BY o.application_id
+ LIMIT :limit;
+
 -- name: known_of
 SELECT known FROM @watch WHERE name = :watch;
 
@@ -379,6 +388,9 @@ SELECT coalesce(max(number), 0) FROM @snapshot;
 
 -- name: forget_watch
 DELETE FROM @watch WHERE name = :watch;
+
+-- name: forget_reread
+DELETE FROM @about WHERE name = 'reread ' || CAST(:watch AS text);
 
 -- name: forget_positions
 DELETE FROM @position WHERE watch = :watch;

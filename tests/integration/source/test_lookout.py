@@ -134,7 +134,7 @@ async def test_a_table_that_is_not_there_is_nobody_elses_trouble(tenants: Config
     missing = Watched("missing", [QualifiedName("no_such", "table"), QualifiedName(None, "nor_this")], [], 30.0)
     await lookout_for(pool, [*watches, missing])
 
-    assert missing.state == State(None, missing.state.setup, None)
+    assert missing.state == State(None, missing.state.setup, None, missing.state.log)
     assert all(each.state.storage for each in watches)
 
 

@@ -22,6 +22,16 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     assert not [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step], steps
 
 
+def test_a_page_of_entries_is_read_in_the_order_of_the_primary_key(tmp_path: Path) -> None:
+    parameters = {"watch": "w", "after": "hw-1", "limit": 1}
+    with closing(connect(tmp_path / "state.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')['entries_after'].text}", parameters)
+        steps = [detail for *_, detail in plan]
+
+    assert [step for step in steps if step.startswith("SEARCH o USING PRIMARY KEY")], steps
+    assert not [step for step in steps if "TEMP B-TREE" in step], steps
+
+
 @pytest.mark.parametrize("name", ["ids_from", "of_rows"])
 def test_a_search_goes_by_an_index_and_sorts_nothing(tmp_path: Path, name: str) -> None:
     parameters = {"watches": '["w"]', "text": "hw", "limit": 1, "keys": "[]"}

@@ -26,6 +26,18 @@ SELECT w.name, d.host, d.process
   JOIN @daemon d ON d.id = w.leased_by
  WHERE d.alive_until BETWEEN clock_timestamp() AND clock_timestamp() + d.lease;
 
+-- name: note_reread
+INSERT INTO @about AS a (name, value)
+SELECT :note, session FROM @watch WHERE name = :watch AND leased_by = :daemon AND session IS NOT NULL
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: reread
+SELECT w.name, d.id, d.alive_until::text
+  FROM @watch w
+  JOIN @about a ON a.name = :prefix || w.name AND a.value = w.session
+  JOIN @daemon d ON d.id = w.leased_by
+ WHERE d.id <> :daemon;
+
 -- name: lock_watch_if_free
 SELECT leased_by, fuse FROM @watch WHERE name = :watch FOR UPDATE SKIP LOCKED;
 

@@ -19,6 +19,12 @@ SELECT 1, fuse FROM @watch WHERE name = :watch;
 -- name: captors
 -- As above.
 
+-- name: note_reread
+-- As above.
+
+-- name: reread
+-- As above.
+
 -- name: lock_entries
 -- Nobody else is in the file during a transaction.
 

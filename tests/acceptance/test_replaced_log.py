@@ -1,0 +1,49 @@
+"""`sql uninstall` and `sql install` while the daemon works: what was lost with the change log is found at once."""
+
+import signal
+
+from support.installation import JOB, Installation
+
+
+def test_changes_of_a_log_that_was_replaced_unseen_are_found_by_a_sweep(notify: Installation) -> None:
+    notify.configure_watch(capture={"drain_interval": "200ms"})
+    for number in range(3):
+        notify.add(f"hw-{number}")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        daemon.send_signal(signal.SIGSTOP)
+        notify.change("hw-0", status="IN THE OLD LOG")
+        notify.uninstall()
+        notify.change("hw-1", status="WITHOUT TRIGGERS")
+        notify.install()
+        daemon.send_signal(signal.SIGCONT)
+
+        daemon.wait_until(lambda: notify.hellowork.told("hw-0") == [("IN THE OLD LOG", JOB)], "the change")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("WITHOUT TRIGGERS", JOB)], "the change")
+        (said,) = daemon.events_named("the change log, or what belongs to it, was dropped")
+        assert (said["level"], said["watch"]) == ("warning", "applications")
+
+        # And what follows is recorded in the new log.
+        daemon.wait_until_ready()
+        sweeps = len(daemon.events_named("swept"))
+        notify.change("hw-2", status="IN THE NEW LOG")
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-2") == [("IN THE NEW LOG", JOB)]
+        assert len(daemon.events_named("swept")) == sweeps
+
+
+def test_the_triggers_of_one_watch_alone_may_be_replaced_too(notify: Installation) -> None:
+    """The log stays, and with it the changes of other watches."""
+    notify.configure_watch(capture={"drain_interval": "200ms"})
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        daemon.send_signal(signal.SIGSTOP)
+        gone = notify.run("sql", "uninstall", "--watch", "applications", "--apply", "--dsn", notify.dsn)
+        assert gone.code == 0, gone.output
+        notify.change("hw-1", status="WITHOUT TRIGGERS")
+        notify.install()
+        daemon.send_signal(signal.SIGCONT)
+
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("WITHOUT TRIGGERS", JOB)], "the change")
+        daemon.wait_for_event("the change log, or what belongs to it, was dropped")
