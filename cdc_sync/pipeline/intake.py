@@ -222,9 +222,12 @@ class Intake:
             await self._apply(self._batch("sweep", gone=others))
         async for read, answered in self.reader.parts_by_key(fitting):
             await self._read(read, answered, dict.fromkeys(answered, read.at or now), "sweep")
-        if gone := await self.store.suspected(self.rules.watch, list(keys)):
+        if suspected := await self.store.suspected(self.rules.watch, list(keys)):
+            # An earlier suspicion may be of a row that came back.
+            found = await self._resolve(dict.fromkeys(suspected, now))
+            gone = [each.application_id for each in found if each.is_deletion]
             answered_at = self.clock() + self.rules.deletion_grace + ANSWERED_WITHIN
-            await self.store.postpone(self.rules.watch, list(gone), answered_at)
+            await self.store.postpone(self.rules.watch, gone, answered_at)
 
     async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
         """Read rows that changed no later than their reading, apply them, and report only news."""

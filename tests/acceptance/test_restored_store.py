@@ -162,6 +162,25 @@ def test_an_application_without_a_row_waits_until_its_deletion_is_confirmed(back
     assert states_after(backed_up, calls) == {"deleted"}
 
 
+def test_an_application_whose_row_came_back_does_not_wait(backed_up: Installation) -> None:
+    """Its deletion is still suspected, from before the end of the daemon."""
+    backed_up.configure_watch(deletion_grace="1h", capture={"sweep": "1s"})
+    assert backed_up.run("pause").code == 0
+    with backed_up.daemon(ready=False) as daemon:
+        daemon.wait_for_event("watching")
+        backed_up.change("hw-1", status="INTERVIEW")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the pending entry")
+        backed_up.delete("hw-1")
+        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
+        daemon.kill()
+    backed_up.add("hw-1", "INTERVIEW")
+    assert backed_up.run("resume").code == 0
+
+    with backed_up.daemon(ready=False) as daemon:
+        daemon.wait_until(lambda: backed_up.hellowork.told("hw-1") == [INTERVIEW], "the call", within=30)
+        assert daemon.stop() == 0
+
+
 def told(daemon: DaemonProcess, installation: Installation, calls: int) -> None:
     """Return when HelloWork has received a call for each application after so many calls."""
     daemon.wait_until(lambda: len(installation.hellowork.calls) >= calls + len(IDS), "a call for each application")
