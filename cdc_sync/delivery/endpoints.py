@@ -128,6 +128,7 @@ class Endpoint:
         name: scheme, host and port, and the owner of a watch's own credentials.
         stored: the health that we last wrote to or read from the store.
         is_learnt: whether we have read one from the store.
+        is_unreported: whether its mode was read while nothing was due: it is reported once something is.
         due: each lane's next known due time, in the order of turns.
         ready: claimed, unstarted entries, in the order of turns.
         last_start: of a call, by the monotonic clock.
@@ -139,6 +140,7 @@ class Endpoint:
     health: Health = HEALTHY
     stored: Health = HEALTHY
     is_learnt: bool = False
+    is_unreported: bool = False
     due: dict[Lane, int] = field(default_factory=dict)
     ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
@@ -274,7 +276,7 @@ class Endpoints:
         An `unsaved` endpoint's health is newer than the store's. An endpoint read for the first time that refused
         other credentials than ours may be called at once: the store may have copied the refusal to another owner.
 
-        Returns the names of endpoints with a new mode; of new ones, those with entries due.
+        Returns the names of endpoints with a new mode; of new ones, those with entries due, as soon as they have some.
         """
         known, news = self.all.keys() & healths.keys(), list[str]()
         lanes = {**lanes}
@@ -295,7 +297,9 @@ class Endpoints:
             is_new, endpoint.is_learnt = not endpoint.is_learnt, True
             if health == endpoint.stored:
                 continue
-            if health.mode != endpoint.health.mode and (is_known or endpoint.due):
+            is_changed = health.mode != endpoint.health.mode
+            endpoint.is_unreported |= is_changed
+            if is_changed and is_known:
                 news.append(name)
             endpoint.stored = health
             others = is_new and health.mode == "paused" and not are_refused(self.headers_of(endpoint), health)
@@ -303,7 +307,14 @@ class Endpoints:
             endpoint.heed(with_other_credentials(health) if others else health)
         self._has_learnt = True
         self._know_built()
-        return news
+        return [*news, *self._reported_late(news)]
+
+    def _reported_late(self, now: Collection[str]) -> list[str]:
+        """The pending endpoints whose mode was never reported; those that are reported `now` were."""
+        late = [each.name for each in self.pending if each.is_unreported and each.name not in now]
+        for name in (*now, *late):
+            self.all[name].is_unreported = False
+        return late
 
     def hint(self, due_at: int, lane: Lane) -> None:
         """A lane may have an entry due then."""
