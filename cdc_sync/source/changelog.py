@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -120,6 +121,7 @@ class ChangeLog:
         else:
             limit = min(limit, reader.fit)
         table_size = self._table_size if reader is not None and self._may_prepare else 0
+        is_plain = reader is None or reader.mapping.is_plain
 
         async def ask(connection: Connection) -> tuple[Rows, float]:
             begun = time.monotonic()
@@ -129,7 +131,8 @@ class ChangeLog:
             # Prepared: planning takes three times as long as running. A kept plan may read all of a small table: after
             # each doubling of the table it is another statement.
             text = f"{query} -- {table_size.bit_length()}"
-            cursor = await on_own_path(connection, text, (limit,), prepare=bool(table_size))
+            execute = connection.execute if is_plain else partial(on_own_path, connection)
+            cursor = await execute(text, (limit,), prepare=bool(table_size))
             return await cursor.fetchall(), time.monotonic() - begun
 
         try:

@@ -44,7 +44,9 @@ _FREE_WITHIN = ANSWERS_WITHIN - 60
 _LONGEST_PAUSE = 5.0
 """Most seconds until a locked read is repeated: each failure is a line in the server's log."""
 
-_OWN_PATH, _PINNED_PATH = (sections("sessions.sql")[name] for name in ("own_path", "pinned_path"))
+_OWN_PATH, _OWN_SCHEMAS, _PINNED_PATH = (
+    sections("sessions.sql")[name] for name in ("own_path", "own_schemas", "pinned_path")
+)
 
 _QUICK = 1.0
 """Seconds for which a quick read may hold a connection."""
@@ -253,6 +255,11 @@ async def on_own_path(
         cursor = await connection.execute(query, parameters, prepare=prepare)
         await connection.execute(_PINNED_PATH)
     return cursor
+
+
+async def look_at_own_schemas(connection: Connection) -> None:
+    """Find out again which schemas the login's own path leads to; the statements then look for tables there."""
+    await on_own_path(connection, _OWN_SCHEMAS)
 
 
 async def rows_on_own_path(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:

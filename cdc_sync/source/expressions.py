@@ -90,15 +90,15 @@ POSTGRESQLS_OWN = "pg_catalog"
 """The schema of PostgreSQL's own operators."""
 
 
-def operator(symbol: str, schema: str = POSTGRESQLS_OWN) -> sql.SQL:
-    """An operator with its schema: without, it could be one that somebody put into the search_path."""
-    return fragment(f"OPERATOR({written(schema)}.{symbol})")
+def operator(symbol: str, schema: str | None = POSTGRESQLS_OWN) -> sql.SQL:
+    """An operator with its schema: without (None), it could be one that somebody put into the search_path."""
+    return fragment(symbol if schema is None else f"OPERATOR({written(schema)}.{symbol})")
 
 
-def common_schema(schemas: Iterable[str]) -> str:
-    """The schema of all these operators; PostgreSQL's own compare what has several."""
+def common_schema(schemas: Iterable[str]) -> str | None:
+    """The schema of all these operators; None if they have several, since a comparison of rows names one."""
     found = set(schemas)
-    return found.pop() if len(found) == 1 else POSTGRESQLS_OWN
+    return found.pop() if len(found) == 1 else None
 
 
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")

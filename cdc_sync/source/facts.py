@@ -15,7 +15,7 @@ from psycopg.pq import Conninfo
 from cdc_sync.config import Watch
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName, usable
-from cdc_sync.source.connection import Connection, asking, connected, rows_of
+from cdc_sync.source.connection import Connection, Rows, asking, connected, look_at_own_schemas, rows_of
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import arrays, catalog, composed, sections
 from cdc_sync.source.replica_guard import IDENTITY, NOW, ReplicaPosition
@@ -114,8 +114,8 @@ async def server_facts(connection: Connection) -> ServerFacts:
 
 
 async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | None:
-    """Look a table up; None if there is none, or without a schema none on the search_path."""
-    found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
+    """Look a table up; None if there is none, or without a schema none on the login's search_path."""
+    found = await _relations(connection, table)
     if not found:
         return None
     ((oid, *facts),) = found
@@ -125,8 +125,14 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
 
 async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
     """The oid of a table; None if there is none."""
-    found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
+    found = await _relations(connection, table)
     return int(found[0][0]) if found else None
+
+
+async def _relations(connection: Connection, table: QualifiedName) -> Rows:
+    if table.schema is None:
+        await look_at_own_schemas(connection)
+    return await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:

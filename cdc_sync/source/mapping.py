@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc_sync.config import Column, PlainColumn, Watch
+from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, asking, on_own_path
@@ -63,6 +63,8 @@ class Mapping:
     """A watch's SELECT list, for its expressions' types and the server's version.
 
     `expressions` are read behind the key, by their places in the configuration. `digest` has the shape as parameter.
+    `operators` are the schemas of the key's operators, and `key_operators` is the only one (None: several). What
+    `is_plain` needs no name that the login's own path leads to.
     """
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
@@ -73,7 +75,10 @@ class Mapping:
         self._mapped = expressions.mapped(watch)
         self.table = _table(facts)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        self.key_operators = expressions.common_schema(facts.operators[name] for name in watch.key)
+        self.operators = [facts.operators[name] for name in watch.key]
+        self.key_operators = expressions.common_schema(self.operators)
+        has_expression = watch.where is not None or any(isinstance(one, SqlColumn) for one in self._mapped.values())
+        self.is_plain = not has_expression and {*self.operators} == {expressions.POSTGRESQLS_OWN}
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))

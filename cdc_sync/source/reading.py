@@ -235,7 +235,8 @@ class Reader:
 
     async def fetch(self, query: str, parameters: Sequence[Any]) -> Rows:
         """The rows of a statement `with_position`, maybe with expressions of the configuration."""
-        return await self.pool.read(self._doing, lambda connection: rows_on_own_path(connection, query, parameters))
+        asked = rows_of if self.mapping.is_plain else rows_on_own_path
+        return await self.pool.read(self._doing, lambda connection: asked(connection, query, parameters))
 
     async def _read(self, query: str, parameters: Sequence[Any], *, confirming: bool = False) -> tuple[Read, bool]:
         """A statement's rows, and whether its size ended it."""

@@ -11,7 +11,7 @@ from psycopg import sql
 from cdc_sync.config import Column, PlainColumn
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import with_position
-from cdc_sync.source.expressions import POSTGRESQLS_OWN, SideTable, composed, operator
+from cdc_sync.source.expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
 from cdc_sync.source.mapping import Mapping
 
 TEXT = sql.SQL("text")
@@ -72,7 +72,9 @@ class Statements:
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
-        query = composed("{} WHERE {} ORDER BY {}", rows, condition, key_order(self._mapping))
+        query = composed(
+            "{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping, self._mapping.key_operators)
+        )
         return with_position(query, self._width + 1)
 
     def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
@@ -187,21 +189,20 @@ def walk(
     """
     marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
     # A comparison of rows has one operator: that of a mark's date, too.
-    schema = mapping.key_operators if mark is None else POSTGRESQLS_OWN
+    schema = common_schema([*mapping.operators, *(POSTGRESQLS_OWN for _ in marks)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
     place = [*marks, *mapping.key_columns]
     behind = composed("({}) {} ({}) AND {}", place, operator(">", schema), given, mapping.has_key)
     from_mark = [composed("{} {} %s::{}", one, operator(">="), each) for one, each in zip(marks, types, strict=True)]
     first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
-    sorting = [*marks, *key_order(mapping, schema)]
+    sorting = [*marks, *_key_order(mapping, schema)]
     page = "{} WHERE {} ORDER BY {} LIMIT %s"
     return composed(page, select, first, sorting), composed(page, select, behind, sorting)
 
 
-def key_order(mapping: Mapping, schema: str | None = None) -> list[sql.Composed]:
-    """The order of the walk's `>`, ascending; `schema` is that of its operators, if not the key's own."""
-    ascending = operator("<", schema or mapping.key_operators)
-    return [composed("{} USING {}", key, ascending) for key in mapping.key_columns]
+def _key_order(mapping: Mapping, schema: str | None) -> list[sql.Composed]:
+    """The order of the walk's `>`, ascending; `schema` is that of its operator."""
+    return [composed("{} USING {}", key, operator("<", schema)) for key in mapping.key_columns]
 
 
 def bounded(query: sql.Composable, width: int) -> str:

@@ -48,7 +48,7 @@ class Delivery(Driver):
         wanted = {lane: most for lane, most in wanted.items() if lane[1] not in self.withheld}
         offer = Offer(wanted=wanted, probing=frozenset(probing), horizon=horizon)
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
-            entries = await self.separately(lambda t: claim(t, claims, daemon, now, offer))
+            entries = await self.transact(lambda t: claim(t, claims, daemon, now, offer))
             if claims is not None:
                 if any((entry.watch, entry.application_id) in claims.under_way for entry in entries):
                     entries = await self.transact(lambda t: give_held_back(t, claims, entries, daemon))
@@ -97,7 +97,7 @@ class Delivery(Driver):
             lanes = {(origin, watch): due_at for origin, watch, due_at in rows if watch not in self.withheld}
             return healths, lanes
 
-        return await self.separately(work)
+        return await self.transact(work)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time."""

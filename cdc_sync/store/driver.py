@@ -108,9 +108,6 @@ class Driver(Protocol):
         """See `about`."""
         return await self.transact(lambda t: about(t, name))
 
-    async def separately(self, work: Work[T]) -> T:
-        """Run work whose statements may each be a transaction of its own."""
-
     async def daemon(self) -> int:
         """This daemon's number; its lease is renewed from now on."""
 

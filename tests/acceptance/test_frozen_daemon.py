@@ -174,7 +174,7 @@ def test_one_that_may_not_take_over_is_ready_again_when_the_other_goes_on(
 
 def follow_remedy(installation: Installation, reason: str) -> None:
     """Do as a superuser what a reason names."""
-    statements = re.findall(r"SELECT pg_terminate_backend\([^;]+", reason)
+    statements = re.findall(r"SELECT (?:pg_catalog\.)?pg_terminate_backend\([^;]+", reason)
     assert statements
     for statement in statements:
         installation.ats.execute(statement)

@@ -4,7 +4,11 @@
 -- The login's own search_path, until the transaction ends: see `config.sessions`. PostgreSQL's own schema comes first, as
 -- it does by default, so that no type or function with a name and arguments of its own is hidden.
 SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
-           pg_catalog.current_setting('cdc_sync.own_path', true), 'pg_temp'), true)
+           nullif(pg_catalog.current_setting('cdc_sync.own_path', true), ''), 'pg_temp'), true)
+
+-- name: own_schemas
+-- Which schemas that path leads to, as of now: one may be new, or the role may use it only since then.
+SELECT pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, false)
 
 -- name: pinned_path
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from cdc_sync import own_path
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.failures import StoreError
@@ -60,6 +61,9 @@ _DUE, _SHARES = "cdc_sync_due", "cdc_sync_shares"
 """Channels: entries are due; a watch is free, or a daemon waits for one."""
 
 _STATEMENTS = statements("postgres")
+
+_PINNED = f"SET LOCAL search_path = {own_path.PINNED}".encode()
+"""Behind a pooler that shares sessions, a transaction may run on one that was never set up."""
 
 
 class PostgresTransaction:
@@ -196,10 +200,6 @@ class PostgresStore(Store):
         """See `Driver`."""
         return await self._within(_ANSWERS_WITHIN, work)
 
-    async def separately(self, work: Work[T]) -> T:
-        """See `Driver`. It saves two messages and a round trip."""
-        return await self._within(_ANSWERS_WITHIN, work, together=False)
-
     async def daemon(self) -> int:
         """See `Driver`."""
         number = await self._lease.ensure()
@@ -274,7 +274,7 @@ class PostgresStore(Store):
                     await self._notify(_SHARES)
         await self._pool.close(timeout=_ENDS_WITHIN)
 
-    async def _within(self, seconds: float, work: Work[T], *, together: bool = True) -> T:
+    async def _within(self, seconds: float, work: Work[T]) -> T:
         """Run work within so many seconds, and again after a deadlock.
 
         Raises:
@@ -285,7 +285,7 @@ class PostgresStore(Store):
             tries -= 1
             try:
                 async with asyncio.timeout(seconds), self._pool.connection() as connection:
-                    return await self._run(connection, work, together=together)
+                    return await self._run(connection, work)
             except (TimeoutError, psycopg.Error) as error:
                 if tries and isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
                     continue
@@ -297,18 +297,16 @@ class PostgresStore(Store):
                     await self._pool.drain()
                 raise self._translated(error, seconds) from error
 
-    async def _run(self, connection: Connection, work: Work[T], *, together: bool) -> T:
+    async def _run(self, connection: Connection, work: Work[T]) -> T:
         transaction = PostgresTransaction(connection)
         await self._marks.set(connection, transaction, self._lease.number)
-        if not together:
+        # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
+        # errors. psycopg's own transaction would wait for BEGIN and COMMIT. The pool rolls back.
+        async with connection.pipeline():
+            await connection.execute(self._begin)
+            await connection.execute(_PINNED)
             result = await work(transaction)
-        else:
-            # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
-            # errors. psycopg's own transaction would wait for BEGIN and COMMIT. The pool rolls back.
-            async with connection.pipeline():
-                await connection.execute(self._begin)
-                result = await work(transaction)
-                await connection.execute(b"COMMIT")
+            await connection.execute(b"COMMIT")
         if transaction.left_due > 0:
             await self._notify(_DUE, transaction)
         return result

@@ -245,8 +245,6 @@ class SqliteStore(Store):
         self._look()
         return result
 
-    separately = transact
-
     async def daemon(self) -> int:
         """See `Driver`."""
         return ALONE

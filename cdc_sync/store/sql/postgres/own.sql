@@ -387,7 +387,7 @@ SELECT t.name
 -- Adds nothing to a queue that fills up: some session listens inside a transaction, and a full queue fails commits. Nor
 -- does it wait long for another notifying commit that waits for a synchronous standby.
 SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify(:channel, :daemon)
- WHERE pg_catalog.pg_notification_queue_usage() < 0.25;
+ WHERE pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.25;
 
 -- name: entries
 -- Watch by watch, in the index's order: a mass change costs only the wanted rows. The same in the next two.
