@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment
@@ -91,6 +92,8 @@ def test_other_commands_end_as_ever(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # What starts the tests may ignore it, as nohup does.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - in the child alone
     ) as process:
         assert process.stderr is not None
         while "typer.colors" not in (line_of := process.stderr.readline()):

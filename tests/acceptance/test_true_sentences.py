@@ -146,7 +146,10 @@ def test_nothing_is_said_to_be_retried_while_sending_is_paused(notify: Installat
             shown = page(daemon, language)
             assert PAUSED[language] in shown
             assert not re.search(RETRIED[language], shown)
-        assert "an operator has paused sending" in notify.run("explain", "hw-1").stdout
+        # While a call is under way, it says that.
+        daemon.wait_until(
+            lambda: "an operator has paused sending" in notify.run("explain", "hw-1").stdout, "what the entry waits for"
+        )
         assert "no call before" not in notify.run("status").stdout
         notify.hellowork.will_work()
         assert notify.run("resume").code == 0

@@ -1,13 +1,14 @@
 """Rows of which nothing can be said, and labels that are not to be sent: the others go on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH, a_batch, an_observation
 from support.rig import OpenRig, Rig
-from support.sessions import Ats
+from support.sessions import Ats, one
 
 from cdc_sync.core.events import Decided, RowSkipped
 
@@ -186,6 +187,8 @@ class TestIds:
         insert(ats, 1, id_, "seen")
         async with open_rig() as rig:
             known = an_observation(id_, "seen", key=("1",), changed_at=rig.clock())
+            created = int(one(ats, "SELECT extract(epoch FROM created_at) * 1000 FROM public.applications"))
+            known = replace(known, content=known.content._replace(created=created))  # so it is the row's application
             await rig.store.apply(rig.intake.rules, a_batch(known, now=rig.clock(), unseen="adopt"))
             await rig.adopt()
             assert (await rig.sweep()).repaired == {}
