@@ -44,6 +44,8 @@ class Resolved:
         elsewhere: another watch with the same credentials whose table has a live row with the id, while this one's has
             none.
         is_unanswered: whether the suspicion stays, since that is not known, or that watch has not seen its row yet.
+        is_kept: whether such a row causes no call, so that only this watch can find its end: the suspicion ends, and
+            the record stays.
     """
 
     application_id: str
@@ -52,6 +54,7 @@ class Resolved:
     keys: frozenset[Key] = frozenset()
     elsewhere: str | None = None
     is_unanswered: bool = False
+    is_kept: bool = False
 
     @property
     def is_deletion(self) -> bool:
@@ -106,6 +109,11 @@ States = Mapping[str, Content]
 """The state that HelloWork acknowledged last, by application."""
 
 NO_STATES: States = MappingProxyType({})
+
+FreeAt = Mapping[str, int]
+"""When other watches' calls for an application have ended, by application."""
+
+NO_CALLS: FreeAt = MappingProxyType({})
 
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
@@ -176,6 +184,14 @@ class Enqueued(NamedTuple):
     endpoint: str
 
 
+class HandOver(NamedTuple):
+    """An application that another watch goes on with, from the state that HelloWork acknowledged last."""
+
+    application_id: str
+    heir: str
+    at: int
+
+
 class Refreshed(NamedTuple):
     """A pending entry that gets other metadata, and maybe another endpoint."""
 
@@ -196,6 +212,7 @@ class BatchPlan:
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
         forgotten: applications that another watch has now.
+        handed_over: these, and those of which a deleted row stays here.
         history: without new suspicions.
         fuse: None if it counted nothing.
     """
@@ -212,6 +229,7 @@ class BatchPlan:
     answered: list[str] = field(default_factory=list)
     postponed: list[Suspicion] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    handed_over: list[HandOver] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
@@ -230,14 +248,20 @@ class BatchPlan:
 
 
 def plan_batch(
-    rules: WatchRules, batch: Batch, before: Mapping[str, Known], fuse: Fuse, elsewhere: States = NO_STATES
+    rules: WatchRules,
+    batch: Batch,
+    before: Mapping[str, Known],
+    fuse: Fuse,
+    elsewhere: States = NO_STATES,
+    *,
+    free_at: FreeAt = NO_CALLS,
 ) -> BatchPlan:
     """Decide what a batch changes.
 
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
-    others' states in other watches, without those that have an entry.
+    others' states in other watches, without those that have an entry. No entry is due before `free_at`.
     """
-    planner, observations = _Planner(rules, batch, before, fuse, elsewhere), batch.observations
+    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, free_at), batch.observations
     if any(isinstance(each, Unreportable) for each in observations):
         observations = planner.owned(observations)
     plan = planner.changes
@@ -293,6 +317,13 @@ def described(content: Content) -> str:
     return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
 
 
+def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryLine:
+    """The history of an application that a watch leaves to another one."""
+    reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
+    detail = f'{{"by":"{batch.origin}",{in_json(reason)}}}'
+    return HistoryLine(batch.now + batch.shift, watch, application_id, MOVED, detail)
+
+
 @dataclass(slots=True)
 class _Planner:
     """The state of one `plan_batch`; `fuse` has counted its entries so far."""
@@ -302,6 +333,7 @@ class _Planner:
     before: Mapping[str, Known]
     fuse: Fuse
     elsewhere: States
+    free_at: FreeAt
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
@@ -368,9 +400,10 @@ class _Planner:
     def _answer(self, resolved: Resolved, before: Known) -> None:
         """Answer a suspicion."""
         id_, row, latest = resolved.application_id, resolved.canonical, before.latest
+        if resolved.is_kept:
+            return
         if resolved.elsewhere is not None:
-            if latest is not None:
-                self._forget(id_, resolved.elsewhere)
+            self._leave_to(resolved.elsewhere, resolved, before)
         elif self._is_there(resolved, before) or latest is None or not before.in_scope:
             return
         elif row is None:
@@ -416,14 +449,32 @@ class _Planner:
         self.changes.out_of_scope.append(application_id)
         self._add_event(event, application_id)
 
-    def _forget(self, application_id: str, elsewhere: str) -> None:
+    def _leave_to(self, heir: str, resolved: Resolved, before: Known) -> None:
         """Leave the application to another watch."""
-        self.changes.forgotten.append(application_id)
-        reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=elsewhere)
-        self._add_event(MOVED, application_id, f",{in_json(reason)}")
+        id_, changes = resolved.application_id, self.changes
+        if isinstance(resolved.canonical, Reportable):
+            self._take_as_deleted(resolved.canonical, before)
+        elif before.latest is None:
+            return
+        else:
+            changes.forgotten.append(id_)
+        changes.handed_over.append(HandOver(id_, heir, self.batch.now))
+        changes.history.append(moved(self.rules.watch, id_, heir, self.batch))
 
-    def _add_event(self, event: str, application_id: str, further: str = "") -> None:
-        at, detail = self.batch.now + self.batch.shift, f'{{"by":"{self.batch.origin}"{further}}}'
+    def _take_as_deleted(self, row: Reportable, known: Known) -> None:
+        """Take a row that is marked as deleted as acknowledged. Without a record each sweep would suspect it."""
+        changes, id_ = self.changes, row.application_id
+        if known is _NEVER_SEEN:
+            changes.adopted.append(row)
+        else:
+            changes.moved.append(row)
+            changes.acknowledged.append(row)
+        if known.pending is not None:
+            changes.cancelled.append(id_)
+        changes.results.append(ApplyResult(id_, Adopt()))
+
+    def _add_event(self, event: str, application_id: str) -> None:
+        at, detail = self.batch.now + self.batch.shift, f'{{"by":"{self.batch.origin}"}}'
         self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 
     def _suspect(self, application_id: str, at: int) -> None:
@@ -476,6 +527,7 @@ class _Planner:
         else:
             endpoint = endpoint_of(content.url)
             due_at += rules.settle.get(content.status, rules.default_settle)
+            due_at = max(due_at, self.free_at.get(id_, due_at))
             reason = self._hold(content, known)
             if reason is None:
                 changes.due[endpoint] = min(changes.due.get(endpoint, due_at), due_at)

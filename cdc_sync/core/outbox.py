@@ -137,6 +137,11 @@ ANSWERED_WITHIN = 60_000
 """Milliseconds after the grace within which a suspicion is answered: so long an entry without a living row waits."""
 
 
+CALL_OVER_WITHIN = 60_000
+"""Milliseconds after which a call that is under way has ended: so long the same application's entry of another watch
+waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Skip:
     """A row that cannot be reported, and why; `reason` None: it can be again."""

@@ -436,11 +436,13 @@ class Elsewhere:
     Attributes:
         watch_of: a watch with a live row, by application.
         unseen: applications of such rows that their watch is about to see, and must compare with this one's state.
+        unreported: applications of such rows that cause no call: their watch has no record of them.
         hidden_by: the policies that may have hidden rows.
     """
 
     watch_of: Mapping[str, str] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()
+    unreported: frozenset[str] = frozenset()
     hidden_by: frozenset[Hiding] = frozenset()
 
 
@@ -458,6 +460,12 @@ class Others(Protocol):
             StoreError: the store cannot be used.
         """
 
+    def expect(self, watch: str, suspected: asyncio.Event) -> None:
+        """Set this event when `hand_over` leaves an application to the watch."""
+
+    def hand_over(self, watch: str) -> None:
+        """A watch was left an application: if this process captures it, it compares its row at once."""
+
 
 class NoOthers:
     """There are none."""
@@ -469,6 +477,12 @@ class NoOthers:
     async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
         """See `Others`."""
         return Elsewhere()
+
+    def expect(self, _: str, __: asyncio.Event) -> None:
+        """See `Others`."""
+
+    def hand_over(self, _: str) -> None:
+        """See `Others`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class Intake:
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
         self.suspected = asyncio.Event()
         self.left_some_unanswered = False
+        parts.others.expect(name, self.suspected)
         self.requests = 0
         self.skipped: dict[Key, str] = {}
         self._hidden_by: frozenset[Hiding] = frozenset()
@@ -318,6 +319,8 @@ class Intake:
         self.left_some_unanswered = any(each.is_unanswered for each in resolved)
         hidden_by = self._hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
         await self._apply(replace(self._batch("deletion", resolved=resolved), doubt=self.doubt(hidden_by)))
+        for heir in {each.elsewhere for each in resolved if each.elsewhere is not None}:
+            self.parts.others.hand_over(heir)
 
     async def confirm(self, progressed: Callable[[], None]) -> None:
         """Answer suspected deletions for ever."""
@@ -477,6 +480,8 @@ def _compared(deletion: Resolved, elsewhere: Elsewhere | None) -> Resolved:
     """A deletion after a look at other watches' tables; None: one of these cannot be read."""
     if elsewhere is None or deletion.application_id in elsewhere.unseen:
         return replace(deletion, is_unanswered=True)
+    if deletion.application_id in elsewhere.unreported:
+        return replace(deletion, is_kept=True)
     return replace(deletion, elsewhere=elsewhere.watch_of.get(deletion.application_id))
 
 

@@ -7,6 +7,7 @@ Each read is as the capture's: on the sessions of the database, of the store's o
 server. A deletion is one of few, but an ATS may have a thousand tables: one statement asks several of them.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ class OtherWatches:
         self._owner_of: dict[str, str | None] = {}
         self._watches_of: dict[str | None, list[str]] = {}
         self._ids_of: dict[str, tuple[Watch, Ids]] = {}
+        self._suspected: dict[str, asyncio.Event] = {}
 
     def use(self, config: Config, databases: Mapping[str, Database]) -> None:
         """Use another configuration, with its databases by name."""
@@ -63,6 +65,7 @@ class OtherWatches:
             by_database[self._config_now.database_name(name)].append(name)
         watch_of: dict[str, str] = {}
         unseen: set[str] = set()
+        unreported: set[str] = set()
         hidden_by: frozenset[Hiding] = frozenset()
         for database_name, names in by_database.items():
             database = self._databases[database_name]
@@ -71,14 +74,32 @@ class OtherWatches:
                 for name, read in await self._ask(database, some, application_ids):
                     hidden_by |= read.hidden_by
                     alive = _alive(read, application_ids)
-                    watch_of |= dict.fromkeys(alive, name)
-                    unseen |= await self._unseen(database, name, alive)
-        return Elsewhere(watch_of, frozenset(unseen), hidden_by)
+                    unknown = await self._unknown(database, name, alive)
+                    watch_of |= dict.fromkeys(alive - unknown, name)
+                    soon = await self._reportable(database, name, unknown)
+                    unseen |= soon
+                    unreported |= unknown - soon
+        # One watch that knows an application is enough.
+        unseen -= watch_of.keys()
+        unreported -= watch_of.keys() | unseen
+        return Elsewhere(watch_of, frozenset(unseen), frozenset(unreported), hidden_by)
 
-    async def _unseen(self, database: Database, name: str, application_ids: Collection[str]) -> set[str]:
-        """Those of these applications that a watch does not know yet, and will report."""
+    def expect(self, watch: str, suspected: asyncio.Event) -> None:
+        """See `pipeline.database.Others`."""
+        self._suspected[watch] = suspected
+
+    def hand_over(self, watch: str) -> None:
+        """See `pipeline.database.Others`."""
+        if watch in self._suspected:
+            self._suspected[watch].set()
+
+    async def _unknown(self, database: Database, name: str, application_ids: Collection[str]) -> set[str]:
+        """Those of these applications that a watch has no record of, or only of a row that is out of scope."""
         known = await database.store.known(name, list(application_ids)) if application_ids else {}
-        unknown = set(application_ids) - known.keys()
+        return set(application_ids) - {id_ for id_, of in known.items() if of.in_scope}
+
+    async def _reportable(self, database: Database, name: str, unknown: Collection[str]) -> set[str]:
+        """Those of these applications that a watch will report."""
         if not unknown:
             return set()
         rules, read = watch_rules(self._config_now, name), await self._ask_alone(database, name, unknown)

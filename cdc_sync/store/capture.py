@@ -10,12 +10,23 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cdc_sync.core.batch import NO_STATES, Applied, Batch, BatchPlan, Enqueued, HistoryLine, States, plan_batch
+from cdc_sync.core.batch import (
+    NO_STATES,
+    Applied,
+    Batch,
+    BatchPlan,
+    Enqueued,
+    FreeAt,
+    HistoryLine,
+    States,
+    moved,
+    plan_batch,
+)
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, blow
-from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
+from cdc_sync.core.outbox import CALL_OVER_WITHIN, NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import claim, give_held_back, mend
@@ -44,6 +55,9 @@ _AFTER_CONTENT = Enqueued._fields.index("content") + 1
 
 _OF_NO_ROW = [("", "")]
 """An empty list is no list of pairs."""
+
+_RECORDS_AT_ONCE = 20_000
+"""Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
 
 _ALL_MET = 0xFF
 """A byte of a sweep's bitmap with all bits set."""
@@ -173,8 +187,27 @@ class Capture(Driver):
         return {row[1]: known_from(row) for row in rows}
 
     async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
-        """The newest state of these applications in some watches, without those that have an entry there."""
-        return await self.transact(lambda t: _states(t, watches, application_ids))
+        """The newest state of these applications in some watches, without those that have an entry there.
+
+        Each watch may have each of them: in parts, between which the store does other work.
+        """
+        ids, found = list(application_ids), dict[str, Content]()
+        at_once = max(_RECORDS_AT_ONCE // max(len(watches), 1), 1)
+        for first in range(0, len(ids), at_once):
+            some = ids[first : first + at_once]
+            found |= _states(await self.ask("known_elsewhere", ids=some, watches=list(watches)))
+        return found
+
+    async def _known_elsewhere(self, watch: str, batch: Batch) -> States:
+        """What other watches know of the applications that would be sent as new ones.
+
+        Outside the batch's transaction. What changes meanwhile is compared when the other watch hands it over.
+        """
+        ids = batch.application_ids
+        if batch.unseen == "adopt" or not batch.others or not ids:
+            return NO_STATES
+        recorded = {id_ for (id_,) in await self.ask("recorded", watch=watch, ids=ids)}
+        return await self.known_elsewhere(batch.others, [id_ for id_ in ids if id_ not in recorded])
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`source.mapping`), in order.
@@ -231,7 +264,9 @@ class Capture(Driver):
         if rules.watch in self.withheld:
             # Another watch found that the database is not the store's.
             offer = replace(offer, wanted={})
-        work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
+        elsewhere = await self._known_elsewhere(rules.watch, batch)
+        lease = self._leases.get(rules.watch)
+        work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, lease=lease, offer=offer)
         if (claims := self.claims) is not None:
             return await _apply_to_shared(self, claims, work, rules.watch, offer)
         # All claims are this daemon's, and nobody else writes.
@@ -308,6 +343,7 @@ async def _apply(
     *,
     rules: WatchRules,
     batch: Batch,
+    elsewhere: States,
     lease: int | None,
     offer: Offer,
     unstarted: Mapping[str, int | None],
@@ -339,14 +375,15 @@ async def _apply(
         raise store_error("store-lease-ended/watch", watch=watch)
     before, ours = await _before(transaction, watch, batch, unstarted)
     before_fuse = fuse_from(fuse)
-    elsewhere = await _known_elsewhere(transaction, batch, before)
-    plan = plan_batch(rules, batch, before, before_fuse, elsewhere)
+    rivals = await _rivals(transaction, batch)
+    plan = plan_batch(rules, batch, before, before_fuse, elsewhere, free_at=_free_at(rivals, batch.now))
     if plan.is_empty:
         await transaction.run("need_no_flush")
         return Applied(unresolved=plan.unresolved)
     touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
     await transaction.write("unclaim", sorted([(watch, id_, ours[id_]) for id_ in touched & ours.keys()]))
     await _write(transaction, watch, batch, plan)
+    await _replace_rivals(transaction, watch, batch, plan, rivals)
     if (after := plan.fuse or before_fuse).blown_at is not None:
         await mend(transaction, watch, after)
     suspected: frozenset[str] = frozenset()
@@ -386,32 +423,73 @@ async def _before(
     return before, ours
 
 
-async def _known_elsewhere(transaction: Transaction, batch: Batch, before: Mapping[str, Known]) -> States:
-    """What other watches know of the applications that would be sent as new ones."""
-    if batch.unseen == "adopt" or not batch.others:
-        return NO_STATES
-    return await _states(transaction, batch.others, [id_ for id_ in batch.application_ids if id_ not in before])
-
-
-async def _states(transaction: Transaction, watches: Sequence[str], application_ids: Sequence[str]) -> States:
+def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
     """See `Capture.known_elsewhere`."""
-    if not application_ids:
-        return NO_STATES
     found: dict[str, Content] = {}
     with_entry: set[str] = set()
-    for id_, *columns, has_entry in await transaction.rows(
-        "known_elsewhere", ids=application_ids, watches=list(watches)
-    ):
+    for id_, *columns, adopted, has_entry in rows:
         if has_entry:
             with_entry.add(id_)
-        if (content := content_from(*columns)) is not None:
+        content = content_from(*columns)
+        # HelloWork never received the deletion of a row that was left to another watch.
+        if content is not None and not (adopted and content.deleted):
             found[id_] = content  # the last one is the newest
     return {id_: content for id_, content in found.items() if id_ not in with_entry}
+
+
+class _Rival(NamedTuple):
+    """Another watch's pending entry for an application; its columns are those of the statement `rivals`."""
+
+    watch: str
+    application_id: str
+    attempted: bool
+    is_under_way: bool
+    attempts: int
+    due_at: int
+
+
+async def _rivals(transaction: Transaction, batch: Batch) -> list[_Rival]:
+    """The pending entries of the other watches with the same credentials, for the batch's applications."""
+    ids = batch.application_ids
+    if not ids or not batch.others:
+        return []
+    return [_Rival(*row) for row in await transaction.rows("rivals", ids=ids, watches=list(batch.others))]
+
+
+def _free_at(rivals: Sequence[_Rival], now: int) -> FreeAt:
+    """When a new state may be sent, so that none of these entries' states follows it."""
+    found: dict[str, int] = {}
+    for each in rivals:
+        at = now
+        if each.is_under_way:
+            at += CALL_OVER_WITHIN
+        elif each.attempts == 0:
+            at = each.due_at  # it may itself have waited for a call
+        found[each.application_id] = max(at, found.get(each.application_id, at))
+    return found
+
+
+async def _replace_rivals(
+    transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan, rivals: Sequence[_Rival]
+) -> None:
+    """Remove the entries that newer states of this watch replace, also those with a call under way.
+
+    HelloWork may have received what was attempted: a reverted state must be sent too.
+    """
+    enqueued = {each.application_id for each in plan.enqueued}
+    replaced = [each for each in rivals if each.application_id in enqueued]
+    attempted = {each.application_id for each in replaced if each.attempted}
+    await transaction.write("remove", [(each.watch, each.application_id) for each in replaced])
+    await transaction.write("mark_attempted", [(watch, application_id) for application_id in sorted(attempted)])
+    await transaction.write("add_history", [moved(each.watch, each.application_id, watch, batch) for each in replaced])
 
 
 async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
     """Write the decisions about states."""
     write, at = transaction.write, batch.now + batch.shift
+    handed_over = [(watch, *each) for each in plan.handed_over]
+    await write("look_again", handed_over)
+    await write("hand_over", handed_over)
     await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in plan.new])
     await write(
         "adopt_new",

@@ -51,6 +51,12 @@ def wait_until_owned(ats: Installation, daemon: DaemonProcess, application_id: s
     ats.settle(daemon)
 
 
+def events_of(ats: Installation, application_id: str) -> list[str]:
+    """The names of all that happened to an application."""
+    stories = json.loads(ats.run("explain", application_id, "--json").stdout)
+    return [event["event"] for story in stories for event in story["events"]]
+
+
 def test_an_application_that_only_moves_causes_no_call(archiving: Installation) -> None:
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:
@@ -87,8 +93,18 @@ def test_a_row_that_is_marked_as_deleted_and_lives_in_the_archive_is_no_deletion
             " WHERE hellowork_id = 'hw-1'"
         )
         archiving.change("hw-1", deleted_at="2024-01-01")
-        wait_until_owned(archiving, daemon, "hw-1", "archive")
+        daemon.wait_until(lambda: "moved" in events_of(archiving, "hw-1"), "the answer")
+        archiving.settle(daemon)
         assert archiving.hellowork.told("hw-1") == []
+    events = events_of(archiving, "hw-1")
+    # A restart begins with a sweep.
+    with archiving.daemon() as daemon:
+        daemon.wait_for_event("swept", 2)
+        archiving.settle(daemon)
+        assert events_of(archiving, "hw-1") == events
+        archiving.ats.execute("DELETE FROM applications_archive WHERE hellowork_id = 'hw-1'")
+        daemon.wait_until(lambda: archiving.hellowork.told("hw-1"), "the deletion")
+        assert archiving.hellowork.told("hw-1") == [("deleted", JOB)]
 
 
 def test_an_application_without_a_row_in_any_table_is_deleted(archiving: Installation) -> None:
@@ -201,3 +217,84 @@ def test_an_archive_that_cannot_hold_every_id_is_asked_all_the_same(bare: Instal
         daemon.wait_until(lambda: watches_of(bare, "1001") == ["archive"], "1001 in the archive")
         daemon.wait_until(lambda: watches_of(bare, "hw-3") == ["by_url"], "hw-3 in the other table")
         assert (told("1001"), told("hw-3")) == ([], [])
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_an_older_state_does_not_follow_a_newer_one(bare: Installation) -> None:
+    """The older call waits for its retry, in the lane of the watch that loses the row."""
+    add_archive(bare)
+    bare.configure(hellowork={"retry": {"first": "3s", "max": "5s"}})
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        bare.settle(daemon)
+        bare.hellowork.will({"kind": "status", "status": 404, "application_id": "hw-1", "times": 1})
+        bare.change("hw-1", status="offer")
+        daemon.wait_until(lambda: bare.hellowork.calls_for("hw-1"), "a refused call")
+        move(bare, "hw-1", status="hired")
+        wait_until_owned(bare, daemon, "hw-1", "archive")
+        assert bare.hellowork.told("hw-1") == [("hired", JOB)]
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_a_deletion_that_waits_for_its_retry_does_not_follow_a_row_in_the_archive(bare: Installation) -> None:
+    add_archive(bare)
+    bare.configure(hellowork={"retry": {"first": "3s", "max": "5s"}})
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        bare.settle(daemon)
+        bare.hellowork.will({"kind": "status", "status": 404, "application_id": "hw-1", "times": 1})
+        bare.ats.execute(f"CREATE TABLE kept AS SELECT {COLUMNS} FROM applications")  # noqa: S608 - our own names
+        bare.delete("hw-1")
+        daemon.wait_until(lambda: bare.hellowork.calls_for("hw-1"), "a refused deletion")
+        bare.ats.execute(
+            f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM kept"  # noqa: S608 - our own names
+            " WHERE hellowork_id = 'hw-1'"
+        )
+        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "the archive's state")
+        bare.settle(daemon)
+        assert bare.hellowork.told("hw-1") == [("interview", JOB)]
+
+
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
+def test_a_row_that_the_archive_ignores_keeps_the_application_until_it_is_deleted(bare: Installation) -> None:
+    add_archive(bare, status={"map": {"interview": "interview", "hired": "hired"}, "unmapped": "ignore"})
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        bare.settle(daemon)
+        move(bare, "hw-1", status="archived")
+        daemon.wait_until(lambda: "suspected" in events_of(bare, "hw-1"), "the suspicion")
+        bare.settle(daemon)
+        bare.sweeps(daemon)
+        assert watches_of(bare, "hw-1") == ["applications"]
+        assert bare.hellowork.told("hw-1") == []
+        bare.ats.execute("DELETE FROM applications_archive WHERE hellowork_id = 'hw-1'")
+        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "the deletion")
+        assert bare.hellowork.told("hw-1") == [("deleted", JOB)]
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_a_watch_with_an_older_record_sends_what_it_has(bare: Installation) -> None:
+    add_archive(bare, deletion_grace="8s")
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        bare.settle(daemon)
+        move(bare, "hw-1")
+        wait_until_owned(bare, daemon, "hw-1", "archive")
+        move(bare, "hw-1", "applications", status="hired")
+        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "hired")
+        # Within the archive's grace, so that its record is still that of the first move.
+        move(bare, "hw-1", status="interview")
+        daemon.wait_until(lambda: len(bare.hellowork.told("hw-1")) == 2, "interview")
+        wait_until_owned(bare, daemon, "hw-1", "archive")
+        assert bare.hellowork.told("hw-1") == [("hired", JOB), ("interview", JOB)]
+
+
+def test_what_changes_with_the_move_is_sent_by_a_watch_that_adopts_first_states(bare: Installation) -> None:
+    add_archive(bare, first_status="adopt")
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        bare.settle(daemon)
+        move(bare, "hw-1", status="hired")
+        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "hired")
+        wait_until_owned(bare, daemon, "hw-1", "archive")
+        assert bare.hellowork.told("hw-1") == [("hired", JOB)]

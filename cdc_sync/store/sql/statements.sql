@@ -35,6 +35,33 @@ UPDATE @snapshot AS s
        adopted = x.adopted
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
+-- name: hand_over(watch text, application_id text, heir text, at bigint)
+-- The heir's record begins from the state that HelloWork acknowledged last. An adopted deletion is none.
+UPDATE @snapshot AS s
+   SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
+       acknowledged_at = f.acknowledged_at, adopted = f.adopted
+  FROM @rows, @snapshot f
+ WHERE f.watch = x.watch AND f.application_id = x.application_id
+   AND s.watch = x.heir AND s.application_id = x.application_id
+   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
+   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at);
+
+-- name: look_again(watch text, application_id text, heir text, at bigint)
+-- Before `hand_over`, and where that changes the state: the heir reads its row at once and compares.
+INSERT INTO @suspicion (watch, application_id, at, due_at)
+SELECT x.heir, x.application_id, x.at, x.at
+  FROM @snapshot f, @rows, @snapshot s
+ WHERE f.watch = x.watch AND f.application_id = x.application_id
+   AND s.watch = x.heir AND s.application_id = x.application_id
+   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
+   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at)
+   AND (coalesce(s.status, '') <> f.status OR coalesce(s.job_id, '') <> f.job_id
+        OR coalesce(s.deleted, FALSE) <> f.deleted)
+ON CONFLICT (watch, application_id) DO NOTHING;
+
+-- name: recorded
+SELECT application_id FROM @snapshot WHERE watch = :watch AND application_id @in(ids);
+
 -- name: leave_scope(watch text, application_id text)
 UPDATE @snapshot AS s SET in_scope = FALSE
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.in_scope;

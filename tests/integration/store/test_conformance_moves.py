@@ -1,11 +1,25 @@
 """An application moves between two watches with the same credentials: one adopts it, the other one forgets it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from support.builders import HOUR, NOW, SECOND, WATCH, a_batch, a_suspicion, an_observation, some_rules
+import pytest
+from support.builders import (
+    HOUR,
+    NOW,
+    SECOND,
+    WATCH,
+    a_baseline,
+    a_batch,
+    a_suspicion,
+    an_observation,
+    some_rules,
+)
 from support.store_steps import (
     acknowledge,
     adopt,
+    bury,
+    claim,
     claim_one,
     entry_of,
     events_of,
@@ -14,10 +28,12 @@ from support.store_steps import (
     observe,
     results_of,
     told_status,
+    waiting_entry,
 )
 
 from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Resolved
 from cdc_sync.core.diff import Adopt
+from cdc_sync.core.outbox import CALL_OVER_WITHIN, Entry
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import KnownTwice
@@ -73,6 +89,15 @@ class TestTheOtherWatch:
 
         assert await entry_of(store, watch=ARCHIVE) is not None
 
+    async def test_finds_states_among_more_records_than_one_statement_searches(self, store: Store) -> None:
+        ids = [f"a{number}" for number in range(30)]
+        await adopt(store, *ids)
+        strangers = [f"w{number}" for number in range(1000)]
+
+        found = await store.known_elsewhere([*strangers, WATCH], ids)
+
+        assert found.keys() == set(ids)
+
     async def test_sends_what_no_watch_knows_and_what_others_credentials_know(self, store: Store) -> None:
         await adopt(store, "a1", watch="stranger")
 
@@ -80,6 +105,117 @@ class TestTheOtherWatch:
 
         assert await entry_of(store, "a1", ARCHIVE) is not None
         assert await entry_of(store, "a2", ARCHIVE) is not None
+
+
+class TestTwoEntries:
+    @pytest.mark.parametrize("is_attempted", [False, True])
+    async def test_a_newer_state_replaces_the_other_watchs_entry(self, store: Store, *, is_attempted: bool) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        if is_attempted:
+            await lose_answer(store, await claim_one(store))
+
+        await seen_in_archive(store, an_observation(status="offer"))
+
+        assert await entry_of(store) is None
+        entry = await waiting_entry(store, watch=ARCHIVE)
+        assert (entry.due_at, entry.attempted) == (NOW, is_attempted)
+        assert "moved" in await events_of(store)
+
+    @pytest.mark.parametrize("ends", [acknowledge, lose_answer])
+    async def test_a_newer_state_waits_for_the_other_watchs_call(
+        self, store: Store, ends: Callable[[Store, Entry], Awaitable[None]]
+    ) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        under_way = await claim_one(store)
+
+        await seen_in_archive(store, an_observation(status="offer"))
+        await ends(store, under_way)
+
+        assert await entry_of(store) is None
+        entry = await waiting_entry(store, watch=ARCHIVE)
+        assert (entry.due_at, entry.attempted) == (NOW + CALL_OVER_WITHIN, True)
+        assert await claim(store, NOW + CALL_OVER_WITHIN - 1) == []
+        # It moves back before that: the call may be under way still.
+        back = replace(a_batch(an_observation(status="interview")), others=(ARCHIVE,))
+        await store.apply(some_rules(), back)
+        assert await entry_of(store, watch=ARCHIVE) is None
+        assert (await waiting_entry(store)).due_at == NOW + CALL_OVER_WITHIN
+
+    async def test_an_entry_that_a_person_decides_about_stays(self, store: Store) -> None:
+        await bury(store, an_observation())
+
+        await seen_in_archive(store, an_observation(status="offer"))
+
+        assert (await waiting_entry(store)).state == "dead"
+        assert (await waiting_entry(store, watch=ARCHIVE)).due_at == NOW
+
+    async def test_other_applications_entries_and_strangers_stay(self, store: Store) -> None:
+        await observe(store, an_observation("a2"))
+        await observe(store, an_observation("a1"), rules=some_rules("stranger"))
+
+        await seen_in_archive(store, an_observation("a1"))
+
+        assert await entry_of(store, "a2") is not None
+        assert await entry_of(store, "a1", "stranger") is not None
+
+    async def test_a_state_that_is_no_news_replaces_nothing(self, store: Store) -> None:
+        await adopt(store, "a1", watch=ARCHIVE)
+        await observe(store, an_observation(status="hired"))
+
+        await seen_in_archive(store, an_observation())
+
+        assert await entry_of(store) is not None
+
+
+class TestTheHeir:
+    async def test_begins_from_what_hellowork_acknowledged_last(self, store: Store) -> None:
+        await adopt(store, "a1", watch=ARCHIVE)
+        await observe(store, an_observation(status="hired"))
+        await acknowledge(store, await claim_one(store))
+
+        await left_to_archive(store)
+
+        assert await told_status(store, watch=ARCHIVE) == "hired"
+        assert await store.next_suspicion(ARCHIVE) == NOW
+
+    async def test_keeps_what_hellowork_acknowledged_later(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await seen_in_archive(store, an_observation(status="hired"))
+        (entry,) = await claim(store)
+        await acknowledge(store, entry)
+
+        await left_to_archive(store)
+
+        assert await told_status(store, watch=ARCHIVE) == "hired"
+        assert await store.next_suspicion(ARCHIVE) is None
+
+    async def test_is_not_asked_again_about_an_equal_state(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await seen_in_archive(store, an_observation())
+
+        await left_to_archive(store)
+
+        assert await told_status(store, watch=ARCHIVE) == "applied"
+        assert await store.next_suspicion(ARCHIVE) is None
+
+    async def test_of_a_row_that_is_marked_as_deleted_begins_from_the_state_before(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await store.apply(some_rules(ARCHIVE), a_baseline(an_observation(status="hired")))
+        marked = Resolved("a1", NOW, an_observation(deleted=True), elsewhere=ARCHIVE)
+
+        await store.apply(some_rules(), a_batch(marked, origin="deletion"))
+
+        assert await told_status(store, watch=ARCHIVE) == "applied"
+        record = await known_one(store)
+        assert record.snapshot is not None
+        assert record.snapshot.deleted
+        # A third watch does not take that for what HelloWork has.
+        (result,) = await results_of(
+            store, some_rules("third"), replace(a_batch(an_observation()), others=(WATCH, ARCHIVE))
+        )
+        assert result.decision == Adopt()
 
 
 class TestTheFormerWatch:

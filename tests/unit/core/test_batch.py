@@ -16,6 +16,7 @@ from cdc_sync.core.batch import (
     ApplyResult,
     Batch,
     BatchPlan,
+    HandOver,
     Resolved,
     different,
     plan_batch,
@@ -90,6 +91,14 @@ def resolved(canonical: Observation | None, *keys: str, id_: str = "a1") -> Reso
 
 
 class TestNews:
+    @pytest.mark.parametrize(("free_at", "due_at"), [(NOW - 1, NOW), (NOW + 5, NOW + 5)])
+    def test_a_state_waits_for_another_watchs_call(self, free_at: int, due_at: int) -> None:
+        step = Batch("notify", NOW, "send", [an_observation()])
+
+        (entry,) = plan_batch(RULES, step, {}, Fuse(), free_at={"a1": free_at}).enqueued
+
+        assert entry.due_at == due_at
+
     def test_an_application_never_seen_is_enqueued(self) -> None:
         row = an_observation()
 
@@ -413,14 +422,39 @@ class TestAnsweredSuspicions:
 
         assert (found.out_of_scope, found.results) == ([], [])
 
-    @pytest.mark.parametrize("canonical", [None, an_observation(deleted=True)])
-    def test_an_application_that_another_watch_has_is_left_to_it(self, canonical: Observation | None) -> None:
-        moved = Resolved("a1", NOW, canonical, elsewhere="archive")
+    def test_an_application_that_another_watch_has_is_left_to_it(self) -> None:
+        moved = Resolved("a1", NOW, None, elsewhere="archive")
         found = plan(a1=before(a_content()), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
         assert [line.event for line in found.history] == ["moved"]
         assert found.touched == {"a1"}
+        assert found.handed_over == [HandOver("a1", "archive", NOW)]
+
+    @pytest.mark.parametrize("pending", [None, a_content("hired")])
+    def test_its_row_that_is_marked_as_deleted_is_taken_as_acknowledged(self, pending: Content | None) -> None:
+        marked = an_observation(deleted=True)
+        moved = Resolved("a1", NOW, marked, elsewhere="archive")
+        found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved])
+
+        assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
+        assert (found.acknowledged, found.moved) == ([marked], [marked])
+        assert found.cancelled == ([] if pending is None else ["a1"])
+        assert found.handed_over == [HandOver("a1", "archive", NOW)]
+
+    def test_a_row_that_was_marked_as_deleted_from_the_first_is_adopted(self) -> None:
+        marked = an_observation(deleted=True)
+        moved = Resolved("a1", NOW, marked, elsewhere="archive")
+        found = plan(origin="deletion", resolved=[moved])
+
+        assert (found.adopted, found.acknowledged, found.enqueued) == ([marked], [], [])
+
+    def test_a_record_stays_while_another_watch_has_a_row_without_a_call(self) -> None:
+        kept = Resolved("a1", NOW, None, is_kept=True)
+        found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
+
+        assert found.answered == ["a1"]
+        assert (found.forgotten, found.handed_over, found.results) == ([], [], [])
 
     def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
         moved = Resolved("a1", NOW, None, elsewhere="archive")

@@ -79,12 +79,23 @@ DELETE FROM @outbox AS o USING @rows WHERE o.watch = x.watch AND o.application_i
 DELETE FROM @snapshot AS s USING @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: known_elsewhere
-SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata,
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted,
        EXISTS (SELECT FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
   FROM unnest(:ids::text[]) AS x (id)
  CROSS JOIN LATERAL (SELECT * FROM @snapshot i WHERE i.application_id = x.id OFFSET 0) AS s
  WHERE s.watch = ANY (:watches::text[])
  ORDER BY s.acknowledged_at NULLS FIRST;
+
+-- name: rivals
+-- An entry has a record, and records have an index by application. Each is locked, as in `lock_entries`.
+SELECT o.watch, o.application_id, o.attempted OR o.claimed_by IS NOT NULL, o.claimed_by IS NOT NULL, o.attempts,
+       o.due_at
+  FROM unnest(:ids::text[]) AS x (id)
+ CROSS JOIN LATERAL (SELECT watch FROM @snapshot i WHERE i.application_id = x.id OFFSET 0) AS s
+ CROSS JOIN LATERAL (SELECT * FROM @outbox e
+                      WHERE e.watch = s.watch AND e.application_id = x.id AND e.state = 'pending'
+                        AND e.watch = ANY (:watches::text[])
+                        FOR UPDATE) AS o;
 
 -- name: unseen
 SELECT s.application_id

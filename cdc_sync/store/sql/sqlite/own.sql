@@ -57,12 +57,28 @@ DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.applicat
 DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
 -- name: known_elsewhere
-SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata,
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted,
        EXISTS (SELECT 1 FROM outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
   FROM json_each(:ids) i
  CROSS JOIN json_each(:watches) w
  CROSS JOIN snapshot s ON s.watch = w.value AND s.application_id = i.value
  ORDER BY s.acknowledged_at;
+
+-- name: rivals
+-- Only in watches with a pending entry, found from watch to watch in the index: no index has applications alone.
+WITH RECURSIVE waiting (watch) AS (
+    SELECT (SELECT watch FROM outbox WHERE state = 'pending' ORDER BY watch LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.watch FROM outbox o WHERE o.state = 'pending' AND o.watch > w.watch ORDER BY o.watch LIMIT 1)
+      FROM waiting w
+     WHERE w.watch IS NOT NULL
+)
+SELECT o.watch, o.application_id, o.attempted OR o.claimed_by IS NOT NULL, o.claimed_by IS NOT NULL, o.attempts,
+       o.due_at
+  FROM waiting w
+ CROSS JOIN json_each(:ids) i
+ CROSS JOIN outbox o ON o.watch = w.watch AND o.application_id = i.value
+ WHERE o.state = 'pending' AND w.watch IN (SELECT value FROM json_each(:watches));
 
 -- name: unseen
 SELECT s.application_id
