@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 from cdc_sync import __version__
-from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved, different
+from cdc_sync.core.batch import ASKED_AGAIN_AFTER, Applied, ApplyResult, Batch, Resolved, different
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue, Unseen
 from cdc_sync.core.events import (
     ChangesRead,
@@ -105,6 +105,7 @@ class Intake:
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
         self.suspected = asyncio.Event()
         self.left_some_unanswered = False
+        self._elsewhere_unread_until = 0
         parts.others.expect(name, self.suspected)
         self.requests = 0
         self.skipped: dict[Key, str] = {}
@@ -305,9 +306,12 @@ class Intake:
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
         """What the tables of the other watches with the same credentials have; None if one cannot be read."""
         watch = self.rules.watch
+        if self.clock() < self._elsewhere_unread_until:
+            return None  # each try may take as long as a connection
         try:
             found = await self.parts.others.with_live_row(watch, application_ids)
         except UnreadElsewhereError as error:
+            self._elsewhere_unread_until = self.clock() + ASKED_AGAIN_AFTER
             self.observe(DeletionsWait(watch, error.message))
             return None
         self.observe(DeletionsDecided(watch))

@@ -1,6 +1,8 @@
 """Deletions are believed after their grace, and after a fresh read that agrees."""
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,41 @@ from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import a_config, uninstall_triggers
 
+from cdc_sync.core.batch import ASKED_AGAIN_AFTER
+from cdc_sync.pipeline.database import Elsewhere, NoOthers, Steps, UnreadElsewhereError
 from cdc_sync.source.errors import SourceError
+
+
+class UnreadableOthers(NoOthers):
+    """Another watch's table, of a database that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
+        self.asked += 1
+        raise UnreadElsewhereError("no connection")
+
+
+async def test_another_watchs_table_that_cannot_be_read_is_not_asked_for_each_page(ats: Ats, open_rig: OpenRig) -> None:
+    for key in (1, 2, 3):
+        insert(ats, key, f"a{key}")
+    async with open_rig(steps=Steps(confirmed=1)) as rig:
+        await rig.adopt()
+        others = UnreadableOthers()
+        rig.intake.parts = replace(rig.intake.parts, others=others)
+        for key in (1, 2, 3):
+            delete(ats, key)
+        await rig.drain.catch_up()
+
+        assert await rig.pass_grace() == 3
+        assert others.asked == 1
+        assert await rig.intake.confirm_due() == 0
+
+        rig.clock.forward(ASKED_AGAIN_AFTER + 1000)
+        await rig.intake.confirm_due()
+        assert others.asked == 2
+        assert await rig.entries() == []
 
 
 class TestHard:
