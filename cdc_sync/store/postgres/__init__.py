@@ -7,6 +7,9 @@ Transactions lock rows in this order, so that there is no deadlock:
 3. rows of the snapshot, in the same order: only the holder of the application's entry, or of its watch, writes to one;
 4. rows of endpoints, then of call counts, in order.
 
+An application that moves between two watches is the exception: a batch of one also writes to the entry and record of
+the other. Such a batch may end in a deadlock, and runs again.
+
 A claim locks the key of its daemon's row: a transaction that removes the daemon waits for the claim, and finds it.
 Claiming and verifying skip locked rows. A decision's input is locked before it is read. After a deadlock all the same,
 the driver runs the whole step again.
