@@ -106,6 +106,29 @@ async def test_a_daemon_that_was_stopped_itself_gives_the_others_time_again(monk
     assert [await looks_at(moment) for moment in (64_000, 66_000, 68_000)] == [False, False, True]
 
 
+async def test_a_daemon_takes_over_although_ownerless_claims_cannot_be_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped session may hold one of those rows, and stays."""
+    up, taken_over = 1_000, False
+    monkeypatch.setattr(module, "uptime", lambda: up)
+    lapsed, no_sessions, is_expired = [(7, "a moment ago", False, 0.0)], list[object](), True
+    busy = StoreError("store-unanswered", "a frozen session holds the row")
+
+    async def run(work: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    lease = DaemonLease(run, longest_call=10.0)
+    for moment in range(0, 8_000, 2_000):
+        up = 1_000 + moment
+        answers: list[object] = [lapsed, busy] if moment < 4_000 else [lapsed, no_sessions, is_expired, busy]
+        taken_over |= await lease.expire_claims(Clock(0))
+        assert lease.not_taken_over is busy
+
+    assert taken_over
+
+
 @pytest.mark.parametrize(
     ("overdue", "beat"),
     [

@@ -19,10 +19,10 @@ from functools import partial
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Lane
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.delivery import expire, lock_claims
+from cdc_sync.store.delivery import lock_claims
 from cdc_sync.store.driver import EntryId, Run, Transaction
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.postgres.takeover import take_over
+from cdc_sync.store.postgres.takeover import free_ownerless, take_over
 from cdc_sync.store.statements import migrations
 
 _SCHEMA = str(len(migrations("postgres")))
@@ -140,7 +140,7 @@ class DaemonLease:
         now = uptime() / 1000
         # If this process was stopped, the others may have been stopped with it: they get time to renew.
         before = self._lapsed if now - self._looked_at < _LOOKS_WITHIN else {}
-        self._lapsed, self.beat = {}, BEAT
+        self._lapsed, self._looked_at, self.beat = {}, now, BEAT
         for number, until, ended, seconds in rows:
             if seconds > 0:
                 self._look_in(seconds)
@@ -156,9 +156,11 @@ class DaemonLease:
                 expired |= await take_over(self._run, number, until, clock)
             except StoreError as error:  # beside it, the store may work
                 not_taken_over = not_taken_over or error
+        try:
+            await free_ownerless(self._run, clock)
+        except StoreError as error:
+            not_taken_over = not_taken_over or error
         self.not_taken_over = not_taken_over
-        await self._run(partial(_free_ownerless, clock=clock))
-        self._looked_at = uptime() / 1000
         return expired
 
     def _look_in(self, seconds: float) -> None:
@@ -183,12 +185,6 @@ class DaemonLease:
         for number, since, others in await transaction.rows("register", host=host, process=os.getpid(), **lease):
             return number, since, others
         raise store_error("store-changed")
-
-
-async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
-    """Free claims of daemons without a row."""
-    for (number,) in await transaction.rows("ownerless"):
-        await expire(transaction, number, clock(), clock.shift)
 
 
 class Claims:

@@ -84,6 +84,26 @@ async def expire_daemon(transaction: Transaction, number: int, until: str, clock
     return True
 
 
+async def free_ownerless(run: Run, clock: Clock) -> None:
+    """Free claims of daemons without a row.
+
+    Raises:
+        StoreError: nothing is freed; `store-take-over` if a session keeps one locked.
+    """
+    try:
+        await run(partial(_expire_ownerless, clock=clock))
+    except StoreError as error:
+        if not isinstance(error.__cause__, errors.LockNotAvailable):
+            raise
+        raise store_error("store-take-over", daemon="one that the store no longer knows") from error
+
+
+async def _expire_ownerless(transaction: Transaction, clock: Clock) -> None:
+    await transaction.run("wait_briefly")
+    for (number,) in await transaction.rows("ownerless"):
+        await expire(transaction, number, clock(), clock.shift)
+
+
 def _why_not(daemon: str, sessions: list[_Session]) -> StoreError:
     refused = [session for session in sessions if not session.is_ended]
     if not refused:
