@@ -220,10 +220,12 @@ class Intake:
         parts = len(self.reader.mapping.key_columns)
         fitting = {key for key in keys.values() if len(key) == parts}
         others = dict.fromkeys(set(keys.values()) - fitting, now)
+        # No sweep found what these reads show.
+        origin = self.parts.watch.capture.mode
         if others:
-            await self._apply(self._batch("sweep", gone=others))
+            await self._apply(self._batch(origin, gone=others))
         async for read, answered in self.reader.parts_by_key(fitting):
-            await self._read(read, answered, dict.fromkeys(answered, read.at or now), "sweep")
+            await self._read(read, answered, dict.fromkeys(answered, read.at or now), origin)
         if suspected := await self.store.suspected(self.rules.watch, list(keys)):
             # An earlier suspicion may be of a row that came back.
             found = await self._resolve(dict.fromkeys(suspected, now))

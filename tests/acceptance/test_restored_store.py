@@ -181,6 +181,20 @@ def test_an_application_whose_row_came_back_does_not_wait(backed_up: Installatio
         assert daemon.stop() == 0
 
 
+def test_reading_again_is_no_sweeps_work(backed_up: Installation) -> None:
+    """What the start finds is not reported as missed by the capture."""
+    leave_pending(backed_up, attempted=False)
+    change_all(backed_up, "REJECTED")
+
+    with backed_up.daemon() as daemon:
+        backed_up.settle(daemon)
+        assert daemon.stop() == 0
+
+    (story,) = json.loads(backed_up.run("explain", "hw-1", "--json").stdout)
+    found_by = {event["by"] for event in story["events"] if event["event"] == "queued"}
+    assert found_by == {backed_up.mode}, story["events"]
+
+
 def told(daemon: DaemonProcess, installation: Installation, calls: int) -> None:
     """Return when HelloWork has received a call for each application after so many calls."""
     daemon.wait_until(lambda: len(installation.hellowork.calls) >= calls + len(IDS), "a call for each application")
