@@ -133,7 +133,7 @@ class Applied:
 
     Attributes:
         results: without unknown applications that a baseline adopts.
-        touched: the offer's unstarted entries that are replaced, corrected or cancelled.
+        touched: the offer's unstarted entries that are replaced, corrected or cancelled, or wait for an answer.
         claimed: entries claimed for the sender in the same transaction.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
@@ -211,6 +211,7 @@ class BatchPlan:
         acknowledged: known applications that are taken as acknowledged.
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
+        waiting: those of them whose pending entries wait for the answer.
         forgotten: applications that another watch has now.
         handed_over: these, and those of which a deleted row stays here.
         history: without new suspicions.
@@ -228,6 +229,7 @@ class BatchPlan:
     suspicions: list[Suspicion] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
     postponed: list[Suspicion] = field(default_factory=list)
+    waiting: list[Suspicion] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     handed_over: list[HandOver] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -244,6 +246,7 @@ class BatchPlan:
         """The applications whose outbox entry is changed or removed."""
         touched = [each.application_id for each in self.enqueued]
         touched += [each.application_id for each in self.refreshed]
+        touched += [each.application_id for each in self.waiting]
         return frozenset(touched + self.cancelled + self.forgotten)
 
 
@@ -385,11 +388,18 @@ class _Planner:
         if self.batch.origin != "deletion":
             self._suspect_if_gone(resolved, before)
         elif resolved.is_unanswered or (resolved.elsewhere is not None and _may_be_under_way(before)):
-            again_at = self.batch.now + ASKED_AGAIN_AFTER
-            self.changes.postponed.append(Suspicion(id_, resolved.changed_at, again_at))
+            self._postpone(resolved, before)
         else:
             self.changes.answered.append(id_)
             self._answer(resolved, before)
+
+    def _postpone(self, resolved: Resolved, before: Known) -> None:
+        """Look at a suspicion again later."""
+        again = Suspicion(resolved.application_id, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
+        self.changes.postponed.append(again)
+        # The entry may be older than what HelloWork has. One that may be under way must end first.
+        if resolved.is_unanswered and before.state == "pending":
+            self.changes.waiting.append(again)
 
     def _suspect_if_gone(self, resolved: Resolved, before: Known) -> None:
         if self._is_there(resolved, before):

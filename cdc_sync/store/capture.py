@@ -26,7 +26,7 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, blow
-from cdc_sync.core.outbox import CALL_OVER_WITHIN, NOTHING, Entry, Known, Offer, Suspicion, Verified
+from cdc_sync.core.outbox import ANSWERED_WITHIN, CALL_OVER_WITHIN, NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import claim, give_held_back, mend
@@ -540,6 +540,7 @@ async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchP
     if plan.answered:
         await transaction.run("answer", watch=watch, ids=plan.answered)
     await write("postpone", [(watch, each.application_id, each.due_at) for each in plan.postponed])
+    await write("hasten", [(watch, each.application_id, each.due_at + ANSWERED_WITHIN) for each in plan.waiting])
     new: list[Suspicion] = []
     if plan.suspicions:
         ids = [suspicion.application_id for suspicion in plan.suspicions]

@@ -298,3 +298,31 @@ def test_what_changes_with_the_move_is_sent_by_a_watch_that_adopts_first_states(
         daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "hired")
         wait_until_owned(bare, daemon, "hw-1", "archive")
         assert bare.hellowork.told("hw-1") == [("hired", JOB)]
+
+
+def due_of(ats: Installation, application_id: str) -> str:
+    """When an application's pending entry is due."""
+    (story,) = json.loads(ats.run("explain", application_id, "--json").stdout)
+    return str(story["entry"]["due_at"])
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_an_old_entry_waits_as_long_as_another_table_cannot_be_read(archiving: Installation) -> None:
+    """The store may be a restored backup, and the application's row is in no table that can be read."""
+    archiving.add("hw-1", "interview")
+    assert archiving.run("run", "--once").code == 0
+    archiving.hellowork.will({"kind": "status", "status": 503, "times": None})
+    archiving.change("hw-1", status="offer")
+    archiving.run("run", "--once")
+    archiving.hellowork.will_work()
+    archiving.delete("hw-1")
+    archiving.ats.execute("ALTER TABLE applications_archive RENAME TO elsewhere")
+    calls = len(archiving.hellowork.calls)
+
+    with archiving.daemon(ready=False) as daemon:
+        daemon.wait_for_event("deletions wait: an application may have moved to the table of the watch archive")
+        at_first = due_of(archiving, "hw-1")
+        daemon.wait_until(lambda: due_of(archiving, "hw-1") > at_first, "the entry to wait for longer", within=60)
+        assert daemon.stop() == 0
+
+    assert len(archiving.hellowork.calls) == calls

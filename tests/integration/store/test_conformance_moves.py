@@ -271,6 +271,18 @@ class TestTheFormerWatch:
         (suspicion,) = await store.due_suspicions(WATCH, NOW + ASKED_AGAIN_AFTER, 10, horizon=HOUR)
         assert (suspicion.at, suspicion.due_at) == (NOW - 1, NOW + ASKED_AGAIN_AFTER)
 
+    async def test_so_does_a_pending_entry(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        await store.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
+
+        unanswered = Resolved("a1", NOW, None, is_unanswered=True)
+        await store.apply(some_rules(), a_batch(unanswered, origin="deletion"))
+
+        entry = await entry_of(store)
+        assert entry is not None
+        assert entry.due_at > NOW + ASKED_AGAIN_AFTER
+
 
 async def test_applications_of_two_watches_are_counted_by_pair(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")

@@ -483,6 +483,16 @@ class TestAnsweredSuspicions:
 
         assert (found.answered, found.results, found.is_empty) == ([], [], False)
         assert found.postponed == [Suspicion("a1", NOW - 1, NOW + ASKED_AGAIN_AFTER)]
+        assert found.waiting == []
+
+    @pytest.mark.parametrize(("state", "waits"), [("pending", True), ("held", False)])
+    def test_so_does_a_pending_entry(self, state: EntryState, *, waits: bool) -> None:
+        a1 = before(a_content())._replace(pending=PendingEntry(a_content("hired"), attempted=True), state=state)
+        unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
+        found = plan(a1=a1, origin="deletion", resolved=[unanswered])
+
+        assert found.waiting == (found.postponed if waits else [])
+        assert ("a1" in found.touched) == waits
 
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
     def test_nothing_is_sent_of_what_was_never_reported(self, a1: Known | None) -> None:
