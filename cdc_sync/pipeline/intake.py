@@ -26,7 +26,7 @@ from cdc_sync.core.events import (
     RowsVisible,
 )
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import ANSWERED_WITHIN, NOTHING, EntryState, Known, former_row
+from cdc_sync.core.outbox import ANSWERED_WITHIN, NOTHING, EntryState, Known, Suspicion, former_row
 from cdc_sync.core.rows import (
     Key,
     Observation,
@@ -202,13 +202,15 @@ class Intake:
         """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
 
         The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
-        waits until the suspected deletion is answered.
+        waits until the suspected deletion is answered. A pending deletion is confirmed again: a row with the
+        application's id may have come since, under any key.
         """
         number = 0
         async for found in self.store.pending(self.rules.watch, self.parts.steps.read):
             if found:
                 async with self.lock:
                     await self._reread(found)
+                await self._confirm_again(found)
             number += len(found)
             progressed()
         return number
@@ -232,6 +234,20 @@ class Intake:
             gone = [each.application_id for each in found if each.is_deletion]
             answered_at = self.clock() + self.rules.deletion_grace + ANSWERED_WITHIN
             await self.store.postpone(self.rules.watch, gone, answered_at)
+
+    async def _confirm_again(self, application_ids: Collection[str]) -> None:
+        """Confirm those of these applications' entries that are pending deletions."""
+        now, watch = self.clock(), self.rules.watch
+        known = await self.store.known(watch, list(application_ids))
+        deletions = [
+            Suspicion(id_, of.pending.content.event_date, now)
+            for id_, of in known.items()
+            if of.state == "pending" and of.pending is not None and of.pending.content.deleted
+        ]
+        if deletions:
+            # If they cannot be answered now, they are asked about again.
+            await self.store.suspect_again(watch, deletions)
+            await self._answer(deletions)
 
     async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
         """Read rows that changed no later than their reading, apply them, and report only news."""
@@ -289,21 +305,23 @@ class Intake:
             limit = self.reader.at_once(self.parts.steps.confirmed)
             due = await self.store.due_suspicions(self.rules.watch, self.clock(), limit, horizon=horizon)
             if due:
-                # Without the lock: another database may not answer for long.
-                elsewhere = await self._ask_elsewhere([each.application_id for each in due])
-                async with self.lock:
-                    resolved = await self._resolve({each.application_id: each.at for each in due})
-                    missing = [each.application_id for each in resolved if each.canonical is None]
-                    left = await self._former_rows(missing) if missing else {}
-                    resolved = [
-                        replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved
-                    ]
-                    await self._decide(resolved, elsewhere)
+                await self._answer(due)
                 answered += len(due)
             if len(due) < limit:
                 if answered:
                     await self._place_table(await self.table.accepted())
                 return answered
+
+    async def _answer(self, suspicions: Sequence[Suspicion]) -> None:
+        """Answer suspected deletions by a fresh read of all rows of their applications."""
+        # Without the lock: another database may not answer for long.
+        elsewhere = await self._ask_elsewhere([each.application_id for each in suspicions])
+        async with self.lock:
+            resolved = await self._resolve({each.application_id: each.at for each in suspicions})
+            missing = [each.application_id for each in resolved if each.canonical is None]
+            left = await self._former_rows(missing) if missing else {}
+            resolved = [replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved]
+            await self._decide(resolved, elsewhere)
 
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
         """What the tables of the other watches with the same credentials have; None if one cannot be read."""

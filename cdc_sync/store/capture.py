@@ -283,6 +283,11 @@ class Capture(Driver):
         rows = await self.ask("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
+    async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
+        """Suspect deletions whose entries are still pending."""
+        rows = [(watch, each.application_id, each.at, each.due_at) for each in suspicions]
+        await self.transact(lambda t: t.write("suspect", rows))
+
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
         ((due_at,),) = await self.ask("next_suspicion", watch=watch)

@@ -181,6 +181,35 @@ def test_an_application_whose_row_came_back_does_not_wait(backed_up: Installatio
         assert daemon.stop() == 0
 
 
+def test_a_pending_deletion_whose_row_came_back_is_not_sent(backed_up: Installation) -> None:
+    """Its row has another key now."""
+    backed_up.hellowork.will({"kind": "status", "status": 503, "times": None})
+    backed_up.delete("hw-1")
+    backed_up.run("run", "--once")
+    (refused,) = {call.body["status"] for call in backed_up.hellowork.calls_for("hw-1") if isinstance(call.body, dict)}
+    assert refused == "deleted"
+    calls = len(backed_up.hellowork.calls)
+    backed_up.hellowork.will_work()
+    backed_up.add("hw-1", "INTERVIEW")
+
+    with backed_up.daemon() as daemon:
+        backed_up.settle(daemon)
+        assert daemon.stop() == 0
+
+    assert states_after(backed_up, calls) == {"INTERVIEW"}
+
+
+def test_a_pending_deletion_without_a_row_is_sent(backed_up: Installation) -> None:
+    backed_up.hellowork.will({"kind": "status", "status": 503, "times": None})
+    backed_up.delete("hw-1")
+    backed_up.run("run", "--once")
+    backed_up.hellowork.will_work()
+
+    with backed_up.daemon(ready=False) as daemon:
+        daemon.wait_until(lambda: backed_up.hellowork.told("hw-1")[-1:] == [("deleted", JOB)], "the call", within=30)
+        assert daemon.stop() == 0
+
+
 def test_reading_again_is_no_sweeps_work(backed_up: Installation) -> None:
     """What the start finds is not reported as missed by the capture."""
     leave_pending(backed_up, attempted=False)
