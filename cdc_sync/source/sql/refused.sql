@@ -26,7 +26,7 @@ BEGIN
          WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
            AND (c.relname = 'changes' OR c.relkind = 'S' AND c.relname IN ({sequences}))
          UNION ALL
-        -- Whoever calls one, acts with its own rights, on what its owner may write into it.
+        -- A role that calls one runs, with its own rights, what the owner of the function has written.
         SELECT 3, 'function', p.oid::regprocedure::text, p.oid, p.proowner,
                pg_catalog.format('DROP FUNCTION %s, which this script creates again', p.oid::regprocedure), '{{}}'
           FROM pg_catalog.pg_proc p

@@ -79,7 +79,7 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
            'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
       FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
     UNION ALL
-    -- Those that install a new tenant's triggers, for whoever calls them, with the rights of the caller.
+    -- Those that install a new tenant's triggers, with the rights of the role that calls them.
     SELECT NULL, 'function', 'cdc_sync.' || p.proname, NULL, p.proname::text,
            CASE WHEN NOT pg_catalog.pg_has_role(p.proowner, log.relowner, 'USAGE') THEN 'not ours'
                 WHEN w.name IS NULL THEN 'left over'
