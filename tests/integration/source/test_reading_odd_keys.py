@@ -15,7 +15,7 @@ from cdc_sync.config import Config
 from cdc_sync.core.rows import Key
 from cdc_sync.source.errors import SourceError
 
-SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'keyed'"
+SCANNED = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'keyed'"
 BY_INDEX = "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'keyed'"
 
 WORDS = ["", "9", "A1", "Ab", "b", "Ba", "É", "e", "Éa", "a-b", "aC"]
@@ -81,13 +81,12 @@ async def test_a_citext_key_and_id_are_found_by_their_indexes(database: str, ats
     config = keyed(database, "k", status={"sql": "t.s::text"}, job_id={"sql": "t.s::text"})
 
     async with opened(config) as source:
-        before = one(ats, SCANS)
         by_key = await source.reader.by_key([("k7",), ("k1999",)])
         by_id = await source.reader.by_application(["s8"])
 
     assert {row.key for row in (*by_key.rows, *by_id.rows)} == {("k7",), ("k1999",), ("k8",)}
     await eventually(lambda: one(ats, BY_INDEX) >= 2, "the counts of scans")
-    assert one(ats, SCANS) == before
+    assert one(ats, SCANNED) == 0
 
 
 async def test_a_walk_in_a_collation_to_which_letters_of_either_case_are_equal(database: str, ats: Ats) -> None:
