@@ -44,7 +44,7 @@ _FREE_WITHIN = ANSWERS_WITHIN - 60
 _LONGEST_PAUSE = 5.0
 """Most seconds until a locked read is repeated: each failure is a line in the server's log."""
 
-_OWN_PATH, _OWN_SCHEMAS, _PINNED_PATH = (
+OWN_PATH, _OWN_SCHEMAS, PINNED_PATH = (
     sections("sessions.sql")[name] for name in ("own_path", "own_schemas", "pinned_path")
 )
 
@@ -251,9 +251,9 @@ async def on_own_path(
     """
     # One round trip, and one transaction, with which the setting ends also if the statement fails.
     async with connection.pipeline():
-        await connection.execute(_OWN_PATH)
+        await connection.execute(OWN_PATH)
         cursor = await connection.execute(query, parameters, prepare=prepare)
-        await connection.execute(_PINNED_PATH)
+        await connection.execute(PINNED_PATH)
     return cursor
 
 

@@ -18,7 +18,16 @@ from psycopg import sql
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, rows_on_own_path, with_position
+from cdc_sync.source.connection import (
+    OWN_PATH,
+    PINNED_PATH,
+    Connection,
+    Pool,
+    Rows,
+    rows_of,
+    rows_on_own_path,
+    with_position,
+)
 from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import Mapping
@@ -263,7 +272,9 @@ async def confirmed(
         nonlocal hidden_by
         # The pool commits, or rolls back after an exception.
         await connection.execute(composed(_SQL["begin_confirming"], idle=round(idle * 1000)))
-        found = await rows_on_own_path(connection, query, parameters)
+        await connection.execute(OWN_PATH)
+        found = await rows_of(connection, query, parameters)
+        await connection.execute(PINNED_PATH)
         hidden_by = frozenset(await row_security.hiding(connection))
         return found
 
