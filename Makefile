@@ -56,7 +56,7 @@ test-python: ## The unit tests on another Python, in an environment of its own; 
 # Both are bounded from outside too: a machine or a container that hangs must not hold up who waits for the verdict.
 test-systemd: $(READY) deb ## Boot a real systemd, with the package and its units in it; needs root and Debian packages
 	CDC_SYNC_TEST_DEB=$$(ls -t dist/cdc-sync_*.deb | head -n 1) \
-		timeout --kill-after=30 400 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/systemd/booted.py
+		timeout --kill-after=30 900 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/systemd/booted.py
 
 test-image: $(READY) ## Build the image and run it; needs root and Debian packages
 	$(BIN)/hadolint Dockerfile
