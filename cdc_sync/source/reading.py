@@ -270,7 +270,8 @@ async def confirmed(
 
     async def read(connection: Connection) -> Rows:
         nonlocal hidden_by
-        # The pool commits, or rolls back after an exception.
+        # The pool commits, or rolls back after an exception. Not in a pipeline, as `on_own_path` is: PostgreSQL 10 was
+        # seen not to end the idle transaction then.
         await connection.execute(composed(_SQL["begin_confirming"], idle=round(idle * 1000)))
         await connection.execute(OWN_PATH)
         found = await rows_of(connection, query, parameters)
