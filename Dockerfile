@@ -1,7 +1,7 @@
 # A small image: the command is built in one stage, and a clean one takes only what it needs. Runs as an ordinary user;
 # the only folder that it writes to is /var/lib/cdc-sync, so the root file system can be read-only.
 #
-#   docker run --name cdc-sync --restart unless-stopped --init --stop-timeout 40 \
+#   docker run --name cdc-sync --restart unless-stopped --stop-timeout 40 \
 #       --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #       --mount type=volume,src=cdc-sync,dst=/var/lib/cdc-sync \
 #       --mount type=bind,src=/etc/cdc-sync,dst=/etc/cdc-sync,readonly cdc-sync
@@ -28,7 +28,6 @@ USER 10001:10001
 VOLUME /var/lib/cdc-sync
 # Alive, not ready: a database or a HelloWork that is down is no reason to start it again. `/readyz` shows that.
 HEALTHCHECK --interval=1m --timeout=15s --start-period=1m CMD ["cdc-sync", "status", "--healthy"]
-# In exec form SIGTERM reaches the daemon itself. It handles the signal as process 1 too, but not before Python has
-# loaded it; an init (--init) makes that first second stoppable.
+# In exec form signals reach the command itself; as process 1 it starts the daemon as its child, and hands them on.
 ENTRYPOINT ["cdc-sync"]
 CMD ["run"]

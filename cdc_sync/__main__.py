@@ -1,11 +1,12 @@
 """Run as `python -m cdc_sync`, or as `cdc-sync`."""
 
-from cdc_sync import signals
+from cdc_sync import first_process, signals
 
 
 def main() -> None:
     """The console script."""
     signals.hold()
+    first_process.leave()
     from cdc_sync import cli  # noqa: PLC0415 - this takes most of the time of a start
 
     cli.main()

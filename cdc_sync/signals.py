@@ -6,14 +6,15 @@ signals. The kernel keeps one of each kind, and delivers it once the command has
 
 import signal
 
-_HELD = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+HELD = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""The signals that wait."""
 
 
 def hold() -> None:
     """Let these signals wait."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
 def deliver() -> None:
     """Let them come; those that waited come now."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

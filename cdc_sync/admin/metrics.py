@@ -105,7 +105,7 @@ class Lag:
     def handlers(self) -> Handlers:
         """The events that show capture's progress."""
         return {
-            events.DaemonStarted: lambda e: self._begin(*e.watches),
+            events.LeadTaken: lambda e: self._begin(*e.watches),
             events.Reloaded: lambda e: self._begin(*e.watches),
             events.TenantsFound: lambda e: self._begin(*e.watches),
             events.WatchConnected: lambda e: self._begin(e.watch),
@@ -117,6 +117,7 @@ class Lag:
             # The daemon that reads it knows.
             events.WatchStandsBy: lambda e: self._end(e.watch, for_good=True),
             events.WatchEnded: lambda e: self._end(e.watch, for_good=e.for_good),
+            events.LeadLost: self._lead_lost,
         }
 
     def _begin(self, *watches: str) -> None:
@@ -127,6 +128,10 @@ class Lag:
         # A look finds what was committed before it began.
         began = self._clock() - event.seconds
         self._complete_until[event.watch] = max(self._complete_until.get(event.watch, began), began)
+
+    def _lead_lost(self, _: events.LeadLost) -> None:
+        self._heard_at.clear()
+        self._complete_until.clear()
 
     def _end(self, watch: str, *, for_good: bool) -> None:
         self._heard_at.pop(watch, None)
@@ -178,7 +183,7 @@ class EventMetrics:
         """The events that are counted."""
         of = self._of
         return {
-            events.DaemonStarted: lambda e: self._begin(e.watches),
+            events.LeadTaken: lambda e: self._lead(e.watches),
             events.Reloaded: self._reloaded,
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].add(1, "refused"),
             events.TenantsFound: lambda e: self._begin(e.watches),
@@ -186,6 +191,8 @@ class EventMetrics:
             events.WatchConnected: lambda e: of["cdc_sync_watch_connected"].set(1, e.watch),
             events.WatchLost: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
             events.WatchStandsBy: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
+            events.LeadLost: self._lead_lost,
+            events.StandsBy: lambda _: of["cdc_sync_leading"].set(0),
             events.ChangesRead: self._changes_read,
             events.Decided: self._decided,
             events.CallEnded: self._call_ended,
@@ -195,6 +202,10 @@ class EventMetrics:
             events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].add(1),
             events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].add(1),
         }
+
+    def _lead(self, watches: tuple[str, ...]) -> None:
+        self._of["cdc_sync_leading"].set(1)
+        self._begin(watches)
 
     def _begin(self, watches: tuple[str, ...]) -> None:
         """Give watches samples of 0, so that alerts see them and the first event is an increase."""
@@ -210,6 +221,12 @@ class EventMetrics:
             ):
                 for value in values:
                     counter.add(0, watch, value)
+
+    def _lead_lost(self, _: events.LeadLost) -> None:
+        self._of["cdc_sync_leading"].set(0)
+        # The leader knows.
+        for name in ("cdc_sync_watch_connected", "cdc_sync_notify_queue_usage_ratio"):
+            self._of[name].clear()
 
     # Three per change, so without `add`.
 
@@ -290,14 +307,14 @@ class Trends:
     Lag and pending are each bar's largest.
     """
 
-    def __init__(self, metrics: EventMetrics, store: Store) -> None:
-        self._metrics, self._store = metrics, store
+    def __init__(self, metrics: EventMetrics) -> None:
+        self._metrics = metrics
         self.bars: dict[int, Bar] = {}
         self._counted = metrics.latency()
 
-    async def sample(self, now: int) -> None:
+    async def sample(self, store: Store, now: int) -> None:
         """Take a sample at `now`, in milliseconds since the epoch."""
-        pending = sum(counts.pending for counts in (await self._store.counts()).values())
+        pending = sum(counts.pending for counts in (await store.counts()).values())
         bar = self.bars.setdefault(now - now % BAR, Bar())
         (calls, seconds), before = self._metrics.latency(), self._counted
         self._counted = calls, seconds

@@ -54,14 +54,13 @@ DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
     """Watches, lag, pending entries, conditions, last failures; `now` is in milliseconds since the epoch.
 
-    Watches only in the store come last: their entries are sent too. `here` are this process's conditions, which an
+    Watches only in the store come last. `here` are this process's conditions, which an
     unwritable store lacks.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches: list[dict[str, Any]] = []
     several = len(config.all_databases) > 1
     positions, held = await store.positions_of_all(_BASELINE, _OVER_EARLIER_WORK), await store.oldest("held")
-    captors = {watch: {"host": host, "process": process} for watch, (host, process) in (await store.captors()).items()}
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
         watch, fuse, of_watch = config.watches.get(name), fuses.get(name, Fuse()), counts.get(name, WatchCounts())
         reached, oldest = positions.get(name, {}), of_watch.oldest_queued_at
@@ -69,7 +68,6 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
             {
                 "watch": name,
                 "configured": watch is not None,
-                "captured_by": captors.get(name),
                 **({"database": config.database_name(name) if watch else None} if several else {}),
                 "table": None if watch is None else str(watch.table),
                 "mode": None if watch is None else watch.capture.mode,
@@ -90,12 +88,13 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
                 "sweep_repairs": repairs.get(name, {}),
             }
         )
-    paused = await store.paused()
+    paused, leader = await store.paused(), await store.leader()
     noted = {each.name: each for each in await store.conditions()}
     noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
     conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
     return {
         "at": iso(now),
+        "leader": leader and {"host": leader.host, "process": leader.process, "since": iso(leader.since)},
         "watches": watches,
         "endpoints": [
             _endpoint(store, endpoint, health, due_at, paused)

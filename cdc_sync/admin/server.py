@@ -23,7 +23,7 @@ from cdc_sync.admin.metrics import EventMetrics, Trends
 from cdc_sync.admin.report import Grouped, lookup, overview, status_report
 from cdc_sync.admin.watches import LONGEST_PATTERN, Asked, foremost, part_of
 from cdc_sync.config import Config, HostPort
-from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
+from cdc_sync.core.conditions import STANDBY, Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
@@ -34,6 +34,7 @@ from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
+from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -98,6 +99,7 @@ class AdminServer:
     """Serves within `serving`.
 
     Attributes:
+        store: what is shown; None until there is one.
         clock: milliseconds since the epoch.
         without_live_row: returns those of a watch's applications that must not be resent, since no row shows their
             state; raises `SourceError`.
@@ -107,7 +109,7 @@ class AdminServer:
     """
 
     config: Config
-    store: Store
+    store: Store | None
     metrics: EventMetrics
     conditions: Callable[[], Conditions]
     clock: Callable[[], int]
@@ -120,7 +122,8 @@ class AdminServer:
     url: str | None = None
 
     def __post_init__(self) -> None:
-        self._trends = Trends(self.metrics, self.store)
+        self._trends = Trends(self.metrics)
+        self._leads = True
         self._since: dict[str, int] = {}
         self._grouped: Grouped = {}
         self._access = Access(self.config.admin, time.monotonic, self.observe)
@@ -130,6 +133,25 @@ class AdminServer:
         """Use another configuration and its token; the address stays."""
         self.config = config
         self._access.use(config.admin)
+
+    def lead(self, store: Store) -> None:
+        """Show the store of this daemon, which leads, and let people act."""
+        self.store, self._leads = store, True
+
+    def show(self, store: Store) -> None:
+        """Show the store of another daemon, which leads."""
+        self.store, self._leads = store, False
+
+    def leave(self) -> None:
+        """The store closes."""
+        self.store = None
+
+    @property
+    def _opened(self) -> Store:
+        """The store; raises `StoreError` if there is none now."""
+        if self.store is None:
+            raise store_error("store-not-open")
+        return self.store
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
@@ -172,7 +194,7 @@ class AdminServer:
     async def _sample(self) -> None:
         while True:
             with suppress(StoreError):
-                await self._trends.sample(self.clock())
+                await self._trends.sample(self._opened, self.clock())
             await asyncio.sleep(_SAMPLED_EVERY)
 
     def _application(self) -> web.Application:
@@ -234,7 +256,8 @@ class AdminServer:
             held = {"store": str(error)}
         # Afterwards: a locked store answers late.
         conditions = {each.name: each.message for each in self._wrong_here()}
-        reasons = {**wrong(conditions), **held}
+        found = wrong(conditions)
+        reasons = {**found, **held, **found}  # a condition of the store's name says more
         shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
         if self._access.is_stranger(_visitor.get()):
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
@@ -242,7 +265,8 @@ class AdminServer:
             named = foremost(shown, self.config.watches)
             lines = [visible(f"{name}: {message}") for name, message in named.items()]
             lines += [f"and {len(shown) - len(named)} more"] if len(named) < len(shown) else []
-        text = "\n".join([*lines, ""] if reasons else ["ready", *lines, ""])
+        first = "standby" if STANDBY in conditions else "ready"
+        text = "\n".join([*lines, ""] if reasons else [first, *lines, ""])
         return web.Response(status=503 if reasons else 200, text=text)
 
     def _wrong_here(self) -> list[Condition]:
@@ -253,10 +277,10 @@ class AdminServer:
 
     async def _held(self) -> dict[str, str]:
         more = "; see `cdc-sync fuse show`"
-        fuses = await self.store.fuses()
+        fuses = await self._opened.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
         reasons = {f"fuse {watch}": f"blown, {fuse.reason}{more}" for watch, fuse in blown.items()}
-        held = {watch: entry for watch, entry in (await self.store.oldest("held")).items() if watch not in blown}
+        held = {watch: entry for watch, entry in (await self._opened.oldest("held")).items() if watch not in blown}
         return reasons | {f"held {watch}": f"{entry.reason}{more}" for watch, entry in sorted(held.items())}
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
@@ -264,13 +288,13 @@ class AdminServer:
 
         self.metrics.per_watch = self.config.metrics.per_watch
         accepted = ",".join(request.headers.getall("Accept", ())).replace('"', "")
-        await self.metrics.update(self.store, self.conditions(), self.clock())
+        await self.metrics.update(self._opened, self.conditions(), self.clock())
         body, content_type = await exposed(self.metrics.collect(), accepted)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, request: web.Request) -> web.Response:
         pattern, problems = _pattern(request), request.query.get("problems") == "1"
-        report = await status_report(self.config, self.store, self.clock(), self._wrong_here())
+        report = await status_report(self.config, self._opened, self.clock(), self._wrong_here())
         if request.query:
             report = part_of(report, pattern, problems=problems)
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
@@ -278,23 +302,23 @@ class AdminServer:
     async def _page(self, request: web.Request) -> web.Response:
         _pattern(request)
         now = self.clock()
-        await self._trends.sample(now)
+        await self._trends.sample(self._opened, now)
         lags, grouped = self.metrics.lag.capture(), self._grouped
         here = self._wrong_here()
         asked = Asked.from_query(request.query)
         seen = await overview(
-            self.config, self.store, self._trends.bars, lags, now, grouped=grouped, here=here, asked=asked
+            self.config, self._opened, self._trends.bars, lags, now, grouped=grouped, here=here, asked=asked
         )
         visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
             # Shown once.
             done, visitor.session.done = visitor.session.done, done
-        has_actions = self._access.has_actions
+        has_actions = self._access.has_actions and self._leads
         return self._html(request, "overview.html", overview=seen, visitor=visitor, done=done, has_actions=has_actions)
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
-        found = await lookup(self.config, self.store, searched)
+        found = await lookup(self.config, self._opened, searched)
         status = 200 if found["stories"] or found["hits"] else 404
         visitor = _visitor.get()
         return self._html(request, "application.html", status=status, visitor=visitor, found=found, searched=searched)
@@ -302,16 +326,18 @@ class AdminServer:
     async def _act(self, request: web.Request) -> web.StreamResponse:
         visitor = _visitor.get()
         fields = await self._fields_of_actor(request, visitor)
+        if not self._leads:
+            raise _refuse("stands-by")
         watches = set(self.config.watches)
         if request.path != "/resend":  # the present state of the others is unknown
-            watches |= (await self.store.counts()).keys()
+            watches |= (await self._opened.counts()).keys()
         who = coded("by-token", "the token from %(address)s", address=request.remote)
         if visitor.session is not None:
             name, address = visitor.session.name, request.remote
             who = coded("by-session", "the page's session %(name)s from %(address)s", name=name, address=address)
         now, (on, *_) = self.clock(), fields.get("endpoint") or fields.get("watch") or [""]
         by = PersonActed(now, request.path.rpartition("/")[2], who, 1, on or None)
-        what, number, answer = await act(self.store, request.path, watches, fields, by, self.without_live_row)
+        what, number, answer = await act(self._opened, request.path, watches, fields, by, self.without_live_row)
         if visitor.session is None:
             return web.json_response(answer)
         visitor.session.done.append((what, number))

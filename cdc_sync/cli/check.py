@@ -146,7 +146,7 @@ async def _find_tenants(config: Config, tell: Tell) -> Config:
     known: Collection[str] = ()
     if config.templates:
         with suppress(StoreError):  # there is a finding about it
-            async with opened_beside(config, read_only=True) as store:
+            async with opened_beside(config) as store:
                 known = await store.counts()
     found = await discover(config, known)
     for error in found.unasked.values():
@@ -203,7 +203,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     for name, telling in tells.items():
         counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
     with suppress(StoreError):  # there is a finding about it
-        async with opened_beside(config, read_only=True) as store:
+        async with opened_beside(config) as store:
             for condition in await store.conditions():
                 # The daemon has seen the watermarks.
                 kind, _, watch = condition.name.partition(" ")
@@ -247,7 +247,7 @@ async def _check_identity(config: Config, name: str, identity: str, tell: Tell, 
     dsn, why_not, moved = config.database.dsn.get_secret_value(), None, list[Finding]()
     section = config.section_of(name)
     with suppress(StoreError, SourceError):  # there is a finding about it
-        async with opened_beside(config, read_only=True) as store:
+        async with opened_beside(config) as store:
             bound, hosts = await store.identity(name), await store.hosts(name)
             for watch in config.watches:
                 positions = await store.positions(watch)

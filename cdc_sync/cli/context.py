@@ -21,6 +21,7 @@ from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.discovery import Discovery, discover
 from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store import Store
+from cdc_sync.store.asking import Asking, asking
 from cdc_sync.store.opening import opened_beside
 
 _Found = TypeVar("_Found")
@@ -90,7 +91,7 @@ def with_known_tenants(config: Config) -> Config:
         return config
 
     async def known() -> Config:
-        async with opened_beside(config, read_only=True) as store:
+        async with opened_beside(config) as store:
             # This user may be unable to read credentials.
             return expanded(config, tenants_named(config, await store.counts()), lambda _: HIDDEN)[0]
 
@@ -102,17 +103,15 @@ def suspicious(config: Config, path: Path) -> list[Problem]:
     return [*warnings(config), *exposures(path, config)]
 
 
-def in_store(
-    config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]], *, writes: bool = False
-) -> _Found:
-    """Work in the store, beside running daemons.
+def in_store(config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]]) -> _Found:
+    """Read the store, beside a running daemon.
 
     Raises:
         typer.BadParameter: the watch is neither configured nor in the store.
     """
 
     async def found() -> _Found:
-        async with opened_beside(config, read_only=not writes) as store:
+        async with opened_beside(config) as store:
             if watch is not None and not any(matches(watch, name) for name in config.watches):
                 former = [one.watch for one in await store.unconfigured(config.watches)]
                 if not any(matches(watch, name) for name in former):
@@ -121,6 +120,20 @@ def in_store(
             return await work(store)
 
     return asyncio.run(found())
+
+
+def by_requests(config: Config, work: Callable[[Asking], Awaitable[_Found]]) -> _Found:
+    """Have the store changed, by the daemon or without one.
+
+    Raises:
+        OperationError: it was refused, or nobody has done it; then it is not done later either.
+    """
+
+    async def done() -> _Found:
+        async with asking(config) as asked:
+            return await work(asked)
+
+    return asyncio.run(done())
 
 
 def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:

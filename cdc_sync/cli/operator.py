@@ -3,12 +3,11 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -19,6 +18,7 @@ from cdc_sync.cli.context import (
     WatchOption,
     YesOption,
     acting,
+    by_requests,
     configured,
     decodable,
     in_store,
@@ -33,6 +33,7 @@ from cdc_sync.cli.context import (
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.content import iso
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Entry
@@ -50,8 +51,12 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.store import Store
+from cdc_sync.store.asking import Asking
+from cdc_sync.store.driver import EntryId
 from cdc_sync.store.opening import opened_alone, place_of
+from cdc_sync.store.operation import Selection, for_some, in_steps
 from cdc_sync.store.protocol import FROM_DATABASE, Groups, HeldGroup, Only
+from cdc_sync.store.requests import Chosen, Discard, Forget, ForgetRest, Pause, Release, Resend, Resume, Retry
 from cdc_sync.store.sqlite import copy_store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
@@ -134,18 +139,26 @@ def decide_held(
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
         # The operator agrees to no transition that comes meanwhile.
         agreed = {(each.watch, each.transition): each.number for each in groups}
+    chosen |= {"limit": sum(each.number for each in groups), "groups": agreed}
 
-    async def act(store: Store) -> tuple[int, set[str]]:
-        decide = partial(store.discard, "held") if action == "discard" else store.release_held
-        seen, by = {**chosen, "limit": sum(each.number for each in groups)}, acting(store, action, watch)
-        done = await decide(watch, by.at, by=by, groups=agreed, **seen)
+    async def act(asked: Asking) -> tuple[int, set[str]]:
+        by = acting(asked.store, action, watch)
+
+        async def step(part: Selection) -> list[EntryId]:
+            some = Chosen.of(part)
+            return await asked.ask(
+                Release(watch, some, by) if action == "release" else Discard("held", watch, some, by)
+            )
+
+        done = await in_steps(step, cast("Selection", chosen))
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
             # Others are beyond the limit.
-            left = {id_ for id_ in left if not await store.held_groups(watch, **{**chosen, "ids": [id_]})}
+            beside = {"only": only, "transition": chosen["transition"]}
+            left = {id_ for id_ in left if not await asked.store.held_groups(watch, ids=[id_], **beside)}
         return len(done), left
 
-    number, left = in_store(config, watch, act, writes=True)
+    number, left = by_requests(config, act)
     say(f"{number} {'discarded' if action == 'discard' else 'released'}")
     _complain(left, "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it")
 
@@ -187,24 +200,30 @@ def decide_dead(
     if bool(ids) == every:
         raise misused("name applications, or say --all")
     config = with_known_tenants(configured(context))
-    action, wanted = str(context.info_name), None if every else ids
-    if every and not yes:
-        letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
-        if letters:
-            reasons = Counter(letter.reason or "" for letter in letters).most_common()
-            examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
-            _confirm(text("decide_dead", reasons=reasons, examples=examples, most=_NAMED, action=action))
+    action = str(context.info_name)
+    letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS)) if every else []
+    if letters and not yes:
+        reasons = Counter(letter.reason or "" for letter in letters).most_common()
+        examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
+        _confirm(text("decide_dead", reasons=reasons, examples=examples, most=_NAMED, action=action))
+    wanted = in_store(config, watch, lambda store: store.dead_letters(watch, ids or None))
 
-    async def act(store: Store) -> list[tuple[str, str]]:
-        by = acting(store, action, watch)
-        decide = partial(store.discard, "dead") if action == "discard" else store.retry_dead
-        return await decide(watch, by.at, by=by, ids=wanted)
+    async def act(asked: Asking) -> list[EntryId]:
+        by = acting(asked.store, action, watch)
 
-    found = in_store(config, watch, act, writes=True)
+        async def step(some: list[EntryId]) -> list[EntryId]:
+            entries = tuple(some)
+            return await asked.ask(
+                Discard("dead", None, Chosen(entries=entries), by) if action == "discard" else Retry(entries, by)
+            )
+
+        return await for_some(step, wanted)
+
+    found = by_requests(config, act) if wanted else []
     if every and not found:
         say("No dead letters.")
     done = "discarded" if action == "discard" else "to be sent again"
-    _report(done, found, wanted or (), "has no dead letter; `cdc-sync explain {}` shows its history")
+    _report(done, found, ids or (), "has no dead letter; `cdc-sync explain {}` shows its history")
 
 
 def resend(
@@ -224,18 +243,18 @@ def resend(
         if not watches:
             raise misused(text("unconfigured", watch=watch, watches=listed(config.watches)))
 
-    async def resent(store: Store) -> tuple[list[tuple[str, str]], dict[str, set[str]]]:
-        gone = await _without_live_row(config, store, watches, ids)
-        by, found = acting(store, "resend", watch), list[tuple[str, str]]()
+    async def resent(asked: Asking) -> tuple[list[EntryId], dict[str, set[str]]]:
+        gone = await _without_live_row(config, asked.store, watches, ids)
+        by, found = acting(asked.store, "resend", watch), list[EntryId]()
         for name in watches:
-            there = [id_ for id_ in ids if id_ not in gone[name]]
-            found += await store.resend(name, there, by.at, by=by)
+            there = [id_ for id_ in await asked.store.known(name, ids) if id_ not in gone[name]]
+            found += await for_some(_resending(asked, name, by), there)
         return found, gone
 
     in_store(config, watch, check)
     if not yes:
         _confirm(text("resend", ids=ids))
-    found, gone = in_store(config, watch, resent, writes=True)
+    found, gone = by_requests(config, resent)
     sent = {id_ for _, id_ in found}
     refused = {id_: name for name, of in gone.items() for id_ in of - sent}
     for id_, name in sorted(refused.items()):
@@ -244,6 +263,10 @@ def resend(
     _report("to be sent", found, [id_ for id_ in ids if id_ not in refused], missing)
     if refused:
         raise typer.Exit(1)
+
+
+def _resending(asked: Asking, watch: str, by: PersonActed) -> Callable[[list[str]], Awaitable[list[EntryId]]]:
+    return lambda some: asked.ask(Resend(watch, tuple(some), by))
 
 
 async def _without_live_row(
@@ -301,18 +324,21 @@ def resume(context: typer.Context, endpoint: EndpointArgument = None) -> None:
         say(f"still paused: {paused}; `cdc-sync resume` ends every pause", err=True)
 
 
-def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collection[str] | None:
-    """Pause or resume, by the command's name; returns what stays paused."""
+def _switch(context: typer.Context, endpoint: str | None, done: str) -> list[str]:
+    """Pause or resume, by the command's name; returns what is paused then."""
+    config, action = configured(context), str(context.info_name)
 
-    async def work(store: Store) -> Collection[str] | None:
+    async def check(store: Store) -> None:
         if endpoint and not await store.has_endpoint(endpoint):
             there = ", ".join(await store.endpoints()) or "(none yet)"
             raise misused(f"nothing is sent to {endpoint}: name one of {there}")
-        left = await (store.pause if context.info_name == "pause" else store.resume)(endpoint or ALL_ENDPOINTS)
-        await store.record_action(acting(store, str(context.info_name), endpoint))
-        return left
 
-    left = in_store(configured(context), None, work, writes=True)
+    async def act(asked: Asking) -> list[str]:
+        kind, by = (Pause if action == "pause" else Resume), acting(asked.store, action, endpoint)
+        return await asked.ask(kind(endpoint or ALL_ENDPOINTS, by))
+
+    in_store(config, None, check)
+    left = by_requests(config, act)
     say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
     return left
 
@@ -357,7 +383,14 @@ def forget(
             f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "
             f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline."
         )
-    if not in_store(config, None, lambda store: store.forget(watch, acting(store, "forget", watch)), writes=True):
+
+    async def act(asked: Asking) -> bool:
+        found = await asked.ask(Forget(watch, acting(asked.store, "forget", watch)))
+        while found and await asked.ask(ForgetRest(watch)):
+            pass
+        return found
+
+    if not by_requests(config, act):
         raise no_such_watch(with_known_tenants(config), watch)
     say(f"{watch} is forgotten")
 
@@ -375,44 +408,93 @@ def adopt_database(
     asyncio.run(_adopt(config, the_database(config, name), sure=yes))
 
 
+@dataclass(frozen=True)
+class _Binding:
+    """What the store says of a database and its watches.
+
+    Attributes:
+        bound: the identity in the store.
+        hosts: the database's last hosts, as text.
+        positions: the capture positions, by watch.
+    """
+
+    bound: str | None
+    hosts: str | None
+    positions: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The database that is configured now, compared with a binding; the lists are watches.
+
+    Attributes:
+        identity: its own.
+        here: where it is.
+        fits: whether it is the store's.
+        behind: its position is behind theirs.
+        moved: they were captured from another database, or under another name.
+        replaced: their table is another one.
+    """
+
+    identity: str
+    here: Whereabouts
+    fits: bool
+    behind: Sequence[str]
+    moved: Sequence[str]
+    replaced: Sequence[str]
+
+
 async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
     config = whole.of_database(database)
-    dsn = config.database.dsn.get_secret_value()
     async with opened_alone(whole) as store:
-        bound, hosts = await store.identity(database), await store.hosts(database)
-        async with connected(dsn) as connection:
-            server = await server_facts(connection)
-            identity, position = server.identity, server.position
-            here = await whereabouts(dsn, connection)
-            why_not = await found_elsewhere(hosts, identity, dsn, here, connection, database)
-            stored = {watch: await store.positions(watch) for watch in config.watches}
-            replaced = [
-                watch for watch, of in stored.items() if await is_replaced(connection, config.watches[watch].table, of)
-            ]
-        # Captured from another database, or under another name.
-        moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
-        behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, position)]
-        is_bound = bound == identity and not behind and why_not is None
-        if not (moved or replaced) and (bound is None or is_bound):
-            belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
-            say(f"Nothing to do: the store {belongs}. ({identity})")
-            return
-        about = {"bound": bound, "hosts": hosts and Whereabouts.from_text(hosts), "identity": identity, "here": here}
-        counts, shown, section = await store.counts(), config.database.shown(), config.section_of(database)
-        if database:
-            counts = {watch: counts[watch] for watch in stored if watch in counts}
-        found = {"behind": behind, "moved": moved, "replaced": replaced}
-        print_text("adopting", **about, **found, dsn=f"{section}.dsn", shown=shown, counts=counts)
-        if not sure:
-            _confirm("The store is to belong to this database.")
-        positions = {watch: positions_elsewhere(stored[watch]) for watch in (moved if is_bound else stored)}
-        for watch in moved:
-            positions[watch][FROM_DATABASE] = database
-        for watch in replaced:
-            positions.setdefault(watch, {})[TABLE] = FORGOTTEN
-        await store.rebind(identity, here.to_text(), positions, database)
+        binding, counts = await _binding(store, config, database), await store.counts()
+    found = await _found(config, database, binding)
+    if not (found.moved or found.replaced) and (binding.bound is None or found.fits):
+        belongs = "belongs to it already" if binding.bound else "belongs to no database yet: it takes the first"
+        say(f"Nothing to do: the store {belongs}. ({found.identity})")
+        return
+    if database:
+        counts = {watch: counts[watch] for watch in binding.positions if watch in counts}
+    hosts = binding.hosts and Whereabouts.from_text(binding.hosts)
+    about = {"dsn": f"{config.section_of(database)}.dsn", "shown": config.database.shown(), "counts": counts}
+    print_text("adopting", **vars(found), **about, bound=binding.bound, hosts=hosts)
+    if not sure:
+        _confirm("The store is to belong to this database.")
+    async with opened_alone(whole) as store:
+        if await _binding(store, config, database) != binding:
+            raise OperationError("The store was changed meanwhile, so nothing is done. Run this again.")
+        await store.rebind(found.identity, found.here.to_text(), _adopted(found, binding, database), database)
         await store.record_action(acting(store, "adopt-database", database or None))
     say("done")
+
+
+async def _binding(store: Store, config: Config, database: str) -> _Binding:
+    positions = {watch: await store.positions(watch) for watch in config.watches}
+    return _Binding(await store.identity(database), await store.hosts(database), positions)
+
+
+async def _found(config: Config, database: str, binding: _Binding) -> _Found:
+    dsn, stored = config.database.dsn.get_secret_value(), binding.positions
+    async with connected(dsn) as connection:
+        server, here = await server_facts(connection), await whereabouts(dsn, connection)
+        why_not = await found_elsewhere(binding.hosts, server.identity, dsn, here, connection, database)
+        tables = {watch: config.watches[watch].table for watch in stored}
+        replaced = [watch for watch, of in stored.items() if await is_replaced(connection, tables[watch], of)]
+    moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
+    behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, server.position)]
+    fits = binding.bound == server.identity and not behind and why_not is None
+    return _Found(server.identity, here, fits, behind, moved, replaced)
+
+
+def _adopted(found: _Found, binding: _Binding, database: str) -> dict[str, dict[str, str]]:
+    """The capture positions in the adopted database."""
+    watches = found.moved if found.fits else binding.positions
+    positions = {watch: positions_elsewhere(binding.positions[watch]) for watch in watches}
+    for watch in found.moved:
+        positions[watch][FROM_DATABASE] = database
+    for watch in found.replaced:
+        positions.setdefault(watch, {})[TABLE] = FORGOTTEN
+    return positions
 
 
 def _is_behind(positions: Mapping[str, str], now: str) -> bool:

@@ -26,7 +26,7 @@ from cdc_sync.pipeline.rows_elsewhere import OtherWatches
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.opening import opened_copy
+from cdc_sync.store.opening import leading_copy
 from cdc_sync.store.operation import EXAMPLES
 
 _PAUSED, _LATER = "send once resumed", "send later"
@@ -99,7 +99,8 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
     """The plan, notes, and errors of databases."""
     found, failed, down = list[dict[str, Any]](), list[str](), set[str]()
     # A copy: of one moment, without disturbing the daemon.
-    async with opened_copy(config) as store:
+    async with leading_copy(config) as lead:
+        store = lead.store
         paused, owners = await store.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
         for name in names:

@@ -13,6 +13,7 @@ from cdc_sync.core.events import CallEnded
 from cdc_sync.daemon import running
 from cdc_sync.daemon.logs import EventLogger, Lines, configure
 from cdc_sync.daemon.once import run_once
+from cdc_sync.daemon.process import Reread
 from cdc_sync.daemon.systemd import SystemdNotifier
 
 
@@ -55,6 +56,6 @@ def run(
         )
         raise typer.Exit(1 if result.failed else 0)
     # A dry run ends with its terminal (SIGHUP).
-    reread = None if dry_run else running.Reread(read, lambda config: log.use(logging(config)))
+    reread = None if dry_run else Reread(read, lambda config: log.use(logging(config)))
     beat_every = systemd.wants_to_hear_every
     event_loop.run(running.run(config, consumers, say_lines, reread, dry_run=dry_run, beat_every=beat_every))

@@ -81,11 +81,9 @@ def status(
     if as_json:
         print_json(report)
         return
-    print_text("daemon", daemon=report["daemon"])
+    print_text("daemon", leader=report["leader"])
     several = ("database",) if len(config.all_databases) > 1 else ()
     columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
-    if config.state.backend == "postgres":
-        columns.append("captured by")
     rows, troubled = [], troubles(report)
     watches = worst_first(report["watches"], troubled)
     shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
@@ -93,7 +91,6 @@ def status(
         oldest = each["oldest_pending_seconds"]
         cells = {**each, "mode": each["mode"] or "not configured", "baseline": each["baseline"]["state"]}
         cells["oldest"] = None if oldest is None else f"{oldest:.0f} s"
-        cells["captured_by"] = (by := each["captured_by"]) and f"{by['process']} on {by['host']}"
         rows.append([cells[column.replace(" ", "_")] for column in columns])
     print_table(columns, rows)
     decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
@@ -123,15 +120,12 @@ def _what_is_wrong(config: Config) -> str | None:
 
 async def _report(config: Config, store: Store) -> dict[str, Any]:
     report = await status_report(config, store, store.clock.for_people())
-    running = await store.daemons()
-    if not running:
+    leader = report["leader"]
+    if leader is None:
         # Those of an ended daemon are past.
         report["standby"] = []
         report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
-    daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
-    if len(running) > 1:
-        daemon["all"] = [{"host": host, "process": process} for host, process in running]
-    return {"daemon": daemon, **report}
+    return {"daemon": {"running": leader is not None, "process": leader and leader["process"]}, **report}
 
 
 def explain(
@@ -178,7 +172,7 @@ def explain(
 
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
-    paused, endpoints, runs = await store.paused(), await store.endpoints(), bool(await store.daemons())
+    paused, endpoints, runs = await store.paused(), await store.endpoints(), await store.leader() is not None
     clock, owners, found = store.clock, await store.credentials(), []
     conditions = {each.name: each.message for each in await store.conditions()}
     for record, story in await stories(config, store, application_id, watch):
@@ -188,7 +182,7 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
             endpoint = endpoint_name(endpoint_of(entry.content.url), owners.get(entry.watch))
         health, _ = endpoints.get(endpoint, (HEALTHY, None))
         until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
-        sending = {"runs": runs, "under_way": record.under_way, "is_paused": is_held_up, "endpoint": endpoint}
+        sending = {"runs": runs, "is_paused": is_held_up, "endpoint": endpoint}
         waits = conditions.get(f"deletions {record.watch}")
         about = {"health": health, "until": until, "now": iso(clock.for_people()), "waits": waits}
         lines = text("next", story=story, **sending, **about)

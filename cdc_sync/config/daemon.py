@@ -112,13 +112,13 @@ class State(Section):
 
     Attributes:
         backend: Where the daemon keeps what HelloWork acknowledged, what is to be sent, and how far it has read:
-            `sqlite`, one file on this host, which needs nothing else; `postgres`, for daemons on several hosts that
-            share it. Neither holds personal data.
+            `sqlite`, one file on this host, which needs nothing else; `postgres`, for daemons on several hosts, of
+            which one works and the others stand by. Neither holds personal data.
         path: The file of backend sqlite; its folder must be writable, since two more files are beside it. The systemd
             unit sets up the default's folder.
-        dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null: the
-            ATS's database, in the schema cdc_sync. Required if there are several. `cdc-sync sql install --store` and
-            `sql grants --store` print what the DBA runs.
+        dsn: The database of backend postgres: a libpq connection string to the server itself, since a pooler is
+            refused; the encoding there must be UTF8. Null: the ATS's database, in the schema cdc_sync. Required if
+            there are several. `cdc-sync sql install --store` and `sql grants --store` print what the DBA runs.
         history: How long `cdc-sync explain` knows what was seen, sent and answered. Of more than a million events (300
             MB) the oldest go earlier. The last acknowledged state is kept for ever: changes are measured against it.
     """

@@ -59,10 +59,10 @@ class Sessions(NamedTuple):
 def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
     """The sessions of a configuration: one that listens and holds the locks, and a pool of at most `pool` connections.
 
-    A store in the same database (`shares_store`) has a pool, and one session that listens while other daemons share it.
+    A store in the same database (`shares_store`) has one session.
     """
-    others = (1, 1 + POOL_SIZE) if shares_store else (0, 0)
-    return Sessions(2 + others[0], 1 + pool + others[1])
+    others = 1 if shares_store else 0
+    return Sessions(2 + others, 1 + pool + others)
 
 
 def sessions_at_server(config: "Config", database: str) -> Sessions:

@@ -12,11 +12,11 @@ A deletion is only suspected at first. A fresh read after the grace decides, in 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.diff import Adopt, Decision, Enqueue, Fuse, Nothing, Unseen, count, decide, has_counted, in_order
-from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
+from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.reasons import coded, in_json
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
@@ -110,11 +110,6 @@ States = Mapping[str, Content]
 
 NO_STATES: States = MappingProxyType({})
 
-FreeAt = Mapping[str, int]
-"""When other watches' calls for an application have ended, by application."""
-
-NO_CALLS: FreeAt = MappingProxyType({})
-
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
 
@@ -133,22 +128,44 @@ class Applied:
 
     Attributes:
         results: without unknown applications that a baseline adopts.
-        touched: the offer's unstarted entries that are replaced, corrected or cancelled, or wait for an answer.
-        claimed: entries claimed for the sender in the same transaction.
+        entries: the enqueued entries that are sent, now or when they are due.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
         skips: rows that cannot be reported, or can be again, unlike before.
-        due: when the first enqueued or corrected entry is due, by origin.
+        corrected: the origins of corrected entries.
     """
 
     results: Sequence[ApplyResult] = ()
-    touched: frozenset[str] = frozenset()
-    claimed: Sequence[Entry] = ()
+    entries: Sequence[Entry] = ()
     unresolved: Mapping[str, int] = field(default_factory=dict)
     suspected: frozenset[str] = frozenset()
     skips: Sequence[Skip] = ()
     written: bool = False
-    due: Mapping[str, int] = field(default_factory=dict)
+    corrected: frozenset[str] = frozenset()
+
+
+class Calls(Protocol):
+    """The sender beside an apply."""
+
+    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
+        """Let no call of these applications begin until `end_apply`."""
+
+    def end_apply(self, applying: Applying, applied: Applied | None) -> None:
+        """Take over what the apply has enqueued; None: it failed."""
+
+
+class NoCalls:
+    """Nothing is sent meanwhile."""
+
+    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
+        """See `Calls`."""
+        return Applying(watch, application_ids)
+
+    def end_apply(self, _: Applying, __: Applied | None) -> None:
+        """See `Calls`."""
+
+
+NO_CALLS = NoCalls()
 
 
 class HistoryEntry(NamedTuple):
@@ -215,6 +232,7 @@ class BatchPlan:
         forgotten: applications that another watch has now.
         handed_over: these, and those of which a deleted row stays here.
         history: without new suspicions.
+        endpoints: of the pending entries that it enqueues or corrects.
         fuse: None if it counted nothing.
     """
 
@@ -235,19 +253,11 @@ class BatchPlan:
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
-    due: dict[str, int] = field(default_factory=dict)
+    endpoints: set[str] = field(default_factory=set)
     fuse: Fuse | None = None
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
     is_empty: bool = False
-
-    @property
-    def touched(self) -> frozenset[str]:
-        """The applications whose outbox entry is changed or removed."""
-        touched = [each.application_id for each in self.enqueued]
-        touched += [each.application_id for each in self.refreshed]
-        touched += [each.application_id for each in self.waiting]
-        return frozenset(touched + self.cancelled + self.forgotten)
 
 
 def plan_batch(
@@ -256,15 +266,13 @@ def plan_batch(
     before: Mapping[str, Known],
     fuse: Fuse,
     elsewhere: States = NO_STATES,
-    *,
-    free_at: FreeAt = NO_CALLS,
 ) -> BatchPlan:
     """Decide what a batch changes.
 
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
-    others' states in other watches, without those that have an entry. No entry is due before `free_at`.
+    others' states in other watches, without those that have an entry.
     """
-    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, free_at), batch.observations
+    planner, observations = _Planner(rules, batch, before, fuse, elsewhere), batch.observations
     if any(isinstance(each, Unreportable) for each in observations):
         observations = planner.owned(observations)
     plan = planner.changes
@@ -336,7 +344,6 @@ class _Planner:
     before: Mapping[str, Known]
     fuse: Fuse
     elsewhere: States
-    free_at: FreeAt
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
@@ -537,10 +544,9 @@ class _Planner:
         else:
             endpoint = endpoint_of(content.url)
             due_at += rules.settle.get(content.status, rules.default_settle)
-            due_at = max(due_at, self.free_at.get(id_, due_at))
             reason = self._hold(content, known)
             if reason is None:
-                changes.due[endpoint] = min(changes.due.get(endpoint, due_at), due_at)
+                changes.endpoints.add(endpoint)
             else:
                 state = event = "held"
         kinds = sorted(decision.kinds)
@@ -583,7 +589,7 @@ class _Planner:
         endpoint = endpoint_of(row.content.url)
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if known.state == "pending":
-            self.changes.due[endpoint] = min(self.changes.due.get(endpoint, self.batch.now), self.batch.now)
+            self.changes.endpoints.add(endpoint)
 
 
 def _may_be_under_way(known: Known) -> bool:

@@ -15,7 +15,7 @@ Conditions = Mapping[str, str]
 NONE: Conditions = MappingProxyType({})
 
 STANDBY = "standby"
-"""Prefix of the condition that is no problem: another daemon captures the watch."""
+"""The condition that is no problem: another daemon leads; or with a watch's name, one of another store captures it."""
 
 WATERMARK = "watermark"
 """Prefix of conditions that an operator should know, though every change arrives: sweeps find it, later."""
@@ -28,6 +28,8 @@ REMEDY = (
     "until then a shorter capture.sweep finds such changes sooner"
 )
 """The remedy for an unreliable watermark."""
+
+_DIFFERS = "configuration"
 
 _FIELD = re.compile(r"%\((\w+)\)s")
 
@@ -94,18 +96,18 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
 
 def wrong(conditions: Conditions) -> Conditions:
     """Those that delay or stop changes."""
-    aside = {name for name in conditions if is_standby(name) or name.startswith(f"{WATERMARK} ")}
+    aside = {name for name in conditions if kind_of(name) in {STANDBY, _DIFFERS, WATERMARK}}
     return {name: message for name, message in conditions.items() if name not in aside}
 
 
 def is_for_a_person(name: str) -> bool:
     """Whether a condition is no fault, but what a person has caused or has to decide."""
-    return kind_of(name) in {WATERMARK, SENDING}
+    return kind_of(name) in {WATERMARK, SENDING, _DIFFERS}
 
 
 def is_standby(name: str) -> bool:
-    """Whether another daemon captures the condition's watch."""
-    return name.startswith(f"{STANDBY} ")
+    """Whether another daemon leads, or captures the condition's watch."""
+    return kind_of(name) == STANDBY
 
 
 def _without(conditions: Conditions, watch: str, *kinds: str) -> Conditions:
@@ -138,7 +140,9 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # Watches and the sender recover separately.
     "store": (seen.StoreFailed, seen.StoreRecovered),
+    STANDBY: (seen.StandsBy, seen.LeadTaken),
     "take-over": (seen.TakeOverBlocked, seen.TakeOverUnblocked),
+    _DIFFERS: (seen.StandbyDiffers, seen.StandbyAgrees),
     "loops": (seen.LoopsRecovered,),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
     "tenant": (seen.TenantRefused, seen.TenantAccepted),
@@ -154,6 +158,7 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
     seen.WatchConnected: ("preparing", "connected, and getting ready"),
     seen.WatermarkDoubted: ("watermark", f"%(reason)s. Remedy: {REMEDY}"),
     seen.SendingPaused: ("sending-paused", "paused by an operator: `cdc-sync resume` lets calls go out again"),
+    seen.StandbyDiffers: ("standby-differs", "this daemon's configuration is another one than the leader's"),
     seen.CaptureLate: ("lag", "changes were last read completely more than %(limit)s s ago"),
     seen.DeliveryLate: ("call-late", "a call has been due for more than %(limit)s s"),
 }
@@ -161,11 +166,11 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 
 # fmt: off
 EVENTS = frozenset({
-    seen.Reloaded, seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.EndpointChanged,
-    seen.LoopsStalled, *_KIND_OF,
+    seen.Reloaded, seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress,
+    seen.EndpointChanged, seen.LoopsStalled, *_KIND_OF,
 })
 # fmt: on
 """The events that can change a condition."""
 
-KINDS = (*_BY_KIND, STANDBY, "fuse", "held")
+KINDS = (*_BY_KIND, "fuse", "held")
 """The first words of conditions' names; a watch or a host follows."""

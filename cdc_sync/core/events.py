@@ -212,7 +212,7 @@ class WatchLost(WatchEvent):
 
 
 class WatchStandsBy(WatchEvent):
-    """Another daemon captures the watch. Emitted when `message` changes."""
+    """A daemon with another store captures the watch. Emitted when `message` changes."""
 
     message: str
 
@@ -473,19 +473,42 @@ class StoreUpgrading(Event):
     seconds: float
 
 
-class StoreMoved(Event):
-    """The shared store is on another server, or restarted: sweeps find what it may lack."""
+class StandsBy(Event):
+    """Another daemon leads the store's daemons: this one waits. Emitted when `message`, who leads, changes."""
+
+    message: str
+
+
+class StandbyDiffers(Event):
+    """This daemon stands by, and its configuration differs from the leader's."""
+
+
+class StandbyAgrees(Event):
+    """It no longer does."""
+
+
+class LeadTaken(Event):
+    """This daemon leads, with these watches; `since` is the moment for people."""
+
+    since: str
+    watches: tuple[str, ...]
+
+
+class LeadLost(Event):
+    """This daemon no longer leads; it stands by, and leads again when it can."""
+
+    message: str
 
 
 class TakeOverBlocked(Event):
-    """This daemon cannot take over from one whose lease on the shared store has lapsed. `code` as in `StoreFailed`."""
+    """This daemon cannot take over from a leader that is silent. `code` as in `StoreFailed`."""
 
     message: str
     code: str
 
 
 class TakeOverUnblocked(Event):
-    """It has taken over, or the other daemon goes on."""
+    """It has taken over, or the leader goes on."""
 
 
 class StoreRecovered(Event):

@@ -1,6 +1,6 @@
 """What the store holds of an application: the records of the pipeline and the sender."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 
@@ -14,7 +14,7 @@ EntryState = Literal["pending", "held", "dead"]
 
 
 Lane = tuple[str, str]
-"""An origin and a watch: its entries are claimed by their due times."""
+"""An origin and a watch: its entries are sent by their due times."""
 
 
 class Entry(NamedTuple):
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
 
 class Known(NamedTuple):
-    """All that the store knows of one application; the last three fields are its entry's.
+    """All that the store knows of one application; the last four fields are its entry's.
 
     Attributes:
         number: dense enough to be a place in a bitmap.
@@ -76,6 +76,7 @@ class Known(NamedTuple):
     state: EntryState | None = None
     reason: str | None = None
     queued_at: int | None = None
+    revision: int = 0
 
     @property
     def latest(self) -> Content | None:
@@ -137,11 +138,6 @@ ANSWERED_WITHIN = 60_000
 """Milliseconds after the grace within which a suspicion is answered: so long an entry without a living row waits."""
 
 
-CALL_OVER_WITHIN = 60_000
-"""Milliseconds after which a call that is under way has ended: so long the same application's entry of another watch
-waits."""
-
-
 @dataclass(frozen=True, slots=True)
 class Skip:
     """A row that cannot be reported, and why; `reason` None: it can be again."""
@@ -151,22 +147,36 @@ class Skip:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """The sender's unstarted entries for a batch, and what it wants to claim with it.
+class Wanted(NamedTuple):
+    """What the sender wants to know of a lane: its longest due entries, `limit` at most, `besides` these applications'.
 
-    Attributes:
-        unstarted: applications whose claimed entry does not start before the batch is applied: it counts as never
-            attempted.
-        wanted: how many entries to claim, for each lane; see `Store.claim`, for the others too.
-        probing: lanes whose next call probes their endpoint.
-        horizon: later due times come from a wrong clock.
+    `probing`: the entry's call tests the endpoint: one with the fewest attempts (decision 16).
     """
 
-    unstarted: frozenset[str] = frozenset()
-    wanted: Mapping[Lane, int] = field(default_factory=dict)
-    probing: frozenset[Lane] = frozenset()
-    horizon: int = 0
+    limit: int
+    besides: Collection[str] = ()
+    probing: bool = False
 
 
-NOTHING = Offer()
+class DueEntries(NamedTuple):
+    """What a look at some lanes found: entries that are due, and when each lane has another one; None: never."""
+
+    entries: Mapping[Lane, Sequence[Entry]]
+    next_at: Mapping[Lane, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """An apply that decides about these applications.
+
+    `begun` has the entries whose calls had begun before, by application; the store may know their ends by now.
+    """
+
+    watch: str
+    application_ids: Sequence[str]
+    begun: Mapping[str, Entry] = field(default_factory=dict)
+
+    def has_begun(self, watch: str, application_id: str, revision: int, status: str) -> bool:
+        """Whether the call with this entry had begun. After its end, the revision may be another entry's."""
+        entry = self.begun.get(application_id)
+        return entry is not None and (entry.watch, entry.revision, entry.content.status) == (watch, revision, status)

@@ -208,8 +208,22 @@ def longest_on_its_way(timeout: float) -> float:
     return timeout + kernel_gives_up_after(timeout)
 
 
+def begun(entry: Entry, now: int) -> Entry:
+    """The entry with the attempt that begins now.
+
+    If it was due for longer than counts, its first attempt and its first 404 move on, up to now.
+    """
+    late, first, not_found = now - entry.due_at, entry.first_attempt_at, entry.not_found_since
+    first = now if first is None else min(first + max(late - LONGEST_COUNTED, 0), now)
+    if not_found is not None:
+        not_found = min(not_found + max(late - LONGEST_UNASKED, 0), now)
+    return entry._replace(
+        attempted=True, attempts=entry.attempts + 1, first_attempt_at=first, not_found_since=not_found
+    )
+
+
 class Finished(NamedTuple):
-    """A finished attempt: the entry as claimed, its outcome, the reply for the history, and when."""
+    """A finished attempt: the entry as it was `begun`, its outcome, the reply for the history, and when."""
 
     entry: Entry
     result: CallResult
@@ -222,7 +236,7 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
 ) -> CallResult:
     """Decide an entry's outcome.
 
-    `entry` is as it was claimed, this attempt counted; `reason` is the reply in words, `chance` as of `backoff`.
+    `entry` is as it was `begun`; `reason` is the reply in words, `chance` as of `backoff`.
     """
     if isinstance(meaning, Acknowledged):
         return ACKED

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from cdc_sync.config import Config
 from cdc_sync.core import events
@@ -13,6 +14,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.gate import Gate
+from cdc_sync.daemon.requests import execute_requests
 from cdc_sync.daemon.tenant_news import TenantNews
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, regularly
@@ -24,7 +26,8 @@ from cdc_sync.pipeline.rows_elsewhere import OtherWatches
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store import Store
-from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.errors import AnotherDatabaseError, store_error
+from cdc_sync.store.lead import Standby
 
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace; a longer one is left to the next run."""
@@ -64,7 +67,10 @@ async def run_once(
     emit = Dispatch(*consumers, lambda: {events.CallEnded: count, events.Decided: count}).emit
 
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(wiring.opened_store(config, emit, dry_run=dry_run))
+        lead = await stack.enter_async_context(wiring.leading(config, emit, _insist_on_lead, dry_run=dry_run))
+        store = lead.store
+        holding = asyncio.create_task(lead.hold(), name="holding the lead")
+        stack.push_async_callback(end, [holding])
         tenants = await discover(config, await wiring.known_watches(store) or ())
         config = TenantNews(emit).report(tenants)
         for error in tenants.unasked.values() if not config.watches else ():
@@ -74,14 +80,22 @@ async def run_once(
         await wiring.report_unconfigured(config, store, emit, tenants.refused)
         for acted in [] if dry_run else await store.take_actions():
             emit(acted)
-        sender = Sender(store, caller, wiring.sender_settings(config), emit, store.clock)
-        lost = await _catch_up_all(config, store, sender, emit, dry_run=dry_run)
+        gate = Gate()
+        gate.use(config)
+        settings, may_begin = wiring.sender_settings(config), lead.may_call
+        sender = Sender(store, caller, settings, emit, store.clock, may_begin=may_begin, may_send=gate.may_send)
+        if not dry_run:
+            executed = partial(wiring.follow_requests, sender, store)
+            requests = asyncio.create_task(execute_requests(store, lambda: config.watches, executed))
+            stack.push_async_callback(end, [requests])
+        lost = await _catch_up_all(config, store, gate, emit, dry_run=dry_run)
         sender.pause(await store.paused())
         following = asyncio.create_task(regularly(lambda: wiring.follow_pauses(sender, store), wiring.LOOK))
         try:
             await sender.run_once()
         finally:
             await end([following])
+        await store.stopped_cleanly()
         now, paused = store.clock(), await store.paused()
         refused = any(
             (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
@@ -93,15 +107,26 @@ async def run_once(
         return OnceResult(calls, failed, pending, held, dead)
 
 
-async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit, *, dry_run: bool) -> int:
+async def _insist_on_lead(standby: Standby) -> None:
+    """See `StandingBy`: wait for a former leader's calls to end, but not for a leader.
+
+    Raises:
+        StoreError: another daemon leads.
+    """
+    if not standby.is_free:
+        raise store_error(
+            "store-in-use/daemons", daemons="a process" if standby.leader is None else standby.leader.shown
+        )
+
+
+async def _catch_up_all(config: Config, store: Store, gate: Gate, emit: Emit, *, dry_run: bool) -> int:
     """Catch up with every watch; returns how many failed.
 
     Raises:
         SourceError: every watch failed.
         AnotherDatabaseError: the only database is the wrong one.
     """
-    gate, lost = Gate(store, sender.look), 0
-    await gate.use(config, ())
+    lost = 0
     of_databases: dict[str, list[str]] = defaultdict(list)
     for name in config.watches:
         of_databases[config.database_name(name)].append(name)
@@ -115,8 +140,7 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
                     if database.failure is not None:
                         raise database.failure.with_traceback(None)  # one try for all of its watches
                     await _catch_up(wiring.make_parts(config, name, database, emit, others, dry_run=dry_run))
-                    gate.begin(name)
-                    gate.reread(name)
+                    gate.open(name)
                 except (SourceError, OSError, AnotherDatabaseError) as failure:
                     error = refused_by_system(failure) if isinstance(failure, OSError) else failure
                     lost += 1
@@ -126,8 +150,6 @@ async def _catch_up_all(config: Config, store: Store, sender: Sender, emit: Emit
                     wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
                     emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
                     gate.lost(name, error.code)
-                finally:
-                    store.withdraw(name)  # or another daemon would leave it to this run
     return lost
 
 

@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
@@ -88,16 +89,15 @@ CAPTURE, SWEEPS = "capture", "sweeps"
 """The loops that capture changes and that sweep."""
 
 
-async def beat_for_ever(pulse: Pulse, store: Store, observe: Emit, every: float) -> None:
-    """Beat every so many seconds while every loop makes progress, the store's own included."""
+async def beat_for_ever(pulse: Pulse, opened: Callable[[], Store | None], observe: Emit, every: float) -> None:
+    """Beat every so many seconds while every loop makes progress, that of the opened store included."""
     reported: tuple[str, ...] = ()
     while True:
         pulse.beat(HEART, every + STEP_OF_STORE)
-        pending: int | None
-        try:
-            pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
-        except StoreError:
-            pending = None  # reported elsewhere, and no stall
+        pending, store = None, opened()
+        if store is not None:
+            with suppress(StoreError):  # reported elsewhere, and no stall
+                pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
         stalled = pulse.stalled()
         if stalled != reported:
             reported = stalled

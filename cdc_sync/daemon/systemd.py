@@ -37,6 +37,8 @@ class SystemdNotifier:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.wants_to_hear_every = _watchdog(environ) / _BEATS
         self._watches: tuple[str, ...] = ()
+        self._leader = ""
+        """Who leads, while this daemon stands by."""
         self._last_call: tuple[int, events.CallEnded] | None = None
 
     def handlers(self) -> Handlers:
@@ -50,7 +52,8 @@ class SystemdNotifier:
                 f"EXTEND_TIMEOUT_USEC={_MORE_TIME}",
                 f"STATUS=Bringing the store up to date for {e.seconds:.0f} s",
             ),
-            events.DaemonStarted: lambda e: self._ready("starting", e.watches),
+            events.StandsBy: self._stand_by,
+            events.LeadTaken: self._lead,
             events.DaemonStopping: lambda e: send("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
             # The time shows systemd which request this answers.
             events.ReloadStarted: lambda _: send(
@@ -67,6 +70,14 @@ class SystemdNotifier:
             events.CallEnded: self._call_ended,
         }
 
+    def _stand_by(self, event: events.StandsBy) -> None:
+        self._leader = event.message
+        self._send("READY=1", f"STATUS=Standing by: {self._leader}")
+
+    def _lead(self, event: events.LeadTaken) -> None:
+        self._leader = ""
+        self._ready("starting", event.watches)
+
     def _ready(self, text: str, watches: tuple[str, ...] | None = None) -> None:
         self._watches = self._watches if watches is None else watches
         self._send("READY=1", f"STATUS=Watching {listed(self._watches)}: {text}")
@@ -79,6 +90,9 @@ class SystemdNotifier:
         self._last_call = wall_clock(), event
 
     def _heart_beat(self, event: events.HeartBeat) -> None:
+        if self._leader:
+            self._send("WATCHDOG=1", f"STATUS=Standing by: {self._leader}")
+            return
         waiting, last = "the store does not answer" if event.pending is None else f"{event.pending} pending", "none yet"
         if self._last_call is not None:
             at, call = self._last_call

@@ -5,7 +5,6 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
@@ -17,12 +16,11 @@ from cdc_sync.config.watch import Watch
 from cdc_sync.core import events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
-from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.capture import Capture, ChangedError
-from cdc_sync.pipeline.database import Database, LeasedElsewhereError, Sessions, WatchParts, wait_after
+from cdc_sync.pipeline.database import Database, Sessions, WatchParts, wait_after
 from cdc_sync.pipeline.intake import LONGEST_REST
 from cdc_sync.pipeline.rows_elsewhere import OtherWatches, without_live_row
 from cdc_sync.pipeline.sweep import Sweep
@@ -30,7 +28,6 @@ from cdc_sync.source.connection import READS, Pool, Reads, reading_as
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.source.session import StandbyError
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.protocol import Lease
 
 _CONNECTING, _DELETING = "connecting", "deletions"
 """Loops of a watch."""
@@ -129,7 +126,6 @@ class WatchWorker:
         try:
             await self._run()
         finally:
-            self._parts.store.withdraw(self._parts.name)
             self._pulse.rest(self._parts.name)
 
     async def _run(self) -> None:
@@ -160,19 +156,7 @@ class WatchWorker:
             self._report(failure.with_traceback(None))
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
-            if isinstance(failure, LeasedElsewhereError):
-                await self._stand_by(failure.lease, wait)
-                continue
-            self._parts.store.withdraw(self._parts.name)
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
-
-    async def _stand_by(self, lease: Lease, within: float) -> None:
-        """Wait for the turn to capture the watch; report another daemon that takes it."""
-        parts = self._parts
-        self._pulse.rest(parts.name)  # for ever, maybe
-        while other := await parts.store.stand_by(parts.name, lease, within, lambda: parts.database.failure is None):
-            lease = other
-            self._report(LeasedElsewhereError(parts.name, lease))
 
     def _beat(self, loop: str, rest: float = 0.0) -> None:
         """A loop made progress, and rests for at most so many seconds."""
@@ -183,7 +167,7 @@ class WatchWorker:
         name, observe = self._parts.name, self._parts.observe
         message: str = failure.message if isinstance(failure, SourceError | StoreError) else str(failure)
         if isinstance(failure, StandbyError):
-            # The other daemon saves what this one could not.
+            # The other store has what this one could not save.
             self._store_works()
             # The event ends the watermark's condition.
             self._parts.evidence.reported = None
@@ -222,11 +206,7 @@ class WatchWorker:
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
             try:
-                # Until another daemon should capture it.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None) as turn:
-                        with parts.store.capturing(parts.name, partial(turn.reschedule, 0)):
-                            await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
+                await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
             finally:
                 self._pulse.rest(parts.name)
                 self._beat(_CONNECTING)
@@ -308,7 +288,6 @@ class RunningWatches:
 
     worker: Callable[[Config, str, Database], WatchWorker]
     database: Callable[[Config, str], Database]
-    gate: Gate
     observe: events.Emit
     others: OtherWatches = field(default_factory=OtherWatches, init=False)
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
@@ -317,11 +296,6 @@ class RunningWatches:
         default_factory=dict, init=False
     )
     """Each watch's task, worker, and the settings that it depends on."""
-
-    def want_sweeps(self) -> None:
-        """Sweep every watch as soon as the spacing of sweeps allows."""
-        for _, worker, _ in self._running.values():
-            worker.want_sweep()
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -370,7 +344,6 @@ class RunningWatches:
         for _, database in self._databases.values():
             database.is_only = len(self._databases) == 1
         self.others.use(config, {name: database for name, (_, database) in self._databases.items()})
-        await self.gate.use(config, kept)
         fresh = [name for name in wanted if name not in self._running]
         for name in fresh:
             worker = self.worker(config, name, self._databases[config.database_name(name)][1])

@@ -1,13 +1,14 @@
 """The parts of a run as the configuration wants them: the store, HelloWork's API, the databases and their watches."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import events
+from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.content import request
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
@@ -15,15 +16,16 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import Credentials, Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import MOST_LISTED
-from cdc_sync.delivery.client import NO_OWN, Client
+from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.pipeline.database import Database, Delivery, Others, WatchParts, nobody
-from cdc_sync.store import Store
-from cdc_sync.store.opening import opened_by_daemon, opened_copy
+from cdc_sync.pipeline.database import Database, Others, WatchParts
+from cdc_sync.store import Store, opening
+from cdc_sync.store.lead import Lead, StandingBy
+from cdc_sync.store.opening import leading_copy
 
 LOOK = 1.0
-"""Seconds between checks that the store is where it was opened, and between reads of its pauses."""
+"""Seconds between reads of the store's pauses."""
 
 
 class Rehearsal:
@@ -40,17 +42,17 @@ class Rehearsal:
         return Reply(status=200), ""
 
 
-def opened_store(config: Config, emit: Emit, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
-    """The daemon's store; for a dry run a temporary copy.
+def leading(config: Config, emit: Emit, standing_by: StandingBy, *, dry_run: bool) -> AbstractAsyncContextManager[Lead]:
+    """The daemon's lead of its store; for a dry run of a temporary copy.
 
     While this thread waits, the one that upgrades an SQLite store calls `emit`.
 
     Raises:
-        StoreError: it cannot be used, or another daemon has it.
+        StoreError: the store cannot be used.
     """
     if dry_run:
-        return opened_copy(config)
-    return opened_by_daemon(config, lambda seconds: emit(events.StoreUpgrading(seconds)))
+        return leading_copy(config)
+    return opening.leading(config, standing_by, lambda seconds: emit(events.StoreUpgrading(seconds)))
 
 
 def opened_caller(
@@ -61,17 +63,17 @@ def opened_caller(
 
 
 def client_settings(
-    config: Config, gone: Mapping[str, Credentials] = NO_OWN
+    config: Config,
 ) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
-    """A `Client`'s arguments, with the credentials of `gone` watches."""
+    """A `Client`'s arguments."""
     headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
     timeout = config.hellowork.timeout.total_seconds()
-    return headers, timeout, config.hellowork.concurrency, {**gone, **own_credentials(config)}
+    return headers, timeout, config.hellowork.concurrency, own_credentials(config)
 
 
-def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) -> SenderSettings:
-    """The sender's settings; `gone` as in `client_settings`."""
-    headers, _, concurrency, own = client_settings(config, gone)
+def sender_settings(config: Config) -> SenderSettings:
+    """The sender's settings."""
+    headers, _, concurrency, own = client_settings(config)
     return SenderSettings(
         concurrency=concurrency,
         rate=config.hellowork.rate_limit,
@@ -84,10 +86,10 @@ def sender_settings(config: Config, gone: Mapping[str, Credentials] = NO_OWN) ->
     )
 
 
-def make_database(config: Config, name: str, store: Store, recognised: Callable[[str], None] = nobody) -> Database:
+def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
     of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
-    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, recognised=recognised, is_only=is_only)
+    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, is_only=is_only)
 
 
 def make_parts(
@@ -98,7 +100,7 @@ def make_parts(
     others: Others,
     *,
     dry_run: bool,
-    delivery: Delivery | None = None,
+    calls: Calls = NO_CALLS,
 ) -> WatchParts:
     """A watch's parts."""
     return WatchParts(
@@ -108,7 +110,7 @@ def make_parts(
         database=database,
         observe=observe,
         clock=database.store.clock,
-        delivery=delivery,
+        calls=calls,
         others=others,
         dry_run=dry_run,
     )
@@ -123,6 +125,12 @@ async def follow_pauses(sender: Sender, store: Store) -> bool:
         sender.pause(await store.paused())
         return True
     return False
+
+
+async def follow_requests(sender: Sender, store: Store) -> None:
+    """Have the sender do what an operator's request has changed."""
+    await follow_pauses(sender, store)
+    sender.look()
 
 
 async def known_watches(store: Store) -> Collection[str] | None:

@@ -83,8 +83,6 @@ async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None])
     position = await adopt(capture, progressed)
     await measure_edit(intake, progressed)
     number = await intake.reread_pending(progressed)
-    if not parts.dry_run:
-        await parts.store.note_reread(parts.name)
     parts.observe(PendingReread(parts.name, number))
     await capture.begin(position.look)
     return capture

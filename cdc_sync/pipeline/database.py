@@ -7,7 +7,7 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,16 +15,15 @@ from typing import Any, Protocol, TypeVar
 
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
-from cdc_sync.core.batch import Applied
+from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.events import Emit
-from cdc_sync.core.failures import OperationError, StoreError
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.findings import Whereabouts
-from cdc_sync.core.outbox import Offer
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
 from cdc_sync.source.connection import Connection, Pool, asking, pooled
-from cdc_sync.source.errors import SourceError, source_error
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.lookout import Lookout
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
@@ -32,7 +31,7 @@ from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
-from cdc_sync.store.protocol import FROM_DATABASE, Lease
+from cdc_sync.store.protocol import FROM_DATABASE
 
 T = TypeVar("T")
 
@@ -67,15 +66,6 @@ def wait_after(error: Exception, failures: int, longest: float) -> float:
         return _MISCONFIGURED_WAIT
     ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
-
-
-class LeasedElsewhereError(StandbyError):
-    """Another daemon has the watch's lease, `lease`."""
-
-    def __init__(self, watch: str, lease: Lease) -> None:
-        held = source_error("standby/lease", watch=watch, process=lease.process, host=lease.host)
-        super().__init__(held.message)
-        self.lease = lease
 
 
 @dataclass(slots=True, eq=False)
@@ -172,8 +162,6 @@ class Database:
     _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
     _earlier: tuple[Process, ...] = field(default=(), init=False)
-    # When other daemons' sessions were found alive last.
-    _alive_at: dict[str, float] = field(default_factory=dict, init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
     reported: Exception | None = field(default=None, init=False)
@@ -238,42 +226,20 @@ class Database:
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
-        """Be the one daemon that captures a watch, by lease and lock (decision 12); else raise `StandbyError`.
+        """Be the only one that captures a watch, over all stores; else raise `StandbyError`.
 
-        A lease is taken over when it expires, or at once if its session has ended.
+        The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
-        store, session = self.store, sessions.locked
-        process = session.process.as_text()
-        lease = await store.take(watch, process)
-        if not lease.mine and lease.session and await self._is_over(session, lease.session):
-            lease = await store.take(watch, process, instead_of=lease)
-        if not lease.mine:
-            raise LeasedElsewhereError(watch, lease)
+        session = sessions.locked
+        before = await self.store.begin_capture(watch, session.process.as_text())
+        earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
         try:
-            before = Process.from_text(lease.session) if lease.session else None
-            await session.lock(watch, *(each for each in (*self._earlier, before) if each != session.process))
+            await session.lock(watch, *(each for each in earlier if each != session.process))
             yield
         finally:
             session.give_up(watch)
-            try:
-                # Before the lease: the daemon that takes it over ends a session that still has the lock.
-                if not sessions.held.done():
-                    await session.unlock()
-            finally:
-                # Otherwise it expires with this daemon's own lease.
-                with suppress(StoreError, TimeoutError):
-                    async with asyncio.timeout(_GIVES_BACK_WITHIN):
-                        await store.give_back(watch)
-
-    async def _is_over(self, session: Session, other: str) -> bool:
-        now = asyncio.get_running_loop().time()
-        self._alive_at = {text: at for text, at in self._alive_at.items() if now - at < _ALIVE_FOR}
-        if other in self._alive_at:
-            return False
-        is_over = await session.is_over(Process.from_text(other))
-        if not is_over:
-            self._alive_at[other] = now
-        return is_over
+            if not sessions.held.done():
+                await session.unlock()
 
     async def _join(self, watch: str) -> Sessions:
         before = self.failure
@@ -379,15 +345,14 @@ async def recognise(  # noqa: PLR0917 - a database, by its connection and by its
     """
     await store.bind(identity, database, section)
     here = await whereabouts(dsn, connection)
-    while True:
-        before = await store.hosts(database)
-        why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
-        if why_not is not None:
-            raise AnotherDatabaseError("store-another-database", why_not)
-        # Other daemons may read other servers of the cluster, on other hosts.
-        now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
-        if before == now.to_text() or await store.set_hosts(now.to_text(), before, database):
-            return
+    before = await store.hosts(database)
+    why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
+    if why_not is not None:
+        raise AnotherDatabaseError("store-another-database", why_not)
+    # A standby of this daemon may read another server of the cluster, on another host.
+    now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
+    if before != now.to_text() and not store.is_read_only:
+        await store.set_hosts(now.to_text(), database)
 
 
 async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
@@ -409,16 +374,6 @@ async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is 
     if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
     return elsewhere(identity, remembered, now, database, section)
-
-
-class Delivery(Protocol):
-    """The sender's part in an apply; see `delivery.sender.Sender`."""
-
-    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
-        """Withdraw these applications' entries that have not begun, and return what may be claimed."""
-
-    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
-        """Take the entries that the apply claimed or left unchanged; `applied` is None if it failed."""
 
 
 class UnreadElsewhereError(OperationError):
@@ -530,7 +485,7 @@ class WatchParts:
     Attributes:
         rules: the core's form of the watch's configuration.
         clock: this daemon's, in milliseconds since the epoch.
-        delivery: the sender; None if nothing is sent meanwhile.
+        calls: the sender's, beside an apply.
         unwritten: names of failed writes to the store that have not succeeded since.
         all_written: called when the last of them succeeds.
         evidence: a poll's, about its watermark.
@@ -542,7 +497,7 @@ class WatchParts:
     database: Database
     observe: Emit
     clock: Callable[[], int]
-    delivery: Delivery | None = None
+    calls: Calls = NO_CALLS
     unwritten: set[str] = field(default_factory=set)
     all_written: Callable[[], None] = nothing
     evidence: Evidence = field(default_factory=Evidence)

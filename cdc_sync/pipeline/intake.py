@@ -26,7 +26,7 @@ from cdc_sync.core.events import (
     RowsVisible,
 )
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import ANSWERED_WITHIN, NOTHING, EntryState, Known, Suspicion, former_row
+from cdc_sync.core.outbox import ANSWERED_WITHIN, EntryState, Known, Suspicion, former_row
 from cdc_sync.core.rows import (
     Key,
     Observation,
@@ -460,18 +460,12 @@ class Intake:
 
     async def _step(self, batch: Batch) -> Applied:
         """Apply one batch and report its results; not to be cancelled."""
-        watch, origin, delivery = self.rules.watch, batch.origin, self.parts.delivery
-        offer = NOTHING if delivery is None else delivery.offer(watch, batch.application_ids)
-        applied = None
+        watch, origin = self.rules.watch, batch.origin
         try:
-            applied = await self.store.apply(self.rules, batch, offer)
+            applied = await self.store.apply(self.rules, batch, self.parts.calls)
         except StoreError:
             self.parts.unwritten.update(_named_by(batch))
             raise
-        finally:
-            # Entries that the store claimed are the sender's.
-            if delivery is not None:
-                delivery.settle(offer, watch, applied)
         if applied.written:  # else the store may still fail
             self._replica = batch.replica.get(REPLICA, self._replica)
             if self.parts.unwritten:

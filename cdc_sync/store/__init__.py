@@ -4,13 +4,10 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
 
 - before `apply` returns: the observations' keys come again, from the change log or after the watermark;
 - after `apply`, before the change log's commit or the position's next use: the keys come again and change nothing;
-- before `claim` returns: the entry is due as before;
-- after `claim`, before `complete` returns: the entry counts as attempted, and is sent again with the same body and
-  idempotency key. Only here HelloWork can receive a state twice. An entry whose call had not begun is sent even if it
-  was reverted meanwhile.
+- after `apply`, before `complete` returns: every entry that is pending then counts as attempted. One whose call had
+  begun is sent again with the same body and idempotency key: only here HelloWork can receive a state twice. One whose
+  row goes back is sent in that state.
 """
-
-from collections.abc import Callable
 
 from cdc_sync.store.capture import Capture
 from cdc_sync.store.delivery import Delivery
@@ -23,5 +20,3 @@ class Store(Capture, Delivery, Operation, Report):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.wake: Callable[[], None] = lambda: None
-        self._leases = {}

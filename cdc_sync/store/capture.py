@@ -5,20 +5,20 @@ between its reading and its cancelling.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from cdc_sync.core.batch import (
+    NO_CALLS,
     NO_STATES,
     Applied,
     Batch,
     BatchPlan,
+    Calls,
     Enqueued,
-    FreeAt,
     HistoryLine,
     States,
     moved,
@@ -26,11 +26,11 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, blow
-from cdc_sync.core.outbox import ANSWERED_WITHIN, CALL_OVER_WITHIN, NOTHING, Entry, Known, Offer, Suspicion, Verified
+from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
-from cdc_sync.store.delivery import claim, give_held_back, mend
-from cdc_sync.store.driver import ALONE, Driver, Transaction
+from cdc_sync.store.delivery import mend
+from cdc_sync.store.driver import Driver, Transaction
 from cdc_sync.store.encoding import (
     as_json,
     content_from,
@@ -38,17 +38,12 @@ from cdc_sync.store.encoding import (
     fuse_text,
     key_from,
     key_text,
+    kinds_from,
     known_from,
     state_columns,
 )
-from cdc_sync.store.errors import another_database, store_error
-from cdc_sync.store.protocol import FROM_DATABASE, Lease, Reread, hosts_note, identity_note, reread_note
-
-if TYPE_CHECKING:
-    from cdc_sync.store.postgres.claims import Claims
-
-_GIVEN_BACK = 0
-"""No daemon's number: no batch of the watch is applied."""
+from cdc_sync.store.errors import another_database
+from cdc_sync.store.protocol import FROM_DATABASE, hosts_note, identity_note
 
 _AFTER_CONTENT = Enqueued._fields.index("content") + 1
 """From there on the fields are those of the statement `enqueue`, in order."""
@@ -65,9 +60,6 @@ _ALL_MET = 0xFF
 
 class Capture(Driver):
     """See the module's text."""
-
-    _leases: dict[str, int]
-    """By watch this daemon's number when it took the watch, then `_GIVEN_BACK`."""
 
     async def bind(self, identity: str, database: str = "", section: str = "database") -> None:
         """Bind a configured name ("" is the section `database`) to a database.
@@ -92,10 +84,9 @@ class Capture(Driver):
         """A database's last hosts (`core.findings.Whereabouts`) as text."""
         return await self.note(hosts_note(database))
 
-    async def set_hosts(self, hosts: str, instead_of: str | None, database: str = "") -> bool:
-        """Set a database's hosts; returns False if another daemon has changed `instead_of` meanwhile."""
-        facts = {"name": hosts_note(database), "value": hosts, "instead_of": instead_of}
-        return bool(await self.transact(lambda t: t.count("replace_about", **facts)))
+    async def set_hosts(self, hosts: str, database: str = "") -> None:
+        """Set a database's hosts."""
+        await self.transact(lambda t: t.run("set_about", name=hosts_note(database), value=hosts))
 
     async def rebind(
         self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]], database: str = ""
@@ -110,43 +101,21 @@ class Capture(Driver):
 
         await self.transact(work)
 
-    async def captured_from(self) -> dict[str, str]:
-        """The database name of each captured watch, without those of the section `database`."""
-        return dict(await self.ask("captured_from", name=FROM_DATABASE))
-
     async def set_captured_from(self, watch: str, database: str) -> None:
         """Record the new name of a watch's database."""
         await self.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
 
-    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
-        """Take the watch's lease, if it is free: then only this daemon's batches of the watch are applied.
+    async def begin_capture(self, watch: str, session: str) -> str | None:
+        """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
 
-        `session` is this daemon's capture session on the ATS's database. `instead_of` is the lease of a daemon that no
-        longer captures: it is taken too, unless it has a new session.
-        """
-        daemon = await self.daemon()
-        if instead_of is None and (other := await self.rightful_lease(watch)) is not None:
-            self._leases[watch] = _GIVEN_BACK
-            return other
+        async def work(transaction: Transaction) -> str | None:
+            rows = await transaction.rows("session", watch=watch)
+            if not rows:
+                await transaction.run("add_watch", watch=watch)
+            await transaction.run("set_session", watch=watch, session=session)
+            return str(rows[0][0]) if rows and rows[0][0] is not None else None
 
-        async def work(transaction: Transaction) -> Lease:
-            await transaction.run("add_watch", watch=watch)
-            rows = await transaction.rows("lease", watch=watch)
-            number, host, process, before = rows[0] if rows else (None, None, None, None)
-            found = Lease(mine=False, session=before, number=number, host=host, process=process)
-            if number not in {None, daemon} and found != instead_of:
-                return found
-            await transaction.run("set_lease", watch=watch, daemon=daemon, session=session)
-            return Lease(mine=True, session=before)
-
-        lease = await self.transact(work)
-        self._leases[watch] = daemon if lease.mine else _GIVEN_BACK
-        return lease
-
-    async def give_back(self, watch: str) -> None:
-        """Give the watch's lease back, if it is ours; no batch is applied until `take`."""
-        daemon, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
-        await self.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
+        return await self.transact(work)
 
     async def pending(self, watch: str, at_once: int) -> AsyncIterator[dict[str, Key]]:
         """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
@@ -160,17 +129,6 @@ class Capture(Driver):
         """Let these pending entries wait until a time."""
         rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
         await self.transact(lambda t: t.write("hasten", rows))
-
-    async def note_reread(self, watch: str) -> None:
-        """Let other daemons know that the watch's pending rows were read again since this one took it."""
-        daemon = self._leases.get(watch, _GIVEN_BACK)
-        facts = {"note": reread_note(watch), "watch": watch, "daemon": daemon}
-        await self.transact(lambda t: t.run("note_reread", **facts))
-
-    async def reread(self) -> list[Reread]:
-        """The watches whose pending rows were read again by another daemon, which captures them; of a shared store."""
-        daemon = await self.daemon()
-        return [Reread(*row) for row in await self.ask("reread", prefix=reread_note(""), daemon=daemon)]
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -254,24 +212,15 @@ class Capture(Driver):
         ((number,),) = await self.ask("highest_number")
         return int(number)
 
-    async def apply(self, rules: WatchRules, batch: Batch, offer: Offer = NOTHING) -> Applied:
-        """Decide about a batch and write it; if that enqueues anything, claim what the sender offers to take.
-
-        Raises:
-            StoreError: this daemon took the watch, and no longer holds its lease (see `take`).
-        """
+    async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
+        """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = replace(batch, shift=self.clock.shift)
-        if rules.watch in self.withheld:
-            # Another watch found that the database is not the store's.
-            offer = replace(offer, wanted={})
-        elsewhere = await self._known_elsewhere(rules.watch, batch)
-        lease = self._leases.get(rules.watch)
-        work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, lease=lease, offer=offer)
-        if (claims := self.claims) is not None:
-            return await _apply_to_shared(self, claims, work, rules.watch, offer)
-        # All claims are this daemon's, and nobody else writes.
-        unstarted = dict.fromkeys(offer.unstarted, ALONE)
-        return await self.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
+        watch = rules.watch
+        elsewhere = await self._known_elsewhere(watch, batch)
+        # Without a pause before the transaction's place in the order is fixed.
+        applying = calls.begin_apply(watch, batch.application_ids)
+        work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
+        return await self.transact(work, partial(calls.end_apply, applying))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
@@ -298,7 +247,7 @@ class Capture(Driver):
 
         async def work(transaction: Transaction) -> None:
             await transaction.run("add_watch", watch=watch)
-            ((_, fuse),) = await transaction.rows("lock_watch", watch=watch)
+            ((fuse,),) = await transaction.rows("fuse", watch=watch)
             blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
             await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
@@ -316,116 +265,74 @@ def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
     return found
 
 
-class _WatchBusyError(Exception):
-    """The watch is locked, or not in the store yet."""
-
-
-async def _apply_to_shared(
-    driver: Driver, claims: "Claims", work: Callable[..., Coroutine[Any, Any, Applied]], watch: str, offer: Offer
-) -> Applied:
-    """Apply to a store that other daemons use; `work` is `_apply` for this batch."""
-    numbers = claims.claimants([(watch, id_) for id_ in offer.unstarted])
-    work = partial(work, unstarted={id_: number for (_, id_), number in numbers.items()}, claims=claims)
-
-    async def applied(claim_as: int | None) -> Applied:
-        async with claims.ending(numbers) as over:
-            applied = await driver.transact(partial(work, claim_as=claim_as, wait=claim_as is None))
-            over &= {(watch, id_) for id_ in applied.touched}
-        return applied
-
-    if offer.wanted:
-        async with claims.claiming() as daemon:
-            with suppress(_WatchBusyError):
-                found = await applied(daemon)
-                claims.add(found.claimed, daemon)
-                return found
-    # Waiting for the watch inside would keep other watches from claiming.
-    return await applied(None)
-
-
 async def _apply(
-    transaction: Transaction,
-    *,
-    rules: WatchRules,
-    batch: Batch,
-    elsewhere: States,
-    lease: int | None,
-    offer: Offer,
-    unstarted: Mapping[str, int | None],
-    claim_as: int | None,
-    claims: "Claims | None" = None,
-    wait: bool = True,
+    transaction: Transaction, *, rules: WatchRules, batch: Batch, elsewhere: States, applying: Applying
 ) -> Applied:
-    """Apply a batch, and claim.
-
-    `lease` is this daemon's number when it took the watch, None if it never did; `unstarted` are its numbers at the
-    claims of the offered entries. With a number, `claim_as` claims what the offer wants. `wait` for the watch or not.
-
-    Raises:
-        StoreError: this daemon no longer holds the watch's lease.
-        _WatchBusyError: without `wait`.
-    """
+    """Apply a batch."""
     watch = rules.watch
-    # From here on nobody else writes for the watch.
-    rows = await transaction.rows("lock_watch" if wait else "lock_watch_if_free", watch=watch)
+    rows = await transaction.rows("fuse", watch=watch)
     if not rows:
-        if not wait:
-            raise _WatchBusyError
-        if lease is not None:
-            raise store_error("store-lease-ended/watch", watch=watch)  # `forget` removed the watch
         await transaction.run("add_watch", watch=watch)
-        rows = await transaction.rows("lock_watch", watch=watch)
-    leased_by, fuse = rows[0]
-    if lease is not None and leased_by != lease:
-        raise store_error("store-lease-ended/watch", watch=watch)
-    before, ours = await _before(transaction, watch, batch, unstarted)
-    before_fuse = fuse_from(fuse)
-    rivals = await _rivals(transaction, batch)
-    plan = plan_batch(rules, batch, before, before_fuse, elsewhere, free_at=_free_at(rivals, batch.now))
+    before = await _before(transaction, watch, batch, applying)
+    before_fuse = fuse_from(rows[0][0] if rows else None)
+    plan = plan_batch(rules, batch, before, before_fuse, elsewhere)
     if plan.is_empty:
         await transaction.run("need_no_flush")
         return Applied(unresolved=plan.unresolved)
-    touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
-    await transaction.write("unclaim", sorted([(watch, id_, ours[id_]) for id_ in touched & ours.keys()]))
     await _write(transaction, watch, batch, plan)
-    await _replace_rivals(transaction, watch, batch, plan, rivals)
+    attempted = await _replace_rivals(transaction, watch, batch, plan, applying)
+    await _mark_attempted(transaction, watch, plan, attempted | _begun(before, applying))
     if (after := plan.fuse or before_fuse).blown_at is not None:
         await mend(transaction, watch, after)
     suspected: frozenset[str] = frozenset()
     if plan.out_of_scope or plan.answered or plan.suspicions or plan.postponed or plan.skips:
         suspected = await _note(transaction, watch, batch, plan)
     await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
-    claimed: list[Entry] = []
-    now = batch.now
-    if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
-        claimed = await claim(transaction, claims, claim_as, now, offer)
-        if claims is not None and claims.under_way:
-            claimed = await give_held_back(transaction, claims, claimed, claim_as)
-    return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True, due=plan.due)
+    entries = _entries(watch, plan, before, attempted)
+    corrected = frozenset(each.endpoint for each in plan.refreshed)
+    return Applied(plan.results, entries, plan.unresolved, suspected, plan.skips, written=True, corrected=corrected)
 
 
-async def _before(
-    transaction: Transaction, watch: str, batch: Batch, unstarted: Mapping[str, int | None]
-) -> tuple[dict[str, Known], dict[str, int]]:
-    """What is known of the batch's applications and rows; and unstarted entries' claims."""
-    ids, before, ours = batch.application_ids, dict[str, Known](), dict[str, int]()
+def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:
+    """The enqueued entries that are sent, as they are written."""
+    found = []
+    for each in plan.enqueued:
+        if each.state != "pending":
+            continue
+        id_, known = each.application_id, before.get(each.application_id)
+        found.append(
+            Entry(
+                watch=watch,
+                application_id=id_,
+                content=each.content,
+                kinds=kinds_from(each.kinds),
+                state=each.state,
+                revision=1 + (0 if known is None else known.revision),
+                queued_at=each.at,
+                due_at=each.due_at,
+                attempted=id_ in attempted or (known is not None and _is_attempted(known)),
+                attempts=0,
+                first_attempt_at=None,
+                not_found_since=None,
+                reason=each.reason,
+            )
+        )
+    return found
+
+
+async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
+    """What is known of the batch's applications and rows."""
+    ids, before = batch.application_ids, dict[str, Known]()
     # Each row with its id, to find another application that the row represented last.
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     keys = {text: each.key for (text, _), each in zip(rows, old, strict=True)}
     rows += [(key_text(key), "") for key in batch.gone]
     if not ids and not rows:
-        return before, ours
-    if ids:
-        # Before reading. A row's former application is not written.
-        await transaction.run("lock_entries", watch=watch, ids=ids)
+        return before
     for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or _OF_NO_ROW):
-        application_id, claimed_by = row[1], row[15]
-        # Unless another daemon has claimed it meanwhile.
-        if claimed_by is not None and unstarted.get(application_id) == claimed_by:
-            ours[application_id] = claimed_by
-        before[application_id] = known_from(row, keys, unstarted=application_id in ours)
-    return before, ours
+        before[row[1]] = known_from(row, keys, has_begun=applying.has_begun(watch, row[1], row[15], row[10]))
+    return before
 
 
 def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
@@ -442,51 +349,38 @@ def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
     return {id_: content for id_, content in found.items() if id_ not in with_entry}
 
 
-class _Rival(NamedTuple):
-    """Another watch's pending entry for an application; its columns are those of the statement `rivals`."""
-
-    watch: str
-    application_id: str
-    attempted: bool
-    is_under_way: bool
-    attempts: int
-    due_at: int
-
-
-async def _rivals(transaction: Transaction, batch: Batch) -> list[_Rival]:
-    """The pending entries of the other watches with the same credentials, for the batch's applications."""
-    ids = batch.application_ids
-    if not ids or not batch.others:
-        return []
-    return [_Rival(*row) for row in await transaction.rows("rivals", ids=ids, watches=list(batch.others))]
-
-
-def _free_at(rivals: Sequence[_Rival], now: int) -> FreeAt:
-    """When a new state may be sent, so that none of these entries' states follows it."""
-    found: dict[str, int] = {}
-    for each in rivals:
-        at = now
-        if each.is_under_way:
-            at += CALL_OVER_WITHIN
-        elif each.attempts == 0:
-            at = each.due_at  # it may itself have waited for a call
-        found[each.application_id] = max(at, found.get(each.application_id, at))
-    return found
-
-
 async def _replace_rivals(
-    transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan, rivals: Sequence[_Rival]
-) -> None:
-    """Remove the entries that newer states of this watch replace, also those with a call under way.
+    transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan, applying: Applying
+) -> set[str]:
+    """Remove the entries of the other watches with the same credentials that newer states of this watch replace.
 
-    HelloWork may have received what was attempted: a reverted state must be sent too.
+    Returns the applications of those that were attempted: a reverted state must be sent, too.
     """
-    enqueued = {each.application_id for each in plan.enqueued}
-    replaced = [each for each in rivals if each.application_id in enqueued]
-    attempted = {each.application_id for each in replaced if each.attempted}
-    await transaction.write("remove", [(each.watch, each.application_id) for each in replaced])
-    await transaction.write("mark_attempted", [(watch, application_id) for application_id in sorted(attempted)])
-    await transaction.write("add_history", [moved(each.watch, each.application_id, watch, batch) for each in replaced])
+    ids = [each.application_id for each in plan.enqueued]
+    if not ids or not batch.others:
+        return set()
+    rivals = await transaction.rows("rivals", ids=ids, watches=list(batch.others))
+    await transaction.write("remove", [(of, id_) for of, id_, *_ in rivals])
+    await transaction.write("add_history", [moved(of, id_, watch, batch) for of, id_, *_ in rivals])
+    return {id_ for of, id_, attempted, *which in rivals if attempted or applying.has_begun(of, id_, *which)}
+
+
+def _begun(before: Mapping[str, Known], applying: Applying) -> set[str]:
+    """The applications whose entries are under way."""
+    return {id_ for id_ in applying.begun.keys() & before.keys() if _is_attempted(before[id_])}
+
+
+def _is_attempted(known: Known) -> bool:
+    return known.pending is not None and known.pending.attempted
+
+
+async def _mark_attempted(transaction: Transaction, watch: str, plan: BatchPlan, attempted: set[str]) -> None:
+    """Note in changed entries that HelloWork may have received, or may be receiving, something else before.
+
+    So whatever becomes of that call, and of this process, they are not cancelled before it is acknowledged.
+    """
+    changed = {each.application_id for each in plan.enqueued} | {each.application_id for each in plan.refreshed}
+    await transaction.write("mark_attempted", [(watch, id_) for id_ in sorted(changed & attempted)])
 
 
 async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
@@ -529,7 +423,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
         [(watch, each.application_id, state_columns(each.content)[-1], each.endpoint) for each in plan.refreshed],
     )
     await write("add_history", plan.history)
-    await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.due)])
+    await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
     # All records are made here, and removed here or by `forget`.
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     changed = any(not isinstance(one.decision, Adopt) for one in plan.results)

@@ -20,10 +20,11 @@ from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.driver import about
 from cdc_sync.store.errors import check_disk_space, check_pairs, check_unconfigured, failed, usable
+from cdc_sync.store.leader import leader_in
 from cdc_sync.store.opening import opened_beside, store_dsn, tables_beside
 from cdc_sync.store.postgres import schema
-from cdc_sync.store.postgres.driver import PostgresTransaction
-from cdc_sync.store.postgres.scripts import TABLES, exposed, unreadable
+from cdc_sync.store.postgres.scripts import KIND, TABLES, exposed, unreadable
+from cdc_sync.store.postgres.session import PostgresTransaction
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
 from cdc_sync.store.statements import migrations
@@ -40,7 +41,7 @@ async def check_store(config: Config, tell: Tell) -> str | None:
     else:
         bound = await asyncio.to_thread(check_file, config.state.path, tell)
     with suppress(StoreError):  # it does not exist yet, or its error is reported
-        async with opened_beside(config, read_only=True) as store:
+        async with opened_beside(config) as store:
             for finding in check_unconfigured(await store.unconfigured(config.watches)):
                 tell(finding)
     return bound
@@ -53,7 +54,7 @@ async def check_known_twice(config: Config, tell: Tell, only: Collection[str]) -
     for watch in config.watches:
         together[own[watch].owner if watch in own else None].append(watch)
     with suppress(StoreError):  # as above
-        async with opened_beside(config, read_only=True) as store:
+        async with opened_beside(config) as store:
             for watches in together.values():
                 several = await store.known_twice(watches, _MOST_PAIRS) if len(watches) > 1 else []
                 for finding in check_pairs([each for each in several if {each.watch, each.other} & set(only)]):
@@ -63,7 +64,7 @@ async def check_known_twice(config: Config, tell: Tell, only: Collection[str]) -
 async def stored_positions(config: Config, name: str) -> dict[str, str]:
     """One capture position of the configured watches; none if the store cannot be read."""
     with suppress(StoreError):  # as above
-        async with opened_beside(config, read_only=True) as store:
+        async with opened_beside(config) as store:
             return {watch: at for watch in config.watches if (at := (await store.positions(watch)).get(name))}
     return {}
 
@@ -157,11 +158,12 @@ async def _check_schema(
     if refused := [name for (name,) in await transaction.rows("refused", tables=list(TABLES))]:
         tell(failed("tables-refused", tables=", ".join(refused), store=store))
         return None
-    daemons = await transaction.rows("living")
-    by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
-    if version < newest and daemons:
-        tell(failed("older-daemon", by=by, **facts))
-        return None
+    if version < newest:
+        tell(usable(store, version, newest))
+        return await about(transaction, "database")
+    is_led = (await transaction.rows("leads", kind=KIND))[0][0]
+    leader = await leader_in(transaction) if is_led else None
+    by = "nobody: no daemon runs" if leader is None else f"process {leader.process} on {leader.host}"
     undumped = await ask(unreadable(tables))
     if others := await ask(exposed()):
         tell(failed("rights-of-others", store=store, what=_listed(others)))

@@ -11,7 +11,7 @@ from cdc_sync.core.content import Content, Kind, quoted
 from cdc_sync.core.diff import Fuse, PendingEntry
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
-from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Health
+from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
@@ -55,46 +55,35 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
     return Content(status, job_id, bool(deleted), *rest)
 
 
-def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
+def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, has_begun: bool = False) -> Known:
     """What is known of an application, from the columns of the statement `before`.
 
-    `keys` are rows' keys by text. `unstarted`: the entry is claimed, but no call begins before the decision.
+    `keys` are rows' keys by text. `has_begun`: the entry's call has begun.
     """
     number, _, row_key, in_scope, *snapshot_columns, acknowledged_at, adopted = columns[:10]
     pending = None
     if columns[10] is not None:
-        attempted, claimed_by = columns[14:16]
-        is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
-        pending = PendingEntry(_content(*columns[10:14]), is_attempted)
+        pending = PendingEntry(_content(*columns[10:14]), bool(columns[14]) or has_begun)
     key = keys.get(row_key) or key_from(row_key)
     snapshot = None if snapshot_columns[0] is None else _content(*snapshot_columns)
     is_acknowledged = acknowledged_at is not None and not adopted
-    state, reason, queued_at = columns[-3:]
+    revision, state, reason, queued_at = columns[15:]
     why = reason and from_text(reason)
-    return Known(number, key, bool(in_scope), snapshot, pending, is_acknowledged, state, why, queued_at)
+    return Known(number, key, bool(in_scope), snapshot, pending, is_acknowledged, state, why, queued_at, revision or 0)
 
 
-def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
-    """An outbox entry, from its columns.
-
-    `claimed_at`: now, for an entry as after its call. If it was due for longer than counts, its first attempt and its
-    first 404 move on, up to now.
-    """
+def entry_from(columns: Columns) -> Entry:
+    """An outbox entry, from its columns."""
     watch, id_, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at = columns[:11]
     attempted, attempts, first, not_found, reason = columns[11:]
-    if claimed_at is not None:
-        attempted, attempts = True, attempts + 1
-        late = claimed_at - due_at
-        first = claimed_at if first is None else min(first + max(late - LONGEST_COUNTED, 0), claimed_at)
-        if not_found is not None:
-            not_found = min(not_found + max(late - LONGEST_UNASKED, 0), claimed_at)
     content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
     why = reason and from_text(reason)
-    return Entry(watch, id_, content, _kinds_of(kinds), state, revision, queued_at, due_at, *tries, why)
+    return Entry(watch, id_, content, kinds_from(kinds), state, revision, queued_at, due_at, *tries, why)
 
 
 @cache
-def _kinds_of(text: str) -> frozenset[Kind]:
+def kinds_from(text: str) -> frozenset[Kind]:
+    """An entry's kinds, from its column."""
     return frozenset(text.split())  # type: ignore[arg-type] # they are written from kinds
 
 

@@ -4,41 +4,75 @@ The shared store is imported only where it is used: it takes memory.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
+from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
+from cdc_sync.store.lead import Lead, StandingBy
+from cdc_sync.store.leader import Leader, digest_of
 from cdc_sync.store.protocol import Upgrading, not_reported
+from cdc_sync.store.requests import RequestTable
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite.beside import transact_beside
+from cdc_sync.store.sqlite.leading import SqliteLead
+from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
+if TYPE_CHECKING:
+    from cdc_sync.store.postgres.leading import PostgresLead
+
 
 @asynccontextmanager
-async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
-    """The store for a daemon, which is alone on SQLite.
+async def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported) -> AsyncIterator[Lead]:
+    """Stand by until this process leads, then lead.
 
     Raises:
-        StoreError: it cannot be used, or another daemon has it.
+        StoreError: the store cannot be used.
     """
-    with _locked(config):
-        async with _opened(config, read_only=False, upgrading=upgrading) as store:
-            await store.release_claims()
-            yield store
+    longest, ours = longest_call(config), Leader.here(configuration_of(config))
+    lead: AbstractAsyncContextManager[SqliteLead | PostgresLead]
+    if config.state.backend == "postgres":
+        from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
+
+        tables = tables_beside(config)
+        lead = leading_postgres(store_dsn(config), ours, longest, standing_by, tables=tables, upgrading=upgrading)
+    else:
+        lead = leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
+    async with lead as found:
+        await found.store.begin_sending()
+        yield found
+
+
+def longest_call(config: Config) -> float:
+    """Seconds in which a call's bytes may leave this host."""
+    return longest_on_its_way(config.hellowork.timeout.total_seconds())
+
+
+def configuration_of(config: Config) -> str:
+    """A digest of what two daemons of a store must have in common: without secrets, addresses and the log."""
+    of_file = config.model_dump(mode="json", exclude={"admin", "log", "watches"}, warnings=False)
+    # Without tenants, which each daemon finds by itself.
+    watches = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(config.templates)
+    of_watches = {name: watch.model_dump(mode="json", warnings=False) for name, watch in watches.items()}
+    return digest_of(json.dumps([of_file, of_watches], sort_keys=True, default=str))
 
 
 @asynccontextmanager
-async def opened_copy(config: Config) -> AsyncIterator[Store]:
-    """A temporary SQLite copy of the store, for a dry run.
+async def leading_copy(config: Config) -> AsyncIterator[Lead]:
+    """The lead of a temporary SQLite copy of the store, for a dry run.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
@@ -51,55 +85,68 @@ async def opened_copy(config: Config) -> AsyncIterator[Store]:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header
 
             await copy_to_sqlite(store_dsn(config), store)
-        await store.release_claims()
-        yield store
+        await store.begin_sending()
+        yield SqliteLead(store, Leader.here(configuration_of(config)))
     finally:
         await store.close()
 
 
-def opened_beside(config: Config, *, read_only: bool) -> AbstractAsyncContextManager[Store]:
-    """The store, beside daemons that may be running.
+def opened_beside(config: Config) -> AbstractAsyncContextManager[Store]:
+    """The store for reading only, beside a daemon that may be running.
 
     Raises:
         StoreError: it cannot be used, or does not exist yet.
     """
-    path = config.state.path
-    if config.state.backend == "sqlite" and not path.exists():
-        raise store_error("store-missing", store=path)
-    return _opened(config, read_only=read_only)
+    _insist_on_store(config)
+    return _opened(config, read_only=True)
+
+
+def requests_beside(config: Config) -> RequestTable:
+    """The store's table of requests: without the lock, a command writes nothing else, and in no other way.
+
+    Each of its methods may raise `StoreError`.
+    """
+    if config.state.backend == "postgres":
+        from cdc_sync.store.postgres import beside  # noqa: PLC0415 - see the header
+
+        return RequestTable(partial(beside.transact_beside, store_dsn(config)))
+    return RequestTable(partial(transact_beside, config.state.path))
 
 
 @asynccontextmanager
 async def opened_alone(config: Config) -> AsyncIterator[Store]:
-    """The store, without any daemon.
+    """The store with its lock, while no daemon leads.
 
     Raises:
-        StoreError: as `opened_beside`, or a daemon works on it.
+        StoreError: as `opened_beside`, or one does.
     """
-    with _locked(config) if config.state.path.exists() else nullcontext():
-        async with opened_beside(config, read_only=False) as store:
-            if config.state.backend == "postgres" and (running := await store.daemons()):
-                where = ", ".join(f"process {process} on {host}" for host, process in running)
-                raise store_error("store-in-use/daemons", daemons=where)
+    if config.state.backend == "postgres":
+        from cdc_sync.store.postgres.leading import alone  # noqa: PLC0415 - see the header
+
+        async with alone(store_dsn(config)) as shared:
+            yield shared
+        return
+    _insist_on_store(config)
+    with locked(config.state.path):
+        async with _opened(config, read_only=False) as store:
             yield store
 
 
-def _locked(config: Config) -> AbstractContextManager[None]:
-    return locked(config.state.path) if config.state.backend == "sqlite" else nullcontext()
+def _insist_on_store(config: Config) -> None:
+    path = config.state.path
+    if config.state.backend == "sqlite" and not path.exists():
+        raise store_error("store-missing", store=path)
 
 
 @asynccontextmanager
-async def _opened(config: Config, *, read_only: bool, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
+async def _opened(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
     store: Store
     if config.state.backend == "postgres":
         from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - see the header
 
-        longest, tables = longest_on_its_way(config.hellowork.timeout.total_seconds()), tables_beside(config)
-        store = await PostgresStore.open(
-            store_dsn(config), longest_call=longest, read_only=read_only, tables=tables, upgrading=upgrading
-        )
+        store = await PostgresStore.open(store_dsn(config), read_only=read_only, tables=tables_beside(config))
     else:
-        store = SqliteStore(config.state.path, read_only=read_only, upgrading=upgrading)
+        store = SqliteStore(config.state.path, read_only=read_only)
     try:
         yield store
     finally:

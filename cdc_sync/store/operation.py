@@ -1,16 +1,15 @@
 """The store for operators and the daemon's housekeeping: release, discard, retry, resend, and small notes.
 
-A transaction over a mass change would block the daemon. So release and discard go in steps. After an interruption the
-same command does the rest.
+A transaction over a mass change would block the daemon. So what a person does goes in steps, each a transaction. After
+an interruption the same command does the rest.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
-from functools import partial
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from itertools import groupby, islice
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from cdc_sync.core.batch import HistoryLine, described
 from cdc_sync.core.content import Content, quoted
@@ -18,12 +17,14 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.reasons import Reason, as_text, coded, from_text, joined
+from cdc_sync.core.reasons import Reason, as_text, from_text, joined
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.driver import Driver, EntryId, Transaction, about, locked, watches_of
+from cdc_sync.store.driver import Driver, EntryId, Transaction, about, noted, watches_of
 from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
+
+T = TypeVar("T")
 
 _NO_LIMIT = 1 << 40
 
@@ -33,24 +34,38 @@ _UNLOGGED = 1_000
 EXAMPLES = 5
 """Applications named of each group of held entries."""
 
-STEP = 5_000
-"""Most entries released or discarded in one transaction."""
+STEP = 1_000
+"""Most entries that a person's action changes in one transaction."""
 
-_FORGOTTEN = "outbox", "suspicions", "positions", "reread", "repairs", "skipped", "snapshots", "history", "watch"
+_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
 """What `forget` removes of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
 
 
 class Selection(TypedDict, total=False):
     """Which outbox entries of a state a person means; None means no restriction.
 
-    `limit` selects the oldest. `groups` selects held entries, and needs no limit.
+    `limit` selects the oldest. `groups` selects held entries, and needs no limit. `entries` are exactly these.
     """
+
+    entries: Sequence[EntryId] | None
 
     ids: Sequence[str] | None
     only: Only | None
     transition: str | None
     limit: int | None
     groups: Groups | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a person acts: people's time, and the due time of what is sent for it."""
+
+    now: int
+    due_at: int
+
+
+Captured = Collection[str] | None
+"""The watches that the leader captures; None where a command acts without a leader: then no call is under way."""
 
 
 class Operation(Driver):
@@ -79,16 +94,8 @@ class Operation(Driver):
         self, watch: str | None, now: int, *, by: PersonActed | None = None, **selection: Unpack[Selection]
     ) -> list[EntryId]:
         """Let held entries be sent; returns them. With none left, the fuse is whole again."""
-        due_at = self.clock.due(now)
-
-        async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
-            fuses, chosen = await _select(transaction, "held", watch, part)
-            await _revive(transaction, chosen, due_at, [_line(now, of, "released", chosen[of], by) for of in chosen])
-            await _mend_fuses(transaction, fuses, due_at)
-            await _record(transaction, by, len(chosen))
-            return list(chosen)
-
-        return await self._in_steps(step, selection)
+        at = self.moment(now)
+        return await in_steps(lambda part: self.transact(lambda t: release(t, at, watch, part, by)), selection)
 
     async def discard(
         self,
@@ -99,127 +106,37 @@ class Operation(Driver):
         by: PersonActed | None = None,
         **selection: Unpack[Selection],
     ) -> list[EntryId]:
-        """Take held or dead entries as acknowledged without a call; returns them.
+        """Take held or dead entries as acknowledged without a call; returns them."""
+        at = self.moment(now)
+        return await in_steps(lambda part: self.transact(lambda t: discard(t, at, state, watch, part, by)), selection)
 
-        An entry with a call under way stays: without it, a second call could overtake the first.
-        """
+    async def dead_letters(self, watch: str | None, ids: Sequence[str] | None = None) -> list[EntryId]:
+        """All dead letters, or those of these applications, the oldest first."""
 
-        async def step(transaction: Transaction, part: Selection) -> list[EntryId]:
-            fuses, chosen = await _select(transaction, state, watch, part, under_way=False)
-            acknowledged = [(*of, *discarded_columns(content), now, False) for of, content in sorted(chosen.items())]
-            await transaction.write("remove", sorted(chosen))
-            await transaction.write("acknowledge", acknowledged)
-            was = f'"was":"{state}",'
-            await transaction.write(
-                "add_history", [_line(now, of, "discarded", content, by, was) for of, content in chosen.items()]
-            )
-            if state == "held":
-                await _mend_fuses(transaction, fuses, self.clock.due(now))
-            await _record(transaction, by, len(chosen))
-            return list(chosen)
+        async def work(transaction: Transaction) -> list[EntryId]:
+            which = _parameters(await watches_of(transaction, watch), {"ids": ids})
+            rows = await transaction.rows("in_state", state="dead", **which)
+            return [(name, id_) for name, id_ in rows]
 
-        return await self._in_steps(step, selection)
-
-    async def _in_steps(
-        self, step: Callable[..., Coroutine[Any, Any, list[EntryId]]], selection: Selection
-    ) -> list[EntryId]:
-        """Run at least one step: with a limit of 0 it mends fuses without held entries."""
-        done, limit, groups = list[EntryId](), selection.get("limit"), selection.get("groups")
-        if groups:
-            each = Counter(groups).elements()
-            while part := Counter(islice(each, STEP)):
-                size = part.total() if len(part) == 1 else None
-                done += await self.transact(partial(step, part={**selection, "groups": part, "limit": size}))
-            return done
-        while True:
-            size = STEP if limit is None else min(STEP, limit - len(done))
-            found = await self.transact(partial(step, part={**selection, "limit": size}))
-            done += found
-            if len(found) < size or len(done) == limit:
-                return done
+        return await self.transact(work)
 
     async def retry_dead(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, ids: Sequence[str] | None = None
     ) -> list[EntryId]:
         """Make dead letters (`ids` None: all) pending again; returns them."""
-        due_at = self.clock.due(now)
-
-        async def work(transaction: Transaction) -> list[EntryId]:
-            _, found = await _select(transaction, "dead", watch, {"ids": ids})
-            chosen = {of: content for of, content in found.items() if _is_callable(content)}
-            await _revive(transaction, chosen, due_at, [_line(now, of, "retried", chosen[of], by) for of in chosen])
-            await _record(transaction, by, len(chosen))
-            return list(chosen)
-
-        return await self.transact(work)
+        at, letters = self.moment(now), await self.dead_letters(watch, ids)
+        return await for_some(lambda some: self.transact(lambda t: retry(t, at, some, by)), letters)
 
     async def resend(
         self, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed | None = None
     ) -> list[EntryId]:
         """Enqueue the last acknowledged states again; returns the entries found."""
-        due_at = self.clock.due(now)
+        at = self.moment(now)
+        return await for_some(lambda some: self.transact(lambda t: resend(t, at, watch, some, by)), ids)
 
-        async def work(transaction: Transaction) -> list[EntryId]:
-            watches = sorted(await _lock_watches(transaction, watch))
-            for name in watches:
-                await transaction.run("lock_entries", watch=name, ids=sorted(ids))
-            rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
-            known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
-            # The same or a newer state is pending: send it now.
-            hastened = [of for of, (_, state) in known.items() if state == "pending"]
-            again = {
-                of: content
-                for of, (content, state) in known.items()
-                if state is None and content is not None and _is_callable(content)
-            }
-            await transaction.write("hasten", [(*of, due_at) for of in hastened])
-            rest = "", "pending", due_at, due_at, None
-            rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
-            await transaction.write("enqueue", rows)
-            found = [of for of in known if of in again or of in hastened]
-            await transaction.write("add_history", [_line(now, of, "resend", known[of][0], by) for of in found])
-            await transaction.write("add_endpoint", _endpoints(again.values()))
-            await _record(transaction, by, len(found))
-            return found
-
-        return await self.transact(work)
-
-    async def forget(self, watch: str, by: PersonActed) -> bool:
-        """Forget a watch; returns whether there was anything.
-
-        The first step ends the lease of a daemon that captures the watch all the same: it begins with a baseline, and
-        takes no row for a new application. After an interruption the same call does the rest.
-
-        Raises:
-            OperationError: a daemon captures the watch, or a call of it is under way.
-        """
-        # A killed daemon does not count.
-        living = await self.daemons()
-
-        async def step(transaction: Transaction, *, first: bool = False) -> tuple[bool, bool]:
-            is_known = bool(await transaction.rows("lock_watch", watch=watch))
-            # While the row exists, nobody can insert it and so take the watch.
-            await transaction.run("add_watch", watch=watch)
-            ((_, host, process, _),) = await transaction.rows("lease", watch=watch)
-            await transaction.run("lock_outbox", watch=watch)  # else a claim could come before the deletion
-            ((is_left, under_way),) = await transaction.rows("left_of_watch", watch=watch)
-            if (host, process) in living or (is_known and not first):
-                raise OperationError(
-                    f"a daemon works the watch {watch}: take it out of that daemon's configuration, and have it reload"
-                )
-            if under_way and living:
-                raise OperationError(f"calls of the watch {watch} are under way ({under_way}): try again when they end")
-            for what in _FORGOTTEN:
-                await transaction.run(f"forget_{what}", watch=watch, limit=STEP)
-            ((is_more, _),) = await transaction.rows("left_of_watch", watch=watch)
-            if first and (is_known or is_left):
-                await _record(transaction, by, 1)
-            return is_known or bool(is_left), bool(is_more)
-
-        found, is_more = await self.transact(partial(step, first=True))
-        while is_more:
-            _, is_more = await self.transact(step)
-        return found
+    def moment(self, now: int) -> Moment:
+        """People's `now` with its due time."""
+        return Moment(now, self.clock.due(now))
 
     async def paused(self) -> frozenset[str]:
         """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
@@ -227,23 +144,15 @@ class Operation(Driver):
 
     async def pause(self, endpoint: str) -> None:
         """Pause sending to an endpoint."""
-        await self._set_paused(lambda paused: paused | {endpoint})
+        await self.transact(lambda t: pause(t, endpoint))
 
     async def resume(self, endpoint: str) -> frozenset[str]:
         """End a pause, or each with `ALL_ENDPOINTS`; returns the remaining ones."""
-        return await self._set_paused(lambda paused: paused - {endpoint} if endpoint != ALL_ENDPOINTS else frozenset())
-
-    async def _set_paused(self, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
-        async def work(transaction: Transaction) -> frozenset[str]:
-            paused = change(frozenset(await locked(transaction, "paused", "[]")))
-            await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
-            return paused
-
-        return await self.transact(work)
+        return await self.transact(lambda t: resume(t, endpoint))
 
     async def record_action(self, acted: PersonActed) -> None:
         """Count a person's action, and keep it for a daemon's log."""
-        await self.transact(lambda t: _record(t, acted, acted.count))
+        await self.transact(lambda t: record(t, acted, acted.count))
 
     async def take_actions(self) -> list[PersonActed]:
         """Remove and return the actions that no daemon has logged."""
@@ -251,7 +160,7 @@ class Operation(Driver):
         async def work(transaction: Transaction) -> list[PersonActed]:
             if not json.loads(await about(transaction, "actions") or _NO_ACTIONS)["unlogged"]:
                 return []
-            actions = await locked(transaction, "actions", _NO_ACTIONS)
+            actions = await noted(transaction, "actions", _NO_ACTIONS)
             await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
             return [PersonActed(*each) for each in actions["unlogged"]]
 
@@ -264,9 +173,8 @@ class Operation(Driver):
 
     async def set_conditions(self, messages: Mapping[str, str | None], now: int) -> None:
         """Record conditions by name; None ends one."""
-        daemon = await self.daemon()
-        wrong = [(daemon, name, as_text(message), now) for name, message in sorted(messages.items()) if message]
-        over = [(daemon, name) for name, message in sorted(messages.items()) if not message]
+        wrong = [(name, as_text(message), now) for name, message in sorted(messages.items()) if message]
+        over = [(name,) for name, message in sorted(messages.items()) if not message]
 
         async def work(transaction: Transaction) -> None:
             await transaction.write("set_condition", wrong)
@@ -275,18 +183,8 @@ class Operation(Driver):
         await self.transact(work)
 
     async def conditions(self) -> list[Condition]:
-        """The present conditions; of several daemons with the daemon's place."""
-        rows = await self.ask("conditions")
-        several = len({(host, process) for *_, host, process in rows}) > 1
-        found = []
-        for name, kept, since, host, process in rows:
-            message = from_text(kept) or ""
-            if several:
-                message = coded(
-                    "daemon", "%(host)s, process %(process)s: %(reason)s", host=host, process=process, reason=message
-                )
-            found.append(Condition(name, message, since))
-        return found
+        """What is wrong now."""
+        return [Condition(name, from_text(kept) or "", since) for name, kept, since in await self.ask("conditions")]
 
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
         """Count a sweep's repairs."""
@@ -308,29 +206,176 @@ class Operation(Driver):
 
         async def work(transaction: Transaction) -> int:
             await transaction.run("prune_call_counts", until=before - CALL_STEP)
+            await transaction.run("prune_requests")
             return await transaction.count("prune", before=before, keep=keep, limit=limit)
 
         return await self.transact(work)
 
 
-async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
-    """Lock watches against applies; claims and completions go on. Returns the watches' fuses."""
+async def in_steps(step: Callable[[Selection], Awaitable[list[EntryId]]], selection: Selection) -> list[EntryId]:
+    """Take at least one step over a selection's parts: with a limit of 0 it mends fuses without held entries."""
+    done, limit, groups = list[EntryId](), selection.get("limit"), selection.get("groups")
+    if groups:
+        each = Counter(groups).elements()
+        while part := Counter(islice(each, STEP)):
+            size = part.total() if len(part) == 1 else None
+            done += await step({**selection, "groups": part, "limit": size})
+        return done
+    while True:
+        size = STEP if limit is None else min(STEP, limit - len(done))
+        found = await step({**selection, "limit": size})
+        done += found
+        if len(found) < size or len(done) == limit:
+            return done
+
+
+async def for_some(step: Callable[[list[T]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
+    """Take a step for some of these after the other."""
+    done = list[EntryId]()
+    for first in range(0, len(of), STEP):
+        done += await step(list(of[first : first + STEP]))
+    return done
+
+
+# The steps: each is, or is part of, one transaction.
+
+
+async def release(
+    transaction: Transaction, at: Moment, watch: str | None, selection: Selection, by: PersonActed | None
+) -> list[EntryId]:
+    """See `Operation.release_held`."""
+    fuses, chosen = await _select(transaction, "held", watch, selection)
+    await _revive(transaction, chosen, at, [_line(at.now, of, "released", chosen[of], by) for of in chosen])
+    await _mend_fuses(transaction, fuses, at.due_at)
+    await record(transaction, by, len(chosen))
+    return list(chosen)
+
+
+async def discard(  # noqa: PLR0917 - which entries, and who decides when
+    transaction: Transaction,
+    at: Moment,
+    state: EntryState,
+    watch: str | None,
+    selection: Selection,
+    by: PersonActed | None,
+) -> list[EntryId]:
+    """See `Operation.discard`."""
+    fuses, chosen = await _select(transaction, state, watch, selection)
+    acknowledged = [(*of, *discarded_columns(content), at.now, False) for of, content in sorted(chosen.items())]
+    await transaction.write("remove", sorted(chosen))
+    await transaction.write("acknowledge", acknowledged)
+    was = f'"was":"{state}",'
+    history = [_line(at.now, of, "discarded", content, by, was) for of, content in chosen.items()]
+    await transaction.write("add_history", history)
+    if state == "held":
+        await _mend_fuses(transaction, fuses, at.due_at)
+    await record(transaction, by, len(chosen))
+    return list(chosen)
+
+
+async def retry(
+    transaction: Transaction, at: Moment, entries: Sequence[EntryId], by: PersonActed | None
+) -> list[EntryId]:
+    """See `Operation.retry_dead`."""
+    _, found = await _select(transaction, "dead", None, {"entries": entries})
+    chosen = {of: content for of, content in found.items() if _is_callable(content)}
+    await _revive(transaction, chosen, at, [_line(at.now, of, "retried", chosen[of], by) for of in chosen])
+    await record(transaction, by, len(chosen))
+    return list(chosen)
+
+
+async def resend(
+    transaction: Transaction, at: Moment, watch: str | None, ids: Sequence[str], by: PersonActed | None
+) -> list[EntryId]:
+    """See `Operation.resend`."""
+    watches = sorted(await _fuses_of(transaction, watch))
+    rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
+    known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
+    # The same or a newer state is pending: send it now.
+    hastened = [of for of, (_, state) in known.items() if state == "pending"]
+    again = {
+        of: content
+        for of, (content, state) in known.items()
+        if state is None and content is not None and _is_callable(content)
+    }
+    await transaction.write("hasten", [(*of, at.due_at) for of in hastened])
+    rest = "", "pending", at.due_at, at.due_at, None
+    rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
+    await transaction.write("enqueue", rows)
+    found = [of for of in known if of in again or of in hastened]
+    await transaction.write("add_history", [_line(at.now, of, "resend", known[of][0], by) for of in found])
+    await transaction.write("add_endpoint", _endpoints(again.values()))
+    await record(transaction, by, len(found))
+    return found
+
+
+async def forget(transaction: Transaction, watch: str, captured: Captured, by: PersonActed) -> bool:
+    """Take the first step to forget a watch; returns whether there was anything.
+
+    It leaves no entry of the watch. The steps after it are `forget_rest`.
+
+    Raises:
+        OperationError: the leader captures the watch.
+    """
+    is_known = bool(await transaction.rows("fuse", watch=watch))
+    ((is_left,),) = await transaction.rows("left_of_watch", watch=watch)
+    await forget_rest(transaction, watch, captured)
+    is_found = is_known or bool(is_left)
+    await record(transaction, by, int(is_found))
+    return is_found
+
+
+async def forget_rest(transaction: Transaction, watch: str, captured: Captured) -> bool:
+    """Take another step; returns whether more are to be taken.
+
+    Raises:
+        OperationError: the leader captures the watch.
+    """
+    if captured is not None and watch in captured:
+        raise OperationError(
+            f"a daemon works the watch {watch}: take it out of that daemon's configuration, and have it reload"
+        )
+    for what in _FORGOTTEN:
+        await transaction.run(f"forget_{what}", watch=watch, limit=STEP)
+    ((is_more,),) = await transaction.rows("left_of_watch", watch=watch)
+    return bool(is_more)
+
+
+async def pause(transaction: Transaction, endpoint: str) -> frozenset[str]:
+    """Pause sending to an endpoint; returns all that are paused."""
+    return await _set_paused(transaction, lambda paused: paused | {endpoint})
+
+
+async def resume(transaction: Transaction, endpoint: str) -> frozenset[str]:
+    """See `Operation.resume`."""
+    every = endpoint == ALL_ENDPOINTS
+    return await _set_paused(transaction, lambda paused: frozenset() if every else paused - {endpoint})
+
+
+async def _set_paused(transaction: Transaction, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
+    paused = change(frozenset(await noted(transaction, "paused", "[]")))
+    await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
+    return paused
+
+
+async def _fuses_of(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
+    """The fuses of watches."""
     names = [None] if watch is None else await watches_of(transaction, watch)
-    rows = [row for name in names for row in await transaction.rows("lock_watches", watch=name)]
+    rows = [row for name in names for row in await transaction.rows("fuses_of", watch=name)]
     return {name: fuse_from(fuse) for name, fuse in rows}
 
 
 async def _select(
-    transaction: Transaction, state: EntryState, watch: str | None, selection: Selection, *, under_way: bool = True
+    transaction: Transaction, state: EntryState, watch: str | None, selection: Selection
 ) -> tuple[dict[str, Fuse], dict[EntryId, Content]]:
-    """Lock watches, find entries, lock these in order, and drop those that changed meanwhile.
-
-    Returns the watches' fuses, and the entries' contents.
-    """
-    fuses, which = await _lock_watches(transaction, watch), {"state": state, "under_way": under_way}
-    which |= _parameters(fuses, selection)
-    if groups := selection.get("groups"):
-        left, found = Counter(groups), list[EntryId]()
+    """The watches' fuses, and the entries' contents."""
+    fuses = await _fuses_of(transaction, watch)
+    which = {"state": state, **_parameters(fuses, selection)}
+    found: list[EntryId]
+    if entries := selection.get("entries"):
+        found = list(entries)
+    elif groups := selection.get("groups"):
+        left, found = Counter(groups), []
         for name, id_, transition in await transaction.rows("in_groups", groups=list(groups), **which):
             left[name, transition] -= 1
             found += [(name, id_)] * (left[name, transition] >= 0)
@@ -372,9 +417,9 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Mapping[EntryId, Content], due_at: int, history: Sequence[HistoryLine]
+    transaction: Transaction, chosen: Mapping[EntryId, Content], at: Moment, history: Sequence[HistoryLine]
 ) -> None:
-    rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen.items())]
+    rows = [(*of, endpoint_of(content.url), at.due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
     await transaction.write("add_history", history)
     await transaction.write("add_endpoint", _endpoints(chosen.values()))
@@ -395,11 +440,11 @@ def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
 _NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
-async def _record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
+async def record(transaction: Transaction, by: PersonActed | None, number: int) -> None:
     """Record how many entries a person's action affected; its steps count as one action."""
     if by is None or not number:
         return
-    actions, action = await locked(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))
+    actions, action = await noted(transaction, "actions", _NO_ACTIONS), list(astuple(replace(by, count=0)))
     unlogged = [PersonActed(*each) for each in actions["unlogged"]]
     if actions.get("last") != action:
         actions["counts"][by.action] = actions["counts"].get(by.action, 0) + 1

@@ -33,11 +33,6 @@ def hosts_note(database: str) -> str:
     return f"hosts {database}" if database else "hosts"
 
 
-def reread_note(watch: str) -> str:
-    """The note of the session that had a watch when its pending rows were read again."""
-    return f"reread {watch}"
-
-
 @dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is wrong now, with its remedy."""
@@ -109,7 +104,7 @@ class HeldGroup:
 class Record:
     """All that the store holds of one application of one watch, for people.
 
-    `under_way`: its entry is claimed. `adopted`: HelloWork never received the snapshot. `discarded`: a person discarded
+    `adopted`: HelloWork never received the snapshot. `discarded`: a person discarded
     it, and HelloWork did not acknowledge it.
     """
 
@@ -120,7 +115,6 @@ class Record:
     snapshot: Content | None = None
     acknowledged_at: int | None = None
     entry: Entry | None = None
-    under_way: bool = False
     suspicion: Suspicion | None = None
     skipped: str | None = None
     adopted: bool = False
@@ -148,32 +142,6 @@ MOST_HITS = 20
 def meant(hits: Sequence[Hit]) -> str | None:
     """The one application of all hits; None without exactly one."""
     return hits[0].application_id if len({hit.application_id for hit in hits}) == 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Which daemon captures a watch: this one (`mine`) or another, by number, host and process id.
-
-    `session` is the holder's on the ATS's database, or if the lease is mine, the previous holder's.
-    """
-
-    mine: bool
-    session: str | None = None
-    number: int | None = None
-    host: str | None = None
-    process: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reread:
-    """A watch whose pending rows were read again by the daemon that captures it, since that took the watch.
-
-    `beat` changes as long as that daemon renews its lease.
-    """
-
-    watch: str
-    daemon: int
-    beat: str
 
 
 Groups = Mapping[tuple[str, str], int]

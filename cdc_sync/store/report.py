@@ -14,6 +14,7 @@ from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Driver, Transaction, watches_of
 from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
+from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
 
 _NEWEST = 20_000
@@ -55,9 +56,10 @@ class Report(Driver):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
-    async def captors(self) -> dict[str, tuple[str, int]]:
-        """Which daemon captures each watch: host and process id."""
-        return {watch: (host, process) for watch, host, process in await self.ask("captors")}
+    async def leader(self) -> Leader | None:
+        """The daemon that leads; None without one."""
+        leader = await self.transact(leader_in)
+        return leader if leader is not None and not leader.stopped and await self.leads() else None
 
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
@@ -103,7 +105,7 @@ class Report(Driver):
             found = []
             for row in await transaction.rows("records", **which):
                 name, row_key, in_scope, *state, acknowledged_at, adopted = row[:9]
-                gone_at, due_at, skipped, under_way, *pending = row[9:]
+                gone_at, due_at, skipped, *pending = row[9:]
                 entry = None if pending[0] is None else self._for_people(entry_from(pending))
                 suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
                 snapshot = content_from(*state)
@@ -116,7 +118,6 @@ class Report(Driver):
                         snapshot=snapshot,
                         acknowledged_at=acknowledged_at,
                         entry=entry,
-                        under_way=bool(under_way),
                         suspicion=suspicion,
                         skipped=from_text(skipped),
                         adopted=bool(adopted),

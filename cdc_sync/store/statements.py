@@ -5,16 +5,16 @@
 | `:name`             | a named parameter                    | `%(name)s`                      |
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
 | `@transition`       | the text of `sql/transition.sql`     | the same                        |
+| `@clock`            | the machine's time in milliseconds   | the server's                    |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
 | `@pairs(keys)`      | `IN` the pairs of a JSON list        | `IN` the rows of two arrays     |
 | `FROM @rows`, `x.id` | `FROM x`, after `WITH x AS (VALUES …)` | the same, of unnested arrays |
 | `SELECT … FROM @rows` in an `INSERT` | `VALUES …`          | as above                        |
-| `@lock`, `@lock(o)` | nothing: one writes at a time        | `FOR UPDATE`, `FOR UPDATE OF o` |
 
 A statement with many result rows declares their width, `-- name: due -> 16`: SQLite returns them as one JSON text
 (decision 18).
 
-A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`.
+A statement for many rows names its columns and their types: `-- name: remove(watch text, application_id text)`.
 `sql/DATABASE/own.sql` overrides a statement by its name; an empty text does nothing.
 """
 
@@ -35,9 +35,13 @@ _INSERTED = re.compile(r"SELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.DOTALL)
 _COLUMN = re.compile(r"\bx\.\w+")
 _IN = re.compile(r"@in\((\w+)\)")
 _PAIRS = re.compile(r"@pairs\((\w+)\)")
-_LOCK = re.compile(r"\s*@lock\b(?:\((\w+)\))?")
 _TABLE = re.compile(r"@([a-z_]+)")
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
+
+_CLOCK: dict[Database, str] = {
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    "postgres": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def migrations(database: Database) -> list[str]:
 
 def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, database: Database) -> Statement:
     body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
+    body = body.replace("@clock", _CLOCK[database])
     if database == "sqlite":
         row, may_repeat = f"({', '.join('?' * len(columns))})", not body.startswith("INSERT")
         if inserted := _INSERTED.search(body):
@@ -97,9 +102,7 @@ def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, datab
             body = f"WITH x ({', '.join(name for name, _ in columns)}) AS (VALUES @rows)\n" + body.replace("@rows", "x")
         body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
         pair = r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))"
-        body = _TABLE.sub(
-            lambda token: token[0] if token[1] == "rows" else token[1], _LOCK.sub("", _PAIRS.sub(pair, body))
-        )
+        body = _TABLE.sub(lambda token: token[0] if token[1] == "rows" else token[1], _PAIRS.sub(pair, body))
         if width:
             each = ", ".join(f"c{number}" for number in range(width))
             body = f"WITH r ({each}) AS (\n{body})\nSELECT json_group_array(json_array({each})) FROM r"
@@ -108,9 +111,5 @@ def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, datab
     body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
     body = _IN.sub(r"= ANY (:\1::text[])", body)
     body = _PAIRS.sub(r"IN (SELECT * FROM unnest(:\1_first::text[], :\1_second::text[]))", body)
-    body = _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", _LOCK.sub(_for_update, body)))
+    body = _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", body))
     return Statement(body, columns)
-
-
-def _for_update(token: re.Match[str]) -> str:
-    return "\n   FOR UPDATE" + (f" OF {token[1]}" if token[1] else "")

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
-from old_stores.programs import check_out
+from old_stores.programs import EARLIER, check_out
 from support.daemon_process import PATIENCE, free_port
 from support.hellowork_server import HelloWork
 from support.installation import API_KEY, merged
@@ -27,12 +27,6 @@ from cdc_sync.demo.postgres import Server
 PAGE = ROOT / "docs" / "operations.md"
 ATS = ROOT / "config" / "compose" / "ats.sql"
 SECRETS = {"database-password": "cdc_sync\n", "hellowork-api-key": f"{API_KEY}\n"}
-
-EARLIER = {
-    "0.1.0": "fcd1f3f91c41066197d29335bdc9111dc18ec8cf",
-    "0.2.0": "7f66334103ec7f6ee22b66d0d878be6ea0ea6d7d",
-}
-"""A commit of each earlier version. This one of 0.1.0 has no `backup`, an older store, and fewer privileges."""
 
 # Each command is a program that begins anew, dozens in a row.
 pytestmark = pytest.mark.timeout(600)

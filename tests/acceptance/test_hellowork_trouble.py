@@ -219,7 +219,8 @@ def test_calls_are_spaced_by_the_rate_and_bounded_in_number(notify: Installation
         )
         daemon.wait_until(lambda: len(notify.hellowork.calls) == 15, "all calls")
     times = [call.received for call in notify.hellowork.calls]
-    assert times[-1] - times[0] >= 1.3
+    # The first call may be up to 50 ms late; the others keep to their planned times.
+    assert times[-1] - times[0] >= 1.3 - 0.05
 
 
 def _is_about(event: dict[str, object], application_id: str) -> bool:

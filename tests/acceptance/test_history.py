@@ -30,15 +30,12 @@ def test_what_happens_next_and_when(notify: Installation) -> None:
 
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the call")
-        (next_,) = story(notify, "hw-1")["next"]
-        assert "a call is under way, or about to be" in next_
-
         notify.hellowork.will({"kind": "status", "status": 401, "times": None})
         notify.add("hw-2")
         daemon.wait_until_not_ready("paused")
         (next_,) = story(notify, "hw-2")["next"]
         waits = f"waits for {notify.hellowork.url}, which is paused: HTTP 401"
-        assert waits in next_ or "a call is under way" in next_
+        assert waits in next_
         daemon.kill()
     (next_,) = story(notify, "hw-2")["next"]
     assert next_.startswith("pending: NEW, job job-1 (first), due 20")

@@ -62,6 +62,8 @@ def test_a_pool_in_session_mode_works(installation: Installation, binary: str) -
 
 def test_pending_entries_wait_while_their_rows_cannot_be_read_again(notify: Installation, binary: str) -> None:
     notify.share_store()
+    notify.variables["STORE_DSN"] = notify.variables["ATS_DSN"]
+    notify.configure(state={"backend": "postgres", "dsn": "${STORE_DSN}"})
     notify.add("hw-1")
     assert notify.run("run", "--once").code == 0
     notify.hellowork.will({"kind": "status", "status": 503, "times": None})

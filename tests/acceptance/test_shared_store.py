@@ -22,22 +22,12 @@ pytestmark = pytest.mark.timeout(300)  # many processes, one after the other
 @pytest.fixture
 def shared(notify: Installation) -> Installation:
     notify.share_store()
-    # The claims of a daemon that was killed are free a quarter of a minute after the longest call.
     notify.configure(hellowork={"timeout": "2s"})
     return notify
 
 
 def its_store_is_empty_but_for(installation: Installation, state: str) -> int:
     row = installation.ats.execute("SELECT count(*) FROM cdc_sync.outbox WHERE state = %s", (state,)).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def listeners(installation: Installation) -> int:
-    """How many daemons listen for what others leave due."""
-    row = installation.ats.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN cdc_sync_due'"
-    ).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -107,37 +97,6 @@ class TestOneDaemon:
 
 
 class TestSeveralDaemons:
-    def test_one_that_waits_for_the_watch_delivers_too(self, shared: Installation) -> None:
-        # One call at a time each, and slow ones: the first cannot keep the second from taking its share.
-        shared.configure(hellowork={"concurrency": 1})
-        applications = [f"hw-{number}" for number in range(1, 21)]
-        shared.add_many("hw-", len(applications))
-        second = shared.another("second")
-        with shared.daemon() as first, second.daemon(ready=False) as waiting:
-            waiting.wait_for_event("Another cdc-sync works the watch applications")
-            said = waiting.wait_until_standby()
-            both = [daemon["process"] for daemon in json.loads(shared.run("status", "--json").stdout)["daemon"]["all"]]
-            assert sorted(both) == sorted([first.pid, waiting.pid])
-            holder = f"process {first.pid} on "
-            assert holder in said
-            report = first.wait_for_report(lambda report: report["standby"], "the standby")
-            assert holder in report["standby"][0]["message"]
-            assert report["conditions"] == []
-            shown = " ".join(shared.run("status").stdout.split())
-            assert f"standby: applications: Another cdc-sync works the watch applications ({holder}" in shown
-            assert "wrong now" not in shown
-            assert 'cdc_sync_watch_standby{watch="applications"} 1.0' in waiting.get("/metrics")[1]
-            assert 'cdc_sync_watch_standby{watch="applications"} 0.0' in first.get("/metrics")[1]
-            assert "cdc_sync_capture_lag_seconds{" not in waiting.get("/metrics")[1]
-            waiting.wait_until(lambda: listeners(shared) == 2, "both to listen for each other")
-            shared.hellowork.will({"kind": "delay", "seconds": 0.2, "times": len(applications)})
-            shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-%'")
-            waiting.wait_for_event("sent", 3)
-            shared.settle(first)
-            assert waiting.stop() == 0
-            first.wait_until(lambda: listeners(shared) == 0, "the first one to find that it is alone")
-        assert all(shared.hellowork.told(each) == [("SEEN", JOB)] for each in applications)
-
     def test_nothing_is_lost_or_told_twice_at_once_whichever_is_killed(self, shared: Installation) -> None:
         chance = random.Random(20240502)  # noqa: S311 - the same moments in every run
         applications = [f"hw-{number}" for number in range(1, APPLICATIONS + 1)]

@@ -1,20 +1,17 @@
-"""The path to HelloWork falls silent: packets are lost, nobody is told. Nothing older arrives after something newer."""
+"""The path to HelloWork falls silent: packets are lost, nobody is told. Nothing older arrives after something newer.
 
-import signal
-import time
+With another daemon that takes over: `test_leader_on_hosts.py`.
+"""
+
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import Installation, an_installation
 from support.own_network import Network, own_network
 from yarl import URL
-
-NUMBER = 20
 
 
 @pytest.fixture
@@ -83,43 +80,6 @@ def test_nor_does_one_whose_daemon_was_killed(notify: Installation, network: Net
         assert_never_back(statuses(notify, "hw-1"))
 
 
-@pytest.mark.timeout(240)
-def test_nor_does_one_of_a_stopped_daemon_whose_claims_another_took_over(
-    notify: Installation, network: Network
-) -> None:
-    port = port_of(notify)
-    notify.share_store()
-    names = [f"hw-{number}" for number in range(1, NUMBER + 1)]
-    notify.add_many("hw-", NUMBER)
-    other = notify.another("other")
-    with notify.daemon() as captures, other.daemon(ready=False) as stopped:
-        stopped.wait_until(lambda: stopped.readiness()[0], "the admin server")
-        notify.ats.execute("UPDATE public.applications SET status = 'S1', updated_at = clock_timestamp()")
-        captures.wait_until(lambda: all(statuses(notify, name) for name in names), "S1")
-        network.cut(port)
-        notify.ats.execute("UPDATE public.applications SET status = 'S2', updated_at = clock_timestamp()")
-        captures.wait_until(lambda: on_its_way(stopped, network, port), "requests of the second daemon")
-        stopped.send_signal(signal.SIGSTOP)
-        stopped_at, kept = time.monotonic(), on_its_way(stopped, network, port)
-        assert kept
-        network.cut(port, only=kept)
-        notify.ats.execute("UPDATE public.applications SET status = 'S3', updated_at = clock_timestamp()")
-        captures.wait_until(lambda: all(statuses(notify, name)[-1] == "S3" for name in names), "S3")
-        left = on_its_way(stopped, network, port)
-        assert not left, f"of {kept}, {time.monotonic() - stopped_at:.1f} s after it was stopped"
-        network.heal()
-        stopped.send_signal(signal.SIGCONT)
-        notify.quiet(captures)
-        for name in names:
-            assert_never_back(statuses(notify, name))
-
-
 def assert_never_back(arrived: list[str]) -> None:
     assert arrived == sorted(arrived)
     assert arrived[-1] == "S3"
-
-
-def on_its_way(daemon: DaemonProcess, network: Network, port: int) -> list[int]:
-    """The ports from which a daemon's requests are on their way."""
-    own = {each.laddr.port for each in psutil.Process(daemon.pid).net_connections("tcp")}
-    return sorted(own & network.unsent(port).keys())

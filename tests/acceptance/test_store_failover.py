@@ -1,4 +1,4 @@
-"""The shared store fails over to a standby that lagged: nothing stays claimed, and what it lacks is sent."""
+"""The store fails over to a standby that lagged: one daemon leads, and what the new server lacks is sent."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.installation import Installation
+from support.numbered_work import NumberedWork, older_after_newer
 from support.sessions import one
 from support.standby import Standby, standby_of
 from support.waiting import wait_until
 
 from cdc_sync.demo.postgres import Server
 
-APPLICATIONS = 60
+APPLICATIONS = 30
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,9 +32,7 @@ def replicated(notify: Installation, restartable_server: Server, standby: Standb
     notify.variables["STORE_DSN"] = make_conninfo(
         restartable_server.dsn, **both, target_session_attrs="read-write", connect_timeout=2
     )
-    notify.configure(
-        state={"backend": "postgres", "dsn": "${STORE_DSN}"}, hellowork={"timeout": "2s", "concurrency": 16}
-    )
+    notify.configure(state={"backend": "postgres", "dsn": "${STORE_DSN}"}, hellowork={"timeout": "1s"})
     return notify
 
 
@@ -47,43 +46,55 @@ def stop_following(standby: Standby) -> None:
         wait_until(lambda: not one(connection, "SELECT count(*) FROM pg_stat_wal_receiver"), "it receives nothing")
 
 
-def claimed(dsn: str) -> int:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return int(one(connection, "SELECT count(*) FROM cdc_sync.outbox WHERE claimed_by IS NOT NULL"))
+def known_to_store(standby: Standby, name: str) -> str:
+    with psycopg.connect(standby.dsn, autocommit=True) as connection:
+        return str(one(connection, "SELECT status FROM cdc_sync.snapshot WHERE application_id = %s", (name,)))
 
 
-def test_a_failover_to_a_standby_that_lagged_leaves_nothing_claimed(
+def test_after_a_failover_to_a_standby_that_lagged_one_daemon_leads_and_what_it_lacks_is_sent(
     replicated: Installation, restartable_server: Server, standby: Standby
 ) -> None:
-    names = [f"hw-{number}" for number in range(1, APPLICATIONS + 1)]
-    replicated.add_many("hw-", APPLICATIONS)
-    with replicated.daemon() as daemon:
-        replicated.settle(daemon)
-        replicated.hellowork.will({"kind": "delay", "seconds": 0.3, "times": APPLICATIONS})
-        replicated.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-%'")
-        daemon.wait_until(lambda: any(map(replicated.hellowork.told, names)), "the first calls")
-        stop_following(standby)
-        assert claimed(standby.dsn), "the standby has claims whose ends it will never hear of"
-        daemon.wait_until(lambda: all(map(replicated.hellowork.told, names)), "every call")
-        replicated.quiet(daemon)
-        replicated.change(names[0], status="REFUSED")  # what only the old server knows
-        daemon.wait_until(lambda: replicated.hellowork.told(names[0])[-1][0] == "REFUSED", "the call")
-
-        restartable_server.stop("immediate")
-        standby.promote()
-        daemon.wait_for_event("another server has the shared store")
-        daemon.wait_until(lambda: not claimed(standby.dsn), "nothing is claimed", within=30)
-        # What the standby had as pending is sent again, and what it never knew is found.
-        daemon.wait_until(lambda: told_of(standby, names[0]), "a sweep")
-        assert replicated.hellowork.told(names[0])[-1][0] == "REFUSED"
-        replicated.ats.execute("UPDATE public.applications SET status = 'HIRED' WHERE hellowork_id LIKE 'hw-%'")
-        daemon.wait_until(
-            lambda: all(replicated.hellowork.told(name)[-1][0] == "HIRED" for name in names), "every later change"
+    work = NumberedWork(replicated, APPLICATIONS)
+    with replicated.daemon() as first, replicated.another("second").daemon(ready=False) as second:
+        second.wait_until_standby()
+        replicated.hellowork.will({"kind": "delay", "seconds": 0.3, "times": 5 * APPLICATIONS})
+        with work.going_on():
+            first.wait_until(lambda: len(replicated.hellowork.calls) > APPLICATIONS, "the first calls")
+            stop_following(standby)
+            seen = len(replicated.hellowork.calls)
+            first.wait_until(
+                lambda: len(replicated.hellowork.calls) > seen + APPLICATIONS, "calls that will be forgotten"
+            )
+            restartable_server.stop("immediate")
+            standby.promote()
+            seen = len(replicated.hellowork.calls)
+            first.wait_until(lambda: len(replicated.hellowork.calls) > seen + APPLICATIONS, "calls by either daemon")
+        first.wait_until(lambda: work.is_known_to(replicated.hellowork), "every change")
+        first.wait_until(
+            lambda: all(known_to_store(standby, name) == status for name, status in work.last.items()),
+            "the new server to know what HelloWork does",
         )
+        assert first.is_running
+        assert second.is_running
+        assert sorted(daemon.readiness()[1].split()[0] for daemon in (first, second)) == ["ready", "standby"]
+        assert first.stop() == second.stop() == 0
+    assert older_after_newer(replicated.hellowork.calls) == []
+
+
+def test_what_the_new_server_does_not_know_is_found_and_sent(
+    replicated: Installation, restartable_server: Server, standby: Standby
+) -> None:
+    replicated.add_many("hw-", 2)
+    with replicated.daemon() as daemon:
+        stop_following(standby)
+        # HelloWork has it, the new server has not: it is sent once more.
+        replicated.change("hw-1", status="SEEN")
+        replicated.settle(daemon)
+        restartable_server.stop("immediate")
+        replicated.change("hw-2", status="SEEN")
+        standby.promote()
+        daemon.wait_until(lambda: replicated.hellowork.told("hw-2"), "what changed meanwhile")
+        daemon.wait_until(lambda: len(replicated.hellowork.told("hw-1")) == 2, "what only the old server knew")
+        replicated.settle(daemon)
         assert daemon.stop() == 0
-
-
-def told_of(standby: Standby, name: str) -> bool:
-    with psycopg.connect(standby.dsn, autocommit=True) as connection:
-        row = connection.execute("SELECT status FROM cdc_sync.snapshot WHERE application_id = %s", (name,)).fetchone()
-        return row == ("REFUSED",)
+    assert {replicated.hellowork.state[name]["status"] for name in ("hw-1", "hw-2")} == {"SEEN"}

@@ -485,7 +485,7 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
         assert daemon.stop() == 0
 
 
-def test_the_paused_endpoint_of_a_tenant_is_reported_until_the_tenant_is_forgotten(
+def test_the_paused_endpoint_of_a_tenant_is_reported_until_the_tenant_is_gone(
     polling: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     hellowork, keys = polling.hellowork, tmp_path_factory.mktemp("keys")
@@ -498,7 +498,7 @@ def test_the_paused_endpoint_of_a_tenant_is_reported_until_the_tenant_is_forgott
         assert paused in daemon.wait_until_not_ready("paused")
         polling.ats.execute("DROP SCHEMA tenant_1 CASCADE")
         assert reload(daemon)["ended"] == "customers@tenant_1"
-        assert paused in daemon.wait_until_not_ready("paused"), "a call is pending"
+        daemon.wait_until_ready()
 
         assert polling.run("forget", "customers@tenant_1", "--yes").code == 0
 

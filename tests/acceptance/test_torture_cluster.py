@@ -13,7 +13,7 @@ from torture.evidence import Evidence
 from torture.options import Mode
 from torture_cluster import machine
 from torture_cluster.faults import Span
-from torture_cluster.verdict import excusably_late, faults, repeats
+from torture_cluster.verdict import ended_without_reason, excusably_late, faults, repeats
 
 from cdc_sync.core.content import Content
 from cdc_sync.emulator import Call
@@ -21,7 +21,7 @@ from cdc_sync.emulator import Call
 SHORT = ("--seconds", "17")
 """The plan of this seed has each fault at least once in it, and silences that outlast every timeout."""
 MANY = ("--tenants", "20", "--seconds", "12", "--only", "kill", "stop", "weather")
-"""Many customers: two daemons share them, one is killed, another one joins."""
+"""Many customers, whose leader is killed or stopped."""
 SEED = 20_261_126
 
 
@@ -76,8 +76,8 @@ def acknowledged(status: str, *, deleted: bool = False) -> Content:
     return Content(status, "job-1", deleted, 0, 0, None, None, "")
 
 
-def complaints(evidence: Evidence, *spans: Span) -> list[str]:
-    return [complaint for found in faults(evidence, spans).values() for complaint in found]
+def complaints(evidence: Evidence, *spans: Span, leads: int = 1) -> list[str]:
+    return [complaint for found in faults(evidence, spans, leads).values() for complaint in found]
 
 
 GOOD = Evidence(
@@ -138,12 +138,20 @@ def test_only_a_store_that_was_made_to_forget_excuses_what_is_late() -> None:
     assert [call.number for call in excusably_late(late, [loss])] == [4]
 
 
-def test_only_a_store_that_was_made_to_forget_excuses_calls_at_once() -> None:
+def test_each_take_over_excuses_one_overlap() -> None:
     at_once = replace(GOOD, calls=[a_call(3, "S1"), a_call(4, "S2", received=3.05, concurrent=True)])
+    twice = replace(at_once, calls=[*at_once.calls, a_call(5, "S2", received=3.1, concurrent=True, duration=0.0)])
 
-    assert any("under way" in complaint for complaint in complaints(at_once, Span("failover", 2.5, 3.5)))
-    assert any("under way" in complaint for complaint in complaints(at_once, Span("lossy-failover", 5, 6)))
-    assert complaints(at_once, Span("lossy-failover", 2.5, 3.5)) == []
+    assert any("under way" in complaint for complaint in complaints(at_once, leads=1))
+    assert not any("under way" in complaint for complaint in complaints(at_once, leads=2))
+    assert any("under way" in complaint for complaint in complaints(twice, leads=2))
+
+
+def test_only_a_daemon_that_was_stopped_may_end_by_its_alarm() -> None:
+    assert ended_without_reason([0, 1, 0], [Span("stop", 1, 20, 1)]) == []
+    assert ended_without_reason([0, 1, 0], [Span("stop", 1, 20, 0)])
+    assert ended_without_reason([0, 2, 0], [Span("stop", 1, 20, 1)])
+    assert ended_without_reason([1, 0, 0], [Span("store-silence", 1, 20, 0)])
 
 
 def test_a_store_that_was_made_to_forget_may_not_see_that_an_application_is_gone_again() -> None:
@@ -155,12 +163,14 @@ def test_a_store_that_was_made_to_forget_may_not_see_that_an_application_is_gone
     assert complaints(gone, Span("lossy-failover", 3, 5)) == []
 
 
-def test_a_change_waits_only_if_all_daemons_are_in_trouble() -> None:
-    waited = replace(GOOD, calls=[a_call(3, "S1"), a_call(4, "S2", received=42.0)])
-    stopped = [Span("stop", 2, 41, number) for number in range(3)]
+def test_a_change_waits_only_for_take_overs_unless_all_daemons_are_in_trouble() -> None:
+    waited = replace(GOOD, calls=[a_call(3, "S1"), a_call(4, "S2", received=59.0)])
+    stopped = [Span("stop", 2, 58, number) for number in range(3)]
 
-    assert any("40 s late" in complaint for complaint in complaints(waited, *stopped[:2]))
+    assert any("57 s late" in complaint for complaint in complaints(waited, *stopped[:2]))
     assert complaints(waited, *stopped) == complaints(waited, Span("failover", 2, 3)) == []
+    again = Span("kill", 30, 30, 0)
+    assert complaints(waited, *stopped[:2], again) == []
 
 
 def test_repeats_are_explained_by_what_was_the_matter_and_bounded() -> None:

@@ -1,19 +1,6 @@
-"""Never two daemons at one thing: one store, one watch, one port."""
+"""Never two daemons at one thing: one watch, one port. Daemons of one store: `test_leader.py`."""
 
 from support.installation import JOB, Installation
-
-
-def test_a_second_daemon_on_the_same_store_refuses(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        for arguments in (["run"], ["run", "--once"]):
-            second = notify.run(*arguments)
-            assert second.code == 1
-            assert "Another cdc-sync (process" in second.stderr
-            assert str(notify.store) in second.stderr
-            assert "stop that one" in second.stderr
-        notify.settle(daemon)  # the first is not disturbed
-        assert daemon.stop() == 0
-    assert notify.run("run", "--once").code == 0
 
 
 def test_a_second_daemon_with_another_store_waits_for_the_watch(installation: Installation) -> None:

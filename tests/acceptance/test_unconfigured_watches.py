@@ -57,7 +57,7 @@ def test_a_reload_tells_of_them_too_as_does_a_run_that_ends_by_itself(notify: In
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-def test_what_they_left_is_seen_sent_and_decided_about(notify: Installation, backend: str) -> None:
+def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation, backend: str) -> None:
     if backend == "postgres":
         notify.share_store()
     for name in ("hw-1", "hw-2", "hw-3"):
@@ -95,6 +95,11 @@ def test_what_they_left_is_seen_sent_and_decided_about(notify: Installation, bac
     notify.hellowork.will_work()
     retried = notify.run("dead-letters", "retry", "hw-2", "--watch", "applications")
     assert (retried.code, retried.stdout) == (0, "to be sent again: applications hw-2\n")
+    with notify.daemon() as daemon:
+        daemon.wait_for_event("swept")
+        assert notify.hellowork.told("hw-1") == notify.hellowork.told("hw-2") == []
+        assert daemon.stop() == 0
+    rename(notify, "candidates", "applications")
     with notify.daemon() as daemon:
         notify.settle(daemon)
         assert notify.hellowork.told("hw-1") == notify.hellowork.told("hw-2") == [("SEEN", JOB)]
@@ -197,16 +202,17 @@ def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_base
         assert daemon.stop() == 0
 
 
-def test_a_daemon_that_still_works_it_begins_with_a_baseline_and_reports_no_row_as_new(notify: Installation) -> None:
+def test_a_daemon_that_still_works_it_refuses(notify: Installation) -> None:
     notify.add("hw-1")
     with notify.daemon() as daemon:
         notify.settle(daemon)
         rename(notify, "applications", "candidates")  # and nobody reloads
 
-        assert notify.run("forget", "applications", "--yes").code == 0
+        refused = notify.run("forget", "applications", "--yes")
 
+        assert (refused.code, refused.stdout) == (1, "")
+        assert "a daemon works the watch applications: take it out of that daemon's configuration" in refused.stderr
         notify.change("hw-1", status="SEEN")
-        daemon.wait_for_event("applications known", 2)
         notify.settle(daemon)
-        assert notify.hellowork.told("hw-1") == []
+        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
         assert daemon.stop() == 0

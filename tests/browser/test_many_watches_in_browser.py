@@ -12,7 +12,7 @@ from support.builders import a_baseline, a_batch, an_observation, some_rules
 from support.chromium import DESK, LAPTOP, PATIENCE, PHONE, Browser
 from support.looking import Admin, admin_server
 from support.pages import check_accessibility, check_policy
-from support.store_steps import acknowledge, claim_one
+from support.store_steps import acknowledge, begin_call
 from support.waiting import wait_until
 
 STRANGE = "applications@Été <b>\"n° 1\" / 'x' & 100%"
@@ -72,7 +72,7 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
 async def _calls(admin: Admin) -> None:
     for number in range(5):
         await admin.store.apply(some_rules(WATCHES[number]), a_batch(an_observation(f"hw-{number}", "seen")))
-        await acknowledge(admin.store, await claim_one(admin.store))
+        await acknowledge(admin.store, await begin_call(admin.store))
 
 
 async def _trouble(admin: Admin) -> None:

@@ -25,6 +25,9 @@ PORT = 15_015
 DIRECT_PORT = 15_016
 """Where the status URLs of the watch `direct` lead."""
 
+_DECIDED = 8
+"""The first schema whose stores have decisions."""
+
 _NOT_EVERYWHERE = re.compile(r"^SET (transaction_timeout|default_table_access_method) .*$", re.MULTILINE)
 """Settings of a dump that an older server than its own does not know."""
 
@@ -49,6 +52,16 @@ class OldStore:
     def name(self) -> str:
         """What its files are called."""
         return f"{self.backend}-{self.schema}-{self.commit[:7]}"
+
+    @property
+    def has_decisions(self) -> bool:
+        """Whether people discarded and paused before it was left behind, and a watch had credentials of its own."""
+        return self.schema >= _DECIDED
+
+    @property
+    def paused(self) -> str:
+        """The endpoint that is paused in one with decisions: nothing is pending for it."""
+        return f"http://{self.host}:{PORT} [direct]"
 
     def file(self) -> bytes:
         """The SQLite file."""
@@ -94,6 +107,9 @@ _WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
     ("postgres", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
     ("sqlite", 7, "6fea3362419914b94ee3e3c044d77f0808e0cb8f"),
     ("postgres", 7, "6fea3362419914b94ee3e3c044d77f0808e0cb8f"),
+    # 0.2.0 has the same schema.
+    ("sqlite", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152"),
+    ("postgres", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152"),
 )
 
 OLD_STORES = tuple(

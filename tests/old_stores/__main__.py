@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cdc_sync.demo.postgres import Server, server
 from cdc_sync.emulator import Call, EmulatorOptions
 from old_stores import DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
-from old_stores.scenario import TABLES, Ask, create_tables, document, fill, live
+from old_stores.scenario import TABLES, Ask, Command, create_tables, discard, document, fill, live
 
 _PATIENCE = 120.0
 _ANYBODY = "ats-host"
@@ -56,8 +57,8 @@ def make(store: OldStore, folder: Path) -> None:
         place: dict[str, Any] = {"path": str(path)}
         if store.backend == "postgres":
             place = {"backend": "postgres", "dsn": own.dsn_for("state")}
-        config.write_text(yaml.safe_dump(document(store.host, own.dsn, place, port)), encoding="utf-8")
-        ask = asking(own, path, store)
+        config.write_text(yaml.safe_dump(document(store, own.dsn, place, port)), encoding="utf-8")
+        ask, command = asking(own, path, store), commanding(code, config)
 
         def daemon(name: str) -> DaemonProcess:
             return DaemonProcess(["--config", str(config), "run"], code, folder / name, port, "")
@@ -69,7 +70,12 @@ def make(store: OldStore, folder: Path) -> None:
         ats.execute(install.stdout.encode())
         first = daemon("first")
         try:
+            if store.has_decisions:
+                discard(ats, ask, api, command)
             live(ats, ask, api, direct, store.host)
+            if store.has_decisions:
+                # No daemon has logged it yet when this one is killed.
+                command("pause", store.paused)
         except BaseException:
             print(first.tail)
             raise
@@ -113,6 +119,16 @@ def asking(own: Server, path: Path, store: OldStore) -> Ask:
             return None
 
     return of_file if store.backend == "sqlite" else of_database
+
+
+def commanding(code: Mapping[str, str], config: Path) -> Command:
+    """How the program's commands are run beside its daemon."""
+
+    def command(*arguments: str) -> None:
+        ended = run_old(code, config, *arguments)
+        assert ended.returncode == 0, ended.stderr
+
+    return command
 
 
 def keep(store: OldStore, own: Server, path: Path) -> None:

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from support.hellowork_server import HelloWork
 
-from old_stores import DIRECT_PORT, PORT
+from old_stores import DIRECT_PORT, PORT, OldStore
 
 TABLES = ("applications", "direct", "polled")
 """Each has a watch of the same name."""
@@ -23,6 +23,10 @@ CREATE INDEX ON public.{0} (updated_at);
 CREATE INDEX ON public.{0} (hellowork_id);
 """
 _PATIENCE = 90.0
+_IS_BASELINE = "SELECT count(*) = 42 FROM snapshot"
+
+Command = Callable[..., None]
+"""Runs a command of the program beside its daemon; it must succeed."""
 
 Ask = Callable[[str], Any]
 """The one value that a query gives of the store as it is, in which tables have no schema; None if it fails."""
@@ -35,8 +39,9 @@ def create_tables(ats: psycopg.Connection) -> None:
         ats.execute(_TABLES.format(table).encode())
 
 
-def document(host: str, dsn: str, state: Mapping[str, Any], admin_port: int) -> dict[str, Any]:
+def document(old: OldStore, dsn: str, state: Mapping[str, Any], admin_port: int) -> dict[str, Any]:
     """The configuration. What it does not name has always been the default."""
+    own = {"hellowork": {"headers": {"Authorization": "of direct"}}} if old.has_decisions else {}
     columns = {
         "application_id": "hellowork_id",
         "status": "status",
@@ -51,8 +56,8 @@ def document(host: str, dsn: str, state: Mapping[str, Any], admin_port: int) -> 
     return {
         "database": {"dsn": dsn},
         "hellowork": {
-            "base_url": f"http://{host}:{PORT}",
-            "allowed_hosts": [f"{host}:{DIRECT_PORT}"],
+            "base_url": f"http://{old.host}:{PORT}",
+            "allowed_hosts": [f"{old.host}:{DIRECT_PORT}"],
             "timeout": "15s",
             "retry": {"first": "1s", "max": "4s"},
         },
@@ -69,6 +74,7 @@ def document(host: str, dsn: str, state: Mapping[str, Any], admin_port: int) -> 
             },
             "direct": {
                 **watch,
+                **own,
                 "table": "public.direct",
                 "columns": {**columns, "status_url": "status_api_url"},
                 "capture": notify,
@@ -100,9 +106,19 @@ def put_back(ats: psycopg.Connection, rows: Mapping[str, list[dict[str, Any]]]) 
         ats.execute(statement.format(sql.Identifier("public", table)), (json.dumps(values),))
 
 
+def discard(ats: psycopg.Connection, ask: Ask, api: HelloWork, command: Command) -> None:
+    """A person discards a dead letter, while the daemon runs."""
+    _until(ask, _IS_BASELINE, "the baseline")
+    api.will({"kind": "status", "status": 400, "application_id": "applications-11", "times": None})
+    _change(ats, "applications", 11, status="Refusé")
+    _until(ask, "SELECT count(*) = 1 FROM outbox WHERE state = 'dead'", "the dead letter to be discarded")
+    command("dead-letters", "discard", "--yes", "applications-11")
+    api.will_work()
+
+
 def live(ats: psycopg.Connection, ask: Ask, api: HelloWork, direct: HelloWork, host: str) -> None:
     """Everything that happens while the daemon runs; returns when the store has one of everything."""
-    _until(ask, "SELECT count(*) = 42 FROM snapshot", "the baseline")
+    _until(ask, _IS_BASELINE, "the baseline")
     for key in (1, 2, 3):
         _change(ats, "applications", key, status=f"Présélectionné·e {key} 🎉")
     _change(ats, "applications", 4, job_id="poste n° 2")

@@ -14,12 +14,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import urlencode
 
+import psutil
+
 from support.forked import start
+from support.waiting import wait_until
 
 PATIENCE = 60.0
 """Seconds within which whatever is waited for must happen; it takes two or three on a machine that has time."""
@@ -106,9 +110,10 @@ class DaemonProcess:
         arguments: those after the program's name.
         variables: put into its environment.
         output: the beginning of the names of the two files that take its output.
-        admin_port: where its admin server listens on loopback.
+        admin_port: where its admin server listens.
         admin_token: what the admin server asks for.
         command: the program.
+        admin_host: where its admin server listens.
         forked: start it as a fork of a process that has imported it, if it is `COMMAND`: see `support.forked`.
     """
 
@@ -121,9 +126,11 @@ class DaemonProcess:
         admin_token: str,
         *,
         command: Sequence[str] = COMMAND,
+        admin_host: str = "127.0.0.1",
         forked: bool = False,
     ) -> None:
         self.admin_port = admin_port
+        self._admin = f"{admin_host}:{admin_port}"
         self._token = admin_token
         self._said = output.with_suffix(".stdout")
         self._logged = output.with_suffix(".stderr")
@@ -186,20 +193,33 @@ class DaemonProcess:
         return self.events_named(text)[number - 1]
 
     def wait_until_ready(self, within: float = PATIENCE) -> None:
-        """Wait until `/readyz` says so, and that it captures every watch itself."""
-        self.wait_until(lambda: self.readiness() == (200, "ready\n"), "readiness", within)
+        """Wait until `/readyz` says so, and that it leads."""
+        self.wait_until(self.leads, "readiness", within)
 
     def wait_until_standby(self) -> str:
-        """Wait until it is ready, and waits for its turn; returns what `/readyz` says."""
+        """Wait until it is ready, and waits for the lead, or for a watch; returns what `/readyz` says."""
         said = ""
 
         def holds() -> bool:
             nonlocal said
             status, said = self.readiness()
-            return status == 200 and "standby" in said
+            return status == HTTPStatus.OK and "standby" in said
 
         self.wait_until(holds, "standby")
         return said
+
+    def wait_until_ended_or_standby(self) -> None:
+        """Wait until it has ended, or waits for its turn."""
+        wait_until(lambda: not self.is_running or self.is_standby(), "its end, or that it stands by")
+
+    def is_standby(self) -> bool:
+        """Whether it is ready, and another one leads."""
+        status, said = self.readiness()
+        return status == HTTPStatus.OK and said.partition("\n")[0] == "standby"
+
+    def leads(self) -> bool:
+        """Whether it is ready, and leads."""
+        return self.readiness() == (HTTPStatus.OK, "ready\n")
 
     def wait_until_not_ready(self, reason: str) -> str:
         """Wait until `/readyz` gives a reason that contains a text; returns all reasons."""
@@ -238,14 +258,14 @@ class DaemonProcess:
     def get(self, path: str, token: str | None = None) -> tuple[int, str]:
         """Status and text of a request to the admin server, by default with its token."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
+            f"http://{self._admin}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
         )
         return _answer(request)
 
     def post(self, path: str, **form: str) -> tuple[int, str]:
         """Status and text of a form's request to the admin server, with its token."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.admin_port}{path}",
+            f"http://{self._admin}{path}",
             urlencode(form).encode(),
             headers={"Authorization": f"Bearer {self._token}"},
         )
@@ -253,6 +273,11 @@ class DaemonProcess:
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def suspend(self) -> None:
+        """Stop it where it is (SIGSTOP), until SIGCONT."""
+        self.send_signal(signal.SIGSTOP)
+        self.wait_until(lambda: psutil.Process(self.pid).status() == psutil.STATUS_STOPPED, "it to stop")
 
     def kill(self) -> None:
         """End it by kill -9; it is gone when this returns."""

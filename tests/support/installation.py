@@ -55,7 +55,12 @@ class Installation:
         hellowork: where calls go.
         document: the configuration, as it is written.
         variables: what commands have in their environment.
+        within: how the daemon's command line begins, on a host of its own.
+        admin_host: where the daemon's admin server listens.
     """
+
+    within: tuple[str, ...] = ()
+    admin_host = "127.0.0.1"
 
     def __init__(self, folder: Path, dsn: str, *, role: str, ats: Ats, hellowork: HelloWork, mode: str) -> None:
         self.folder = folder
@@ -123,6 +128,13 @@ class Installation:
         other.configure(state={"path": str(folder / "state.db")}, admin={"listen": f"127.0.0.1:{other.admin_port}"})
         return other
 
+    def on(self, address: str, within: tuple[str, ...]) -> "Installation":
+        """Another one of the same store, whose daemon is on a host: its address, and what brings a process there."""
+        other = self.another(f"on-{address}")
+        other.admin_host, other.within = address, within
+        other.configure(state={"path": str(self.store)}, admin={"listen": f"{address}:{other.admin_port}"})
+        return other
+
     def reconnect(self) -> None:
         self.ats = psycopg.connect(self.dsn, autocommit=True)
 
@@ -170,7 +182,16 @@ class Installation:
         """`cdc-sync run`, ready unless that is not waited for; killed in the end if it is still there."""
         output = self.folder / f"run-{len(self._daemons)}"
         command = ["--config", str(self.config), "run", *arguments]
-        process = DaemonProcess(command, self.variables, output, self.admin_port, TOKEN, forked=forked)
+        process = DaemonProcess(
+            command,
+            self.variables,
+            output,
+            self.admin_port,
+            TOKEN,
+            command=(*self.within, *COMMAND),
+            admin_host=self.admin_host,
+            forked=forked and not self.within,
+        )
         self._daemons.append(process)
         try:
             if ready:
@@ -263,7 +284,7 @@ class Installation:
         for daemon in self._daemons:
             assert not is_listened_on(daemon.admin_port)
             assert "Traceback" not in daemon.logged
-            assert daemon.events or not daemon.logged  # parses every line
+            assert isinstance(daemon.events, list)  # parses every line
         everything = "".join(self._outputs).encode()
         assert b"Traceback" not in everything
         for file in self.folder.rglob("*"):

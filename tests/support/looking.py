@@ -25,7 +25,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteStore
 from support.builders import ENDPOINT, HOUR, MINUTE, NOW, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
-from support.store_steps import claim_one, lose_answer
+from support.store_steps import begin_call, lose_answer
 
 TOKEN = "planted-secret-0123456789"
 
@@ -124,12 +124,12 @@ async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) 
     rules = some_rules()
     await store.apply(rules, a_baseline(an_observation("known"), an_observation("gone")))
     await store.apply(rules, a_batch(an_observation(application_id, "seen"), now=NOW - HOUR))
-    letter = await claim_one(store)
+    letter = await begin_call(store)
     await store.complete(
         [Finished(letter, DeadLetter(reason), {"status": 400, "reason": reason, "body": reason}, NOW - HOUR)], {}
     )
     await store.apply(rules, a_batch(an_observation("known", "hired"), now=NOW - MINUTE))
-    await lose_answer(store, await claim_one(store), again_at=NOW + MINUTE)
+    await lose_answer(store, await begin_call(store), again_at=NOW + MINUTE)
     unreportable = Resolved(application_id, NOW, Unreportable(application_id, (application_id, "2"), reason))
     await store.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
     await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))

@@ -23,11 +23,9 @@ class Midway:
     """
 
     def __init__(self, target: str, listening: socket.socket) -> None:
-        port = listening.getsockname()[1]
+        host, port = listening.getsockname()
         # Without encryption: it reads the messages.
-        self.dsn = make_conninfo(
-            target, host="127.0.0.1", hostaddr=None, port=port, sslmode="disable", gssencmode="disable"
-        )
+        self.dsn = make_conninfo(target, host=host, hostaddr=None, port=port, sslmode="disable", gssencmode="disable")
         settings = conninfo_to_dict(target)
         self._host, self._port = str(settings.get("host") or "127.0.0.1"), int(str(settings.get("port") or _PORT))
         self._listening = listening
@@ -144,9 +142,9 @@ def _is_commit(message: bytes, commits: set[bytes]) -> bool:
 
 
 @contextmanager
-def midway_to(dsn: str) -> Iterator[Midway]:
-    """Stand between clients and the server."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+def midway_to(dsn: str, address: str = "127.0.0.1") -> Iterator[Midway]:
+    """Stand between clients, who come to this address, and the server."""
+    with socket.create_server((address, 0)) as listening:
         midway = Midway(dsn, listening)
         serving = threading.Thread(target=midway.serve)
         serving.start()

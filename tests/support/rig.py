@@ -26,7 +26,7 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteStore
 from support.builders import WATCH
-from support.store_steps import acknowledge, claim
+from support.store_steps import acknowledge, begin_calls
 
 Said = TypeVar("Said", bound=Event)
 Call: TypeAlias = tuple[str, str, str]
@@ -133,7 +133,7 @@ class Rig:
 
     async def deliver(self) -> list[Call]:
         """Let HelloWork hear, and acknowledge, all that is due; returns it, sorted."""
-        entries = await claim(self.store, self.clock(), limit=10_000)
+        entries = await begin_calls(self.store, self.clock(), limit=10_000)
         await acknowledge(self.store, *entries, at=self.clock())
         return sorted((entry.application_id, *_told(entry.content)) for entry in entries)
 

@@ -2,21 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from cdc_sync.core.batch import NO_CALLS
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import NOTHING, Entry, Lane
+from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
 from cdc_sync.core.replies import Finished, Health, Reply, RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.store import Store
+from cdc_sync.store.driver import Effect, no_effect
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.wall_clock import wall_clock
 from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
@@ -45,7 +47,7 @@ T = TypeVar("T")
 
 
 def an_entry(application_id: str = "a1", status: str = "seen", *, base_url: str) -> Entry:
-    """An entry as it was claimed for its first attempt."""
+    """An entry whose first call has begun."""
     return Entry(
         watch=WATCH,
         application_id=application_id,
@@ -102,56 +104,41 @@ class Counted:
 class Watched:
     """An outbox that counts what is asked of it, and fails, or keeps waiting, as told."""
 
-    is_woken = False
-
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.claims = self.looks = self.completions = 0
-        self.claimed: list[Entry] = []
-        self.unclaimed: list[Entry] = []
+        self.reads = self.looks = self.completions = 0
         self.fails: set[str] = set()
-        self.claim_waits = asyncio.Event()
-        self.claim_may_return = asyncio.Event()
         self.complete_may_begin = asyncio.Event()
-        for gate in (self.claim_may_return, self.complete_may_begin):
-            gate.set()
+        self.complete_may_begin.set()
 
     @property
     def asked(self) -> int:
-        return self.claims + self.looks + self.completions
+        return self.reads + self.looks + self.completions
 
-    async def claim(
-        self, now: int, horizon: int, wanted: Mapping[Lane, int], probing: Collection[Lane] = ()
-    ) -> list[Entry]:
-        self.claims += 1
-        self._check("claim")
-        entries = await self._store.claim(now, horizon, wanted, probing)
-        self.claimed += entries
-        self.claim_waits.set()
-        await self.claim_may_return.wait()
-        return entries
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries]) -> DueEntries:
+        self.reads += 1
+        self._check("read", effect)
+        return await self._store.due(wanted, now, latest, effect)
 
-    async def unclaim(self, entries: Sequence[Entry]) -> None:
-        self._check("unclaim")
-        await self._store.unclaim(entries)
-        self.unclaimed += entries
-
-    def holds(self, entry: Entry) -> bool:
-        return self._store.holds(entry)
-
-    async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+    async def complete(
+        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]
+    ) -> dict[Lane, int]:
         self.completions += 1
-        self._check("complete")
+        self._check("complete", effect)
         await self.complete_may_begin.wait()
-        await self._store.complete(finished, health)
+        return await self._store.complete(finished, health, effect)
 
-    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
+    async def lanes(self) -> dict[Lane, int]:
         self.looks += 1
         self._check("look")
-        return await self._store.look()
+        return await self._store.lanes()
 
-    def _check(self, step: str) -> None:
+    async def healths(self) -> dict[str, Health]:
+        return await self._store.healths()
+
+    def _check(self, step: str, effect: Effect[Any] = no_effect) -> None:
         if step in self.fails:
+            effect(None)
             raise StoreError("store-unusable", "the disk is full")
 
 
@@ -204,8 +191,8 @@ class Delivery:
             yield sender
         finally:
             self.at_work = None
-            sender.stop()
             async with asyncio.timeout(20):
+                assert not await sender.stop(), "no call is cut off"
                 await work
 
     async def send_once(self, **settings: object) -> None:
@@ -220,10 +207,7 @@ class Delivery:
         new = [an_observation(each, base_url=base_url) for each in ids if each not in known]
         await self.store.apply(RULES, a_baseline(*new, now=now))
         changed = [an_observation(each, status, base_url=base_url) for each in ids]
-        offer = NOTHING if self.at_work is None else self.at_work.offer(WATCH, ids)
-        applied = await self.store.apply(RULES, a_batch(*changed, now=now), offer)
-        if self.at_work is not None:
-            self.at_work.settle(offer, WATCH, applied)
+        await self.store.apply(RULES, a_batch(*changed, now=now), self.at_work or NO_CALLS)
 
     async def is_settled(self) -> bool:
         return not await self.store.entries("pending", None, 1)
@@ -242,7 +226,7 @@ async def delivery(
     """A store at `path`, and a client that waits so many seconds for an answer."""
     store = SqliteStore(path)
     try:
-        await store.release_claims()
+        await store.begin_sending()
         async with Client(headers or {}, patience, SETTINGS.concurrency) as client:
             yield Delivery(path, store, Counted(client))
     finally:

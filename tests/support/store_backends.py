@@ -1,7 +1,9 @@
 """Where a store under test keeps its data, so that one suite can run on every implementation."""
 
+import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +30,9 @@ class Backend(Protocol):
     async def mark_as_newer(self) -> None:
         """Make the data look as if a newer cdc-sync had written it."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Let a transaction, in which this is called, take so much longer."""
+
 
 class SqliteBackend:
     """The embedded store, in a folder of its own."""
@@ -41,6 +46,9 @@ class SqliteBackend:
     async def mark_as_newer(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             connection.execute("PRAGMA user_version = 4711")
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - in the store's own thread
 
 
 _EMPTY = "DELETE FROM {};"
@@ -70,6 +78,9 @@ class PostgresBackend:
     async def mark_as_newer(self) -> None:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("UPDATE cdc_sync.about SET value = '4711' WHERE name = 'schema'")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 OpenStore = Callable[[], Awaitable[Store]]

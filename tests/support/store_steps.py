@@ -1,8 +1,10 @@
 """Steps that tests of a store take again and again, through its protocol alone."""
 
-from cdc_sync.core.batch import ApplyResult, Batch, HistoryEntry, Resolved
-from cdc_sync.core.outbox import Entry, Known
-from cdc_sync.core.replies import Acked, DeadLetter, Finished, Retry
+from collections.abc import Sequence
+
+from cdc_sync.core.batch import ApplyResult, Batch, HistoryEntry, NoCalls, Resolved
+from cdc_sync.core.outbox import Applying, Entry, Known, Wanted
+from cdc_sync.core.replies import Acked, DeadLetter, Finished, Retry, begun
 from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store import Store
 from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
@@ -22,24 +24,38 @@ async def results_of(store: Store, rules: WatchRules, batch: Batch) -> list[Appl
 
 
 async def observe(
-    store: Store, *found: Reportable | Resolved, rules: WatchRules | None = None, at: int = NOW
+    store: Store,
+    *found: Reportable | Resolved,
+    rules: WatchRules | None = None,
+    at: int = NOW,
+    under_way: Sequence[Entry] = (),
 ) -> list[ApplyResult]:
-    """Apply observations that capture made; of a deletion, after its grace."""
+    """Apply observations that capture made, while calls are under way; of a deletion, after its grace."""
     is_deletion = any(isinstance(each, Reportable) and each.content.deleted for each in found)
     batch = a_batch(*found, now=at, origin="deletion" if is_deletion else "notify")
-    return await results_of(store, rules or some_rules(), batch)
+    return list((await store.apply(rules or some_rules(), batch, Begun(*under_way))).results)
 
 
-async def claim(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
-    """Claim what is due for one endpoint, of each watch so many at most."""
-    _, lanes = await store.look()
-    wanted = [lane for lane in lanes if lane[0] == endpoint]
-    return await store.claim(at, HORIZON, dict.fromkeys([(endpoint, WATCH), *wanted], limit))
+async def begin_calls(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
+    """Begin calls of what is due for one endpoint, of each watch so many at most. The store does not know of it."""
+    lanes = [lane for lane in await store.lanes() if lane[0] == endpoint]
+    found = await store.due(dict.fromkeys(lanes, Wanted(limit)), at, at + HORIZON)
+    return [begun(entry, at) for lane in lanes for entry in found.entries[lane]]
 
 
-async def claim_one(store: Store, at: int = NOW) -> Entry:
-    (entry,) = await claim(store, at)
+async def begin_call(store: Store, at: int = NOW) -> Entry:
+    (entry,) = await begin_calls(store, at)
     return entry
+
+
+class Begun(NoCalls):
+    """A sender whose calls with these entries have begun."""
+
+    def __init__(self, *entries: Entry) -> None:
+        self.entries = {entry.application_id: entry for entry in entries}
+
+    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
+        return Applying(watch, application_ids, self.entries)
 
 
 async def acknowledge(store: Store, *entries: Entry, at: int = NOW) -> None:
@@ -60,7 +76,7 @@ async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HT
 async def bury(store: Store, *observations: Reportable) -> None:
     """Record observations and let HelloWork refuse the calls."""
     await observe(store, *observations)
-    for entry in await claim(store):
+    for entry in await begin_calls(store):
         await reject(store, entry)
 
 

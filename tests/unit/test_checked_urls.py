@@ -9,11 +9,13 @@ from support.builders import WATCH
 from support.sending import SETTINGS, an_entry
 from yarl import URL
 
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import DueEntries, Entry
 from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_refusal
+from cdc_sync.delivery.calling import _PLAIN_ID, checked_beginnings
 from cdc_sync.delivery.client import _as_it_stands
 from cdc_sync.delivery.endpoints import Endpoints
-from cdc_sync.delivery.sender import _PLAIN_ID, checked_beginnings
+from cdc_sync.delivery.lanes import Lanes
+from cdc_sync.delivery.ready import Ready, lane_of
 from cdc_sync.wall_clock import wall_clock
 
 BASE = "https://ats-partner.hellowork.com"
@@ -54,8 +56,9 @@ def test_any_other_id_is_looked_at(application_id: str) -> None:
         max_size=8,
     )
 )
-def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) -> None:
+def test_an_entry_belongs_to_its_own_endpoint(tails: list[str]) -> None:
     endpoints = Endpoints(SETTINGS, wall_clock)
+    memory = Ready(endpoints, Lanes(endpoints, lambda _: True))
     entries: dict[str, Entry] = {}
     for number, tail in enumerate(tails):
         entry = an_entry(str(number), base_url=BASE)
@@ -66,8 +69,11 @@ def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) ->
             continue
         entries[str(number)] = entry._replace(content=entry.content._replace(url=url))
 
-    for entry in entries.values():
-        endpoints.put([entry])
+    found = {
+        lane_of(entry): [each for each in entries.values() if lane_of(each) == lane_of(entry)]
+        for entry in entries.values()
+    }
+    memory.found((), DueEntries(found, {}))
 
     placed = {of[1]: endpoint.name for endpoint in endpoints.all.values() for of in endpoint.ready}
     assert placed == {number: endpoint_of(entry.content.url) for number, entry in entries.items()}

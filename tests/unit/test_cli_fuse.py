@@ -11,7 +11,7 @@ from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app, operator
-from cdc_sync.cli.context import in_store
+from cdc_sync.cli.context import by_requests
 from cdc_sync.cli.operator import _held
 from cdc_sync.config import parse
 from cdc_sync.core.content import from_datetime
@@ -45,7 +45,7 @@ async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_pat
     await store.blow_fuse(WATCH, "too many", store.clock())
     await store.close()
 
-    async with opened_beside(config, read_only=True) as beside:
+    async with opened_beside(config) as beside:
         (fuse,), _ = await _held(beside, WATCH)
 
     assert fuse["watch"] == WATCH
@@ -88,14 +88,12 @@ def test_what_is_held_after_the_look_is_left(
     decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert decide("release", "--yes").stdout == "2 released\n"
-    look, path = in_store, tmp_path / "state.db"
 
-    def late(*arguments: Any, writes: bool = False) -> Any:
-        if writes:
-            hold(path, an_observation("h3"))
-        return look(*arguments, writes=writes)
+    def late(*arguments: Any) -> Any:
+        hold(tmp_path / "state.db", an_observation("h3"))
+        return by_requests(*arguments)
 
-    monkeypatch.setattr(operator, "in_store", late)
+    monkeypatch.setattr(operator, "by_requests", late)
 
     assert decide("release", "--yes").stdout == "0 released\n"
 

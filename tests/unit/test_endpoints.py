@@ -1,23 +1,23 @@
 """Which endpoint an entry belongs to, whose turn it is, and that neither takes longer where there are many."""
 
-import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Self
 
 import pytest
 from support.builders import HOUR, NOW, WATCH
-from support.memory_outbox import MemoryOutbox
 from support.sending import SETTINGS, an_entry
 
-from cdc_sync.core.outbox import Entry, Lane
-from cdc_sync.core.replies import Credentials, Health, Reply
-from cdc_sync.delivery import endpoints as module
-from cdc_sync.delivery.endpoints import Endpoints, fingerprint
-from cdc_sync.delivery.sender import Sender
+from cdc_sync.core.batch import Applied
+from cdc_sync.core.outbox import DueEntries, Entry
+from cdc_sync.core.replies import Credentials, Health
+from cdc_sync.delivery import endpoints, lanes, ready
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, fingerprint
+from cdc_sync.delivery.lanes import Lanes
+from cdc_sync.delivery.ready import Ready
 
 BASE_URL = "https://api.example"
 ORIGIN = f"{BASE_URL}:443"
@@ -32,154 +32,45 @@ def entries_of(watch: str, *ids: str) -> list[Entry]:
     return [an_entry(each, base_url=BASE_URL)._replace(watch=watch) for each in ids]
 
 
-def endpoints(**settings: Any) -> Endpoints:
-    """Endpoints whose clock stands still, and that know what the store knows: nothing."""
-    found = Endpoints(replace(SETTINGS, **settings), lambda: NOW, lambda: 1000.0)
-    found.learn({}, {}, ())
-    return found
+class Memory:
+    """A sender's memory, whose clock stands still, and a store in which nothing else is due."""
 
+    def __init__(self, healths: Mapping[str, Health] | None = None, **settings: Any) -> None:
+        self.now = NOW
+        self.endpoints = Endpoints(replace(SETTINGS, **settings), lambda: self.now, lambda: 1000.0)
+        self.ready = Ready(self.endpoints, Lanes(self.endpoints, lambda _: True))
+        self.endpoints.learn(healths or {})
 
-def name_of(found: Endpoints, watch: str) -> str:
-    """The endpoint of a watch's calls."""
-    found.put(entries_of(watch, "probe"))
-    begun = found.begin()
-    assert begun is not None
-    found.end(begun[1], None)
-    return begun[1].name
+    @property
+    def settings(self) -> SenderSettings:
+        return self.endpoints.settings
 
+    def read(self, entries: Collection[Entry], next_at: int | None = None) -> None:
+        """Read these entries, all of one lane."""
+        lane = ready.lane_of(next(iter(entries)))
+        self.ready.lanes.unread[lane] = 0
+        self.ready.reading([lane])
+        self.ready.found([lane], DueEntries({lane: list(entries)}, {lane: next_at}))
 
-def modes(found: Endpoints) -> dict[str, tuple[str, int]]:
-    return {name: (each.health.mode, each.health.until) for name, each in found.all.items()}
+    def begin(self) -> Endpoint | None:
+        begun = self.ready.begin()
+        return None if begun is None else begun[2]
 
+    def name_of(self, watch: str) -> str:
+        """The endpoint of a watch's calls."""
+        return self.endpoints.of((ORIGIN, watch)).name
 
-def test_an_entry_that_becomes_due_after_the_decision_about_claims_waits_for_no_other_event() -> None:
-    now = NOW
-    found = Endpoints(SETTINGS, lambda: now, lambda: 1000.0)
-    found.hint(NOW + 5, (ORIGIN, WATCH))
-    assert found.claimable() == ({}, frozenset())
+    @property
+    def modes(self) -> dict[str, tuple[str, int]]:
+        return {name: (each.health.mode, each.health.until) for name, each in self.endpoints.all.items()}
 
-    now += 10
+    @property
+    def wanted(self) -> dict[str, int]:
+        return {watch: wanted.limit for (_, watch), wanted in self.ready.wanted().items()}
 
-    assert found.due_in() <= 0
-    assert found.claimable()[0]
-    assert found.due_in() > 0, "it is decided"
-
-
-class TestCredentials:
-    def test_a_watch_with_its_own_has_an_endpoint_of_its_own(self) -> None:
-        found = endpoints(own=own("a@t1"))
-
-        assert name_of(found, "a@t1") == f"{ORIGIN} [a@t1]"
-        assert name_of(found, "b") == ORIGIN
-
-    def test_watches_that_share_them_share_an_endpoint(self) -> None:
-        shared = Credentials("a@t1", {"X-Api-Key": "secret"})
-        found = endpoints(own={"a@t1": shared, "b@t1": shared})
-
-        assert {name_of(found, watch) for watch in ("a@t1", "b@t1")} == {f"{ORIGIN} [a@t1]"}
-
-    def test_they_are_shown_nowhere(self) -> None:
-        settings = replace(SETTINGS, own={WATCH: Credentials(WATCH, {"X-Api-Key": "planted-secret"})})
-
-        assert "planted-secret" not in repr(settings)
-        assert "planted-secret" not in repr(Endpoints(settings, lambda: NOW))
-
-    def test_a_refusal_concerns_the_watches_that_have_them_only(self) -> None:
-        found = endpoints(own=own("a", "b"))
-        found.learn({f"{ORIGIN} [a]": refused("a")}, {(ORIGIN, "a"): NOW, (ORIGIN, "b"): NOW, (ORIGIN, "c"): NOW}, ())
-
-        wanted, probing = found.claimable()
-
-        assert wanted.keys() == {(ORIGIN, "b"), (ORIGIN, "c")}
-        assert not probing
-
-    def test_at_first_sight_those_that_were_not_refused_are_tried_at_once(self) -> None:
-        found = Endpoints(replace(SETTINGS, own=own("a", "b")), lambda: NOW)
-
-        found.learn({f"{ORIGIN} [a]": refused("a"), f"{ORIGIN} [b]": refused("another key")}, {}, ())
-
-        assert modes(found) == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
-
-    def test_a_new_key_is_tried_at_once_although_the_store_has_copied_the_refusal_to_its_new_owner(self) -> None:
-        found = endpoints(own=own("b"))
-        found.learn({f"{ORIGIN} [b]": refused("b")}, {(ORIGIN, "b"): NOW}, ())
-
-        found.use(replace(found.settings, own=dict.fromkeys("ab", Credentials("a", {"X-Api-Key": "new"}))))
-        found.learn({f"{ORIGIN} [a]": refused("b")}, {(ORIGIN, "b"): NOW}, ())
-
-        assert modes(found) == {f"{ORIGIN} [a]": ("paused", 0)}
-
-    def test_a_watch_that_joins_a_working_key_does_not_hold_it_up(self) -> None:
-        found = endpoints(own=own("c", "m"))
-        found.learn({f"{ORIGIN} [c]": refused("c")}, {(ORIGIN, "c"): NOW, (ORIGIN, "m"): NOW}, ())
-        found.put(entries_of("m", "m1"))
-
-        # The key's owner is another one now, and gets a call before its health is read.
-        found.use(replace(found.settings, own=dict.fromkeys("acm", Credentials("a", {"X-Api-Key": "key of m"}))))
-        found.begin()
-        found.learn({f"{ORIGIN} [a]": refused("c")}, {(ORIGIN, "c"): NOW}, ())
-
-        assert modes(found) == {f"{ORIGIN} [a]": ("paused", 0)}
-
-    def test_a_reload_that_changes_those_of_one_watch_concerns_its_endpoint_only(self) -> None:
-        found = endpoints(own=own("a", "b"))
-        found.learn({f"{ORIGIN} [{each}]": refused(each) for each in "ab"}, {}, ())
-
-        found.use(replace(found.settings, own={**own("a"), "b": Credentials("b", {"X-Api-Key": "new"})}))
-
-        assert modes(found) == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
-
-    def test_a_reload_that_changes_none_tries_all(self) -> None:
-        found = endpoints(own=own("a"))
-        found.learn({f"{ORIGIN} [a]": refused("a"), ORIGIN: refused("shared")}, {}, ())
-
-        found.use(replace(found.settings, concurrency=3))
-
-        assert {until for _, until in modes(found).values()} == {0}
-
-    def test_what_is_ready_or_due_goes_to_the_endpoint_of_the_new_ones(self) -> None:
-        found = endpoints()
-        found.put(entries_of("a", "a1", "a2"))
-        found.hint(NOW, (ORIGIN, "a"))
-
-        found.use(replace(found.settings, own=own("a")))
-
-        begun = found.begin()
-        assert begun is not None
-        assert begun[1].name == f"{ORIGIN} [a]"
-        assert not found.all[ORIGIN].due
-        assert list(begun[1].due) == [(ORIGIN, "a")]
-        assert len(found.ready) == 1
-
-    def test_what_was_ready_for_credentials_that_are_gone_is_given_back(self) -> None:
-        found = endpoints(own=own("a", "b"))
-        found.put([*entries_of("a", "a1", "a2"), *entries_of("b", "b1")])
-        offer = found.offer("a", ["a2"], claims=False)
-
-        found.use(replace(found.settings, own=own("b")))
-        found.settle("a", offer, ())
-
-        assert list(found.returning) == [("a", "a1")]
-        assert found.ready.keys() == {("a", "a2"), ("b", "b1")}
-
-    def test_an_endpoint_whose_credentials_have_another_owner_keeps_its_health_by_its_new_name(self) -> None:
-        found, shared = endpoints(own=own("b", "c"), built={"b": BASE_URL}), {"X-Api-Key": "key of b"}
-        found.learn({f"{ORIGIN} [b]": refused("b"), f"{ORIGIN} [c]": refused("c")}, {}, ())
-
-        gone, followers = found.use(replace(found.settings, own={"a": Credentials("a", shared)}, built={"a": BASE_URL}))
-
-        assert gone == [f"{ORIGIN} [b]", f"{ORIGIN} [c]"]
-        assert [each.name for each in followers] == [f"{ORIGIN} [a]"]
-        assert modes(found)[f"{ORIGIN} [a]"] == ("paused", NOW + HOUR)
-
-    def test_a_key_that_another_watch_has_too_has_the_health_that_is_known_of_it(self) -> None:
-        found, shared = endpoints(own=own("a", "b"), built=dict.fromkeys("ab", BASE_URL)), own("a")["a"]
-        found.learn({f"{ORIGIN} [b]": refused("b")}, {}, ())
-
-        gone, followers = found.use(replace(found.settings, own={"a": shared, "b": shared}))
-
-        assert (gone, followers) == ([f"{ORIGIN} [b]"], [])
-        assert modes(found) == {f"{ORIGIN} [a]": ("healthy", 0)}
+    def due(self, *watches: str) -> None:
+        for watch in watches:
+            self.ready.lanes.read_at((ORIGIN, watch), NOW)
 
 
 def refused(watch: str) -> Health:
@@ -187,47 +78,179 @@ def refused(watch: str) -> Health:
     return Health("paused", 1, NOW + HOUR, "HTTP 401", fingerprint({"X-Api-Key": f"key of {watch}"}))
 
 
-class TestTurns:
-    def test_watches_of_one_endpoint_share_what_is_claimed(self) -> None:
-        found = endpoints(concurrency=8)
-        found.learn({}, {(ORIGIN, "mass"): NOW - HOUR, (ORIGIN, "quiet"): NOW}, ())
+class TestCredentials:
+    def test_a_watch_with_its_own_has_an_endpoint_of_its_own(self) -> None:
+        memory = Memory(own=own("a@t1"))
 
-        assert found.claimable()[0] == {(ORIGIN, "mass"): 4, (ORIGIN, "quiet"): 4}
+        assert memory.name_of("a@t1") == f"{ORIGIN} [a@t1]"
+        assert memory.name_of("b") == ORIGIN
+
+    def test_watches_that_share_them_share_an_endpoint(self) -> None:
+        shared = Credentials("a@t1", {"X-Api-Key": "secret"})
+        memory = Memory(own={"a@t1": shared, "b@t1": shared})
+
+        assert {memory.name_of(watch) for watch in ("a@t1", "b@t1")} == {f"{ORIGIN} [a@t1]"}
+
+    def test_they_are_shown_nowhere(self) -> None:
+        memory = Memory(own={WATCH: Credentials(WATCH, {"X-Api-Key": "planted-secret"})})
+
+        assert "planted-secret" not in repr(memory.settings)
+        assert "planted-secret" not in repr(memory.ready)
+
+    def test_a_refusal_concerns_the_watches_that_have_them_only(self) -> None:
+        memory = Memory({f"{ORIGIN} [a]": refused("a")}, own=own("a", "b"))
+        memory.due("a", "b", "c")
+
+        assert memory.wanted.keys() == {"b", "c"}
+
+    def test_at_first_sight_those_that_were_not_refused_are_tried_at_once(self) -> None:
+        memory = Memory({f"{ORIGIN} [a]": refused("a"), f"{ORIGIN} [b]": refused("another key")}, own=own("a", "b"))
+
+        assert memory.modes == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
+
+    def test_a_reload_that_changes_those_of_one_watch_concerns_its_endpoint_only(self) -> None:
+        memory = Memory({f"{ORIGIN} [{each}]": refused(each) for each in "ab"}, own=own("a", "b"))
+
+        memory.ready.use(replace(memory.settings, own={**own("a"), "b": Credentials("b", {"X-Api-Key": "new"})}))
+
+        assert memory.modes == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
+
+    def test_a_reload_that_changes_none_tries_all(self) -> None:
+        memory = Memory({f"{ORIGIN} [a]": refused("a"), ORIGIN: refused("shared")}, own=own("a"))
+
+        memory.ready.use(replace(memory.settings, concurrency=3))
+
+        assert {until for _, until in memory.modes.values()} == {0}
+
+    def test_what_had_not_begun_is_read_again_for_the_new_ones(self) -> None:
+        memory = Memory()
+        memory.read(entries_of("a", "a1", "a2"))
+
+        memory.ready.use(replace(memory.settings, own=own("a")))
+
+        assert (memory.ready.flying, memory.begin()) == ({}, None)
+        assert list(memory.ready.lanes.unread) == [(ORIGIN, "a")]
+        memory.read(entries_of("a", "a1", "a2"))
+        begun = memory.begin()
+        assert begun is not None
+        assert begun.name == f"{ORIGIN} [a]"
+
+    def test_a_watch_sends_nothing_by_new_ones_before_its_calls_by_the_former_ones_have_ended(self) -> None:
+        memory = Memory()
+        memory.read(entries_of("a", "a1", "a2"))
+        begun = memory.ready.begin()
+        assert begun is not None
+
+        memory.ready.use(replace(memory.settings, own=own("a")))
+        assert memory.wanted == {}
+        assert list(memory.ready.begin_apply("a", ["a1", "a2"]).begun) == ["a1"], "an apply knows of it"
+        memory.ready.completed(begun[0])
+
+        assert memory.wanted.keys() == {"a"}
+
+    def test_an_endpoint_whose_credentials_have_another_owner_keeps_its_health_by_its_new_name(self) -> None:
+        healths = {f"{ORIGIN} [b]": refused("b"), f"{ORIGIN} [c]": refused("c")}
+        memory, shared = Memory(healths, own=own("b", "c"), built={"b": BASE_URL}), {"X-Api-Key": "key of b"}
+
+        gone, followers = memory.ready.use(
+            replace(memory.settings, own={"a": Credentials("a", shared)}, built={"a": BASE_URL})
+        )
+
+        assert gone == [f"{ORIGIN} [b]", f"{ORIGIN} [c]"]
+        assert [each.name for each in followers] == [f"{ORIGIN} [a]"]
+        assert memory.modes[f"{ORIGIN} [a]"] == ("paused", NOW + HOUR)
+        assert memory.endpoints.unsaved == {f"{ORIGIN} [a]": followers[0].health}
+
+    def test_a_key_that_another_watch_has_too_has_the_health_that_is_known_of_it(self) -> None:
+        memory = Memory({f"{ORIGIN} [b]": refused("b")}, own=own("a", "b"), built=dict.fromkeys("ab", BASE_URL))
+        shared = own("a")["a"]
+
+        gone, followers = memory.ready.use(replace(memory.settings, own={"a": shared, "b": shared}))
+
+        assert (gone, followers) == ([f"{ORIGIN} [b]"], [])
+        assert memory.modes == {f"{ORIGIN} [a]": ("healthy", 0)}
+
+
+class TestRoom:
+    def test_watches_of_one_endpoint_share_what_is_read(self) -> None:
+        memory = Memory(concurrency=1)
+        memory.due("mass", "quiet")
+
+        assert memory.wanted == {"mass": 4, "quiet": 4}
 
     def test_each_has_its_turn_where_there_are_more_of_them_than_places(self) -> None:
-        found, turns = endpoints(concurrency=2), Counter[str]()
-        lanes = {(ORIGIN, watch): NOW for watch in "abcde"}
+        memory, turns = Memory(concurrency=1), Counter[str]()
+        watches = [f"w{number}" for number in range(12)]
+        memory.due(*watches)
 
-        for _ in range(5):
-            found.learn({}, lanes, ())
-            wanted, _ = found.claimable()
-            assert found.claimable()[0] == wanted, "to ask is no turn"
-            found.expect(wanted)
-            found.coming.remove(wanted)
+        for _ in range(3):
+            wanted = memory.ready.wanted()
+            assert memory.ready.wanted() == wanted, "to ask is no turn"
+            memory.ready.reading(wanted)
             turns.update(watch for _, watch in wanted)
+            memory.ready.found(wanted, DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
 
-        assert turns == dict.fromkeys("abcde", 2)
+        assert turns == dict.fromkeys(watches, 2)
 
-    def test_an_apply_claims_of_its_own_watch(self) -> None:
-        found = endpoints(own=own("b"), built={"a": BASE_URL, "b": BASE_URL})
+    def test_an_endpoint_has_its_part_of_it(self) -> None:
+        memory = Memory(concurrency=4, own=own("a", "b"))
+        memory.due("a", "b")
 
-        assert found.offer("a", ["1"], claims=True).wanted == {(ORIGIN, "a"): 16}
-        assert found.offer("b", ["1"], claims=True).wanted == {}, "the free workers are taken"
+        assert memory.wanted == {"a": 16, "b": 16}
 
-    def test_an_apply_claims_nothing_before_the_endpoints_health_is_known(self) -> None:
-        found = Endpoints(replace(SETTINGS, built={"a": BASE_URL}), lambda: NOW)
+    def test_nothing_is_read_while_half_of_it_is_taken(self) -> None:
+        memory = Memory(concurrency=1)
+        memory.read(entries_of("a", *"12345"), NOW)
+        assert memory.wanted == {}
 
-        assert found.offer("a", ["1"], claims=True).wanted == {}
+        memory.begin()
 
-    def test_an_apply_leaves_the_turn_to_what_is_due_already(self) -> None:
-        found = endpoints(built={"a": BASE_URL})
-        found.hint(NOW, (ORIGIN, "mass"))
+        assert memory.ready.lanes.is_low(memory.endpoints.of((ORIGIN, "a")))
+        assert memory.wanted == {"a": 4}
 
-        assert found.offer("a", ["1"], claims=True).wanted == {}
+    def test_what_waits_for_its_time_is_not_read_before(self) -> None:
+        memory = Memory()
+        memory.ready.lanes.read_at((ORIGIN, "a"), NOW + 5)
+        assert (memory.wanted, memory.ready.lanes.next_at) == ({}, NOW + 5)
+
+        memory.now += 5
+
+        assert memory.wanted.keys() == {"a"}
+
+    def test_a_probe_is_alone(self) -> None:
+        memory = Memory({ORIGIN: Health("open", 5, NOW - 1)})
+        memory.due("a", "b")
+
+        assert memory.wanted == {"a": 1}
+        memory.read(entries_of("a", "a1", "a2"))
+
+        assert [entry.application_id for entry in memory.ready.flying.values()] == ["a1"]
+        assert memory.wanted == {}
+
+    def test_what_an_apply_has_enqueued_is_not_read_first(self) -> None:
+        memory = Memory()
+        assert memory.wanted == {}, "there is nothing, and so there is room"
+        applying = memory.ready.begin_apply("a", ["a1"])
+
+        memory.ready.end_apply(applying, Applied(entries=entries_of("a", "a1")))
+
+        assert memory.begin() is not None
+
+    def test_but_it_waits_for_its_turn_if_something_else_does(self) -> None:
+        memory = Memory()
+        assert memory.wanted == {}
+        memory.due("a")
+        applying = memory.ready.begin_apply("a", ["a1"])
+
+        memory.ready.end_apply(applying, Applied(entries=entries_of("a", "a1")))
+
+        assert memory.begin() is None
 
 
 class Steps:
-    """Counts the lines of `endpoints` that are run."""
+    """Counts the lines of the sender's memory that are run."""
+
+    FILES = frozenset({endpoints.__file__, lanes.__file__, ready.__file__})
 
     def __init__(self) -> None:
         self.count = 0
@@ -241,106 +264,74 @@ class Steps:
         sys.settrace(self._before)
 
     def _trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in self.FILES:
             return None
         self.count += event == "line"
         return self._trace
 
 
-def known(number: int) -> Endpoints:
-    """So many endpoints, each of a watch with its own credentials, of which the last one has work."""
+def known(number: int) -> Memory:
+    """So many endpoints, each of a watch with its own credentials."""
     watches = [f"w{each}" for each in range(number)]
-    found = endpoints(own=own(*watches), built=dict.fromkeys(watches, BASE_URL), concurrency=100)
-    lanes: dict[Lane, int] = {(ORIGIN, watch): NOW for watch in watches}
-    found.learn({f"{ORIGIN} [{watch}]": Health() for watch in watches}, lanes, ())
-    found.learn({}, {}, ())
-    return found
+    memory = Memory(
+        {f"{ORIGIN} [{watch}]": Health() for watch in watches},
+        own=own(*watches),
+        built=dict.fromkeys(watches, BASE_URL),
+        concurrency=100,
+    )
+    memory.ready.wanted()
+    return memory
 
 
 def steps_of_a_call(number: int) -> int:
     """What one change costs from its apply to the end of its call."""
-    found, watch = known(number), f"w{number - 1}"
+    memory, watch = known(number), f"w{number - 1}"
     with Steps() as steps:
-        offer = found.offer(watch, ["a1"], claims=True)
-        found.settle(watch, offer, ())
-        found.put(entries_of(watch, "a1"))
-        begun = found.begin()
+        applying = memory.ready.begin_apply(watch, ["a1"])
+        memory.ready.end_apply(applying, Applied(entries=entries_of(watch, "a1")))
+        begun = memory.ready.begin()
         assert begun is not None
-        found.end(begun[1], 0.02)
+        memory.endpoints.end(begun[2], 0.02)
+        memory.ready.completed(begun[0])
     return steps.count
 
 
 def test_a_call_takes_no_more_steps_with_a_thousand_endpoints() -> None:
-    assert steps_of_a_call(1000) == steps_of_a_call(1)
+    assert steps_of_a_call(1000) == steps_of_a_call(2)
 
 
-def test_a_claim_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_something_due() -> None:
-    def steps_of_a_claim(number: int) -> int:
-        found = known(number)
-        found.hint(NOW, (ORIGIN, "w0"))
+def test_a_read_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_something_due() -> None:
+    def steps_of_a_read(number: int) -> int:
+        memory = known(number)
         with Steps() as steps:
-            found.give_back()
-            wanted, _ = found.claimable()
-            found.expect(wanted)
-            found.coming.remove(wanted)
-            found.put(entries_of("w0", "a1"))
-            assert found.due_in() > 0
-            assert found.has_due()
+            memory.due("w0")
+            assert memory.wanted.keys() == {"w0"}
+            memory.read(entries_of("w0", "a1"))
         return steps.count
 
-    assert steps_of_a_claim(1000) == steps_of_a_claim(1)
+    assert steps_of_a_read(1000) == steps_of_a_read(2)
 
 
-@pytest.mark.parametrize("ready", [1, 50])
-def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(ready: int) -> None:
-    found = known(ready)
-    for number in range(ready):
-        found.put(entries_of(f"w{number}", "a1", "a2"))
+@pytest.mark.parametrize("number", [2, 50])
+def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(number: int) -> None:
+    memory = known(number)
+    for each in range(number):
+        memory.read(entries_of(f"w{each}", "a1", "a2"))
 
-    first = [found.begin() for _ in range(ready)]
-    second = found.begin()
+    first = [memory.begin() for _ in range(number)]
+    second = memory.begin()
 
-    assert len({begun[1].name for begun in first if begun}) == ready
+    assert len({begun.name for begun in first if begun}) == number
     assert second is not None
-    assert second[1].under_way == 2
+    assert second.under_way == 2
 
 
-class ManyLanes(MemoryOutbox):
-    """The outbox of a thousand watches that wait: a look at it takes 0.02 s."""
+def test_a_slow_endpoint_leaves_half_of_the_calls_to_others() -> None:
+    memory = Memory(concurrency=4, own=own("slow", "other"))
+    memory.read(entries_of("slow", *"123456"))
+    memory.name_of("other")
 
-    looks = 0
-    lanes = 1000
-    moment = 1000.0
+    assert [memory.begin() is not None for _ in range(3)] == [True, True, False]
+    memory.endpoints.end(memory.endpoints.of((ORIGIN, "slow")), 0.5)
 
-    async def look(self) -> tuple[dict[str, Health], dict[Lane, int]]:
-        self.looks += 1
-        self.moment += 0.02
-        return {}, {(ORIGIN, f"w{number}"): NOW + HOUR for number in range(self.lanes)}
-
-
-class Nobody:
-    async def call(self, entry: Entry) -> tuple[Reply, str]:
-        raise AssertionError(f"nothing is due: {entry}")
-
-
-@pytest.mark.parametrize(("lanes", "looks"), [(1000, 1), (10, 20)])
-async def test_a_look_at_many_lanes_takes_a_tenth_of_the_time_at_most(lanes: int, looks: int) -> None:
-    outbox = ManyLanes(lambda: NOW)
-    outbox.lanes = lanes
-    sender = Sender(outbox, Nobody(), SETTINGS, lambda _: None, lambda: NOW, monotonic=lambda: outbox.moment)
-    sending = asyncio.create_task(sender.run())
-    await asyncio.sleep(0)
-    begun, before = outbox.moment, outbox.looks
-
-    for _ in range(20):
-        sender.look()
-        await asyncio.sleep(0.001)
-
-    assert outbox.looks - before <= looks
-    assert outbox.looks - before >= min(looks, 5) - 1
-    outbox.moment = begun + 0.5
-    sender.look()
-    await asyncio.sleep(0.001)
-    assert outbox.moment > begun + 0.5, "the look that had to wait"
-    sender.stop()
-    await sending
+    assert [memory.begin() is not None for _ in range(4)] == [True, True, True, False]

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from cdc_sync.admin.exposition import Only, metric
 from cdc_sync.admin.metrics import BUCKETS, EventMetrics
-from cdc_sync.core.events import CallEnded, DaemonStarted, Decided, Dispatch, Reloaded, SweepDone, WatchEnded
+from cdc_sync.core.events import CallEnded, Decided, Dispatch, LeadTaken, Reloaded, SweepDone, WatchEnded
 
 SECONDS = (0.0, 0.001, 0.0011, 0.3, 60.0, 61.0)
 """At the ends of buckets, between them, and beyond."""
@@ -69,7 +69,7 @@ def test_the_text_is_that_of_instruments_without_created_series(encode: Any, req
 def test_a_sample_that_is_forgotten_is_gone() -> None:
     metrics = EventMetrics()
     emit = Dispatch(metrics.handlers).emit
-    emit(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
 
     emit(WatchEnded("w", for_good=True))
 

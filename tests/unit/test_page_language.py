@@ -22,7 +22,7 @@ from cdc_sync.core import events as seen
 from cdc_sync.core.conditions import KINDS, NONE, fold
 from cdc_sync.core.reasons import Reason, coded, joined
 from cdc_sync.core.replies import Mode, Reply
-from cdc_sync.delivery.sender import _REPLIES, describe
+from cdc_sync.delivery.calling import _REPLIES, describe
 from cdc_sync.source import errors
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.sqlite import schema
@@ -100,7 +100,7 @@ def test_no_two_reasons_have_one_code() -> None:
 
 def test_every_kind_of_condition_has_its_french() -> None:
     for kind in KINDS:
-        name = kind if kind in {"loops", "take-over"} else f"{kind} applications"
+        name = kind if kind in {"configuration", "loops", "take-over"} else f"{kind} applications"
         assert "<span" not in FRENCH_PAGE.condition(name)
         assert ENGLISH_PAGE.condition(name) == name
     assert FRENCH_PAGE.condition("store") == "stockage"

@@ -82,7 +82,7 @@ def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
 @asynccontextmanager
 async def beating(pulse: Pulse, store: SqliteStore, said: list[Event]) -> AsyncIterator[None]:
     """A heart at work, in a hurry."""
-    heart = asyncio.create_task(beat_for_ever(pulse, store, said.append, every=0.01))
+    heart = asyncio.create_task(beat_for_ever(pulse, lambda: store, said.append, every=0.01))
     try:
         yield
     finally:
@@ -119,6 +119,16 @@ async def test_a_store_that_fails_is_no_hang(tmp_path: Path) -> None:
     await store.close()
     async with beating(Pulse(), store, said):
         await until(lambda: HeartBeat(None) in said)
+
+
+async def test_a_daemon_that_has_no_store_beats() -> None:
+    """It stands by, or its store is down: a restart would not help."""
+    said: list[Event] = []
+    heart = asyncio.create_task(beat_for_ever(Pulse(), lambda: None, said.append, every=0.01))
+    await until(lambda: len(said) >= 2)
+    await end([heart])
+
+    assert set(said) == {HeartBeat(None)}
 
 
 async def test_a_store_that_never_answers_stops_the_heart_and_is_said_to_hang(tmp_path: Path) -> None:

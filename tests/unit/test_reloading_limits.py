@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.configurations import a_config
 
-from cdc_sync.daemon.running import changes_that_need_a_restart
+from cdc_sync.daemon.process import changes_that_need_a_restart
 
 SHARED = {"state.backend": "postgres", "database.dsn": "host=ats"}
 SEVERAL = {

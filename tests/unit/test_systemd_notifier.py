@@ -12,20 +12,21 @@ import pytest
 
 from cdc_sync.core.events import (
     CallEnded,
-    DaemonStarted,
     DaemonStopped,
     DaemonStopping,
     Dispatch,
     HeartBeat,
+    LeadTaken,
     LoopsStalled,
     Reloaded,
     ReloadRefused,
     ReloadStarted,
+    StandsBy,
     StoreUpgrading,
 )
 from cdc_sync.daemon.systemd import SystemdNotifier
 
-STARTED = DaemonStarted("1.0", ("applications", "candidates"), dry_run=False)
+STARTED = LeadTaken("2026-01-01T00:00:00Z", ("applications", "candidates"))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 def test_of_a_thousand_watches_ten_are_named(manager: socket.socket) -> None:
     emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
 
-    emit(DaemonStarted("1.0", tuple(f"w{number}" for number in range(1000)), dry_run=False))
+    emit(LeadTaken("2026-01-01T00:00:00Z", tuple(f"w{number}" for number in range(1000))))
 
     named = b"w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 990 more"
     assert manager.recv(200) == b"READY=1\nSTATUS=Watching " + named + b": starting"
@@ -54,6 +55,20 @@ def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> No
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates: starting"
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
+
+
+def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.socket) -> None:
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+
+    emit(StandsBy("process 7 on ats-1 leads"))
+    emit(HeartBeat(None))
+    emit(STARTED)
+    emit(HeartBeat(0))
+
+    assert manager.recv(200) == b"READY=1\nSTATUS=Standing by: process 7 on ats-1 leads"
+    assert manager.recv(200) == b"WATCHDOG=1\nSTATUS=Standing by: process 7 on ats-1 leads"
+    assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates: starting"
+    assert manager.recv(200).startswith(b"WATCHDOG=1\nSTATUS=Watching applications, candidates: 0 pending")
 
 
 def test_a_start_may_take_as_long_as_an_upgrade_of_the_store(manager: socket.socket) -> None:

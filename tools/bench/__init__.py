@@ -20,7 +20,6 @@ Causes of wrong figures, and what prevents them:
   line and calls fsync before each call, the least for a durable outbox. The budget is against the second.
 - **A busy store server counts completely.** The CPU time of a PostgreSQL store is that of all its processes, ended ones
   included, from before the UPDATE until the last reply is kept.
-- **Statistics come with autovacuum.** The claim is timed on a server without it: it has not run yet.
 - **Clocks.** All times are of one monotonic clock of the machine. A latency begins when the writer sends COMMIT, and
   ends when the call's last byte has arrived: the commit's own flush is in both figures. (A notification often arrives
   before the writer knows of its commit, so no latency can begin there.)

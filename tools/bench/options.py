@@ -16,8 +16,6 @@ class Options:
         slow: seconds that the slow endpoint takes.
         interrupted: rows changed before the daemon is killed.
         polls: how often an empty poll is timed.
-        pending: entries of the outbox from which is claimed.
-        claims: how often a claim is timed.
     """
 
     sizes: tuple[int, int, int] = (10_000, 100_000, 1_000_000)
@@ -28,9 +26,7 @@ class Options:
     slow: float = 0.02
     interrupted: int = 4_000
     polls: int = 200
-    pending: int = 100_000
-    claims: int = 30
 
 
-QUICK = Options(sizes=(500, 600, 700), rounds=1, single=5, bulk=400, interrupted=300, polls=5, pending=700, claims=5)
+QUICK = Options(sizes=(500, 600, 700), rounds=1, single=5, bulk=400, interrupted=300, polls=5)
 """Seconds, not minutes: to see that the benchmark works. Its figures mean nothing."""

@@ -71,8 +71,6 @@ ROWS: Mapping[str, Row] = {
 
 STORE_ROWS: Mapping[str, Callable[[Rig, Options], Iterable[Figure]]] = {
     "store": stores.beside_sqlite,
-    "two-daemons": stores.two_daemons,
-    "claim": stores.claims,
 }
 """The rows with PostgreSQL stores."""
 

@@ -89,7 +89,6 @@ class Site:
         command: starts the daemon.
         variables: of its environment.
         daemon: the daemon, once it is started.
-        second: one that shares its store, once it is started.
     """
 
     folder: Path
@@ -101,13 +100,16 @@ class Site:
     command: Sequence[str] = COMMAND
     variables: Mapping[str, str] = field(default_factory=dict)
     daemon: DaemonProcess | None = None
-    second: DaemonProcess | None = None
     _statuses: Iterator[int] = field(default_factory=lambda: iter(range(1, sys.maxsize)))
     _starts: int = 0
 
     def start(self) -> DaemonProcess:
         """Start the daemon; `running` waits for it."""
-        self.daemon = self._started(self.config)
+        self._starts += 1
+        port = int(yaml.safe_load(self.config.read_text())["admin"]["listen"].rpartition(":")[2])
+        arguments = ["--config", str(self.config), "run"]
+        output = self.folder / f"run-{self._starts}"
+        self.daemon = DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
         return self.daemon
 
     def start_anew(self) -> None:
@@ -117,26 +119,9 @@ class Site:
         self.config.write_text(yaml.safe_dump(document))
         self.start()
 
-    def start_second(self) -> None:
-        """Start a daemon that shares the store, and wait until it stands by; it sends at once."""
-        document = yaml.safe_load(self.config.read_text())
-        document["admin"]["listen"] = f"127.0.0.1:{free_port()}"
-        config = self.folder / "second.yaml"
-        config.write_text(yaml.safe_dump(document))
-        self.second = self._started(config)
-        self.second.wait_until_standby()
-
     def stop(self) -> None:
-        for each in (self.second, self.daemon):
-            if each is not None:
-                each.stop()
-
-    def _started(self, config: Path) -> DaemonProcess:
-        self._starts += 1
-        port = int(yaml.safe_load(config.read_text())["admin"]["listen"].rpartition(":")[2])
-        arguments = ["--config", str(config), "run"]
-        output = self.folder / f"run-{self._starts}"
-        return DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
+        if self.daemon is not None:
+            self.daemon.stop()
 
     def wait_until_swept(self) -> None:
         """Wait until the daemon is ready and has made its first sweep."""
@@ -262,9 +247,8 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
         try:
             yield made
         finally:
-            for each in (made.daemon, made.second):
-                if each is not None:
-                    each.kill()
+            if made.daemon is not None:
+                made.daemon.kill()
 
 
 @contextmanager

@@ -149,9 +149,9 @@ class Daemon:
         """Each watch's finished sweeps, over all lives."""
         return Counter(re.findall(r'"watch": "([^"]+)".*"event": "swept"', self.log()))
 
-    def watched(self) -> int:
-        """How often it began to capture a watch, over all lives."""
-        return self.log().count('"event": "watching"')
+    def led(self) -> int:
+        """How often it took the lead, over all lives."""
+        return self.log().count('"event": "this daemon leads"')
 
     def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
         """Note an end; `early`: by a signal before it could handle any."""

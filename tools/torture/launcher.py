@@ -46,7 +46,7 @@ def _after(method: Method, strike: Strike) -> Method:
     @wraps(method)
     async def doomed(*arguments: Any, **named: Any) -> Any:
         result = await method(*arguments, **named)
-        if result != [] and result != Applied():  # not at an empty claim or batch
+        if result not in ([], Applied()):  # not at an empty batch
             strike()
         return result
 
@@ -69,7 +69,7 @@ POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]]
     "read, not recorded": (_STORES, "apply", _before),
     "recorded, not consumed": (_STORES, "apply", _after),
     "consumed": ((ChangeLog,), "delete", _consumed),
-    "claimed, not called": (_STORES, "claim", _after),
+    "read, not called": (_STORES, "due", _after),
     "called": ((Client,), "call", _after),
     "answered, not finished": (_STORES, "complete", _before),
     "finished": (_STORES, "complete", _after),

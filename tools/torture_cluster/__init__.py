@@ -6,7 +6,7 @@ Everything runs in namespaces (network, processes, mounts, SysV memory) that end
     daemon 2 ─┼─ a network ─┼─ store: a primary and a standby
     daemon 3 ─┘             └─ HelloWork: the emulator
 
-Each daemon has a network namespace; each server has an address in the command's namespace. With `--tenants 50`, a
-template watches fifty schemas, two daemons share them by leases, and the third one joins. The ATS's work and the
-verdict are shared with the package `torture`.
+One daemon leads, the others stand by. Each has a host: a namespace of network, name and boot; each server an address
+in the command's namespace. With `--tenants 50` a template watches fifty schemas. The ATS's work and most of
+the verdict are shared with the package `torture`.
 """

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
     parser.add_argument("--writers", type=int, default=3, help="the ATS's sessions at work (%(default)s)")
-    parser.add_argument("--watches", type=int, default=1, help="how many the daemons share (%(default)s)")
+    parser.add_argument("--watches", type=int, default=1, help="how many share the table (%(default)s)")
     parser.add_argument("--tenants", type=int, default=0, help="schemas of tenants, each with a table, by a template")
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT", help=", ".join(FAULTS))
     parser.add_argument("--without", nargs="+", choices=FAULTS, default=(), metavar="FAULT", help="leave these out")

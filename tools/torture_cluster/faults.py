@@ -12,8 +12,9 @@
 | lag | the ATS's standbys do not replay, and sessions elsewhere end: daemons move to them (poll mode) |
 | failover | the store's primary crashes, its standby is promoted; every commit waited for it |
 | lossy-failover | the same, but the standby lacks the last seconds |
-| join | a daemon begins while the others work (tenants) |
 | weather | HelloWork is slow, refuses, breaks, loses answers (`torture.weather`) |
+
+Two of three blows that hit one daemon hit the one that leads then.
 """
 
 import asyncio
@@ -22,14 +23,15 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torture.ats import ROLE
 from torture.daemon import Daemon
 from torture.pausing import pause
 
-from torture_cluster.machine import ATS, DAEMONS, HELLOWORK, STORE, link, silence
+from torture_cluster.machine import ATS, DAEMONS, HELLOWORK, STORE, link, name_of, silence
 from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated
 
@@ -65,7 +67,10 @@ _FIRST_ON: Mapping[str, int] = {
     "store-silence": 2,
     "partition": 2,
 }
-"""The daemon that each fault hits first. Number 0 captures at first, and makes most calls."""
+"""The daemon that each fault hits, and the first one to be hit. Number 0 leads at first."""
+
+_ON_LEADER = 2 / 3
+"""The share of the later blows of a kind that hit the daemon that leads."""
 
 _MOVES_EVERY = 1.0
 """Seconds after which all sessions on servers that do not lag are ended again."""
@@ -77,7 +82,7 @@ _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
 """Seconds by which a clock is wrong."""
 
 _AHEAD = 600
-"""Seconds by which the first capturing daemon's clock is wrong: its work seems to lie in the future."""
+"""Seconds by which the first leader's clock is wrong: its work seems to lie in the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ class Blow:
 
     Attributes:
         at: seconds after the run's beginning.
-        number: of the daemon that it hits.
+        number: of the daemon that it hits, if no other one leads that it is to hit.
+        on_leader: whether it hits the daemon that leads then.
         chance: draws its details.
     """
 
@@ -94,6 +100,7 @@ class Blow:
     at: float
     seconds: float
     number: int
+    on_leader: bool
     chance: random.Random = field(repr=False, compare=False)
 
 
@@ -126,8 +133,9 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
         left = options.common.seconds - at
         number = chance.randrange(len(DAEMONS)) if blows else _FIRST_ON.get(fault, 0)
         seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left * 0.6)
+        on_leader = bool(blows) and chance.random() < _ON_LEADER
         details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
-        blows.append(Blow(fault, at, min(seconds, left), number, details))
+        blows.append(Blow(fault, at, min(seconds, left), number, on_leader, details))
         at += seconds + chance.uniform(*between)
     return blows
 
@@ -183,14 +191,6 @@ class Nemesis:
                 await pause(over, began + blow.at - time.monotonic())
                 tasks.create_task(self._deal(blow, over))
 
-    async def join(self, daemon: Daemon, after: float, over: asyncio.Event) -> None:
-        """Start a daemon after so many seconds, if a blow has not."""
-        begin = time.time()
-        await pause(over, after)
-        self._say(f"{after:6.1f} s  join, daemon {self._daemons.index(daemon) + 1}")
-        await daemon.start_if_dead()
-        self.spans.append(Span("join", begin, time.time(), self._daemons.index(daemon)))
-
     async def supervise(self, over: asyncio.Event) -> None:
         """Start daemons that ended by themselves, as systemd does."""
         while not over.is_set():
@@ -200,6 +200,9 @@ class Nemesis:
                     await daemon.start_if_dead()
 
     async def _deal(self, blow: Blow, over: asyncio.Event) -> None:
+        if blow.on_leader and blow.fault in _FIRST_ON:
+            leading = await leader_among(self._daemons)
+            blow = replace(blow, number=blow.number if leading is None else leading)
         what = f"{blow.fault}, daemon {blow.number + 1}, {blow.seconds:.1f} s"
         begin = time.time()
         match blow.fault:
@@ -258,6 +261,18 @@ class Nemesis:
                     server.ask(_END_SESSIONS)
         for standby in behind:
             standby.ask("SELECT pg_wal_replay_resume()::text")
+
+
+async def leader_among(daemons: Sequence[Daemon]) -> int | None:
+    """The number of the daemon that leads; None if nobody says that he does."""
+    reports = await asyncio.gather(*(daemon.report() for daemon in daemons))
+    return next((number for number, report in enumerate(reports) if leads(report, number)), None)
+
+
+def leads(report: Mapping[str, Any], number: int) -> bool:
+    """Whether a daemon's report says that it leads."""
+    leader = report.get("leader")
+    return leader is not None and leader["host"] == name_of(number)
 
 
 @asynccontextmanager

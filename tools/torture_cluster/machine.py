@@ -1,4 +1,4 @@
-"""A machine for one run: namespaces, a network, and the daemons' hosts.
+"""A machine for one run: namespaces, a network, and the daemons' hosts, each with a name and a boot of its own.
 
 The kernel cleans up. The process that `enter` starts is the first one of its PID namespace: no process survives it, and
 it does not survive its parent. Without processes the other namespaces end too.
@@ -6,12 +6,13 @@ it does not survive its parent. Without processes the other namespaces end too.
 
 import asyncio
 import os
+import select
 import shlex
 import shutil
 import subprocess
-import time
+import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -29,9 +30,12 @@ _PROGRAMS = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    "mount": "util-linux",
+    "hostname": "hostname",
     "ip": "iproute2",
     "nft": "nftables",
 }
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _READY_WITHIN = 10.0
 _GONE_WITHIN = 10.0
 
@@ -99,43 +103,73 @@ def enter(command: Sequence[str], environment: dict[str, str]) -> int:
             psutil.wait_procs(first, timeout=_GONE_WITHIN)
 
 
+# A host has its own namespaces of network, name and mounts; they live as long as a process in them. Daemons tell hosts
+# apart by names and boots.
+_KEEPER = f"""
+set -e
+hostname "$1"
+mount --bind "$2" {_BOOT}
+ip link set lo up
+echo ready
+exec sleep infinity
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A daemon's host; processes started `within` have its network."""
+    """A daemon's host; processes started `within` are on it, and so is its keeper, as long as it exists."""
 
     address: str
     within: tuple[str, ...]
+    keeper: subprocess.Popen[bytes] = field(repr=False)
+
+    def end(self) -> None:
+        """Remove it; its processes must have ended."""
+        self.keeper.kill()
+        self.keeper.wait()
 
 
-def build() -> list[Host]:
-    """Make network and hosts, from within the machine."""
+def build(folder: Path) -> list[Host]:
+    """Make network and hosts, from within the machine; `folder` takes the hosts' files."""
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", "br0", "type", "bridge")
     for address in ("10.77.0.1", HELLOWORK, *ATS, *STORE):
         _run("ip", "address", "add", f"{address}/24", "dev", "br0")
     _run("ip", "link", "set", "br0", "up")
     _run("nft", _SILENCE)
-    return [_host(number, address) for number, address in enumerate(DAEMONS)]
+    return [_host(number, address, folder) for number, address in enumerate(DAEMONS)]
 
 
-def _host(number: int, address: str) -> Host:
-    # A network namespace lives as long as a process in it.
-    keeper = subprocess.Popen(("unshare", "--net", "sleep", "infinity"))  # noqa: S607 - `missing` has found it
-    namespace, ours = Path(f"/proc/{keeper.pid}/ns/net"), Path("/proc/self/ns/net").readlink()
-    deadline = time.monotonic() + _READY_WITHIN
-    while namespace.readlink() == ours:
-        if time.monotonic() > deadline:
-            raise TimeoutError("unshare has made no network namespace")
-        time.sleep(0.01)
-    within = ("nsenter", f"--net={namespace}")
+def name_of(number: int) -> str:
+    """The name of a daemon's host."""
+    return f"host-{number + 1}"
+
+
+def _host(number: int, address: str, folder: Path) -> Host:
+    boot = folder / f"boot-{number}"
+    boot.write_text(f"{uuid.uuid4()}\n")
+    keeper = _kept(("sh", "-c", _KEEPER, "sh", name_of(number), str(boot)))
+    within = ("nsenter", f"--target={keeper.pid}", "--net", "--uts", "--mount", f"--wd={Path.cwd()}")
     _run("ip", "link", "add", f"veth{number}", "type", "veth", "peer", "name", "eth0", "netns", str(keeper.pid))
     _run("ip", "link", "set", f"veth{number}", "master", "br0", "up")
-    _run(*within, "ip", "link", "set", "lo", "up")
     _run(*within, "ip", "address", "add", f"{address}/24", "dev", "eth0")
     _run(*within, "ip", "link", "set", "eth0", "up")
     _run(*within, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet")
     _run(*within, "nft", _TRANSLATION)
-    return Host(address, within)
+    return Host(address, within, keeper)
+
+
+def _kept(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A process in new namespaces, which ends with this one; it has made them when this returns."""
+    enter = ("setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--uts", "--mount")
+    keeper = subprocess.Popen((*enter, *command), stdout=subprocess.PIPE)
+    assert keeper.stdout is not None
+    with keeper.stdout as says:
+        if not select.select([says], [], [], _READY_WITHIN)[0] or says.readline() != b"ready\n":
+            keeper.kill()
+            keeper.wait()
+            raise RuntimeError("a host's namespaces cannot be made")
+    return keeper
 
 
 async def silence(sets: Iterable[str], daemon: str, servers: Iterable[str], *, begins: bool) -> None:

@@ -28,8 +28,7 @@ class ClusterOptions:
         common: mode, seconds, seed and writers.
         faults: some of `FAULTS`.
         watches: how many share the table's rows.
-        tenants: schemas with a table each, watched by a template; the last daemon then joins the working ones. 0: one
-            table, no template.
+        tenants: schemas with a table each, watched by a template; 0: one table, no template.
     """
 
     common: Options

@@ -1,6 +1,7 @@
 """A run from its start to its verdict, within the machine."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.store.postgres import PostgresStore
 from torture_cluster import machine, verdict
 from torture_cluster.configuration import TOKEN, admin, document, watches
-from torture_cluster.faults import Clocks, Nemesis, plan
+from torture_cluster.faults import Clocks, Nemesis, leader_among, plan
 from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated, replicated
 from torture_cluster.workload import NumberingWriter, number_changes
@@ -36,6 +37,10 @@ _LATENCY = 0.1
 
 _EXPLAINED = "cdc-sync: "
 """The beginning of a daemon's last word when it knows the reason."""
+
+
+_FROZEN = f"exit code {-signal.SIGALRM}"
+"""How a daemon ends that goes on after its lease: it was stopped meanwhile."""
 
 
 @dataclass(slots=True)
@@ -58,17 +63,19 @@ class Fleet:
         self.daemons = daemons
 
     async def report(self) -> dict[str, Any]:
-        """Of one that answers, without its conditions: most daemons stand by."""
-        for daemon in self.daemons:
-            if report := await daemon.report():
-                return {**report, "conditions": []}
-        return {}
+        """Of the one that leads; empty if it does not answer."""
+        number = await leader_among(self.daemons)
+        return {} if number is None else await self.daemons[number].report()
 
     async def missing(self) -> list[str]:
         return [f"daemon {n} does not answer" for n, d in enumerate(self.daemons, 1) if not await _comes_back(d)]
 
     def sweeps(self) -> Counter[str]:
         return sum((daemon.sweeps() for daemon in self.daemons), Counter[str]())
+
+
+def _ends_after_being_frozen(daemon: Daemon) -> int:
+    return sum(_FROZEN in end for end in daemon.surprises)
 
 
 async def _comes_back(daemon: Daemon) -> bool:
@@ -81,7 +88,7 @@ async def _comes_back(daemon: Daemon) -> bool:
 
 
 def torture(options: ClusterOptions, folder: Path, say: Callable[[str], None]) -> Outcome:
-    hosts = machine.build()
+    hosts = machine.build(folder)
     with ExitStack() as stack:
         sources = machine.ATS if options.replicas else machine.ATS[:1]
         source = stack.enter_context(replicated(sources, commits_wait=False))
@@ -150,7 +157,6 @@ class _Run:
         first, *others = fleet.daemons
         await first.start()
         await adopt(fleet)
-        late = others.pop() if options.tenants else None
         for daemon in others:
             await daemon.start()
         writers = [
@@ -166,8 +172,6 @@ class _Run:
                 tasks.create_task(writer.work(home))
             tasks.create_task(nemesis.supervise(settled_or_not))
             misfortunes = [tasks.create_task(nemesis.strike(plan(options), over))]
-            if late is not None:
-                misfortunes.append(tasks.create_task(nemesis.join(late, options.common.seconds / 3, over)))
             if "weather" in options.faults:
                 misfortunes.append(tasks.create_task(weather.rage(over)))
             await asyncio.sleep(options.common.seconds)
@@ -187,19 +191,20 @@ class _Run:
             await daemon.terminate()
         evidence = await self._evidence(emulator)
         ends = [end for daemon in fleet.daemons for end in daemon.surprises]
-        idle = [f"daemon {n} took none" for n, daemon in enumerate(fleet.daemons, 1) if not daemon.watched()]
+        frozen = [_ends_after_being_frozen(daemon) for daemon in fleet.daemons]
         complaints = {
             "not settled": stuck,
-            "no part": idle if options.tenants else [],
-            "ends of daemons": [*missing, *(end for end in ends if _EXPLAINED not in end)],
-            **verdict.faults(evidence, nemesis.spans),
+            "ends of daemons": [*missing, *(end for end in ends if _EXPLAINED not in end and _FROZEN not in end)],
+            "ended without being stopped": verdict.ended_without_reason(frozen, nemesis.spans),
+            **verdict.faults(evidence, nemesis.spans, sum(daemon.led() for daemon in fleet.daemons)),
         }
         repeats = verdict.repeats(evidence, nemesis.spans)
         figures = {
             "mode": options.mode,
             "seed": options.common.seed,
             "watches": options.tenants or options.watches,
-            "watches that each daemon took": [daemon.watched() for daemon in fleet.daemons],
+            "how often each daemon took the lead": [daemon.led() for daemon in fleet.daemons],
+            "overlapping calls": len(verdict.overlaps(evidence.calls)),
             "seconds to settle": None if settled is None else round(settled, 1),
             "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
             "changes": sum(map(len, evidence.ledger.values())),

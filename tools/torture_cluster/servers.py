@@ -119,22 +119,27 @@ class Replicated:
 @contextmanager
 def replicated(addresses: Sequence[str], *, commits_wait: bool) -> Iterator[Replicated]:
     """Run a primary at the first address, standbys at the others."""
-    with postgres.server(server_binaries()) as made:
-        # That server listens on loopback: its data is run.
-        made.stop()
-        data = made.folder / "data"
-        with (data / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all,replication all {NETWORK} trust\n")
-        cluster = Replicated(Node(made, data, addresses[0]))
-        try:
-            cluster.primary.start()
-            if int(str(cluster.primary.ask("SHOW server_version_num"))) < _OLDEST:
-                raise RuntimeError("the torture of several hosts wants PostgreSQL 13 or newer")
-            for address in addresses[1:]:
-                cluster.add(address)
-            if cluster.standbys:
-                cluster.wait_for_standbys(commits=commits_wait)
-            yield cluster
-        finally:
-            for node in (*cluster.standbys, cluster.primary):
-                node.stop()
+    with postgres.server(server_binaries()) as made, replicated_on(made, addresses, commits_wait=commits_wait) as both:
+        yield both
+
+
+@contextmanager
+def replicated_on(made: postgres.Server, addresses: Sequence[str], *, commits_wait: bool) -> Iterator[Replicated]:
+    """The same with a server's data; it is stopped, since it listens elsewhere."""
+    made.stop()
+    data = made.folder / "data"
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write(f"host all,replication all {NETWORK} trust\n")
+    cluster = Replicated(Node(made, data, addresses[0]))
+    try:
+        cluster.primary.start()
+        if int(str(cluster.primary.ask("SHOW server_version_num"))) < _OLDEST:
+            raise RuntimeError("the torture of several hosts wants PostgreSQL 13 or newer")
+        for address in addresses[1:]:
+            cluster.add(address)
+        if cluster.standbys:
+            cluster.wait_for_standbys(commits=commits_wait)
+        yield cluster
+    finally:
+        for node in (*cluster.standbys, cluster.primary):
+            node.stop()

@@ -16,13 +16,16 @@ _AFTERMATH = 6.0
 """Seconds after a fault in which delayed packets arrive and answers get lost."""
 
 _LOST_BEFORE = 1.0
-"""Seconds before the standby fell behind in which claims and ends may have missed it."""
+"""Seconds before the standby fell behind in which a commit may have missed it."""
 
 _LOSS_SHOWS_WITHIN = 30.0
 """Seconds after a lossy failover in which the store may repeat what it lost."""
 
-_TAKEN_OVER_WITHIN = 35.0
-"""Seconds for a takeover: the other's lease of 12, 4 of doubt, some for slowness."""
+_TAKE_OVER = 20.0
+"""Seconds for a take-over: the other's lease of 15, a look each second, a start."""
+
+_SLOW = 15.0
+"""Seconds for which a change may wait without any fault, on a loaded machine."""
 
 _EXPLAIN_REPEATS = frozenset(
     {"sink-silence", "store-silence", "partition", "stop", "kill", "failover", "lossy-failover"}
@@ -43,12 +46,12 @@ class Repeats:
     unexplained: list[str] = field(default_factory=list)
 
 
-def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]:
-    """The complaints, by kind."""
+def faults(evidence: Evidence, spans: Sequence[Span], leads: int) -> Mapping[str, list[str]]:
+    """The complaints, by kind; `leads`: how often a daemon took the lead."""
     unseen = _gone_unseen(evidence, spans)
     kinds = {
         "older after newer": map(verdict.superseded, inexcusably_late(evidence, spans)),
-        "overlapping calls": _overlaps(evidence.calls, spans),
+        "overlapping calls": _too_many_overlaps(evidence.calls, leads - 1),
         "never committed": verdict.unreal(evidence),
         "sent though unchanged": verdict.calls_for_nothing(evidence),
         "wrong in the end": _of_others(verdict.last_words(evidence), unseen),
@@ -99,21 +102,35 @@ def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
     ]
 
 
-def _overlaps(calls: Sequence[Call], spans: Sequence[Span]) -> Iterator[str]:
-    """No call comes while another one of its application is under way, at most for the timeout.
-
-    A store that lost data may lack the first one's claim: another daemon claims it.
-    """
-    losses = [span for span in spans if span.fault == "lossy-failover"]
+def overlaps(calls: Sequence[Call]) -> list[str]:
+    """The calls that came while another one of their application was under way, at most for the timeout."""
+    found = []
     before: dict[str, list[Call]] = {}
     for call in calls:
         own = before.setdefault(call.application_id or "", [])
         for other in own if call.concurrent else ():
             end = other.received + min(TIMEOUT, TIMEOUT if other.duration is None else other.duration)
-            forgotten = any(loss.begin - _LOST_BEFORE <= other.received <= loss.end for loss in losses)
-            if call.received < end and not forgotten:
-                yield f"{call.application_id}: call {call.number} came while call {other.number} was under way"
+            if call.received < end:
+                found.append(f"{call.application_id}: call {call.number} came while call {other.number} was under way")
         own.append(call)
+    return found
+
+
+def _too_many_overlaps(calls: Sequence[Call], take_overs: int) -> Iterator[str]:
+    """Each take-over explains one."""
+    found = overlaps(calls)
+    if len(found) > take_overs:
+        yield from found
+
+
+def ended_without_reason(ends: Sequence[int], spans: Sequence[Span]) -> list[str]:
+    """A daemon ends by its alarm only if it was stopped: an outage of the store ends nobody."""
+    stops = Counter(span.number for span in spans if span.fault == "stop")
+    return [
+        f"daemon {number + 1} was stopped {stops[number]} times, and ended by its alarm {times} times"
+        for number, times in enumerate(ends)
+        if times > stops[number]
+    ]
 
 
 def lateness(evidence: Evidence) -> Iterator[tuple[float, Call]]:
@@ -130,12 +147,13 @@ def lateness(evidence: Evidence) -> Iterator[tuple[float, Call]]:
 
 
 def _stuck(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
-    """No change waits for long beside a daemon without a fault."""
+    """No change waits for long beside a daemon without a fault; each fault then may cost a take-over."""
     for seconds, call in lateness(evidence):
         began = call.received - seconds
-        befallen = {span.number for span in spans if span.begin <= call.received and began <= span.end + _AFTERMATH}
+        meanwhile = [span for span in spans if span.begin <= call.received and began <= span.end + _AFTERMATH]
+        befallen = {span.number for span in meanwhile}
         well = set(range(len(DAEMONS))) - befallen
-        if seconds > _TAKEN_OVER_WITHIN and well and None not in befallen:
+        if seconds > _SLOW + _TAKE_OVER * len(meanwhile) and well and None not in befallen:
             late = f"{call.application_id}: call {call.number} came {seconds:.0f} s late"
             yield f"{late}, and nothing befell daemon {min(well) + 1}"
 

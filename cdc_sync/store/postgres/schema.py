@@ -31,7 +31,7 @@ _OLDEST = 100_000
 _COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint")
 """The input of decisions. History, repairs and conditions are for people."""
 
-_OF_DAEMONS = {"claimed_by", "leased_by", "session"}
+_OF_DAEMONS = {"session"}
 
 _PAGE = 5_000
 
@@ -53,23 +53,33 @@ def conninfo(dsn: str) -> str:
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """One connection, set up like the pool's.
+    """One connection, set up.
 
     Raises:
         psycopg.Error: it cannot be made.
     """
-    connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
+    connection = await connect(dsn)
     try:
-        await configure(connection, statements_end=False)
         yield connection
     finally:
         await connection.close()
 
 
-async def configure(connection: Connection, *, statements_end: bool = True) -> None:
-    """Set a new connection up; `statements_end`: PostgreSQL may end a statement that takes minutes."""
-    await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
-    # A pooler that shares sessions invents this number, and would prepare on one session, and execute on another.
+async def connect(dsn: str) -> Connection:
+    """A connection, set up; see `connected`."""
+    connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
+    try:
+        await configure(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def configure(connection: Connection) -> None:
+    """Set a new connection up."""
+    await connection.execute(session_settings(connection.info.server_version, statements_end=False))
+    # A pooler invents this number; its connections are refused where a session must be ours alone.
     process = connection.info.backend_pid
     ((*_, keeps_plans),) = await (
         await connection.execute(text("postgres/session.sql").encode(), (process,))
@@ -103,6 +113,8 @@ async def prepare(
     except errors.ObjectNotInPrerequisiteState as error:
         facts = {"message": error.diag.message_primary, "hint": error.diag.message_hint}
         raise store_error("store-upgrade/postgres", place=place, **facts) from error
+    except errors.LockNotAvailable as error:
+        raise store_error("store-upgrade/locked", place=place) from error
     except psycopg.Error as error:
         raise translate(dsn, error) from error
     if version > newest:
@@ -169,10 +181,7 @@ async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
 
 async def _copy(connection: Connection, copy: SqliteStore, table: str) -> None:
     columns = [each for each in await copy.transact(partial(_columns, table=table)) if each not in _OF_DAEMONS]
-    # Claimed counts as attempted, as at a start.
-    attempted = sql.SQL("attempted OR claimed_by IS NOT NULL")
-    names = sql.SQL(", ").join(attempted if name == "attempted" else sql.Identifier(name) for name in columns)
-
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     async with connection.cursor(f"cdc_sync_copy_{table}") as cursor:
         await cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table)))

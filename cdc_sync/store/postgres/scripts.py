@@ -9,8 +9,18 @@ from cdc_sync import own_path, rights
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.store.statements import migrations, text
 
-TABLES = tuple(re.findall(r"CREATE TABLE cdc_sync\.(\w+)", "".join(map(text, migrations("postgres")))))[::-1]
-"""All tables of the store; referring tables come before their targets."""
+_MIGRATIONS = "".join(map(text, migrations("postgres")))
+
+_DROPPED = set(re.findall(r"DROP TABLE cdc_sync\.(\w+)", _MIGRATIONS))
+
+TABLES = tuple(name for name in re.findall(r"CREATE TABLE cdc_sync\.(\w+)", _MIGRATIONS) if name not in _DROPPED)[::-1]
+"""All tables of the store."""
+
+KIND = int.from_bytes(b"cdcs", "big")
+"""The first number of the leader's advisory lock, which no other application would choose."""
+
+_LEADER = 9
+"""The version of the schema since which one daemon leads."""
 
 _NAMES = ", ".join(f"'{name}'" for name in TABLES)
 
@@ -40,11 +50,8 @@ def install(daemon: str | None = None, tables: Iterable[QualifiedName] = ()) -> 
     """
     scripts, tables = migrations("postgres"), list(tables)
     # No older daemon may register between this check and the commit.
-    parts = [
-        text("postgres/install.sql").format(
-            tables=", ".join(reversed(TABLES)), newest=len(scripts), begin=own_path.begin(tables)
-        )
-    ]
+    facts = {"newest": len(scripts), "leader": _LEADER, "kind": KIND, "begin": own_path.begin(tables)}
+    parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), **facts)]
     for number, script in enumerate(scripts, start=1):
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))

@@ -1,20 +1,20 @@
 -- The store's statements, for both databases; see `statements.py` for the tokens @table, @rows, @in(list),
--- @pairs(list), @lock, @lock(alias). Each database's own.sql overrides some.
+-- @pairs(list). Each database's own.sql overrides some.
 
--- name: lock_watch
-SELECT leased_by, fuse FROM @watch WHERE name = :watch @lock;
+-- name: fuse
+SELECT fuse FROM @watch WHERE name = :watch;
 
--- name: lock_watches
-SELECT name, fuse FROM @watch WHERE CAST(:watch AS text) IS NULL OR name = :watch ORDER BY name @lock;
+-- name: fuses_of
+SELECT name, fuse FROM @watch WHERE CAST(:watch AS text) IS NULL OR name = :watch ORDER BY name;
 
 -- name: add_watch
 INSERT INTO @watch (name) VALUES (:watch) ON CONFLICT DO NOTHING;
 
--- name: set_lease
-UPDATE @watch SET leased_by = :daemon, session = :session WHERE name = :watch;
+-- name: session
+SELECT session FROM @watch WHERE name = :watch;
 
--- name: give_lease_back
-UPDATE @watch SET leased_by = NULL WHERE name = :watch AND leased_by = :daemon;
+-- name: set_session
+UPDATE @watch SET session = :session WHERE name = :watch;
 
 -- name: seen_new(watch text, application_id text, row_key text)
 INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;
@@ -139,34 +139,21 @@ ON CONFLICT (watch, name) DO UPDATE SET value = excluded.value;
 -- name: positions
 SELECT name, value FROM @position WHERE watch = :watch;
 
--- name: captured_from
-SELECT watch, value FROM @position WHERE name = :name AND value <> '';
-
 -- name: add_history(at bigint, watch text, application_id text, event text, detail text)
 INSERT INTO @history (at, watch, application_id, event, detail)
 SELECT x.at, x.watch, x.application_id, x.event, x.detail FROM @rows;
 
--- name: unclaim(watch text, application_id text, daemon bigint)
-UPDATE @outbox AS o SET claimed_by = NULL
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by = x.daemon;
-
--- name: expired
-SELECT watch, application_id FROM @outbox WHERE claimed_by = :daemon ORDER BY watch, application_id @lock;
-
--- name: expire_claims
-UPDATE @outbox
-   SET claimed_by = NULL, attempted = TRUE, attempts = attempts + 1,
-       first_attempt_at = coalesce(first_attempt_at, :now)
- WHERE claimed_by = :daemon;
-
 -- name: end_attempt(watch text, application_id text, attempted boolean, attempts bigint, state text, due_at bigint, first_attempt_at bigint, not_found_since bigint, reason text)
 UPDATE @outbox AS o
-   SET claimed_by = NULL, attempted = x.attempted, attempts = x.attempts, state = x.state, due_at = x.due_at,
+   SET attempted = x.attempted, attempts = x.attempts, state = x.state, due_at = x.due_at,
        first_attempt_at = x.first_attempt_at, not_found_since = x.not_found_since, reason = x.reason
   FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: mark_attempted(watch text, application_id text)
 UPDATE @outbox AS o SET attempted = TRUE FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: mark_all_attempted
+UPDATE @outbox SET attempted = TRUE WHERE state = 'pending' AND NOT attempted;
 
 -- name: count_calls(step bigint, outcome text, count bigint)
 INSERT INTO @call_count AS c (step, outcome, count) SELECT x.step, x.outcome, x.count FROM @rows WHERE TRUE
@@ -188,24 +175,52 @@ SELECT endpoint, health FROM @endpoint;
 WITH RECURSIVE lane (endpoint, watch) AS (
     SELECT e.endpoint,
            (SELECT o.watch FROM @outbox o
-             WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = e.endpoint
+             WHERE o.state = 'pending' AND o.endpoint = e.endpoint
              ORDER BY o.watch LIMIT 1)
       FROM @endpoint e
      WHERE replace(e.endpoint, ' [', '') = e.endpoint
     UNION ALL
     SELECT l.endpoint,
            (SELECT o.watch FROM @outbox o
-             WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = l.endpoint AND o.watch > l.watch
+             WHERE o.state = 'pending' AND o.endpoint = l.endpoint AND o.watch > l.watch
              ORDER BY o.watch LIMIT 1)
       FROM lane l
      WHERE l.watch IS NOT NULL
 )
 SELECT l.endpoint, l.watch,
        (SELECT o.due_at FROM @outbox o
-         WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = l.endpoint AND o.watch = l.watch
+         WHERE o.state = 'pending' AND o.endpoint = l.endpoint AND o.watch = l.watch
          ORDER BY o.due_at LIMIT 1)
   FROM lane l
  WHERE l.watch IS NOT NULL;
+
+-- name: due -> 16
+-- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
+-- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
+SELECT * FROM (
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
+   AND NOT application_id @in(besides)
+   AND (NOT CAST(:probing AS boolean)
+        OR attempts = (SELECT min(attempts) FROM @outbox
+                        WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
+                          AND NOT application_id @in(besides)))
+ ORDER BY due_at LIMIT :limit) AS in_time
+UNION ALL
+SELECT * FROM (
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :latest
+   AND NOT application_id @in(besides)
+ ORDER BY due_at LIMIT :limit) AS by_a_wrong_clock
+ LIMIT :limit;
+
+-- name: next_due
+SELECT min(due_at) FROM @outbox
+ WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :now AND due_at <= :latest;
 
 -- name: in_state
 SELECT o.watch, o.application_id
@@ -214,7 +229,6 @@ SELECT o.watch, o.application_id
    AND (:any_id OR o.application_id @in(ids))
    AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
-   AND (:under_way OR o.claimed_by IS NULL)
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
@@ -226,7 +240,6 @@ SELECT o.watch, o.application_id, @transition
    AND (:any_id OR o.application_id @in(ids))
    AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
    AND (o.watch, @transition) @pairs(groups)
-   AND (:under_way OR o.claimed_by IS NULL)
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
@@ -255,8 +268,8 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
 -- name: contents_in_state
 SELECT watch, application_id, status, job_id, deleted, metadata
   FROM @outbox
- WHERE (watch, application_id) @pairs(keys) AND state = :state AND (:under_way OR claimed_by IS NULL)
- ORDER BY watch, application_id @lock;
+ WHERE (watch, application_id) @pairs(keys) AND state = :state
+ ORDER BY watch, application_id;
 
 -- name: revive(watch text, application_id text, endpoint text, due_at bigint)
 UPDATE @outbox AS o
@@ -273,7 +286,7 @@ SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata, o.s
 
 -- name: hasten(watch text, application_id text, due_at bigint)
 UPDATE @outbox AS o SET due_at = x.due_at
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by IS NULL;
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: held_left
 SELECT count(*) FROM (SELECT 1 AS one FROM @outbox WHERE state = 'held' AND watch = :watch LIMIT 1) AS found;
@@ -285,24 +298,70 @@ SELECT name, fuse FROM @watch WHERE fuse IS NOT NULL;
 INSERT INTO @repair AS r (watch, cause, count) SELECT x.watch, x.cause, x.count FROM @rows WHERE TRUE
 ON CONFLICT (watch, cause) DO UPDATE SET count = r.count + excluded.count;
 
--- name: set_condition(daemon bigint, name text, message text, now bigint)
-INSERT INTO @condition (daemon, name, message, since) SELECT x.daemon, x.name, x.message, x.now FROM @rows WHERE TRUE
-ON CONFLICT (daemon, name) DO UPDATE SET message = excluded.message;
+-- name: set_condition(name text, message text, now bigint)
+INSERT INTO @condition (name, message, since) SELECT x.name, x.message, x.now FROM @rows WHERE TRUE
+ON CONFLICT (name) DO UPDATE SET message = excluded.message;
 
--- name: clear_condition(daemon bigint, name text)
-DELETE FROM @condition WHERE (daemon, name) IN (SELECT x.daemon, x.name FROM @rows);
+-- name: clear_condition(name text)
+DELETE FROM @condition WHERE name IN (SELECT x.name FROM @rows);
+
+-- name: conditions
+SELECT name, message, since FROM @condition ORDER BY since, name;
+
+-- name: leader
+SELECT holder, host, process, place, since, lease, beat, backend, backend_start, configuration, stopped FROM @leader;
+
+-- name: lead
+INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, backend_start, configuration,
+                     stopped)
+VALUES (1, :holder, :host, :process, :place, :since, :lease, 0, :backend, :backend_start, :configuration, FALSE)
+ON CONFLICT (one) DO UPDATE
+   SET holder = excluded.holder, host = excluded.host, process = excluded.process, place = excluded.place,
+       since = excluded.since, lease = excluded.lease, beat = 0, backend = excluded.backend,
+       backend_start = excluded.backend_start, configuration = excluded.configuration, stopped = FALSE;
+
+-- name: stop_leading
+UPDATE @leader SET stopped = TRUE WHERE holder = :holder;
 
 -- name: prune_call_counts
 DELETE FROM @call_count WHERE step <= :until;
 
+-- name: add_request
+INSERT INTO @request (id, what, arguments, asked_at, expires_at)
+VALUES (:id, :what, :arguments, @clock, @clock + :within);
+
+-- name: next_request
+-- One that was asked in the future is void, too: the clock was set back, and its deadline would come late.
+SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at
+  FROM @request
+ WHERE answer IS NULL
+ ORDER BY number
+ LIMIT 1;
+
+-- name: answer_request
+UPDATE @request SET answer = :answer, answered_at = @clock WHERE id = :id;
+
+-- name: answer_to
+SELECT answer FROM @request WHERE id = :id;
+
+-- name: lock_request
+SELECT answer FROM @request WHERE id = :id;
+
+-- name: remove_request
+DELETE FROM @request WHERE id = :id;
+
+-- name: prune_requests
+-- Those of commands that were killed: a living one removes its request within a minute.
+DELETE FROM @request WHERE NOT @clock BETWEEN asked_at - 60000 AND expires_at + 60000;
+
 -- name: about
 SELECT value FROM @about WHERE name = :name;
 
--- name: lock_about
-SELECT value FROM @about WHERE name = :name @lock;
-
 -- name: set_about
 INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: forget_about
+DELETE FROM @about WHERE name = :name;
 
 -- name: set_about_first
 INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING;
@@ -367,10 +426,8 @@ SELECT s.watch, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata
        p.due_at,
        (SELECT k.reason FROM @skipped k
          WHERE k.application_id = s.application_id AND k.watch = s.watch ORDER BY k.row_key DESC LIMIT 1),
-       o.claimed_by IS NOT NULL,
        o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
-       o.due_at, o.attempted OR o.claimed_by IS NOT NULL,
-       o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END, o.first_attempt_at, o.not_found_since, o.reason
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM @snapshot s
   LEFT JOIN @suspicion p ON p.watch = s.watch AND p.application_id = s.application_id
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
@@ -416,9 +473,6 @@ SELECT coalesce(max(number), 0) FROM @snapshot;
 -- name: forget_watch
 DELETE FROM @watch WHERE name = :watch;
 
--- name: forget_reread
-DELETE FROM @about WHERE name = 'reread ' || CAST(:watch AS text);
-
 -- name: forget_positions
 DELETE FROM @position WHERE watch = :watch;
 
@@ -429,7 +483,7 @@ DELETE FROM @repair WHERE watch = :watch;
 DELETE FROM @suspicion WHERE watch = :watch;
 
 -- name: forget_outbox
--- At once, so that nothing of it is sent between two steps. No call of it is under way.
+-- At once, so that nothing of it is sent between two steps.
 DELETE FROM @outbox WHERE watch = :watch;
 
 -- name: forget_snapshots
@@ -450,5 +504,4 @@ SELECT EXISTS (SELECT 1 FROM @snapshot WHERE watch = :watch);
 SELECT EXISTS (SELECT 1 FROM @outbox WHERE watch = :watch)
     OR EXISTS (SELECT 1 FROM @snapshot WHERE watch = :watch)
     OR EXISTS (SELECT 1 FROM @skipped WHERE watch = :watch)
-    OR EXISTS (SELECT 1 FROM @history WHERE watch = :watch),
-       (SELECT count(*) FROM @outbox WHERE watch = :watch AND claimed_by IS NOT NULL);
+    OR EXISTS (SELECT 1 FROM @history WHERE watch = :watch);

@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -25,10 +25,9 @@ from typing import Any, NamedTuple, TypeVar
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock, boot_id, uptime
-from cdc_sync.store.delivery import expire
-from cdc_sync.store.driver import ALONE, Row, Work
+from cdc_sync.store.driver import Effect, Row, Work, no_effect
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.protocol import Lease, Upgrading, not_reported
+from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, translate
 from cdc_sync.store.statements import statements
 from cdc_sync.wall_clock import wall_clock
@@ -44,7 +43,8 @@ _STATEMENTS = statements("sqlite")
 
 
 class _Job(NamedTuple):
-    work: Work[object]
+    work: Work[Any]
+    effect: Effect[Any]
     future: asyncio.Future[object]
 
 
@@ -113,16 +113,17 @@ class SqliteThread:
         self._thread.start()
         self._connected.result()
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
         """See `Driver.transact`.
 
         Raises:
             sqlite3.Error: the work or the commit failed, and nothing is kept; or this was closed before.
         """
         if self._closed:
+            effect(None)
             raise sqlite3.ProgrammingError("it was closed before")
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Job(work, effect, future))
         return await future  # type: ignore[return-value] # the future carries what `work` returned
 
     async def close(self) -> None:
@@ -197,7 +198,8 @@ def _run(
 
 
 def _resolve(results: list[Result]) -> None:
-    for (_, future), result in results:
+    for (_, effect, future), result in results:
+        effect(None if isinstance(result, BaseException) else result)
         if future.done():  # its waiter was cancelled
             continue
         if isinstance(result, BaseException):
@@ -215,8 +217,6 @@ class SqliteStore(Store):
         StoreError: the file cannot be used.
     """
 
-    claims = None
-
     def __init__(
         self,
         path: Path,
@@ -226,6 +226,7 @@ class SqliteStore(Store):
         connected: Callable[[], sqlite3.Connection] | None = None,
     ) -> None:
         super().__init__(str(path))
+        self.is_read_only = read_only
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
         self._gone: StoreError | None = None
@@ -234,56 +235,38 @@ class SqliteStore(Store):
             lambda: self._opened(made(), read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
         )
 
-    async def transact(self, work: Work[T]) -> T:
-        """See `Driver`."""
-        # What a lost file knows is void: its changes must stay in the change log.
-        self._look()
+    async def transact(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
+        """See `Driver`. What a lost file knows is void: its changes must stay in the change log."""
+
+        def take_effect(result: T | None) -> None:
+            effect(result if self._is_there() else None)
+
         try:
-            result = await self._thread.run(work)
+            result = await self._thread.run(work, take_effect)
         except sqlite3.Error as error:
             raise translate(self._path, error) from error
-        self._look()
+        self._raise_if_gone()
         return result
 
-    async def daemon(self) -> int:
+    async def leads(self) -> bool:
         """See `Driver`."""
-        return ALONE
+        return holder_of(self._path) is not None
 
-    async def daemons(self) -> list[tuple[str, int]]:
-        """See `Driver`."""
-        holder = holder_of(self._path)
-        return [] if holder is None else [(os.uname().nodename, holder)]
+    def check_place(self) -> None:
+        """Check that the next start will find what is written now.
 
-    def expect(self, longest_call: float) -> None:
-        """See `Driver`."""
-
-    async def rightful_lease(self, watch: str) -> Lease | None:
-        """See `Driver`."""
-
-    async def stand_by(self, watch: str, known: Lease, within: float, able: Callable[[], bool]) -> Lease | None:
-        """See `Driver`."""
-
-    def withdraw(self, watch: str) -> None:
-        """See `Driver`."""
-
-    def capturing(self, watch: str, end: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002 - as above
-        """See `Driver`."""
-        return nullcontext()
-
-    async def release_claims(self) -> None:
-        """See `Driver`."""
-        await self.transact(lambda t: expire(t, ALONE, self.clock(), self.clock.shift))
-
-    async def check_place(self) -> None:
-        """See `Driver`."""
-        self._look()
+        Raises:
+            StoreError: it will not: the store was deleted or replaced.
+        """
+        self._is_there()
+        self._raise_if_gone()
 
     async def close(self) -> None:
         """See `Driver`."""
         self._files = {}
         await self._thread.close()
 
-    def _look(self) -> None:
+    def _is_there(self) -> bool:
         for path, opened in self._files.items():
             try:
                 found = os.stat(path)  # noqa: PTH116 - a Path takes twice as long
@@ -293,6 +276,9 @@ class SqliteStore(Store):
                 is_there = (found.st_dev, found.st_ino) == opened
             if not is_there:
                 self._gone = self._gone or store_error("store-gone", store=self.name, missing=path)
+        return self._gone is None
+
+    def _raise_if_gone(self) -> None:
         if self._gone is not None:
             raise self._gone
 

@@ -207,21 +207,34 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         StoreError: another process holds it, or the lock file cannot be made.
     """
+    file = try_lock(path)
+    if file is None:
+        raise store_error("store-in-use", process=holder_of(path) or "unknown", store=path)
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock of the store at `path`, for as long as the returned descriptor is open; None if another has it.
+
+    Raises:
+        StoreError: the lock file cannot be made.
+    """
     lock = _lock_path(path)
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise store_error("store-lock-file", file=lock, message=error.strerror) from error
-    try:
-        while not _flock(file, fcntl.LOCK_EX):
-            # Only a daemon refuses to share: `holder_of`'s short lock must not keep one from starting.
-            if not _flock(file, fcntl.LOCK_SH):
-                raise store_error("store-in-use", process=_process_in(file) or "unknown", store=path)
-        os.ftruncate(file, 0)
-        os.write(file, str(os.getpid()).encode())
-        yield
-    finally:
-        os.close(file)
+    while not _flock(file, fcntl.LOCK_EX):
+        # Only a daemon refuses to share: `holder_of`'s short lock must not keep one from starting.
+        if not _flock(file, fcntl.LOCK_SH):
+            os.close(file)
+            return None
+    os.ftruncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
+    return file
 
 
 def holder_of(path: Path) -> int | None:

@@ -12,7 +12,7 @@ import pytest
 from multidict import MultiDict
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
-from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
+from support.store_steps import begin_call, bury, entry_of, reject, told_status, waiting_entry
 
 from cdc_sync.core.events import PersonActed
 
@@ -228,7 +228,7 @@ class TestByThePage:
         browser = await guarded.log_in()
         page = await browser.page()
         assert ">former</h3>" in page
-        assert "No longer configured: pending entries are sent, but its changes are not captured." in page
+        assert "No longer configured: its changes are not captured, and its pending entries wait." in page
         assert "f1" in page
 
         answer = await browser.press("/fuse/release", watch="former", number="2")
@@ -239,7 +239,7 @@ class TestByThePage:
 
     async def test_dead_letters_of_such_a_watch_are_among_all(self, guarded: Admin) -> None:
         await guarded.store.apply(some_rules("former"), a_batch(an_observation("f1")))
-        await reject(guarded.store, await claim_one(guarded.store))
+        await reject(guarded.store, await begin_call(guarded.store))
         browser = await guarded.log_in()
         assert 'name="number" value="3"' in await browser.page()
 

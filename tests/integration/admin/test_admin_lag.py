@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import Admin
-from support.store_steps import claim
+from support.store_steps import acknowledge, begin_calls
 
 from cdc_sync.admin.metrics import Lag
 from cdc_sync.config import Config
@@ -15,11 +15,11 @@ from cdc_sync.core.events import (
     CaptureInTime,
     CaptureLate,
     CaughtUp,
-    DaemonStarted,
     DeliveryInTime,
     DeliveryLate,
     Dispatch,
     Event,
+    LeadTaken,
     ListenerProved,
     Reloaded,
     SweepDone,
@@ -72,7 +72,7 @@ def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
     time = Time()
     lag = Lag(time)
     emit = Dispatch(lag.handlers).emit
-    emit(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     time.seconds += 10
     assert lag.capture() == {"w": 10, "v": 10}, "nobody knows what was committed before the start"
 
@@ -89,7 +89,7 @@ def test_a_baseline_is_not_late() -> None:
     time = Time()
     lag = Lag(time)
     emit = Dispatch(lag.handlers).emit
-    emit(DaemonStarted("1.0", ("w",), dry_run=False))
+    emit(LeadTaken("2026-01-01T00:00:00Z", ("w",)))
     time.seconds += 1000
     emit(BaselineProgress("w", 20_000, 90_000))
 
@@ -111,7 +111,7 @@ def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
     time = Time()
     lag = Lag(time)
     emit = Dispatch(lag.handlers).emit
-    for event in (DaemonStarted("1.0", (WATCH,), dry_run=False), ListenerProved(WATCH, 0.0), WatchStandsBy(WATCH, "")):
+    for event in (LeadTaken("2026-01-01T00:00:00Z", (WATCH,)), ListenerProved(WATCH, 0.0), WatchStandsBy(WATCH, "")):
         emit(event)
     time.seconds += 3600
     assert (lag.capture(), lag.listeners()) == ({}, {})
@@ -125,7 +125,7 @@ def test_a_watch_that_has_ended_has_no_lag() -> None:
     time = Time()
     lag = Lag(time)
     emit = Dispatch(lag.handlers).emit
-    emit(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     emit(ListenerProved("w", 0.0))
     emit(ListenerProved("v", 0.0))
     time.seconds += 10
@@ -170,7 +170,7 @@ async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(ad
     assert await watched.look() == [], "it has been due for a minute only"
     watched.now = NOW + 2 * MINUTE + SECOND
     assert await watched.look() == [DeliveryLate(ENDPOINT, 60.0)]
-    await claim(admin.store, watched.now)
+    await acknowledge(admin.store, *await begin_calls(admin.store, watched.now))
     assert await watched.look() == [DeliveryInTime(ENDPOINT)]
 
 

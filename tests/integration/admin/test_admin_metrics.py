@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin
 from support.observing import EXAMPLES
-from support.store_steps import claim_one, reject
+from support.requests import forgotten
+from support.store_steps import begin_call, reject
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
@@ -24,9 +25,10 @@ from cdc_sync.core.events import (
     CaughtUp,
     ChangesMissed,
     ChangesRead,
-    DaemonStarted,
     Decided,
     Event,
+    LeadLost,
+    LeadTaken,
     ListenerProved,
     Outcome,
     PersonActed,
@@ -76,7 +78,7 @@ async def test_changes_that_were_missed_are_counted(admin: Admin) -> None:
 
 
 async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None:
-    samples = await read(admin, DaemonStarted("1", ("one",), dry_run=False), Reloaded(("one", "two"), begun=("two",)))
+    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("one",)), Reloaded(("one", "two"), begun=("two",)))
 
     for watch in ("one", "two"):
         for name, label, values in (
@@ -174,7 +176,7 @@ async def test_what_waits(admin: Admin) -> None:
     rules = some_rules()
     await admin.store.apply(rules, a_baseline(an_observation("a1"), an_observation("a2")))
     await admin.store.apply(rules, a_batch(an_observation("a1", "seen"), now=NOW - HOUR))
-    await reject(admin.store, await claim_one(admin.store))
+    await reject(admin.store, await begin_call(admin.store))
     await admin.store.apply(rules, a_batch(an_observation("a2", "seen"), now=NOW - 90 * SECOND))
     await admin.store.apply(
         some_rules(max_changes=0), a_batch(an_observation("a3"), skips=[Skip(("9",), None, "no id")])
@@ -193,7 +195,7 @@ async def test_what_waits(admin: Admin) -> None:
 async def test_what_waits_no_longer(admin: Admin) -> None:
     await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
-    await reject(admin.store, await claim_one(admin.store))
+    await reject(admin.store, await begin_call(admin.store))
     await admin.store.discard("dead", None, NOW)
 
     samples = await scrape(admin)
@@ -249,7 +251,7 @@ async def test_capture(admin: Admin) -> None:
 
 
 async def test_connections(admin: Admin) -> None:
-    samples = await read(admin, DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (0, 0)
 
     samples = await read(admin, WatchConnected("w", "poll", 180_000))
@@ -261,7 +263,7 @@ async def test_connections(admin: Admin) -> None:
 
 async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
     standby = 'cdc_sync_watch_standby{watch="w"}'
-    assert (await read(admin, DaemonStarted("1.0", ("w",), dry_run=False)))[standby] == 0
+    assert (await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("w",))))[standby] == 0
     await read(admin, WatchConnected("w", "poll", 180_000), CaughtUp("w", 2.0))
 
     samples = await read(admin, WatchStandsBy("w", "process 7 captures"))
@@ -269,6 +271,17 @@ async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
     assert (samples[standby], samples['cdc_sync_watch_connected{watch="w"}']) == (1, 0)
     assert 'cdc_sync_capture_lag_seconds{watch="w"}' not in samples
     assert (await read(admin, WatchConnected("w", "poll", 180_000)))[standby] == 0
+
+
+async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin) -> None:
+    working = WatchConnected("w", "notify", 180_000), CaughtUp("w", 2.0), ListenerProved("w", 0.7)
+    assert (await read(admin, LeadTaken("now", ("w",)), *working))["cdc_sync_leading"] == 1
+
+    samples = await read(admin, LeadLost("its session is lost"))
+
+    assert samples["cdc_sync_leading"] == 0
+    of_databases = "watch_connected", "capture_lag_seconds", "listener_age_seconds", "notify_queue_usage_ratio"
+    assert [name for name in of_databases if f'cdc_sync_{name}{{watch="w"}}' in samples] == []
 
 
 async def test_lag(admin: Admin) -> None:
@@ -314,7 +327,7 @@ async def without_watches(admin: Admin, *events: Event) -> dict[str, float]:
 
 async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
     await admin.store.apply(some_rules(STRANGE), a_batch(an_observation("a1")))
-    admin.emit(DaemonStarted("1", (STRANGE,), dry_run=False))
+    admin.emit(LeadTaken("2026-01-01T00:00:00Z", (STRANGE,)))
 
     families = text_string_to_metric_families((await admin.get("/metrics")).text)
 
@@ -332,7 +345,7 @@ async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin
         SweepDone("one", 1000, 1.5, {"status": 2}),
         SweepDone(STRANGE, 1000, 310.0, {"status": 1}),
         CaughtUp(STRANGE, 300.0),
-        DaemonStarted("1", ("one", STRANGE), dry_run=False),
+        LeadTaken("2026-01-01T00:00:00Z", ("one", STRANGE)),
         WatchConnected("one", "notify", 180_000),
         ListenerProved("one", 0.25),
         ListenerProved(STRANGE, 0.5),
@@ -361,7 +374,7 @@ async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin
 async def test_without_watches_one_that_stands_by_is_not_missed(admin: Admin) -> None:
     samples = await without_watches(
         admin,
-        DaemonStarted("1", ("one", "two"), dry_run=False),
+        LeadTaken("2026-01-01T00:00:00Z", ("one", "two")),
         WatchConnected("one", "notify", 180_000),
         WatchStandsBy("two", "process 7 captures"),
     )
@@ -380,6 +393,6 @@ async def test_a_watch_that_the_store_has_forgotten_has_no_samples(admin: Admin)
     await admin.store.apply(some_rules("former"), a_batch(an_observation("a1")))
     assert 'cdc_sync_known_applications{watch="former"}' in await scrape(admin)
 
-    await admin.store.forget("former", PersonActed(NOW, "forget", "somebody", 1, "former"))
+    await forgotten(admin.store, "former", PersonActed(NOW, "forget", "somebody", 1, "former"))
 
     assert not [name for name in await scrape(admin) if "former" in name]

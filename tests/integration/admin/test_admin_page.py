@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import Admin, admin_server, fill
-from support.store_steps import acknowledge, claim, claim_one
+from support.store_steps import acknowledge, begin_call, begin_calls
 
 from cdc_sync.admin.metrics import Trends
 from cdc_sync.admin.report import BAR, BARS, Grouped, overview, since
@@ -133,7 +133,7 @@ async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
 
 async def test_acknowledged_calls(admin: Admin) -> None:
     await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
-    await acknowledge(admin.store, await claim_one(admin.store))
+    await acknowledge(admin.store, await begin_call(admin.store))
 
     text = (await page_of(admin)).text
 
@@ -158,7 +158,7 @@ async def test_one_applications_story(admin: Admin) -> None:
 
 async def test_a_story_shows_the_request_and_the_time_in_utc(admin: Admin) -> None:
     await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
-    entry = await claim_one(admin.store)
+    entry = await begin_call(admin.store)
     body, key = request("a1", entry.content)
 
     pending = (await page_of(admin, "/application?id=a1")).text
@@ -333,7 +333,7 @@ async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
     await fill(admin.store)
     await admin.store.apply(some_rules(), a_batch(an_observation("b1")))
     await admin.store.release_held(None, NOW)
-    await acknowledge(admin.store, *await claim(admin.store, NOW + SECOND))
+    await acknowledge(admin.store, *await begin_calls(admin.store, NOW + SECOND))
 
     text = (await admin.get("/")).text
 
@@ -364,10 +364,10 @@ async def test_latency_lag_and_pending_entries_are_charted_over_time(admin: Admi
 
 async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Admin) -> None:
     now = NOW
-    trends = Trends(admin.metrics, admin.store)
+    trends = Trends(admin.metrics)
     for _ in range(3 * BARS):
         now += BAR // 2
-        await trends.sample(now)
+        await trends.sample(admin.store, now)
 
     assert list(trends.bars) == [since(now) + at * BAR for at in range(BARS)]
 

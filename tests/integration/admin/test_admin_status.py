@@ -24,7 +24,6 @@ async def test_the_report(admin: Admin) -> None:
     assert watch == {
         "watch": "applications",
         "configured": True,
-        "captured_by": None,
         "table": "public.applications",
         "mode": "notify",
         "baseline": {"state": "not begun", "rows": 0},

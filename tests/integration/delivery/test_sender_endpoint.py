@@ -154,7 +154,7 @@ class TestPaused:
         await desk.queue(hellowork.url, "a1")
         await desk.send_once(policy=SLOW)
         await desk.queue(hellowork.url, "a1", status="applied")
-        await desk.store.release_claims()
+        await desk.store.begin_sending()
         desk.clock.ahead = LONGEST_PAUSE
         await desk.send_once(policy=SLOW, allowed=AllowedHosts(frozenset()))
         desk.observed.clear()

@@ -85,17 +85,16 @@ async def test_what_was_in_flight_when_the_process_died_is_sent_again(tmp_path: 
         with pytest.raises(asyncio.CancelledError):
             await running
 
-        entry = await waiting_entry(desk.store)
-        assert (entry.attempted, entry.attempts, entry.state) == (True, 1, "pending")
-
     async with delivery(tmp_path / "state.db") as desk:
+        entry = await waiting_entry(desk.store)
+        assert (entry.attempted, entry.state) == (True, "pending")
+
         await desk.send_once()
 
         first, second = hellowork.calls
         assert (first.idempotency_key, first.raw) == (second.idempotency_key, second.raw)
         assert [event.event for event in await story_of(desk.store)] == [
             "queued",
-            "attempted",
             "acknowledged",
         ]
 

@@ -37,20 +37,15 @@ async def test_what_fails_at_the_end_is_written_down_too(desk: Delivery, hellowo
     assert (await waiting_entry(desk.store)).state == "dead"
 
 
-async def test_a_claim_that_is_under_way_is_given_back(desk: Delivery, hellowork: Emulator) -> None:
-    await desk.queue(hellowork.url, "a1")
-    desk.outbox.claim_may_return.clear()
-    async with desk.sending() as sender:
-        await desk.outbox.claim_waits.wait()
-        sender.stop()
-        # Whoever would return too early has every chance to.
-        for _ in range(100):
-            await asyncio.sleep(0)
-        desk.outbox.claim_may_return.set()
+async def test_what_is_in_memory_stays_as_it_is_in_the_outbox(desk: Delivery) -> None:
+    async with Emulator(EmulatorOptions(latency=0.3)) as slow:
+        await desk.queue(slow.url, *IDS)
+        async with desk.sending(concurrency=1) as sender:
+            await slow.wait_for_calls(1, timeout=60)
+            assert not await sender.stop(), "no call is cut off"
 
-    assert hellowork.calls == []
-    entry = await waiting_entry(desk.store)
-    assert (entry.attempted, entry.attempts) == (False, 0)
+        assert len(slow.calls) == 1
+    assert {entry.attempts for entry in await desk.store.entries("pending", None, 100)} == {0}
 
 
 async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery) -> None:
@@ -59,18 +54,17 @@ async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery) -> None:
     running = asyncio.create_task(sender.run())
     await eventually(lambda: desk.outbox.looks, "the sender has looked")
 
-    sender.stop()
-
     async with asyncio.timeout(60):
+        assert not await sender.stop()
         await running
 
 
 async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, "a1")
     sender = desk.sender()
-    sender.stop()
 
     async with asyncio.timeout(20):
+        assert not await sender.stop()
         await sender.run()
 
     assert hellowork.calls == []
@@ -79,8 +73,8 @@ async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowor
 
 async def test_stopped_twice(desk: Delivery) -> None:
     async with desk.sending() as sender:
-        sender.stop()
-        sender.stop()
+        await sender.stop()
+        await sender.stop()
 
 
 @pytest.mark.parametrize("fault", [Delay(seconds=60)])
@@ -92,15 +86,13 @@ async def test_given_up_it_leaves_what_was_under_way_to_the_next(
     sender = desk.sender()
     running = asyncio.create_task(sender.run())
     await eventually(lambda: _has_left(desk, 1), "all but one are acknowledged")
-    sender.stop()
 
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    assert await sender.stop(grace=0.05), "a call is cut off"
+    await running
 
+    await desk.store.begin_sending()
     (left,) = await desk.store.entries("pending", None, 100)
     assert (left.application_id, left.attempted) == (IDS[0], True)
-    await desk.store.release_claims()
     await desk.send_once()
     assert await desk.is_settled()
 

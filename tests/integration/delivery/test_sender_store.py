@@ -10,7 +10,6 @@ from support.sending import QUICK, SLOW, Delivery
 
 from cdc_sync.core.events import Event, StoreFailed, StoreRecovered
 from cdc_sync.core.failures import StoreError
-from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
 
@@ -31,16 +30,16 @@ FAILED, RECOVERED = StoreFailed("the disk is full", code="store-unusable"), Stor
 
 
 class TestEndsCannotBeWritten:
-    async def test_nothing_new_is_claimed(self, desk: Delivery, hellowork: Emulator) -> None:
+    async def test_nothing_new_begins(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, *IDS)
         desk.outbox.fails = {"complete"}
         async with desk.sending(concurrency=2):
             await eventually(lambda: desk.outbox.completions >= 2, "two tries to write an end")
-            calls, claimed = len(hellowork.calls), len(desk.outbox.claimed)
+            calls = len(hellowork.calls)
             # No more than were free when the first end failed.
             assert calls <= 4
             await eventually(lambda: desk.outbox.completions >= 3, "one more")
-            assert (len(hellowork.calls), len(desk.outbox.claimed)) == (calls, claimed)
+            assert len(hellowork.calls) == calls
             assert of_the_store(desk) == [FAILED]
             desk.outbox.fails = set()
             await eventually(desk.is_settled, "everything is acknowledged")
@@ -89,9 +88,10 @@ class TestEndsCannotBeWritten:
         desk.outbox.fails = {"complete"}
         async with desk.sending() as sender:
             await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
-            sender.stop()
+            stopping = asyncio.create_task(sender.stop())
             await eventually(lambda: desk.outbox.completions >= 2, "another one")
             desk.outbox.fails = set()
+            assert not await stopping
 
         assert await desk.is_settled()
 
@@ -104,7 +104,7 @@ class TestEndsCannotBeWritten:
         with pytest.raises(asyncio.CancelledError):
             await running
         desk.outbox.fails = set()
-        await desk.store.release_claims()
+        await desk.store.begin_sending()
 
         await desk.send_once()
 
@@ -129,12 +129,12 @@ async def test_a_store_that_is_slow_does_not_know_better_how_the_endpoint_is(
     assert len(hellowork.calls) == 1
 
 
-class TestNothingCanBeClaimed:
-    @pytest.mark.parametrize("step", ["claim", "look"])
+class TestNothingCanBeRead:
+    @pytest.mark.parametrize("step", ["read", "look"])
     async def test_it_goes_on_as_soon_as_the_store_works(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
         await desk.queue(hellowork.url, *IDS)
         desk.outbox.fails = {step}
-        count: Callable[[], int] = lambda: desk.outbox.claims if step == "claim" else desk.outbox.looks  # noqa: E731
+        count: Callable[[], int] = lambda: desk.outbox.reads if step == "read" else desk.outbox.looks  # noqa: E731
         async with desk.sending():
             await eventually(lambda: count() >= 2, "two tries")
             assert hellowork.calls == []
@@ -150,47 +150,15 @@ class TestNothingCanBeClaimed:
         await desk.queue(hellowork.url, "a1")
         async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
-            desk.outbox.fails = {"claim", "look"}
+            desk.outbox.fails = {"read", "look"}
             await eventually(lambda: of_the_store(desk), "the store's failure")
             await eventually(desk.is_settled, "the end is written")
             desk.outbox.fails = set()
             await eventually(lambda: RECOVERED in of_the_store(desk), "the store's recovery")
 
-    async def test_that_nothing_was_asked_of_the_store_is_no_recovery(
-        self, desk: Delivery, hellowork: Emulator
-    ) -> None:
-        hellowork.inject({"kind": "delay", "seconds": 3})
-        await desk.queue(hellowork.url, "a1")
-        turns: list[None] = []
-        settings = replace(desk.settings, concurrency=2)
-        sender = Sender(
-            desk.outbox,
-            desk.caller,
-            settings,
-            desk.observed.append,
-            desk.clock,
-            progressed=lambda: turns.append(None),
-        )
-        work = asyncio.create_task(sender.run())
-        await hellowork.wait_for_calls(1, timeout=60)
-        await desk.queue(hellowork.url, "a2")
-        desk.outbox.fails = {"claim"}
-        await eventually(lambda: of_the_store(desk), "the store's failure")
-        # As many calls are under way as may be: the sender takes its turns, and asks for nothing.
-        sender.use(replace(settings, concurrency=1))
-        before = len(turns)
-        await eventually(lambda: len(turns) >= before + 3, "three more turns")
-        assert of_the_store(desk) == [FAILED]
-
-        desk.outbox.fails = set()
-        await eventually(desk.is_settled, "everything is acknowledged")
-        assert of_the_store(desk) == [FAILED, RECOVERED]
-        sender.stop()
-        await work
-
 
 class TestOnce:
-    @pytest.mark.parametrize("step", ["claim", "complete", "look"])
+    @pytest.mark.parametrize("step", ["read", "complete", "look"])
     async def test_it_ends_and_says_why(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
         await desk.queue(hellowork.url, *IDS)
         desk.outbox.fails = {step}
@@ -199,7 +167,7 @@ class TestOnce:
             await desk.send_once()
 
         desk.outbox.fails = set()
-        await desk.store.release_claims()
+        await desk.store.begin_sending()
         await desk.send_once()
         assert await desk.is_settled()
         assert {call.application_id for call in hellowork.calls} == set(IDS)

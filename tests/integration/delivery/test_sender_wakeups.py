@@ -104,10 +104,10 @@ async def test_the_store_works_again(desk: Delivery, hellowork: Emulator) -> Non
 async def test_the_end(desk: Delivery) -> None:
     async with desk.sending() as sender:
         await eventually(lambda: desk.outbox.looks, "the sender has looked")
-        sender.stop()
+        await sender.stop()
 
 
-async def test_an_end_after_which_nothing_is_left_takes_no_turn_of_the_claimer(
+async def test_an_end_after_which_nothing_is_left_takes_no_turn_of_the_reader(
     desk: Delivery, hellowork: Emulator
 ) -> None:
     turns: list[None] = []
@@ -121,4 +121,4 @@ async def test_an_end_after_which_nothing_is_left_takes_no_turn_of_the_claimer(
             await desk.queue(hellowork.url, each)
             await eventually(desk.is_settled, "it is acknowledged")
 
-    assert len(turns) <= before + 2, "what an apply claims needs none; the first one's end may"
+    assert len(turns) <= before + 2, "what an apply enqueues needs none; the first one's end may"

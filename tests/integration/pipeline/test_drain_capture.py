@@ -15,10 +15,9 @@ from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
 from support.watched import COLUMNS, install_triggers, some_config
 
-from cdc_sync.core.batch import Applied, Batch
+from cdc_sync.core.batch import Applied, Batch, Calls
 from cdc_sync.core.events import CaughtUp, ChangesRead
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Offer
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.pipeline.notify import NotifyCapture
@@ -151,8 +150,8 @@ class TestCrash:
             insert(ats, 1, "a1")
             apply = rig.store.apply
 
-            async def lose_it(rules: WatchRules, batch: Batch, offer: Offer) -> Applied:
-                applied = await apply(rules, batch, offer)
+            async def lose_it(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
+                applied = await apply(rules, batch, calls)
                 end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
                 return applied
 

@@ -20,7 +20,7 @@ from support.store_backends import OpenStore
 from support.store_steps import (
     acknowledge,
     adopt,
-    claim_one,
+    begin_call,
     entry_of,
     events_of,
     known_one,
@@ -124,7 +124,7 @@ class TestScope:
 
         await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
-        assert (await claim_one(store)).content.status == "hired"
+        assert (await begin_call(store)).content.status == "hired"
 
 
 class TestSuspicions:
@@ -304,7 +304,7 @@ class TestUnseen:
     async def test_what_is_back_is_missed_again(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(deleted=True))
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
         await observe(store, an_observation())
         assert not (await waiting_entry(store)).content.deleted
 

@@ -8,8 +8,8 @@ from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, an_observ
 from support.store_steps import (
     acknowledge,
     adopt,
-    claim,
-    claim_one,
+    begin_call,
+    begin_calls,
     entry_of,
     events_of,
     known_one,
@@ -34,7 +34,7 @@ async def under_way(store: Store, status: str = "seen") -> Entry:
     """An application known as `applied`, with a call under way that tells `status`."""
     await adopt(store, "a1")
     await observe(store, an_observation(status=status))
-    return await claim_one(store)
+    return await begin_call(store)
 
 
 async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> None:
@@ -49,13 +49,13 @@ class TestNothingNewer:
 
         (record,) = await store.records("a1", None)
         assert (record.snapshot, record.acknowledged_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
-        assert await claim(store, NOW + MINUTE) == []
+        assert await begin_calls(store, NOW + MINUTE) == []
         assert await observe(store, an_observation(status="seen")) == []
 
     async def test_acknowledged_for_the_first_time(self, store: Store) -> None:
         await observe(store, an_observation())
 
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
 
         assert await told_status(store) == "applied"
 
@@ -67,19 +67,19 @@ class TestNothingNewer:
         waiting = await waiting_entry(store)
         assert (waiting.state, waiting.due_at, waiting.reason) == ("pending", NOW + MINUTE, "HTTP 503")
         assert (waiting.attempted, waiting.attempts, waiting.revision) == (True, 1, entry.revision)
-        assert await claim(store, NOW + MINUTE - 1) == []
-        assert (await claim_one(store, NOW + MINUTE)).attempts == 2
+        assert await begin_calls(store, NOW + MINUTE - 1) == []
+        assert (await begin_call(store, NOW + MINUTE)).attempts == 2
         assert await told_status(store) == "applied"
 
     async def test_again_remembers_since_when_hellowork_does_not_know_it(self, store: Store) -> None:
         entry = await under_way(store)
 
         await end(store, entry, Retry(NOW, not_found_since=NOW - 1))
-        entry = await claim_one(store)
+        entry = await begin_call(store)
         assert entry.not_found_since == NOW - 1
 
         await end(store, entry, Retry(NOW))
-        assert (await claim_one(store)).not_found_since is None
+        assert (await begin_call(store)).not_found_since is None
 
     async def test_given_up_is_a_dead_letter(self, store: Store) -> None:
         entry = await under_way(store)
@@ -89,7 +89,7 @@ class TestNothingNewer:
         waiting = await waiting_entry(store)
         assert (waiting.state, waiting.reason) == ("dead", "HTTP 400: no such job")
         assert (waiting.attempted, waiting.content) == (True, a_content("seen"))
-        assert await claim(store, NOW + MINUTE) == []
+        assert await begin_calls(store, NOW + MINUTE) == []
         assert await told_status(store) == "applied"
 
 
@@ -99,27 +99,27 @@ class TestUnheardAndReplaced:
 
     async def test_the_newer_waits_untouched(self, store: Store, result: CallResult) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=SECOND))
+        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=SECOND), under_way=[entry])
         newer = await waiting_entry(store)
 
         await end(store, entry, result)
 
         assert await waiting_entry(store) == newer._replace(attempts=0), "the call that ended was not for it"
-        assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
+        assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
     async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, result: CallResult) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(status="hired"))
+        await observe(store, an_observation(status="hired"), under_way=[entry])
         await end(store, entry, result)
 
         await observe(store, an_observation(status="applied"))
 
-        assert (await claim_one(store)).content == a_content("applied")
+        assert (await begin_call(store)).content == a_content("applied")
 
     async def test_the_same_content_in_a_newer_entry_has_its_own_fate(self, store: Store, result: CallResult) -> None:
         entry = await under_way(store, "seen")
-        await observe(store, an_observation(status="applied"))
-        await observe(store, an_observation(status="seen"))
+        await observe(store, an_observation(status="applied"), under_way=[entry])
+        await observe(store, an_observation(status="seen"), under_way=[entry])
 
         await end(store, entry, result)
 
@@ -130,28 +130,28 @@ class TestUnheardAndReplaced:
 class TestAcknowledgedAndReplaced:
     async def test_the_newer_is_sent_next(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(status="hired"))
+        await observe(store, an_observation(status="hired"), under_way=[entry])
 
         await acknowledge(store, entry)
 
         assert await told_status(store) == "seen"
-        assert (await claim_one(store)).content == a_content("hired")
+        assert (await begin_call(store)).content == a_content("hired")
 
     async def test_the_newer_was_never_attempted(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(status="hired"))
+        await observe(store, an_observation(status="hired"), under_way=[entry])
 
         await acknowledge(store, entry)
 
         waiting = await waiting_entry(store)
         assert (waiting.attempted, waiting.attempts, waiting.first_attempt_at) == (False, 0, None)
         assert await observe(store, an_observation(status="seen")) == [ApplyResult("a1", Cancel())]
-        assert await claim(store) == []
+        assert await begin_calls(store) == []
 
     async def test_an_earlier_attempt_whose_answer_was_lost_is_settled_by_it_too(self, store: Store) -> None:
         await lose_answer(store, await under_way(store, "seen"))
         await observe(store, an_observation(status="hired"))
-        entry = await claim_one(store)
+        entry = await begin_call(store)
         await observe(store, an_observation(status="pool"))
 
         await acknowledge(store, entry)
@@ -161,14 +161,14 @@ class TestAcknowledgedAndReplaced:
 
     async def test_a_newer_entry_with_the_same_state_is_acknowledged(self, store: Store) -> None:
         entry = await under_way(store, "seen")
-        await observe(store, an_observation(status="applied"))
-        await observe(store, an_observation(status="seen", event_date=NOW + MINUTE))
+        await observe(store, an_observation(status="applied"), under_way=[entry])
+        await observe(store, an_observation(status="seen", event_date=NOW + MINUTE), under_way=[entry])
 
         await acknowledge(store, entry)
 
         assert await entry_of(store) is None
         assert (await known_one(store)).snapshot == entry.content
-        assert await claim(store) == []
+        assert await begin_calls(store) == []
 
     @pytest.mark.parametrize(
         "newer",
@@ -177,15 +177,15 @@ class TestAcknowledgedAndReplaced:
     )
     async def test_the_same_status_is_not_yet_the_same(self, store: Store, newer: Any) -> None:
         entry = await under_way(store, "seen")
-        await observe(store, newer)
+        await observe(store, newer, under_way=[entry])
 
         await acknowledge(store, entry)
 
-        assert (await claim_one(store)).content == newer.content
+        assert (await begin_call(store)).content == newer.content
 
     async def test_the_newer_stays_held(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
+        await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0), under_way=[entry])
 
         await acknowledge(store, entry)
 
@@ -195,7 +195,7 @@ class TestAcknowledgedAndReplaced:
 
     async def test_the_newer_stays_a_dead_letter(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(status="42", refused="unmapped"))
+        await observe(store, an_observation(status="42", refused="unmapped"), under_way=[entry])
 
         await acknowledge(store, entry)
 
@@ -229,7 +229,7 @@ class TestTheStory:
 
     async def test_an_answer_to_a_replaced_entry_is_marked(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, an_observation(status="hired"))
+        await observe(store, an_observation(status="hired"), under_way=[entry])
 
         await end(store, entry, DeadLetter("HTTP 400"))
 
@@ -240,7 +240,7 @@ class TestTheStory:
 async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
     await observe(store, *(an_observation(one, "seen") for one in ("a1", "a2", "a3")))
-    first, second, third = await claim(store)
+    first, second, third = await begin_calls(store)
 
     results: list[CallResult] = [Acked(), Retry(NOW + MINUTE), DeadLetter("HTTP 400")]
     ends = [Finished(entry, result, REPLY, NOW) for entry, result in zip((first, second, third), results, strict=True)]
@@ -256,7 +256,7 @@ async def test_an_end_concerns_its_watch_only(store: Store) -> None:
     spontaneous = some_rules("spontaneous")
     await observe(store, an_observation(status="seen"))
     await observe(store, an_observation(status="hired"), rules=spontaneous)
-    entries = {entry.watch: entry for entry in await claim(store)}
+    entries = {entry.watch: entry for entry in await begin_calls(store)}
 
     await acknowledge(store, entries["spontaneous"])
     await reject(store, entries["applications"])

@@ -6,9 +6,9 @@ from support.store_backends import OpenStore
 from support.store_steps import (
     acknowledge,
     adopt,
+    begin_call,
+    begin_calls,
     bury,
-    claim,
-    claim_one,
     entry_of,
     events_of,
     lose_answer,
@@ -62,7 +62,7 @@ async def test_changes_beyond_it_are_held_with_the_reason(store: Store) -> None:
         ApplyResult("a3", queue, "held", "more than 2 changes at once (fuse.max_changes)"),
     ]
     assert (await waiting_entry(store, "a3")).reason == "more than 2 changes at once (fuse.max_changes)"
-    assert [entry.application_id for entry in await claim(store)] == ["a1", "a2"]
+    assert [entry.application_id for entry in await begin_calls(store)] == ["a1", "a2"]
     assert await events_of(store, "a3") == ["held"]
     fuse = (await store.fuses())[WATCH]
     assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once (fuse.max_changes)")
@@ -141,7 +141,7 @@ async def test_it_is_whole_again_when_all_that_was_held_is_acknowledged(store: S
     rules = some_rules(max_deletions=0)
     await adopt(store, "a1")
     await observe(store, an_observation("a1", "hired"), rules=rules)
-    under_way = await claim_one(store)
+    under_way = await begin_call(store)
     await observe(store, gone("a1"), rules=rules)
     await observe(store, an_observation("a1", "hired"), rules=rules)
     assert await states(store, "a1") == ["held"]
@@ -208,7 +208,7 @@ async def test_a_held_change_that_is_undone_is_cancelled(store: Store) -> None:
 async def test_a_held_entry_whose_content_was_tried_before_is_not_cancelled(store: Store) -> None:
     await adopt(store, "a1", "a2")
     await observe(store, an_observation("a1", "hired"), rules=ONE_DELETION)
-    await lose_answer(store, await claim_one(store))
+    await lose_answer(store, await begin_call(store))
     await observe(store, gone("a2"), gone("a1"), rules=ONE_DELETION)
     assert await states(store, "a1") == ["held"]
 
@@ -344,7 +344,7 @@ class TestADoubtedDeletion:
             ApplyResult("a3", kinds, "held", DOUBT),
         ]
         assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=1)}
-        assert [entry.application_id for entry in await claim(store)] == ["a2"]
+        assert [entry.application_id for entry in await begin_calls(store)] == ["a2"]
 
     async def test_is_taken_back_when_the_row_is_seen_again(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -393,7 +393,7 @@ class TestADoubtedDeletion:
 
         assert len(await store.release_held(None, NOW, only="deletions")) == 1
 
-        assert [entry.content.deleted for entry in await claim(store)] == [True]
+        assert [entry.content.deleted for entry in await begin_calls(store)] == [True]
 
     async def test_is_forgotten_when_a_person_discards_it(self, store: Store) -> None:
         await adopt(store, "a1")

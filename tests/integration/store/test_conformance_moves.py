@@ -16,11 +16,12 @@ from support.builders import (
     some_rules,
 )
 from support.store_steps import (
+    Begun,
     acknowledge,
     adopt,
+    begin_call,
+    begin_calls,
     bury,
-    claim,
-    claim_one,
     entry_of,
     events_of,
     known_one,
@@ -33,7 +34,7 @@ from support.store_steps import (
 
 from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Resolved
 from cdc_sync.core.diff import Adopt
-from cdc_sync.core.outbox import CALL_OVER_WITHIN, Entry
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import KnownTwice
@@ -83,7 +84,7 @@ class TestTheOtherWatch:
         await adopt(store, "a1", watch="former", at=NOW - SECOND)
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
 
         await seen_in_archive(store, an_observation(), others=("former", WATCH))
 
@@ -113,7 +114,7 @@ class TestTwoEntries:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
         if is_attempted:
-            await lose_answer(store, await claim_one(store))
+            await lose_answer(store, await begin_call(store))
 
         await seen_in_archive(store, an_observation(status="offer"))
 
@@ -123,25 +124,20 @@ class TestTwoEntries:
         assert "moved" in await events_of(store)
 
     @pytest.mark.parametrize("ends", [acknowledge, lose_answer])
-    async def test_a_newer_state_waits_for_the_other_watchs_call(
+    async def test_a_newer_state_replaces_what_is_under_way_too(
         self, store: Store, ends: Callable[[Store, Entry], Awaitable[None]]
     ) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        under_way = await claim_one(store)
+        under_way = await begin_call(store)
 
-        await seen_in_archive(store, an_observation(status="offer"))
+        moved = replace(a_batch(an_observation(status="offer")), others=(WATCH,))
+        await store.apply(some_rules(ARCHIVE), moved, Begun(under_way))
         await ends(store, under_way)
 
         assert await entry_of(store) is None
         entry = await waiting_entry(store, watch=ARCHIVE)
-        assert (entry.due_at, entry.attempted) == (NOW + CALL_OVER_WITHIN, True)
-        assert await claim(store, NOW + CALL_OVER_WITHIN - 1) == []
-        # It moves back before that: the call may be under way still.
-        back = replace(a_batch(an_observation(status="interview")), others=(ARCHIVE,))
-        await store.apply(some_rules(), back)
-        assert await entry_of(store, watch=ARCHIVE) is None
-        assert (await waiting_entry(store)).due_at == NOW + CALL_OVER_WITHIN
+        assert (entry.due_at, entry.attempted) == (NOW, True)
 
     async def test_an_entry_that_a_person_decides_about_stays(self, store: Store) -> None:
         await bury(store, an_observation())
@@ -173,7 +169,7 @@ class TestTheHeir:
     async def test_begins_from_what_hellowork_acknowledged_last(self, store: Store) -> None:
         await adopt(store, "a1", watch=ARCHIVE)
         await observe(store, an_observation(status="hired"))
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
 
         await left_to_archive(store)
 
@@ -183,7 +179,7 @@ class TestTheHeir:
     async def test_keeps_what_hellowork_acknowledged_later(self, store: Store) -> None:
         await adopt(store, "a1")
         await seen_in_archive(store, an_observation(status="hired"))
-        (entry,) = await claim(store)
+        (entry,) = await begin_calls(store)
         await acknowledge(store, entry)
 
         await left_to_archive(store)
@@ -244,14 +240,14 @@ class TestTheFormerWatch:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
         await store.apply(some_rules(), a_suspicion("a1", due_at=NOW))
-        await lose_answer(store, await claim_one(store))
+        await lose_answer(store, await begin_call(store))
 
         await left_to_archive(store)
 
         assert await entry_of(store) is not None
         assert (await known_one(store)).snapshot is not None
         assert await store.next_suspicion(WATCH) == NOW + ASKED_AGAIN_AFTER
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
         await left_to_archive(store)
         assert await store.known(WATCH, ["a1"]) == {}
 

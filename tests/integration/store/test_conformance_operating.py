@@ -19,12 +19,13 @@ from support.builders import (
     an_observation,
     some_rules,
 )
+from support.requests import forgotten
 from support.store_steps import (
     acknowledge,
     adopt,
+    begin_call,
+    begin_calls,
     bury,
-    claim,
-    claim_one,
     entry_of,
     events_of,
     lose_answer,
@@ -37,7 +38,7 @@ from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Enqueue, Fuse, transition
 from cdc_sync.core.events import PersonActed
-from cdc_sync.core.failures import OperationError, StoreError
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, operation
@@ -69,7 +70,7 @@ class TestRelease:
 
         assert len(await store.release_held(None, LATER)) == 2
 
-        claimed = await claim(store, LATER)
+        claimed = await begin_calls(store, LATER)
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
         assert [entry.reason for entry in claimed] == [None, None]
         assert await store.fuses() == {WATCH: Fuse(decided_at=LATER)}
@@ -81,7 +82,7 @@ class TestRelease:
 
         await store.release_held(None, NOW + SECOND)
 
-        assert (await claim_one(store, NOW + SECOND)).application_id == "a1"
+        assert (await begin_call(store, NOW + SECOND)).application_id == "a1"
 
     async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
@@ -123,13 +124,13 @@ class TestRelease:
     async def test_what_was_tried_before_it_was_held_stays_attempted(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="seen"))
-        await lose_answer(store, await claim_one(store))
+        await lose_answer(store, await begin_call(store))
         await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
 
         await store.release_held(None, LATER)
         await observe(store, an_observation())
 
-        assert (await claim_one(store, LATER)).content == a_content()
+        assert (await begin_call(store, LATER)).content == a_content()
 
     async def test_pending_and_dead_entries_are_not_touched(self, store: Store) -> None:
         await bury(store, an_observation("a1"))
@@ -228,7 +229,7 @@ class TestDiscard:
 
         assert await store.discard("held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
 
-        assert await claim(store, LATER) == []
+        assert await begin_calls(store, LATER) == []
         (record,) = await store.records("d1", None)
         assert (record.snapshot, record.acknowledged_at) == (
             a_content("hired", application_id="d1", deleted=True),
@@ -251,7 +252,7 @@ class TestDiscard:
         await store.discard("dead", None, LATER)
         (discarded,) = await store.records("a1", None)
         await observe(store, an_observation("a1", "hired"))
-        await acknowledge(store, await claim_one(store, LATER))
+        await acknowledge(store, await begin_call(store, LATER))
         (acknowledged,) = await store.records("a1", None)
 
         assert [each.discarded for each in (before, discarded, acknowledged)] == [False, True, False]
@@ -311,23 +312,21 @@ class TestDiscard:
 
         assert await store.discard(state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
 
-    async def test_a_call_that_is_under_way_is_awaited(self, store: Store) -> None:
+    async def test_what_a_call_under_way_brings_is_what_hellowork_has(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="seen"))
-        under_way = await claim_one(store)
-        await observe(store, an_observation(status="42", refused="unmapped"))
+        under_way = await begin_call(store)
+        await observe(store, an_observation(status="42", refused="unmapped"), under_way=[under_way])
 
-        assert await store.discard("dead", None, LATER) == []
-        await observe(store, an_observation(status="hired"))
-        assert await claim(store, LATER) == [], "one call at a time per application"
+        assert await store.discard("dead", None, LATER) == [(WATCH, "a1")]
         await acknowledge(store, under_way)
 
-        assert (await claim_one(store, LATER)).content == a_content("hired")
+        assert await told_status(store) == "seen"
 
     async def test_once_it_is_answered_it_can_be_discarded(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="seen"))
-        under_way = await claim_one(store)
+        under_way = await begin_call(store)
         await observe(store, an_observation(status="42", refused="unmapped"))
         await acknowledge(store, under_way)
 
@@ -364,7 +363,7 @@ class TestRetry:
 
         assert await store.retry_dead(None, LATER) == [(WATCH, "a1")]
 
-        entry = await claim_one(store, LATER)
+        entry = await begin_call(store, LATER)
         assert entry.content == a_content("hired")
         assert (entry.attempts, entry.first_attempt_at, entry.reason) == (1, LATER, None)
         assert (await events_of(store))[-2:] == ["dead-lettered", "retried"]
@@ -376,7 +375,7 @@ class TestRetry:
         await store.retry_dead(None, LATER)
         await observe(store, an_observation())
 
-        assert (await claim_one(store, LATER)).content == a_content()
+        assert (await begin_call(store, LATER)).content == a_content()
 
     async def test_what_was_refused_goes_to_its_own_endpoint(self, store: Store) -> None:
         await observe(store, an_observation(refused="unmapped"))
@@ -386,7 +385,7 @@ class TestRetry:
 
         assert list(await store.endpoints()) == [ENDPOINT]
         assert not (await waiting_entry(store)).attempted
-        assert (await claim_one(store, LATER)).application_id == "a1"
+        assert (await begin_call(store, LATER)).application_id == "a1"
 
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
         await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
@@ -418,7 +417,7 @@ class TestResend:
 
         assert await store.resend(None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
 
-        entry = await claim_one(store, LATER)
+        entry = await begin_call(store, LATER)
         assert (entry.content, entry.kinds) == (a_content(), frozenset())
         assert await entry_of(store, "a2") is None
         await acknowledge(store, entry)
@@ -430,7 +429,7 @@ class TestResend:
 
         assert await observe(store, an_observation()) == []
 
-        assert (await claim_one(store, LATER)).content == a_content()
+        assert (await begin_call(store, LATER)).content == a_content()
 
     async def test_a_newer_state_takes_its_place(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -438,7 +437,7 @@ class TestResend:
 
         await observe(store, an_observation(status="hired"), at=LATER)
 
-        assert (await claim_one(store, LATER)).content == a_content("hired")
+        assert (await begin_call(store, LATER)).content == a_content("hired")
 
     async def test_what_waits_already_goes_out_now(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -446,17 +445,16 @@ class TestResend:
 
         assert await store.resend(None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
 
-        assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
+        assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
     async def test_a_call_that_is_under_way_is_not_made_twice(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        under_way = await claim_one(store)
+        under_way = await begin_call(store)
 
         await store.resend(None, ["a1"], LATER)
-
-        assert await claim(store, LATER) == []
         await acknowledge(store, under_way)
+
         assert await entry_of(store) is None
 
     async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
@@ -604,7 +602,7 @@ class TestForgetting:
         await hold(store, "hw-1", watch="other")
         await store.rebind("a database", "a host", {WATCH: {"somewhere": "1"}})
 
-        assert await store.forget(WATCH, self.BY)
+        assert await forgotten(store, WATCH, self.BY)
 
         assert await left(store) == ["hw-1"]
         assert list(await store.counts()) == ["other"]
@@ -612,42 +610,30 @@ class TestForgetting:
         assert not await events_of(store, "hw-2")
         assert [record.watch for record in await store.records("hw-1", None)] == ["other"]
         assert (await store.count_actions())["forget"] == 1
-        assert not await store.forget(WATCH, self.BY), "there was nothing more"
+        assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
 
     async def test_it_goes_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(operation, "STEP", 2)
         await hold(store, *(f"hw-{number}" for number in range(5)))
 
-        assert await store.forget(WATCH, self.BY)
+        assert await forgotten(store, WATCH, self.BY)
 
         assert await store.counts() == {}
         assert (await store.count_actions())["forget"] == 1
 
-    async def test_a_call_under_way_is_waited_for(self, store: Store) -> None:
+    async def test_a_watch_that_the_leader_captures_stays(self, store: Store) -> None:
+        await adopt(store, "hw-1")
+
+        with pytest.raises(OperationError, match="a daemon works the watch"):
+            await forgotten(store, WATCH, self.BY, captured=[WATCH])
+        assert await store.count_actions() == {}
+
+    async def test_the_end_of_a_call_under_way_brings_nothing_back(self, store: Store) -> None:
         await adopt(store, "hw-1")
         await observe(store, an_observation("hw-1", "hired"))
-        await claim_one(store)
+        entry = await begin_call(store)
+        assert await forgotten(store, WATCH, self.BY)
 
-        if not await store.daemons():  # whoever claimed it was killed
-            assert await store.forget(WATCH, self.BY)
-            return
-        with pytest.raises(OperationError, match="under way"):
-            await store.forget(WATCH, self.BY)
+        await acknowledge(store, entry)
 
-        assert (await store.counts())[WATCH].known == 1
-
-    async def test_a_daemon_that_captured_it_must_begin_again(self, store: Store) -> None:
-        lease = await store.take(WATCH)
-        assert lease.mine
-        await adopt(store, "hw-1")
-        if store.clock.shared:
-            with pytest.raises(OperationError, match="a daemon works the watch"):
-                await store.forget(WATCH, self.BY)
-            await store.give_back(WATCH)
-        assert await store.forget(WATCH, self.BY)
-
-        with pytest.raises(StoreError) as refused:
-            await observe(store, an_observation("hw-1", "hired"))
-
-        assert refused.value.code == "store-lease-ended"
-        assert (await store.take(WATCH)).mine
+        assert await store.counts() == {}

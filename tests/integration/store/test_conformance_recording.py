@@ -1,11 +1,9 @@
 """What an observation becomes, by what HelloWork knows and what waits."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 from support.builders import (
-    HOUR,
     MINUTE,
     NOW,
     SECOND,
@@ -20,9 +18,9 @@ from support.builders import (
 from support.store_steps import (
     acknowledge,
     adopt,
+    begin_call,
+    begin_calls,
     bury,
-    claim,
-    claim_one,
     entry_of,
     events_of,
     known_one,
@@ -39,7 +37,6 @@ from cdc_sync.core.batch import Applied, ApplyResult
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Foreign, Observation, Reportable
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import Store
@@ -50,7 +47,7 @@ async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
 
     assert await results_of(store, some_rules(), a_baseline(*rows)) == []
 
-    assert await claim(store) == []
+    assert await begin_calls(store) == []
     known = await known_one(store, "a2")
     assert (known.snapshot, known.pending) == (a_content("hired", "J2", application_id="a2"), None)
 
@@ -69,11 +66,11 @@ async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_
 async def test_a_baseline_that_sends_does_not_say_twice_what_was_acknowledged_meanwhile(store: Store) -> None:
     sending = a_batch(an_observation(), origin="baseline", unseen="send")
     await store.apply(some_rules(), sending)
-    await acknowledge(store, await claim_one(store))
+    await acknowledge(store, await begin_call(store))
 
     assert await results_of(store, some_rules(), sending) == []
 
-    assert await claim(store) == []
+    assert await begin_calls(store) == []
 
 
 async def test_every_field_of_a_content_is_kept(store: Store) -> None:
@@ -87,7 +84,7 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
     await observe(store, replace(an_observation(), content=content))
     assert (await waiting_entry(store)).content == content
 
-    await acknowledge(store, await claim_one(store))
+    await acknowledge(store, await begin_call(store))
     assert (await known_one(store)).snapshot == content
 
 
@@ -161,7 +158,7 @@ class TestDates:
     async def _acknowledged(self, store: Store) -> None:
         """HelloWork has acknowledged `applied`, dated NOW."""
         await observe(store, an_observation())
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
 
     async def test_an_older_date_than_the_acknowledged_one_is_replaced_and_kept_in_the_history(
         self, store: Store
@@ -175,10 +172,10 @@ class TestDates:
         assert queued.detail["event_date"] == NOW + SECOND
         assert queued.detail["event_date_of_row"] == NOW - MINUTE
         # The row is read again, with its own date: no news, and the call stays as it is.
-        entry = await claim_one(store)
+        entry = await begin_call(store)
         assert await observe(store, older, rules=self.RULES) == []
         await lose_answer(store, entry)
-        assert (await claim_one(store)).content == entry.content
+        assert (await begin_call(store)).content == entry.content
 
     async def test_a_later_date_stays_and_needs_no_words(self, store: Store) -> None:
 
@@ -190,7 +187,7 @@ class TestDates:
 
     async def test_an_attempted_entry_counts_as_received(self, store: Store) -> None:
         await observe(store, an_observation(status="seen", event_date=NOW + MINUTE), rules=self.RULES)
-        await lose_answer(store, await claim_one(store))
+        await lose_answer(store, await begin_call(store))
 
         # Undone: sent, since the answer may be lost, and later than what it undoes.
         await observe(store, an_observation(event_date=NOW), rules=self.RULES)
@@ -199,7 +196,7 @@ class TestDates:
 
     async def test_a_deletion_and_what_follows_it_are_in_order_too(self, store: Store) -> None:
         await observe(store, an_observation(status="deleted", deleted=True, event_date=NOW - MINUTE), rules=self.RULES)
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
         await observe(store, an_observation(event_date=NOW - MINUTE), rules=self.RULES)
 
         assert (await waiting_entry(store)).content.event_date == NOW + 2
@@ -253,7 +250,7 @@ async def test_the_newest_state_takes_the_place_of_what_waits(store: Store) -> N
 async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="seen"))
-    await lose_answer(store, await claim_one(store), again_at=NOW + 10 * MINUTE)
+    await lose_answer(store, await begin_call(store), again_at=NOW + 10 * MINUTE)
 
     await observe(store, an_observation(status="hired"), at=NOW + SECOND)
 
@@ -270,30 +267,28 @@ async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store
     assert await observe(store, an_observation()) == [ApplyResult("a1", Cancel())]
 
     assert await entry_of(store) is None
-    assert await claim(store) == []
+    assert await begin_calls(store) == []
     assert await events_of(store) == ["queued", "cancelled"]
 
 
 async def test_a_change_undone_after_an_attempt_is_enqueued(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
-    await lose_answer(store, await claim_one(store))
+    await lose_answer(store, await begin_call(store))
 
     assert await observe(store, an_observation()) == [ApplyResult("a1", Enqueue(frozenset({"status"})), "pending")]
 
-    assert (await claim_one(store)).content == a_content()
+    assert (await begin_call(store)).content == a_content()
 
 
 async def test_a_change_undone_while_its_call_is_under_way_is_enqueued(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
-    under_way = await claim_one(store)
+    under_way = await begin_call(store)
 
-    await observe(store, an_observation())
-
-    assert await claim(store) == [], "one call at a time per application"
+    await observe(store, an_observation(), under_way=[under_way])
     await acknowledge(store, under_way)
-    assert (await claim_one(store)).content == a_content()
+    assert (await begin_call(store)).content == a_content()
 
 
 async def test_a_first_call_that_was_never_answered_is_never_cancelled(store: Store) -> None:
@@ -313,7 +308,7 @@ async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store)
     assert news == [ApplyResult("a1", Enqueue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
     entry = await waiting_entry(store)
     assert (entry.state, entry.reason, entry.attempted) == ("dead", "the label '42' is not in status.map", False)
-    assert await claim(store) == []
+    assert await begin_calls(store) == []
     assert await observe(store, refused) == []
     assert await events_of(store) == ["dead-lettered"]
 
@@ -333,7 +328,7 @@ async def test_what_must_not_be_sent_takes_the_place_of_what_waits(store: Store)
 
     await observe(store, an_observation(status="42", refused="unmapped"))
 
-    assert await claim(store) == []
+    assert await begin_calls(store) == []
     assert (await waiting_entry(store)).state == "dead"
 
 
@@ -353,7 +348,7 @@ async def test_a_dead_letter_waits_until_the_application_changes_again(store: St
         ApplyResult("a1", Enqueue(frozenset({"status"})), "pending"),
     ]
 
-    entry = await claim_one(store)
+    entry = await begin_call(store)
     assert entry.content == a_content("seen")
     assert (entry.attempts, entry.reason) == (1, None)
 
@@ -364,7 +359,7 @@ async def test_an_attempted_dead_letter_that_is_undone_is_enqueued(store: Store)
 
     await observe(store, an_observation())
 
-    assert (await claim_one(store)).content == a_content()
+    assert (await begin_call(store)).content == a_content()
 
 
 async def test_a_status_must_stand_for_its_settle_time(store: Store) -> None:
@@ -375,9 +370,9 @@ async def test_a_status_must_stand_for_its_settle_time(store: Store) -> None:
 
     assert (await waiting_entry(store, "a1")).due_at == NOW + 5 * MINUTE
     assert (await waiting_entry(store, "a2")).due_at == NOW + SECOND
-    assert await claim(store, NOW + SECOND - 1) == []
-    assert [entry.application_id for entry in await claim(store, NOW + SECOND)] == ["a2"]
-    assert [entry.application_id for entry in await claim(store, NOW + 5 * MINUTE)] == ["a1"]
+    assert await begin_calls(store, NOW + SECOND - 1) == []
+    assert [entry.application_id for entry in await begin_calls(store, NOW + SECOND)] == ["a2"]
+    assert [entry.application_id for entry in await begin_calls(store, NOW + 5 * MINUTE)] == ["a2", "a1"]
 
 
 async def test_each_new_status_settles_again_and_a_repeated_one_does_not(store: Store) -> None:
@@ -408,7 +403,7 @@ async def test_any_id_names_its_application_and_no_other(store: Store, applicati
 
     await observe(store, an_observation(application_id, "hired"))
 
-    assert (await claim_one(store)).application_id == application_id
+    assert (await begin_call(store)).application_id == application_id
     assert list(await store.known("applications", [application_id])) == [application_id]
 
 
@@ -456,20 +451,6 @@ async def test_an_unresolved_application_keeps_the_position_back(store: Store) -
     assert await store.positions(WATCH) == {}
 
 
-async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: Store) -> None:
-    ids = [f"a{number}" for number in range(50)]
-    await adopt(store, *ids)
-
-    claims: list[asyncio.Task[list[Entry]]] = []
-    async with asyncio.TaskGroup() as group:
-        for one in ids:
-            group.create_task(observe(store, an_observation(one, "hired")))
-            claims.append(group.create_task(claim(store)))
-
-    claimed = [entry.application_id for task in claims for entry in task.result()]
-    assert sorted(claimed) == sorted(ids)
-
-
 async def test_the_history_has_who_saw_what(store: Store) -> None:
     await adopt(store, "a1")
 
@@ -502,8 +483,8 @@ class TestACorrectedRow:
         assert entry.content == RIGHT._replace(event_date=before.content.event_date)
         assert entry._replace(content=before.content, revision=before.revision) == before
         assert await store.retry_dead(None, NOW) == [(WATCH, "a1")]
-        (claimed,) = await store.claim(NOW, HOUR, {(endpoint_of(RIGHT.url), WATCH): 9})
-        assert claimed.content == entry.content
+        (sent,) = await begin_calls(store, endpoint=endpoint_of(RIGHT.url))
+        assert sent.content == entry.content
 
     async def test_is_sent_instead_of_what_waits_and_no_sooner(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -513,18 +494,19 @@ class TestACorrectedRow:
             store, replace(an_observation(status="hired"), content=RIGHT), rules=some_rules(), at=NOW + SECOND
         )
 
-        assert await store.claim(NOW + MINUTE - 1, HOUR, {(endpoint_of(RIGHT.url), WATCH): 9}) == []
+        assert await begin_calls(store, NOW + MINUTE - 1, endpoint=endpoint_of(RIGHT.url)) == []
         assert endpoint_of(RIGHT.url) in await store.endpoints()
-        (claimed,) = await store.claim(NOW + MINUTE, HOUR, {(endpoint_of(RIGHT.url), WATCH): 9})
-        assert (claimed.content.source, claimed.content.url) == (RIGHT.source, RIGHT.url)
+        (sent,) = await begin_calls(store, NOW + MINUTE, endpoint=endpoint_of(RIGHT.url))
+        assert (sent.content.source, sent.content.url) == (RIGHT.source, RIGHT.url)
         assert (await store.fuses())[WATCH].changes == 1
 
     async def test_is_not_taken_for_acknowledged_by_a_call_under_way(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        under_way = await claim_one(store)
+        under_way = await begin_call(store)
 
-        await observe(store, replace(an_observation(status="hired"), content=RIGHT))
+        corrected = replace(an_observation(status="hired"), content=RIGHT)
+        await observe(store, corrected, under_way=[under_way])
         await reject(store, under_way)
 
         assert (await waiting_entry(store, "a1")).state == "pending", "what was refused was the earlier one"
@@ -535,7 +517,7 @@ class TestACorrectedRow:
 
         await observe(store, replace(an_observation(status="hired", refused="another host"), content=RIGHT))
 
-        assert (await claim_one(store)).content == a_content("hired")
+        assert (await begin_call(store)).content == a_content("hired")
 
 
 RIGHT = a_content("hired", base_url="https://right.example")._replace(

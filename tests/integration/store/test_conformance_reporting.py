@@ -20,9 +20,9 @@ from support.store_backends import Backend, OpenStore
 from support.store_steps import (
     acknowledge,
     adopt,
+    begin_call,
+    begin_calls,
     bury,
-    claim,
-    claim_one,
     lose_answer,
     observe,
     reject,
@@ -39,7 +39,7 @@ from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, FROM_DATABASE, CallCounts, Condition, Record, WatchCounts
 
 EVERYTHING = 10**9
 """More events than there are."""
@@ -69,18 +69,16 @@ class TestIdentity:
 
     async def test_it_remembers_where_the_database_was_reached(self, store: Store, open_store: OpenStore) -> None:
         assert await store.hosts() is None
-        for before, hosts in ((None, "db-1"), ("db-1", "db-2")):
-            assert await store.set_hosts(hosts, before)
+        for hosts in ("db-1", "db-2"):
+            await store.set_hosts(hosts)
             assert await store.hosts() == hosts
-        for read_too_early in (None, "db-1"):
-            assert not await store.set_hosts("db-3", read_too_early)
         await store.close()
 
         assert await (await open_store()).hosts() == "db-2"
 
     async def test_it_takes_another_one_with_its_hosts_and_positions(self, store: Store) -> None:
         await store.bind("7312/ats")
-        await store.set_hosts("db-1", None)
+        await store.set_hosts("db-1")
 
         await store.rebind("9999/ats", "db-2", {WATCH: {"replica": ""}})
 
@@ -90,10 +88,10 @@ class TestIdentity:
 
     async def test_it_remembers_each_configured_database_by_its_name(self, store: Store) -> None:
         await store.bind("7312/ats")
-        await store.set_hosts("db-1", None)
+        await store.set_hosts("db-1")
         assert (await store.identity("main"), await store.hosts("main")) == (None, None)
         await store.bind("8000/other", "main")
-        await store.set_hosts("db-2", None, "main")
+        await store.set_hosts("db-2", "main")
         assert (await store.identity(), await store.hosts()) == ("7312/ats", "db-1")
         assert (await store.identity("main"), await store.hosts("main")) == ("8000/other", "db-2")
 
@@ -103,11 +101,16 @@ class TestIdentity:
         await store.bind("7312/ats", "main")
 
     async def test_it_remembers_from_which_database_a_watch_is_captured(self, store: Store) -> None:
-        assert await store.captured_from() == {}
-        await store.set_captured_from(WATCH, "main")
-        assert await store.captured_from() == {WATCH: "main"}
-        await store.set_captured_from(WATCH, "")
-        assert await store.captured_from() == {}, "the section `database` has no name"
+        for name in ("main", ""):
+            await store.set_captured_from(WATCH, name)
+            assert await store.positions(WATCH) == {FROM_DATABASE: name}
+
+    async def test_it_remembers_the_session_by_which_a_watch_is_captured(self, store: Store) -> None:
+        assert await store.begin_capture(WATCH, "first") is None
+        assert await store.begin_capture("other", "its own") is None
+        # A file's former leader has ended, and its sessions with it.
+        before = ("first", "second") if store.clock.shared else (None, None)
+        assert (await store.begin_capture(WATCH, "second"), await store.begin_capture(WATCH, "third")) == before
 
 
 async def test_a_store_written_by_a_newer_version_is_refused(
@@ -123,7 +126,7 @@ async def test_a_store_written_by_a_newer_version_is_refused(
 async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Store, open_store: OpenStore) -> None:
     reason = coded("http-answer", "HTTP %(status)s: %(answer)s", status=400, answer='"no"')
     await observe(store, an_observation("a1"))
-    letter = await claim_one(store)
+    letter = await begin_call(store)
     await store.complete([Finished(letter, DeadLetter(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})
     await store.set_conditions({"store": reason}, NOW)
     await store.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
@@ -188,7 +191,7 @@ class TestUnconfigured:
         """Nothing that a store does asks what is configured; these are the promises that `MESSAGE` relies on."""
         await observe(store, an_observation("a1"))
 
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
 
         assert await store.unconfigured([]) == [WatchUnconfigured(WATCH, known=1)]
 
@@ -213,7 +216,7 @@ class TestEntries:
 
     async def test_what_is_under_way_is_pending_too(self, store: Store) -> None:
         await observe(store, an_observation())
-        entry = await claim_one(store)
+        entry = await begin_call(store)
 
         assert [each.application_id for each in await store.entries("pending", None, 10)] == [entry.application_id]
 
@@ -249,7 +252,7 @@ class TestCounts:
         }
 
     async def test_a_watch_that_has_got_no_further_than_a_position_is_counted(self, store: Store) -> None:
-        await store.take("taken")
+        await store.begin_capture("taken", "a session")
         await store.apply(some_rules(), a_batch(positions={"baseline": "done", "fence": "1"}))
 
         assert await store.counts() == {WATCH: WatchCounts()}
@@ -294,7 +297,7 @@ class TestRecords:
 
         entry = await waiting_entry(store)
         assert await store.records("a1", None) == [
-            Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, False, suspicion, "it has no job id", True)  # noqa: FBT003 - a record's fields in order
+            Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, suspicion, "it has no job id", True)  # noqa: FBT003 - a record's fields in order
         ]
 
     async def test_each_watch_has_its_own(self, store: Store) -> None:
@@ -369,7 +372,7 @@ class TestHistory:
     async def test_a_history_is_in_order(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
         await observe(store, an_observation("a1", "seen"), an_observation("a2", "seen"), at=NOW)
-        for entry in await claim(store, NOW + 1):
+        for entry in await begin_calls(store, NOW + 1):
             await acknowledge(store, entry, at=NOW + 2)
 
         story = await store.story("a1", None, 10)
@@ -388,7 +391,7 @@ class TestHistory:
 
     async def test_a_limited_story_is_its_end(self, store: Store) -> None:
         await observe(store, an_observation())
-        await acknowledge(store, await claim_one(store))
+        await acknowledge(store, await begin_call(store))
 
         assert [event.event for event in await store.story("a1", None, 2)] == ["queued", "acknowledged"]
 
@@ -441,7 +444,7 @@ class TestEndsOfCalls:
     async def test_the_newest_come_first_whatever_else_has_happened(self, store: Store) -> None:
         for number, id_ in enumerate(("a1", "a2", "a3", "a4")):
             await observe(store, an_observation(id_), at=NOW + number)
-            entry = await claim_one(store, NOW + number)
+            entry = await begin_call(store, NOW + number)
             match id_:
                 case "a2":
                     await lose_answer(store, entry, at=NOW + number, again_at=NOW + MINUTE)
@@ -466,11 +469,11 @@ class TestEndsOfCalls:
     async def test_they_are_counted_by_outcome_in_steps_of_time(self, store: Store, open_store: OpenStore) -> None:
         step = NOW - NOW % CALL_STEP
         await observe(store, an_observation("a1"), an_observation("a2"), an_observation("a3"), an_observation("a4"))
-        one, two, three, four = await claim(store)
+        one, two, three, four = await begin_calls(store)
         await acknowledge(store, one, two, at=step + CALL_STEP - 1)
         await lose_answer(store, three, at=step + CALL_STEP)
         await reject(store, four, at=step + CALL_STEP)
-        await acknowledge(store, await claim_one(store, NOW + HOUR), at=step + 3 * CALL_STEP)
+        await acknowledge(store, await begin_call(store, NOW + HOUR), at=step + 3 * CALL_STEP)
 
         counts = [
             CallCounts(step, acknowledged=2),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
-from support.store_steps import acknowledge, adopt, bury, claim_one, known_one, lose_answer, observe
+from support.store_steps import acknowledge, adopt, begin_call, bury, known_one, lose_answer, observe
 
 from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rows import Key
@@ -135,13 +135,13 @@ class TestForgetting:
     async def test_a_pending_change_and_an_acknowledged_one(self, known: Store) -> None:
         await observe(known, an_observation(status="hired"))
         assert not await passes(known)
-        await acknowledge(known, await claim_one(known))
+        await acknowledge(known, await begin_call(known))
 
         assert not await passes(known), "A, B, and A again, which nobody saw"
 
     async def test_a_change_that_may_have_been_heard(self, known: Store) -> None:
         await observe(known, an_observation(status="hired"))
-        await lose_answer(known, await claim_one(known))
+        await lose_answer(known, await begin_call(known))
 
         assert not await passes(known)
 
@@ -181,7 +181,7 @@ class TestForgetting:
 
     async def test_verified_again_it_is_passed_over_again(self, known: Store) -> None:
         await observe(known, an_observation(status="hired"))
-        await acknowledge(known, await claim_one(known))
+        await acknowledge(known, await begin_call(known))
         await known.verify(WATCH, [verified(status="hired", digest=OTHER)])
 
         assert await known.compare(WATCH, digests(digest=OTHER)) == [(await known_one(known)).number]

@@ -1,7 +1,7 @@
 """The store and the core against a small world, in any order of events that hypothesis can think of.
 
 Applications change, capture reads and records them (late, repeatedly, but always what is there when it reads), calls
-are claimed, heard or not, answered or not, people intervene, the process dies between any two steps. Beside it stands a
+begin, are heard or not, answered or not, people intervene, the process dies between any two steps. Beside it stands a
 model of what may be believed of HelloWork, kept without the code under test; the promises are stated in its terms:
 
 P1: with everything delivered, HelloWork's last word on an application is the world's.
@@ -11,7 +11,7 @@ P2: no call tells HelloWork what it certainly knows already.
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -30,11 +30,11 @@ from hypothesis.stateful import (
 )
 from support.builders import LANE, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, some_rules
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
-from support.store_steps import results_of
+from support.store_steps import Begun
 
 from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Entry, EntryState, Lane
+from cdc_sync.core.outbox import Entry, EntryState, Wanted
 from cdc_sync.core.replies import (
     Acknowledged,
     CredentialsRefused,
@@ -45,6 +45,7 @@ from cdc_sync.core.replies import (
     RetryPolicy,
     Throttled,
     Unavailable,
+    begun,
     result_of,
 )
 from cdc_sync.core.rows import Reportable
@@ -178,20 +179,11 @@ class Deliveries(RuleBasedStateMachine):
     @rule(
         limit=st.integers(1, 3),
         clock=st.sampled_from([0, SECOND, 5 * SECOND, 30 * SECOND, -SECOND, -60 * SECOND]),
-        probing=st.sampled_from([[], [LANE]]),
+        probing=st.booleans(),
     )
-    def due_calls_begin(self, limit: int, clock: int, probing: list[Lane]) -> None:
+    def due_calls_begin(self, limit: int, clock: int, probing: bool) -> None:  # noqa: FBT001 - drawn
         self.now += clock
-        self.claim(limit, probing)
-
-    @precondition(lambda self: self.in_state("pending") != sorted(self.calls))
-    @rule(limit=st.integers(1, 3))
-    def claimed_ahead_and_given_back(self, limit: int) -> None:
-        before = {one: entry for one, entry in self.waiting.items() if one not in self.calls}
-        entries = self.claimed(limit)
-        self.run(self.store.unclaim(entries))
-        self.look()
-        assert before == {one: entry for one, entry in self.waiting.items() if one not in self.calls}
+        self.begin_calls(limit, probing=probing)
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), is_heard=st.booleans(), chance=st.sampled_from([0.0, 0.5, 0.99]))
@@ -209,9 +201,11 @@ class Deliveries(RuleBasedStateMachine):
         for one in heard & self.calls.keys():
             self.applications[one].heard = self.calls[one].state
         self.calls = {}
+        for one in self.in_state("pending"):  # nobody remembers which of them had begun
+            self.applications[one].unsure.add(State.of(self.waiting[one].content))
         self.run(self.store.close())
         self.store = self.run(self.backend.open())
-        self.run(self.store.release_claims())
+        self.run(self.store.begin_sending())
 
     # People
 
@@ -245,7 +239,7 @@ class Deliveries(RuleBasedStateMachine):
                 assert not application.unsure, "what may have been heard is never dropped"
                 assert application.let_go or application.heard == application.sure
             else:
-                assert of_one.pending.attempted == bool(application.unsure)
+                assert (of_one.pending.attempted or one in self.calls) == bool(application.unsure)
                 self.is_worth_a_call(application, State.of(of_one.pending.content))
 
     def all_is_quiet(self) -> None:
@@ -254,7 +248,7 @@ class Deliveries(RuleBasedStateMachine):
         self.record(everything)
         self.run(self.store.release_held(None, self.now))
         for _ in range(2):  # before HORIZON what the clock's moves put off, after it what waits for its time
-            self.claim()
+            self.begin_calls()
             for one in list(self.calls):
                 self.end(one, Acknowledged(), is_heard=True)
             self.now += HORIZON
@@ -286,8 +280,9 @@ class Deliveries(RuleBasedStateMachine):
         return Reportable(one, (one,), content, "not to be sent" if state.status == "refused" else None)
 
     def discard(self, entry: Entry) -> None:
+        if entry.application_id in self.calls:
+            return  # what its call brings is not known yet
         if self.run(self.store.discard(entry.state, WATCH, self.now, ids=[entry.application_id])):
-            assert entry.application_id not in self.calls, "a call that is under way is awaited"
             application = self.applications[entry.application_id]
             application.sure = State.of(entry.content)
             application.unsure = set()
@@ -314,24 +309,25 @@ class Deliveries(RuleBasedStateMachine):
             self.applications[one].recorded.append(state)
         held = self.in_state("held")
         observations = [self.observation(one, state) for one, state in states.items()]
-        news = self.run(results_of(self.store, RULES, a_batch(*observations, now=self.now, origin="deletion")))
+        under_way = Begun(*(call.entry for call in self.calls.values()))
+        batch = a_batch(*observations, now=self.now, origin="deletion")
+        news = list(self.run(self.store.apply(RULES, batch, under_way)).results)
         self.look()
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
         return news
 
-    def claimed(self, limit: int, probing: Collection[Lane] = ()) -> list[Entry]:
-        """A claim of all that is due: for a second of real time it would begin where the last one has ended."""
-        if (claims := self.store.claims) is not None:
-            claims._passed.clear()
+    def due(self, limit: int, *, probing: bool) -> list[Entry]:
         # Of those that are due at the same time, which one comes first depends on where their rows lie: no repetition
         # would be the same.
         due = [self.waiting[one].due_at for one in self.in_state("pending")]
         limit = limit if len(set(due)) == len(due) else len(due)
-        return self.run(self.store.claim(self.now, HORIZON, {LANE: limit}, probing))
+        wanted = {LANE: Wanted(limit, list(self.calls), probing)}
+        found = self.run(self.store.due(wanted, self.now, self.now + HORIZON))
+        return [begun(entry, self.now) for entry in found.entries[LANE]]
 
-    def claim(self, limit: int = len(APPLICATIONS), probing: Collection[Lane] = ()) -> None:
+    def begin_calls(self, limit: int = len(APPLICATIONS), *, probing: bool = False) -> None:
         self.look()
-        for entry in self.claimed(limit, probing):
+        for entry in self.due(limit, probing=probing):
             one, call = entry.application_id, Call(entry)
             application = self.applications[one]
             assert one in self.in_state("pending")
@@ -354,9 +350,7 @@ class Deliveries(RuleBasedStateMachine):
         self.run(self.store.complete([Finished(call.entry, outcome, {}, self.now)], {}))
         self.look()
         if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
-            # Of a claimed entry one attempt more is shown.
-            untouched = before._replace(attempts=before.attempts - 1)
-            assert self.waiting.get(one) == untouched, "what was put in its place has a fate of its own"
+            assert self.waiting.get(one) == before, "what was put in its place has a fate of its own"
         if is_heard:
             application.heard = call.state
         if isinstance(meaning, Acknowledged):

@@ -1,7 +1,6 @@
 """A page goes to the records that it names, and never through all of a table, whatever the planner knows of it."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,9 +11,10 @@ from support.builders import WATCH
 from support.postgres import Cluster, fresh_database
 from support.store_backends import PostgresBackend
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.postgres.driver import PostgresTransaction, array
+from cdc_sync.store.postgres.session import PostgresTransaction, array
 from cdc_sync.store.statements import statements
 
 _PLANS_FOR_VALUES = 120_000
@@ -65,8 +65,8 @@ def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycop
     ("name", "page"),
     [
         ("before", {"ids": _IDS, "rows_first": _KEYS, "rows_second": _IDS}),
-        ("lock_entries", {"ids": _IDS}),
         ("current", {"ends_first": _WATCHES, "ends_second": _IDS}),
+        ("due", {"endpoint": "e", "now": 1, "latest": 2, "besides": [""], "probing": False, "limit": _PAGE}),
         ("compare", {"digests": json.dumps(_DIGESTS)}),
         ("unseen", {"numbers": list(_NUMBERS)}),
         ("verify", {"watch": _WATCHES, "application_id": _IDS, "row_key": _KEYS, "digest": _IDS, "status": _NOTHING,
@@ -97,33 +97,31 @@ def _walked(step: Mapping[str, Any]) -> int:
 async def test_statements_are_prepared_and_planned_for_the_outbox_as_it_is(store_database: str) -> None:
     store = await PostgresBackend(store_database).open()
     for _ in range(30):
-        await store.look()
-    async with store._pool.connection() as connection:
-        prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
-        mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchall()
-        can_say_how_to_plan = connection.info.server_version >= _PLANS_FOR_VALUES
+        await store.lanes()
+    connection = store.session._connection
+    prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
+    mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchall()
+    can_say_how_to_plan = connection.info.server_version >= _PLANS_FOR_VALUES
     await store.close()
 
     assert any("FROM cdc_sync.endpoint" in text for (text,) in prepared) == can_say_how_to_plan
     assert mode == [("force_custom_plan" if can_say_how_to_plan else None,)]
 
 
-async def test_a_transaction_that_runs_again_after_a_deadlock_finds_no_half_prepared_statement(
-    store_database: str,
-) -> None:
-    tries = itertools.count()
-
+async def test_a_failed_transaction_leaves_no_half_prepared_statement(store_database: str) -> None:
     async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
-        assert isinstance(transaction, PostgresTransaction)
-        if next(tries) % 2 == 0:
-            await transaction._connection.execute(b"DO $$BEGIN RAISE SQLSTATE '40P01'; END$$")
-        # Sent before the error comes back, and prepared one time or the other.
+        # Prepared one time or the other.
         await transaction.run("set_about", name="colour", value="blue")
         return await transaction.rows("about", name="colour")
 
+    async def fail(transaction: Transaction) -> list[tuple[Any, ...]]:
+        assert isinstance(transaction, PostgresTransaction)
+        await transaction._connection.execute(b"DO $$BEGIN RAISE SQLSTATE '40P01'; END$$")
+        return await work(transaction)  # sent before the error comes back
+
     store = await PostgresBackend(store_database).open()
     for _ in range(20):
+        with pytest.raises(StoreError):
+            await store.transact(fail)
         assert await store.transact(work) == [("blue",)]
     await store.close()
-
-    assert next(tries) == 40

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.builders import NOW, WATCH, an_observation
 from support.store_process import store_process
-from support.store_steps import adopt, claim_one, observe, told_status, waiting_entry
+from support.store_steps import adopt, begin_call, observe, told_status, waiting_entry
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store.driver import Transaction
@@ -152,7 +152,7 @@ class TestBesideAnother:
         await operator.resend(None, ["a1"], NOW)
         await operator.close()
 
-        assert (await claim_one(store)).application_id == "a1"
+        assert (await begin_call(store)).application_id == "a1"
 
     async def test_the_next_daemon_can_withdraw_what_the_last_one_noted(self, store: SqliteStore, path: Path) -> None:
         await store.set_conditions({"database": "It is down"}, NOW)

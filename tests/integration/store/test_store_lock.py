@@ -21,7 +21,7 @@ def test_a_second_daemon_is_refused_and_the_first_is_named(path: Path) -> None:
         assert first.stdout is not None
         assert first.stdout.readline() == "locked\n"
 
-        with pytest.raises(StoreError, match=rf"process {first.pid}\) .*{path}.*stop that one, or give this one"):
+        with pytest.raises(StoreError, match=rf"process {first.pid}\) .*{path}\. Stop it first"):
             locked(path).__enter__()
 
         assert holder_of(path) == first.pid

@@ -91,14 +91,6 @@ def resolved(canonical: Observation | None, *keys: str, id_: str = "a1") -> Reso
 
 
 class TestNews:
-    @pytest.mark.parametrize(("free_at", "due_at"), [(NOW - 1, NOW), (NOW + 5, NOW + 5)])
-    def test_a_state_waits_for_another_watchs_call(self, free_at: int, due_at: int) -> None:
-        step = Batch("notify", NOW, "send", [an_observation()])
-
-        (entry,) = plan_batch(RULES, step, {}, Fuse(), free_at={"a1": free_at}).enqueued
-
-        assert entry.due_at == due_at
-
     def test_an_application_never_seen_is_enqueued(self) -> None:
         row = an_observation()
 
@@ -113,9 +105,8 @@ class TestNews:
             "pending",
         )
         assert (entry.at, entry.due_at, entry.reason, entry.endpoint) == (NOW, NOW, None, ENDPOINT)
-        assert found.due == {ENDPOINT: NOW}
+        assert found.endpoints == {ENDPOINT}
         assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "pending")]
-        assert found.touched == {"a1"}
 
     def test_it_is_adopted_if_so_configured(self) -> None:
         row = an_observation()
@@ -155,7 +146,6 @@ class TestNews:
         assert (found.cancelled, found.enqueued) == (["a1"], [])
         assert found.results == [ApplyResult("a1", Cancel())]
         assert [entry.event for entry in found.history] == ["cancelled"]
-        assert found.touched == {"a1"}
 
     def test_a_reverted_change_that_was_attempted_is_sent(self) -> None:
         found = plan(an_observation(), a1=before(a_content(), a_content("hired"), attempted=True))
@@ -168,7 +158,7 @@ class TestNews:
 
         (entry,) = found.enqueued
         assert (entry.state, entry.reason, entry.endpoint) == ("dead", "another host", NOWHERE)
-        assert found.due == {}
+        assert found.endpoints == set()
         assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "dead", "another host")]
         assert (found.history[0].event, json.loads(found.history[0].detail)["reason"]) == (
             "dead-lettered",
@@ -202,8 +192,7 @@ class TestNews:
         found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
 
         assert [(each.content, each.endpoint) for each in found.refreshed] == [(row.content, ENDPOINT)]
-        assert (found.results, found.history, set(found.due)) == ([], [], endpoints)
-        assert found.touched == {"a1"}
+        assert (found.results, found.history, found.endpoints) == ([], [], endpoints)
 
     def test_a_row_without_a_job_has_the_last_known_one(self) -> None:
         jobless = an_observation(status="hired", job_id="")
@@ -428,7 +417,6 @@ class TestAnsweredSuspicions:
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
         assert [line.event for line in found.history] == ["moved"]
-        assert found.touched == {"a1"}
         assert found.handed_over == [HandOver("a1", "archive", NOW)]
 
     @pytest.mark.parametrize("pending", [None, a_content("hired")])
@@ -492,7 +480,6 @@ class TestAnsweredSuspicions:
         found = plan(a1=a1, origin="deletion", resolved=[unanswered])
 
         assert found.waiting == (found.postponed if waits else [])
-        assert ("a1" in found.touched) == waits
 
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
     def test_nothing_is_sent_of_what_was_never_reported(self, a1: Known | None) -> None:

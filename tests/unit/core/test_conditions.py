@@ -6,7 +6,18 @@ import pytest
 from support.builders import WATCH
 from support.observing import EXAMPLES
 
-from cdc_sync.core.conditions import KINDS, NONE, REMEDY, Conditions, fold, is_for_a_person, kind_of, starting, wrong
+from cdc_sync.core.conditions import (
+    KINDS,
+    NONE,
+    REMEDY,
+    Conditions,
+    fold,
+    is_for_a_person,
+    is_standby,
+    kind_of,
+    starting,
+    wrong,
+)
 from cdc_sync.core.events import (
     BaselineDone,
     BaselineProgress,
@@ -21,6 +32,7 @@ from cdc_sync.core.events import (
     DeliveryLate,
     EndpointChanged,
     Event,
+    LeadTaken,
     LoopsRecovered,
     LoopsStalled,
     Reloaded,
@@ -28,8 +40,13 @@ from cdc_sync.core.events import (
     RowsVisible,
     SendingPaused,
     SendingResumed,
+    StandbyAgrees,
+    StandbyDiffers,
+    StandsBy,
     StoreFailed,
     StoreRecovered,
+    TakeOverBlocked,
+    TakeOverUnblocked,
     TriggersFound,
     TriggersMissing,
     WatchConnected,
@@ -52,8 +69,11 @@ DOUBTED = WatermarkDoubted("applications", "it did not move")
 ENDED = WatchEnded("applications", for_good=True)
 RENEWED = WatchEnded("applications", for_good=False)
 LATE = CaptureLate("applications", 120.0)
-STANDBY = WatchStandsBy("applications", "process 7 works it")
-STANDING_BY = {"standby applications": "process 7 works it"}
+STANDBY = WatchStandsBy("applications", "another store's daemon captures it")
+STANDING_BY = {"standby applications": "another store's daemon captures it"}
+BEHIND = StandsBy("process 7 on ats-1 leads")
+LEADS = LeadTaken("2026-01-01T00:00:00Z", ("applications",))
+SILENT = TakeOverBlocked("its session cannot be ended", "store-take-over")
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
@@ -130,6 +150,13 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
                 "watch applications": "not connected yet",
             },
         ),
+        ([BEHIND], {"standby": "process 7 on ats-1 leads"}),
+        ([BEHIND, StandsBy("process 8 on ats-2 leads")], {"standby": "process 8 on ats-2 leads"}),
+        ([BEHIND, LEADS], {}),
+        ([StandbyDiffers()], {"configuration": "this daemon's configuration is another one than the leader's"}),
+        ([StandbyDiffers(), StandbyAgrees()], {}),
+        ([SILENT], {"take-over": "its session cannot be ended"}),
+        ([SILENT, TakeOverUnblocked()], {}),
         ([DeliveryLate(API, 60.0)], {f"lag {API}": "a call has been due for more than 60 s"}),
         ([DeliveryLate(API, 60.0), DeliveryInTime(API)], {}),
         ([LOST, WatchEnded("others", for_good=True)], {"watch applications": "no route to host"}),
@@ -173,6 +200,15 @@ def test_a_daemon_that_waits_for_its_turn_is_nothing_wrong() -> None:
 
     assert wrong(conditions) == {f"endpoint {API}": "open: 503"}
     assert fold(conditions, STANDBY) is conditions
+
+
+def test_a_daemon_that_stands_by_is_nothing_wrong_unless_it_cannot_take_over() -> None:
+    conditions = reduce(fold, (BEHIND, StandbyDiffers()), NONE)
+
+    assert is_standby("standby")
+    assert wrong(conditions) == {}
+    assert wrong(fold(conditions, SILENT)) == {"take-over": "its session cannot be ended"}
+    assert is_for_a_person("configuration")
 
 
 def test_what_a_person_caused_or_decides_is_no_fault() -> None:

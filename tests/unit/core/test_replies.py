@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import (
+    LONGEST_COUNTED,
+    LONGEST_UNASKED,
     Acked,
     Acknowledged,
     CallResult,
@@ -21,6 +23,7 @@ from cdc_sync.core.replies import (
     RetryPolicy,
     Throttled,
     Unavailable,
+    begun,
     ceiling,
     kernel_gives_up_after,
     longest_on_its_way,
@@ -151,3 +154,34 @@ def test_each_fate_has_its_word() -> None:
 def test_a_call_may_be_on_its_way_until_the_kernel_gives_up_after_the_calls_own_timeout() -> None:
     assert kernel_gives_up_after(5.0) == 6.0
     assert longest_on_its_way(5.0) == 11.0
+
+
+class TestBegun:
+    """An attempt that begins; of the time for which nobody tried, so much counts."""
+
+    def test_the_first_attempt_begins_now(self) -> None:
+        entry = begun(ENTRY._replace(due_at=NOW - DAY, first_attempt_at=None, not_found_since=None), NOW)
+
+        assert (entry.attempted, entry.attempts, entry.first_attempt_at) == (True, ENTRY.attempts + 1, NOW)
+        assert entry.not_found_since is None
+
+    def test_an_attempt_in_time_moves_nothing(self) -> None:
+        entry = ENTRY._replace(due_at=NOW, first_attempt_at=NOW - DAY, not_found_since=NOW - MINUTE)
+
+        found = begun(entry, NOW)
+
+        assert (found.first_attempt_at, found.not_found_since) == (NOW - DAY, NOW - MINUTE)
+
+    def test_after_a_long_pause_only_a_part_of_it_counts(self) -> None:
+        entry = ENTRY._replace(due_at=NOW - DAY, first_attempt_at=NOW - DAY, not_found_since=NOW - DAY)
+
+        found = begun(entry, NOW)
+
+        assert (found.first_attempt_at, found.not_found_since) == (NOW - LONGEST_COUNTED, NOW - LONGEST_UNASKED)
+
+    def test_it_never_lies_in_the_future(self) -> None:
+        entry = ENTRY._replace(due_at=NOW - DAY, first_attempt_at=NOW - MINUTE, not_found_since=NOW)
+
+        found = begun(entry, NOW)
+
+        assert (found.first_attempt_at, found.not_found_since) == (NOW, NOW)

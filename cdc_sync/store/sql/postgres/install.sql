@@ -34,15 +34,22 @@ BEGIN
         SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';
     END IF;
     IF version BETWEEN 1 AND {newest} - 1 THEN
+        -- A daemon that is frozen inside a transaction keeps its tables locked for good.
+        PERFORM pg_catalog.set_config('lock_timeout', '10s', true);
+    END IF;
+    IF version BETWEEN {leader} AND {newest} - 1 AND NOT pg_catalog.pg_try_advisory_xact_lock({kind}, 0) THEN
+        SELECT pg_catalog.format('process %s on %s', process, host) INTO older FROM cdc_sync.leader;
+    END IF;
+    IF version BETWEEN 1 AND {leader} - 1 THEN
         LOCK TABLE cdc_sync.daemon IN SHARE ROW EXCLUSIVE MODE;
         SELECT pg_catalog.string_agg(pg_catalog.format('process %s on %s', process, host), ', ' ORDER BY id)
           INTO older
           FROM cdc_sync.daemon
          WHERE alive_until BETWEEN pg_catalog.clock_timestamp() AND pg_catalog.clock_timestamp() + lease;
-        IF older IS NOT NULL THEN
-            RAISE EXCEPTION 'an older cdc-sync works on the store: %', older
-                USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'Stop all daemons that share the store, then try again. One that was killed is gone when '
-                             'its lease has lapsed, in less than a minute.';
-        END IF;
+    END IF;
+    IF older IS NOT NULL THEN
+        RAISE EXCEPTION 'an older cdc-sync works on the store: %', older
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Stop all daemons that share the store, then try again. One that was killed is gone when '
+                         'its lease has lapsed, in less than a minute.';
     END IF;

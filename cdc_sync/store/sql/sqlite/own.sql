@@ -1,46 +1,18 @@
 -- SQLite's own statements.
 
--- name: lease
--- One daemon has the file: there is no other holder, so no lease is kept, and a full disk takes none away.
-SELECT NULL, NULL, NULL, NULL;
-
--- name: lock_watch
-SELECT 1, fuse FROM @watch WHERE name = :watch;
-
--- name: lock_watch_if_free
-SELECT 1, fuse FROM @watch WHERE name = :watch;
-
--- name: set_lease
--- As above.
-
--- name: give_lease_back
--- As above.
-
--- name: captors
--- As above.
-
--- name: note_reread
--- As above.
-
--- name: reread
--- As above.
-
--- name: lock_entries
--- Nobody else is in the file during a transaction.
-
--- name: lock_outbox
--- As `lock_entries`.
+-- name: set_session
+-- The former leader of a file has ended, and its sessions with it. So a watch connects while the disk is full, too.
 
 -- name: before -> 19
 -- By application, and by rows that belonged to another application.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
   FROM json_each(:ids) i
  CROSS JOIN snapshot s ON s.watch = :watch AND s.application_id = i.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id
 UNION ALL
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
   FROM json_each(:rows) j
  CROSS JOIN snapshot s
     ON s.watch = :watch AND s.row_key = json_extract(j.value, '$[0]')
@@ -73,8 +45,7 @@ WITH RECURSIVE waiting (watch) AS (
       FROM waiting w
      WHERE w.watch IS NOT NULL
 )
-SELECT o.watch, o.application_id, o.attempted OR o.claimed_by IS NOT NULL, o.claimed_by IS NOT NULL, o.attempts,
-       o.due_at
+SELECT o.watch, o.application_id, o.attempted, o.revision, o.status
   FROM waiting w
  CROSS JOIN json_each(:ids) i
  CROSS JOIN outbox o ON o.watch = w.watch AND o.application_id = i.value
@@ -102,9 +73,6 @@ SELECT json_group_array(
     ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
    AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
 
--- name: conditions
-SELECT name, message, since, '', 0 FROM @condition ORDER BY since, name;
-
 -- name: recent_ends
 -- One part for each kind, in the index's order. SQLite uses the index only if its condition stands in the statement,
 -- word for word. Acknowledgements are searched among the newest events only: nearly every second event is one, so no
@@ -129,55 +97,22 @@ SELECT at, watch, application_id, event, detail, number
  WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
  ORDER BY number DESC LIMIT :limit);
 
--- name: replace_about
-INSERT INTO @about AS a (name, value) VALUES (:name, :value)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :instead_of;
-
 -- name: prune
 DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
--- name: due -> 16
--- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
--- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
-SELECT * FROM (
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
-   AND (NOT :probing
-        OR attempts = (SELECT min(attempts) FROM @outbox
-                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND watch = :watch
-                          AND due_at <= :now))
- ORDER BY due_at LIMIT :limit)
-UNION ALL
-SELECT * FROM (
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND watch = :watch AND due_at > :latest
- ORDER BY due_at LIMIT :limit)
- LIMIT :limit;
-
--- name: claim(watch text, application_id text, daemon bigint)
-UPDATE @outbox AS o SET claimed_by = x.daemon
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
-
 -- name: current -> 14
--- Only entries that changed since their claim, and those of failed calls.
-SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), claimed_by, revision, status, job_id, deleted,
-       attempted, attempts, state, due_at, first_attempt_at, not_found_since, reason
+SELECT o.watch, o.application_id, revision, status, job_id, deleted, attempted, attempts, state, due_at,
+       first_attempt_at, not_found_since, reason, endpoint
   FROM json_each(:ends) e
-  LEFT JOIN @outbox ON watch = json_extract(e.value, '$[0]') AND application_id = json_extract(e.value, '$[1]')
- WHERE NOT json_extract(e.value, '$[3]') OR claimed_by IS NULL OR revision <> json_extract(e.value, '$[2]');
+ CROSS JOIN outbox o ON o.watch = json_extract(e.value, '$[0]') AND o.application_id = json_extract(e.value, '$[1]');
 
 -- name: entries
 -- Watch by watch, in the index's order: a mass change costs only the wanted rows. The same in the next two. The caller
 -- sorts the result.
 SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
-       o.due_at, o.attempted OR o.claimed_by IS NOT NULL, o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END,
-       o.first_attempt_at, o.not_found_since, o.reason
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM json_each(:watches) w
  CROSS JOIN @outbox o
     ON o.watch = w.value

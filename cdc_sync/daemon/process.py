@@ -1,0 +1,117 @@
+"""What of the daemon's process outlives a lead: its configuration, its events, its signals."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdc_sync.admin.metrics import EventMetrics
+from cdc_sync.admin.server import AdminServer
+from cdc_sync.config import Config, ConfigurationError
+from cdc_sync.core import events
+from cdc_sync.core.conditions import NONE, Conditions
+from cdc_sync.core.events import Dispatch, Event
+from cdc_sync.daemon.pulse import Pulse
+from cdc_sync.event_loop import end
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """Reads the configuration again; `used` is called when that is in use."""
+
+    read: Callable[[], Config]
+    used: Callable[[Config], None]
+
+
+@dataclass(eq=False)
+class Process:
+    """See the module's text.
+
+    Attributes:
+        stop: the name of the signal that asked for the end.
+        signalled: set by each signal.
+        stopping: set by the signal that asked for the end.
+    """
+
+    config: Config
+    show: Callable[[str], None]
+    reread: Reread | None
+    dry_run: bool
+    beat_every: float
+    metrics: EventMetrics = field(default_factory=EventMetrics)
+    pulse: Pulse = field(default_factory=Pulse)
+    conditions: Conditions = field(default_factory=lambda: NONE)
+    conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    signalled: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    is_reload_wanted: bool = False
+    stop: str = ""
+    events: Dispatch = field(init=False)
+    admin: AdminServer = field(init=False)
+
+    def emit(self, event: Event) -> None:
+        """Report an event."""
+        self.events.emit(event)
+
+    async def read_again(self) -> Config | None:
+        """The file's present configuration; None if it cannot be used, which is reported.
+
+        If the file is not valid, or changes a setting that needs a restart, the whole configuration in use stays: never
+        a mixture of two files.
+        """
+        if self.reread is None:
+            return None
+        self.emit(events.ReloadStarted())
+        config, refusal = self.config, tuple[str, ...]()
+        try:
+            config = await asyncio.to_thread(self.reread.read)
+        except ConfigurationError as error:
+            refusal = tuple(str(error).splitlines())
+        if refusal := refusal or changes_that_need_a_restart(self.config, config):
+            self.emit(events.ReloadRefused(refusal))
+            return None
+        return config
+
+    def use(self, config: Config) -> None:
+        """Use a configuration that was read again."""
+        if self.reread is not None:
+            self.reread.used(config)
+        self.events.rebuild()  # the log's level may differ
+
+
+async def until(
+    event: asyncio.Event,
+    *others: asyncio.Task[Any],
+    besides: Collection[asyncio.Task[Any]] = (),
+    within: float | None = None,
+) -> None:
+    """Wait for an event, a task, one of those `besides`, or so many seconds; end all but those."""
+    waiting = [asyncio.create_task(event.wait()), *others]
+    try:
+        await asyncio.wait([*waiting, *besides], return_when=asyncio.FIRST_COMPLETED, timeout=within)
+    finally:
+        # Without an answer, psycopg ignores one cancellation: `end` repeats it.
+        await end(waiting)
+
+
+def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
+    """A line for each changed setting that only a restart can change."""
+    before, after = _of_the_process(now), _of_the_process(then)
+    shown = {"database.dsn": f"{then.section_of(next(iter(then.all_databases)))}.dsn"}
+    changed = [shown.get(key, key) for key in before if before[key] != after[key]]
+    return tuple(
+        f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"
+        for key in changed
+    )
+
+
+def _of_the_process(config: Config) -> dict[str, object]:
+    """The settings of the process: the store and the address."""
+    state = config.state
+    shares_database = state.backend == "postgres" and state.dsn is None
+    (database, *_) = config.all_databases.values()
+    return {
+        **{f"state.{key}": getattr(state, key) for key in ("backend", "path", "dsn")},
+        "database.dsn": database.dsn if shares_database else None,
+        "admin.listen": config.admin.listen,
+    }

@@ -1,0 +1,39 @@
+"""The first process of a container, which starts the program as its child, hands signals on, and ends with it.
+
+The kernel spares the first process the default actions of signals, and the daemon relies on one of them: SIGALRM ends a
+leader that was stopped for longer than its lease.
+"""
+
+import os
+import signal
+
+from cdc_sync.signals import HELD
+
+_BY_SIGNAL = 128
+"""Added to a signal's number, it is the exit code of a process that the signal ended, as shells have it."""
+
+
+def leave() -> None:
+    """In the first process: return in a child, and end with that. Elsewhere: nothing."""
+    if os.getpid() != 1:
+        return
+    child = os.fork()
+    if child != 0:
+        _serve(child)
+
+
+def _serve(child: int) -> None:
+    """Hand signals on, and reap children, until the program ends."""
+    awaited = {*HELD, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    while True:
+        number = signal.sigwait(awaited)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        process = -1
+        while process != 0:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if process == child:
+                code = os.waitstatus_to_exitcode(status)
+                os._exit(code if code >= 0 else _BY_SIGNAL - code)

@@ -1,0 +1,91 @@
+"""What a command wants done: asked of the leader, or done under the store's lock where nobody leads.
+
+Either way it is a request in the store (see `requests`). The command looks for its answer, and tries the lock each
+second: the leader may end meanwhile, or another command may have had the lock.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from cdc_sync.config import Config
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
+from cdc_sync.store.errors import store_error
+from cdc_sync.store.opening import opened_alone, opened_beside, requests_beside
+from cdc_sync.store.requests import DEADLINE, Request, RequestTable, execute_next, is_answered, read_answer
+
+A = TypeVar("A")
+
+_TRIES_LOCK_EVERY = 1.0
+"""Seconds."""
+
+_LOOKS_EVERY = 0.05
+"""Seconds between two looks for an answer."""
+
+
+class Asking:
+    """A command's requests, one after the other.
+
+    Attributes:
+        store: the store, for reading only.
+    """
+
+    def __init__(self, config: Config, store: Store, table: RequestTable, within: float) -> None:
+        self.store = store
+        self._config = config
+        self._table = table
+        self._within = within
+
+    async def ask(self, request: Request[A]) -> A:
+        """Have a request executed; returns its answer.
+
+        Raises:
+            OperationError: it was refused.
+            StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
+        """
+        id_, answer = await self._table.add(request, self._within), None
+        try:
+            await self._await_answer(id_)
+        finally:
+            answer = await self._table.remove(id_)
+        if answer is None:
+            raise store_error("request-unanswered", seconds=round(self._within))
+        return read_answer(request, answer)
+
+    async def _await_answer(self, id_: str) -> None:
+        until = time.monotonic() + self._within
+        while time.monotonic() < until:
+            await self._execute_if_nobody_leads()
+            if await self._is_answered_soon(id_):
+                return
+
+    async def _execute_if_nobody_leads(self) -> None:
+        try:
+            async with opened_alone(self._config) as store:
+                while await execute_next(store, captured=None):
+                    pass
+        except StoreError as error:
+            if error.code != "store-in-use":
+                raise
+
+    async def _is_answered_soon(self, id_: str) -> bool:
+        until = time.monotonic() + min(_TRIES_LOCK_EVERY, self._within)
+        while time.monotonic() < until:
+            if await is_answered(self.store, id_):
+                return True
+            await asyncio.sleep(_LOOKS_EVERY)
+        return False
+
+
+@asynccontextmanager
+async def asking(config: Config, within: float = DEADLINE) -> AsyncIterator[Asking]:
+    """A command's way to change the store; each request expires after `within` seconds.
+
+    Raises:
+        StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
+    """
+    async with opened_beside(config) as store:
+        yield Asking(config, store, requests_beside(config), within)

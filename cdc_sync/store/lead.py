@@ -1,0 +1,74 @@
+"""A daemon's lead of a store, and its wait for that."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
+from cdc_sync.store.leader import Leader
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """A daemon that waits for the lead.
+
+    Attributes:
+        store: to be read meanwhile; None if it cannot be.
+        is_free: whether nobody leads: it only waits for the former leader's calls to end.
+        leader: the row of who leads, or led last.
+        differs: whether that works by another configuration.
+        not_taken_over: why this daemon cannot take over from a leader that is silent.
+    """
+
+    store: Store | None
+    leader: Leader | None
+    is_free: bool
+    differs: bool
+    not_taken_over: StoreError | None
+
+    @classmethod
+    def behind(
+        cls,
+        leader: Leader | None,
+        ours: Leader,
+        store: Store | None,
+        not_taken_over: StoreError | None = None,
+        *,
+        is_free: bool = False,
+    ) -> Self:
+        """This process, `ours`, behind a leader."""
+        differs = leader is not None and leader.configuration != ours.configuration
+        return cls(store, leader, is_free, differs, not_taken_over)
+
+
+StandingBy = Callable[[Standby], Awaitable[None]]
+"""Called about each second while a daemon stands by."""
+
+
+class Lead(Protocol):
+    """This daemon's lead of a store."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    @property
+    def leader(self) -> Leader:
+        """Its row."""
+
+    def may_call(self) -> bool:
+        """Whether a call that begins now ends before another daemon can lead: ask right before the call."""
+
+    def expect(self, longest_call: float, configuration: str) -> None:
+        """From now on, a call's bytes may leave this host for so many seconds, by another configuration."""
+
+    def no_more_calls(self) -> None:
+        """No call is under way, and none begins."""
+
+    async def hold(self) -> None:
+        """Keep the lead.
+
+        Raises:
+            StoreError: it is lost, or the store is gone. No call may be under way any more.
+        """

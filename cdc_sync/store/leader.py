@@ -1,0 +1,142 @@
+"""Who leads: one daemon of a store works, and only it writes the store; the others stand by.
+
+The lock that makes a daemon the leader ends with what writes the store: a file's lock with its process (sqlite), a
+session's lock with the session (postgres). So a former leader cannot write, and nothing has to check it.
+"""
+
+import hashlib
+import os
+import platform
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from cdc_sync.core.content import iso
+from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.store.clock import boot_id
+from cdc_sync.store.driver import Transaction
+
+_STATE, _STARTED = 0, 19
+"""The places of a process's state and start among the fields behind its name in /proc/PID/stat."""
+
+_ENDED = {"Z", "X"}
+"""States of a process that has ended, and that nobody has reaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The leader's row.
+
+    Attributes:
+        holder: names one run of one process.
+        place: where a process of this number can be looked for, and its start; empty if unknown.
+        since: milliseconds since the epoch, for people.
+        lease: seconds for which the leader may call after it has sent a renewal.
+        beat: changes with each renewal.
+        backend, backend_start: the session that writes; None for a file.
+        configuration: a digest of what the leader works by.
+        stopped: whether it has ended in order, with no call under way.
+    """
+
+    holder: str
+    host: str
+    process: int
+    place: str
+    since: int = 0
+    lease: float = 0.0
+    beat: int = 0
+    backend: int | None = None
+    backend_start: str | None = None
+    configuration: str = ""
+    stopped: bool = False
+
+    @classmethod
+    def here(cls, configuration: str) -> Self:
+        """This process as a leader; each call is another run."""
+        process = os.getpid()
+        return cls(
+            holder=secrets.token_hex(16),
+            host=platform.node() or "unknown",
+            process=process,
+            place=_place_of(process),
+            configuration=configuration,
+        )
+
+    @property
+    def shown(self) -> Reason:
+        """Who leads, since when."""
+        since = iso(self.since)
+        return coded(
+            "leader",
+            "process %(process)s on %(host)s leads since %(since)s",
+            process=self.process,
+            host=self.host,
+            since=since,
+        )
+
+    @property
+    def has_surely_ended(self) -> bool:
+        """Whether no call of it can be under way.
+
+        It ended in order; or it was an earlier run of this process, or a process of this host that is gone.
+        """
+        if self.stopped:
+            return True
+        is_this_process = self.process == os.getpid()
+        return _is_of_this_host(self.place) and (is_this_process or _place_of(self.process) != self.place)
+
+
+def _place_of(process: int) -> str:
+    """The boot, the namespace of process numbers, and the start of a process; empty if it is gone, or unknown."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    fields = stat.rpartition(") ")[2].split()
+    return "" if fields[_STATE] in _ENDED else f"{_host()} {fields[_STARTED]}"
+
+
+def _is_of_this_host(place: str) -> bool:
+    boot, _, _ = place.rpartition(" ")
+    return bool(boot) and boot == _host()
+
+
+def _host() -> str:
+    """This boot and this namespace of process numbers: containers of one host have several."""
+    try:
+        return f"{boot_id()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return boot_id()
+
+
+def digest_of(text: str) -> str:
+    """A short digest of a configuration's text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+async def leader_in(transaction: Transaction) -> Leader | None:
+    """The leader's row; None if no daemon has ever led."""
+    rows = await transaction.rows("leader")
+    if not rows:
+        return None
+    *of, stopped = rows[0]
+    return replace(Leader(*of), stopped=bool(stopped))
+
+
+async def lead(transaction: Transaction, leader: Leader, since: int) -> Leader:
+    """Write the leader's row; returns it."""
+    found = replace(leader, since=since, beat=0, stopped=False)
+    await transaction.run(
+        "lead",
+        holder=found.holder,
+        host=found.host,
+        process=found.process,
+        place=found.place,
+        since=since,
+        lease=found.lease,
+        backend=found.backend,
+        backend_start=found.backend_start,
+        configuration=found.configuration,
+    )
+    return found

@@ -1,0 +1,258 @@
+"""The lead of a store in PostgreSQL: the session that writes is the session that holds the lock.
+
+The leader renews its row in that session. A standby tries the lock each second. A leader whose row has not changed for
+its lease is silent: its session is ended, since a process that is stopped inside a transaction holds everything for
+good. Who gets the lock waits until the row has been unchanged for the lease, unless the former leader has surely ended:
+its calls may still be on their way. All of this is measured by each process's own monotonic clock.
+
+The lease is counted from before a renewal was sent, so it ends for the leader before it does for others. A leader that
+cannot renew it loses the lead a margin before its end. If it is stopped meanwhile, SIGALRM ends the process before its
+next instruction.
+"""
+
+import asyncio
+import math
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.store.clock import uptime
+from cdc_sync.store.driver import Transaction
+from cdc_sync.store.errors import store_error
+from cdc_sync.store.lead import Standby, StandingBy
+from cdc_sync.store.leader import Leader, lead, leader_in
+from cdc_sync.store.postgres.driver import PostgresStore, translating
+from cdc_sync.store.postgres.scripts import KIND
+from cdc_sync.store.protocol import Upgrading
+
+BEAT = 2.0
+"""Seconds between renewals."""
+
+_BEYOND_A_CALL = 10.0
+"""Seconds of the lease beyond any call: a few renewals may fail before a leader loses the lead."""
+
+_MARGIN = 3.0
+"""Seconds before the lease's end at which a leader that could not renew it gives up."""
+
+_LOOKS_EVERY = 1.0
+"""Seconds between tries of the lock."""
+
+_SEEN_WITHIN = 10.0
+"""Seconds between two looks at the row; after more, this process was stopped, and begins to count again."""
+
+_ENDS_WITHIN = 5.0
+"""Seconds for a session that was asked to end."""
+
+
+def lease_for(longest_call: float) -> float:
+    """Seconds of the lease of a leader whose calls' bytes may leave its host for so many seconds."""
+    return longest_call + _BEYOND_A_CALL
+
+
+class Lease:
+    """How long this process may lead, by the machine's uptime, suspended time included."""
+
+    def __init__(self, longest_call: float) -> None:
+        self._longest_call = longest_call
+        self._until = -math.inf
+
+    @property
+    def length(self) -> float:
+        """Seconds, from the next renewal on."""
+        return lease_for(self._longest_call)
+
+    @property
+    def left(self) -> float:
+        """Seconds until a leader that could not renew it gives up."""
+        return self._until - _MARGIN - _seconds()
+
+    def expect(self, longest_call: float) -> None:
+        """A shorter call changes nothing: an earlier one may still be under way."""
+        self._longest_call = max(self._longest_call, longest_call)
+
+    def outlasts_a_call(self) -> bool:
+        """Whether a call that begins now ends before this leader would give up."""
+        return self._longest_call <= self.left
+
+    def renewed(self, asked: float, length: float) -> None:
+        """A renewal was acknowledged that was sent at an uptime."""
+        self._until = asked + length
+        # Python's own handler would run too late. Suspended time does not count here; `left` has it.
+        signal.setitimer(signal.ITIMER_REAL, max(self._until - _seconds(), 0.001))
+
+    def end(self) -> None:
+        """No call is under way, and none begins."""
+        self._until = -math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _seconds() -> float:
+    return uptime() / 1000
+
+
+class PostgresLead:
+    """See `Lead`; made by `leading`."""
+
+    def __init__(self, store: PostgresStore, leader: Leader, lease: Lease) -> None:
+        self.store = store
+        self.leader = leader
+        self._lease = lease
+
+    def may_call(self) -> bool:
+        """See `Lead`."""
+        return self._lease.outlasts_a_call()
+
+    def expect(self, longest_call: float, configuration: str) -> None:
+        """See `Lead`."""
+        self._lease.expect(longest_call)
+        self.leader = replace(self.leader, configuration=configuration)
+
+    def no_more_calls(self) -> None:
+        """See `Lead`."""
+        self._lease.end()
+
+    async def hold(self) -> None:
+        """See `Lead`."""
+        while True:
+            with suppress(StoreError):  # a job that failed alone is tried again while the lease lasts
+                await self._renew()
+            lost = self.store.session.lost
+            await asyncio.wait([lost], timeout=min(BEAT, max(self._lease.left, 0)))
+            if lost.done() or self._lease.left <= 0:
+                raise store_error("store-lead-lost", place=self.store.name)
+
+    async def _renew(self) -> None:
+        asked, length = _seconds(), self._lease.length
+        timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self.store.session.cut)
+        try:
+            with translating(self.store.dsn):
+                await self.store.session.run_first(self._renewed)
+        finally:
+            timer.cancel()
+        self._lease.renewed(asked, length)
+
+    async def _renewed(self, transaction: Transaction) -> None:
+        leader = self.leader
+        await transaction.run(
+            "renew", holder=leader.holder, lease=self._lease.length, configuration=leader.configuration
+        )
+        await self.store.compare_clock(transaction)
+
+
+@dataclass(slots=True)
+class _Watching:
+    """For how long the leader's row has been unchanged, as seen from here."""
+
+    row: Leader | None = None
+    since: float = 0.0
+    looked_at: float = -math.inf
+
+    def see(self, row: Leader | None) -> None:
+        """Take in what was read just now."""
+        now = time.monotonic()
+        if row != self.row or now - self.looked_at > _SEEN_WITHIN:
+            self.row, self.since = row, now
+        self.looked_at = now
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the end of the row's lease; negative before it."""
+        return math.inf if self.row is None else time.monotonic() - self.since - self.row.lease
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no call of the row's leader can be under way."""
+        return self.row is None or self.row.has_surely_ended or self.silent_for >= 0
+
+
+@asynccontextmanager
+async def leading(
+    dsn: str,
+    ours: Leader,
+    longest_call: float,
+    standing_by: StandingBy,
+    *,
+    tables: Iterable[QualifiedName] = (),
+    upgrading: Upgrading,
+) -> AsyncIterator[PostgresLead]:
+    """Stand by until this process leads, then lead.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    lease, within = Lease(longest_call), lease_for(longest_call) / 3
+    store = await PostgresStore.open(dsn, answers_within=within, tables=tables, upgrading=upgrading)
+    try:
+        ((backend, backend_start),) = await store.ask("ours")
+        ours = replace(ours, lease=lease.length, backend=backend, backend_start=backend_start)
+        await _take(store, ours, standing_by)
+        asked = _seconds()
+        leader = await store.transact(lambda t: lead(t, ours, store.clock.for_people()))
+        lease.renewed(asked, leader.lease)
+        yield PostgresLead(store, leader, lease)
+        # In order: no call is under way.
+        await store.transact(lambda t: t.run("stop_leading", holder=leader.holder))
+    finally:
+        lease.end()
+        await store.close()
+
+
+async def _take(store: PostgresStore, ours: Leader, standing_by: StandingBy) -> None:
+    """Stand by until the lock is ours, and no call of a former leader can be under way.
+
+    Who waits for the end of those calls has no lock: nobody ends the session of a daemon that is stopped meanwhile.
+    """
+    watching = _Watching()
+    while True:
+        watching.see(await store.transact(leader_in))
+        if watching.has_ended and await _try_to_lead(store):
+            watching.see(await store.transact(leader_in))  # another one may have led meanwhile
+            if watching.has_ended:
+                return
+        not_taken_over = await _end_silent(store, watching)
+        ((is_held,),) = await store.ask("leads", kind=KIND)
+        await standing_by(Standby.behind(watching.row, ours, store, not_taken_over, is_free=not is_held))
+        await asyncio.sleep(_LOOKS_EVERY)
+
+
+async def _try_to_lead(store: PostgresStore) -> bool:
+    ((has_lock,),) = await store.ask("try_lead", kind=KIND)
+    return bool(has_lock)
+
+
+async def _end_silent(store: PostgresStore, watching: _Watching) -> StoreError | None:
+    """End the session of a silent leader; returns why that is not possible."""
+    leader = watching.row
+    if leader is None or watching.silent_for < 0:
+        return None
+    rows = await store.ask("end_leader", holder=leader.holder, beat=leader.beat)
+    if watching.silent_for < _ENDS_WITHIN:
+        return None
+    refused = [row for row in rows if not row[-1]]
+    if not refused:
+        return store_error("store-take-over", daemon=leader.shown)
+    ((process, role, own_role, _),) = refused
+    facts = {"processes": process, "role": role, "own_role": own_role}
+    return store_error("store-take-over/role", daemon=leader.shown, **facts)
+
+
+@asynccontextmanager
+async def alone(dsn: str) -> AsyncIterator[PostgresStore]:
+    """The store with its lock, while no daemon leads.
+
+    Raises:
+        StoreError: one does, or the store cannot be used.
+    """
+    store = await PostgresStore.open(dsn)
+    try:
+        ((has_lock,),) = await store.ask("try_lead", kind=KIND)
+        if not has_lock:
+            leader = await store.transact(leader_in)
+            raise store_error("store-in-use/daemons", daemons="a process" if leader is None else leader.shown)
+        yield store
+    finally:
+        await store.close()

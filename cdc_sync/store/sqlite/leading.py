@@ -1,0 +1,100 @@
+"""The lead of a store in a file: the file's lock, which ends with its process, also by kill -9."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store.errors import store_error
+from cdc_sync.store.lead import Standby, StandingBy
+from cdc_sync.store.leader import Leader, lead, leader_in
+from cdc_sync.store.protocol import Upgrading
+from cdc_sync.store.sqlite.driver import SqliteStore
+from cdc_sync.store.sqlite.schema import holder_of, try_lock
+
+_LOOKS_EVERY = 1.0
+"""Seconds between tries of the lock, and between looks whether the store is still there."""
+
+_MADE_WITHIN = 5.0
+"""Seconds for a leader that has just started to make the store, or to bring it up to date."""
+
+
+class SqliteLead:
+    """See `Lead`; made by `leading`."""
+
+    def __init__(self, store: SqliteStore, leader: Leader) -> None:
+        self.store = store
+        self.leader = leader
+
+    def may_call(self) -> bool:
+        """See `Lead`. Nobody else can lead while this process lives."""
+        return True
+
+    def expect(self, longest_call: float, configuration: str) -> None:
+        """See `Lead`."""
+
+    def no_more_calls(self) -> None:
+        """See `Lead`."""
+
+    async def hold(self) -> None:
+        """See `Lead`."""
+        while True:
+            self.store.check_place()
+            await asyncio.sleep(_LOOKS_EVERY)
+
+
+@asynccontextmanager
+async def leading(
+    path: Path, ours: Leader, standing_by: StandingBy, *, upgrading: Upgrading
+) -> AsyncIterator[SqliteLead]:
+    """Stand by until this process leads, then lead.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    lock = await _take(path, ours, standing_by)
+    try:
+        store = await asyncio.to_thread(SqliteStore, path, upgrading=upgrading)
+        try:
+            leader = await store.transact(lambda t: lead(t, ours, store.clock.for_people()))
+            yield SqliteLead(store, leader)
+            await store.transact(lambda t: t.run("stop_leading", holder=leader.holder))
+        finally:
+            await store.close()
+    finally:
+        os.close(lock)
+
+
+async def _take(path: Path, ours: Leader, standing_by: StandingBy) -> int:
+    """Stand by until the lock is ours; returns its descriptor."""
+    if (lock := try_lock(path)) is not None:
+        return lock
+    read = await _opened_to_read(path)
+    try:
+        while (lock := try_lock(path)) is None:
+            await standing_by(Standby.behind(await read.transact(leader_in), ours, read))
+            await asyncio.sleep(_LOOKS_EVERY)
+        return lock
+    finally:
+        await read.close()
+
+
+async def _opened_to_read(path: Path) -> SqliteStore:
+    """The store, to be read beside its leader.
+
+    Raises:
+        StoreError: the leader is of an earlier version, and has to end first.
+    """
+    give_up_at = time.monotonic() + _MADE_WITHIN
+    while True:
+        try:
+            return await asyncio.to_thread(SqliteStore, path, read_only=True)
+        except StoreError as error:
+            if error.code not in {"store-not-set-up", "store-unopenable"}:
+                raise
+            if time.monotonic() > give_up_at:
+                raise store_error("store-upgrade", store=path, process=holder_of(path) or "unknown") from error
+        await asyncio.sleep(_LOOKS_EVERY)

@@ -1,0 +1,357 @@
+"""One daemon of a store leads, the others stand by: who leads is said everywhere, and a standby takes over.
+
+All daemons here are on this host; `test_leader_on_hosts.py` has hosts of their own, and paths that are cut.
+"""
+
+import json
+import re
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.daemon_process import DaemonProcess
+from support.installation import JOB, Installation, plainly
+from support.numbered_work import NumberedWork, older_after_newer, overlaps
+from support.pgbouncer import pgbouncer, pgbouncer_binary
+from support.postgres import Cluster, fresh_database
+from support.waiting import wait_until
+
+BACKENDS = ("sqlite", "postgres")
+
+SOON = 5.0
+"""Seconds for a start or a take-over on this host: that a process is gone is known here."""
+
+AFTER_A_CLEAN_STOP = 3.0
+
+LEASE = 13.0
+"""Seconds, with `hellowork.timeout` of one: twice that, one for bytes on their way, and ten."""
+
+APPLICATIONS = 8
+
+
+@pytest.fixture(params=BACKENDS)
+def stored(request: pytest.FixtureRequest, notify: Installation) -> Installation:
+    """An installation with a store of each kind, and a lease that is long beside what a test waits."""
+    if request.param == "postgres":
+        notify.share_store()
+    notify.configure(hellowork={"timeout": "10s"})
+    notify.add("hw-1")
+    return notify
+
+
+@pytest.fixture
+def shared(notify: Installation) -> Installation:
+    """An installation with its store in the ATS's database, and a short lease."""
+    notify.share_store()
+    notify.configure(hellowork={"timeout": "1s"})
+    notify.add("hw-1")
+    return notify
+
+
+@pytest.fixture
+def apart(notify: Installation, cluster: Cluster) -> Iterator[Installation]:
+    """The same, with its store in a database of its own: sessions there are the store's alone."""
+    with fresh_database(cluster) as dsn:
+        ats, notify.dsn = notify.dsn, dsn
+        notify.share_store()
+        notify.dsn = ats
+        dbname = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        notify.variables["STATE_DSN"] = make_conninfo(notify.variables["ATS_DSN"], dbname=dbname)
+        notify.configure(state={"dsn": "${STATE_DSN}"}, hellowork={"timeout": "1s"})
+        yield notify
+
+
+def beside(installation: Installation, name: str = "second") -> Installation:
+    """Another daemon of the same store."""
+    other = installation.another(name)
+    other.configure(state={"path": str(installation.store)})
+    return other
+
+
+def leader_of(installation: Installation) -> dict[str, object] | None:
+    """Who leads, as `cdc-sync status --json` has it."""
+    found: dict[str, object] | None = json.loads(installation.run("status", "--json").stdout)["leader"]
+    return found
+
+
+def told(installation: Installation, status: str) -> bool:
+    return installation.hellowork.told("hw-1")[-1:] == [(status, JOB)]
+
+
+class TestTakingOver:
+    def test_a_single_daemon_that_was_killed_works_again_at_once(self, stored: Installation) -> None:
+        began = time.monotonic()
+        with stored.daemon() as daemon:
+            stored.change("hw-1", status="SEEN")
+            stored.settle(daemon)
+            first_start = time.monotonic() - began
+            daemon.kill()
+        stored.change("hw-1", status="HIRED")
+        with stored.daemon(ready=False) as daemon:
+            # A busy machine takes long for any start.
+            daemon.wait_until(lambda: told(stored, "HIRED"), "the call", within=first_start + SOON)
+            stored.settle(daemon)
+        assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+
+    def test_a_standby_takes_over_at_once_from_a_process_that_is_gone(self, stored: Installation) -> None:
+        with stored.daemon() as first, beside(stored).daemon(ready=False) as second:
+            assert f"process {first.pid} on " in second.wait_until_standby()
+            stored.change("hw-1", status="SEEN")
+            stored.settle(first)
+            assert second.is_standby()
+            first.kill()
+            stored.change("hw-1", status="HIRED")
+            second.wait_until(lambda: told(stored, "HIRED"), "the call", within=SOON)
+            second.wait_until_ready()
+            assert not second.events_named("cannot take over")
+            stored.settle(second)
+            assert second.stop() == 0
+        assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+
+    def test_a_standby_takes_over_after_a_clean_stop(self, stored: Installation) -> None:
+        with stored.daemon() as first, beside(stored).daemon(ready=False) as second:
+            second.wait_until_standby()
+            stored.change("hw-1", status="SEEN")
+            stored.settle(first)
+            assert first.stop() == 0
+            stored.change("hw-1", status="HIRED")
+            second.wait_until(second.leads, "it to lead", within=AFTER_A_CLEAN_STOP)
+            stored.settle(second)
+            assert told(stored, "HIRED")
+            assert second.stop() == 0
+        assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+
+    def test_a_standby_that_ends_disturbs_nobody(self, stored: Installation) -> None:
+        with stored.daemon() as first:
+            for end in ("stop", "kill"):
+                with beside(stored, end).daemon(ready=False) as second:
+                    second.wait_until_standby()
+                    getattr(second, end)()
+                stored.settle(first)
+            assert len(first.events_named("this daemon leads")) == 1
+            assert first.stop() == 0
+
+    def test_a_standby_that_was_stopped_and_goes_on_ends_nobody(self, apart: Installation) -> None:
+        work = NumberedWork(apart, APPLICATIONS)
+        with apart.daemon() as first, beside(apart).daemon(ready=False) as second:
+            second.wait_until_standby()
+            stood_by = time.monotonic()
+            second.suspend()
+            with work.going_on():
+                wait_until(lambda: time.monotonic() > stood_by + LEASE + 3, "longer than a lease")
+                second.send_signal(signal.SIGCONT)
+                second.wait_until(second.is_standby, "it to answer again")
+                resumed = time.monotonic()
+                wait_until(lambda: time.monotonic() > resumed + 3, "some tries to take the lead")
+            apart.settle(first)
+            assert not first.events_named("lost the lead")
+            assert not second.events_named("this daemon leads")
+            assert first.stop() == 0
+        assert work.is_known_to(apart.hellowork)
+        assert older_after_newer(apart.hellowork.calls) == []
+
+
+class TestWhoLeads:
+    def test_every_report_names_the_leader_and_since_when(self, stored: Installation) -> None:
+        before = datetime.now(UTC)
+        assert leader_of_nobody(stored)
+        with stored.daemon() as first, beside(stored).daemon(ready=False) as second:
+            said = second.wait_until_standby()
+            leader = leader_of(stored)
+            assert leader is not None
+            assert leader["process"] == first.pid
+            assert leader["host"]
+            since = datetime.fromisoformat(str(leader["since"]))
+            assert before.replace(microsecond=0) <= since <= datetime.now(UTC)
+            shown = f"process {first.pid} on {leader['host']}"
+            assert said.startswith("standby\n")
+            assert shown in said
+            for daemon in (first, second):
+                assert daemon.report()["leader"] == leader
+                assert shown in plain(daemon.get("/")[1])
+            assert shown in " ".join(stored.run("status").stdout.split())
+            assert metric(first) == 1
+            assert metric(second) == 0
+            assert first.wait_for_event("this daemon leads")
+            assert shown in str(second.wait_for_event("standing by"))
+            assert len(second.events_named("standing by")) == 1
+            assert second.report()["conditions"] == []
+
+            first.kill()
+            second.wait_until_ready()
+            assert metric(second) == 1
+            assert (leader_of(stored) or {})["process"] == second.pid
+            assert second.wait_for_event("this daemon leads")
+            assert second.stop() == 0
+        assert leader_of(stored) is None
+
+    def test_a_standby_with_another_configuration_says_so(self, stored: Installation) -> None:
+        same, different = beside(stored, "same"), beside(stored, "different")
+        different.configure_watch(settle={"LATER": "1h"})
+        with (
+            stored.daemon() as first,
+            same.daemon(ready=False) as second,
+            different.daemon(ready=False) as third,
+        ):
+            third.wait_until_standby()
+            third.wait_for_report(
+                lambda report: any("configuration" in each["message"] for each in report["conditions"]), "the condition"
+            )
+            warnings = [each for each in third.events if each["level"] in {"warning", "error"}]
+            assert any("configuration" in str(each) for each in warnings)
+            assert third.is_standby()  # it could take over
+            # Where it listens is each daemon's own.
+            second.wait_until_standby()
+            assert second.report()["conditions"] == []
+            assert first.report()["conditions"] == []
+
+
+class TestRunOnce:
+    def test_beside_a_leader_it_ends_and_names_it(self, stored: Installation) -> None:
+        with stored.daemon() as daemon:
+            once = beside(stored).run("run", "--once")
+            assert once.code == 1
+            assert f"process {daemon.pid} on " in plainly(once)
+            stored.settle(daemon)
+            assert len(daemon.events_named("this daemon leads")) == 1
+
+    def test_it_leads_itself_and_a_daemon_waits_for_it(self, stored: Installation) -> None:
+        assert stored.run("run", "--once").code == 0
+        stored.change("hw-1", status="SEEN")
+        stored.hellowork.will({"kind": "delay", "seconds": 4})
+        with stored.daemon("--once", ready=False) as once:
+            once.wait_until(lambda: stored.hellowork.calls_for("hw-1"), "its call")
+            with beside(stored).daemon(ready=False) as daemon:
+                assert f"process {once.pid} on " in daemon.wait_until_standby()
+                assert once.wait() == 0
+                daemon.wait_until(daemon.leads, "it to lead", within=AFTER_A_CLEAN_STOP)
+                assert daemon.stop() == 0
+        assert stored.hellowork.told("hw-1") == [("SEEN", JOB)]
+
+
+def test_a_transaction_pooler_before_the_store_is_refused(apart: Installation) -> None:
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
+    direct = apart.variables["STATE_DSN"]
+    with pgbouncer(binary, direct, "transaction") as dsn:
+        apart.variables["STATE_DSN"] = dsn
+        for arguments in (["run"], ["run", "--once"]):
+            refused = apart.run(*arguments)
+            assert refused.code == 1
+            assert "state.dsn" in plainly(refused)
+            assert "pooler" in plainly(refused)
+            assert "Traceback" not in refused.output
+        # The pooler has kept its sessions: no lock is in them.
+        apart.variables["STATE_DSN"] = direct
+        with apart.daemon() as daemon:
+            apart.settle(daemon)
+
+
+@pytest.mark.parametrize("with_standby", [False, True], ids=["alone", "with a standby"])
+def test_a_leader_whose_session_is_broken_while_it_calls_loses_nothing(
+    apart: Installation, *, with_standby: bool
+) -> None:
+    work = NumberedWork(apart, APPLICATIONS)
+    standby = beside(apart)
+    with apart.daemon() as first, standby.daemon(ready=False) as second:
+        if with_standby:
+            second.wait_until_standby()
+        else:
+            second.wait_until(lambda: second.readiness()[0], "the admin server")
+            second.stop()
+        for turn in range(3):
+            work.step()
+            first.wait_until(lambda: work.is_known_to(apart.hellowork), "the numbers so far")
+            break_session_while_calls_run(apart, work)
+            first.wait_until(lambda: losses(first, second) > turn, "the leader to notice")  # noqa: B023 - at once
+            work.step()
+        first.wait_until(lambda: work.is_known_to(apart.hellowork), "every change")
+        assert first.is_running  # it has started again, in the same process
+    assert older_after_newer(apart.hellowork.calls) == []
+    assert overlaps(apart.hellowork.calls) == []
+
+
+@pytest.mark.parametrize("why", ["paused", "refused"])
+def test_a_call_that_had_begun_counts_although_its_endpoint_stands_and_its_row_went_back(
+    stored: Installation, why: str
+) -> None:
+    """HelloWork has HIRED, and nobody here knows: the state that was acknowledged must be sent once more."""
+    stored.add("hw-2")
+    stored.configure(hellowork={"retry": {"first": "200ms", "max": "1s"}})
+    with stored.daemon() as daemon:
+        stored.change("hw-1", status="SEEN")
+        stored.settle(daemon)
+        stored.hellowork.will({"kind": "slow_body", "seconds": 60, "application_id": "hw-1"})
+        stored.change("hw-1", status="HIRED")
+        daemon.wait_until(lambda: status_at_hellowork(stored) == "HIRED", "the call to have begun")
+        if why == "paused":
+            assert stored.run("pause").code == 0
+        else:
+            stored.hellowork.will({"kind": "status", "status": 401, "application_id": "hw-2", "times": None})
+            stored.change("hw-2", status="SEEN")
+            daemon.wait_until(lambda: stored.hellowork.calls_for("hw-2"), "the refusal")
+        daemon.wait_for_report(lambda report: stands(report["endpoints"][0]), why)
+        daemon.kill()
+    stored.change("hw-1", status="SEEN")
+    stored.hellowork.will_work()
+    with stored.daemon(ready=False) as daemon:
+        if why == "paused":
+            daemon.wait_until(lambda: daemon.readiness()[0], "the admin server")
+            assert stored.run("resume").code == 0
+        daemon.wait_until(lambda: status_at_hellowork(stored) == "SEEN", "the acknowledged state once more")
+        stored.settle(daemon)
+        assert daemon.stop() == 0
+    assert [status for status, _ in stored.hellowork.told("hw-1")][-1] == "SEEN"
+
+
+def stands(endpoint: dict[str, object]) -> bool:
+    return endpoint["mode"] != "healthy" or bool(endpoint["sending_paused"])
+
+
+def leader_of_nobody(installation: Installation) -> bool:
+    """Whether `status` says that nobody leads; before the first start there may be no store yet."""
+    status = installation.run("status", "--json")
+    return status.code != 0 or json.loads(status.stdout)["leader"] is None
+
+
+def plain(page: str) -> str:
+    """A page's text, without its elements."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def metric(daemon: DaemonProcess) -> float:
+    (value,) = re.findall(r"^cdc_sync_leading ([0-9.]+)$", daemon.get("/metrics")[1], re.MULTILINE)
+    return float(value)
+
+
+def status_at_hellowork(installation: Installation) -> str | None:
+    return installation.hellowork.state.get("hw-1", {}).get("status")
+
+
+def losses(*daemons: DaemonProcess) -> int:
+    return sum(len(daemon.events_named("lost the lead")) for daemon in daemons)
+
+
+def break_session_while_calls_run(installation: Installation, work: NumberedWork) -> None:
+    installation.hellowork.will({"kind": "delay", "seconds": 0.7, "times": 2 * APPLICATIONS})
+    seen = len(installation.hellowork.calls)
+    work.step()
+    wait_until(lambda: len(installation.hellowork.calls) > seen, "calls under way")
+    assert end_sessions_with_a_lock(installation)
+
+
+def end_sessions_with_a_lock(installation: Installation) -> int:
+    """End the sessions in the store's database that hold an advisory lock: the leader's; returns their number."""
+    with psycopg.connect(installation.dsn, autocommit=True) as dba:
+        state = psycopg.conninfo.conninfo_to_dict(installation.variables["STATE_DSN"])["dbname"]
+        ended = dba.execute(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND l.granted AND d.datname = %s",
+            (state,),
+        )
+        return len(ended.fetchall())

@@ -1,0 +1,222 @@
+"""A daemon of an earlier release and one of this version on one store: never both at work."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from old_stores.programs import check_out, run_old
+from support.daemon_process import DaemonProcess, free_port
+from support.hellowork_server import HelloWork
+from support.installation import TOKEN, Installation, an_installation
+from support.midway import midway_to
+from support.numbered_work import NumberedWork, older_after_newer, overlaps, sender_of
+from support.postgres import Cluster, fresh_database
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+RELEASES = {"0.2.0": "240a3a76", "0.2.1": "465c8d8d"}
+
+TAKEN_OVER = 30.0
+"""Seconds: a lease of either version with `hellowork.timeout` of one, and a start on a busy machine."""
+
+APPLICATIONS = 8
+
+
+class Mixed:
+    """An installation made by an earlier release; made by the fixture `mixed`."""
+
+    def __init__(self, installation: Installation, code: Mapping[str, str]) -> None:
+        self.work = NumberedWork(installation, APPLICATIONS)
+        self.new = installation
+        self.old = installation.another("old")
+        self.old.configure(state={"path": str(installation.store)})
+        self.old.variables = {**installation.variables, **code, "X_FROM": "old"}
+        self.code = code
+        self.hellowork = installation.hellowork
+
+    @contextmanager
+    def old_daemon(self) -> Iterator[DaemonProcess]:
+        command = ["--config", str(self.old.config), "run"]
+        output = self.old.folder / f"run-{free_port()}"
+        program = (sys.executable, "-m", "cdc_sync")
+        process = DaemonProcess(command, self.old.variables, output, self.old.admin_port, TOKEN, command=program)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+    def run_old(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_old(self.old.variables, self.old.config, *arguments)
+
+    def calls_by(self, daemon: str) -> int:
+        return len([call for call in self.hellowork.calls if sender_of(call) == daemon])
+
+    def wait_for_calls_by(self, name: str, more: int = 5, within: float = TAKEN_OVER) -> None:
+        before = self.calls_by(name)
+        wait_until(lambda: self.calls_by(name) >= before + more, f"calls by the {name} daemon", within)
+
+    def wait_until_known(self) -> None:
+        wait_until(lambda: self.work.is_known_to(self.hellowork), "every change at HelloWork")
+
+    @contextmanager
+    def new_daemon_that_calls(self) -> Iterator[DaemonProcess]:
+        """Start this version's daemon, and again when it has ended, as a service manager does."""
+        before, began = self.calls_by("new"), time.monotonic()
+        while time.monotonic() < began + TAKEN_OVER:
+            with self.new.daemon(ready=False) as new:
+                wait_until(lambda: not new.is_running or self.calls_by("new") > before, "its end, or calls")
+                if new.is_running:
+                    yield new
+                    return
+        raise AssertionError(f"it has not worked within {TAKEN_OVER:.0f} s")
+
+    def check(self) -> None:
+        """None of them called while the other one was at work."""
+        calls = self.hellowork.calls
+        turns = [sender_of(call) for call in calls]
+        assert turns == sorted(turns, key=["old", "new"].index)
+        assert older_after_newer(calls) == []
+        assert len(overlaps(calls)) <= 1, overlaps(calls)
+
+
+@pytest.fixture(params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def code(release: str, tmp_path: Path) -> Mapping[str, str]:
+    """The environment for the program of the release."""
+    try:
+        return check_out(RELEASES[release], tmp_path / "code")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("there is no repository here that has this version")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, database: str, hellowork: HelloWork) -> Iterator[Installation]:
+    """Nothing is installed in the ATS's database."""
+    folder = tmp_path / "installation"
+    folder.mkdir()
+    with an_installation(folder, database, "notify", hellowork) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def mixed(
+    request: pytest.FixtureRequest, code: Mapping[str, str], fresh: Installation, cluster: Cluster
+) -> Iterator[Mixed]:
+    with fresh_database(cluster) as state:
+        fresh.variables |= {"X_FROM": "new", "STATE_DSN": state}
+        fresh.configure(hellowork={"headers": {"X-From": "${X_FROM}"}, "timeout": "1s"})
+        if request.param == "postgres":
+            fresh.configure(state={"backend": "postgres", "dsn": "${STATE_DSN}"})
+        both = Mixed(fresh, code)
+        # The triggers of that release go on working.
+        fresh.ats.execute(both.run_old("sql", "install").stdout.encode())
+        fresh.ats.execute(both.run_old("sql", "grants", "--role", fresh.role).stdout.encode())
+        fresh.grant()
+        yield both
+
+
+def test_this_version_calls_only_when_the_older_daemon_has_ended(mixed: Mixed) -> None:
+    with mixed.old_daemon() as old, mixed.work.going_on():
+        old.wait_until_ready()
+        with mixed.new.daemon(ready=False) as new:
+            wait_until(lambda: f"process {old.pid}" in new.logged, "this version to name the older daemon")
+            mixed.wait_for_calls_by("old", 20)
+            assert mixed.calls_by("new") == 0
+        old.kill()
+        with mixed.new_daemon_that_calls():
+            mixed.wait_for_calls_by("new", 20)
+    with mixed.new.daemon():
+        mixed.wait_until_known()
+    mixed.check()
+
+
+@pytest.mark.parametrize("mixed", ["postgres"], indirect=True)
+def test_an_older_daemon_that_was_frozen_for_longer_than_its_lease_does_no_harm_afterwards(mixed: Mixed) -> None:
+    with mixed.old_daemon() as old:
+        old.wait_until_ready()
+        mixed.work.step()
+        mixed.wait_until_known()
+        mixed.old.quiet(old)  # no transaction is open
+        old.suspend()
+        with mixed.work.going_on(), mixed.new_daemon_that_calls():
+            old.send_signal(signal.SIGCONT)
+            wait_until(lambda: not old.is_running or old.readiness()[0] != HTTPStatus.OK, "it to be of no use")
+            mixed.wait_for_calls_by("new", 20)
+    with mixed.new.daemon():
+        mixed.wait_until_known()
+    mixed.check()
+
+
+@pytest.mark.parametrize("mixed", ["postgres"], indirect=True)
+def test_an_older_daemon_that_is_frozen_inside_a_transaction_is_named(mixed: Mixed) -> None:
+    """It keeps the tables locked, so they cannot be changed: somebody must end it, and learns that."""
+    with midway_to(mixed.old.variables["STATE_DSN"]) as midway:
+        mixed.old.variables["STATE_DSN"] = midway.dsn
+        with mixed.old_daemon() as old:
+            old.wait_until_ready()
+            midway.hold("S000")
+            mixed.work.step()
+            midway.wait_until_held()
+            old.suspend()
+            with mixed.new.daemon(ready=False) as new:
+                wait_until(lambda: not new.is_running, "it to end")
+                assert "pg_terminate_backend" in new.logged or f"process {old.pid}" in new.logged
+            old.kill()
+    with mixed.new_daemon_that_calls():
+        mixed.wait_until_known()
+    mixed.check()
+
+
+def test_an_older_daemon_that_was_stopped_is_followed_by_this_version_for_good(mixed: Mixed) -> None:
+    with mixed.old_daemon() as old:
+        old.wait_until_ready()
+        mixed.work.step()
+        mixed.wait_until_known()
+        assert old.stop() == 0
+    with mixed.new.daemon() as new:
+        with mixed.work.going_on():
+            mixed.wait_for_calls_by("new")
+            with mixed.old_daemon() as old:
+                assert old.wait() != 0
+                said = " ".join(old.logged.split())
+            mixed.wait_for_calls_by("new")
+        # While it works, and afterwards.
+        assert "newer cdc-sync" in said or f"process {new.pid}" in said
+        mixed.wait_until_known()
+        assert len(new.events_named("this daemon leads")) == 1
+        assert new.stop() == 0
+    refused = mixed.run_old("run", "--once")
+    assert refused.returncode != 0
+    said = " ".join(f"{refused.stdout}{refused.stderr}".split())
+    assert "was written by a newer cdc-sync" in said
+    assert "Run that version, or restore the store's backup from before the upgrade." in said
+    mixed.check()
+
+
+def test_what_an_older_daemon_had_claimed_when_it_was_killed_is_sent(mixed: Mixed) -> None:
+    with mixed.old_daemon() as old:
+        old.wait_until_ready()
+        mixed.work.step()
+        mixed.wait_until_known()
+        mixed.hellowork.will({"kind": "slow_body", "seconds": 0.9, "times": APPLICATIONS})
+        seen = len(mixed.hellowork.calls)
+        mixed.work.step()
+        wait_until(lambda: len(mixed.hellowork.calls) > seen, "calls under way")
+        old.kill()
+    mixed.hellowork.will_work()
+    mixed.work.step(mixed.work.names[:4])
+    with mixed.new_daemon_that_calls() as new:
+        mixed.wait_until_known()
+        mixed.new.settle(new)
+    mixed.check()

@@ -1,0 +1,278 @@
+"""Operators' commands are requests that the daemon executes; without a daemon the command executes its own."""
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment
+from support.installation import JOB, Installation
+from support.waiting import wait_until
+
+from cdc_sync.store.postgres.scripts import TABLES
+
+PAUSED = "sending is paused: calls under way end, the rest waits for `cdc-sync resume`\n"
+UNANSWERED = "has not answered within 30 s. Nothing was done, and nothing will be"
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, notify: Installation) -> str:
+    """Each kind of store, in the installation."""
+    if request.param == "postgres":
+        notify.share_store()
+    return str(request.param)
+
+
+def look(installation: Installation, backend: str, query: str) -> list[Any]:
+    """Rows of the store; `@` stands before a table's name."""
+    if backend == "postgres":
+        return installation.ats.execute(query.replace("@", "cdc_sync.").encode()).fetchall()
+    with closing(sqlite3.connect(f"file:{installation.store}?mode=ro", uri=True)) as store:
+        return store.execute(query.replace("@", "")).fetchall()
+
+
+def all_but_requests(installation: Installation, backend: str) -> dict[str, list[Any]]:
+    """All that the store holds, by table."""
+    if backend == "postgres":
+        named, columns = list(TABLES), "each::text"
+    else:
+        schema = look(installation, backend, "SELECT name FROM sqlite_schema WHERE type = 'table'")
+        named, columns = [name for (name,) in schema], "*"
+    return {
+        name: look(installation, backend, f"SELECT {columns} FROM @{name} AS each")  # noqa: S608 - the store's tables
+        for name in named
+        if name != "request"
+    }
+
+
+def requests_of(installation: Installation, backend: str) -> list[str]:
+    """What is asked now, in its order."""
+    return [what for (what,) in look(installation, backend, "SELECT what FROM @request ORDER BY number")]
+
+
+def noted(installation: Installation, backend: str, name: str) -> str:
+    """One of the store's notes about itself."""
+    ((value,),) = look(installation, backend, f"SELECT value FROM @about WHERE name = '{name}'")  # noqa: S608
+    return str(value)
+
+
+def start(installation: Installation, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a command."""
+    line = [*COMMAND, "--config", str(installation.config), *arguments]
+    variables = environment(installation.variables)
+    return subprocess.Popen(line, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(command: "subprocess.Popen[str]") -> tuple[int, str]:
+    """The exit code and the output of a command that ends."""
+    output, error = command.communicate(timeout=PATIENCE)
+    return command.returncode, output + error
+
+
+@contextmanager
+def stopped(daemon: DaemonProcess) -> Iterator[None]:
+    """The daemon is stopped meanwhile."""
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+def test_each_command_says_the_same_with_the_daemon_up_and_down(
+    notify: Installation, backend: str, *, is_up: bool
+) -> None:
+    notify.configure_watch(fuse={"max_changes": 1000, "max_deletions": 1, "window": "10m"})
+    for name in ("held-1", "held-2", "held-3", "dead-1", "dead-2", "sent"):
+        notify.add(f"hw-{name}")
+    for name in ("hw-dead-1", "hw-dead-2"):
+        notify.hellowork.will({"kind": "status", "status": 400, "application_id": name})
+    with notify.daemon() as daemon:
+        for name in ("hw-dead-1", "hw-dead-2", "hw-sent"):
+            notify.change(name, status="SEEN")
+        notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id LIKE 'hw-held-%'")
+        daemon.wait_for_report(
+            lambda report: (report["watches"][0]["held"], report["watches"][0]["dead_letters"]) == (2, 2), "the scene"
+        )
+        if not is_up:
+            assert daemon.stop() == 0
+
+        for arguments, expected in (
+            ("fuse release --limit 1 --yes", "1 released\n"),
+            ("fuse discard --yes", "1 discarded\n"),
+            ("dead-letters retry hw-dead-1", "to be sent again: applications hw-dead-1\n"),
+            ("dead-letters discard --all --yes", "discarded: applications hw-dead-2\n"),
+            ("dead-letters retry --all --yes", "No dead letters.\n"),
+            ("resend hw-sent --yes", "to be sent: applications hw-sent\n"),
+            ("pause", PAUSED),
+            ("resume", "sending is resumed\n"),
+        ):
+            done = notify.run(*arguments.split())
+            assert (done.code, done.stdout, done.stderr) == (0, expected, ""), arguments
+            assert requests_of(notify, backend) == [], "a command removes its request"
+
+        refused = notify.run("dead-letters", "retry", "nobody")
+        assert (refused.code, refused.stdout) == (1, "")
+        assert refused.stderr.startswith("nobody has no dead letter; ")
+
+    watches = notify.document["watches"]
+    watches["candidates"] = watches.pop("applications")
+    notify.configure()
+    notify.install()
+    with notify.daemon(ready=is_up) as daemon:
+        if not is_up:
+            daemon.kill()
+        notify.configure(hellowork={"timeout": "2s"})
+        forgotten = notify.run("forget", "applications", "--yes")
+        assert (forgotten.code, forgotten.stdout, forgotten.stderr) == (0, "applications is forgotten\n", "")
+        acted = {"release", "discard", "retry", "resend", "pause", "resume", "forget"}
+        assert json.loads(noted(notify, backend, "actions"))["counts"] == {**dict.fromkeys(acted, 1), "discard": 2}
+
+
+def test_a_stopped_daemon_does_nothing_of_it_later(notify: Installation, backend: str) -> None:
+    # With a shared store, its lease outlasts the deadline.
+    notify.configure(hellowork={"timeout": "30s"})
+    with notify.daemon() as daemon:
+        with stopped(daemon):
+            before = all_but_requests(notify, backend)
+            killed = start(notify, "pause")
+            wait_until(lambda: requests_of(notify, backend) == ["pause"], "its request")
+            killed.kill()
+            ended(killed)
+            began = time.monotonic()
+            code, said = ended(start(notify, "pause"))
+            took = time.monotonic() - began
+            after, left = all_but_requests(notify, backend), requests_of(notify, backend)
+
+        assert code == 1
+        assert UNANSWERED in " ".join(said.split())
+        assert took > 29
+        assert left == ["pause"], "that of the killed one"
+        assert after == before, "beside the daemon nothing else is written"
+        daemon.wait_until(lambda: requests_of(notify, backend) == [], "the late request to be removed")
+        daemon.wait_until_ready()  # and so it is not paused
+        assert notify.run("pause").stdout == PAUSED
+
+
+def test_beside_the_daemon_a_command_writes_its_request_alone(notify: Installation, backend: str) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        notify.settle(daemon)
+        with stopped(daemon):
+            before = all_but_requests(notify, backend)
+            for arguments in ("status", "explain hw-1", "plan", "labels", "dead-letters list", "fuse show", "check"):
+                notify.run(*arguments.split())
+            assert requests_of(notify, backend) == []
+            assert all_but_requests(notify, backend) == before
+
+            asked = []
+            for arguments in ("fuse release --yes", "fuse discard --yes", "resend hw-1 --yes", "pause", "resume"):
+                command = start(notify, *arguments.split())
+                asked.append(arguments.removeprefix("fuse ").split()[0])
+                wait_until(lambda: requests_of(notify, backend) == asked, arguments)
+                command.kill()
+                ended(command)
+            assert all_but_requests(notify, backend) == before
+
+
+def test_what_a_killed_command_asked_is_done_before_its_deadline_in_its_order(
+    notify: Installation, backend: str
+) -> None:
+    with notify.daemon() as daemon:
+        with stopped(daemon):
+            for number, action in enumerate(("pause", "resume", "pause")):
+                command = start(notify, action)
+                wait_until(lambda number=number: len(requests_of(notify, backend)) > number, "its request")  # type: ignore[misc]
+                command.kill()
+                ended(command)
+            assert requests_of(notify, backend) == ["pause", "resume", "pause"]
+
+        daemon.wait_until_not_ready("paused by an operator")
+        daemon.wait_for_event("a person acted", 3)
+        said = [event["event"].partition(": ")[2] for event in daemon.events_named("a person acted")]
+        assert said == ["pause", "resume", "pause"]
+
+
+def test_an_interrupted_command_takes_its_request_back(notify: Installation, backend: str) -> None:
+    with notify.daemon() as daemon, stopped(daemon):
+        command = start(notify, "pause")
+        wait_until(lambda: requests_of(notify, backend) == ["pause"], "its request")
+        command.send_signal(signal.SIGINT)
+        assert ended(command)[0] != 0
+        assert requests_of(notify, backend) == []
+
+
+def test_when_the_daemon_is_killed_the_command_does_it_itself(notify: Installation, backend: str) -> None:
+    notify.configure(hellowork={"timeout": "2s"})
+    with notify.daemon() as daemon:
+        with stopped(daemon):
+            command = start(notify, "pause")
+            wait_until(lambda: requests_of(notify, backend) == ["pause"], "its request")
+            daemon.kill()
+        assert ended(command) == (0, PAUSED)
+    assert noted(notify, backend, "paused") == '[""]'
+
+
+@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+def test_several_commands_at_once_are_all_done(notify: Installation, backend: str, *, is_up: bool) -> None:
+    names = [f"hw-{number}" for number in range(5)]
+    for name in names:
+        notify.add(name)
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        if not is_up:
+            assert daemon.stop() == 0
+        commands = {name: start(notify, "resend", name, "--yes") for name in names}
+
+        done = {name: ended(command) for name, command in commands.items()}
+
+        assert done == {name: (0, f"to be sent: applications {name}\n") for name in names}
+    assert requests_of(notify, backend) == []
+
+
+def test_whatever_is_killed_each_is_done_once_or_not_at_all(notify: Installation) -> None:
+    chance = random.Random(29)  # noqa: S311
+    number, rounds = 60, 8
+    notify.configure_watch(fuse={"max_changes": 1, "max_deletions": 1, "window": "10m"})
+    notify.add_many("hw-", number + 1)
+    with notify.daemon() as daemon:
+        notify.ats.execute("UPDATE public.applications SET status = 'ODD' WHERE hellowork_id <> 'hw-sentinel'")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == number, "the held entries")
+        assert daemon.stop() == 0
+
+    for _ in range(rounds):
+        with notify.daemon(ready=False) as daemon:
+            daemon.wait_for_event("started")
+            commands = [start(notify, "fuse", "release", "--yes", "--limit", "2") for _ in range(3)]
+            time.sleep(chance.uniform(0.3, 1.5))
+            daemon.kill()
+            done = [ended(command) for command in commands]
+        # What one has released another one may have meant: then it releases less.
+        assert all(code == 0 and said.endswith(" released\n") for code, said in done)
+        number -= sum(int(said.split()[0]) for _, said in done)
+        assert look(notify, "sqlite", "SELECT count(*) FROM @outbox WHERE state = 'held'") == [(number,)]
+
+
+def test_a_run_that_ends_by_itself_executes_them(notify: Installation, backend: str) -> None:
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.hellowork.will({"kind": "delay", "seconds": 6, "application_id": "hw-1"})
+    notify.change("hw-1", status="SEEN")
+    once = start(notify, "run", "--once")
+    wait_until(lambda: notify.hellowork.calls, "the call under way")
+
+    assert notify.run("pause").stdout == PAUSED
+
+    ended(once)
+    assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
+    assert backend

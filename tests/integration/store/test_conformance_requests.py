@@ -1,0 +1,282 @@
+"""Operators' requests: executed once, in their order, before their deadline, in one transaction with their answer."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from support.builders import NOW, WATCH, an_observation, some_rules
+from support.requests import executed
+from support.store_backends import OpenStore
+from support.store_steps import adopt, bury, observe, waiting_entry
+
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError, StoreError
+from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.store import Store, operation
+from cdc_sync.store.driver import Transaction
+from cdc_sync.store.requests import (
+    DEADLINE,
+    KINDS,
+    Chosen,
+    Discard,
+    Forget,
+    Pause,
+    Release,
+    Request,
+    RequestTable,
+    Resend,
+    Resume,
+    Retry,
+    execute_next,
+    is_answered,
+)
+
+ELSEWHERE = "https://one.example:443"
+
+
+def by(action: str) -> PersonActed:
+    """An operator."""
+    return PersonActed(NOW, action, "julia", 1)
+
+
+async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> str:
+    """Add a request, as another process does."""
+    return await RequestTable(store.transact).add(request, within)
+
+
+async def execute_all(store: Store) -> int:
+    """Execute the waiting requests; returns how many rows were looked at."""
+    number = 0
+    while await execute_next(store, captured=()):
+        number += 1
+    return number
+
+
+async def rows_of(store: Store) -> list[tuple[Any, ...]]:
+    """The requests that are there."""
+
+    async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
+        rows = []
+        while waiting := await transaction.rows("next_request"):
+            rows += waiting
+            await transaction.run("remove_request", id=waiting[0][0])
+        return rows
+
+    return await store.transact(work)
+
+
+async def hold(store: Store, *ids: str) -> None:
+    """Let a fuse hold these applications' changes."""
+    await adopt(store, *ids)
+    await observe(store, *(an_observation(one, "hired") for one in ids), rules=some_rules(max_changes=0))
+
+
+class TestEachKind:
+    async def test_releases(self, store: Store) -> None:
+        await hold(store, "a1", "a2")
+        some = Chosen(groups=((WATCH, "applied → hired", 1),))
+
+        assert await executed(store, Release(WATCH, some, by("release"))) == [(WATCH, "a1")]
+
+        assert (await waiting_entry(store, "a1")).state == "pending"
+        assert (await waiting_entry(store, "a2")).state == "held"
+
+    async def test_discards(self, store: Store) -> None:
+        await bury(store, an_observation("a3"), an_observation("a4"))
+        await hold(store, "a1", "a2")
+
+        assert await executed(store, Discard("held", None, Chosen(limit=1), by("discard"))) == [(WATCH, "a1")]
+        dead = Chosen(entries=((WATCH, "a4"), (WATCH, "a1"), ("other", "a3")))
+        assert await executed(store, Discard("dead", None, dead, by("discard"))) == [(WATCH, "a4")]
+
+        left = [entry.application_id for state in ("held", "dead") for entry in await store.entries(state, None, 9)]
+        assert left == ["a2", "a3"]
+
+    async def test_retries(self, store: Store) -> None:
+        await bury(store, an_observation("a1"), an_observation("a2"))
+
+        assert await executed(store, Retry(((WATCH, "a2"), (WATCH, "nobody")), by("retry"))) == [(WATCH, "a2")]
+
+        assert await store.dead_letters(None) == [(WATCH, "a1")]
+
+    async def test_resends(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+
+        assert await executed(store, Resend(WATCH, ("a2", "nobody"), by("resend"))) == [(WATCH, "a2")]
+
+        assert (await waiting_entry(store, "a2")).state == "pending"
+
+    async def test_pauses_and_resumes(self, store: Store) -> None:
+        assert await executed(store, Pause(ELSEWHERE, by("pause"))) == [ELSEWHERE]
+        assert await executed(store, Pause(ALL_ENDPOINTS, by("pause"))) == [ALL_ENDPOINTS, ELSEWHERE]
+        assert await executed(store, Resume(ELSEWHERE, by("resume"))) == [ALL_ENDPOINTS]
+
+        assert await store.paused() == {ALL_ENDPOINTS}
+
+    async def test_records_the_person(self, store: Store) -> None:
+        await hold(store, "a1")
+        await executed(store, Release(None, Chosen(), by("release")))
+        await executed(store, Pause(ELSEWHERE, by("pause")))
+        await executed(store, Release(None, Chosen(), by("release")))
+
+        assert await store.count_actions() == {"release": 1, "pause": 1}
+        assert [acted.who for acted in await store.take_actions()] == ["julia", "julia"]
+
+    async def test_is_named_once(self) -> None:
+        assert len(set(KINDS.values())) == len(KINDS)
+
+
+class TestOrder:
+    async def test_they_are_executed_as_they_were_asked(self, store: Store) -> None:
+        for request in (Pause(ELSEWHERE, by("pause")), Resume(ALL_ENDPOINTS, by("resume")), Pause("b", by("pause"))):
+            await ask(store, request)
+
+        assert await execute_all(store) == 3
+
+        assert await store.paused() == {"b"}
+
+    async def test_one_that_is_answered_is_not_executed_again(self, store: Store) -> None:
+        id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
+        assert not await is_answered(store, id_)
+        await execute_all(store)
+        assert await is_answered(store, id_)
+        await store.resume(ELSEWHERE)
+
+        assert await execute_all(store) == 0
+        assert await store.paused() == frozenset()
+
+    async def test_two_that_look_at_once_execute_it_once(self, store: Store, open_store: OpenStore) -> None:
+        await hold(store, *(f"a{number}" for number in range(20)))
+        for _ in range(20):
+            await ask(store, Release(None, Chosen(limit=1), by("release")))
+
+        await asyncio.gather(execute_all(store), execute_all(await open_store()))
+
+        assert await store.entries("held", None, 99) == []
+        (acted,) = await store.take_actions()
+        assert acted.count == 20, "one a request, each once"
+
+
+class TestDeadline:
+    async def test_an_expired_one_is_never_executed(self, store: Store) -> None:
+        id_ = await ask(store, Pause(ELSEWHERE, by("pause")), within=0.01)
+        await asyncio.sleep(0.05)
+
+        await execute_all(store)
+
+        assert await store.paused() == frozenset()
+        assert await RequestTable(store.transact).remove(id_) is None
+
+    @pytest.mark.parametrize("minutes", [1, 60])
+    async def test_a_clock_that_was_set_back_does_not_put_it_off(self, store: Store, minutes: int) -> None:
+        await ask(store, Pause(ELSEWHERE, by("pause")))
+        await shift(store, minutes * 60_000)
+
+        await execute_all(store)
+
+        assert await store.paused() == frozenset()
+
+    async def test_one_that_was_removed_is_never_executed(self, store: Store) -> None:
+        table = RequestTable(store.transact)
+        id_ = await table.add(Pause(ELSEWHERE, by("pause")), DEADLINE)
+
+        assert await table.remove(id_) is None
+
+        assert await execute_all(store) == 0
+        assert await store.paused() == frozenset()
+
+    async def test_what_killed_commands_left_is_pruned(self, store: Store) -> None:
+        await executed(store, Pause(ELSEWHERE, by("pause")))
+        await ask(store, Pause("old", by("pause")))
+        await shift(store, -10 * 60_000)
+        await ask(store, Pause("new", by("pause")))
+
+        await store.prune(NOW, 10, 10)
+
+        assert [json.loads(arguments)["endpoint"] for _, _, arguments, _ in await rows_of(store)] == ["new"]
+
+
+async def shift(store: Store, by_: int) -> None:
+    """Let the requests have been asked later, by so many milliseconds."""
+    moved = f"UPDATE {'cdc_sync.' if store.clock.shared else ''}request SET asked_at = asked_at + {by_}, "  # noqa: S608
+    await outside(store, moved + f"expires_at = expires_at + {by_}")
+
+
+async def outside(store: Store, statement: str, values: Sequence[Any] = ()) -> None:
+    """Run a statement of the test's own."""
+
+    async def work(transaction: Any) -> None:
+        if store.clock.shared:
+            await transaction._connection.execute(statement.replace("?", "%s").encode(), values)
+        else:
+            transaction.connection.execute(statement, values)
+
+    await store.transact(work)
+
+
+class TestRefusal:
+    async def test_leaves_nothing_but_the_answer(self, store: Store) -> None:
+        await hold(store, "a1")
+
+        with pytest.raises(OperationError, match="a daemon works the watch"):
+            await executed(store, Forget(WATCH, by("forget")), captured=[WATCH])
+
+        assert (await waiting_entry(store, "a1")).state == "held"
+        assert await store.count_actions() == {}
+
+    async def test_goes_to_a_command_of_another_version(self, store: Store) -> None:
+        table = "cdc_sync.request" if store.clock.shared else "request"
+        insert = f"INSERT INTO {table} (id, what, arguments, asked_at, expires_at) VALUES (?, ?, ?, 0, {1 << 50})"  # noqa: S608
+        asked = {
+            "unknown": ("paint", "{}"),
+            "less": ("pause", '{"endpoint": "x"}'),
+            "restricted": ("resume", json.dumps({"endpoint": "", "by": vars_of(by("resume")), "only": "red"})),
+            "broken": ("pause", "{"),
+        }
+        for id_, (what, arguments) in asked.items():
+            await outside(store, insert, (id_, what, arguments))
+        await store.pause(ELSEWHERE)
+
+        assert await execute_all(store) == len(asked)
+
+        for id_, (what, _) in asked.items():
+            answer = json.loads(await RequestTable(store.transact).remove(id_) or "{}")
+            assert f"({what})" in answer["refused"]
+        assert await store.paused() == {ELSEWHERE}
+
+    async def test_does_not_stop_the_next(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await ask(store, Forget(WATCH, by("forget")))
+        await ask(store, Pause(ELSEWHERE, by("pause")))
+
+        while await execute_next(store, captured=[WATCH]):
+            pass
+
+        assert await store.paused() == {ELSEWHERE}
+
+
+def vars_of(acted: PersonActed) -> dict[str, Any]:
+    """A person's action as JSON has it."""
+    return {name: getattr(acted, name) for name in ("at", "action", "who", "count", "on")}
+
+
+class TestFailure:
+    async def test_of_the_store_leaves_the_request_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        await hold(store, "a1")
+        id_ = await ask(store, Release(None, Chosen(), by("release")))
+
+        async def fail(*_: Any) -> None:
+            raise StoreError("store-unusable", "the disk is full")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(operation, "record", fail)
+            with pytest.raises(StoreError, match="full"):
+                await execute_next(store, captured=())
+        assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"
+        assert not await is_answered(store, id_)
+
+        await execute_all(store)
+
+        assert (await waiting_entry(store, "a1")).state == "pending"

@@ -1,0 +1,270 @@
+"""One daemon of a store leads, the others stand by: real processes, since a lock and a lease are between processes.
+
+With a store in PostgreSQL a short lease is 6 s, of which the leader gives up 3 s before the end.
+"""
+
+import asyncio
+import platform
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.leading_process import UNKNOWN, LeadingProcess, leading_process
+from support.proxy import proxy_to
+from support.roles import roles
+from support.sessions import Ats, end_sessions, one, rows
+from support.store_backends import PostgresBackend
+from support.waiting import wait_until
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
+from cdc_sync.store.postgres import PostgresStore, scripts
+from cdc_sync.store.postgres.leading import BEAT, alone, lease_for
+from cdc_sync.store.sqlite import SqliteStore
+
+pytestmark = pytest.mark.timeout(120)
+
+SHORT = -4.0
+"""The longest call of a leader with a lease of 6 s."""
+
+LEASE = lease_for(SHORT)
+
+AT_ONCE = 30.0
+"""Seconds on a busy machine; a lease of the tests that ask for this is 60 s."""
+
+
+@pytest.fixture
+def dsn(store_database: str) -> str:
+    return PostgresBackend(store_database).dsn
+
+
+@pytest.fixture
+def dba(dsn: str) -> Iterator[Ats]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+@contextmanager
+def leader_of(name: str, **settings: Any) -> Iterator[LeadingProcess]:
+    """A process that leads."""
+    with leading_process(name, **settings) as process:
+        process.next("leads")
+        yield process
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store's name for a process that leads it."""
+    return f"sqlite:{tmp_path / 'state.db'}" if request.param == "sqlite" else request.getfixturevalue("dsn")
+
+
+@pytest.fixture
+async def beside(name: str) -> AsyncIterator[Store]:
+    """The store, as a command of another process sees it."""
+    store: Store
+    if name.startswith("sqlite:"):
+        store = SqliteStore(Path(name.removeprefix("sqlite:")))
+    else:
+        store = await PostgresStore.open(name)
+    yield store
+    await store.close()
+
+
+def seconds_since(begun: float) -> float:
+    return time.monotonic() - begun
+
+
+class TestBothStores:
+    async def test_the_row_says_who_leads(self, name: str, beside: Store) -> None:
+        assert await beside.leader() is None
+        with leading_process(name, configuration="a digest") as first:
+            assert first.next("leads")["may_call"]
+
+            leader = await beside.leader()
+            assert leader is not None
+            assert (leader.process, leader.host) == (first.pid, platform.node())
+            assert abs(leader.since - beside.clock.for_people()) < 60_000
+            assert leader.configuration == "a digest"
+            assert not leader.has_surely_ended
+            first.stop()
+        assert await beside.leader() is None
+
+    async def test_one_that_was_killed_leads_no_more(self, name: str, beside: Store) -> None:
+        with leader_of(name) as first:
+            first.kill()
+
+        assert await beside.leader() is None
+
+    def test_a_standby_takes_over_at_once_from_one_that_stops(self, name: str) -> None:
+        with leader_of(name) as first, leading_process(name) as second:
+            assert second.next("stands by") == standby_of(first.pid)
+
+            first.stop()
+            begun = time.monotonic()
+            second.next("leads")
+
+            assert seconds_since(begun) < AT_ONCE
+
+    def test_a_standby_takes_over_at_once_from_a_process_of_its_host_that_was_killed(self, name: str) -> None:
+        with leader_of(name) as first, leading_process(name) as second:
+            second.next("stands by")
+
+            first.kill()
+            begun = time.monotonic()
+            second.next("leads")
+
+            assert seconds_since(begun) < AT_ONCE
+
+    def test_one_that_starts_after_a_kill_leads_at_once(self, name: str) -> None:
+        with leader_of(name) as first:
+            first.kill()
+        begun = time.monotonic()
+        with leading_process(name) as second:
+            second.next("leads")
+
+        assert seconds_since(begun) < AT_ONCE
+
+    def test_a_standby_knows_that_its_configuration_is_another_one(self, name: str) -> None:
+        with leader_of(name, configuration="one") as first, leading_process(name, configuration="two") as second:
+            assert second.next("stands by") == standby_of(first.pid, differs=True)
+
+
+def standby_of(leader: int, **others: object) -> dict[str, object]:
+    return {"what": "stands by", "leader": leader, "differs": False, "is_free": False, "blocked": None, **others}
+
+
+class TestPostgres:
+    """A process may be stopped, its host may be gone, and its session may outlive both."""
+
+    def test_one_whose_end_is_unknown_leads_until_its_lease_ends(self, dsn: str) -> None:
+        """Its calls may still be under way."""
+        with (
+            leader_of(dsn, longest_call=SHORT, place=UNKNOWN) as first,
+            leading_process(dsn, longest_call=SHORT) as second,
+        ):
+            assert second.next("stands by") == standby_of(first.pid)
+
+            first.kill()
+            killed = time.monotonic()
+            assert second.next("stands by") == standby_of(first.pid, is_free=True)
+            second.next("leads")
+
+            assert seconds_since(killed) > LEASE - BEAT - 0.5, "its last renewal was a beat ago at most"
+
+    def test_the_session_of_a_silent_leader_is_ended_and_no_other(self, dsn: str, dba: Ats) -> None:
+        with (
+            leader_of(dsn, longest_call=SHORT) as first,
+            leading_process(dsn, longest_call=SHORT) as second,
+            leading_process(dsn, longest_call=SHORT) as third,
+            psycopg.connect(make_conninfo(dsn, application_name="psql"), autocommit=True),
+        ):
+            for standby in (second, third):
+                standby.next("stands by")
+            (backend,) = rows(dba, "SELECT backend FROM cdc_sync.leader")[0]
+            sessions = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() ORDER BY pid"
+            others = [pid for (pid,) in rows(dba, sessions) if pid != backend]
+            assert len(others) == 4
+
+            first.send(signal.SIGSTOP)
+            wait_for_another_leader(dba, first.pid)
+
+            assert {pid for (pid,) in rows(dba, sessions)} == set(others)
+            first.send(signal.SIGCONT)
+            assert first.ended() == -signal.SIGALRM
+
+    def test_a_session_whose_row_has_another_start_is_not_the_leaders(self, dsn: str, dba: Ats) -> None:
+        """The number of the leader's session may be another one's by now."""
+        with psycopg.connect(make_conninfo(dsn, application_name="cdc-sync store"), autocommit=True) as other:
+            with leader_of(dsn, longest_call=SHORT, place=UNKNOWN) as first:
+                first.kill()
+            dba.execute("UPDATE cdc_sync.leader SET backend = %s", (other.info.backend_pid,))
+            # It has the lock, so that a standby waits for it, and would end it.
+            other.execute("SELECT pg_advisory_lock(%s, 0)", (scripts.KIND,))
+            with leading_process(dsn, longest_call=SHORT) as second:
+                blocked = second.next("stands by")
+                while not blocked["blocked"]:
+                    blocked = second.next("stands by")
+                assert "another session holds its lock" in blocked["blocked"]
+                assert one(other, "SELECT 1") == 1
+
+                other.execute("SELECT pg_advisory_unlock_all()")
+                second.next("leads")
+
+    def test_a_process_that_is_resumed_after_its_lease_ends(self, dsn: str, dba: Ats) -> None:
+        with leader_of(dsn, longest_call=SHORT) as first:
+            first.send(signal.SIGSTOP)
+            time.sleep(LEASE + 0.5)
+            first.send(signal.SIGCONT)
+
+            assert first.ended() == -signal.SIGALRM
+
+    def test_one_that_is_resumed_within_its_lease_goes_on(self, dsn: str, dba: Ats) -> None:
+        with leader_of(dsn) as first:
+            first.send(signal.SIGSTOP)
+            time.sleep(1)
+            first.send(signal.SIGCONT)
+
+            before = one(dba, "SELECT beat FROM cdc_sync.leader")
+            wait_until(lambda: one(dba, "SELECT beat FROM cdc_sync.leader") > before + 1, "it renews its lease")
+
+    def test_one_that_loses_its_session_leads_no_more(self, dsn: str, dba: Ats) -> None:
+        with leader_of(dsn) as first:
+            end_sessions(dba, "pid = (SELECT backend FROM cdc_sync.leader)")
+
+            assert first.next("failed")["code"] == "store-lead-lost"
+
+    async def test_one_that_does_not_reach_the_store_gives_up_before_its_lease_ends(self, dsn: str) -> None:
+        async with proxy_to(dsn) as proxy:
+            with leading_process(proxy.dsn, longest_call=SHORT) as first:
+                await asyncio.to_thread(first.next, "leads")
+                proxy.forget()
+                silent = time.monotonic()
+
+                lost = await asyncio.to_thread(first.next, "failed")
+
+                assert lost["code"] == "store-lead-lost"
+                assert seconds_since(silent) < LEASE - 2, "a margin is left to end its calls"
+                assert first.ended() == 0
+
+    def test_a_session_of_another_role_is_named_with_what_to_do(self, dsn: str, dba: Ats) -> None:
+        with roles(dsn) as new_role:
+            role = new_role()
+            dba.execute(scripts.grants(role).encode())
+            own = make_conninfo(dsn, user=role, password=role)
+            with leader_of(dsn, longest_call=SHORT) as first, leading_process(own, longest_call=SHORT) as second:
+                second.next("stands by")
+                (backend,) = rows(dba, "SELECT backend FROM cdc_sync.leader")[0]
+                first.send(signal.SIGSTOP)
+
+                blocked = second.next("stands by")["blocked"]
+
+                assert f"logs in as {role}" in blocked
+                assert f"pg_terminate_backend({backend})" in blocked
+                end_sessions(dba, "pid = %s", [backend])
+                second.next("leads")
+
+    async def test_a_command_works_with_the_lock_while_no_daemon_leads(self, dsn: str) -> None:
+        async with alone(dsn) as store:
+            assert await store.leader() is None
+        with leader_of(dsn) as first:
+            with pytest.raises(StoreError, match=f"process {first.pid} on ") as raised:
+                await alone(dsn).__aenter__()
+            assert raised.value.code == "store-in-use"
+
+    async def test_while_a_command_has_the_lock_a_daemon_waits(self, dsn: str) -> None:
+        async with alone(dsn):
+            with leading_process(dsn) as first:
+                assert (await asyncio.to_thread(first.next, "stands by"))["leader"] is None
+        # Its end closes the session, and with it the lock.
+        with leading_process(dsn) as first:
+            await asyncio.to_thread(first.next, "leads")
+
+
+def wait_for_another_leader(dba: Ats, process: int) -> None:
+    wait_until(lambda: one(dba, "SELECT process FROM cdc_sync.leader") != process, "another one leads")

@@ -1,0 +1,125 @@
+"""Faults that the model of the sender must find; `python -m mutations` (in tests/) tries each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A fault in a file of the package: one text in place of another."""
+
+    what: str
+    file: str
+    text: str
+    instead: str
+
+
+MUTATIONS = [
+    Mutation(
+        "a call begins while an apply decides about its application",
+        "delivery/ready.py",
+        "        if not self.applying:\n            return next(iter(endpoint.ready), None)",
+        "        if True:\n            return next(iter(endpoint.ready), None)",
+    ),
+    Mutation(
+        "an apply does not know which calls have begun",
+        "delivery/ready.py",
+        "        begun = {id_: self.begun[account, id_] for id_ in application_ids if (account, id_) in self.begun}",
+        "        begun = dict[str, Entry]()",
+    ),
+    Mutation(
+        "what an apply decides about stays in memory",
+        "delivery/ready.py",
+        "            if (account, id_) in self.flying and (account, id_) not in self.begun:",
+        "            if False:",
+    ),
+    Mutation(
+        "another watch's entry of an application in memory is not read afterwards",
+        "delivery/ready.py",
+        "        for lane in self.behind.pop(application, ()):\n            self.lanes.read_at(lane, AT_ONCE)",
+        "        self.behind.pop(application, ())",
+    ),
+    Mutation(
+        "an entry comes into memory beside another one of its application",
+        "delivery/ready.py",
+        '        return self.endpoints.settings.owner(watch) or ""',
+        "        return watch",
+    ),
+    Mutation(
+        "what is pending after its application's call is forgotten",
+        "delivery/steps.py",
+        "            for lane, due_at in again.items():",
+        "            for lane, due_at in ():",
+    ),
+    Mutation(
+        "a lane that could not be read is forgotten",
+        "delivery/ready.py",
+        "            for lane in wanted:\n                self.lanes.read_at(lane, AT_ONCE)\n            return",
+        "            return",
+    ),
+    Mutation(
+        "a withheld watch's entries stay in memory",
+        "delivery/sender.py",
+        "        self._ready.forget(lambda entry, _: not self._ready.lanes.may_send(entry.watch))\n",
+        "",
+    ),
+    Mutation(
+        "one watch gets all the room, and again",
+        "delivery/lanes.py",
+        "        return [(lane, limit) for lane in lanes[:room]]",
+        "        return [(lane, room) for lane in sorted(lanes)[:1]]",
+    ),
+    Mutation(
+        "a call begins without the lead",
+        "delivery/sender.py",
+        "        if not self._recorder.works or not self._may_begin():",
+        "        if not self._recorder.works:",
+    ),
+    Mutation(
+        "a stop that cut calls off counts as clean",
+        "delivery/sender.py",
+        "        return bool(self._ready.begun)",
+        "        return False",
+    ),
+    Mutation(
+        "results that could not be stored are dropped",
+        "delivery/steps.py",
+        "                self._ends = ends + self._ends\n",
+        "",
+    ),
+    Mutation(
+        "a cancelled caller's apply has no effect on memory",
+        "store/sqlite/driver.py",
+        "        effect(None if isinstance(result, BaseException) else result)\n",
+        "        if not future.done():\n            effect(None if isinstance(result, BaseException) else result)\n",
+    ),
+    Mutation(
+        "what is pending at the start does not count as attempted",
+        "store/delivery.py",
+        "            if not is_clean:",
+        "            if False:",
+    ),
+    Mutation(
+        "a call without an acknowledgement is no attempt",
+        "store/delivery.py",
+        "        attempted=True,\n        attempts=entry.attempts,",
+        "        attempts=entry.attempts,",
+    ),
+    Mutation(
+        "an acknowledgement removes what replaced the entry",
+        "store/delivery.py",
+        "        is_same = current is not None and current.says(end.entry)",
+        "        is_same = current is not None",
+    ),
+    Mutation(
+        "what replaced an acknowledged entry counts as attempted",
+        "store/delivery.py",
+        "            self._keep(of, replace(current, attempted=False))",
+        "            self._keep(of, replace(current, attempted=True))",
+    ),
+    Mutation(
+        "an apply takes another entry for the one whose call had begun",
+        "core/outbox.py",
+        "(entry.watch, entry.revision, entry.content.status) == (watch, revision, status)",
+        "(entry.watch, entry.revision) == (watch, revision)",
+    ),
+]

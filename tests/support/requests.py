@@ -1,0 +1,29 @@
+"""Operators' requests in a store under test."""
+
+from typing import TypeVar
+
+from cdc_sync.core.events import PersonActed
+from cdc_sync.store import Store
+from cdc_sync.store.operation import Captured
+from cdc_sync.store.requests import DEADLINE, Forget, ForgetRest, Request, RequestTable, execute_next, read_answer
+
+A = TypeVar("A")
+
+
+async def executed(store: Store, request: Request[A], captured: Captured = None) -> A:
+    """Add a request, execute all that wait, and return its answer."""
+    table = RequestTable(store.transact)
+    id_ = await table.add(request, DEADLINE)
+    while await execute_next(store, captured):
+        pass
+    answer = await table.remove(id_)
+    assert answer is not None
+    return read_answer(request, answer)
+
+
+async def forgotten(store: Store, watch: str, by: PersonActed, captured: Captured = None) -> bool:
+    """Forget a watch, as the command does; returns whether there was anything."""
+    found = await executed(store, Forget(watch, by), captured)
+    while found and await executed(store, ForgetRest(watch), captured):
+        pass
+    return found
