@@ -260,7 +260,7 @@ class EventMetrics:
     async def update(self, store: Store, conditions: Conditions, now: int) -> None:
         """Set the gauges; `now` is in milliseconds. Raises `StoreError`."""
         of = self._of
-        counted, fuses = await store.counts(), await store.fuses()
+        counted, fuses = await store.report.counts(), await store.operation.fuses()
         # As a whole: a forgotten watch has no sample.
         of["cdc_sync_outbox_entries"].replace(
             {
@@ -274,16 +274,16 @@ class EventMetrics:
         of["cdc_sync_fuse_blown"].replace({(watch,): fuse.blown_at is not None for watch, fuse in fuses.items()})
         of["cdc_sync_capture_lag_seconds"].replace({(watch,): lag for watch, lag in self.lag.capture().items()})
         of["cdc_sync_listener_age_seconds"].replace({(watch,): age for watch, age in self.lag.listeners().items()})
-        of["cdc_sync_clock_skew_seconds"].set(store.clock.skew / 1000 if store.clock.shared else 0)
-        due_now, paused = now - store.clock.shift, await store.paused()
-        for endpoint, (health, due_at) in (await store.endpoints()).items():
+        of["cdc_sync_clock_skew_seconds"].set(store.driver.clock.skew / 1000 if store.driver.clock.shared else 0)
+        due_now, paused = now - store.driver.clock.shift, await store.operation.paused()
+        for endpoint, (health, due_at) in (await store.delivery.endpoints()).items():
             on_purpose = is_paused(paused, endpoint)
             late = 0 if due_at is None or on_purpose else max(due_now - due_at, 0) / 1000
             of["cdc_sync_delivery_lag_seconds"].set(late, endpoint)
             of["cdc_sync_sending_paused"].set(on_purpose, endpoint)
             # Without an entry no call could end the alarm.
             of["cdc_sync_endpoint_healthy"].set(health.mode == "healthy" or due_at is None, endpoint)
-        for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.count_actions()}.items():
+        for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}.items():
             of["cdc_sync_human_actions"].set(number, action)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
@@ -314,7 +314,7 @@ class Trends:
 
     async def sample(self, store: Store, now: int) -> None:
         """Take a sample at `now`, in milliseconds since the epoch."""
-        pending = sum(counts.pending for counts in (await store.counts()).values())
+        pending = sum(counts.pending for counts in (await store.report.counts()).values())
         bar = self.bars.setdefault(now - now % BAR, Bar())
         (calls, seconds), before = self._metrics.latency(), self._counted
         self._counted = calls, seconds

@@ -57,10 +57,13 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     Watches only in the store come last. `here` are this process's conditions, which an
     unwritable store lacks.
     """
-    counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
+    counts, repairs, fuses = await store.report.counts(), await store.operation.repairs(), await store.operation.fuses()
     watches: list[dict[str, Any]] = []
     several = len(config.all_databases) > 1
-    positions, held = await store.positions_of_all(_BASELINE, _OVER_EARLIER_WORK), await store.oldest("held")
+    positions, held = (
+        await store.report.positions_of_all(_BASELINE, _OVER_EARLIER_WORK),
+        await store.report.oldest("held"),
+    )
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
         watch, fuse, of_watch = config.watches.get(name), fuses.get(name, Fuse()), counts.get(name, WatchCounts())
         reached, oldest = positions.get(name, {}), of_watch.oldest_queued_at
@@ -88,8 +91,8 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
                 "sweep_repairs": repairs.get(name, {}),
             }
         )
-    paused, leader = await store.paused(), await store.leader()
-    noted = {each.name: each for each in await store.conditions()}
+    paused, leader = await store.operation.paused(), await store.report.leader()
+    noted = {each.name: each for each in await store.operation.conditions()}
     noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
     conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
     return {
@@ -98,7 +101,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         "watches": watches,
         "endpoints": [
             _endpoint(store, endpoint, health, due_at, paused)
-            for endpoint, (health, due_at) in (await store.endpoints()).items()
+            for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
         ],
         "conditions": [each for each in conditions if not is_standby(each["name"])],
         "standby": [each for each in conditions if is_standby(each["name"])],
@@ -110,11 +113,11 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
                 "event": event.event,
                 "reason": event.detail.get("reason"),
             }
-            for event in await store.recent_ends(_RECENT, failed=True)
+            for event in await store.report.recent_ends(_RECENT, failed=True)
         ],
         "skipped_rows": [
             {"watch": name, "application_id": skip.application_id, "key": list(skip.key), "reason": skip.reason}
-            for name, skip in await store.skipped_of_each(config.watches, _RECENT)
+            for name, skip in await store.report.skipped_of_each(config.watches, _RECENT)
         ],
     }
 
@@ -129,8 +132,8 @@ def _endpoint(
         "endpoint": endpoint,
         "mode": health.mode,
         "failures": health.failures,
-        "until": None if takes_calls else iso(store.clock.for_people(health.until)),
-        "retried_at": iso(store.clock.for_people(max(health.until, due_at or 0))) if is_retried else None,
+        "until": None if takes_calls else iso(store.driver.clock.for_people(health.until)),
+        "retried_at": iso(store.driver.clock.for_people(max(health.until, due_at or 0))) if is_retried else None,
         "reason": health.reason,
         "sending_paused": sending_paused,
     }
@@ -163,7 +166,7 @@ async def overview(
     `trends` are `Trends.bars`, `lags` seconds by watch; `grouped` is kept between pages. The verdict is attention if a
     person should decide, bad if changes do not arrive for another reason.
     """
-    dead = await store.entries("dead", None, ENTRIES)
+    dead = await store.report.entries("dead", None, ENTRIES)
     report = await status_report(config, store, now, here)
     watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
@@ -173,7 +176,7 @@ async def overview(
     calls = {
         (event.watch, event.application_id, event.at, event.event): event
         for failed in (False, True)
-        for event in await store.recent_ends(CALLS, failed=failed)
+        for event in await store.report.recent_ends(CALLS, failed=failed)
     }
     conditions = {each["name"]: each for each in report["conditions"]}
     chosen = shown(report, lags, asked)
@@ -189,14 +192,14 @@ async def overview(
         "skipped": report["skipped_rows"][:SKIPPED],
         "watches": chosen,
         "lags": lags,
-        "chart": chart(await store.call_counts(since(now)), now),
+        "chart": chart(await store.report.call_counts(since(now)), now),
         "trends": {
             "latency": {at: bar.seconds / bar.calls for at, bar in trends.items() if bar.calls},
             "lag": {at: bar.lag for at, bar in trends.items()},
             "pending": {at: bar.pending for at, bar in trends.items()},
         },
         "calls": sorted(calls.values(), key=lambda event: -event.at),
-        "pending": await store.entries("pending", None, ENTRIES),
+        "pending": await store.report.entries("pending", None, ENTRIES),
         "held": {watch["watch"]: grouped[watch["watch"]][2] for watch in held[:MOST_LISTED]},
         "held_more": len(held[MOST_LISTED:]),
         "holding": [watch for watch in watches if watch["held"]],
@@ -215,13 +218,13 @@ async def _regroup(watches: Sequence[dict[str, Any]], store: Store, grouped: Gro
         if before != fuse or not 0 <= now - at < _GROUPED:
             stale[name] = fuse
     groups: dict[str, list[HeldGroup]] = {name: [] for name in stale}
-    for group in await store.held_groups(stale) if stale else []:
+    for group in await store.operation.held_groups(stale) if stale else []:
         groups[group.watch].append(group)
     grouped.update({name: (now, fuse, groups[name]) for name, fuse in stale.items()})
 
 
 async def _reply_to(store: Store, entry: Entry) -> str | None:
-    for event in reversed(await store.story(entry.application_id, entry.watch, _LOOKED_THROUGH)):
+    for event in reversed(await store.report.story(entry.application_id, entry.watch, _LOOKED_THROUGH)):
         if event.event == "dead-lettered":
             body = event.detail.get("body")
             return None if body is None else str(body)
@@ -276,11 +279,11 @@ async def stories(
     The story goes on from that of a watch which left the application to another one, and has no record of it any more.
     """
     built, found = built_urls(config), []
-    records = await store.records(application_id, None)
+    records = await store.report.records(application_id, None)
     with_record = {record.watch for record in records}
-    former = [each for each in await store.story(application_id, None, EVENTS) if each.watch not in with_record]
-    for record in records if watch is None else await store.records(application_id, watch):
-        own, snapshot = await store.story(application_id, record.watch, EVENTS), record.snapshot
+    former = [each for each in await store.report.story(application_id, None, EVENTS) if each.watch not in with_record]
+    for record in records if watch is None else await store.report.records(application_id, watch):
+        own, snapshot = await store.report.story(application_id, record.watch, EVENTS), record.snapshot
         # Earlier versions wrote only a line of the history.
         last = [event.event for event in own if event.at == record.acknowledged_at]
         discarded = record.discarded or ("discarded" in last and "acknowledged" not in last)
@@ -347,7 +350,7 @@ def _event(event: HistoryEntry) -> dict[str, Any]:
 
 async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
     """The stories of the application that a text means, or `hits` if it may mean several or none."""
-    hits = await store.search(text, None, MOST_HITS + 1)
+    hits = await store.report.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:
         return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
     found = [story for _, story in await stories(config, store, application_id, None)]

@@ -277,10 +277,11 @@ class AdminServer:
 
     async def _held(self) -> dict[str, str]:
         more = "; see `cdc-sync fuse show`"
-        fuses = await self._opened.fuses()
+        fuses = await self._opened.operation.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
         reasons = {f"fuse {watch}": f"blown, {fuse.reason}{more}" for watch, fuse in blown.items()}
-        held = {watch: entry for watch, entry in (await self._opened.oldest("held")).items() if watch not in blown}
+        oldest = await self._opened.report.oldest("held")
+        held = {watch: entry for watch, entry in oldest.items() if watch not in blown}
         return reasons | {f"held {watch}": f"{entry.reason}{more}" for watch, entry in sorted(held.items())}
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
@@ -330,7 +331,7 @@ class AdminServer:
             raise _refuse("stands-by")
         watches = set(self.config.watches)
         if request.path != "/resend":  # the present state of the others is unknown
-            watches |= (await self._opened.counts()).keys()
+            watches |= (await self._opened.report.counts()).keys()
         who = coded("by-token", "the token from %(address)s", address=request.remote)
         if visitor.session is not None:
             name, address = visitor.session.name, request.remote
@@ -470,7 +471,7 @@ async def act(  # noqa: PLR0917 - what a form means, and what it acts on
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         paused = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
-        await store.record_action(by)
+        await store.operation.record_action(by)
         return "resumed" if action == "/sending/resume" else "paused", 1, {"paused": sorted(paused)}
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
@@ -479,7 +480,7 @@ async def act(  # noqa: PLR0917 - what a form means, and what it acts on
         raise _refuse("unnamed")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
-        what, found = "retried", await store.retry_dead(watch, by.at, by=by, ids=ids)
+        what, found = "retried", await store.operation.retry_dead(watch, by.at, by=by, ids=ids)
     elif action == "/resend":
         what, found = "resent", await _resend(store, watch, ids, by, without_live_row) if watch and ids else []
         if not found:
@@ -489,7 +490,7 @@ async def act(  # noqa: PLR0917 - what a form means, and what it acts on
         state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
         if what == "discarded":
             await _insist_on_seen(store, state, watch, ids, seen)
-        decide = store.release_held if what == "released" else partial(store.discard, state)
+        decide = store.operation.release_held if what == "released" else partial(store.operation.discard, state)
         for transition, number in seen:
             found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
@@ -506,7 +507,7 @@ async def _resend(
     there = [id_ for id_ in ids if id_ not in gone]
     if not there:
         raise _refuse("no-row", watch=watch)
-    return await store.resend(watch, there, by.at, by=by)
+    return await store.operation.resend(watch, there, by.at, by=by)
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
@@ -522,12 +523,12 @@ def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tup
 async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Collection[str]:
     if not endpoint and not is_for_all:
         raise _refuse("no-endpoint-named")
-    if endpoint and not await store.has_endpoint(endpoint):
+    if endpoint and not await store.delivery.has_endpoint(endpoint):
         raise _refuse("no-endpoint", endpoint=repr(endpoint))
     if action == "/sending/resume":
-        return await store.resume(endpoint or ALL_ENDPOINTS)
-    await store.pause(endpoint or ALL_ENDPOINTS)
-    return await store.paused()
+        return await store.operation.resume(endpoint or ALL_ENDPOINTS)
+    await store.operation.pause(endpoint or ALL_ENDPOINTS)
+    return await store.operation.paused()
 
 
 async def _insist_on_seen(
@@ -539,12 +540,12 @@ async def _insist_on_seen(
 ) -> None:
     there: Counter[str | None] = Counter()
     if state == "held":
-        for group in await store.held_groups(watch, ids=ids):
+        for group in await store.operation.held_groups(watch, ids=ids):
             there.update({group.transition: group.number, None: group.number})
     elif ids is not None:
         return
     else:
-        there[None] = sum(of.dead for name, of in (await store.counts()).items() if watch in {None, name})
+        there[None] = sum(of.dead for name, of in (await store.report.counts()).items() if watch in {None, name})
     for transition, number in seen:
         if number not in {None, there[transition]}:
             what = there[transition] if transition is None else f"{there[transition]} {transition}"

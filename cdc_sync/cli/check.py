@@ -147,7 +147,7 @@ async def _find_tenants(config: Config, tell: Tell) -> Config:
     if config.templates:
         with suppress(StoreError):  # there is a finding about it
             async with opened_beside(config) as store:
-                known = await store.counts()
+                known = await store.report.counts()
     found = await discover(config, known)
     for error in found.unasked.values():
         tell(Finding("tenants", "failed", f"tenants cannot be looked for: {error.message}", "Repair that first."))
@@ -204,7 +204,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
         counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
     with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config) as store:
-            for condition in await store.conditions():
+            for condition in await store.operation.conditions():
                 # The daemon has seen the watermarks.
                 kind, _, watch = condition.name.partition(" ")
                 if kind == WATERMARK and watch in config.watches:
@@ -248,11 +248,11 @@ async def _check_identity(config: Config, name: str, identity: str, tell: Tell, 
     section = config.section_of(name)
     with suppress(StoreError, SourceError):  # there is a finding about it
         async with opened_beside(config) as store:
-            bound, hosts = await store.identity(name), await store.hosts(name)
+            bound, hosts = await store.databases.identity(name), await store.databases.hosts(name)
             for watch in config.watches:
-                positions = await store.positions(watch)
+                positions = await store.capture.positions(watch)
                 was = positions.get(FROM_DATABASE, "") if positions else name
-                if was != name and (before := await store.identity(was)) not in {None, identity}:
+                if was != name and (before := await store.databases.identity(was)) not in {None, identity}:
                     error = watch_moved(watch, was, name, str(before), identity)
                     remedy = f"Correct the watch's database; or with the daemon down: {keys(name, section)['adopt']}"
                     moved.append(Finding("identity", "failed", error.message, remedy, watch))

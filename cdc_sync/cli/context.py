@@ -93,7 +93,7 @@ def with_known_tenants(config: Config) -> Config:
     async def known() -> Config:
         async with opened_beside(config) as store:
             # This user may be unable to read credentials.
-            return expanded(config, tenants_named(config, await store.counts()), lambda _: HIDDEN)[0]
+            return expanded(config, tenants_named(config, await store.report.counts()), lambda _: HIDDEN)[0]
 
     return asyncio.run(known())
 
@@ -113,7 +113,7 @@ def in_store(config: Config, watch: str | None, work: Callable[[Store], Awaitabl
     async def found() -> _Found:
         async with opened_beside(config) as store:
             if watch is not None and not any(matches(watch, name) for name in config.watches):
-                former = [one.watch for one in await store.unconfigured(config.watches)]
+                former = [one.watch for one in await store.report.unconfigured(config.watches)]
                 if not any(matches(watch, name) for name in former):
                     known = f"; no longer configured, and known to the store: {listed(former)}" if former else ""
                     raise no_such_watch(config, watch, known)
@@ -148,7 +148,7 @@ def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _F
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
     """A person's action now."""
-    return PersonActed(store.clock.for_people(), action, _operator(), 1, on)
+    return PersonActed(store.driver.clock.for_people(), action, _operator(), 1, on)
 
 
 def _operator() -> str:

@@ -85,7 +85,7 @@ def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     config = with_known_tenants(configured(context))
     blown, groups = in_store(config, watch, lambda store: _held(store, watch))
     if as_json:
-        entries = in_store(config, watch, lambda store: store.entries("held", watch, _MOST_HELD))
+        entries = in_store(config, watch, lambda store: store.report.entries("held", watch, _MOST_HELD))
         shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
         print_json({"fuses": blown, "groups": shown, "entries": list(map(_entry, entries))})
         return
@@ -103,11 +103,11 @@ def _cells(group: HeldGroup) -> tuple[object, ...]:
 
 async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
     blown = [
-        {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
-        for name, fuse in (await store.fuses()).items()
+        {"watch": name, "blown_at": iso(store.driver.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
+        for name, fuse in (await store.operation.fuses()).items()
         if fuse.blown_at is not None and (watch is None or matches(watch, name))
     ]
-    return blown, await store.held_groups(watch)
+    return blown, await store.operation.held_groups(watch)
 
 
 @fuse.command("discard", help="Take held entries as acknowledged, without a call.")
@@ -127,11 +127,11 @@ def decide_held(
     """Release or discard held entries, by the command's name."""
     config, action = with_known_tenants(configured(context)), str(context.info_name)
     chosen: dict[str, Any] = {"ids": ids or None, "only": only, "transition": transition, "limit": limit}
-    groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
+    groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, **chosen))
     if not groups and transition:
         # It may have been typed.
         chosen["transition"] = transition.replace("->", "→")
-        groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
+        groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, **chosen))
         if not groups:
             raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
     agreed: Groups | None = None
@@ -155,7 +155,7 @@ def decide_held(
         if limit is not None:
             # Others are beyond the limit.
             beside = {"only": only, "transition": chosen["transition"]}
-            left = {id_ for id_ in left if not await asked.store.held_groups(watch, ids=[id_], **beside)}
+            left = {id_ for id_ in left if not await asked.store.operation.held_groups(watch, ids=[id_], **beside)}
         return len(done), left
 
     number, left = by_requests(config, act)
@@ -174,7 +174,7 @@ def _confirm(what: str) -> None:
 def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show the dead letters, with the reason of each."""
     config = with_known_tenants(configured(context))
-    letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
+    letters = in_store(config, watch, lambda store: store.report.entries("dead", watch, _MOST_LETTERS))
     if as_json:
         print_json([{**_entry(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
         return
@@ -201,12 +201,12 @@ def decide_dead(
         raise misused("name applications, or say --all")
     config = with_known_tenants(configured(context))
     action = str(context.info_name)
-    letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS)) if every else []
+    letters = in_store(config, watch, lambda store: store.report.entries("dead", watch, _MOST_LETTERS)) if every else []
     if letters and not yes:
         reasons = Counter(letter.reason or "" for letter in letters).most_common()
         examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
         _confirm(text("decide_dead", reasons=reasons, examples=examples, most=_NAMED, action=action))
-    wanted = in_store(config, watch, lambda store: store.dead_letters(watch, ids or None))
+    wanted = in_store(config, watch, lambda store: store.operation.dead_letters(watch, ids or None))
 
     async def act(asked: Asking) -> list[EntryId]:
         by = acting(asked.store, action, watch)
@@ -247,7 +247,7 @@ def resend(
         gone = await _without_live_row(config, asked.store, watches, ids)
         by, found = acting(asked.store, "resend", watch), list[EntryId]()
         for name in watches:
-            there = [id_ for id_ in await asked.store.known(name, ids) if id_ not in gone[name]]
+            there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone[name]]
             found += await for_some(_resending(asked, name, by), there)
         return found, gone
 
@@ -329,8 +329,8 @@ def _switch(context: typer.Context, endpoint: str | None, done: str) -> list[str
     config, action = configured(context), str(context.info_name)
 
     async def check(store: Store) -> None:
-        if endpoint and not await store.has_endpoint(endpoint):
-            there = ", ".join(await store.endpoints()) or "(none yet)"
+        if endpoint and not await store.delivery.has_endpoint(endpoint):
+            there = ", ".join(await store.delivery.endpoints()) or "(none yet)"
             raise misused(f"nothing is sent to {endpoint}: name one of {there}")
 
     async def act(asked: Asking) -> list[str]:
@@ -377,7 +377,7 @@ def forget(
         raise misused(f"the tenant of the watch {watch} is there: its schema has the table")
     if watch in config.watches:
         raise misused(f"the watch {watch} is configured: take it out first, and have the daemon reload (SIGHUP)")
-    of = in_store(config, None, lambda store: store.counts()).get(watch)
+    of = in_store(config, None, lambda store: store.report.counts()).get(watch)
     if of is not None and not yes:
         _confirm(
             f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "
@@ -447,7 +447,7 @@ class _Found:
 async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
     config = whole.of_database(database)
     async with opened_alone(whole) as store:
-        binding, counts = await _binding(store, config, database), await store.counts()
+        binding, counts = await _binding(store, config, database), await store.report.counts()
     found = await _found(config, database, binding)
     if not (found.moved or found.replaced) and (binding.bound is None or found.fits):
         belongs = "belongs to it already" if binding.bound else "belongs to no database yet: it takes the first"
@@ -463,14 +463,14 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
     async with opened_alone(whole) as store:
         if await _binding(store, config, database) != binding:
             raise OperationError("The store was changed meanwhile, so nothing is done. Run this again.")
-        await store.rebind(found.identity, found.here.to_text(), _adopted(found, binding, database), database)
-        await store.record_action(acting(store, "adopt-database", database or None))
+        await store.databases.rebind(found.identity, found.here.to_text(), _adopted(found, binding, database), database)
+        await store.operation.record_action(acting(store, "adopt-database", database or None))
     say("done")
 
 
 async def _binding(store: Store, config: Config, database: str) -> _Binding:
-    positions = {watch: await store.positions(watch) for watch in config.watches}
-    return _Binding(await store.identity(database), await store.hosts(database), positions)
+    positions = {watch: await store.capture.positions(watch) for watch in config.watches}
+    return _Binding(await store.databases.identity(database), await store.databases.hosts(database), positions)
 
 
 async def _found(config: Config, database: str, binding: _Binding) -> _Found:

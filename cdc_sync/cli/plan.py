@@ -101,7 +101,7 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
     # A copy: of one moment, without disturbing the daemon.
     async with leading_copy(config) as lead:
         store = lead.store
-        paused, owners = await store.paused(), own_credentials(config)
+        paused, owners = await store.operation.paused(), own_credentials(config)
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
         for name in names:
             if (database := config.database_name(name)) in down:
@@ -124,7 +124,7 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
                 for each in await _waiting(store, name)
                 if each.application_id not in replaced and (each.action, each.application_id) not in confirmed
             ]
-            owner, now = owners[name].owner if name in owners else None, store.clock.for_people()
+            owner, now = owners[name].owner if name in owners else None, store.driver.clock.for_people()
             found += [_item(name, each, paused, owner, now) for each in (*entries, *news)]
     return found, notes, failed
 
@@ -132,8 +132,8 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
 async def _waiting(store: Store, name: str) -> list[Planned]:
     """The outbox, with the last acknowledged states."""
     states: tuple[EntryState, ...] = ("pending", "held")
-    entries = [each for state in states for each in await store.entries(state, name, _MOST_ENTRIES)]
-    known = await store.known(name, [entry.application_id for entry in entries])
+    entries = [each for state in states for each in await store.report.entries(state, name, _MOST_ENTRIES)]
+    known = await store.capture.known(name, [entry.application_id for entry in entries])
     found: list[Planned] = []
     for entry in entries:
         before, waits = known.get(entry.application_id), entry.state == "pending"
@@ -148,11 +148,11 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     database, others = make_database(config, config.database_name(name), store), OtherWatches()
     others.use(config, {})
     parts = make_parts(config, name, database, lambda _: None, others, dry_run=True)
-    rules, positions = parts.rules, await store.positions(name)
+    rules, positions = parts.rules, await store.capture.positions(name)
     first, most = not await is_adopted(store, name), rules.fuse.max_changes
     before = None if first else before_edit(positions, rules.status)
     unseen = rules.baseline if first else rules.first_status
-    fuse = (await store.fuses()).get(name, Fuse())
+    fuse = (await store.operation.fuses()).get(name, Fuse())
     async with connect(parts) as intake:
 
         async def look(fuse: Fuse) -> list[Planned]:
@@ -162,7 +162,7 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
         touched = sum(map(is_only_remapped, planned))
         if touched > most:
             # As the daemon does at its start.
-            planned = await look(blow(fuse, store.clock(), why_held(touched))._replace(holds_all=True))
+            planned = await look(blow(fuse, store.driver.clock(), why_held(touched))._replace(holds_all=True))
     if before is not None:
         notes.append(text("edited", watch=name, touched=touched, most=most))
     if first and unseen == "adopt":

@@ -119,7 +119,7 @@ def _what_is_wrong(config: Config) -> str | None:
 
 
 async def _report(config: Config, store: Store) -> dict[str, Any]:
-    report = await status_report(config, store, store.clock.for_people())
+    report = await status_report(config, store, store.driver.clock.for_people())
     leader = report["leader"]
     if leader is None:
         # Those of an ended daemon are past.
@@ -146,10 +146,10 @@ def explain(
     config = with_known_tenants(configured(context))
 
     async def look(store: Store) -> tuple[Sequence[Hit], list[dict[str, Any]], list[str]]:
-        hits = await store.search(application_id, watch, MOST_HITS + 1)
+        hits = await store.report.search(application_id, watch, MOST_HITS + 1)
         id_ = meant(hits)
         found = [] if id_ is None else await _stories(store, config, id_, watch)
-        reached = await store.positions_of_all(POSITION)
+        reached = await store.report.positions_of_all(POSITION)
         known = {name for name, of in reached.items() if is_done(of[POSITION])}
         unread = [name for name in config.watches if (watch is None or matches(watch, name)) and name not in known]
         return hits, found, unread
@@ -172,9 +172,11 @@ def explain(
 
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
-    paused, endpoints, runs = await store.paused(), await store.endpoints(), await store.leader() is not None
-    clock, owners, found = store.clock, await store.credentials(), []
-    conditions = {each.name: each.message for each in await store.conditions()}
+    paused = await store.operation.paused()
+    endpoints = await store.delivery.endpoints()
+    runs = await store.report.leader() is not None
+    clock, owners, found = store.driver.clock, await store.delivery.credentials(), []
+    conditions = {each.name: each.message for each in await store.operation.conditions()}
     for record, story in await stories(config, store, application_id, watch):
         entry = record.entry
         endpoint = ""

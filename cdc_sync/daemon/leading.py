@@ -72,11 +72,11 @@ class Leading:
         settings = wiring.sender_settings(process.config)
         self._gate = Gate(lambda: self._sender.follow_gate())  # noqa: PLW0108 - it is made below
         self._sender = Sender(
-            store,
+            store.delivery,
             caller,
             settings,
             process.emit,
-            store.clock,
+            store.driver.clock,
             may_begin=lead.may_call,
             may_send=self._gate.may_send,
             progressed=progressed,
@@ -123,7 +123,7 @@ class Leading:
         try:
             await wiring.report_unconfigured(config, store, emit, self._tenants.refused)
             await self._use(config)
-            lateness = Lateness(lambda: self._config, store, process.metrics.lag.capture, emit, store.clock)
+            lateness = Lateness(lambda: self._config, store, process.metrics.lag.capture, emit, store.driver.clock)
             works = [
                 self._send(),
                 self._lead.hold(),
@@ -152,7 +152,7 @@ class Leading:
         await end(self._watches.tasks)
         if not await self._sender.stop(GRACE):
             with suppress(StoreError):  # then what is pending counts as attempted at the next start
-                await self.store.stopped_cleanly()
+                await self.store.delivery.stopped_cleanly()
 
     @property
     def _tasks(self) -> list[asyncio.Task[None]]:
@@ -240,7 +240,7 @@ class Leading:
     async def _log_actions(self) -> None:
         """Log operators' actions."""
         with suppress(StoreError):  # the sender reports it
-            for acted in [] if self._process.dry_run else await self.store.take_actions():
+            for acted in [] if self._process.dry_run else await self.store.operation.take_actions():
                 self._process.emit(acted)
 
     async def _note_conditions(self) -> None:
@@ -252,10 +252,10 @@ class Leading:
             wanted = dict(process.conditions)
             try:
                 if noted is None:
-                    noted = {condition.name: condition.message for condition in await store.conditions()}
+                    noted = {condition.name: condition.message for condition in await store.operation.conditions()}
                 changed = {name: wanted.get(name) for name, _ in wanted.items() ^ noted.items()}
                 if changed:
-                    await store.set_conditions(changed, store.clock.for_people())
+                    await store.operation.set_conditions(changed, store.driver.clock.for_people())
             except StoreError:  # no event may follow
                 await asyncio.sleep(wiring.LOOK)
                 continue
@@ -275,7 +275,7 @@ class Leading:
         self._scheduler.start()
 
     async def _prune(self) -> None:
-        await prune(self.store, self.store.clock.for_people() - milliseconds(self._config.state.history))
+        await prune(self.store, self.store.driver.clock.for_people() - milliseconds(self._config.state.history))
 
 
 async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
@@ -284,5 +284,5 @@ async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
     In small steps, so that others can use the store.
     """
     with suppress(StoreError):
-        while await store.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+        while await store.operation.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
             pass

@@ -78,30 +78,32 @@ async def run_once(
         caller = await stack.enter_async_context(wiring.opened_caller(config, show, dry_run=dry_run))
         await wiring.note_credentials(config, store)
         await wiring.report_unconfigured(config, store, emit, tenants.refused)
-        for acted in [] if dry_run else await store.take_actions():
+        for acted in [] if dry_run else await store.operation.take_actions():
             emit(acted)
         gate = Gate()
         gate.use(config)
         settings, may_begin = wiring.sender_settings(config), lead.may_call
-        sender = Sender(store, caller, settings, emit, store.clock, may_begin=may_begin, may_send=gate.may_send)
+        sender = Sender(
+            store.delivery, caller, settings, emit, store.driver.clock, may_begin=may_begin, may_send=gate.may_send
+        )
         if not dry_run:
             executed = partial(wiring.follow_requests, sender, store)
             requests = asyncio.create_task(execute_requests(store, lambda: config.watches, executed))
             stack.push_async_callback(end, [requests])
         lost = await _catch_up_all(config, store, gate, emit, dry_run=dry_run)
-        sender.pause(await store.paused())
+        sender.pause(await store.operation.paused())
         following = asyncio.create_task(regularly(lambda: wiring.follow_pauses(sender, store), wiring.LOOK))
         try:
             await sender.run_once()
         finally:
             await end([following])
-        await store.stopped_cleanly()
-        now, paused = store.clock(), await store.paused()
+        await store.delivery.stopped_cleanly()
+        now, paused = store.driver.clock(), await store.operation.paused()
         refused = any(
             (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
-            for endpoint, (health, due_at) in (await store.endpoints()).items()
+            for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
         )
-        counts = (await store.counts()).values()
+        counts = (await store.report.counts()).values()
         pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
         failed = bool(lost or tenants.refused or tenants.unasked or refused or calls["retry"] or calls["dead"])
         return OnceResult(calls, failed, pending, held, dead)
@@ -169,7 +171,7 @@ async def _confirm(intake: Intake) -> None:
     until = intake.clock() + LONGEST_GRACE
     while True:
         await intake.confirm_due()
-        due_at = await intake.store.next_suspicion(intake.rules.watch)
+        due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
         if due_at is None or due_at > until or intake.left_some_unanswered:
             return  # another watch has its turn after this one
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

@@ -97,7 +97,7 @@ async def beat_for_ever(pulse: Pulse, opened: Callable[[], Store | None], observ
         pending, store = None, opened()
         if store is not None:
             with suppress(StoreError):  # reported elsewhere, and no stall
-                pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
+                pending = sum(of_watch.pending for of_watch in (await store.report.counts()).values())
         stalled = pulse.stalled()
         if stalled != reported:
             reported = stalled
@@ -137,7 +137,7 @@ class Lateness:
             self.observe(events.CaptureLate(watch, limits[watch]) if watch in late else events.CaptureInTime(watch))
         self._late_watches = late
         try:
-            endpoints, paused = await self.store.endpoints(), await self.store.paused()
+            endpoints, paused = await self.store.delivery.endpoints(), await self.store.operation.paused()
         except StoreError:
             return  # the sender reports it
         due = self.clock() - _PATIENCE * 1000
@@ -154,7 +154,7 @@ class Lateness:
 
     def _look_at_clock(self) -> None:
         """Report a new difference of this machine's clock; it delays nothing."""
-        clock = self.store.clock
+        clock = self.store.driver.clock
         skew = found if abs(found := clock.skew) > WORTH_REPORTING else 0
         if abs(skew - self._skew) > WORTH_REPORTING:
             self._skew = skew

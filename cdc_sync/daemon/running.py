@@ -84,7 +84,7 @@ class _Daemon:
             None,
             process.metrics,
             lambda: process.conditions,
-            lambda: wall_clock() if self._leading is None else self._leading.store.clock.for_people(),
+            lambda: wall_clock() if self._leading is None else self._leading.store.driver.clock.for_people(),
             without_live_row=self._without_live_row,
             stalled=process.pulse.stalled,
             observe=process.emit,

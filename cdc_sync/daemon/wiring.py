@@ -109,7 +109,7 @@ def make_parts(
         rules=watch_rules(config, name),
         database=database,
         observe=observe,
-        clock=database.store.clock,
+        clock=database.store.driver.clock,
         calls=calls,
         others=others,
         dry_run=dry_run,
@@ -122,7 +122,7 @@ def make_parts(
 async def follow_pauses(sender: Sender, store: Store) -> bool:
     """Apply the operators' pauses; returns whether they could be read."""
     with suppress(StoreError):
-        sender.pause(await store.paused())
+        sender.pause(await store.operation.paused())
         return True
     return False
 
@@ -136,7 +136,7 @@ async def follow_requests(sender: Sender, store: Store) -> None:
 async def known_watches(store: Store) -> Collection[str] | None:
     """The watches in the store; None if it cannot be read."""
     with suppress(StoreError):
-        return (await store.counts()).keys()
+        return (await store.report.counts()).keys()
     return None
 
 
@@ -144,7 +144,7 @@ async def note_credentials(config: Config, store: Store) -> None:
     """Save the owner of each watch's credentials, for commands."""
     owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):
-        await store.note_credentials(owners, config.watches.keys())
+        await store.delivery.note_credentials(owners, config.watches.keys())
 
 
 async def report_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
@@ -154,7 +154,7 @@ async def report_unconfigured(config: Config, store: Store, observe: Emit, besid
     """
     found: dict[str, list[events.WatchUnconfigured]] = defaultdict(list)
     with suppress(StoreError):  # `check` and `status` list the watches too
-        for one in await store.unconfigured({*config.watches, *besides}):
+        for one in await store.report.unconfigured({*config.watches, *besides}):
             template, is_tenant, _ = one.watch.partition(SEPARATOR)
             found[f"{template}{SEPARATOR}%" if is_tenant else one.watch].append(one)
     for name, several in found.items():

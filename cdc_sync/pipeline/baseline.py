@@ -60,7 +60,7 @@ OVER_EARLIER_WORK = "baseline over earlier work"
 
 async def is_adopted(store: Store, watch: str) -> bool:
     """Whether the watch's baseline is done."""
-    return is_done((await store.positions(watch)).get(POSITION))
+    return is_done((await store.capture.positions(watch)).get(POSITION))
 
 
 def is_done(text: str | None) -> bool:
@@ -100,7 +100,7 @@ async def adopt_everything(
     """
     watch, started = intake.rules.watch, time.monotonic()
     # After a restart, rows behind the position may be in the store.
-    rows_are_new = position.after is None and not await intake.store.knows_any(watch)
+    rows_are_new = position.after is None and not await intake.store.capture.knows_any(watch)
     estimate, digests = intake.reader.mapping.facts.estimate, intake.shape_of_digests
 
     async def read(after: Key | None) -> Interpreted:
@@ -117,6 +117,6 @@ async def adopt_everything(
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))
         progressed()
-    known = await intake.store.known_of(watch)
+    known = await intake.store.report.known_of(watch)
     intake.observe(BaselineDone(watch, known, position.queued, time.monotonic() - started))
     return position

@@ -91,7 +91,7 @@ async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None])
 async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
     """Run the baseline, or the rest of it; returns its position."""
     parts = capture.parts
-    positions = await parts.store.positions(parts.name)
+    positions = await parts.store.capture.positions(parts.name)
     position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if position is None:
         is_silent = parts.rules.baseline == "adopt" and not parts.dry_run

@@ -189,7 +189,7 @@ class Database:
         """
         sessions = await self._join(watch)
         try:
-            positions = await self.store.positions(watch)
+            positions = await self.store.capture.positions(watch)
             if not (self._is_of(positions) and sessions.is_recognised):
                 recognise = partial(self._recognise, watch=watch, positions=positions)
                 await sessions.pool.ask("asking which server this is", recognise)
@@ -231,7 +231,7 @@ class Database:
         The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
         session = sessions.locked
-        before = await self.store.begin_capture(watch, session.process.as_text())
+        before = await self.store.databases.begin_capture(watch, session.process.as_text())
         earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
         try:
             await session.lock(watch, *(each for each in earlier if each != session.process))
@@ -269,7 +269,8 @@ class Database:
     async def _connect(self, watch: str) -> Sessions:
         async with AsyncExitStack() as stack:
             lasting = locked = await stack.enter_async_context(own_session(self.dsn))
-            positions, is_known = await self.store.positions(watch), await self.store.identity(self.name) is not None
+            positions = await self.store.capture.positions(watch)
+            is_known = await self.store.databases.identity(self.name) is not None
             async with asking("asking which server this is"):
                 server = await server_facts(lasting.connection)
                 # Before the replica position, which means nothing for another database.
@@ -302,17 +303,17 @@ class Database:
         store, identity = self.store, (await server_facts(connection)).identity
         if not self._is_of(positions):
             was = positions.get(FROM_DATABASE, "")
-            bound = await store.identity(was)
+            bound = await store.databases.identity(was)
             if bound not in {None, identity}:
                 raise watch_moved(watch, was, self.name, str(bound), identity)
             here = await whereabouts(self.dsn, connection)
-            before = await store.hosts(was)
+            before = await store.databases.hosts(was)
             names = self.name, self.section
             if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, *names)) is not None:
                 raise AnotherDatabaseError("watch-moved", why_not)
         await recognise(store, identity, self.dsn, connection, self.name, self.section)
         if not self._is_of(positions):
-            await store.set_captured_from(watch, self.name)
+            await store.databases.set_captured_from(watch, self.name)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled."""
@@ -343,16 +344,16 @@ async def recognise(  # noqa: PLR0917 - a database, by its connection and by its
     Raises:
         AnotherDatabaseError: the store belongs to another database.
     """
-    await store.bind(identity, database, section)
+    await store.databases.bind(identity, database, section)
     here = await whereabouts(dsn, connection)
-    before = await store.hosts(database)
+    before = await store.databases.hosts(database)
     why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
     if why_not is not None:
         raise AnotherDatabaseError("store-another-database", why_not)
     # A standby of this daemon may read another server of the cluster, on another host.
-    now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
-    if before != now.to_text() and not store.is_read_only:
-        await store.set_hosts(now.to_text(), database)
+    now = Whereabouts.from_text(before).joined(here) if before and store.driver.clock.shared else here
+    if before != now.to_text() and not store.driver.is_read_only:
+        await store.databases.set_hosts(now.to_text(), database)
 
 
 async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared

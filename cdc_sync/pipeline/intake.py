@@ -130,10 +130,10 @@ class Intake:
 
     async def load(self) -> None:
         """Load the results of an earlier run."""
-        skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
+        skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         self.reader.unreadable.expect(self.skipped)
-        positions = await self.store.positions(self.rules.watch)
+        positions = await self.store.capture.positions(self.rules.watch)
         self.requests = int(positions.get(REQUESTS, "0"))
         # Another daemon may have saved news before this one took the watch.
         self._replica = positions.get(REPLICA, "")
@@ -206,7 +206,7 @@ class Intake:
         application's id may have come since, under any key.
         """
         number = 0
-        async for found in self.store.pending(self.rules.watch, self.parts.steps.read):
+        async for found in self.store.capture.pending(self.rules.watch, self.parts.steps.read):
             if found:
                 async with self.lock:
                     await self._reread(found)
@@ -217,7 +217,7 @@ class Intake:
 
     async def _reread(self, keys: Mapping[str, Key]) -> None:
         """Read and apply the rows of these applications, each with its key."""
-        now = self.store.clock.for_people()
+        now = self.store.driver.clock.for_people()
         # A key of other columns than now is a row's that is not there: all rows of its application are read.
         parts = len(self.reader.mapping.key_columns)
         fitting = {key for key in keys.values() if len(key) == parts}
@@ -228,17 +228,17 @@ class Intake:
             await self._apply(self._batch(origin, gone=others))
         async for read, answered in self.reader.parts_by_key(fitting):
             await self._read(read, answered, dict.fromkeys(answered, read.at or now), origin)
-        if suspected := await self.store.suspected(self.rules.watch, list(keys)):
+        if suspected := await self.store.capture.suspected(self.rules.watch, list(keys)):
             # An earlier suspicion may be of a row that came back.
             found = await self._resolve(dict.fromkeys(suspected, now))
             gone = [each.application_id for each in found if each.is_deletion]
             answered_at = self.clock() + self.rules.deletion_grace + ANSWERED_WITHIN
-            await self.store.postpone(self.rules.watch, gone, answered_at)
+            await self.store.capture.postpone(self.rules.watch, gone, answered_at)
 
     async def _confirm_again(self, application_ids: Collection[str]) -> None:
         """Confirm those of these applications' entries that are pending deletions."""
         now, watch = self.clock(), self.rules.watch
-        known = await self.store.known(watch, list(application_ids))
+        known = await self.store.capture.known(watch, list(application_ids))
         deletions = [
             Suspicion(id_, of.pending.content.event_date, now)
             for id_, of in known.items()
@@ -246,7 +246,7 @@ class Intake:
         ]
         if deletions:
             # If they cannot be answered now, they are asked about again.
-            await self.store.suspect_again(watch, deletions)
+            await self.store.capture.suspect_again(watch, deletions)
             await self._answer(deletions)
 
     async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
@@ -274,7 +274,7 @@ class Intake:
 
     async def unmet(self, marks: bytes, last: int) -> AsyncIterator[list[str]]:
         """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
-        async for found in self.store.unseen(self.rules.watch, marks, last, self.parts.steps.searched):
+        async for found in self.store.capture.unseen(self.rules.watch, marks, last, self.parts.steps.searched):
             size = self.reader.at_once(self.parts.steps.read)
             for first in range(0, max(len(found), 1), size):
                 yield found[first : first + size]
@@ -303,7 +303,7 @@ class Intake:
         answered, horizon = 0, self.rules.deletion_grace + _SLACK
         while True:
             limit = self.reader.at_once(self.parts.steps.confirmed)
-            due = await self.store.due_suspicions(self.rules.watch, self.clock(), limit, horizon=horizon)
+            due = await self.store.capture.due_suspicions(self.rules.watch, self.clock(), limit, horizon=horizon)
             if due:
                 await self._answer(due)
                 answered += len(due)
@@ -352,7 +352,7 @@ class Intake:
             self.suspected.clear()
             await self.confirm_due()
             progressed()
-            due_at = await self.store.next_suspicion(self.rules.watch)
+            due_at = await self.store.capture.next_suspicion(self.rules.watch)
             if due_at is not None:
                 await asyncio.sleep(min(max((due_at - self.clock()) / 1000, 0.01), _LOOK_EVERY))
                 continue
@@ -395,7 +395,7 @@ class Intake:
 
     async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The rows that still are those of applications whose id no row was found to carry."""
-        known = await self.store.known(self.rules.watch, application_ids)
+        known = await self.store.capture.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
         return former_rows(read, known, self.rules)
@@ -462,7 +462,7 @@ class Intake:
         """Apply one batch and report its results; not to be cancelled."""
         watch, origin = self.rules.watch, batch.origin
         try:
-            applied = await self.store.apply(self.rules, batch, self.parts.calls)
+            applied = await self.store.capture.apply(self.rules, batch, self.parts.calls)
         except StoreError:
             self.parts.unwritten.update(_named_by(batch))
             raise

@@ -127,7 +127,7 @@ class NotifyCapture(SweepOnlyCapture):
         looking = partial(worked_before, name=self.parts.name)
         was_set, was_taken = await self.pool.ask("looking for an earlier daemon's work", looking)
         # The log does not show whose changes were taken: it counts for the first watch of a store only.
-        return was_set or (was_taken and not await self.parts.store.counts())
+        return was_set or (was_taken and not await self.parts.store.report.counts())
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """See `Capture`."""
@@ -268,7 +268,7 @@ class NotifyCapture(SweepOnlyCapture):
         A restart, which begins with a full sweep, reports only later ones.
         """
         name = self.parts.name
-        answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))
+        answered = int((await self.parts.store.capture.positions(name)).get(MISSED, "0"))
         self.bell.begins = True
         while True:
             number = self.bell.missed

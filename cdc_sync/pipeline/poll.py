@@ -94,7 +94,7 @@ class PollCapture(Capture):
 
     async def begin(self, look: SnapshotReading | None) -> None:
         """Go on at the saved watermark, or where the baseline began."""
-        positions = await self.parts.store.positions(self.parts.name)
+        positions = await self.parts.store.capture.positions(self.parts.name)
         watermark, began = positions.get(POSITION), positions.get(BEGAN)
         if watermark is None:
             # Without a look the baseline ran in notify mode; the sweep at the start finds older changes.

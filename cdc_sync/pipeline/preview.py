@@ -67,7 +67,7 @@ async def plan(
     captured now. `old` has the earlier status rules, if they differ.
     """
     store, watch = intake.store, intake.rules.watch
-    last = await store.highest_number()
+    last = await store.capture.highest_number()
     preview = _Preview(intake, unseen, old, fuse or Fuse(), bytearray(size_of(last)))
     after: Key | None = None
     while True:
@@ -79,7 +79,7 @@ async def plan(
             break
         after = page.last
     async for unmet in intake.unmet(bytes(preview.marks), last):
-        before = await store.known(watch, unmet)
+        before = await store.capture.known(watch, unmet)
         progressed()
         if before:
             for planned in await preview.of_gone(before):
@@ -102,7 +102,7 @@ class _Preview:
         rows = {row.key: row for row in page.rows}
         observations = self.intake.interpreted(page)
         ids = {each.application_id for each in observations if each.application_id is not None}
-        before = await self.intake.store.known(rules.watch, list(ids))
+        before = await self.intake.store.capture.known(rules.watch, list(ids))
         mark(self.marks, (each.number for each in before.values()))
         elsewhere = await self._known_elsewhere([id_ for id_ in ids if id_ not in before])
         planned, unresolved = self._follows(before, elsewhere, observations=observations)
@@ -127,7 +127,7 @@ class _Preview:
         """What follows for applications without a row."""
         read = await self.intake.reader.by_key({each.key for each in before.values()}, confirming=True)
         still_there = former_rows(read, before, self.intake.rules)
-        now = self.intake.store.clock.for_people()
+        now = self.intake.store.driver.clock.for_people()
         gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
         planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.doubt(read.hidden_by))
         reason = "its row is gone; a fresh read confirms it first"
@@ -141,14 +141,14 @@ class _Preview:
         others = self.intake.parts.others.of(self.intake.rules.watch)
         if self.unseen == "adopt" or not others:
             return NO_STATES
-        return await self.intake.store.known_elsewhere(others, unknown)
+        return await self.intake.store.capture.known_elsewhere(others, unknown)
 
     def _follows(
         self, before: Mapping[str, Known], elsewhere: States, **found: Any
     ) -> tuple[list[Planned], Mapping[str, int]]:
         """What follows from a batch with these findings, and the applications to read all rows of."""
         # As after the grace.
-        clock = self.intake.store.clock
+        clock = self.intake.store.driver.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
         plan = plan_batch(self.intake.rules, batch, before, self.fuse, elsewhere)
         self.fuse = plan.fuse or self.fuse
@@ -200,14 +200,14 @@ def why_held(touched: int) -> str:
 async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
     """Measure the effect of changed status rules, and hold it if it is too large."""
     store, rules = intake.store, intake.rules
-    positions = await store.positions(rules.watch)
+    positions = await store.capture.positions(rules.watch)
     old = before_edit(positions, rules.status)
     if old is not None:
         plans = plan(intake, rules.first_status, old=old, progressed=progressed)
         touched = sum([is_only_remapped(planned) async for planned in plans])
         held = touched > rules.fuse.max_changes
         if held:
-            await store.blow_fuse(rules.watch, why_held(touched), intake.clock())
+            await store.capture.blow_fuse(rules.watch, why_held(touched), intake.clock())
         intake.observe(StatusRulesChanged(rules.watch, touched, held))
     if positions.get(STATUS_RULES) != to_text(rules.status):
         await intake.place({STATUS_RULES: to_text(rules.status)})

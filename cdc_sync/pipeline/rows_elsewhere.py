@@ -95,7 +95,7 @@ class OtherWatches:
 
     async def _unknown(self, database: Database, name: str, application_ids: Collection[str]) -> set[str]:
         """Those of these applications that a watch has no record of, or only of a row that is out of scope."""
-        known = await database.store.known(name, list(application_ids)) if application_ids else {}
+        known = await database.store.capture.known(name, list(application_ids)) if application_ids else {}
         return set(application_ids) - {id_ for id_, of in known.items() if of.in_scope}
 
     async def _reportable(self, database: Database, name: str, unknown: Collection[str]) -> set[str]:
@@ -189,7 +189,7 @@ async def without_live_row(database: Database, name: str, watch: Watch, applicat
         SourceError: the table cannot be read.
         StoreError: the store cannot be used, or the database is not the store's.
     """
-    known = await database.store.known(name, list(application_ids))
+    known = await database.store.capture.known(name, list(application_ids))
     alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
     if not alive:
         return set()

@@ -142,12 +142,12 @@ class Sweep:
         """Compare everything once, or the rest; may raise `SourceError` and `StoreError`."""
         intake = self._intake
         skipped_before, shape = set(intake.skipped), intake.shape
-        text = (await intake.store.positions(self._watch)).get(POSITION)
+        text = (await intake.store.capture.positions(self._watch)).get(POSITION)
         self._is_saved = bool(text)
         found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
         if found is None:
             # Records made later come from a row that was read.
-            last, now = await intake.store.highest_number(), intake.store.clock.for_people()
+            last, now = await intake.store.capture.highest_number(), intake.store.driver.clock.for_people()
             marks = bytearray(size_of(last))
             self._position = SweepPosition(shape, last, at=now, requests=intake.requests, marks=marks)
         else:
@@ -185,7 +185,7 @@ class Sweep:
         self._ahead = None
         if page is None:
             return False
-        comparing = intake.store.compare(self._watch, page.text)
+        comparing = intake.store.capture.compare(self._watch, page.text)
         if page.last is None:
             numbers = await comparing
         else:
@@ -241,7 +241,7 @@ class Sweep:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
             self._position.repaired = dict(Counter(self._position.repaired) + Counter(repaired))
-            adding = self._intake.store.add_repairs(self._watch, repaired)
+            adding = self._intake.store.operation.add_repairs(self._watch, repaired)
             await self._intake.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
@@ -256,12 +256,12 @@ class Sweep:
             await self._repair([row for row in rows if row.key in different])
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
-            verifying = self._intake.store.verify(self._watch, verified)
+            verifying = self._intake.store.capture.verify(self._watch, verified)
             await self._intake.write([each.application_id for each in verified], verifying)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
-        return await self._intake.store.known(self._watch, ids) if ids else {}
+        return await self._intake.store.capture.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
         """Let the capture catch up; read again, apply and count the rows that still differ.
@@ -275,7 +275,7 @@ class Sweep:
             rows = [row for row in rows if row.key in different]
             deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
             # A deletion that is undone and repeated in between was not missed either.
-            suspected |= await store.suspected(self._watch, deleted)
+            suspected |= await store.capture.suspected(self._watch, deleted)
             if not rows:
                 return
         repaired: Counter[str] = Counter()
@@ -291,7 +291,7 @@ class Sweep:
         if not self._intake.requests and len(self._missed) < _NAMED:
             self._missed += [row.key for row in rows if row.application_id in found]
         # No result counts them before their grace.
-        repaired.update(["deleted"] * len(await store.suspected(self._watch, deleted) - suspected))
+        repaired.update(["deleted"] * len(await store.capture.suspected(self._watch, deleted) - suspected))
         await self._count(repaired)
 
     async def _absent(self, unmet: list[str]) -> list[str]:
@@ -303,7 +303,7 @@ class Sweep:
         """
         store = self._intake.store
         for _ in range(2):
-            known = await store.known(self._watch, unmet) if unmet else {}
+            known = await store.capture.known(self._watch, unmet) if unmet else {}
             if not known:
                 return []
             found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
@@ -313,8 +313,8 @@ class Sweep:
             if not absent:
                 return []
             await self._catch_up()
-            after = await store.known(self._watch, list(absent))
-            suspected = await store.suspected(self._watch, list(absent))
+            after = await store.capture.known(self._watch, list(absent))
+            suspected = await store.capture.suspected(self._watch, list(absent))
             unmet = [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
         return unmet
 

@@ -61,7 +61,7 @@ class TenantTable:
         now = str(facts.oid)
         if before == now or not self._is_of_tenant:
             return {}
-        if before is None or not await parts.store.knows_any(parts.name):
+        if before is None or not await parts.store.capture.knows_any(parts.name):
             return {POSITION: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)
@@ -74,7 +74,7 @@ class TenantTable:
     async def _other_watch(self) -> str | None:
         """The watch of the same template that was captured from this table; other templates may share it."""
         parts, template = self._parts, self._parts.name.partition(SEPARATOR)[0]
-        for watch, of in (await parts.store.positions_of_all(POSITION, FROM_DATABASE)).items():
+        for watch, of in (await parts.store.report.positions_of_all(POSITION, FROM_DATABASE)).items():
             is_here = of.get(POSITION) == str(self._facts.oid) and of.get(FROM_DATABASE, "") == parts.database.name
             if is_here and watch != parts.name and watch.partition(SEPARATOR)[0] == template:
                 return watch
@@ -96,7 +96,7 @@ class TenantTable:
         """The position to write once a sweep has compared an unknown table, and its deletions are answered."""
         if self.doubt is None or not self._is_compared:
             return {}
-        if await self._parts.store.next_suspicion(self._parts.name) is not None:
+        if await self._parts.store.capture.next_suspicion(self._parts.name) is not None:
             return {}
         self.doubt = None
         return {POSITION: str(self._facts.oid)}

@@ -10,13 +10,25 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
 """
 
 from cdc_sync.store.capture import Capture
+from cdc_sync.store.databases import Databases
 from cdc_sync.store.delivery import Delivery
+from cdc_sync.store.driver import Driver
 from cdc_sync.store.operation import Operation
 from cdc_sync.store.report import Report
 
 
-class Store(Capture, Delivery, Operation, Report):
-    """See the module's text. Times are milliseconds since the epoch; every method may raise `StoreError`."""
+class Store:
+    """See the module's text. Times are milliseconds since the epoch; every method may raise `StoreError`.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Attributes:
+        driver: the database; it also runs what has no role.
+        databases, capture, delivery, operation, report: what the parts of the program do with it.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.databases = Databases(driver)
+        self.capture = Capture(driver)
+        self.delivery = Delivery(driver)
+        self.operation = Operation(driver)
+        self.report = Report(driver)

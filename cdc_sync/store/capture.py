@@ -6,7 +6,7 @@ between its reading and its cancelling.
 
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -42,8 +42,6 @@ from cdc_sync.store.encoding import (
     known_from,
     state_columns,
 )
-from cdc_sync.store.errors import another_database
-from cdc_sync.store.protocol import FROM_DATABASE, hosts_note, identity_note
 
 _AFTER_CONTENT = Enqueued._fields.index("content") + 1
 """From there on the fields are those of the statement `enqueue`, in order."""
@@ -58,90 +56,37 @@ _ALL_MET = 0xFF
 """A byte of a sweep's bitmap with all bits set."""
 
 
-class Capture(Driver):
+@dataclass
+class Capture:
     """See the module's text."""
 
-    async def bind(self, identity: str, database: str = "", section: str = "database") -> None:
-        """Bind a configured name ("" is the section `database`) to a database.
-
-        Its `section` of the configuration is for the error.
-
-        Raises:
-            AnotherDatabaseError: it is bound to another one.
-        """
-        note = identity_note(database)
-        if (bound := await self.note(note)) is None:
-            await self.transact(lambda t: t.run("set_about_first", name=note, value=identity))
-            bound = await self.note(note)
-        if bound is not None and bound != identity:
-            raise another_database(self.name, database, section, bound, identity)
-
-    async def identity(self, database: str = "") -> str | None:
-        """The database to which a configured name is bound."""
-        return await self.note(identity_note(database))
-
-    async def hosts(self, database: str = "") -> str | None:
-        """A database's last hosts (`core.findings.Whereabouts`) as text."""
-        return await self.note(hosts_note(database))
-
-    async def set_hosts(self, hosts: str, database: str = "") -> None:
-        """Set a database's hosts."""
-        await self.transact(lambda t: t.run("set_about", name=hosts_note(database), value=hosts))
-
-    async def rebind(
-        self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]], database: str = ""
-    ) -> None:
-        """Bind a configured name to another database, with these capture positions by watch."""
-        rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
-
-        async def work(transaction: Transaction) -> None:
-            await transaction.run("set_about", name=identity_note(database), value=identity)
-            await transaction.run("set_about", name=hosts_note(database), value=hosts)
-            await transaction.write("set_position", rows)
-
-        await self.transact(work)
-
-    async def set_captured_from(self, watch: str, database: str) -> None:
-        """Record the new name of a watch's database."""
-        await self.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
-
-    async def begin_capture(self, watch: str, session: str) -> str | None:
-        """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
-
-        async def work(transaction: Transaction) -> str | None:
-            rows = await transaction.rows("session", watch=watch)
-            if not rows:
-                await transaction.run("add_watch", watch=watch)
-            await transaction.run("set_session", watch=watch, session=session)
-            return str(rows[0][0]) if rows and rows[0][0] is not None else None
-
-        return await self.transact(work)
+    driver: Driver
 
     async def pending(self, watch: str, at_once: int) -> AsyncIterator[dict[str, Key]]:
         """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
         after, is_over = "", False
         while not is_over:
-            rows = await self.ask("entries_after", watch=watch, after=after, limit=at_once)
+            rows = await self.driver.ask("entries_after", watch=watch, after=after, limit=at_once)
             yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
             after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
         """Let these pending entries wait until a time."""
         rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
-        await self.transact(lambda t: t.write("hasten", rows))
+        await self.driver.transact(lambda t: t.write("hasten", rows))
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
-        return dict(await self.ask("positions", watch=watch))
+        return dict(await self.driver.ask("positions", watch=watch))
 
     async def knows_any(self, watch: str) -> bool:
         """Whether any application of the watch was ever recorded."""
-        ((found,),) = await self.ask("knows_any", watch=watch)
+        ((found,),) = await self.driver.ask("knows_any", watch=watch)
         return bool(found)
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
-        rows = await self.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
+        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
         return {row[1]: known_from(row) for row in rows}
 
     async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
@@ -153,26 +98,15 @@ class Capture(Driver):
         at_once = max(_RECORDS_AT_ONCE // max(len(watches), 1), 1)
         for first in range(0, len(ids), at_once):
             some = ids[first : first + at_once]
-            found |= _states(await self.ask("known_elsewhere", ids=some, watches=list(watches)))
+            found |= _states(await self.driver.ask("known_elsewhere", ids=some, watches=list(watches)))
         return found
-
-    async def _known_elsewhere(self, watch: str, batch: Batch) -> States:
-        """What other watches know of the applications that would be sent as new ones.
-
-        Outside the batch's transaction. What changes meanwhile is compared when the other watch hands it over.
-        """
-        ids = batch.application_ids
-        if batch.unseen == "adopt" or not batch.others or not ids:
-            return NO_STATES
-        recorded = {id_ for (id_,) in await self.ask("recorded", watch=watch, ids=ids)}
-        return await self.known_elsewhere(batch.others, [id_ for id_ in ids if id_ not in recorded])
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`source.mapping`), in order.
 
         The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
         """
-        rows = await self.ask("compare", watch=watch, digests=digests)
+        rows = await self.driver.ask("compare", watch=watch, digests=digests)
         found: list[int] = json.loads(rows[0][0] or "[]")
         return found
 
@@ -186,7 +120,7 @@ class Capture(Driver):
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
             for each in sorted(verified, key=attrgetter("application_id"))
         ]
-        await self.transact(lambda t: t.write("verify", rows))
+        await self.driver.transact(lambda t: t.write("verify", rows))
 
     async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
@@ -197,49 +131,60 @@ class Capture(Driver):
         if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
             for first in range(1, last + 1, at_once):
                 numbers = unmarked(bitmap, first, min(first + at_once - 1, last))
-                rows = await self.ask("unseen", watch=watch, numbers=numbers) if numbers else ()
+                rows = await self.driver.ask("unseen", watch=watch, numbers=numbers) if numbers else ()
                 yield [application_id for (application_id,) in rows]
             return
         # Most unmarked numbers belong to other watches.
         after, is_over = "", False
         while not is_over:
-            rows = await self.ask("in_scope_after", watch=watch, after=after, limit=at_once)
+            rows = await self.driver.ask("in_scope_after", watch=watch, after=after, limit=at_once)
             yield [id_ for id_, number in rows if number <= last and not bitmap[number >> 3] >> (number & 7) & 1]
             after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def highest_number(self) -> int:
         """The highest record number; 0 if there is none."""
-        ((number,),) = await self.ask("highest_number")
+        ((number,),) = await self.driver.ask("highest_number")
         return int(number)
 
     async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
-        batch = replace(batch, shift=self.clock.shift)
+        batch = replace(batch, shift=self.driver.clock.shift)
         watch = rules.watch
-        elsewhere = await self._known_elsewhere(watch, batch)
+        elsewhere = await self._states_elsewhere(watch, batch)
         # Without a pause before the transaction's place in the order is fixed.
         applying = calls.begin_apply(watch, batch.application_ids)
         work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
-        return await self.transact(work, partial(calls.end_apply, applying))
+        return await self.driver.transact(work, partial(calls.end_apply, applying))
+
+    async def _states_elsewhere(self, watch: str, batch: Batch) -> States:
+        """What other watches know of the applications that would be sent as new ones.
+
+        Outside the batch's transaction. What changes meanwhile is compared when the other watch hands it over.
+        """
+        ids = batch.application_ids
+        if batch.unseen == "adopt" or not batch.others or not ids:
+            return NO_STATES
+        recorded = {id_ for (id_,) in await self.driver.ask("recorded", watch=watch, ids=ids)}
+        return await self.known_elsewhere(batch.others, [id_ for id_ in ids if id_ not in recorded])
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
-        rows = await self.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
+        rows = await self.driver.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
         """Which of these applications are suspected to be deleted."""
-        rows = await self.ask("suspected", watch=watch, ids=list(application_ids))
+        rows = await self.driver.ask("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
     async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
         """Suspect deletions whose entries are still pending."""
         rows = [(watch, each.application_id, each.at, each.due_at) for each in suspicions]
-        await self.transact(lambda t: t.write("suspect", rows))
+        await self.driver.transact(lambda t: t.write("suspect", rows))
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
-        ((due_at,),) = await self.ask("next_suspicion", watch=watch)
+        ((due_at,),) = await self.driver.ask("next_suspicion", watch=watch)
         return None if due_at is None else int(due_at)
 
     async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
@@ -251,7 +196,7 @@ class Capture(Driver):
             blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
             await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
-        await self.transact(work)
+        await self.driver.transact(work)
 
 
 def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:

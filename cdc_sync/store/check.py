@@ -42,7 +42,7 @@ async def check_store(config: Config, tell: Tell) -> str | None:
         bound = await asyncio.to_thread(check_file, config.state.path, tell)
     with suppress(StoreError):  # it does not exist yet, or its error is reported
         async with opened_beside(config) as store:
-            for finding in check_unconfigured(await store.unconfigured(config.watches)):
+            for finding in check_unconfigured(await store.report.unconfigured(config.watches)):
                 tell(finding)
     return bound
 
@@ -56,7 +56,7 @@ async def check_known_twice(config: Config, tell: Tell, only: Collection[str]) -
     with suppress(StoreError):  # as above
         async with opened_beside(config) as store:
             for watches in together.values():
-                several = await store.known_twice(watches, _MOST_PAIRS) if len(watches) > 1 else []
+                several = await store.report.known_twice(watches, _MOST_PAIRS) if len(watches) > 1 else []
                 for finding in check_pairs([each for each in several if {each.watch, each.other} & set(only)]):
                     tell(finding)
 
@@ -65,7 +65,7 @@ async def stored_positions(config: Config, name: str) -> dict[str, str]:
     """One capture position of the configured watches; none if the store cannot be read."""
     with suppress(StoreError):  # as above
         async with opened_beside(config) as store:
-            return {watch: at for watch in config.watches if (at := (await store.positions(watch)).get(name))}
+            return {watch: at for watch in config.watches if (at := (await store.capture.positions(watch)).get(name))}
     return {}
 
 

@@ -28,11 +28,14 @@ _NO_IDS = [""]
 """PostgreSQL knows no type of an empty list's items."""
 
 
-class Delivery(Driver):
+@dataclass
+class Delivery:
     """See the module's text. Every method may raise `StoreError`.
 
     `effect` gets a method's result, or None if it failed; see `Driver.transact`.
     """
+
+    driver: Driver
 
     async def begin_sending(self) -> None:
         """Count every pending entry as attempted, unless the last stop was clean: call it before anything else."""
@@ -43,17 +46,17 @@ class Delivery(Driver):
             if not is_clean:
                 await transaction.run("mark_all_attempted")
 
-        await self.transact(work)
+        await self.driver.transact(work)
 
     async def stopped_cleanly(self) -> None:
         """Note that each call that was begun has its result in the store, and that no further one begins."""
-        await self.transact(lambda t: t.run("set_about", name=_STOPPED_CLEANLY, value=""))
+        await self.driver.transact(lambda t: t.run("set_about", name=_STOPPED_CLEANLY, value=""))
 
     async def due(
         self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries] = no_effect
     ) -> DueEntries:
         """The wanted entries that are due `now`. A due time after `latest` comes from a wrong clock: it is due, too."""
-        return await self.transact(partial(_due, wanted=wanted, now=now, latest=latest), effect)
+        return await self.driver.transact(partial(_due, wanted=wanted, now=now, latest=latest), effect)
 
     async def lanes(self, effect: Effect[dict[Lane, int]] = no_effect) -> dict[Lane, int]:
         """When each lane with pending entries has the first one due."""
@@ -61,7 +64,7 @@ class Delivery(Driver):
         async def work(transaction: Transaction) -> dict[Lane, int]:
             return {(origin, watch): due_at for origin, watch, due_at in await transaction.rows("lanes")}
 
-        return await self.transact(work, effect)
+        return await self.driver.transact(work, effect)
 
     async def complete(
         self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]] = no_effect
@@ -70,12 +73,12 @@ class Delivery(Driver):
 
         Returns the lanes of the applications that still have a pending entry, and when the first of each is due.
         """
-        work = partial(_complete, finished=finished, health=health, shift=self.clock.shift)
-        return await self.transact(work, effect)
+        work = partial(_complete, finished=finished, health=health, shift=self.driver.clock.shift)
+        return await self.driver.transact(work, effect)
 
     async def healths(self) -> dict[str, Health]:
         """Every endpoint's health."""
-        return {name: health_from(text) for name, text in await self.ask("endpoints")}
+        return {name: health_from(text) for name, text in await self.driver.ask("endpoints")}
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time."""
@@ -89,7 +92,7 @@ class Delivery(Driver):
 
     async def credentials(self) -> dict[str, str]:
         """The owner's name for each watch with own credentials, by the last configured daemon."""
-        return dict(json.loads(await self.note("credentials") or "{}"))
+        return dict(json.loads(await self.driver.note("credentials") or "{}"))
 
     async def has_endpoint(self, name: str) -> bool:
         """Whether an endpoint is known, or may be called with a watch's own credentials."""
@@ -106,7 +109,7 @@ class Delivery(Driver):
         """
         before = await self.credentials()
         if gone := before.keys() - configured:
-            gone &= {name for (name,) in await self.ask("watches")}
+            gone &= {name for (name,) in await self.driver.ask("watches")}
         now = {watch: watch for watch in gone} | {**owners}
         left = {None, *now.values()}
 
@@ -122,7 +125,7 @@ class Delivery(Driver):
             await transaction.write("set_health", _followers(healths, before, owners))
             await transaction.write("forget_endpoint", forgotten)
 
-        await self.transact(work)
+        await self.driver.transact(work)
 
 
 def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What the store's logic (`capture`, `delivery`, `operation`, `report`) needs of a database: see decision 18."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -71,7 +72,7 @@ def no_effect(_: object) -> None:
     """Nothing in memory depends on the job."""
 
 
-class Driver(Protocol):
+class Driver(ABC):
     """What each database does in its own way.
 
     Attributes:
@@ -80,10 +81,13 @@ class Driver(Protocol):
         clock: for due times: the `now` of batches and ends of calls. Operators' requests have people's time.
     """
 
-    name: str
     is_read_only: bool = False
     clock: Clock
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
     async def transact(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
         """Run work in one transaction, perhaps several times; returns its result once it is durable.
 
@@ -101,8 +105,10 @@ class Driver(Protocol):
         """See `about`."""
         return await self.transact(lambda t: about(t, name))
 
+    @abstractmethod
     async def leads(self) -> bool:
         """Whether the daemon of the leader's row has the lock."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Finish what was begun, and close the store."""

@@ -20,12 +20,13 @@ from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.store import Store
+from cdc_sync.store.driver import Driver
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Lead, StandingBy
 from cdc_sync.store.leader import Leader, digest_of
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.requests import RequestTable
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.beside import transact_beside
 from cdc_sync.store.sqlite.leading import SqliteLead
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
@@ -52,7 +53,7 @@ async def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading 
     else:
         lead = leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
     async with lead as found:
-        await found.store.begin_sending()
+        await found.store.delivery.begin_sending()
         yield found
 
 
@@ -79,16 +80,17 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
     """
     is_shared = config.state.backend == "postgres"
     source = None if is_shared else config.state.path
-    store = await asyncio.to_thread(SqliteStore, Path("of a dry run"), connected=partial(connect_copy, source))
+    driver = await asyncio.to_thread(SqliteDriver, Path("of a dry run"), connected=partial(connect_copy, source))
     try:
         if is_shared:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header
 
-            await copy_to_sqlite(store_dsn(config), store)
-        await store.begin_sending()
-        yield SqliteLead(store, Leader.here(configuration_of(config)))
+            await copy_to_sqlite(store_dsn(config), driver)
+        lead = SqliteLead(driver, Leader.here(configuration_of(config)))
+        await lead.store.delivery.begin_sending()
+        yield lead
     finally:
-        await store.close()
+        await driver.close()
 
 
 def opened_beside(config: Config) -> AbstractAsyncContextManager[Store]:
@@ -140,17 +142,17 @@ def _insist_on_store(config: Config) -> None:
 
 @asynccontextmanager
 async def _opened(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
-    store: Store
+    driver: Driver
     if config.state.backend == "postgres":
-        from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - see the header
+        from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
 
-        store = await PostgresStore.open(store_dsn(config), read_only=read_only, tables=tables_beside(config))
+        driver = await PostgresDriver.open(store_dsn(config), read_only=read_only, tables=tables_beside(config))
     else:
-        store = SqliteStore(config.state.path, read_only=read_only)
+        driver = SqliteDriver(config.state.path, read_only=read_only)
     try:
-        yield store
+        yield Store(driver)
     finally:
-        await store.close()
+        await driver.close()
 
 
 def store_dsn(config: Config) -> str:

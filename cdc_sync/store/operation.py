@@ -20,6 +20,7 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import Reason, as_text, from_text, joined
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Driver, EntryId, Transaction, about, noted, watches_of
 from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import CALL_STEP, Condition, Groups, HeldGroup, Only
@@ -64,20 +65,28 @@ class Moment:
     due_at: int
 
 
+def moment(clock: Clock, now: int) -> Moment:
+    """People's `now` with its due time."""
+    return Moment(now, clock.due(now))
+
+
 Captured = Collection[str] | None
 """The watches that the leader captures; None where a command acts without a leader: then no call is under way."""
 
 
-class Operation(Driver):
+@dataclass
+class Operation:
     """See the module's text."""
+
+    driver: Driver
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""
-        return {watch: fuse_from(fuse) for watch, fuse in await self.ask("fuses")}
+        return {watch: fuse_from(fuse) for watch, fuse in await self.driver.ask("fuses")}
 
     async def held_groups(self, watch: str | Collection[str] | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
         """The held entries of a selection, by watch, the largest group first."""
-        shift = self.clock.shift
+        shift = self.driver.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
             chosen = _parameters(await watches_of(transaction, watch), selection)
@@ -88,14 +97,14 @@ class Operation(Driver):
                 found.append(HeldGroup(name, what, number, since + shift, reason, tuple(row[-1] for row in of_group)))
             return found
 
-        return await self.transact(work)
+        return await self.driver.transact(work)
 
     async def release_held(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, **selection: Unpack[Selection]
     ) -> list[EntryId]:
         """Let held entries be sent; returns them. With none left, the fuse is whole again."""
-        at = self.moment(now)
-        return await in_steps(lambda part: self.transact(lambda t: release(t, at, watch, part, by)), selection)
+        at = moment(self.driver.clock, now)
+        return await in_steps(lambda part: self.driver.transact(lambda t: release(t, at, watch, part, by)), selection)
 
     async def discard(
         self,
@@ -107,8 +116,10 @@ class Operation(Driver):
         **selection: Unpack[Selection],
     ) -> list[EntryId]:
         """Take held or dead entries as acknowledged without a call; returns them."""
-        at = self.moment(now)
-        return await in_steps(lambda part: self.transact(lambda t: discard(t, at, state, watch, part, by)), selection)
+        at = moment(self.driver.clock, now)
+        return await in_steps(
+            lambda part: self.driver.transact(lambda t: discard(t, at, state, watch, part, by)), selection
+        )
 
     async def dead_letters(self, watch: str | None, ids: Sequence[str] | None = None) -> list[EntryId]:
         """All dead letters, or those of these applications, the oldest first."""
@@ -118,41 +129,37 @@ class Operation(Driver):
             rows = await transaction.rows("in_state", state="dead", **which)
             return [(name, id_) for name, id_ in rows]
 
-        return await self.transact(work)
+        return await self.driver.transact(work)
 
     async def retry_dead(
         self, watch: str | None, now: int, *, by: PersonActed | None = None, ids: Sequence[str] | None = None
     ) -> list[EntryId]:
         """Make dead letters (`ids` None: all) pending again; returns them."""
-        at, letters = self.moment(now), await self.dead_letters(watch, ids)
-        return await for_some(lambda some: self.transact(lambda t: retry(t, at, some, by)), letters)
+        at, letters = moment(self.driver.clock, now), await self.dead_letters(watch, ids)
+        return await for_some(lambda some: self.driver.transact(lambda t: retry(t, at, some, by)), letters)
 
     async def resend(
         self, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed | None = None
     ) -> list[EntryId]:
         """Enqueue the last acknowledged states again; returns the entries found."""
-        at = self.moment(now)
-        return await for_some(lambda some: self.transact(lambda t: resend(t, at, watch, some, by)), ids)
-
-    def moment(self, now: int) -> Moment:
-        """People's `now` with its due time."""
-        return Moment(now, self.clock.due(now))
+        at = moment(self.driver.clock, now)
+        return await for_some(lambda some: self.driver.transact(lambda t: resend(t, at, watch, some, by)), ids)
 
     async def paused(self) -> frozenset[str]:
         """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
-        return frozenset(json.loads(await self.note("paused") or "[]"))
+        return frozenset(json.loads(await self.driver.note("paused") or "[]"))
 
     async def pause(self, endpoint: str) -> None:
         """Pause sending to an endpoint."""
-        await self.transact(lambda t: pause(t, endpoint))
+        await self.driver.transact(lambda t: pause(t, endpoint))
 
     async def resume(self, endpoint: str) -> frozenset[str]:
         """End a pause, or each with `ALL_ENDPOINTS`; returns the remaining ones."""
-        return await self.transact(lambda t: resume(t, endpoint))
+        return await self.driver.transact(lambda t: resume(t, endpoint))
 
     async def record_action(self, acted: PersonActed) -> None:
         """Count a person's action, and keep it for a daemon's log."""
-        await self.transact(lambda t: record(t, acted, acted.count))
+        await self.driver.transact(lambda t: record(t, acted, acted.count))
 
     async def take_actions(self) -> list[PersonActed]:
         """Remove and return the actions that no daemon has logged."""
@@ -164,11 +171,11 @@ class Operation(Driver):
             await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
             return [PersonActed(*each) for each in actions["unlogged"]]
 
-        return await self.transact(work)
+        return await self.driver.transact(work)
 
     async def count_actions(self) -> dict[str, int]:
         """How often people did each action."""
-        actions = json.loads(await self.note("actions") or _NO_ACTIONS)
+        actions = json.loads(await self.driver.note("actions") or _NO_ACTIONS)
         return dict(actions["counts"])
 
     async def set_conditions(self, messages: Mapping[str, str | None], now: int) -> None:
@@ -180,21 +187,23 @@ class Operation(Driver):
             await transaction.write("set_condition", wrong)
             await transaction.write("clear_condition", over)
 
-        await self.transact(work)
+        await self.driver.transact(work)
 
     async def conditions(self) -> list[Condition]:
         """What is wrong now."""
-        return [Condition(name, from_text(kept) or "", since) for name, kept, since in await self.ask("conditions")]
+        return [
+            Condition(name, from_text(kept) or "", since) for name, kept, since in await self.driver.ask("conditions")
+        ]
 
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
         """Count a sweep's repairs."""
         rows = [(watch, cause, number) for cause, number in sorted(causes.items())]
-        await self.transact(lambda t: t.write("add_repairs", rows))
+        await self.driver.transact(lambda t: t.write("add_repairs", rows))
 
     async def repairs(self) -> dict[str, dict[str, int]]:
         """Sweeps' repairs, by watch and cause."""
         found: dict[str, dict[str, int]] = {}
-        for watch, cause, number in await self.ask("repairs"):
+        for watch, cause, number in await self.driver.ask("repairs"):
             found.setdefault(watch, {})[cause] = number
         return found
 
@@ -209,7 +218,7 @@ class Operation(Driver):
             await transaction.run("prune_requests")
             return await transaction.count("prune", before=before, keep=keep, limit=limit)
 
-        return await self.transact(work)
+        return await self.driver.transact(work)
 
 
 async def in_steps(step: Callable[[Selection], Awaitable[list[EntryId]]], selection: Selection) -> list[EntryId]:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
@@ -24,8 +24,11 @@ _AGE = itemgetter(9, 0, 1)
 """Of an entry's row: when it was enqueued, its watch and application."""
 
 
-class Report(Driver):
+@dataclass
+class Report:
     """See the module's text."""
+
+    driver: Driver
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
@@ -46,29 +49,29 @@ class Report(Driver):
                 watches = [name for _, name in by_age[:limit]]
             return await transaction.rows("entries", state=state, watches=watches, each=each)
 
-        rows = sorted(await self.transact(work), key=_AGE)
+        rows = sorted(await self.driver.transact(work), key=_AGE)
         return [self._for_people(entry_from(row)) for row in rows[:limit]]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
-        found, shift = dict[str, Counter[str]](), self.clock.shift
-        for watch, name, value in await self.ask("counts"):
+        found, shift = dict[str, Counter[str]](), self.driver.clock.shift
+        for watch, name, value in await self.driver.ask("counts"):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
     async def leader(self) -> Leader | None:
         """The daemon that leads; None without one."""
-        leader = await self.transact(leader_in)
-        return leader if leader is not None and not leader.stopped and await self.leads() else None
+        leader = await self.driver.transact(leader_in)
+        return leader if leader is not None and not leader.stopped and await self.driver.leads() else None
 
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
-        rows = await self.ask("known_of", watch=watch)
+        rows = await self.driver.ask("known_of", watch=watch)
         return int(rows[0][0]) if rows else 0
 
     async def known_twice(self, watches: Collection[str], limit: int) -> list[KnownTwice]:
         """The most applications that two of these watches know; the cost grows with the watches."""
-        return [KnownTwice(*row) for row in await self.ask("known_twice", watches=list(watches), limit=limit)]
+        return [KnownTwice(*row) for row in await self.driver.ask("known_twice", watches=list(watches), limit=limit)]
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
         """What the store holds of unconfigured watches, by name."""
@@ -84,7 +87,7 @@ class Report(Driver):
 
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
-        rows = await self.ask("skipped_of_each", watches=list(watches), each=limit)
+        rows = await self.driver.ask("skipped_of_each", watches=list(watches), each=limit)
         place = {watch: number for number, watch in enumerate(watches)}
         rows.sort(key=lambda row: (place[row[0]], row[1]))
         return [(watch, Skip(key_from(key), of, from_text(reason))) for watch, key, of, reason in rows]
@@ -92,13 +95,13 @@ class Report(Driver):
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:
         """The capture positions of these names, by watch and name."""
         found: dict[str, dict[str, str]] = {}
-        for watch, name, value in await self.ask("positions_of_all", names=list(names)):
+        for watch, name, value in await self.driver.ask("positions_of_all", names=list(names)):
             found.setdefault(watch, {})[name] = value
         return found
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
         """An application's records, by watch."""
-        shift = self.clock.shift
+        shift = self.driver.clock.shift
 
         async def work(transaction: Transaction) -> list[Record]:
             which = {"id": application_id, "watches": await watches_of(transaction, watch)}
@@ -131,7 +134,7 @@ class Report(Driver):
             }
             return found + list(unreported.values())
 
-        return await self.transact(work)
+        return await self.driver.transact(work)
 
     async def search(self, text: str, watch: str | None, limit: int) -> list[Hit]:
         """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
@@ -152,11 +155,11 @@ class Report(Driver):
             exact = [hit for hit in begun.values() if hit.by == "id"]
             return exact or list((rows or begun).values())[:limit]
 
-        return await self.transact(work) if text else []
+        return await self.driver.transact(work) if text else []
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
-        rows = await self.ask("story", id=application_id, watch=watch, limit=limit)
+        rows = await self.driver.ask("story", id=application_id, watch=watch, limit=limit)
         return list(map(_event, reversed(rows)))
 
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
@@ -164,20 +167,20 @@ class Report(Driver):
 
         Unless `failed`, also the `acknowledged` ones among the newest `among` events.
         """
-        rows = await self.ask("recent_ends", failed=failed, among=among, limit=limit)
+        rows = await self.driver.ask("recent_ends", failed=failed, among=among, limit=limit)
         newest = sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
         return [_event(row[:-1]) for row in newest]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """Ended attempts per step from the step of `since` on, without empty steps."""
         found: dict[int, CallCounts] = {}
-        rows = await self.ask("call_counts", after=since - CALL_STEP)
+        rows = await self.driver.ask("call_counts", after=since - CALL_STEP)
         for step, outcome, number in rows:
             found[step] = replace(found.get(step, CallCounts(step)), **{outcome: number})
         return list(found.values())
 
     def _for_people(self, entry: Entry) -> Entry:
-        shift = self.clock.shift
+        shift = self.driver.clock.shift
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
 
 

@@ -255,7 +255,7 @@ class RequestTable:
 
 async def is_answered(store: Store, id_: str) -> bool:
     """Whether a request has been answered, or is gone; the store may be open for reading only."""
-    rows = await store.ask("answer_to", id=id_)
+    rows = await store.driver.ask("answer_to", id=id_)
     return not rows or rows[0][0] is not None
 
 
@@ -289,13 +289,14 @@ async def execute_next(store: Store, captured: Captured) -> bool:
     Raises:
         StoreError: the store failed, and the request waits.
     """
-    at = store.moment(store.clock.for_people())
+    clock = store.driver.clock
+    at = operation.moment(clock, clock.for_people())
     try:
-        return await store.transact(partial(_execute_next, holder=Holder(at, captured)))
+        return await store.driver.transact(partial(_execute_next, holder=Holder(at, captured)))
     except _RefusedError as error:
         # In another transaction: that of the request is undone.
         facts = {"id": error.id, "answer": as_json({"refused": error.why})}
-        await store.transact(lambda t: t.run("answer_request", **facts))
+        await store.driver.transact(lambda t: t.run("answer_request", **facts))
         return True
 
 

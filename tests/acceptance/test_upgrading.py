@@ -286,4 +286,4 @@ def test_a_configuration_of_an_earlier_version_with_every_key_is_valid(file: Pat
 
 
 async def open_once(data: OldFile | OldSchema) -> None:
-    await (await data.open()).close()
+    await (await data.open()).driver.close()

@@ -35,7 +35,7 @@ class Crowd:
             (watch,) = admin.config.watches.values()
             admin.use(admin.config.model_copy(update={"watches": dict.fromkeys(WATCHES, watch)}))
             known = [
-                admin.store.apply(some_rules(name), a_baseline(an_observation(f"hw-{number}")))
+                admin.store.capture.apply(some_rules(name), a_baseline(an_observation(f"hw-{number}")))
                 for number, name in enumerate(WATCHES)
             ]
             await asyncio.gather(*known)
@@ -71,16 +71,18 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
 
 async def _calls(admin: Admin) -> None:
     for number in range(5):
-        await admin.store.apply(some_rules(WATCHES[number]), a_batch(an_observation(f"hw-{number}", "seen")))
+        await admin.store.capture.apply(some_rules(WATCHES[number]), a_batch(an_observation(f"hw-{number}", "seen")))
         await acknowledge(admin.store, await begin_call(admin.store))
 
 
 async def _trouble(admin: Admin) -> None:
     for number in range(0, 700, 10):
-        await admin.store.apply(some_rules(WATCHES[number]), a_batch(an_observation("dead", refused="no such label")))
-    await admin.store.apply(some_rules(STRANGE, max_changes=0), a_batch(an_observation("held")))
+        await admin.store.capture.apply(
+            some_rules(WATCHES[number]), a_batch(an_observation("dead", refused="no such label"))
+        )
+    await admin.store.capture.apply(some_rules(STRANGE, max_changes=0), a_batch(an_observation("held")))
     for number in range(3, 100, 30):
-        await admin.store.apply(some_rules(WATCHES[number]), a_batch(an_observation("due", "seen")))
+        await admin.store.capture.apply(some_rules(WATCHES[number]), a_batch(an_observation("due", "seen")))
     admin.conditions = {f"watch {WATCHES[7]}": "connection refused: is the server running on that host?"}
 
 
@@ -126,7 +128,9 @@ def test_a_watch_is_looked_for_by_keyboard_and_stays_found(troubled: Crowd, brow
     browser.wait_for("all: 1")
     assert [row.text for row in browser.all("table.watches th[scope=row] > bdi")] == [STRANGE]
     # A change arrives without a reload, the search stays.
-    troubled.do(lambda admin: admin.store.apply(some_rules(STRANGE), a_batch(an_observation("dead", refused="no"))))
+    troubled.do(
+        lambda admin: admin.store.capture.apply(some_rules(STRANGE), a_batch(an_observation("dead", refused="no")))
+    )
     of_cells = "return [...document.querySelectorAll('table.watches td')].map(cell => cell.className)"
     wait_until(lambda: "attention" in browser.run(of_cells), "the dead letter", PATIENCE)
     assert browser.all("#watch")[0].get_attribute("value") == "été"

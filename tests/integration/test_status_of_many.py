@@ -10,7 +10,8 @@ from support.configurations import a_text
 from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 CONFIGURED = 60
 FORMER = tuple(f"former@tenant {number:03}" for number in range(3))
@@ -31,16 +32,18 @@ class Installed:
         """Let each watch know an application; one holds some, one has a dead letter, three are not configured."""
 
         async def filled() -> None:
-            store = SqliteStore(self.path)
+            store = Store(SqliteDriver(self.path))
             for number in range(CONFIGURED):
-                await store.apply(some_rules(f"w{number:02}"), a_batch(an_observation("a1"), positions={"x": "1"}))
-            await store.apply(some_rules("w40", max_changes=0), a_batch(an_observation("a2")))
-            await store.apply(some_rules("w50"), a_batch(an_observation("a2", refused="no such label")))
+                await store.capture.apply(
+                    some_rules(f"w{number:02}"), a_batch(an_observation("a1"), positions={"x": "1"})
+                )
+            await store.capture.apply(some_rules("w40", max_changes=0), a_batch(an_observation("a2")))
+            await store.capture.apply(some_rules("w50"), a_batch(an_observation("a2", refused="no such label")))
             for name in FORMER:
-                await store.apply(some_rules(name), a_batch(an_observation("a1")))
-            await store.add_repairs("w01", {"status": 1})
-            await store.add_repairs("w59", {"status": 1})
-            await store.close()
+                await store.capture.apply(some_rules(name), a_batch(an_observation("a1")))
+            await store.operation.add_repairs("w01", {"status": 1})
+            await store.operation.add_repairs("w59", {"status": 1})
+            await store.driver.close()
 
         asyncio.run(filled())
 

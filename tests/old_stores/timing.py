@@ -26,8 +26,8 @@ from support.upgrading import OldFile, OldSchema
 
 from cdc_sync.demo.postgres import Server, server
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.sqlite import SqliteDriver
 from old_stores import OLD_STORES, OldStore
 
 # For one application in five there is an entry in the history, for one in a thousand a pending call.
@@ -122,9 +122,11 @@ def opened(place: str) -> None:
 
     async def once() -> None:
         started = time.monotonic()
-        store: Store = SqliteStore(Path(place)) if place.startswith("/") else await PostgresStore.open(place)
+        store: Store = (
+            Store(SqliteDriver(Path(place))) if place.startswith("/") else Store(await PostgresDriver.open(place))
+        )
         sys.stdout.write(f"{time.monotonic() - started} ")
-        await store.close()
+        await store.driver.close()
 
     asyncio.run(once())
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")

@@ -13,7 +13,7 @@ from cdc_sync.daemon.running import _Daemon
 from cdc_sync.daemon.wiring import Rehearsal
 from cdc_sync.delivery.client import Client
 from cdc_sync.store.leader import Leader
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.leading import SqliteLead
 from cdc_sync.store.sqlite.schema import connect_copy
 
@@ -27,11 +27,11 @@ def a_process(config: Config, emit: Callable[[Event], None]) -> Process:
 
 @asynccontextmanager
 async def a_lead(
-    process: Process, caller: Client | None = None, store: SqliteStore | None = None
+    process: Process, caller: Client | None = None, driver: SqliteDriver | None = None
 ) -> AsyncIterator[Leading]:
     """The process leads within this; without a client it only shows its calls."""
-    store = store or SqliteStore(Path("in memory"), connected=partial(connect_copy, None))
+    driver = driver or SqliteDriver(Path("in memory"), connected=partial(connect_copy, None))
     try:
-        yield Leading(process, SqliteLead(store, Leader.here("")), caller or Rehearsal(print))
+        yield Leading(process, SqliteLead(driver, Leader.here("")), caller or Rehearsal(print))
     finally:
-        await store.close()
+        await driver.close()

@@ -22,7 +22,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from support.builders import ENDPOINT, HOUR, MINUTE, NOW, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.store_steps import begin_call, lose_answer
@@ -50,7 +50,7 @@ class Admin:
 
     folder: Path
     config: Config
-    store: SqliteStore
+    store: Store
     session: aiohttp.ClientSession
     # To read their file takes more CPU than most tests.
     metrics: EventMetrics = field(default_factory=lambda: deepcopy(_metrics()))
@@ -122,21 +122,21 @@ REFUSED = coded("http-answer", "HTTP %(status)s: %(answer)s", status=400, answer
 async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) -> None:
     """Put one of everything into a store, with an id and a reason of one's choice."""
     rules = some_rules()
-    await store.apply(rules, a_baseline(an_observation("known"), an_observation("gone")))
-    await store.apply(rules, a_batch(an_observation(application_id, "seen"), now=NOW - HOUR))
+    await store.capture.apply(rules, a_baseline(an_observation("known"), an_observation("gone")))
+    await store.capture.apply(rules, a_batch(an_observation(application_id, "seen"), now=NOW - HOUR))
     letter = await begin_call(store)
-    await store.complete(
+    await store.delivery.complete(
         [Finished(letter, DeadLetter(reason), {"status": 400, "reason": reason, "body": reason}, NOW - HOUR)], {}
     )
-    await store.apply(rules, a_batch(an_observation("known", "hired"), now=NOW - MINUTE))
+    await store.capture.apply(rules, a_batch(an_observation("known", "hired"), now=NOW - MINUTE))
     await lose_answer(store, await begin_call(store), again_at=NOW + MINUTE)
     unreportable = Resolved(application_id, NOW, Unreportable(application_id, (application_id, "2"), reason))
-    await store.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
-    await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
-    await store.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
+    await store.capture.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
+    await store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
+    await store.delivery.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
     message = coded("endpoint-paused", "paused: %(reason)s", reason=reason)
-    await store.set_conditions({f"endpoint {ENDPOINT}": message}, NOW - MINUTE)
-    await store.add_repairs("applications", {"missed": 2})
+    await store.operation.set_conditions({f"endpoint {ENDPOINT}": message}, NOW - MINUTE)
+    await store.operation.add_repairs("applications", {"missed": 2})
 
 
 @dataclass
@@ -179,7 +179,7 @@ async def admin_server(
     """Serve a store in this folder; the clock stands still."""
     own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
     config = a_config({"database.dsn": dsn, **{f"admin.{name}": value for name, value in own.items()}})
-    store = SqliteStore(folder / "state.db")
+    store = Store(SqliteDriver(folder / "state.db"))
     try:
         timeout, jar = aiohttp.ClientTimeout(total=60), aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
@@ -199,4 +199,4 @@ async def admin_server(
                 admin.use = server.use
                 yield admin
     finally:
-        await store.close()
+        await store.driver.close()

@@ -12,7 +12,7 @@ A = TypeVar("A")
 
 async def executed(store: Store, request: Request[A], captured: Captured = None) -> A:
     """Add a request, execute all that wait, and return its answer."""
-    table = RequestTable(store.transact)
+    table = RequestTable(store.driver.transact)
     id_ = await table.add(request, DEADLINE)
     while await execute_next(store, captured):
         pass

@@ -24,7 +24,7 @@ from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from support.builders import WATCH
 from support.store_steps import acknowledge, begin_calls
 
@@ -129,7 +129,7 @@ class Rig:
         return await self.intake.confirm_due()
 
     async def entries(self, state: EntryState = "pending") -> list[Entry]:
-        return await self.store.entries(state, WATCH, 10_000)
+        return await self.store.report.entries(state, WATCH, 10_000)
 
     async def deliver(self) -> list[Call]:
         """Let HelloWork hear, and acknowledge, all that is due; returns it, sorted."""
@@ -139,7 +139,7 @@ class Rig:
 
     async def told(self, *ids: str) -> dict[str, tuple[str, str]]:
         """What HelloWork knows, or is taken to know: status and job by application."""
-        known = await self.store.known(WATCH, ids)
+        known = await self.store.capture.known(WATCH, ids)
         return {id_: _told(before.snapshot) for id_, before in known.items() if before.snapshot is not None}
 
     def heard(self, kind: type[Said]) -> list[Said]:
@@ -170,7 +170,7 @@ def parts_of(config: Config, store: Store, observe: Emit, clock: Clock, steps: S
 async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterator[Rig]:
     """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
     clock, said, wishes = Clock(), list[Event](), Counter[str]()
-    store = SqliteStore(folder / "state.db")
+    store = Store(SqliteDriver(folder / "state.db"))
     parts = parts_of(config, store, said.append, clock, steps)
     parts = replace(parts, want_sweep=lambda: wishes.update(sweep=1))
     try:
@@ -178,7 +178,7 @@ async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterat
             intake = await _connected(stack, parts)
             yield Rig(intake, await open_capture(intake), clock, said, wishes)
     finally:
-        await store.close()
+        await store.driver.close()
 
 
 async def _connected(stack: AsyncExitStack, parts: WatchParts) -> Intake:

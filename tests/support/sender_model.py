@@ -152,18 +152,18 @@ class World:
     async def open(self) -> None:
         """Start, after a crash or an end."""
         self.store = await self.backend.open()
-        self.transact = self.store.transact
-        self.store.transact = self.slowly  # type: ignore[method-assign] # the fault that is injected
-        await self.quietly(self.store.begin_sending)
+        self.transact = self.store.driver.transact
+        self.store.driver.transact = self.slowly  # type: ignore[method-assign] # the fault that is injected
+        await self.quietly(self.store.delivery.begin_sending)
         settings = replace(
             SETTINGS, allowed=LOOPBACK, policy=POLICY, own=OWN, concurrency=self.chance.choice([1, 2, 4])
         )
         self.sender = Sender(
-            self.store,
+            self.store.delivery,
             self,
             settings,
             lambda _: None,
-            self.store.clock,
+            self.store.driver.clock,
             may_begin=lambda: self.may_begin,
             may_send=lambda watch: watch not in self.withheld,
             look_every=HOUR,
@@ -224,7 +224,7 @@ class World:
         """Apply the present rows."""
         rows = [an_observation(each.id, each.states[-1], base_url=each.base_url) for each in some]
         (watch,) = {each.watch for each in some}
-        batch = a_batch(*rows, now=self.store.clock())
+        batch = a_batch(*rows, now=self.store.driver.clock())
         for each in some:
             each.is_dirty = False
         try:
@@ -232,9 +232,9 @@ class World:
                 # Otherwise the order of two watches' applies is not known.
                 async with self.rival_lock:
                     others = tuple(other for other in RIVALS if other != watch)
-                    await self.store.apply(rules_of(watch), replace(batch, others=others), self.sender)
+                    await self.store.capture.apply(rules_of(watch), replace(batch, others=others), self.sender)
             else:
-                await self.store.apply(rules_of(watch), batch, self.sender)
+                await self.store.capture.apply(rules_of(watch), batch, self.sender)
         except StoreError:
             for each in some:
                 each.is_dirty = True
@@ -248,34 +248,34 @@ class World:
     # Operators.
 
     async def intervene(self) -> None:
-        watch, now, store = self.chance.choice(WATCHES), self.store.clock(), self.store
+        watch, now, store = self.chance.choice(WATCHES), self.store.driver.clock(), self.store
         ids = [each.id for each in self.applications.values() if each.watch == watch and self.chance.random() < 0.3]
         done: Collection[Any] = ()
         with suppress(StoreError):
             match self.chance.randrange(7):
                 case 0:
-                    await store.blow_fuse(watch, "an operator holds it", now)
+                    await store.capture.blow_fuse(watch, "an operator holds it", now)
                 case 1 | 2:
-                    done = await store.release_held(watch, now)
+                    done = await store.operation.release_held(watch, now)
                 case 3:
                     state = self.chance.choice(["held", "dead"])
-                    done = await store.discard(state, watch, now, ids=ids)  # type: ignore[arg-type] # a state
+                    done = await store.operation.discard(state, watch, now, ids=ids)  # type: ignore[arg-type] # a state
                     for _, id_ in done:
                         of = self.applications[id_]
                         of.discarded |= set(of.states)
                         of.unsure = True
                 case 4:
-                    done = await store.retry_dead(watch, now)
+                    done = await store.operation.retry_dead(watch, now)
                 case 5:
                     for id_ in ids[:2]:
                         self.applications[id_].unsure = True
-                    done = await store.resend(watch, ids[:2], now)
+                    done = await store.operation.resend(watch, ids[:2], now)
                 case _:
-                    await store.pause(ALL_ENDPOINTS)
-                    self.sender.pause(await store.paused())
+                    await store.operation.pause(ALL_ENDPOINTS)
+                    self.sender.pause(await store.operation.paused())
                     await asyncio.sleep(0.01)
                     self.sender.pause(())
-                    await store.resume(ALL_ENDPOINTS)
+                    await store.operation.resume(ALL_ENDPOINTS)
         if done:
             self.sender.look()
 
@@ -301,7 +301,7 @@ class World:
         for watch in (*WATCHES, *RIVALS):
             ids = [each.id for each in self.applications.values() if each.watch == watch]
             rows = [an_observation(id_, "s0", base_url=self.applications[id_].base_url) for id_ in ids]
-            await self.store.apply(rules_of(watch), a_baseline(*rows, now=self.store.clock()))
+            await self.store.capture.apply(rules_of(watch), a_baseline(*rows, now=self.store.driver.clock()))
         self.is_faulty = True
 
     async def live(self, seconds: float) -> None:
@@ -345,9 +345,11 @@ class World:
         self.is_faulty = False
         await self.apply_again()
         await self.until_all_is_sent()
-        now = self.store.clock()
+        now = self.store.driver.clock()
         decided = [
-            await decide(watch, now) for watch in WATCHES for decide in (self.store.release_held, self.store.retry_dead)
+            await decide(watch, now)
+            for watch in WATCHES
+            for decide in (self.store.operation.release_held, self.store.operation.retry_dead)
         ]
         if any(decided):  # a look would find what the sender has forgotten
             self.sender.look()
@@ -362,12 +364,12 @@ class World:
 
     async def until_all_is_sent(self) -> None:
         known, last = -1, time.monotonic()
-        while await self.store.entries("pending", None, 1) or self.sender.under_way:
+        while await self.store.report.entries("pending", None, 1) or self.sender.under_way:
             self.raise_if_broken()
             if self.tally["calls"] != known:
                 known, last = self.tally["calls"], time.monotonic()
             elif time.monotonic() - last > STUCK:
-                stuck = await self.store.entries("pending", None, 9)
+                stuck = await self.store.report.entries("pending", None, 9)
                 raise BrokenPromiseError(f"not sent: {stuck[:3]}\nin memory: {self.sender._ready}")
             await asyncio.sleep(0.005)
         self.raise_if_broken()
@@ -395,7 +397,7 @@ class World:
         called = [each for each in self.applications.values() if each.is_called]
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
-        await self.store.close()
+        await self.store.driver.close()
         await self.open()
         await self.doubt()
         # Before anything is sent, some of what may have arrived goes back.
@@ -411,8 +413,8 @@ class World:
         was_cut_off = await self.sender.stop(self.chance.choice([0.005, 5.0]))
         await self.running
         if not was_cut_off:
-            await self.quietly(self.store.stopped_cleanly)
-        await self.store.close()
+            await self.quietly(self.store.delivery.stopped_cleanly)
+        await self.store.driver.close()
         await self.open()
         if was_cut_off:
             await self.doubt()
@@ -426,7 +428,7 @@ class World:
     async def entries(self, state: Any) -> list[Entry]:
         self.is_faulty, before = False, self.is_faulty
         try:
-            return await self.store.entries(state, None, 10_000)
+            return await self.store.report.entries(state, None, 10_000)
         finally:
             self.is_faulty = before
 
@@ -460,7 +462,7 @@ async def run(backend: Backend, seed: int, seconds: float) -> dict[str, int]:
     finally:
         world.running.cancel()
         await asyncio.gather(world.running, return_exceptions=True)
-        await world.store.close()
+        await world.store.driver.close()
 
 
 def search(seconds: float, folder: Path) -> str | None:

@@ -19,7 +19,7 @@ from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Effect, no_effect
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.wall_clock import wall_clock
 from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 
@@ -118,7 +118,7 @@ class Watched:
     async def due(self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries]) -> DueEntries:
         self.reads += 1
         self._check("read", effect)
-        return await self._store.due(wanted, now, latest, effect)
+        return await self._store.delivery.due(wanted, now, latest, effect)
 
     async def complete(
         self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]
@@ -126,15 +126,15 @@ class Watched:
         self.completions += 1
         self._check("complete", effect)
         await self.complete_may_begin.wait()
-        return await self._store.complete(finished, health, effect)
+        return await self._store.delivery.complete(finished, health, effect)
 
     async def lanes(self) -> dict[Lane, int]:
         self.looks += 1
         self._check("look")
-        return await self._store.lanes()
+        return await self._store.delivery.lanes()
 
     async def healths(self) -> dict[str, Health]:
-        return await self._store.healths()
+        return await self._store.delivery.healths()
 
     def _check(self, step: str, effect: Effect[Any] = no_effect) -> None:
         if step in self.fails:
@@ -152,7 +152,7 @@ class Delivery:
     """
 
     path: Path
-    store: SqliteStore
+    store: Store
     caller: Counted
     clock: MovableClock = field(default_factory=MovableClock)
     settings: SenderSettings = SETTINGS
@@ -203,17 +203,17 @@ class Delivery:
     async def queue(self, base_url: str, *ids: str, status: str = "seen") -> None:
         """Let applications, known to HelloWork as `applied`, have this status now. The sender at work hears of it."""
         now = self.clock()
-        known = await self.store.known(WATCH, ids)
+        known = await self.store.capture.known(WATCH, ids)
         new = [an_observation(each, base_url=base_url) for each in ids if each not in known]
-        await self.store.apply(RULES, a_baseline(*new, now=now))
+        await self.store.capture.apply(RULES, a_baseline(*new, now=now))
         changed = [an_observation(each, status, base_url=base_url) for each in ids]
-        await self.store.apply(RULES, a_batch(*changed, now=now), self.at_work or NO_CALLS)
+        await self.store.capture.apply(RULES, a_batch(*changed, now=now), self.at_work or NO_CALLS)
 
     async def is_settled(self) -> bool:
-        return not await self.store.entries("pending", None, 1)
+        return not await self.store.report.entries("pending", None, 1)
 
     async def health(self, base_url: str) -> Health:
-        return (await self.store.endpoints())[endpoint_of(base_url)][0]
+        return (await self.store.delivery.endpoints())[endpoint_of(base_url)][0]
 
     def of_type(self, kind: type[T]) -> list[T]:
         return [each for each in self.observed if isinstance(each, kind)]
@@ -224,10 +224,10 @@ async def delivery(
     path: Path, *, patience: float = 10.0, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[Delivery]:
     """A store at `path`, and a client that waits so many seconds for an answer."""
-    store = SqliteStore(path)
+    store = Store(SqliteDriver(path))
     try:
-        await store.begin_sending()
+        await store.delivery.begin_sending()
         async with Client(headers or {}, patience, SETTINGS.concurrency) as client:
             yield Delivery(path, store, Counted(client))
     finally:
-        await store.close()
+        await store.driver.close()

@@ -12,9 +12,9 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres.scripts import TABLES
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import migrations
 
 BACKENDS = ("sqlite", "postgres")
@@ -40,8 +40,8 @@ class SqliteBackend:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "state.db"
 
-    async def open(self) -> SqliteStore:
-        return SqliteStore(self.path)
+    async def open(self) -> Store:
+        return Store(SqliteDriver(self.path))
 
     async def mark_as_newer(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
@@ -72,8 +72,8 @@ class PostgresBackend:
                 )
                 connection.execute(empty + sql.SQL(_AS_NEW).format(str(len(migrations("postgres")))))
 
-    async def open(self) -> PostgresStore:
-        return await PostgresStore.open(self.dsn)
+    async def open(self) -> Store:
+        return Store(await PostgresDriver.open(self.dsn))
 
     async def mark_as_newer(self) -> None:
         with psycopg.connect(self.dsn) as connection:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import holder_of, locked
 from support.builders import a_baseline, an_observation, some_rules
 
@@ -47,18 +47,18 @@ async def _record_for_ever(store: Store, numbers: Iterator[int]) -> None:
 
 
 async def _record_one(store: Store, application_id: str) -> None:
-    await store.apply(some_rules(), a_baseline(an_observation(application_id)))
+    await store.capture.apply(some_rules(), a_baseline(an_observation(application_id)))
     print(application_id, flush=True)
 
 
 async def _record(path: Path) -> None:
-    store = SqliteStore(path)
+    store = Store(SqliteDriver(path))
     numbers = count()
     await asyncio.gather(*(_record_for_ever(store, numbers) for _ in range(_AT_ONCE)))
 
 
 async def _starve(path: Path, limit: int) -> None:
-    store = SqliteStore(path)
+    store = Store(SqliteDriver(path))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -67,7 +67,7 @@ async def _starve(path: Path, limit: int) -> None:
         print(error, flush=True)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await _record_one(store, "after")
-    await store.close()
+    await store.driver.close()
 
 
 def _lock(path: Path) -> None:

@@ -15,12 +15,12 @@ HORIZON = 24 * HOUR
 
 async def adopt(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
     """Let HelloWork be taken to know these applications as `applied` for job J1."""
-    await store.apply(some_rules(watch), a_baseline(*map(an_observation, ids), now=at))
+    await store.capture.apply(some_rules(watch), a_baseline(*map(an_observation, ids), now=at))
 
 
 async def results_of(store: Store, rules: WatchRules, batch: Batch) -> list[ApplyResult]:
     """What was news of a batch that is applied."""
-    return list((await store.apply(rules, batch)).results)
+    return list((await store.capture.apply(rules, batch)).results)
 
 
 async def observe(
@@ -33,13 +33,13 @@ async def observe(
     """Apply observations that capture made, while calls are under way; of a deletion, after its grace."""
     is_deletion = any(isinstance(each, Reportable) and each.content.deleted for each in found)
     batch = a_batch(*found, now=at, origin="deletion" if is_deletion else "notify")
-    return list((await store.apply(rules or some_rules(), batch, Begun(*under_way))).results)
+    return list((await store.capture.apply(rules or some_rules(), batch, Begun(*under_way))).results)
 
 
 async def begin_calls(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
     """Begin calls of what is due for one endpoint, of each watch so many at most. The store does not know of it."""
-    lanes = [lane for lane in await store.lanes() if lane[0] == endpoint]
-    found = await store.due(dict.fromkeys(lanes, Wanted(limit)), at, at + HORIZON)
+    lanes = [lane for lane in await store.delivery.lanes() if lane[0] == endpoint]
+    found = await store.delivery.due(dict.fromkeys(lanes, Wanted(limit)), at, at + HORIZON)
     return [begun(entry, at) for lane in lanes for entry in found.entries[lane]]
 
 
@@ -60,17 +60,17 @@ class Begun(NoCalls):
 
 async def acknowledge(store: Store, *entries: Entry, at: int = NOW) -> None:
     """HelloWork answered 200."""
-    await store.complete([Finished(entry, Acked(), {"http": 200}, at) for entry in entries], {})
+    await store.delivery.complete([Finished(entry, Acked(), {"http": 200}, at) for entry in entries], {})
 
 
 async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: int | None = None) -> None:
     """Nobody knows whether HelloWork heard it; to be tried again."""
     result = Retry(at if again_at is None else again_at)
-    await store.complete([Finished(entry, result, {"reason": "timed out"}, at)], {})
+    await store.delivery.complete([Finished(entry, result, {"reason": "timed out"}, at)], {})
 
 
 async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
-    await store.complete([Finished(entry, DeadLetter(reason), {"http": 400}, at)], {})
+    await store.delivery.complete([Finished(entry, DeadLetter(reason), {"http": 400}, at)], {})
 
 
 async def bury(store: Store, *observations: Reportable) -> None:
@@ -81,7 +81,7 @@ async def bury(store: Store, *observations: Reportable) -> None:
 
 
 async def entry_of(store: Store, application_id: str = "a1", watch: str = WATCH) -> Entry | None:
-    for record in await store.records(application_id, watch):
+    for record in await store.report.records(application_id, watch):
         return record.entry
     return None
 
@@ -93,7 +93,7 @@ async def waiting_entry(store: Store, application_id: str = "a1", watch: str = W
 
 
 async def known_one(store: Store, application_id: str = "a1", watch: str = WATCH) -> Known:
-    return (await store.known(watch, [application_id]))[application_id]
+    return (await store.capture.known(watch, [application_id]))[application_id]
 
 
 async def told_status(store: Store, application_id: str = "a1", watch: str = WATCH) -> str | None:
@@ -108,4 +108,4 @@ async def events_of(store: Store, application_id: str = "a1") -> list[str]:
 
 
 async def story_of(store: Store, application_id: str = "a1") -> list[HistoryEntry]:
-    return await store.story(application_id, None, 1000)
+    return await store.report.story(application_id, None, 1000)

@@ -12,8 +12,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import Database, migrations
 from support.dumping import restore
 
@@ -42,8 +42,8 @@ class OldFile:
         self.path = folder / "state.db"
         self.path.write_bytes(old.file())
 
-    async def open(self) -> SqliteStore:
-        return SqliteStore(self.path)
+    async def open(self) -> Store:
+        return Store(SqliteDriver(self.path))
 
     def schema(self) -> int:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
@@ -63,8 +63,8 @@ class OldSchema:
         self.dsn = dsn
         restore(dsn, old.script())
 
-    async def open(self) -> PostgresStore:
-        return await PostgresStore.open(self.dsn)
+    async def open(self) -> Store:
+        return Store(await PostgresDriver.open(self.dsn))
 
     def schema(self) -> int:
         with psycopg.connect(self.dsn) as connection:

@@ -15,9 +15,10 @@ from cdc_sync.cli.context import by_requests
 from cdc_sync.cli.operator import _held
 from cdc_sync.config import parse
 from cdc_sync.core.content import from_datetime
+from cdc_sync.store import Store
 from cdc_sync.store.clock import boot_id, uptime
 from cdc_sync.store.opening import opened_beside
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 
 WATCH = "applications"
 HOUR = 3_600_000
@@ -35,15 +36,15 @@ watches:
 async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
-    store = SqliteStore(path)
-    people = store.clock.for_people()
+    store = Store(SqliteDriver(path))
+    people = store.driver.clock.for_people()
     # As if the machine's clock had been set forward by an hour since the boot.
     anchor = f"{boot_id()} {people - HOUR - uptime()}"
-    await store.transact(lambda t: t.run("set_about", name="clock", value=anchor))
-    await store.close()
-    store = SqliteStore(path)
-    await store.blow_fuse(WATCH, "too many", store.clock())
-    await store.close()
+    await store.driver.transact(lambda t: t.run("set_about", name="clock", value=anchor))
+    await store.driver.close()
+    store = Store(SqliteDriver(path))
+    await store.capture.blow_fuse(WATCH, "too many", store.driver.clock())
+    await store.driver.close()
 
     async with opened_beside(config) as beside:
         (fuse,), _ = await _held(beside, WATCH)
@@ -56,9 +57,9 @@ def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
     """Have the fuse hold what is observed."""
 
     async def held() -> None:
-        store = SqliteStore(path)
-        await store.apply(some_rules(watch, max_changes=0), a_batch(*observations))
-        await store.close()
+        store = Store(SqliteDriver(path))
+        await store.capture.apply(some_rules(watch, max_changes=0), a_batch(*observations))
+        await store.driver.close()
 
     asyncio.run(held())
 

@@ -22,8 +22,8 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
         store = leading.store
-        await store.set_conditions({f"watch {WATCH}": "not connected yet"}, 0)
-        save, refused = store.set_conditions, list[None]()
+        await store.operation.set_conditions({f"watch {WATCH}": "not connected yet"}, 0)
+        save, refused = store.operation.set_conditions, list[None]()
 
         async def refuse_once(messages: Mapping[str, str | None], now: int) -> None:
             if not refused:
@@ -31,10 +31,10 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
                 raise StoreError("store-unusable", "busy")
             await save(messages, now)
 
-        monkeypatch.setattr(store, "set_conditions", refuse_once)
+        monkeypatch.setattr(store.operation, "set_conditions", refuse_once)
 
         async def saved() -> set[str]:
-            return {condition.name for condition in await store.conditions()}
+            return {condition.name for condition in await store.operation.conditions()}
 
         noting = asyncio.create_task(leading._note_conditions())
         try:

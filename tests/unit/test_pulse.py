@@ -10,7 +10,8 @@ from support.builders import WATCH
 from cdc_sync.core.events import ChangesRead, Dispatch, Event, HeartBeat, LoopsRecovered, LoopsStalled
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse, beat_for_ever
 from cdc_sync.event_loop import end
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 
 class Clock:
@@ -80,7 +81,7 @@ def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
 
 
 @asynccontextmanager
-async def beating(pulse: Pulse, store: SqliteStore, said: list[Event]) -> AsyncIterator[None]:
+async def beating(pulse: Pulse, store: Store, said: list[Event]) -> AsyncIterator[None]:
     """A heart at work, in a hurry."""
     heart = asyncio.create_task(beat_for_ever(pulse, lambda: store, said.append, every=0.01))
     try:
@@ -97,7 +98,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def test_the_heart_beats_as_long_as_every_loop_gets_round(tmp_path: Path) -> None:
     clock, said = Clock(), list[Event]()
-    pulse, store = Pulse(clock), SqliteStore(tmp_path / "state.db")
+    pulse, store = Pulse(clock), Store(SqliteDriver(tmp_path / "state.db"))
     async with beating(pulse, store, said):
         pulse.beat("sender", 60.0)
         await until(lambda: len(said) >= 3)
@@ -110,13 +111,13 @@ async def test_the_heart_beats_as_long_as_every_loop_gets_round(tmp_path: Path) 
         pulse.beat("sender", 60.0)
         await until(lambda: said[-1] == HeartBeat(0))
         assert said[silent_from] == LoopsRecovered()
-    await store.close()
+    await store.driver.close()
 
 
 async def test_a_store_that_fails_is_no_hang(tmp_path: Path) -> None:
     said: list[Event] = []
-    store = SqliteStore(tmp_path / "state.db")
-    await store.close()
+    store = Store(SqliteDriver(tmp_path / "state.db"))
+    await store.driver.close()
     async with beating(Pulse(), store, said):
         await until(lambda: HeartBeat(None) in said)
 
@@ -133,11 +134,11 @@ async def test_a_daemon_that_has_no_store_beats() -> None:
 
 async def test_a_store_that_never_answers_stops_the_heart_and_is_said_to_hang(tmp_path: Path) -> None:
     clock, said = Clock(), list[Event]()
-    pulse, store = Pulse(clock), SqliteStore(tmp_path / "state.db")
-    await store.close()
+    pulse, driver = Pulse(clock), SqliteDriver(tmp_path / "state.db")
+    await driver.close()
     # What was handed in behind the end of the thread's work is never taken up.
-    store._thread._closed = False
-    async with beating(pulse, store, said):
+    driver._thread._closed = False
+    async with beating(pulse, Store(driver), said):
         await asyncio.sleep(0.05)
         assert said == []
         clock.now += 100.0

@@ -14,7 +14,8 @@ from cdc_sync.config import load
 from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.pipeline.beginning import connect, open_capture
 from cdc_sync.pipeline.database import NoOthers
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 _COPIES = 3
 _PROBE = "SELECT id FROM public.applications WHERE updated_at >= now() - interval '5 minutes' ORDER BY updated_at, id"
@@ -63,7 +64,7 @@ async def _polled(site: Site, options: Options) -> list[float]:
     config_file = site.folder / "poll.yaml"
     config_file.write_text(document)
     config = load(config_file, {})
-    store = SqliteStore(site.folder / "poll.db")
+    store = Store(SqliteDriver(site.folder / "poll.db"))
     database = make_database(config, "", store)
     parts = make_parts(config, "applications", database, lambda _: None, NoOthers(), dry_run=False)
     medians: list[float] = []
@@ -77,7 +78,7 @@ async def _polled(site: Site, options: Options) -> list[float]:
                 await poll.catch_up()
                 took.append((time.monotonic() - begun) * 1000)
             medians.append(median(took))
-    await store.close()
+    await store.driver.close()
     return medians
 
 

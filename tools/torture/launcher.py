@@ -21,8 +21,8 @@ from cdc_sync.daemon import wiring
 from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline.database import Steps, WatchParts
 from cdc_sync.source.changelog import ChangeLog, Changes
-from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.sqlite import SqliteDriver
 
 Strike = Callable[[], None]
 Method = Callable[..., Awaitable[Any]]
@@ -63,7 +63,7 @@ def _consumed(delete: Method, strike: Strike) -> Method:
     return doomed
 
 
-_STORES = (SqliteStore, PostgresStore)
+_STORES = (SqliteDriver, PostgresDriver)
 
 POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]] = {
     "read, not recorded": (_STORES, "apply", _before),

@@ -19,8 +19,8 @@ from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import Emulator
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.sqlite import SqliteDriver
 from torture import ats, verdict
 from torture.ats import ROLE
 from torture.configuration import WATCH, document
@@ -177,17 +177,17 @@ class _Run:
         truth, ledger = ats.truth(self._server.dsn), ats.ledger(self._server.dsn)
         store: Store
         if self._options.store == "postgres":
-            store = await PostgresStore.open(self._server.dsn, read_only=True)
+            store = Store(await PostgresDriver.open(self._server.dsn, read_only=True))
         else:
-            store = SqliteStore(self._store, read_only=True)
+            store = Store(SqliteDriver(self._store, read_only=True))
         try:
             snapshots: dict[str, Content | None] = {
-                name: known.snapshot for name, known in (await store.known(WATCH, [*ledger])).items()
+                name: known.snapshot for name, known in (await store.capture.known(WATCH, [*ledger])).items()
             }
-            dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
-            history = [event for name in ledger for event in await store.story(name, WATCH, _EVERYTHING)]
+            dead = [entry.application_id for entry in await store.report.entries("dead", WATCH, _EVERYTHING)]
+            history = [event for name in ledger for event in await store.report.story(name, WATCH, _EVERYTHING)]
         finally:
-            await store.close()
+            await store.driver.close()
         return Evidence(
             mode=self._options.mode,
             truth=truth,

@@ -19,7 +19,8 @@ from torture.weather import Weather
 
 from cdc_sync.config import load
 from cdc_sync.emulator import Emulator, EmulatorOptions
-from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store import Store
+from cdc_sync.store.postgres import PostgresDriver
 from torture_cluster import machine, verdict
 from torture_cluster.configuration import TOKEN, admin, document, watches
 from torture_cluster.faults import Clocks, Nemesis, leader_among, plan
@@ -224,16 +225,16 @@ class _Run:
     async def _evidence(self, emulator: Emulator) -> Evidence:
         dsn = self._source.primary.dsn
         truth, ledger = ats.truth(dsn), ats.ledger(dsn)
-        store = await PostgresStore.open(self._store.primary.dsn, read_only=True)
+        store = Store(await PostgresDriver.open(self._store.primary.dsn, read_only=True))
         try:
             snapshots = {
                 name: known.snapshot
                 for watch in watches(self._options)
-                for name, known in (await store.known(watch, [*ledger])).items()
+                for name, known in (await store.capture.known(watch, [*ledger])).items()
             }
-            dead = [entry.application_id for entry in await store.entries("dead", None, _EVERYTHING)]
+            dead = [entry.application_id for entry in await store.report.entries("dead", None, _EVERYTHING)]
         finally:
-            await store.close()
+            await store.driver.close()
         return Evidence(
             mode=self._options.mode,
             truth=truth,

@@ -8,9 +8,8 @@ import psycopg
 
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.driver import Effect, Transaction, Work, no_effect
+from cdc_sync.store.driver import Driver, Effect, Transaction, Work, no_effect
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.schema import Connection, connect, prepare, translate
 from cdc_sync.store.postgres.scripts import KIND
@@ -25,7 +24,7 @@ ANSWERS_WITHIN = 30.0
 _AHEAD = "clock_ahead"
 
 
-class PostgresStore(Store):
+class PostgresDriver(Driver):
     """The store in the schema `cdc_sync` of a database; made by `open`."""
 
     def __init__(self, dsn: str, session: Session) -> None:
@@ -59,17 +58,17 @@ class PostgresStore(Store):
         with translating(dsn):
             connection = await connect(dsn)
             session = Session(connection, b"BEGIN READ ONLY" if read_only else b"BEGIN", answers_within)
-        store = cls(dsn, session)
-        store.is_read_only = read_only
+        driver = cls(dsn, session)
+        driver.is_read_only = read_only
         try:
             with translating(dsn):
                 await _limit_statements(connection, answers_within)
-            await _insist_on_server(store, connection.info.backend_pid)
-            await store.begin_clock()
+            await _insist_on_server(driver, connection.info.backend_pid)
+            await driver.begin_clock()
         except BaseException:
-            await store.close()
+            await driver.close()
             raise
-        return store
+        return driver
 
     async def transact(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
         """See `Driver`."""
@@ -118,15 +117,15 @@ async def _limit_statements(connection: Connection, answers_within: float) -> No
     await connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (milliseconds,))
 
 
-async def _insist_on_server(store: PostgresStore, process: int) -> None:
+async def _insist_on_server(driver: PostgresDriver, process: int) -> None:
     """Refuse a pooler: it gives a session, with its lock, to others.
 
     Raises:
         StoreError: the connection leads to one.
     """
-    ((found, _),) = await store.ask("ours")
+    ((found, _),) = await driver.ask("ours")
     if found != process:
-        raise store_error("store-pooled", place=store.name.removeprefix("in "))
+        raise store_error("store-pooled", place=driver.name.removeprefix("in "))
 
 
 async def _clock(transaction: Transaction) -> tuple[int, int]:

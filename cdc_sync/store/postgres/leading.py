@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Standby, StandingBy
 from cdc_sync.store.leader import Leader, lead, leader_in
-from cdc_sync.store.postgres.driver import PostgresStore, translating
+from cdc_sync.store.postgres.driver import PostgresDriver, translating
 from cdc_sync.store.postgres.scripts import KIND
 from cdc_sync.store.protocol import Upgrading
 
@@ -97,9 +98,10 @@ def _seconds() -> float:
 class PostgresLead:
     """See `Lead`; made by `leading`."""
 
-    def __init__(self, store: PostgresStore, leader: Leader, lease: Lease) -> None:
-        self.store = store
+    def __init__(self, driver: PostgresDriver, leader: Leader, lease: Lease) -> None:
+        self.store = Store(driver)
         self.leader = leader
+        self._driver = driver
         self._lease = lease
 
     def may_call(self) -> bool:
@@ -120,17 +122,17 @@ class PostgresLead:
         while True:
             with suppress(StoreError):  # a job that failed alone is tried again while the lease lasts
                 await self._renew()
-            lost = self.store.session.lost
+            lost = self._driver.session.lost
             await asyncio.wait([lost], timeout=min(BEAT, max(self._lease.left, 0)))
             if lost.done() or self._lease.left <= 0:
-                raise store_error("store-lead-lost", place=self.store.name)
+                raise store_error("store-lead-lost", place=self._driver.name)
 
     async def _renew(self) -> None:
         asked, length = _seconds(), self._lease.length
-        timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self.store.session.cut)
+        timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.session.cut)
         try:
-            with translating(self.store.dsn):
-                await self.store.session.run_first(self._renewed)
+            with translating(self._driver.dsn):
+                await self._driver.session.run_first(self._renewed)
         finally:
             timer.cancel()
         self._lease.renewed(asked, length)
@@ -140,7 +142,7 @@ class PostgresLead:
         await transaction.run(
             "renew", holder=leader.holder, lease=self._lease.length, configuration=leader.configuration
         )
-        await self.store.compare_clock(transaction)
+        await self._driver.compare_clock(transaction)
 
 
 @dataclass(slots=True)
@@ -185,51 +187,51 @@ async def leading(
         StoreError: the store cannot be used.
     """
     lease, within = Lease(longest_call), lease_for(longest_call) / 3
-    store = await PostgresStore.open(dsn, answers_within=within, tables=tables, upgrading=upgrading)
+    driver = await PostgresDriver.open(dsn, answers_within=within, tables=tables, upgrading=upgrading)
     try:
-        ((backend, backend_start),) = await store.ask("ours")
+        ((backend, backend_start),) = await driver.ask("ours")
         ours = replace(ours, lease=lease.length, backend=backend, backend_start=backend_start)
-        await _take(store, ours, standing_by)
+        await _take(driver, ours, standing_by)
         asked = _seconds()
-        leader = await store.transact(lambda t: lead(t, ours, store.clock.for_people()))
+        leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
         lease.renewed(asked, leader.lease)
-        yield PostgresLead(store, leader, lease)
+        yield PostgresLead(driver, leader, lease)
         # In order: no call is under way.
-        await store.transact(lambda t: t.run("stop_leading", holder=leader.holder))
+        await driver.transact(lambda t: t.run("stop_leading", holder=leader.holder))
     finally:
         lease.end()
-        await store.close()
+        await driver.close()
 
 
-async def _take(store: PostgresStore, ours: Leader, standing_by: StandingBy) -> None:
+async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -> None:
     """Stand by until the lock is ours, and no call of a former leader can be under way.
 
     Who waits for the end of those calls has no lock: nobody ends the session of a daemon that is stopped meanwhile.
     """
     watching = _Watching()
     while True:
-        watching.see(await store.transact(leader_in))
-        if watching.has_ended and await _try_to_lead(store):
-            watching.see(await store.transact(leader_in))  # another one may have led meanwhile
+        watching.see(await driver.transact(leader_in))
+        if watching.has_ended and await _try_to_lead(driver):
+            watching.see(await driver.transact(leader_in))  # another one may have led meanwhile
             if watching.has_ended:
                 return
-        not_taken_over = await _end_silent(store, watching)
-        ((is_held,),) = await store.ask("leads", kind=KIND)
-        await standing_by(Standby.behind(watching.row, ours, store, not_taken_over, is_free=not is_held))
+        not_taken_over = await _end_silent(driver, watching)
+        ((is_held,),) = await driver.ask("leads", kind=KIND)
+        await standing_by(Standby.behind(watching.row, ours, Store(driver), not_taken_over, is_free=not is_held))
         await asyncio.sleep(_LOOKS_EVERY)
 
 
-async def _try_to_lead(store: PostgresStore) -> bool:
-    ((has_lock,),) = await store.ask("try_lead", kind=KIND)
+async def _try_to_lead(driver: PostgresDriver) -> bool:
+    ((has_lock,),) = await driver.ask("try_lead", kind=KIND)
     return bool(has_lock)
 
 
-async def _end_silent(store: PostgresStore, watching: _Watching) -> StoreError | None:
+async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError | None:
     """End the session of a silent leader; returns why that is not possible."""
     leader = watching.row
     if leader is None or watching.silent_for < 0:
         return None
-    rows = await store.ask("end_leader", holder=leader.holder, beat=leader.beat)
+    rows = await driver.ask("end_leader", holder=leader.holder, beat=leader.beat)
     if watching.silent_for < _ENDS_WITHIN:
         return None
     refused = [row for row in rows if not row[-1]]
@@ -241,18 +243,18 @@ async def _end_silent(store: PostgresStore, watching: _Watching) -> StoreError |
 
 
 @asynccontextmanager
-async def alone(dsn: str) -> AsyncIterator[PostgresStore]:
+async def alone(dsn: str) -> AsyncIterator[Store]:
     """The store with its lock, while no daemon leads.
 
     Raises:
         StoreError: one does, or the store cannot be used.
     """
-    store = await PostgresStore.open(dsn)
+    driver = await PostgresDriver.open(dsn)
     try:
-        ((has_lock,),) = await store.ask("try_lead", kind=KIND)
+        ((has_lock,),) = await driver.ask("try_lead", kind=KIND)
         if not has_lock:
-            leader = await store.transact(leader_in)
+            leader = await driver.transact(leader_in)
             raise store_error("store-in-use/daemons", daemons="a process" if leader is None else leader.shown)
-        yield store
+        yield Store(driver)
     finally:
-        await store.close()
+        await driver.close()

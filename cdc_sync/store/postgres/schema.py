@@ -18,7 +18,7 @@ from cdc_sync.core.visible import visible
 from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import copying
 from cdc_sync.store.statements import migrations, text
 
@@ -92,7 +92,7 @@ async def prepare(
 ) -> None:
     """Migrate the schema, unless it is only read.
 
-    The parameters are those of `PostgresStore.open`; a new store is not `upgrading`.
+    The parameters are those of `PostgresDriver.open`; a new store is not `upgrading`.
 
     Raises:
         StoreError: the database cannot be used; the schema is newer; or it is older, and this role may not change it,
@@ -160,7 +160,7 @@ def translate(dsn: str, error: psycopg.Error) -> StoreError:
     return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), message=visible(problem))
 
 
-async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
+async def copy_to_sqlite(dsn: str, copy: SqliteDriver) -> None:
     """Copy the store in a database, if there is one, as of one moment into an empty SQLite store.
 
     Raises:
@@ -179,7 +179,7 @@ async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
         raise translate(dsn, error) from error
 
 
-async def _copy(connection: Connection, copy: SqliteStore, table: str) -> None:
+async def _copy(connection: Connection, copy: SqliteDriver, table: str) -> None:
     columns = [each for each in await copy.transact(partial(_columns, table=table)) if each not in _OF_DAEMONS]
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock, boot_id, uptime
-from cdc_sync.store.driver import Effect, Row, Work, no_effect
+from cdc_sync.store.driver import Driver, Effect, Row, Work, no_effect
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, translate
@@ -208,7 +207,7 @@ def _resolve(results: list[Result]) -> None:
             future.set_result(result)
 
 
-class SqliteStore(Store):
+class SqliteDriver(Driver):
     """The store in the file at `path`, which is made if it is missing; `connected` makes another one for a dry run.
 
     `schema.locked` ensures that only one daemon sends.

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Standby, StandingBy
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.protocol import Upgrading
-from cdc_sync.store.sqlite.driver import SqliteStore
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.schema import holder_of, try_lock
 
 _LOOKS_EVERY = 1.0
@@ -25,9 +26,10 @@ _MADE_WITHIN = 5.0
 class SqliteLead:
     """See `Lead`; made by `leading`."""
 
-    def __init__(self, store: SqliteStore, leader: Leader) -> None:
-        self.store = store
+    def __init__(self, driver: SqliteDriver, leader: Leader) -> None:
+        self.store = Store(driver)
         self.leader = leader
+        self._driver = driver
 
     def may_call(self) -> bool:
         """See `Lead`. Nobody else can lead while this process lives."""
@@ -42,7 +44,7 @@ class SqliteLead:
     async def hold(self) -> None:
         """See `Lead`."""
         while True:
-            self.store.check_place()
+            self._driver.check_place()
             await asyncio.sleep(_LOOKS_EVERY)
 
 
@@ -57,13 +59,13 @@ async def leading(
     """
     lock = await _take(path, ours, standing_by)
     try:
-        store = await asyncio.to_thread(SqliteStore, path, upgrading=upgrading)
+        driver = await asyncio.to_thread(SqliteDriver, path, upgrading=upgrading)
         try:
-            leader = await store.transact(lambda t: lead(t, ours, store.clock.for_people()))
-            yield SqliteLead(store, leader)
-            await store.transact(lambda t: t.run("stop_leading", holder=leader.holder))
+            leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
+            yield SqliteLead(driver, leader)
+            await driver.transact(lambda t: t.run("stop_leading", holder=leader.holder))
         finally:
-            await store.close()
+            await driver.close()
     finally:
         os.close(lock)
 
@@ -75,14 +77,14 @@ async def _take(path: Path, ours: Leader, standing_by: StandingBy) -> int:
     read = await _opened_to_read(path)
     try:
         while (lock := try_lock(path)) is None:
-            await standing_by(Standby.behind(await read.transact(leader_in), ours, read))
+            await standing_by(Standby.behind(await read.transact(leader_in), ours, Store(read)))
             await asyncio.sleep(_LOOKS_EVERY)
         return lock
     finally:
         await read.close()
 
 
-async def _opened_to_read(path: Path) -> SqliteStore:
+async def _opened_to_read(path: Path) -> SqliteDriver:
     """The store, to be read beside its leader.
 
     Raises:
@@ -91,7 +93,7 @@ async def _opened_to_read(path: Path) -> SqliteStore:
     give_up_at = time.monotonic() + _MADE_WITHIN
     while True:
         try:
-            return await asyncio.to_thread(SqliteStore, path, read_only=True)
+            return await asyncio.to_thread(SqliteDriver, path, read_only=True)
         except StoreError as error:
             if error.code not in {"store-not-set-up", "store-unopenable"}:
                 raise

@@ -12,7 +12,8 @@ from support.looking import TOKEN, Admin, admin_server, all_have_a_row
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminError, AdminServer
 from cdc_sync.core.conditions import NONE
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 GUARDED = ["/", "/metrics", "/api/status"]
 OPEN = ["/healthz", "/readyz"]
@@ -340,13 +341,13 @@ class TestListening:
                 pass
 
     async def test_nowhere(self, tmp_path: Path) -> None:
-        store = SqliteStore(tmp_path / "state.db")
+        store = Store(SqliteDriver(tmp_path / "state.db"))
         config = a_config({"admin.listen": None})
         async with AdminServer(
             config, store, EventMetrics(), lambda: NONE, lambda: 0, without_live_row=all_have_a_row
         ).serving() as server:
             assert server.url is None
-        await store.close()
+        await store.driver.close()
 
     async def test_on_ipv6(self, tmp_path: Path) -> None:
         try:

@@ -27,7 +27,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Admin]:
     """A server with a token; two entries are held, two are dead letters."""
     async with admin_server(tmp_path, token=TOKEN) as opened:
         await bury(opened.store, an_observation("d1"), an_observation("d2"))
-        await opened.store.apply(some_rules(max_changes=0), a_batch(an_observation("h1"), an_observation("h2")))
+        await opened.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h1"), an_observation("h2")))
         yield opened
 
 
@@ -53,8 +53,8 @@ class TestByThePage:
     async def test_a_story_has_the_buttons_that_its_entry_allows(
         self, guarded: Admin, application_id: str, actions: list[str]
     ) -> None:
-        await guarded.store.apply(some_rules(), a_batch(an_observation("p1")))
-        await guarded.store.apply(some_rules(), a_baseline(an_observation("t1")))
+        await guarded.store.capture.apply(some_rules(), a_batch(an_observation("p1")))
+        await guarded.store.capture.apply(some_rules(), a_baseline(an_observation("t1")))
         browser = await guarded.log_in()
 
         page = await browser.page(f"/application?id={application_id}")
@@ -74,7 +74,7 @@ class TestByThePage:
         assert "cdc-sync fuse release --watch applications -- h1" in story.text
 
     async def test_an_acknowledged_state_is_resent(self, guarded: Admin) -> None:
-        await guarded.store.apply(some_rules(), a_baseline(an_observation("t1")))
+        await guarded.store.capture.apply(some_rules(), a_baseline(an_observation("t1")))
         browser = await guarded.log_in()
 
         assert (await browser.press("/resend", watch=WATCH, application_id="t1")).status == 303
@@ -82,18 +82,18 @@ class TestByThePage:
         entry = await entry_of(guarded.store, "t1")
         assert entry is not None
         assert entry.state == "pending"
-        (acted,) = await guarded.store.take_actions()
+        (acted,) = await guarded.store.operation.take_actions()
         assert (acted.action, acted.count, acted.on) == ("resend", 1, WATCH)
-        assert (await guarded.store.story("t1", None, 9))[-1].detail["who"] == acted.who
+        assert (await guarded.store.report.story("t1", None, 9))[-1].detail["who"] == acted.who
         assert "1 state is resent." in await browser.page()
         for form in ({"watch": WATCH, "application_id": "h1"}, {"application_id": "t1"}, {"watch": WATCH}):
             assert (await browser.press("/resend", **form)).status == 409
         unconfigured = an_observation("t1")
-        await guarded.store.apply(some_rules("former"), a_baseline(unconfigured))
+        await guarded.store.capture.apply(some_rules("former"), a_baseline(unconfigured))
         assert (await browser.press("/resend", watch="former", application_id="t1")).status == 409
 
     async def test_the_command_is_shown_to_whom_cannot_press(self, guarded: Admin) -> None:
-        await guarded.store.apply(some_rules(), a_baseline(an_observation("t1")))
+        await guarded.store.capture.apply(some_rules(), a_baseline(an_observation("t1")))
 
         story = await guarded.get("/application?id=t1", authorization=BEARER)
 
@@ -106,11 +106,11 @@ class TestByThePage:
 
         assert (answer.status, answer.headers["Location"]) == (303, "/")
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": "pending"}
-        (*_, released) = await guarded.store.story("h1", None, 9)
+        (*_, released) = await guarded.store.report.story("h1", None, 9)
         assert re.fullmatch(r"the page's session [0-9a-f]{8} from 127\.0\.0\.1", released.detail["who"])
         story = await guarded.get("/application?id=h1", authorization=BEARER, headers={"Accept-Language": "fr"})
         assert "la session " in story.text
-        (acted,) = await guarded.store.take_actions()
+        (acted,) = await guarded.store.operation.take_actions()
         assert acted == PersonActed(NOW, "release", released.detail["who"], 2, "applications")
         assert (
             'cdc_sync_human_actions_total{action="release"} 1.0'
@@ -123,7 +123,7 @@ class TestByThePage:
         browser = await guarded.log_in()
 
         assert (await browser.press("/sending/pause", endpoint=ENDPOINT)).status == 303
-        assert await guarded.store.paused() == {ENDPOINT}
+        assert await guarded.store.operation.paused() == {ENDPOINT}
         page = await browser.page()
         assert "Sending is paused." in page
         assert "paused by an operator" in page
@@ -131,7 +131,7 @@ class TestByThePage:
         assert (await browser.press("/sending/pause", all="1")).status == 303
         assert (await browser.press("/sending/pause", endpoint="https://nobody.example:443")).status == 409
         assert (await browser.press("/sending/resume", all="1")).status == 303
-        assert await guarded.store.paused() == frozenset()
+        assert await guarded.store.operation.paused() == frozenset()
         assert "paused by an operator" not in await browser.page()
 
     async def test_no_more_are_released_than_were_seen(self, guarded: Admin) -> None:
@@ -152,7 +152,7 @@ class TestByThePage:
 
     async def test_a_transition_is_released_or_discarded_alone(self, guarded: Admin) -> None:
         change = a_batch(an_observation("h1", "hired"), an_observation("h2", "seen"))
-        await guarded.store.apply(some_rules(max_changes=0), change)
+        await guarded.store.capture.apply(some_rules(max_changes=0), change)
         browser = await guarded.log_in()
         assert "1 × <bdi>(new) → hired</bdi>" in await browser.page()
 
@@ -169,7 +169,7 @@ class TestByThePage:
         form = section.partition('/fuse/release"')[2].partition("</form>")[0]
         fields = dict(re.findall('name="([^"]+)" value="([^"]*)"', form))
         assert (fields["transition"], fields["number"]) == ("(new) → applied", "2")
-        await guarded.store.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
+        await guarded.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
 
         assert (await browser.press("/fuse/discard", **fields)).status == 409
         await browser.press("/fuse/release", **fields)
@@ -177,7 +177,7 @@ class TestByThePage:
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
 
     async def test_several_transitions_take_a_number_each(self, guarded: Admin) -> None:
-        await guarded.store.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
+        await guarded.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
         names = [("transition", "(new) → applied"), ("transition", "(new) → hired")]
 
         async def post(action: str, *more: tuple[str, str]) -> tuple[int, str]:
@@ -224,7 +224,7 @@ class TestByThePage:
 
     async def test_what_a_watch_left_that_is_configured_no_more_is_decided_about_too(self, guarded: Admin) -> None:
         former = some_rules("former", max_changes=0)
-        await guarded.store.apply(former, a_batch(an_observation("f1"), an_observation("f2")))
+        await guarded.store.capture.apply(former, a_batch(an_observation("f1"), an_observation("f2")))
         browser = await guarded.log_in()
         page = await browser.page()
         assert ">former</h3>" in page
@@ -234,18 +234,18 @@ class TestByThePage:
         answer = await browser.press("/fuse/release", watch="former", number="2")
 
         assert answer.status == 303
-        assert (await guarded.store.counts())["former"].pending == 2
+        assert (await guarded.store.report.counts())["former"].pending == 2
         assert await states(guarded) == UNTOUCHED
 
     async def test_dead_letters_of_such_a_watch_are_among_all(self, guarded: Admin) -> None:
-        await guarded.store.apply(some_rules("former"), a_batch(an_observation("f1")))
+        await guarded.store.capture.apply(some_rules("former"), a_batch(an_observation("f1")))
         await reject(guarded.store, await begin_call(guarded.store))
         browser = await guarded.log_in()
         assert 'name="number" value="3"' in await browser.page()
 
         assert (await browser.press("/dead-letters/discard", all="1", number="3")).status == 303
 
-        assert await guarded.store.entries("dead", None, 10) == []
+        assert await guarded.store.report.entries("dead", None, 10) == []
 
     async def test_the_buttons_are_offered(self, guarded: Admin) -> None:
         text = await (await guarded.log_in()).page()
@@ -342,7 +342,7 @@ class TestNobodyElse:
 
     async def test_where_no_token_is_configured(self, admin: Admin) -> None:
         await bury(admin.store, an_observation("d1"))
-        await admin.store.apply(some_rules(max_changes=0), a_batch(an_observation("h1")))
+        await admin.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h1")))
 
         page = (await admin.get("/")).text
         for path in PATHS:

@@ -24,7 +24,7 @@ FOREIGN = [
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 async def test_no_action_is_done_for_a_page_of_another_site(tmp_path: Path, headers: dict[str, str]) -> None:
     async with admin_server(tmp_path, token=TOKEN) as admin:
-        await admin.store.apply(some_rules(max_changes=0), a_batch(an_observation("h1")))
+        await admin.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h1")))
         browser = await admin.log_in()
         form = {"form_token": browser.form_token, "token": TOKEN, "all": "1", "watch": "applications"}
         for path in (*GUARDED_POSTS, "/login"):
@@ -34,7 +34,7 @@ async def test_no_action_is_done_for_a_page_of_another_site(tmp_path: Path, head
             # Nor for one that knows the token: a browser says all the same where it comes from.
             answer = await admin.post(path, form, Authorization=f"Bearer {TOKEN}", **headers)
             assert answer.status == 403, path
-        assert len(await admin.store.entries("held", None, 10)) == 1
+        assert len(await admin.store.report.entries("held", None, 10)) == 1
 
 
 @pytest.mark.parametrize("path", ["/login", "/fuse/release"])

@@ -64,7 +64,7 @@ async def test_every_reason_has_a_line(admin: Admin) -> None:
 async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admin) -> None:
     admin.conditions = fold(starting(("applications",)), WatchStandsBy("applications", "process 7 captures"))
     for name, message in admin.conditions.items():
-        await admin.store.set_conditions({name: message}, NOW)
+        await admin.store.operation.set_conditions({name: message}, NOW)
 
     answer, page = await admin.get("/readyz"), await admin.get("/")
 
@@ -84,7 +84,7 @@ async def test_a_reason_from_outside_is_one_line_and_steers_no_terminal(admin: A
 
 async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     rules = some_rules(max_changes=1)
-    await admin.store.apply(rules, a_batch(an_observation("a1"), an_observation("a2")))
+    await admin.store.capture.apply(rules, a_batch(an_observation("a1"), an_observation("a2")))
 
     answer = await admin.get("/readyz")
 
@@ -93,14 +93,14 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
         "fuse applications: blown, more than 1 changes at once (fuse.max_changes); see `cdc-sync fuse show`\n"
     )
 
-    await admin.store.release_held(None, NOW + SECOND)
+    await admin.store.operation.release_held(None, NOW + SECOND)
     assert (await admin.get("/readyz")).status == 200
 
 
 async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(admin: Admin) -> None:
     doubted = a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")
-    await admin.store.apply(some_rules("former"), a_batch(an_observation("a2")))
-    await admin.store.apply(some_rules("former"), doubted)
+    await admin.store.capture.apply(some_rules("former"), a_batch(an_observation("a2")))
+    await admin.store.capture.apply(some_rules("former"), doubted)
 
     answer = await admin.get("/readyz")
 
@@ -108,7 +108,7 @@ async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(adm
 
 
 async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
-    await admin.store.apply(
+    await admin.store.capture.apply(
         some_rules(), a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")
     )
 
@@ -118,12 +118,12 @@ async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     assert answer.text == "held applications: rows may be hidden; see `cdc-sync fuse show`\n"
     assert "rows may be hidden" in (await admin.get("/")).text
 
-    await admin.store.release_held(None, NOW + SECOND)
+    await admin.store.operation.release_held(None, NOW + SECOND)
     assert (await admin.get("/readyz")).status == 200
 
 
 async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
-    await admin.store.close()
+    await admin.store.driver.close()
     admin.conditions = {"watch others": "no route to host"}
     unreadable = f"The store {admin.folder / 'state.db'} cannot be used: "
 
@@ -161,7 +161,7 @@ SECRETIVE = {
 async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_are(tmp_path: Path) -> None:
     async with admin_server(tmp_path, listen="0.0.0.0:0", token=TOKEN) as admin:
         admin.conditions = SECRETIVE
-        await admin.store.apply(some_rules("secret-too", max_changes=0), a_batch(an_observation("a1")))
+        await admin.store.capture.apply(some_rules("secret-too", max_changes=0), a_batch(an_observation("a1")))
         for authorization in (None, "Bearer wrong-secret-0123456789"):
             answer = await admin.get("/readyz", authorization=authorization)
             assert answer.status == 503
@@ -174,7 +174,7 @@ async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_ar
         assert told == (await admin.get("/readyz", headers={"Cookie": browser.cookie})).text
         assert "watch secret-watch: the database secret-host cannot be reached\n" in told
         admin.conditions = {}
-        await admin.store.release_held(None, NOW + SECOND)
+        await admin.store.operation.release_held(None, NOW + SECOND)
         assert (await admin.get("/readyz")).text == "ready\n"
 
 

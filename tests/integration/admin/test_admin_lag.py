@@ -164,7 +164,7 @@ async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(admi
 
 async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(admin: Admin) -> None:
     watched = Watched(admin)
-    await admin.store.apply(some_rules(default_settle=MINUTE), a_batch(an_observation("a1", "seen")))
+    await admin.store.capture.apply(some_rules(default_settle=MINUTE), a_batch(an_observation("a1", "seen")))
 
     watched.now = NOW + 2 * MINUTE
     assert await watched.look() == [], "it has been due for a minute only"
@@ -176,8 +176,8 @@ async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(ad
 
 async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin) -> None:
     watched = Watched(admin)
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
-    await admin.store.complete([], {ENDPOINT: Health("paused", 1, NOW + MINUTE, "HTTP 401")})
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen")))
+    await admin.store.delivery.complete([], {ENDPOINT: Health("paused", 1, NOW + MINUTE, "HTTP 401")})
 
     watched.now = NOW + 10 * MINUTE
     assert await watched.look() == []
@@ -185,7 +185,7 @@ async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin) -> N
 
 async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin) -> None:
     watched = Watched(admin, {WATCH: LATE + 1})
-    await admin.store.close()
+    await admin.store.driver.close()
 
     assert await watched.look() == [CaptureLate(WATCH, LATE)]
 

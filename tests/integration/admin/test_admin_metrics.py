@@ -174,11 +174,11 @@ async def test_an_event_that_no_metric_is_about_is_counted_nowhere(admin: Admin)
 
 async def test_what_waits(admin: Admin) -> None:
     rules = some_rules()
-    await admin.store.apply(rules, a_baseline(an_observation("a1"), an_observation("a2")))
-    await admin.store.apply(rules, a_batch(an_observation("a1", "seen"), now=NOW - HOUR))
+    await admin.store.capture.apply(rules, a_baseline(an_observation("a1"), an_observation("a2")))
+    await admin.store.capture.apply(rules, a_batch(an_observation("a1", "seen"), now=NOW - HOUR))
     await reject(admin.store, await begin_call(admin.store))
-    await admin.store.apply(rules, a_batch(an_observation("a2", "seen"), now=NOW - 90 * SECOND))
-    await admin.store.apply(
+    await admin.store.capture.apply(rules, a_batch(an_observation("a2", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.capture.apply(
         some_rules(max_changes=0), a_batch(an_observation("a3"), skips=[Skip(("9",), None, "no id")])
     )
     admin.conditions = {"one": "wrong", "another": "wrong"}
@@ -193,10 +193,10 @@ async def test_what_waits(admin: Admin) -> None:
 
 
 async def test_what_waits_no_longer(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
     await reject(admin.store, await begin_call(admin.store))
-    await admin.store.discard("dead", None, NOW)
+    await admin.store.operation.discard("dead", None, NOW)
 
     samples = await scrape(admin)
 
@@ -208,14 +208,14 @@ async def test_what_waits_no_longer(admin: Admin) -> None:
 async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     admin: Admin, mode: Mode, healthy: int
 ) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
-    await admin.store.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen")))
+    await admin.store.delivery.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
 
 
 async def test_an_endpoint_that_nothing_waits_for_is_no_cause_of_alarm(admin: Admin) -> None:
-    await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW + HOUR, "HTTP 503")})
+    await admin.store.delivery.complete([], {ENDPOINT: Health("open", 5, NOW + HOUR, "HTTP 503")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == 1
 
@@ -285,7 +285,7 @@ async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: 
 
 
 async def test_lag(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen"), now=NOW - 90 * SECOND))
 
     samples = await read(admin, CaughtUp("w", 2.0), ListenerProved("w", 0.25))
 
@@ -297,14 +297,14 @@ async def test_lag(admin: Admin) -> None:
 
 
 async def test_a_fuse(admin: Admin) -> None:
-    await admin.store.apply(
+    await admin.store.capture.apply(
         some_rules(max_changes=0), a_batch(an_observation("a1"), an_observation("a2", deleted=True))
     )
     samples = await scrape(admin)
     assert samples['cdc_sync_fuse_blown{watch="applications"}'] == 1
     assert samples['cdc_sync_suspected_deletions{watch="applications"}'] == 1
 
-    await admin.store.release_held(None, NOW)
+    await admin.store.operation.release_held(None, NOW)
     assert (await scrape(admin))['cdc_sync_fuse_blown{watch="applications"}'] == 0
 
 
@@ -326,7 +326,7 @@ async def without_watches(admin: Admin, *events: Event) -> dict[str, float]:
 
 
 async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
-    await admin.store.apply(some_rules(STRANGE), a_batch(an_observation("a1")))
+    await admin.store.capture.apply(some_rules(STRANGE), a_batch(an_observation("a1")))
     admin.emit(LeadTaken("2026-01-01T00:00:00Z", (STRANGE,)))
 
     families = text_string_to_metric_families((await admin.get("/metrics")).text)
@@ -337,8 +337,10 @@ async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
 
 async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin: Admin) -> None:
     for watch, age in (("one", 90), (STRANGE, 30)):
-        await admin.store.apply(some_rules(watch), a_batch(an_observation("a1"), now=NOW - age * SECOND))
-        await admin.store.apply(some_rules(watch, max_changes=0), a_batch(an_observation("a2"), now=NOW - age * SECOND))
+        await admin.store.capture.apply(some_rules(watch), a_batch(an_observation("a1"), now=NOW - age * SECOND))
+        await admin.store.capture.apply(
+            some_rules(watch, max_changes=0), a_batch(an_observation("a2"), now=NOW - age * SECOND)
+        )
 
     samples = await without_watches(
         admin,
@@ -390,7 +392,7 @@ async def test_without_watches_every_name_stays(admin: Admin) -> None:
 
 
 async def test_a_watch_that_the_store_has_forgotten_has_no_samples(admin: Admin) -> None:
-    await admin.store.apply(some_rules("former"), a_batch(an_observation("a1")))
+    await admin.store.capture.apply(some_rules("former"), a_batch(an_observation("a1")))
     assert 'cdc_sync_known_applications{watch="former"}' in await scrape(admin)
 
     await forgotten(admin.store, "former", PersonActed(NOW, "forget", "somebody", 1, "former"))

@@ -122,7 +122,7 @@ async def test_everything_has_its_place(admin: Admin) -> None:
 
 
 async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1", refused="the label is unknown")))
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", refused="the label is unknown")))
 
     text = (await page_of(admin)).text
 
@@ -132,7 +132,7 @@ async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
 
 
 async def test_acknowledged_calls(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1")))
     await acknowledge(admin.store, await begin_call(admin.store))
 
     text = (await page_of(admin)).text
@@ -157,7 +157,7 @@ async def test_one_applications_story(admin: Admin) -> None:
 
 
 async def test_a_story_shows_the_request_and_the_time_in_utc(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1")))
     entry = await begin_call(admin.store)
     body, key = request("a1", entry.content)
 
@@ -173,7 +173,7 @@ async def test_a_story_shows_the_request_and_the_time_in_utc(admin: Admin) -> No
 
 async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin: Admin) -> None:
     rows = [an_observation(f"hw-{number}", key=(str(number), "x")) for number in range(10, 33)]
-    await admin.store.apply(some_rules(), a_batch(*rows, Unreportable(None, ("7", "x"), "its id is no id")))
+    await admin.store.capture.apply(some_rules(), a_batch(*rows, Unreportable(None, ("7", "x"), "its id is no id")))
 
     for text in ("32,x", "32/x", "hw-32"):
         page = await page_of(admin, f"/application?id={text}")
@@ -183,7 +183,7 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
     assert "Aucune candidature" not in begun.text
     begun = await page_of(admin, "/application?id=hw-3")
     assert "This may mean one of these:" in begun.text
-    await admin.store.apply(some_rules(), a_batch(an_observation("other-1", key=("99", "x"))))
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("other-1", key=("99", "x"))))
     begun = await page_of(admin, "/application?id=oth")
     assert "No application oth: this one was found by how its id begins. applications row 99/x" in begun.text
     begun = await page_of(admin, "/application?id=oth&language=fr")
@@ -200,7 +200,7 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
 
 
 async def test_a_watch_that_began_over_another_stores_work_shows_it(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(positions={"baseline over earlier work": "1"}))
+    await admin.store.capture.apply(some_rules(), a_batch(positions={"baseline over earlier work": "1"}))
 
     assert "It was captured before, with another store, of which nothing is sent." in (await page_of(admin)).text
 
@@ -208,14 +208,14 @@ async def test_a_watch_that_began_over_another_stores_work_shows_it(admin: Admin
 async def test_held_entries_are_grouped_again_once_their_number_changes(
     admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grouped = Mock(side_effect=admin.store.held_groups)
+    grouped = Mock(side_effect=admin.store.operation.held_groups)
     monkeypatch.setattr(type(admin.store), "held_groups", lambda _, watch: grouped(watch))
     await fill(admin.store)
 
     for _ in range(3):
         assert "1 change is held" in (await page_of(admin)).text
     assert grouped.call_count == 1
-    await admin.store.release_held(None, NOW)
+    await admin.store.operation.release_held(None, NOW)
     assert "is held" not in (await page_of(admin)).text
     assert grouped.call_count == 1
 
@@ -331,8 +331,8 @@ async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_engli
 
 async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
     await fill(admin.store)
-    await admin.store.apply(some_rules(), a_batch(an_observation("b1")))
-    await admin.store.release_held(None, NOW)
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("b1")))
+    await admin.store.operation.release_held(None, NOW)
     await acknowledge(admin.store, *await begin_calls(admin.store, NOW + SECOND))
 
     text = (await admin.get("/")).text
@@ -380,22 +380,22 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
     ],
 )
 async def test_an_open_circuit_is_said_to_fail_and_to_be_retried(admin: Admin, language: str, state: str) -> None:
-    await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
-    await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW + 20 * SECOND, "HTTP 503")})
-    await admin.store.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW - 13 * SECOND)
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1")))
+    await admin.store.delivery.complete([], {ENDPOINT: Health("open", 5, NOW + 20 * SECOND, "HTTP 503")})
+    await admin.store.operation.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW - 13 * SECOND)
 
     assert state in (await page_of(admin, Accept_Language=language)).text
 
 
 async def test_without_a_pending_entry_nothing_is_said_to_be_retried(admin: Admin) -> None:
-    await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW - SECOND, "HTTP 503")})
+    await admin.store.delivery.complete([], {ENDPOINT: Health("open", 5, NOW - SECOND, "HTTP 503")})
 
     assert f"{ENDPOINT} its calls fail : HTTP 503" in (await page_of(admin)).text
 
 
 @pytest.mark.parametrize(("failures", "said"), [(1, "the last call failed"), (4, "the last 4 calls failed")])
 async def test_failures_of_an_endpoint_that_takes_calls(admin: Admin, failures: int, said: str) -> None:
-    await admin.store.complete([], {ENDPOINT: Health("healthy", failures, reason="HTTP 503")})
+    await admin.store.delivery.complete([], {ENDPOINT: Health("healthy", failures, reason="HTTP 503")})
 
     page = await page_of(admin)
     assert f"{ENDPOINT} {said} : HTTP 503" in page.text
@@ -405,10 +405,10 @@ async def test_failures_of_an_endpoint_that_takes_calls(admin: Admin, failures: 
 
 async def test_a_failure_is_wrong_whatever_else_a_person_has_to_decide(admin: Admin) -> None:
     held = an_observation("a1")
-    await admin.store.apply(some_rules(max_changes=0), a_batch(held))
+    await admin.store.capture.apply(some_rules(max_changes=0), a_batch(held))
     assert "It works, and a person has to decide." in (await page_of(admin)).text
 
-    await admin.store.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW)
+    await admin.store.operation.set_conditions({f"endpoint {ENDPOINT}": "open: HTTP 503"}, NOW)
 
     assert "Something is wrong." in (await page_of(admin)).text
 

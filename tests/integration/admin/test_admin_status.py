@@ -74,7 +74,7 @@ async def test_the_report(admin: Admin) -> None:
 )
 async def test_how_far_the_baseline_is(admin: Admin, position: object, baseline: object) -> None:
     if position is not None:
-        await admin.store.apply(some_rules(), a_batch(positions={"baseline": json.dumps(position)}))
+        await admin.store.capture.apply(some_rules(), a_batch(positions={"baseline": json.dumps(position)}))
 
     report = json.loads((await admin.get("/api/status")).text)
 
@@ -83,7 +83,9 @@ async def test_how_far_the_baseline_is(admin: Admin, position: object, baseline:
 
 async def test_a_watch_that_is_configured_no_more(admin: Admin) -> None:
     former = some_rules("former")
-    await admin.store.apply(former, a_batch(an_observation("f1"), positions={"baseline": '{"done": true, "known": 1}'}))
+    await admin.store.capture.apply(
+        former, a_batch(an_observation("f1"), positions={"baseline": '{"done": true, "known": 1}'})
+    )
 
     report = json.loads((await admin.get("/api/status")).text)
 

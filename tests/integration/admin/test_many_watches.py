@@ -43,7 +43,7 @@ async def fill(admin: Admin, watches: tuple[str, ...]) -> None:
     done = {"baseline": json.dumps({"done": True, "known": 1})}
     await asyncio.gather(
         *(
-            admin.store.apply(some_rules(watch), replace(a_baseline(an_observation(f"hw-{n}")), positions=done))
+            admin.store.capture.apply(some_rules(watch), replace(a_baseline(an_observation(f"hw-{n}")), positions=done))
             for n, watch in enumerate(watches)
         )
     )
@@ -52,13 +52,13 @@ async def fill(admin: Admin, watches: tuple[str, ...]) -> None:
 async def hold(admin: Admin, *watches: str) -> None:
     """Let an application of each watch be held."""
     for watch in watches:
-        await admin.store.apply(some_rules(watch, max_changes=0), a_batch(an_observation("held")))
+        await admin.store.capture.apply(some_rules(watch, max_changes=0), a_batch(an_observation("held")))
 
 
 async def bury(admin: Admin, *watches: str) -> None:
     """Let each watch have a dead letter."""
     for watch in watches:
-        await admin.store.apply(some_rules(watch), a_batch(an_observation("dead", refused="no such label")))
+        await admin.store.capture.apply(some_rules(watch), a_batch(an_observation("dead", refused="no such label")))
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +102,7 @@ async def statements_of(admin: Admin, *paths: str) -> dict[str, int]:
         assert isinstance(transaction, SqliteTransaction)
         transaction.connection.set_trace_callback(seen.append)
 
-    await admin.store.transact(listen)
+    await admin.store.driver.transact(listen)
     numbers = {}
     for path in paths:
         seen.clear()
@@ -343,4 +343,4 @@ async def test_what_is_held_is_released_by_the_form_of_its_watch(tmp_path: Path,
         )
 
         assert answer.status == 303
-        assert set(await admin.store.oldest("held")) == {*STRANGE} - {name}
+        assert set(await admin.store.report.oldest("held")) == {*STRANGE} - {name}

@@ -51,7 +51,7 @@ class TestPaused:
 
         # Those that were under way when the first was refused, and none after.
         assert 1 <= len(hellowork.calls) <= 4
-        assert len(await desk.store.entries("pending", None, 100)) == len(IDS)
+        assert len(await desk.store.report.entries("pending", None, 100)) == len(IDS)
         assert modes(desk) == ["paused"]
 
     async def test_one_call_asks_whether_it_is_over(self, desk: Delivery, hellowork: Emulator) -> None:
@@ -139,7 +139,7 @@ class TestPaused:
     async def test_that_an_earlier_version_wrote_is_asked_once(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, *IDS)
         paused = Health("paused", 1, desk.clock() + HOUR, "HTTP 401")
-        await desk.store.complete([], {endpoint_of(hellowork.url): paused})
+        await desk.store.delivery.complete([], {endpoint_of(hellowork.url): paused})
         hellowork.inject(for_ever(REFUSED))
 
         for _ in range(3):
@@ -154,7 +154,7 @@ class TestPaused:
         await desk.queue(hellowork.url, "a1")
         await desk.send_once(policy=SLOW)
         await desk.queue(hellowork.url, "a1", status="applied")
-        await desk.store.begin_sending()
+        await desk.store.delivery.begin_sending()
         desk.clock.ahead = LONGEST_PAUSE
         await desk.send_once(policy=SLOW, allowed=AllowedHosts(frozenset()))
         desk.observed.clear()
@@ -216,7 +216,7 @@ class TestOpen:
         assert (health.mode, health.failures) == ("open", FAILURES_TO_OPEN)
         assert health.reason == "the connection was lost before the answer"
         # Those that got no call of their own are as good as new.
-        untouched = [entry for entry in await desk.store.entries("pending", None, 100) if not entry.attempted]
+        untouched = [entry for entry in await desk.store.report.entries("pending", None, 100) if not entry.attempted]
         assert len(untouched) == len(IDS) - FAILURES_TO_OPEN
 
     async def test_does_not_open_when_one_succeeds_in_between(self, desk: Delivery, hellowork: Emulator) -> None:
@@ -355,7 +355,7 @@ class TestWhatWasQueuedForAnotherBaseUrl:
 
         assert [call.application_id for call in hellowork.calls] == ["a1"]
         assert await desk.is_settled()
-        snapshot = (await desk.store.known(WATCH, ["a1"]))["a1"].snapshot
+        snapshot = (await desk.store.capture.known(WATCH, ["a1"]))["a1"].snapshot
         assert snapshot is not None
         assert snapshot.url.startswith(hellowork.url)
 
@@ -364,11 +364,11 @@ class TestWhatWasQueuedForAnotherBaseUrl:
         await desk.queue(self.GONE, "a1")
         if again == "retried":
             await desk.send_once()
-            assert [entry.state for entry in await desk.store.entries("dead", None, 2)] == ["dead"]
-            await desk.store.retry_dead(None, desk.clock())
+            assert [entry.state for entry in await desk.store.report.entries("dead", None, 2)] == ["dead"]
+            await desk.store.operation.retry_dead(None, desk.clock())
         else:
-            await desk.store.discard("pending", None, desk.clock())
-            await desk.store.resend(None, ["a1"], desk.clock())
+            await desk.store.operation.discard("pending", None, desk.clock())
+            await desk.store.operation.resend(None, ["a1"], desk.clock())
 
         await desk.send_once(built={WATCH: hellowork.url})
 

@@ -36,14 +36,14 @@ class Customers:
 async def seconds_of(desk: Delivery, customers: Customers, *watches: str) -> tuple[float, Sender]:
     """How long it takes until the customer is served to whom nothing bad happens, last of these."""
     settings = replace(desk.settings, policy=SLOW, own=OWN)
-    sender = Sender(desk.store, customers, settings, desk.observed.append, desk.clock, look_every=HOUR)
+    sender = Sender(desk.store.delivery, customers, settings, desk.observed.append, desk.clock, look_every=HOUR)
     running = asyncio.create_task(sender.run())
     served = customers.answered["well"] + MANY
     for watch in watches:
         rules = replace(some_rules(watch, max_changes=100_000), allowed=LOOPBACK)
         ids = [f"{watch}-{number}-{served}" for number in range(MANY)]
         rows = [an_observation(id_, base_url="http://127.0.0.1:1") for id_ in ids]
-        await desk.store.apply(rules, a_batch(*rows, now=desk.clock()), sender)
+        await desk.store.capture.apply(rules, a_batch(*rows, now=desk.clock()), sender)
         if watch != "well":
             await eventually(partial(customers.calls.get, watch), "its calls have begun")
     begun = time.monotonic()

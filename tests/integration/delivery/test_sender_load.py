@@ -37,7 +37,7 @@ async def test_five_hundred_calls_over_a_bad_network(desk: Delivery, hellowork: 
 
     wanted = {each: "hired" if number % 3 == 0 else "seen" for number, each in enumerate(ids)}
     assert {each: body["status"] for each, body in hellowork.state.items()} == wanted
-    known = await desk.store.known("applications", ids)
+    known = await desk.store.capture.known("applications", ids)
     assert {each: one.snapshot and one.snapshot.status for each, one in known.items()} == wanted
     assert not any(call.concurrent for call in hellowork.calls)
     acknowledged = Counter(call.idempotency_key for call in hellowork.calls if call.fault is None)

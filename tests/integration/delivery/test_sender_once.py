@@ -76,7 +76,7 @@ async def test_an_endpoint_that_does_not_work_is_not_tried_for_ever(
 
     assert 1 <= len(hellowork.calls) <= FAILURES_TO_OPEN + concurrency - 1
     assert len(set(called(hellowork))) == len(hellowork.calls)
-    assert len(await desk.store.entries("pending", None, 100)) == len(IDS)
+    assert len(await desk.store.report.entries("pending", None, 100)) == len(IDS)
 
 
 async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulator) -> None:
@@ -95,7 +95,7 @@ async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulato
 async def test_what_is_not_due_yet_is_left_alone(desk: Delivery, hellowork: Emulator) -> None:
     rules = some_rules(settle={"seen": HOUR})
     observation = an_observation("a1", "seen", base_url=hellowork.url)
-    await desk.store.apply(rules, a_batch(observation, now=desk.clock()))
+    await desk.store.capture.apply(rules, a_batch(observation, now=desk.clock()))
 
     await desk.send_once()
 
@@ -112,7 +112,7 @@ async def test_of_two_endpoints_one_is_down(desk: Delivery, hellowork: Emulator)
     await desk.send_once(concurrency=2)
 
     assert called(hellowork) == list(IDS)
-    assert len(await desk.store.entries("pending", None, 100)) == 20
+    assert len(await desk.store.report.entries("pending", None, 100)) == 20
 
 
 async def test_a_slow_rate_is_waited_for_without_looking_all_the_time(desk: Delivery, hellowork: Emulator) -> None:

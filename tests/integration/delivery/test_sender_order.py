@@ -120,7 +120,7 @@ class TestSeveralEndpoints:
         async with desk.sending(concurrency=4):
             await hellowork.wait_for_calls(40, timeout=60)
 
-        assert len(await desk.store.entries("pending", None, 100)) == 40
+        assert len(await desk.store.report.entries("pending", None, 100)) == 40
 
     async def test_one_that_refuses_us_does_not_stop_the_other(self, desk: Delivery, hellowork: Emulator) -> None:
         async with Emulator(EmulatorOptions(required_headers={"X-Api-Key": "another"})) as strict:

@@ -27,7 +27,7 @@ async def test_no_call_begins(desk: Delivery, hellowork: Emulator, *, whole: boo
         looks = desk.outbox.looks
         await eventually(lambda: desk.outbox.looks > looks + 1, "the sender has looked twice")
         assert len(hellowork.calls) == calls
-        assert {entry.attempts for entry in await desk.store.entries("pending", None, 100)} == {0}
+        assert {entry.attempts for entry in await desk.store.report.entries("pending", None, 100)} == {0}
 
         hellowork.log.forget()
         hellowork.faults.clear()

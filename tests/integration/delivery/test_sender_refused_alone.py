@@ -38,7 +38,7 @@ def pauses(desk: Delivery) -> int:
 
 
 async def pending(desk: Delivery) -> set[str]:
-    return {entry.application_id for entry in await desk.store.entries("pending", None, 1000)}
+    return {entry.application_id for entry in await desk.store.report.entries("pending", None, 1000)}
 
 
 @pytest.mark.parametrize("code", [401, 403, 407])
@@ -123,7 +123,7 @@ async def test_a_week_in_which_the_endpoint_was_left_alone_is_no_time_of_trying(
     await desk.queue(hellowork.url, *OTHERS)
     await desk.send_once(policy=SLOW, concurrency=FAILURES_TO_OPEN if is_refused else 1)
     assert (await desk.health(hellowork.url)).mode == ("paused" if is_refused else "open")
-    tried = [entry.application_id for entry in await desk.store.entries("pending", None, 100) if entry.attempts]
+    tried = [entry.application_id for entry in await desk.store.report.entries("pending", None, 100) if entry.attempts]
     assert len(tried) == FAILURES_TO_OPEN
     for each in tried:
         hellowork.inject(Status(status=500, application_id=each))
@@ -132,19 +132,19 @@ async def test_a_week_in_which_the_endpoint_was_left_alone_is_no_time_of_trying(
     await desk.send_once(policy=SLOW, concurrency=1)
 
     assert {call.application_id for call in hellowork.calls if call.status == 500} == set(tried)
-    assert await desk.store.entries("dead", None, 1) == []
+    assert await desk.store.report.entries("dead", None, 1) == []
 
 
 async def test_a_good_key_with_another_owner_is_tried_at_once(desk: Delivery, hellowork: Emulator) -> None:
     hellowork.inject(Status(status=401))
-    await desk.store.note_credentials({WATCH: WATCH}, {WATCH})
+    await desk.store.delivery.note_credentials({WATCH: WATCH}, {WATCH})
     own = {WATCH: Credentials(WATCH, {"X-Api-Key": "K1"})}
     async with desk.sending(own=own, policy=SLOW) as sender:
         await desk.queue(hellowork.url, "a1")
         await eventually(lambda: pauses(desk) == 1, "the key is refused")
 
         owners = dict.fromkeys(("a", WATCH), "a")
-        await desk.store.note_credentials(owners, owners.keys())
+        await desk.store.delivery.note_credentials(owners, owners.keys())
         own = dict.fromkeys(owners, Credentials("a", {"X-Api-Key": "K2"}))
         sender.use(replace(desk.settings, own=own, policy=SLOW))
         sender.look()

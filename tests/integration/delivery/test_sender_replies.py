@@ -267,7 +267,7 @@ class TestRejected:
 
         await desk.send_once()
 
-        assert [entry.application_id for entry in await desk.store.entries("dead", None, 9)] == ["a2"]
+        assert [entry.application_id for entry in await desk.store.report.entries("dead", None, 9)] == ["a2"]
         assert await desk.is_settled()
 
 

@@ -12,7 +12,8 @@ from support.store_steps import entry_of, story_of, told_status, waiting_entry
 
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Hang, LostAnswer, Reset, Status
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 VERY_SLOW = replace(SLOW, first=1000 * HOUR, max=1000 * HOUR, give_up_after=10_000 * HOUR)
 """Drawn from a thousand hours, a wait is too long for any test but once in ten million times."""
@@ -122,9 +123,9 @@ class TestFromAnotherProcess:
             await hellowork.wait_for_calls(1, timeout=60)
             await eventually(lambda: _is_dead(desk), "the dead letter")
 
-            other = SqliteStore(desk.path)
-            await other.retry_dead(WATCH, desk.clock(), ids=["a1"])
-            await other.close()
+            other = Store(SqliteDriver(desk.path))
+            await other.operation.retry_dead(WATCH, desk.clock(), ids=["a1"])
+            await other.driver.close()
 
             await hellowork.wait_for_calls(2, timeout=60)
 
@@ -135,9 +136,9 @@ class TestFromAnotherProcess:
         async with desk.sending():
             await eventually(desk.is_settled, "the first call is acknowledged")
 
-            other = SqliteStore(desk.path)
-            await other.resend(WATCH, ["a1"], desk.clock())
-            await other.close()
+            other = Store(SqliteDriver(desk.path))
+            await other.operation.resend(WATCH, ["a1"], desk.clock())
+            await other.driver.close()
 
             await hellowork.wait_for_calls(2, timeout=60)
 
@@ -161,4 +162,4 @@ async def test_a_wake_up_is_answered_at_once(desk: Delivery, hellowork: Emulator
 
 
 async def _is_dead(desk: Delivery) -> bool:
-    return bool(await desk.store.entries("dead", None, 1))
+    return bool(await desk.store.report.entries("dead", None, 1))

@@ -23,7 +23,7 @@ async def test_what_is_under_way_is_finished_and_written_down(desk: Delivery) ->
         assert sender.under_way == 0
         assert len(slow.calls) == 4
         sent = {call.application_id for call in slow.calls}
-        waiting = await desk.store.entries("pending", None, 100)
+        waiting = await desk.store.report.entries("pending", None, 100)
         assert {entry.application_id for entry in waiting} == set(IDS) - sent
         assert not any(entry.attempted for entry in waiting)
 
@@ -45,7 +45,7 @@ async def test_what_is_in_memory_stays_as_it_is_in_the_outbox(desk: Delivery) ->
             assert not await sender.stop(), "no call is cut off"
 
         assert len(slow.calls) == 1
-    assert {entry.attempts for entry in await desk.store.entries("pending", None, 100)} == {0}
+    assert {entry.attempts for entry in await desk.store.report.entries("pending", None, 100)} == {0}
 
 
 async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery) -> None:
@@ -90,12 +90,12 @@ async def test_given_up_it_leaves_what_was_under_way_to_the_next(
     assert await sender.stop(grace=0.05), "a call is cut off"
     await running
 
-    await desk.store.begin_sending()
-    (left,) = await desk.store.entries("pending", None, 100)
+    await desk.store.delivery.begin_sending()
+    (left,) = await desk.store.report.entries("pending", None, 100)
     assert (left.application_id, left.attempted) == (IDS[0], True)
     await desk.send_once()
     assert await desk.is_settled()
 
 
 async def _has_left(desk: Delivery, number: int) -> bool:
-    return len(await desk.store.entries("pending", None, 100)) == number
+    return len(await desk.store.report.entries("pending", None, 100)) == number

@@ -69,8 +69,8 @@ class TestEndsCannotBeWritten:
             await eventually(lambda: desk.outbox.completions >= 2, "two tries to write an end")
             desk.outbox.fails = set()
 
-        assert [entry.application_id for entry in await desk.store.entries("dead", None, 9)] == ["a00"]
-        assert [entry.application_id for entry in await desk.store.entries("pending", None, 9)] == ["a01"]
+        assert [entry.application_id for entry in await desk.store.report.entries("dead", None, 9)] == ["a00"]
+        assert [entry.application_id for entry in await desk.store.report.entries("pending", None, 9)] == ["a01"]
         assert (await desk.health(hellowork.url)).mode == "healthy"
 
     async def test_what_was_learnt_of_the_endpoint_is_written_too(self, desk: Delivery, hellowork: Emulator) -> None:
@@ -104,7 +104,7 @@ class TestEndsCannotBeWritten:
         with pytest.raises(asyncio.CancelledError):
             await running
         desk.outbox.fails = set()
-        await desk.store.begin_sending()
+        await desk.store.delivery.begin_sending()
 
         await desk.send_once()
 
@@ -167,7 +167,7 @@ class TestOnce:
             await desk.send_once()
 
         desk.outbox.fails = set()
-        await desk.store.begin_sending()
+        await desk.store.delivery.begin_sending()
         await desk.send_once()
         assert await desk.is_settled()
         assert {call.application_id for call in hellowork.calls} == set(IDS)

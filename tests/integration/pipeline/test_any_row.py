@@ -82,7 +82,7 @@ async def told(open_rig: OpenRig, ats: Ats) -> tuple[Mapping[str, Entry], Mappin
     ) as rig:
         await rig.adopt()
         first = by_application(await rig.entries())
-        said = {skip.key[0]: skip.reason or "" for skip in await rig.store.skipped(WATCH, 100)}
+        said = {skip.key[0]: skip.reason or "" for skip in await rig.store.report.skipped(WATCH, 100)}
         await rig.deliver()
         ats.execute("DELETE FROM public.applications")
         await all_gone(rig)
@@ -135,7 +135,7 @@ async def test_huge_values_are_bounded_where_they_are_read_and_said(ats: Ats, op
         assert [entry.application_id for entry in await rig.entries()] == ["a4"]
         beyond = "which no call can be expected to carry; correct it in the ATS"
         no_id = "which none of HelloWork's has; correct it in the ATS"
-        assert {skip.key[0]: skip.reason for skip in await rig.store.skipped(WATCH, 100)} == {
+        assert {skip.key[0]: skip.reason for skip in await rig.store.report.skipped(WATCH, 100)} == {
             "1": f"its status has more than 10000 characters, {beyond}",
             "2": f"its source has more than 100000 characters, {beyond}",
             "3": f"the application's id has more than 300 characters, {no_id}",

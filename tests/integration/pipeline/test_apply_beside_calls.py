@@ -101,14 +101,14 @@ async def test_an_apply_goes_on_when_its_capture_is_cancelled(
     insert(ats, 1, "a1")
     async with open_rig() as rig:
         deliveries, begun, may_end = Deliveries(), asyncio.Event(), asyncio.Event()
-        apply = rig.store.apply
+        apply = rig.store.capture.apply
 
         async def slow(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
             begun.set()
             await may_end.wait()
             return await apply(rules, batch, calls)
 
-        monkeypatch.setattr(rig.store, "apply", slow)
+        monkeypatch.setattr(rig.store.capture, "apply", slow)
         capture = asyncio.create_task(intake_of(rig, deliveries).keys({("1",): 0}, "notify"))
         await begun.wait()
         capture.cancel()

@@ -88,7 +88,7 @@ async def test_goes_on_after_a_failure_in_the_middle(
         assert (position.done, position.known) == (True, 8)
         pages = [progress.rows for progress in rig.heard(BaselineProgress)]
         assert pages == [3, 6, 8][after:], "what was recorded is not read again"
-        assert (await rig.store.counts())[WATCH].known == 8
+        assert (await rig.store.report.counts())[WATCH].known == 8
         assert await rig.deliver() == []
 
 
@@ -113,7 +113,7 @@ async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
         with pytest.raises(SourceError, match="lost"):
             await rig.adopt()
 
-        assert (await rig.store.counts())[WATCH].known == 3
+        assert (await rig.store.report.counts())[WATCH].known == 3
 
 
 def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) -> None:

@@ -23,7 +23,8 @@ from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.source.check import check_database
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 _LEFT_ARMED = (
     "SELECT setval('cdc_sync.bell_applications', floor(extract(epoch FROM clock_timestamp()))::bigint + 3600) > 0"
@@ -65,11 +66,13 @@ async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Serv
     said: list[Event] = []
     dsn = restartable_server.dsn
     config = a_config(dsn, capture={"poll_interval": "20ms", "drain_interval": "50ms"})
-    store = SqliteStore(tmp_path / "state.db")
+    store = Store(SqliteDriver(tmp_path / "state.db"))
     parts = parts_of(config, store, said.append, Clock())
 
     async def told() -> dict[str, str]:
-        return {entry.application_id: entry.content.status for entry in await store.entries("pending", WATCH, 10)}
+        return {
+            entry.application_id: entry.content.status for entry in await store.report.entries("pending", WATCH, 10)
+        }
 
     async def is_told(status: str) -> bool:
         return await told() == {"a1": status}
@@ -101,7 +104,7 @@ async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Serv
             if working is not None:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
-            await store.close()
+            await store.driver.close()
 
 
 async def test_a_check_says_so_and_does_not_wait_either(restartable_server: Server) -> None:

@@ -155,7 +155,7 @@ class TestHard:
                 await rig.sweep(Nothing())
 
             assert await rig.entries() == []
-            assert (await rig.store.counts())[WATCH].suspected == 1
+            assert (await rig.store.report.counts())[WATCH].suspected == 1
 
     async def test_many_at_once_are_confirmed_in_batches(self, ats: Ats, open_rig: OpenRig) -> None:
         ats.execute(

@@ -148,14 +148,14 @@ class TestCrash:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
-            apply = rig.store.apply
+            apply = rig.store.capture.apply
 
             async def lose_it(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
                 applied = await apply(rules, batch, calls)
                 end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
                 return applied
 
-            monkeypatch.setattr(rig.store, "apply", lose_it)
+            monkeypatch.setattr(rig.store.capture, "apply", lose_it)
             with pytest.raises(SourceError) as raised:
                 await rig.drain.catch_up()
 
@@ -171,7 +171,7 @@ class TestCrash:
             insert(ats, 1, "a1")
             with monkeypatch.context() as patched:
                 if failing == "store":
-                    patched.setattr(rig.store, "apply", failing_store)
+                    patched.setattr(rig.store.capture, "apply", failing_store)
                 else:
                     ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
                 with pytest.raises((StoreError, SourceError), match=r"no space left|does not exist"):

@@ -122,7 +122,7 @@ async def test_a_read_that_fails_is_no_deletion(
             await read(watch, harm_it)
 
         assert await watch.entries() == []
-        assert (await watch.store.counts())[WATCH].suspected == (reading == "confirmation")
+        assert (await watch.store.report.counts())[WATCH].suspected == (reading == "confirmation")
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == before
     if mends:
         run(ats, mends, role=role)
@@ -158,7 +158,7 @@ async def test_an_empty_table_goes_through_the_fuse(ats: Ats, open_rig: OpenRig,
 
         assert len(await watch.deliver()) == 2
         assert len(await watch.entries("held")) == ROWS - 2
-        assert "more than 2 deletions" in ((await watch.store.fuses())[WATCH].reason or "")
+        assert "more than 2 deletions" in ((await watch.store.operation.fuses())[WATCH].reason or "")
 
 
 async def test_a_table_that_is_back_before_a_person_looks_takes_its_deletions_back(ats: Ats, open_rig: OpenRig) -> None:

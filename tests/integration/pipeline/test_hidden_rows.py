@@ -125,7 +125,7 @@ async def test_a_real_deletion_is_held_too(ats: Ats, open_daemons_rig: OpenDaemo
         await watch.pass_grace()
         assert await watch.deliver() == []
 
-        assert len(await watch.store.release_held(None, watch.clock())) == 1
+        assert len(await watch.store.operation.release_held(None, watch.clock())) == 1
 
         assert await watch.deliver() == [("a2", "deleted", "J1")]
 

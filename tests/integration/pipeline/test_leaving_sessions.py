@@ -27,7 +27,8 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import StandbyError, own_session
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
 _LOCKS = """
@@ -37,14 +38,14 @@ SELECT count(*) FROM pg_locks
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "state.db")
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(SqliteDriver(tmp_path / "state.db"))
     yield store
-    await store.close()
+    await store.driver.close()
 
 
 async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
-    database: str, ats: Ats, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = Database(database, store)
     meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
@@ -69,20 +70,20 @@ async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
 
 
 async def test_one_that_joins_kept_sessions_looks_whether_the_server_is_behind_what_it_read(
-    database: str, store: SqliteStore
+    database: str, store: Store
 ) -> None:
     shared = Database(database, store)
     ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
     async with shared.kept():
         async with shared.sessions("first"):
-            await store.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
+            await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
         with pytest.raises(SourceError, match="behind"):
             async with shared.sessions("second"):
                 pass
 
 
 async def test_a_silent_connection_keeps_nobody_else_from_joining(
-    database: str, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    database: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = Database(database, store)
     stuck, meet = asyncio.Event(), ReplicaGuard.meet
@@ -107,7 +108,7 @@ async def test_a_silent_connection_keeps_nobody_else_from_joining(
         await asyncio.gather(joining, return_exceptions=True)
 
 
-async def test_sessions_are_closed_before_others_are_made(database: str, ats: Ats, store: SqliteStore) -> None:
+async def test_sessions_are_closed_before_others_are_made(database: str, ats: Ats, store: Store) -> None:
     shared = Database(database, store, size=1)
     for _ in range(5):
         joined, leaves = asyncio.Event(), asyncio.Event()
@@ -128,7 +129,7 @@ async def test_sessions_are_closed_before_others_are_made(database: str, ats: At
         await leaving
 
 
-async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: SqliteStore) -> None:
+async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: Store) -> None:
     shared = Database(database, store)
     async with AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(shared.sessions("reads on"))
@@ -144,7 +145,7 @@ async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats:
 
 
 async def test_watches_that_share_a_failed_try_to_connect_do_not_share_its_traceback(
-    database: str, store: SqliteStore
+    database: str, store: Store
 ) -> None:
     shared = Database(make_conninfo(database, dbname="missing"), store)
 
@@ -168,9 +169,7 @@ async def turned(shared: Database, watch: str, begun: asyncio.Event) -> None:
         await asyncio.Event().wait()
 
 
-async def test_the_lock_of_a_removed_watch_is_given_back_however_late(
-    database: str, ats: Ats, store: SqliteStore
-) -> None:
+async def test_the_lock_of_a_removed_watch_is_given_back_however_late(database: str, ats: Ats, store: Store) -> None:
     shared = Database(database, store, prove_every=600)
     async with shared.sessions("stays") as sessions, shared.turn("stays", sessions):
         begun = asyncio.Event()
@@ -187,7 +186,7 @@ async def test_the_lock_of_a_removed_watch_is_given_back_however_late(
 
 
 async def test_a_watch_that_stands_by_unlocks_nothing(
-    database: str, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    database: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[psycopg.errors.Diagnostic] = []
     shared = Database(database, store)
@@ -206,7 +205,7 @@ async def test_a_watch_that_stands_by_unlocks_nothing(
 
 
 async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
-    database: str, store: SqliteStore, ats: Ats, monkeypatch: pytest.MonkeyPatch
+    database: str, store: Store, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = a_config(database, capture={"mode": "notify", "drain_interval": "1s"})
     shared = Database(database, store)
@@ -231,7 +230,7 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
 
 
 async def test_a_store_that_fails_while_one_joins_is_that_watchs_alone(
-    database: str, ats: Ats, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = Database(database, store)
 
@@ -240,7 +239,7 @@ async def test_a_store_that_fails_while_one_joins_is_that_watchs_alone(
 
     async with shared.sessions("first") as sessions:
         with monkeypatch.context() as patched:
-            patched.setattr(store, "positions", fails)
+            patched.setattr(store.capture, "positions", fails)
             with pytest.raises(StoreError):
                 async with shared.sessions("second"):
                     pass

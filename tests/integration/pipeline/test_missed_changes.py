@@ -123,7 +123,7 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
 
     async with open_rig(capture=FULL) as rig:
         await rig.drain.catch_up()
-        counts = (await rig.store.counts())[WATCH]
+        counts = (await rig.store.report.counts())[WATCH]
         recorded = counts.pending + counts.held
         assert 0 < recorded < number
         async with watching(rig):
@@ -135,6 +135,6 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
 
         update(ats, 1, status="interview")
         await rig.drain.catch_up()
-        pending = (await rig.store.known(WATCH, ["a1"]))["a1"].pending
+        pending = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].pending
         assert pending is not None
         assert pending.content.status == "interview"

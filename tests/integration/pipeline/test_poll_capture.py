@@ -125,7 +125,7 @@ class TestLateCommits:
             await moved(poll)
             await eventually(lambda: passes(poll, written), "the watermark has passed the late row")
             assert await rig.deliver() == [("a1", "late", "J1")]
-            assert (await rig.store.positions(WATCH))[POSITION] == poll.watermark
+            assert (await rig.store.capture.positions(WATCH))[POSITION] == poll.watermark
 
     @pytest.mark.parametrize("seed", range(3))
     async def test_any_interleaving_ends_in_the_tables_state(
@@ -184,7 +184,7 @@ class TestLateCommits:
             for _ in range(3):
                 await poll.catch_up()
             assert rig.sweeps_wanted == 1
-            assert (await rig.store.positions(WATCH))[BEGAN] == ""
+            assert (await rig.store.capture.positions(WATCH))[BEGAN] == ""
 
 
 async def passes(poll: PollCapture, moment: str) -> bool:
@@ -288,11 +288,11 @@ class TestRestart:
         async with polling(open_rig) as (rig, poll):
             await moved(poll)
             insert(ats, 1, "a1")
-            before = dict(await rig.store.positions(WATCH))
+            before = dict(await rig.store.capture.positions(WATCH))
             ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
             with pytest.raises(Exception, match="does not exist"):
                 await poll.catch_up()
-            assert await rig.store.positions(WATCH) == before
+            assert await rig.store.capture.positions(WATCH) == before
             ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
 
             assert await calls(rig, poll) == [("a1", "applied", "J1")]

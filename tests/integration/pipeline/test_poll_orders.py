@@ -106,7 +106,7 @@ class Course:
     async def agrees(self) -> bool:
         """Whether the store knows what the table has."""
         there = dict(rows(self._ats, "SELECT hellowork_id, status FROM public.applications"))
-        known = await self.rig.store.known(WATCH, list(there))
+        known = await self.rig.store.capture.known(WATCH, list(there))
         return {id_: before.latest and before.latest.status for id_, before in known.items()} == there
 
 

@@ -65,13 +65,13 @@ async def test_applications_that_are_gone_are_read_in_parts(
         await rig.adopt()
         for number in range(1, 6):
             delete(ats, number)
-        asked, known = list[int](), rig.store.known
+        asked, known = list[int](), rig.store.capture.known
 
         def counted(watch: str, application_ids: Sequence[str]) -> Awaitable[dict[str, Known]]:
             asked.append(len(application_ids))
             return known(watch, application_ids)
 
-        monkeypatch.setattr(rig.store, "known", counted)
+        monkeypatch.setattr(rig.store.capture, "known", counted)
 
         assert [action for _, action, _ in await planned(rig)] == ["confirm-deletion"] * 5
         assert max(asked) == 2
@@ -126,11 +126,11 @@ async def test_it_goes_on_from_the_fuse_as_it_is_and_knows_when_entries_are_due(
         await rig.adopt()
         update(ats, 1, status="hired")
         update(ats, 2, status="hired")
-        now = rig.store.clock()
+        now = rig.store.driver.clock()
         fuse = Fuse(at=now, changes=1)
 
         first, second = [each async for each in plan(rig.intake, "send", fuse=fuse)]
 
         assert first.due_at is not None
-        assert first.due_at >= now + rig.store.clock.shift + 3_600_000
+        assert first.due_at >= now + rig.store.driver.clock.shift + 3_600_000
         assert (second.action, second.due_at) == ("held", None)

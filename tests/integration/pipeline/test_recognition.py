@@ -16,6 +16,6 @@ async def test_a_standby_of_the_daemon_may_reach_the_database_by_another_host(da
         await recognise(store, identity, database, direct)
         await recognise(store, identity, proxy.dsn, through)
 
-        remembered = Whereabouts.from_text(await store.hosts() or "").hosts
+        remembered = Whereabouts.from_text(await store.databases.hosts() or "").hosts
         assert {*hosts_of(database, direct), *hosts_of(proxy.dsn, through)} == set(remembered)
-    await store.close()
+    await store.driver.close()

@@ -268,7 +268,7 @@ class TestIds:
         insert(ats, 1, None)
         async with open_rig() as rig:
             await rig.adopt()
-            assert set((await rig.store.counts()).values()) == {WatchCounts()}
+            assert set((await rig.store.report.counts()).values()) == {WatchCounts()}
             update(ats, 1, hellowork_id="a1")
             await rig.drain.catch_up()
 

@@ -21,20 +21,21 @@ from cdc_sync.event_loop import end
 from cdc_sync.pipeline.database import Database
 from cdc_sync.source.connection import Reads, pooled, reading_as
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 NAMES = [f"watch{number}" for number in range(12)]
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
 
 
 @asynccontextmanager
-async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[list[Event], SqliteStore]]:
+async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[list[Event], Store]]:
     """Watches of one table, each with its own triggers, worked by one daemon."""
     watch = {"table": "public.applications", "key": ["id"], "columns": COLUMNS}
     config = some_config(database, dict.fromkeys(NAMES, watch))
     install_triggers(ats, config)
     said: list[Event] = []
-    store = SqliteStore(folder / "state.db")
+    store = Store(SqliteDriver(folder / "state.db"))
     shared = Database(database, store)
     parts = parts_of(a_config(database), store, said.append, Clock())
     workers = [
@@ -54,7 +55,7 @@ async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[
         assert shared.reported.__context__ is None, "nor by another exception"
     finally:
         await end(tasks)
-        await store.close()
+        await store.driver.close()
 
 
 def started(said: list[Event]) -> int:
@@ -84,8 +85,8 @@ async def test_a_lost_database_is_said_once_and_every_watch_comes_back(database:
         await eventually(lambda: is_everywhere(store), "each has captured the change", within=30)
 
 
-async def is_everywhere(store: SqliteStore) -> bool:
-    return len(await store.entries("pending", None, 100)) == len(NAMES)
+async def is_everywhere(store: Store) -> bool:
+    return len(await store.report.entries("pending", None, 100)) == len(NAMES)
 
 
 async def test_slow_reads_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:

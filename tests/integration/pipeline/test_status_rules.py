@@ -102,7 +102,7 @@ async def test_the_plan_tells_it_beforehand(ats: Ats, open_rig: OpenRig) -> None
     update(ats, 2, status="hired")
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         rules = rig.intake.rules
-        before = before_edit(await rig.store.positions(WATCH), rules.status)
+        before = before_edit(await rig.store.capture.positions(WATCH), rules.status)
 
         plans = plan(rig.intake, rules.first_status, old=before)
 
@@ -126,7 +126,7 @@ async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: Open
         await start(rig)
         # As if it had died before the new rules were kept.
         await rig.intake.place({STATUS_RULES: OLD})
-        first = (await rig.store.fuses())[WATCH]
+        first = (await rig.store.operation.fuses())[WATCH]
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
-        assert (await rig.store.fuses())[WATCH] == first
+        assert (await rig.store.operation.fuses())[WATCH] == first

@@ -131,7 +131,7 @@ async def test_two_rows_change_their_ids(ats: Ats, open_rig: OpenRig) -> None:
         await rig.pass_grace()
 
         assert await rig.deliver() == []
-        known = await rig.store.known(WATCH, ["a1", "a2"])
+        known = await rig.store.capture.known(WATCH, ["a1", "a2"])
         assert (known["a1"].key, known["a2"].key) == (("2",), ("1",))
         assert (await reads.sweep()).repaired == {}
         await reads.sweep()
@@ -237,12 +237,12 @@ async def test_rows_out_of_scope(ats: Ats, open_rig: OpenRig) -> None:
         await reads.sweep()
 
         assert reads.keys == ["3"]
-        assert not (await rig.store.known(WATCH, ["a3"]))["a3"].in_scope
+        assert not (await rig.store.capture.known(WATCH, ["a3"]))["a3"].in_scope
         await reads.sweep()
         assert reads.keys == []
         update(ats, 3, notes=None)
         await reads.sweep()
-        assert (await rig.store.known(WATCH, ["a3"]))["a3"].in_scope
+        assert (await rig.store.capture.known(WATCH, ["a3"]))["a3"].in_scope
 
 
 async def test_rows_whose_label_is_ignored(ats: Ats, open_rig: OpenRig) -> None:
@@ -269,7 +269,7 @@ async def test_a_row_that_lost_its_job_is_read_once(ats: Ats, open_rig: OpenRig)
         assert (await reads.sweep()).repaired == {}
 
         assert reads.keys == []
-        assert await rig.store.skipped(WATCH, 9) == []
+        assert await rig.store.report.skipped(WATCH, 9) == []
 
 
 async def test_a_row_that_can_be_reported_again(ats: Ats, open_rig: OpenRig) -> None:
@@ -277,9 +277,9 @@ async def test_a_row_that_can_be_reported_again(ats: Ats, open_rig: OpenRig) -> 
         reads = await filled(ats, rig)
         update(ats, 3, status=None)
         await reads.sweep()
-        assert [skip.key for skip in await rig.store.skipped(WATCH, 9)] == [("3",)]
+        assert [skip.key for skip in await rig.store.report.skipped(WATCH, 9)] == [("3",)]
         update(ats, 3, status="applied")
 
         await reads.sweep()
 
-        assert await rig.store.skipped(WATCH, 9) == []
+        assert await rig.store.report.skipped(WATCH, 9) == []

@@ -62,7 +62,7 @@ class TestRepairs:
 
             assert done.repaired == {"status": 3, "job": 2, "first": 1, "gone": 3}
             assert done.rows == 8
-            assert (await rig.store.repairs())[WATCH] == done.repaired
+            assert (await rig.store.operation.repairs())[WATCH] == done.repaired
             assert rig.heard(SweepDone) == [done]
             assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11", "a2", "a3", "a4"]
             await rig.pass_grace()
@@ -154,7 +154,7 @@ class TestRepairs:
                 update(ats, 1, status=status)
                 await rig.sweep()
 
-            assert (await rig.store.repairs())[WATCH] == {"status": 2}
+            assert (await rig.store.operation.repairs())[WATCH] == {"status": 2}
 
 
 class TestNoRepairs:
@@ -229,7 +229,7 @@ class TestNoRepairs:
             monkeypatch.undo()
 
             assert next(turns) == 3, "the last page was the third"
-            assert await rig.store.suspected(WATCH, ["a7", "a8"]) == set()
+            assert await rig.store.capture.suspected(WATCH, ["a7", "a8"]) == set()
             assert await rig.deliver() == [("a7", "applied", "J2")]
             await rig.pass_grace()
             assert await rig.deliver() == []
@@ -260,7 +260,7 @@ class TestNoRepairs:
 
             assert (await rig.sweep(BackInTime())).repaired == {}
             assert next(turns) > 0, "it has asked the fast path"
-            assert await rig.store.suspected(WATCH, ["a5"]) == set()
+            assert await rig.store.capture.suspected(WATCH, ["a5"]) == set()
 
     async def test_a_row_that_is_away_for_a_moment_and_then_for_good(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
@@ -323,7 +323,7 @@ class TestNoRepairs:
 
             assert (await rig.sweep(TakenBack())).repaired == {}
             assert next(turns) > 1, "it has asked the fast path twice"
-            assert await rig.store.suspected(WATCH, ["a5"]) == {"a5"}
+            assert await rig.store.capture.suspected(WATCH, ["a5"]) == {"a5"}
 
     async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:

@@ -84,7 +84,7 @@ async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(sta
         change_unnoticed(staged, 5)
         assert (await rig.sweep()).repaired == {"job": 1}
 
-        assert await rig.store.repairs() == {WATCH: {"job": 2, "asked_for": 3}}
+        assert await rig.store.operation.repairs() == {WATCH: {"job": 2, "asked_for": 3}}
 
 
 async def test_one_that_was_asked_for_while_another_was_under_way(staged: Ats, open_rig: OpenRig) -> None:
@@ -155,7 +155,7 @@ async def test_a_request_that_cannot_be_kept_stays_in_the_log(
             raise StoreError("store-unusable", "The disk is full.")
 
         with monkeypatch.context() as patched:
-            patched.setattr(rig.store, "apply", fail)
+            patched.setattr(rig.store.capture, "apply", fail)
             with pytest.raises(StoreError):
                 await rig.drain.catch_up()
         assert rig.sweeps_wanted == 0

@@ -121,11 +121,11 @@ async def test_at_any_step_it_goes_on_and_repairs_everything_once(ats: Ats, open
         assert first.rows + rest.rows <= ROWS - 2 + 2 * 3, (
             "at most two pages are read twice: one, and the one read ahead"
         )
-        assert (await rig.store.repairs())[WATCH] == {"status": 1, "job": 1, "gone": 2}
+        assert (await rig.store.operation.repairs())[WATCH] == {"status": 1, "job": 1, "gone": 2}
         assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a9"]
         await rig.pass_grace()
         assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a6"]
-        assert (await rig.store.positions(WATCH))[POSITION] == FINISHED
+        assert (await rig.store.capture.positions(WATCH))[POSITION] == FINISHED
         whole = await rig.sweep()
         assert (whole.rows, whole.resumed, whole.repaired) == (ROWS - 2, False, {})
 
@@ -182,7 +182,7 @@ async def test_a_row_that_moved_behind_it_is_no_deletion(ats: Ats, open_rig: Ope
     run(ats, "UPDATE public.applications SET id = 0 WHERE id = 9")
     async with open_rig() as rig:
         await rig.sweep()
-        assert await rig.store.suspected(WATCH, ["a9"]) == {"a9"}
+        assert await rig.store.capture.suspected(WATCH, ["a9"]) == {"a9"}
         await rig.pass_grace()
 
         assert await rig.deliver() == []
@@ -218,12 +218,12 @@ async def test_a_place_that_is_no_text_of_ours_is_as_good_as_none(ats: Ats, open
     async with open_rig() as rig:
         await filled(ats, rig)
         await interrupted(rig, ats, at=2)
-        await rig.intake.place({POSITION: (await rig.store.positions(WATCH))[POSITION][:-30]})
+        await rig.intake.place({POSITION: (await rig.store.capture.positions(WATCH))[POSITION][:-30]})
     async with open_rig() as rig:
         done = await rig.sweep()
 
         assert (done.resumed, done.rows) == (False, ROWS)
-        assert (await rig.store.positions(WATCH))[POSITION] == FINISHED
+        assert (await rig.store.capture.positions(WATCH))[POSITION] == FINISHED
 
 
 async def test_skips_that_an_earlier_part_met_are_kept(ats: Ats, open_rig: OpenRig) -> None:
@@ -231,15 +231,15 @@ async def test_skips_that_an_earlier_part_met_are_kept(ats: Ats, open_rig: OpenR
         await filled(ats, rig)
         update(ats, 1, 9, status=None)
         assert (await rig.sweep()).rows == ROWS
-        assert [skip.key for skip in await rig.store.skipped(WATCH, 9)] == [("1",), ("9",)]
+        assert [skip.key for skip in await rig.store.report.skipped(WATCH, 9)] == [("1",), ("9",)]
         await interrupted(rig, ats, at=3)
         delete(ats, 9)
     async with open_rig() as rig:
         assert (await rig.sweep()).resumed
 
-        assert ("1",) in [skip.key for skip in await rig.store.skipped(WATCH, 9)]
+        assert ("1",) in [skip.key for skip in await rig.store.report.skipped(WATCH, 9)]
         await rig.sweep()
-        assert [skip.key for skip in await rig.store.skipped(WATCH, 9)] == [("1",)]
+        assert [skip.key for skip in await rig.store.report.skipped(WATCH, 9)] == [("1",)]
 
 
 class TestCost:
@@ -249,7 +249,7 @@ class TestCost:
 
             await rig.sweep()
 
-            assert POSITION not in await rig.store.positions(WATCH)
+            assert POSITION not in await rig.store.capture.positions(WATCH)
 
     async def test_keeping_it_takes_a_share_of_the_time(
         self, ats: Ats, open_rig: OpenRig, steps: Steps, monkeypatch: pytest.MonkeyPatch

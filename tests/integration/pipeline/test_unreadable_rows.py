@@ -28,7 +28,7 @@ POLL = {"mode": "poll", "watermark": "updated_at"}
 
 async def skipped(rig: Rig) -> dict[str, str | None]:
     """The reasons by key, as the store has them."""
-    return {skip.key[0]: skip.reason for skip in await rig.store.skipped(WATCH, 100)}
+    return {skip.key[0]: skip.reason for skip in await rig.store.report.skipped(WATCH, 100)}
 
 
 async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: Ats, open_rig: OpenRig) -> None:
@@ -79,7 +79,7 @@ async def test_a_sweep_neither_loses_nor_deletes_their_applications(
             await rig.pass_grace()
             assert await rig.deliver() == expected
             assert (await skipped(rig)).keys() == {"2", "9"}
-            known = await rig.store.known(WATCH, ids)
+            known = await rig.store.capture.known(WATCH, ids)
             assert {id_: of.in_scope for id_, of in known.items()} == dict.fromkeys(ids, True)
         # One is deleted for good, one is corrected.
         delete(ats, 2)
@@ -102,7 +102,7 @@ async def test_a_suspicion_is_not_believed_while_the_row_is_there_unread(ats: At
         insert(ats, 1, "a1", notes="bad")
         await rig.pass_grace()
         assert await rig.deliver() == []
-        assert (await rig.store.known(WATCH, ["a1"]))["a1"].in_scope
+        assert (await rig.store.capture.known(WATCH, ["a1"]))["a1"].in_scope
         update(ats, 1, notes=None, status="hired")
         await rig.drain.catch_up()
         assert await rig.deliver() == [("a1", "hired", "J1")]

@@ -26,7 +26,7 @@ WHOLE: dict[str, Any] = {"hellowork_id": "a1", "status": "applied", "job_id": "J
 
 async def skipped(rig: Rig) -> dict[str, str]:
     """The reasons by key, as the store has them."""
-    return {skip.key[0]: skip.reason or "" for skip in await rig.store.skipped(WATCH, 100)}
+    return {skip.key[0]: skip.reason or "" for skip in await rig.store.report.skipped(WATCH, 100)}
 
 
 class TestRecord:
@@ -189,7 +189,7 @@ class TestIds:
             known = an_observation(id_, "seen", key=("1",), changed_at=rig.clock())
             created = int(one(ats, "SELECT extract(epoch FROM created_at) * 1000 FROM public.applications"))
             known = replace(known, content=known.content._replace(created=created))  # so it is the row's application
-            await rig.store.apply(rig.intake.rules, a_batch(known, now=rig.clock(), unseen="adopt"))
+            await rig.store.capture.apply(rig.intake.rules, a_batch(known, now=rig.clock(), unseen="adopt"))
             await rig.adopt()
             assert (await rig.sweep()).repaired == {}
             update(ats, 1, status="hired")

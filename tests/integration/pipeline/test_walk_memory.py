@@ -47,7 +47,10 @@ async def peaks(database: str, ats: Ats, folder: Path, number: int) -> dict[str,
         ats.execute("UPDATE public.applications SET status = 't' WHERE id %% 500 = 7", [])
         ats.execute("DELETE FROM public.applications WHERE id %% 500 = 8", [])
         sweep = await peak_of(lambda: walking.sweep(Nothing()))
-        assert (await walking.store.repairs())["applications"] == {"status": number // 500, "gone": number // 500}
+        assert (await walking.store.operation.repairs())["applications"] == {
+            "status": number // 500,
+            "gone": number // 500,
+        }
     return {"baseline": baseline, "sweep": sweep}
 
 

@@ -19,7 +19,8 @@ from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline import capture
 from cdc_sync.pipeline.database import Database
 from cdc_sync.source import triggers
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 
 async def test_what_the_system_refuses_is_said_and_tried_again(
@@ -41,7 +42,7 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
     def of(kind: type[Event]) -> list[Event]:
         return [each for each in said if isinstance(each, kind)]
 
-    store = SqliteStore(tmp_path / "state.db")
+    store = Store(SqliteDriver(tmp_path / "state.db"))
     shared = Database(config.database.dsn.get_secret_value(), store, longest_wait=0.2)
     parts = replace(parts_of(config, store, said.append, Clock()), database=shared)
     working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
@@ -62,4 +63,4 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
-        await store.close()
+        await store.driver.close()

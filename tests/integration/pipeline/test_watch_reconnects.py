@@ -23,7 +23,8 @@ from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.capture import SweepOnlyCapture
 from cdc_sync.pipeline.database import Database, Steps, nothing
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 _STATUS = {"sql": "t.status || public.drag(t.id)", "depends_on": ["status", "id"]}
 _DRAG = """
@@ -58,7 +59,7 @@ async def test_in_the_middle_of_a_sweeps_page(
     async with proxy_to(database) as proxy:
         config = a_config(proxy.dsn, capture=capture, columns={"status": _STATUS})
         install_triggers(ats, config)
-        store = SqliteStore(tmp_path / "state.db")
+        store = Store(SqliteDriver(tmp_path / "state.db"))
         parts = parts_of(config, store, said.append, Clock(), Steps(compared=3, save_every=0.0))
         parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=0.3))
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
@@ -79,13 +80,15 @@ async def test_in_the_middle_of_a_sweeps_page(
             assert working.done() is False
             assert times(CaptureStarted) == 2
             # By poll a deletion is found so: no repair.
-            assert await store.repairs() == {WATCH: {"status": 1} if mode == "poll" else {"status": 1, "gone": 1}}
+            assert await store.operation.repairs() == {
+                WATCH: {"status": 1} if mode == "poll" else {"status": 1, "gone": 1}
+            }
             resumed, whole = [done for done in said if isinstance(done, SweepDone)][swept : swept + 2]
             assert (resumed.resumed, whole.resumed) == (True, False)
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            await store.close()
+            await store.driver.close()
 
 
 async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_
     async with proxy_to(database) as proxy:
         config = a_config(proxy.dsn, columns={"status": _STATUS})
         install_triggers(ats, config)
-        store = SqliteStore(tmp_path / "state.db")
+        store = Store(SqliteDriver(tmp_path / "state.db"))
         parts = parts_of(config, store, said.append, Clock())
         parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=0.3))
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
@@ -109,11 +112,11 @@ async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_
             await eventually(lambda: any(isinstance(each, WatchLost) for each in said), "the loss", within=30)
             await eventually(lambda: any(isinstance(each, CaptureStarted) for each in said), "capture", within=30)
 
-            assert await store.known_of(WATCH) == 10
+            assert await store.report.known_of(WATCH) == 10
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            await store.close()
+            await store.driver.close()
 
 
 async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: OpenRig) -> None:

@@ -18,7 +18,8 @@ from cdc_sync.core.events import CaptureStarted, Event, SweepDone, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 _IS_THERE = "SELECT count(*) > 0 FROM public.applications"
 
@@ -43,14 +44,14 @@ async def test_it_waits_until_the_replica_has_caught_up(
     dsn = either(restartable_server.dsn, standby.dsn)
     capture = {"mode": "poll", "watermark": "updated_at", "poll_interval": "50ms", "sweep": "1s"}
     config = a_config(dsn, capture=capture, deletion_grace="0s")
-    store = SqliteStore(tmp_path / "state.db")
+    store = Store(SqliteDriver(tmp_path / "state.db"))
     parts = parts_of(config, store, said.append, Clock())
 
     def times(kind: type[Event]) -> int:
         return sum(isinstance(observation, kind) for observation in said)
 
     async def waiting() -> dict[str, tuple[str, bool]]:
-        entries = [*await store.entries("pending", WATCH, 10), *await store.entries("held", WATCH, 10)]
+        entries = [*await store.report.entries("pending", WATCH, 10), *await store.report.entries("held", WATCH, 10)]
         return {entry.application_id: (entry.content.status, entry.content.deleted) for entry in entries}
 
     now = {"a1": ("rejected", False), "a2": ("applied", False)}
@@ -80,9 +81,9 @@ async def test_it_waits_until_the_replica_has_caught_up(
             swept = times(SweepDone)
             await eventually(lambda: times(SweepDone) >= swept + 2, "two sweeps of the replica", within=60)
             assert await waiting() == now
-            assert await store.repairs() == {}
+            assert await store.operation.repairs() == {}
             assert sum(isinstance(each, WatchLost) and behind in each.message for each in said) == 1
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            await store.close()
+            await store.driver.close()

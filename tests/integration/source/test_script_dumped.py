@@ -15,8 +15,9 @@ from cdc_sync.core.findings import Finding
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, uninstall, verify
+from cdc_sync.store import Store
 from cdc_sync.store.check import check_shared
-from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres import scripts as store_scripts
 
 TABLE = QualifiedName("public", "applications")
@@ -165,8 +166,8 @@ async def test_the_owner_dumps_a_store_that_the_daemon_made(
     daemon = new_role()
     run(ats, "CREATE SCHEMA cdc_sync AUTHORIZATION {daemon}", daemon=daemon)
 
-    store = await PostgresStore.open(dsn_of(database, daemon), tables=[TABLE])
-    await store.close()
+    store = Store(await PostgresDriver.open(dsn_of(database, daemon), tables=[TABLE]))
+    await store.driver.close()
 
     dumped = dump(dsn_of(database, owner))
     assert (dumped.returncode, dumped.stderr) == (0, "")

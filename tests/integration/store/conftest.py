@@ -29,7 +29,7 @@ async def open_store(backend: Backend) -> AsyncIterator[OpenStore]:
 
         async def open_once_more() -> Store:
             store = await backend.open()
-            opened.push_async_callback(store.close)
+            opened.push_async_callback(store.driver.close)
             return store
 
         yield open_once_more

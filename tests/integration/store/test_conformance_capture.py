@@ -38,7 +38,7 @@ from cdc_sync.store import Store
 async def unresolved(store: Store, *keys: Key, watch: str = WATCH) -> Mapping[str, int]:
     """The applications that these rows represented last, now that the rows are gone."""
     batch = a_batch(skips=[Skip(key, None, None) for key in keys])
-    return (await store.apply(some_rules(watch), replace(batch, skipped={}))).unresolved
+    return (await store.capture.apply(some_rules(watch), replace(batch, skipped={}))).unresolved
 
 
 class TestKeys:
@@ -51,7 +51,7 @@ class TestKeys:
         await adopt(store, "a1")
         row = an_observation("a2", key=("a1",))
 
-        applied = await store.apply(some_rules(), a_batch(row))
+        applied = await store.capture.apply(some_rules(), a_batch(row))
 
         assert applied.unresolved == {"a1": NOW}
 
@@ -59,7 +59,7 @@ class TestKeys:
         await adopt(store, "a1")
         row = Unreportable(None, ("a1",), "it fails", unreadable=True)
 
-        applied = await store.apply(some_rules(), a_batch(row))
+        applied = await store.capture.apply(some_rules(), a_batch(row))
 
         assert (applied.unresolved, applied.skips) == ({}, [Skip(("a1",), "a1", "it fails")])
 
@@ -67,7 +67,7 @@ class TestKeys:
         await adopt(store, "a1", "a2")
         other = an_observation("a1", "hired", key=("row 2",))
 
-        applied = await store.apply(some_rules(), a_batch(other, an_observation("a2", "hired")))
+        applied = await store.capture.apply(some_rules(), a_batch(other, an_observation("a2", "hired")))
 
         assert (applied.unresolved, [result.application_id for result in applied.results]) == ({"a1": NOW}, ["a2"])
         assert await entry_of(store) is None
@@ -108,11 +108,11 @@ class TestScope:
 
         assert not (await known_one(store, "a1")).in_scope
         assert (await known_one(store, "a2")).in_scope
-        assert await store.known(WATCH, ["never seen"]) == {}
+        assert await store.capture.known(WATCH, ["never seen"]) == {}
 
     async def test_an_observation_brings_it_back(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
+        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
         assert await observe(store, an_observation()) == []
 
@@ -122,126 +122,130 @@ class TestScope:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
 
-        await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
+        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
         assert (await begin_call(store)).content.status == "hired"
 
 
 class TestSuspicions:
     async def test_a_suspicion_is_due_after_its_grace(self, store: Store) -> None:
-        applied = await store.apply(some_rules(), a_suspicion("a1"))
+        applied = await store.capture.apply(some_rules(), a_suspicion("a1"))
 
         assert applied.suspected == {"a1"}
-        assert await store.next_suspicion(WATCH) == NOW + 5 * SECOND
-        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10, horizon=HOUR) == []
+        assert await store.capture.next_suspicion(WATCH) == NOW + 5 * SECOND
+        assert await store.capture.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10, horizon=HOUR) == []
         suspicion = Suspicion("a1", at=NOW, due_at=NOW + 5 * SECOND)
-        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR) == [suspicion]
+        assert await store.capture.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR) == [suspicion]
         assert await events_of(store) == ["suspected"]
 
     async def test_an_application_that_no_row_carries_any_more_is_suspected(self, store: Store) -> None:
         await adopt(store, "a1")
         gone = Resolved("a1", NOW - 1, None)
 
-        applied = await store.apply(some_rules(), a_batch(gone, Resolved("never seen", NOW, None)))
+        applied = await store.capture.apply(some_rules(), a_batch(gone, Resolved("never seen", NOW, None)))
 
         assert applied.suspected == {"a1"}
-        due = await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR)
+        due = await store.capture.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR)
         assert due == [Suspicion("a1", NOW - 1, NOW + 5 * SECOND)]
 
     async def test_the_first_suspicion_counts(self, store: Store) -> None:
-        await store.apply(some_rules(), a_suspicion("a1", due_at=NOW + 5))
+        await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW + 5))
 
-        applied = await store.apply(some_rules(), a_suspicion("a1", at=NOW + 4, due_at=NOW + 9))
+        applied = await store.capture.apply(some_rules(), a_suspicion("a1", at=NOW + 4, due_at=NOW + 9))
 
         assert applied.suspected == frozenset()
-        due = await store.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR)
+        due = await store.capture.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR)
         assert due == [Suspicion("a1", at=NOW, due_at=NOW + 5)]
         assert await events_of(store) == ["suspected"]
 
     async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
         for number in range(5):
-            await store.apply(some_rules(), a_suspicion(f"a{number}", due_at=NOW - number))
+            await store.capture.apply(some_rules(), a_suspicion(f"a{number}", due_at=NOW - number))
 
-        due = await store.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
+        due = await store.capture.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
 
         assert [suspicion.application_id for suspicion in due] == ["a4", "a3"]
 
     async def test_one_that_a_wrong_clock_made_is_due_too(self, store: Store) -> None:
         ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)
-        await store.apply(some_rules(), a_suspicion("a1", due_at=ahead.due_at))
+        await store.capture.apply(some_rules(), a_suspicion("a1", due_at=ahead.due_at))
 
-        assert await store.due_suspicions(WATCH, NOW, 10, horizon=366 * 24 * HOUR) == []
-        assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == [ahead]
+        assert await store.capture.due_suspicions(WATCH, NOW, 10, horizon=366 * 24 * HOUR) == []
+        assert await store.capture.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == [ahead]
 
     async def test_an_answer_ends_it(self, store: Store) -> None:
-        await store.apply(some_rules(), a_suspicion("a1", "a2", due_at=NOW))
+        await store.capture.apply(some_rules(), a_suspicion("a1", "a2", due_at=NOW))
 
-        await store.apply(some_rules(), a_batch(answered=["a1", "never suspected"]))
+        await store.capture.apply(some_rules(), a_batch(answered=["a1", "never suspected"]))
 
-        assert [one.application_id for one in await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR)] == ["a2"]
+        assert [one.application_id for one in await store.capture.due_suspicions(WATCH, NOW, 10, horizon=HOUR)] == [
+            "a2"
+        ]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.apply(some_rules("spontaneous"), a_suspicion("a1", due_at=NOW))
+        await store.capture.apply(some_rules("spontaneous"), a_suspicion("a1", due_at=NOW))
 
-        await store.apply(some_rules(), a_batch(answered=["a1"]))
+        await store.capture.apply(some_rules(), a_batch(answered=["a1"]))
 
-        assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == []
-        assert await store.next_suspicion(WATCH) is None
-        assert len(await store.due_suspicions("spontaneous", NOW, 10, horizon=HOUR)) == 1
+        assert await store.capture.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == []
+        assert await store.capture.next_suspicion(WATCH) is None
+        assert len(await store.capture.due_suspicions("spontaneous", NOW, 10, horizon=HOUR)) == 1
 
 
 class TestSkips:
     async def test_a_row_that_cannot_be_reported_is_kept_with_its_reason(self, store: Store) -> None:
         skips = [Skip(("2",), None, "the application's id is empty"), Skip(("1", "x"), "a1", "it has no status")]
 
-        await store.apply(some_rules(), a_batch(skips=skips))
+        await store.capture.apply(some_rules(), a_batch(skips=skips))
 
-        assert await store.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
-        assert len(await store.skipped(WATCH, 1)) == 1
+        assert await store.report.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
+        assert len(await store.report.skipped(WATCH, 1)) == 1
 
     async def test_its_newest_reason_counts(self, store: Store) -> None:
-        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), None, "the application's id is empty")]))
+        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), None, "the application's id is empty")]))
         newest = Skip(("1",), "a1", "it has no job id")
 
-        await store.apply(some_rules(), a_batch(skips=[newest]))
+        await store.capture.apply(some_rules(), a_batch(skips=[newest]))
 
-        assert await store.skipped(WATCH, 10) == [newest]
+        assert await store.report.skipped(WATCH, 10) == [newest]
 
     async def test_a_row_that_can_be_reported_again_is_forgotten(self, store: Store) -> None:
         kept = Skip(("2",), "a2", "it has no status")
-        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
+        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
 
-        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None), Skip(("3",), "a3", None)]))
+        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None), Skip(("3",), "a3", None)]))
 
-        assert await store.skipped(WATCH, 10) == [kept]
+        assert await store.report.skipped(WATCH, 10) == [kept]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("1",), "a1", "it has no status")]))
+        await store.capture.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("1",), "a1", "it has no status")]))
 
-        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None)]))
+        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None)]))
 
-        assert await store.skipped(WATCH, 10) == []
-        assert len(await store.skipped("spontaneous", 10)) == 1
+        assert await store.report.skipped(WATCH, 10) == []
+        assert len(await store.report.skipped("spontaneous", 10)) == 1
 
 
 class TestPositions:
     async def test_there_are_none_at_first(self, store: Store) -> None:
-        assert await store.positions(WATCH) == {}
+        assert await store.capture.positions(WATCH) == {}
 
     async def test_a_batch_brings_them_along(self, store: Store, open_store: OpenStore) -> None:
-        await store.apply(some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"}))
-        await store.apply(some_rules(), a_batch(positions={"fence": "2"}))
-        await store.close()
+        await store.capture.apply(
+            some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"})
+        )
+        await store.capture.apply(some_rules(), a_batch(positions={"fence": "2"}))
+        await store.driver.close()
 
-        assert await (await open_store()).positions(WATCH) == {
+        assert await (await open_store()).capture.positions(WATCH) == {
             "watermark": "2023-01-10 09:00:00.123456",
             "fence": "2",
         }
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.apply(some_rules("spontaneous"), a_batch(positions={"fence": "1"}))
+        await store.capture.apply(some_rules("spontaneous"), a_batch(positions={"fence": "1"}))
 
-        assert await store.positions(WATCH) == {}
+        assert await store.capture.positions(WATCH) == {}
 
 
 class TestUnseen:
@@ -249,14 +253,14 @@ class TestUnseen:
 
     @staticmethod
     async def of(store: Store, *met: str, watch: str = WATCH) -> list[str]:
-        highest = await store.highest_number()
+        highest = await store.capture.highest_number()
         bitmap = bytearray(highest // 8 + 1)
-        for known in (await store.known(watch, met)).values():
+        for known in (await store.capture.known(watch, met)).values():
             bitmap[known.number >> 3] |= 1 << (known.number & 7)
-        return sorted([id_ async for part in store.unseen(watch, bytes(bitmap), highest, 7) for id_ in part])
+        return sorted([id_ async for part in store.capture.unseen(watch, bytes(bitmap), highest, 7) for id_ in part])
 
     async def test_an_empty_store_has_no_numbers(self, store: Store) -> None:
-        assert await store.highest_number() == 0
+        assert await store.capture.highest_number() == 0
         assert await self.of(store) == []
 
     async def test_applications_that_were_not_met_are_returned(self, store: Store) -> None:
@@ -273,25 +277,25 @@ class TestUnseen:
         await adopt(store, *ids[:14])
         await adopt(store, *map(str, range(others)), watch="spontaneous")
         await adopt(store, *ids[14:])
-        highest = await store.highest_number()
+        highest = await store.capture.highest_number()
         bitmap = bytearray(highest // 8 + 1)
-        for known in (await store.known(WATCH, ids[:-3])).values():
+        for known in (await store.capture.known(WATCH, ids[:-3])).values():
             bitmap[known.number >> 3] |= 1 << (known.number & 7)
         await adopt(store, "b1")  # it came later
 
-        parts = [part async for part in store.unseen(WATCH, bytes(bitmap), highest, 7)]
+        parts = [part async for part in store.capture.unseen(WATCH, bytes(bitmap), highest, 7)]
 
         assert sorted(id_ for part in parts for id_ in part) == ids[-3:]
         assert len(parts) >= 3
 
     async def test_what_is_out_of_scope_is_not_missed(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
-        await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
+        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
         assert await self.of(store) == ["a2"]
 
     async def test_what_hellowork_knows_to_be_gone_is_not_missed(self, store: Store) -> None:
-        await store.apply(some_rules(), a_baseline(an_observation("a1", deleted=True), an_observation("a2")))
+        await store.capture.apply(some_rules(), a_baseline(an_observation("a1", deleted=True), an_observation("a2")))
 
         assert await self.of(store) == ["a2"]
 

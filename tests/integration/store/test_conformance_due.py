@@ -61,12 +61,12 @@ async def due(
     store: Store, at: int, limit: int = 9, *, horizon: int = HORIZON, besides: Collection[str] = ()
 ) -> DueEntries:
     """What is due in the lane of these tests."""
-    return await store.due({LANE: Wanted(limit, besides)}, at, at + horizon)
+    return await store.delivery.due({LANE: Wanted(limit, besides)}, at, at + horizon)
 
 
 async def test_a_due_entry_is_found_as_it_was_enqueued(store: Store) -> None:
     await adopt(store, "a1")
-    applied = await store.apply(some_rules(), a_batch(an_observation(status="hired")))
+    applied = await store.capture.apply(some_rules(), a_batch(an_observation(status="hired")))
 
     found = await due(store, NOW + SECOND)
 
@@ -80,7 +80,7 @@ async def test_a_replaced_entry_comes_from_the_apply_as_it_was_written(store: St
     await observe(store, an_observation(status="hired"))
     entry = await begin_call(store)
 
-    applied = await store.apply(some_rules(), a_batch(an_observation(status="seen")), Begun(entry))
+    applied = await store.capture.apply(some_rules(), a_batch(an_observation(status="seen")), Begun(entry))
 
     (found,) = applied.entries
     assert found == await waiting_entry(store)
@@ -134,7 +134,7 @@ async def test_each_lane_gets_what_it_wants(store: Store) -> None:
     nowhere, staging, quiet = ("https://elsewhere.example:443", WATCH), (f"{STAGING}:443", WATCH), (ENDPOINT, "quiet")
     wanted = {nowhere: Wanted(9), LANE: Wanted(1), staging: Wanted(2), quiet: Wanted(9)}
 
-    found = await store.due(wanted, NOW + SECOND, NOW + HORIZON)
+    found = await store.delivery.due(wanted, NOW + SECOND, NOW + HORIZON)
 
     of_lanes = {lane: ids(entries) for lane, entries in found.entries.items()}
     assert of_lanes == {nowhere: [], LANE: ["a1"], staging: ["s1", "s2"], quiet: ["q1", "q2", "q3"]}
@@ -145,8 +145,8 @@ async def test_lanes_show_of_each_watch_and_origin_when_the_first_entry_is_due(s
     await observe(store, an_observation("s1", base_url=STAGING), rules=some_rules("quiet"))
     await observe(store, an_observation("q1"), rules=some_rules("quiet"), at=NOW + 5)
 
-    assert (await store.healths()).keys() == {ENDPOINT, f"{STAGING}:443"}
-    assert await store.lanes() == {
+    assert (await store.delivery.healths()).keys() == {ENDPOINT, f"{STAGING}:443"}
+    assert await store.delivery.lanes() == {
         LANE: NOW + MINUTE,
         (ENDPOINT, "quiet"): NOW + 5,
         (f"{STAGING}:443", "quiet"): NOW,
@@ -215,7 +215,7 @@ class TestHowLongItWasTried:
         await lose_answer(store, first, at=NOW + SECOND, again_at=NOW + MINUTE)
         a_week_later = NOW + MINUTE + 7 * 24 * HOUR
 
-        found = await store.due({LANE: Wanted(1, probing=probing)}, a_week_later, a_week_later + HORIZON)
+        found = await store.delivery.due({LANE: Wanted(1, probing=probing)}, a_week_later, a_week_later + HORIZON)
 
         (again,) = found.entries[LANE]
         assert begun(again, a_week_later).first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
@@ -223,7 +223,7 @@ class TestHowLongItWasTried:
     async def test_from_a_refusal_of_our_credentials_on_it_counts_again(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)
-        await store.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), {}, NOW)], {})
+        await store.delivery.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), {}, NOW)], {})
 
         assert (await begin_call(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
 
@@ -236,11 +236,11 @@ class TestHowLongItWasTried:
     async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)
-        await store.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
+        await store.delivery.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
 
         again = await begin_call(store, NOW + SECOND + LONGEST_UNASKED)
         assert again.not_found_since == NOW
-        await store.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
+        await store.delivery.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
         much_later = NOW + HOUR
         again = await begin_call(store, much_later)
         assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED
@@ -267,7 +267,7 @@ class TestProbing:
     """Which of all that is due finds out whether the endpoint works: what failed must not stand in the others' way."""
 
     async def probe(self, store: Store, at: int, *, besides: Collection[str] = (), horizon: int = HORIZON) -> list[str]:
-        found = await store.due({LANE: Wanted(1, besides, probing=True)}, at, at + horizon)
+        found = await store.delivery.due({LANE: Wanted(1, besides, probing=True)}, at, at + horizon)
         return ids(found.entries[LANE])
 
     async def test_the_least_attempted_comes_first_and_of_these_the_longest_due(self, store: Store) -> None:
@@ -296,13 +296,13 @@ class TestTheEffect:
         await settle(store, a1=0)
         seen: list[object] = []
 
-        found = await store.due({LANE: Wanted(9)}, NOW, NOW + HORIZON, seen.append)
+        found = await store.delivery.due({LANE: Wanted(9)}, NOW, NOW + HORIZON, seen.append)
 
         assert seen == [found]
 
     async def test_effects_come_in_the_order_of_the_transactions(self, store: Store) -> None:
         seen: list[object] = []
-        await asyncio.gather(*(store.transact(partial(number, number=n), seen.append) for n in range(50)))
+        await asyncio.gather(*(store.driver.transact(partial(number, number=n), seen.append) for n in range(50)))
 
         assert seen == list(range(50))
 
@@ -315,7 +315,7 @@ class TestTheEffect:
                 seen.append(applied)
                 effect.set()
 
-        applying = asyncio.create_task(store.apply(some_rules(), a_batch(an_observation()), Waits()))
+        applying = asyncio.create_task(store.capture.apply(some_rules(), a_batch(an_observation()), Waits()))
         await asyncio.sleep(0)
         applying.cancel()
         async with asyncio.timeout(20):
@@ -330,7 +330,7 @@ class TestTheEffect:
             raise RuntimeError
 
         with pytest.raises(RuntimeError):
-            await store.transact(fail, seen.append)
+            await store.driver.transact(fail, seen.append)
 
         assert seen == [None]
 
@@ -344,14 +344,14 @@ class TestAStart:
     async def test_what_is_pending_counts_as_attempted(self, store: Store) -> None:
         await settle(store, a1=0)
 
-        await store.begin_sending()
+        await store.delivery.begin_sending()
 
         entry = await waiting_entry(store)
         assert (entry.attempted, entry.attempts) == (True, 0)
 
     async def test_what_may_have_been_received_is_not_cancelled(self, store: Store) -> None:
         await settle(store, a1=0)
-        await store.begin_sending()
+        await store.delivery.begin_sending()
 
         await observe(store, an_observation())
 
@@ -363,37 +363,37 @@ class TestAStart:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
 
-        await store.begin_sending()
+        await store.delivery.begin_sending()
 
         assert not (await waiting_entry(store)).attempted
 
     async def test_what_holds_up_a_state_under_way_was_attempted(self, store: Store) -> None:
         await settle(store, a1=0)
         entry = await begin_call(store)
-        await store.blow_fuse(WATCH, "an operator holds it", NOW)
+        await store.capture.blow_fuse(WATCH, "an operator holds it", NOW)
         await observe(store, an_observation(status="seen"), under_way=[entry])
 
-        await store.begin_sending()
+        await store.delivery.begin_sending()
 
         held = await waiting_entry(store)
         assert (held.state, held.attempted) == ("held", True)
 
     async def test_after_a_clean_stop_nothing_was_attempted(self, store: Store, open_store: OpenStore) -> None:
         await settle(store, a1=0)
-        await store.stopped_cleanly()
-        await store.close()
+        await store.delivery.stopped_cleanly()
+        await store.driver.close()
         store = await open_store()
 
-        await store.begin_sending()
+        await store.delivery.begin_sending()
 
         assert not (await waiting_entry(store)).attempted
 
     async def test_a_clean_stop_counts_for_one_start(self, store: Store) -> None:
         await settle(store, a1=0)
-        await store.stopped_cleanly()
-        await store.begin_sending()
+        await store.delivery.stopped_cleanly()
+        await store.delivery.begin_sending()
 
-        await store.begin_sending()
+        await store.delivery.begin_sending()
 
         assert (await waiting_entry(store)).attempted
 
@@ -420,7 +420,7 @@ class TestWhileACallIsUnderWay:
         """The sender learns of the end later than the store."""
         await settle(store, a1=0)
         entry = await begin_call(store)
-        await store.complete([Finished(entry, Acked(), {}, NOW)], {})
+        await store.delivery.complete([Finished(entry, Acked(), {}, NOW)], {})
         await observe(store, an_observation(status="seen"), under_way=[entry])
         assert (await waiting_entry(store)).revision == entry.revision
 
@@ -431,32 +431,32 @@ class TestWhileACallIsUnderWay:
 
 class TestEndpoints:
     async def test_an_endpoint_is_known_from_its_first_entry_on(self, store: Store) -> None:
-        assert await store.endpoints() == {}
+        assert await store.delivery.endpoints() == {}
         await adopt(store, "a1")
-        assert await store.endpoints() == {}, "nothing was to be sent there"
+        assert await store.delivery.endpoints() == {}, "nothing was to be sent there"
 
         await observe(store, an_observation(status="hired"))
 
-        assert await store.endpoints() == {ENDPOINT: (Health(), NOW)}
+        assert await store.delivery.endpoints() == {ENDPOINT: (Health(), NOW)}
 
     async def test_it_has_the_due_time_of_its_next_entry(self, store: Store) -> None:
         await settle(store, a1=2 * MINUTE, a2=MINUTE)
-        assert await store.endpoints() == {ENDPOINT: (Health(), NOW + MINUTE)}
+        assert await store.delivery.endpoints() == {ENDPOINT: (Health(), NOW + MINUTE)}
 
         await acknowledge(store, *await begin_calls(store, NOW + MINUTE))
-        assert await store.endpoints() == {ENDPOINT: (Health(), NOW + 2 * MINUTE)}
+        assert await store.delivery.endpoints() == {ENDPOINT: (Health(), NOW + 2 * MINUTE)}
 
         await acknowledge(store, *await begin_calls(store, NOW + 2 * MINUTE))
-        assert await store.endpoints() == {ENDPOINT: (Health(), None)}
+        assert await store.delivery.endpoints() == {ENDPOINT: (Health(), None)}
 
     async def test_its_health_is_kept(self, store: Store, open_store: OpenStore) -> None:
         await settle(store, a1=0)
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
 
-        await store.complete([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
-        await store.close()
+        await store.delivery.complete([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
+        await store.driver.close()
 
-        assert await (await open_store()).endpoints() == {
+        assert await (await open_store()).delivery.endpoints() == {
             ENDPOINT: (paused, NOW),
             "https://b.example:443": (Health("throttled", 1, NOW), None),
         }
@@ -464,64 +464,66 @@ class TestEndpoints:
     async def test_of_one_with_credentials_of_its_own_only_its_watches_entries_count(self, store: Store) -> None:
         await settle(store, a1=MINUTE)
         await observe(store, an_observation("q1"), rules=some_rules("quiet"))
-        await store.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
-        await store.note_credentials({"quiet": "quiet", "loud": "loud"}, ())
+        await store.delivery.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
+        await store.delivery.note_credentials({"quiet": "quiet", "loud": "loud"}, ())
 
-        assert await store.endpoints() == {
+        assert await store.delivery.endpoints() == {
             ENDPOINT: (Health(), NOW + MINUTE),
             f"{ENDPOINT} [quiet]": (Health("paused", 1, NOW), NOW),
         }
         named = (ENDPOINT, f"{ENDPOINT} [quiet]", f"{ENDPOINT} [loud]", f"{ENDPOINT} [no]", f"{STAGING}:443 [loud]")
-        assert [await store.has_endpoint(name) for name in named] == [True, True, True, False, False]
+        assert [await store.delivery.has_endpoint(name) for name in named] == [True, True, True, False, False]
 
     async def test_a_watch_that_is_gone_has_its_own_credentials_until_it_is_forgotten(self, store: Store) -> None:
         for watch in ("first", "gone"):
             await adopt(store, "a1", watch=watch)
-        await store.note_credentials({"first": "first", "gone": "first", "unknown": "first"}, {"first", "gone"})
+        await store.delivery.note_credentials(
+            {"first": "first", "gone": "first", "unknown": "first"}, {"first", "gone"}
+        )
 
-        await store.note_credentials({"first": "first"}, {"first"})
-        assert await store.credentials() == {"first": "first", "gone": "gone"}
+        await store.delivery.note_credentials({"first": "first"}, {"first"})
+        assert await store.delivery.credentials() == {"first": "first", "gone": "gone"}
 
         await forgotten(store, "gone", PersonActed(NOW, "forget", "somebody", 1, "gone"))
-        await store.note_credentials({"first": "first"}, {"first"})
-        assert await store.credentials() == {"first": "first"}
+        await store.delivery.note_credentials({"first": "first"}, {"first"})
+        assert await store.delivery.credentials() == {"first": "first"}
 
     async def test_an_endpoint_whose_credentials_nobody_has_is_forgotten(self, store: Store) -> None:
-        await store.note_credentials({"a": "a", "b": "b"}, {"a", "b"})
-        await store.complete([], {f"{ENDPOINT} [{each}]": Health("paused", 1, NOW) for each in "ab"})
+        await store.delivery.note_credentials({"a": "a", "b": "b"}, {"a", "b"})
+        await store.delivery.complete([], {f"{ENDPOINT} [{each}]": Health("paused", 1, NOW) for each in "ab"})
 
         for _ in range(2):
-            await store.note_credentials({"a": "a", "b": "a"}, {"a", "b"})
+            await store.delivery.note_credentials({"a": "a", "b": "a"}, {"a", "b"})
 
-            assert await store.endpoints() == {f"{ENDPOINT} [a]": (Health("paused", 1, NOW), None)}
+            assert await store.delivery.endpoints() == {f"{ENDPOINT} [a]": (Health("paused", 1, NOW), None)}
             # As a call does that was under way, or a daemon that reads the configuration later.
-            await store.complete([], {f"{ENDPOINT} [b]": Health("paused", 1, NOW)})
+            await store.delivery.complete([], {f"{ENDPOINT} [b]": Health("paused", 1, NOW)})
 
     async def test_an_endpoint_keeps_its_health_when_its_credentials_have_another_owner(self, store: Store) -> None:
         for watch in "ab":
             await adopt(store, "a1", watch=watch)
-        await store.note_credentials({"a": "a", "b": "a", "c": "c", "d": "d"}, {"a", "b", "c", "d"})
+        await store.delivery.note_credentials({"a": "a", "b": "a", "c": "c", "d": "d"}, {"a", "b", "c", "d"})
         paused, open_ = Health("paused", 1, NOW, "HTTP 401"), Health("open", 5, NOW)
-        await store.complete([], {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [c]": open_})
+        await store.delivery.complete([], {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [c]": open_})
 
-        await store.note_credentials({"b": "b", "c": "d", "d": "d"}, {"b", "c", "d"})
+        await store.delivery.note_credentials({"b": "b", "c": "d", "d": "d"}, {"b", "c", "d"})
 
-        healths = {name: health for name, (health, _) in (await store.endpoints()).items()}
+        healths = {name: health for name, (health, _) in (await store.delivery.endpoints()).items()}
         assert healths == {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [b]": paused}
 
     async def test_what_is_paused_stays_so_when_other_watches_have_its_credentials_too(self, store: Store) -> None:
-        await store.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
-        await store.pause(f"{ENDPOINT} [m]")
-        await store.pause(f"{STAGING}:443")
+        await store.delivery.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
+        await store.operation.pause(f"{ENDPOINT} [m]")
+        await store.operation.pause(f"{STAGING}:443")
 
-        await store.note_credentials({"a": "a", "m": "a", "n": "a"}, {"a", "m", "n"})
+        await store.delivery.note_credentials({"a": "a", "m": "a", "n": "a"}, {"a", "m", "n"})
 
-        assert await store.paused() == {f"{ENDPOINT} [a]", f"{ENDPOINT} [m]", f"{STAGING}:443"}
+        assert await store.operation.paused() == {f"{ENDPOINT} [a]", f"{ENDPOINT} [m]", f"{STAGING}:443"}
 
     async def test_its_health_outlives_further_entries(self, store: Store) -> None:
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
-        await store.complete([], {ENDPOINT: paused})
+        await store.delivery.complete([], {ENDPOINT: paused})
 
         await settle(store, a1=0)
 
-        assert await store.endpoints() == {ENDPOINT: (paused, NOW)}
+        assert await store.delivery.endpoints() == {ENDPOINT: (paused, NOW)}

@@ -38,7 +38,7 @@ async def under_way(store: Store, status: str = "seen") -> Entry:
 
 
 async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> None:
-    await store.complete([Finished(entry, result, REPLY, at)], {})
+    await store.delivery.complete([Finished(entry, result, REPLY, at)], {})
 
 
 class TestNothingNewer:
@@ -47,7 +47,7 @@ class TestNothingNewer:
 
         await end(store, entry, Acked(), NOW + SECOND)
 
-        (record,) = await store.records("a1", None)
+        (record,) = await store.report.records("a1", None)
         assert (record.snapshot, record.acknowledged_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
         assert await begin_calls(store, NOW + MINUTE) == []
         assert await observe(store, an_observation(status="seen")) == []
@@ -244,12 +244,12 @@ async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
 
     results: list[CallResult] = [Acked(), Retry(NOW + MINUTE), DeadLetter("HTTP 400")]
     ends = [Finished(entry, result, REPLY, NOW) for entry, result in zip((first, second, third), results, strict=True)]
-    await store.complete(ends, {ENDPOINT: Health("healthy", 2, reason="HTTP 503")})
+    await store.delivery.complete(ends, {ENDPOINT: Health("healthy", 2, reason="HTTP 503")})
 
     assert await entry_of(store, "a1") is None
     assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
     assert (await waiting_entry(store, "a3")).state == "dead"
-    assert await store.endpoints() == {ENDPOINT: (Health("healthy", 2, reason="HTTP 503"), NOW + MINUTE)}
+    assert await store.delivery.endpoints() == {ENDPOINT: (Health("healthy", 2, reason="HTTP 503"), NOW + MINUTE)}
 
 
 async def test_an_end_concerns_its_watch_only(store: Store) -> None:

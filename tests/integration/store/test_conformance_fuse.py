@@ -47,7 +47,7 @@ async def test_as_many_changes_as_allowed_are_sent(store: Store) -> None:
     await observe(store, an_observation("a1", "hired"), an_observation("a2", "hired"), rules=TWO_CHANGES)
 
     assert await states(store, "a1", "a2") == ["pending", "pending"]
-    assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=2)}
+    assert await store.operation.fuses() == {WATCH: Fuse(at=NOW, changes=2)}
 
 
 async def test_changes_beyond_it_are_held_with_the_reason(store: Store) -> None:
@@ -64,7 +64,7 @@ async def test_changes_beyond_it_are_held_with_the_reason(store: Store) -> None:
     assert (await waiting_entry(store, "a3")).reason == "more than 2 changes at once (fuse.max_changes)"
     assert [entry.application_id for entry in await begin_calls(store)] == ["a1", "a2"]
     assert await events_of(store, "a3") == ["held"]
-    fuse = (await store.fuses())[WATCH]
+    fuse = (await store.operation.fuses())[WATCH]
     assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once (fuse.max_changes)")
 
 
@@ -83,7 +83,7 @@ async def test_changes_are_counted_over_batches_and_restarts(store: Store, open_
     await observe(
         store, an_observation("a2", "hired"), an_observation("a4", "hired"), rules=TWO_CHANGES, at=NOW + MINUTE
     )
-    await store.close()
+    await store.driver.close()
 
     later = await open_store()
     await observe(later, an_observation("a3", "hired"), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
@@ -107,7 +107,7 @@ async def test_what_is_held_stays_held_and_an_ordinary_change_goes_on(store: Sto
     await observe(store, an_observation("a4", "hired"), rules=TWO_CHANGES, at=NOW + 6 * MINUTE)
 
     assert await states(store, "a3", "a4") == ["held", "pending"]
-    assert (await store.fuses())[WATCH].blown_at == NOW, "a person still has to decide"
+    assert (await store.operation.fuses())[WATCH].blown_at == NOW, "a person still has to decide"
 
 
 async def test_changes_go_on_while_deletions_are_held(store: Store) -> None:
@@ -124,7 +124,7 @@ async def test_it_is_whole_again_when_the_mass_change_was_undone(store: Store) -
 
     await observe(store, an_observation("a3"), rules=TWO_CHANGES)
 
-    fuse = (await store.fuses())[WATCH]
+    fuse = (await store.operation.fuses())[WATCH]
     assert (fuse.blown_at, fuse.reason) == (None, None)
 
 
@@ -134,7 +134,7 @@ async def test_it_is_whole_again_when_all_that_was_held_is_dead(store: Store) ->
     await observe(store, an_observation("a3", "rejected", refused="the URL may not be called"), rules=TWO_CHANGES)
 
     assert await states(store, "a3") == ["dead"]
-    assert (await store.fuses())[WATCH].blown_at is None
+    assert (await store.operation.fuses())[WATCH].blown_at is None
 
 
 async def test_it_is_whole_again_when_all_that_was_held_is_acknowledged(store: Store) -> None:
@@ -149,7 +149,7 @@ async def test_it_is_whole_again_when_all_that_was_held_is_acknowledged(store: S
     await acknowledge(store, under_way)
 
     assert await entry_of(store) is None
-    assert (await store.fuses())[WATCH].blown_at is None
+    assert (await store.operation.fuses())[WATCH].blown_at is None
 
 
 async def test_what_a_person_released_counts_as_new_when_it_changes_again(store: Store) -> None:
@@ -157,7 +157,7 @@ async def test_what_a_person_released_counts_as_new_when_it_changes_again(store:
     ids = ("a1", "a2", "a3", "a4", "a5")
     await adopt(store, *ids)
     await observe(store, *(an_observation(one, "hired") for one in ids), rules=TWO_CHANGES)
-    await store.release_held(WATCH, NOW + MINUTE)
+    await store.operation.release_held(WATCH, NOW + MINUTE)
 
     await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
@@ -167,21 +167,21 @@ async def test_what_a_person_released_counts_as_new_when_it_changes_again(store:
 async def test_it_can_be_blown_beforehand(store: Store) -> None:
     await adopt(store, "a1")
 
-    await store.blow_fuse(WATCH, "the map has changed", NOW)
+    await store.capture.blow_fuse(WATCH, "the map has changed", NOW)
     await observe(store, an_observation("a1", "hired"), rules=TWO_CHANGES)
 
     entry = await waiting_entry(store, "a1")
     assert (entry.state, entry.reason) == ("held", "the map has changed")
-    assert len(await store.release_held(WATCH, NOW)) == 1
-    assert (await store.fuses())[WATCH].blown_at is None
+    assert len(await store.operation.release_held(WATCH, NOW)) == 1
+    assert (await store.operation.fuses())[WATCH].blown_at is None
 
 
 async def test_the_first_reason_is_kept(store: Store) -> None:
     await blow(store)
 
-    await store.blow_fuse(WATCH, "the map has changed", NOW + MINUTE)
+    await store.capture.blow_fuse(WATCH, "the map has changed", NOW + MINUTE)
 
-    fuse = (await store.fuses())[WATCH]
+    fuse = (await store.operation.fuses())[WATCH]
     assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once (fuse.max_changes)")
 
 
@@ -225,7 +225,7 @@ async def test_replacing_what_waits_is_not_counted_again(store: Store) -> None:
         await observe(store, an_observation("a1", status), rules=TWO_CHANGES)
 
     assert await states(store, "a1") == ["pending"]
-    assert (await store.fuses())[WATCH].changes == 1
+    assert (await store.operation.fuses())[WATCH].changes == 1
 
 
 async def test_a_mass_change_of_what_waits_already_is_held(store: Store) -> None:
@@ -256,7 +256,7 @@ async def test_what_was_believed_may_change_while_others_are_held(store: Store) 
 async def test_a_fuse_that_holds_all_holds_what_waited_before_as_soon_as_it_changes(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation("a1", "seen"), rules=TWO_CHANGES)
-    await store.blow_fuse(WATCH, "the map has changed", NOW)
+    await store.capture.blow_fuse(WATCH, "the map has changed", NOW)
 
     await observe(store, an_observation("a1", "rejected"), rules=TWO_CHANGES)
 
@@ -279,14 +279,14 @@ async def test_a_pending_deletion_that_changes_is_not_counted_again(store: Store
     await observe(store, gone("a1", "removed"), rules=ONE_DELETION)
 
     assert await states(store, "a1") == ["pending"]
-    assert (await store.fuses())[WATCH].deletions == 1
+    assert (await store.operation.fuses())[WATCH].deletions == 1
 
 
 async def test_a_dead_letter_that_changes_is_counted(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
     await bury(store, an_observation("a1", "hired"))
     await observe(store, an_observation("a2", "hired"), rules=TWO_CHANGES)
-    assert (await store.fuses())[WATCH].changes == 2
+    assert (await store.operation.fuses())[WATCH].changes == 2
 
     await observe(store, an_observation("a1", "seen"), rules=TWO_CHANGES)
 
@@ -303,13 +303,13 @@ async def test_only_what_would_be_sent_counts(store: Store, observation: Reporta
 
     await observe(store, observation, rules=TWO_CHANGES)
 
-    assert await store.fuses() == {}
+    assert await store.operation.fuses() == {}
 
 
 async def test_a_baseline_does_not_count(store: Store) -> None:
-    await store.apply(TWO_CHANGES, a_baseline(*(an_observation(f"a{number}") for number in range(10))))
+    await store.capture.apply(TWO_CHANGES, a_baseline(*(an_observation(f"a{number}") for number in range(10))))
 
-    assert await store.fuses() == {}
+    assert await store.operation.fuses() == {}
 
 
 async def test_applications_sent_as_the_first_count(store: Store) -> None:
@@ -326,7 +326,7 @@ async def test_another_watch_goes_on(store: Store) -> None:
     await observe(store, an_observation("b1", "hired"), rules=some_rules("spontaneous", max_changes=2))
 
     assert (await waiting_entry(store, "b1", "spontaneous")).state == "pending"
-    assert (await store.fuses())["spontaneous"].blown_at is None
+    assert (await store.operation.fuses())["spontaneous"].blown_at is None
 
 
 class TestADoubtedDeletion:
@@ -343,7 +343,7 @@ class TestADoubtedDeletion:
             ApplyResult("a2", Enqueue(frozenset({"status"})), "pending"),
             ApplyResult("a3", kinds, "held", DOUBT),
         ]
-        assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=1)}
+        assert await store.operation.fuses() == {WATCH: Fuse(at=NOW, changes=1)}
         assert [entry.application_id for entry in await begin_calls(store)] == ["a2"]
 
     async def test_is_taken_back_when_the_row_is_seen_again(self, store: Store) -> None:
@@ -359,7 +359,7 @@ class TestADoubtedDeletion:
         await doubt(store, an_observation("a1", "hired"))
 
         assert await states(store, "a1") == ["pending"]
-        assert (await store.fuses())[WATCH].changes == 1
+        assert (await store.operation.fuses())[WATCH].changes == 1
 
     async def test_stays_held_while_it_changes_and_when_it_is_no_longer_unverified(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -391,7 +391,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert len(await store.release_held(None, NOW, only="deletions")) == 1
+        assert len(await store.operation.release_held(None, NOW, only="deletions")) == 1
 
         assert [entry.content.deleted for entry in await begin_calls(store)] == [True]
 
@@ -399,7 +399,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await store.discard("held", None, NOW) == [(WATCH, "a1")]
+        assert await store.operation.discard("held", None, NOW) == [(WATCH, "a1")]
 
         assert await entry_of(store, "a1") is None
 

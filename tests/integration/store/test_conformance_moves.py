@@ -52,7 +52,7 @@ async def seen_in_archive(
 async def left_to_archive(store: Store, application_id: str = "a1") -> None:
     """The answer to a suspicion, after a look at the archive's table."""
     moved = Resolved(application_id, NOW, None, elsewhere=ARCHIVE)
-    await store.apply(some_rules(), a_batch(moved, origin="deletion"))
+    await store.capture.apply(some_rules(), a_batch(moved, origin="deletion"))
 
 
 class TestTheOtherWatch:
@@ -95,7 +95,7 @@ class TestTheOtherWatch:
         await adopt(store, *ids)
         strangers = [f"w{number}" for number in range(1000)]
 
-        found = await store.known_elsewhere([*strangers, WATCH], ids)
+        found = await store.capture.known_elsewhere([*strangers, WATCH], ids)
 
         assert found.keys() == set(ids)
 
@@ -132,7 +132,7 @@ class TestTwoEntries:
         under_way = await begin_call(store)
 
         moved = replace(a_batch(an_observation(status="offer")), others=(WATCH,))
-        await store.apply(some_rules(ARCHIVE), moved, Begun(under_way))
+        await store.capture.apply(some_rules(ARCHIVE), moved, Begun(under_way))
         await ends(store, under_way)
 
         assert await entry_of(store) is None
@@ -174,7 +174,7 @@ class TestTheHeir:
         await left_to_archive(store)
 
         assert await told_status(store, watch=ARCHIVE) == "hired"
-        assert await store.next_suspicion(ARCHIVE) == NOW
+        assert await store.capture.next_suspicion(ARCHIVE) == NOW
 
     async def test_keeps_what_hellowork_acknowledged_later(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -185,7 +185,7 @@ class TestTheHeir:
         await left_to_archive(store)
 
         assert await told_status(store, watch=ARCHIVE) == "hired"
-        assert await store.next_suspicion(ARCHIVE) is None
+        assert await store.capture.next_suspicion(ARCHIVE) is None
 
     async def test_is_not_asked_again_about_an_equal_state(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -194,14 +194,14 @@ class TestTheHeir:
         await left_to_archive(store)
 
         assert await told_status(store, watch=ARCHIVE) == "applied"
-        assert await store.next_suspicion(ARCHIVE) is None
+        assert await store.capture.next_suspicion(ARCHIVE) is None
 
     async def test_of_a_row_that_is_marked_as_deleted_begins_from_the_state_before(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.apply(some_rules(ARCHIVE), a_baseline(an_observation(status="hired")))
+        await store.capture.apply(some_rules(ARCHIVE), a_baseline(an_observation(status="hired")))
         marked = Resolved("a1", NOW, an_observation(deleted=True), elsewhere=ARCHIVE)
 
-        await store.apply(some_rules(), a_batch(marked, origin="deletion"))
+        await store.capture.apply(some_rules(), a_batch(marked, origin="deletion"))
 
         assert await told_status(store, watch=ARCHIVE) == "applied"
         record = await known_one(store)
@@ -218,14 +218,14 @@ class TestTheFormerWatch:
     async def test_forgets_the_application(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
         await observe(store, an_observation(status="hired"))
-        await store.apply(some_rules(), a_suspicion("a1", due_at=NOW))
+        await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW))
 
         await left_to_archive(store)
 
-        assert (await store.known(WATCH, ["a1", "a2"])).keys() == {"a2"}
+        assert (await store.capture.known(WATCH, ["a1", "a2"])).keys() == {"a2"}
         assert await entry_of(store) is None
-        assert await store.next_suspicion(WATCH) is None
-        assert (await store.counts())[WATCH].known == 1
+        assert await store.capture.next_suspicion(WATCH) is None
+        assert (await store.report.counts())[WATCH].known == 1
         assert (await events_of(store))[-1] == "moved"
 
     async def test_begins_anew_if_it_comes_back(self, store: Store) -> None:
@@ -239,17 +239,17 @@ class TestTheFormerWatch:
     async def test_keeps_it_while_its_call_may_be_under_way(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        await store.apply(some_rules(), a_suspicion("a1", due_at=NOW))
+        await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW))
         await lose_answer(store, await begin_call(store))
 
         await left_to_archive(store)
 
         assert await entry_of(store) is not None
         assert (await known_one(store)).snapshot is not None
-        assert await store.next_suspicion(WATCH) == NOW + ASKED_AGAIN_AFTER
+        assert await store.capture.next_suspicion(WATCH) == NOW + ASKED_AGAIN_AFTER
         await acknowledge(store, await begin_call(store))
         await left_to_archive(store)
-        assert await store.known(WATCH, ["a1"]) == {}
+        assert await store.capture.known(WATCH, ["a1"]) == {}
 
     async def test_of_which_nothing_is_known_forgets_nothing(self, store: Store) -> None:
         await left_to_archive(store, "never seen")
@@ -258,22 +258,22 @@ class TestTheFormerWatch:
 
     async def test_waits_while_the_other_table_cannot_be_asked(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
+        await store.capture.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
 
         unanswered = Resolved("a1", NOW, None, is_unanswered=True)
-        await store.apply(some_rules(), a_batch(unanswered, origin="deletion"))
+        await store.capture.apply(some_rules(), a_batch(unanswered, origin="deletion"))
 
         assert await entry_of(store) is None
-        (suspicion,) = await store.due_suspicions(WATCH, NOW + ASKED_AGAIN_AFTER, 10, horizon=HOUR)
+        (suspicion,) = await store.capture.due_suspicions(WATCH, NOW + ASKED_AGAIN_AFTER, 10, horizon=HOUR)
         assert (suspicion.at, suspicion.due_at) == (NOW - 1, NOW + ASKED_AGAIN_AFTER)
 
     async def test_so_does_a_pending_entry(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        await store.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
+        await store.capture.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
 
         unanswered = Resolved("a1", NOW, None, is_unanswered=True)
-        await store.apply(some_rules(), a_batch(unanswered, origin="deletion"))
+        await store.capture.apply(some_rules(), a_batch(unanswered, origin="deletion"))
 
         entry = await entry_of(store)
         assert entry is not None
@@ -285,4 +285,4 @@ async def test_applications_of_two_watches_are_counted_by_pair(store: Store) -> 
     await adopt(store, "a2", "a3", "a4", watch=ARCHIVE)
     await adopt(store, "a1", watch="stranger")
 
-    assert await store.known_twice([WATCH, ARCHIVE], 10) == [KnownTwice(WATCH, ARCHIVE, 2, "a2", "a3")]
+    assert await store.report.known_twice([WATCH, ARCHIVE], 10) == [KnownTwice(WATCH, ARCHIVE, 2, "a2", "a3")]

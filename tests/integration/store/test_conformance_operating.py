@@ -57,48 +57,48 @@ async def hold(store: Store, *ids: str, watch: str = WATCH) -> None:
 
 
 async def left(store: Store, state: EntryState = "held", watch: str | None = None) -> list[str]:
-    return [entry.application_id for entry in await store.entries(state, watch, 100)]
+    return [entry.application_id for entry in await store.report.entries(state, watch, 100)]
 
 
 async def is_blown(store: Store, watch: str = WATCH) -> bool:
-    return (await store.fuses())[watch].blown_at is not None
+    return (await store.operation.fuses())[watch].blown_at is not None
 
 
 class TestRelease:
     async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert len(await store.release_held(None, LATER)) == 2
+        assert len(await store.operation.release_held(None, LATER)) == 2
 
         claimed = await begin_calls(store, LATER)
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
         assert [entry.reason for entry in claimed] == [None, None]
-        assert await store.fuses() == {WATCH: Fuse(decided_at=LATER)}
+        assert await store.operation.fuses() == {WATCH: Fuse(decided_at=LATER)}
         assert await events_of(store) == ["held", "released"]
 
     async def test_they_are_due_at_once(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
 
-        await store.release_held(None, NOW + SECOND)
+        await store.operation.release_held(None, NOW + SECOND)
 
         assert (await begin_call(store, NOW + SECOND)).application_id == "a1"
 
     async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert len(await store.release_held(None, LATER, limit=2)) == 2
+        assert len(await store.operation.release_held(None, LATER, limit=2)) == 2
         assert await left(store) == ["a3"]
         assert await is_blown(store)
 
-        assert len(await store.release_held(None, LATER, limit=2)) == 1
+        assert len(await store.operation.release_held(None, LATER, limit=2)) == 1
         assert not await is_blown(store)
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "a2", "d1")
 
-        await store.release_held(None, LATER, only=only)
+        await store.operation.release_held(None, LATER, only=only)
 
         assert await left(store) == kept
         assert await is_blown(store)
@@ -107,17 +107,17 @@ class TestRelease:
         await hold(store, "a1")
         await hold(store, "b1", watch="spontaneous")
 
-        assert len(await store.release_held(WATCH, LATER)) == 1
+        assert len(await store.operation.release_held(WATCH, LATER)) == 1
 
         assert await left(store) == ["b1"]
         assert not await is_blown(store)
         assert await is_blown(store, "spontaneous")
 
     async def test_a_fuse_that_holds_nothing_any_more_can_be_mended(self, store: Store) -> None:
-        await store.blow_fuse(WATCH, "the map has changed", NOW)
+        await store.capture.blow_fuse(WATCH, "the map has changed", NOW)
         assert await is_blown(store)
 
-        assert len(await store.release_held(None, LATER, limit=0)) == 0
+        assert len(await store.operation.release_held(None, LATER, limit=0)) == 0
 
         assert not await is_blown(store)
 
@@ -127,7 +127,7 @@ class TestRelease:
         await lose_answer(store, await begin_call(store))
         await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
 
-        await store.release_held(None, LATER)
+        await store.operation.release_held(None, LATER)
         await observe(store, an_observation())
 
         assert (await begin_call(store, LATER)).content == a_content()
@@ -136,7 +136,7 @@ class TestRelease:
         await bury(store, an_observation("a1"))
         await observe(store, an_observation("a2"), rules=some_rules(default_settle=MINUTE))
 
-        assert len(await store.release_held(None, NOW)) == 0
+        assert len(await store.operation.release_held(None, NOW)) == 0
 
         assert await left(store, "dead") == ["a1"]
         assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
@@ -155,20 +155,20 @@ class TestHeldGroups:
         )
 
         changes, deletions = (f"more than 0 {what} at once (fuse.max_{what})" for what in ("changes", "deletions"))
-        groups = await store.held_groups(None)
+        groups = await store.operation.held_groups(None)
 
         assert groups == [
             HeldGroup(WATCH, "applied → hired", 7, NOW, changes, tuple(ids[:5])),
             HeldGroup(WATCH, "applied → seen", 1, NOW, changes, ("b1",)),
             HeldGroup(WATCH, "deleted", 1, NOW, deletions, ("d1",)),
         ]
-        assert await store.held_groups("spontaneous") == []
+        assert await store.operation.held_groups("spontaneous") == []
 
     async def test_a_selection_is_grouped_as_it_is_released(self, store: Store) -> None:
         await hold(store, "a1", "a2", "d1")
 
         async def numbers(**chosen: Any) -> dict[str, int]:
-            return {group.transition: group.number for group in await store.held_groups(WATCH, **chosen)}
+            return {group.transition: group.number for group in await store.operation.held_groups(WATCH, **chosen)}
 
         assert await numbers(limit=1) == {"applied → hired": 1}
         assert await numbers(only="deletions") == {"deleted": 1}
@@ -179,9 +179,9 @@ class TestHeldGroups:
         await hold(store, "d1")
         await adopt(store, "d2")
         gone = a_batch(an_observation("d2", deleted=True), origin="deletion", doubt="rows may be hidden")
-        await store.apply(some_rules(), gone)
+        await store.capture.apply(some_rules(), gone)
 
-        (group,) = await store.held_groups(WATCH)
+        (group,) = await store.operation.held_groups(WATCH)
 
         assert (group.number, group.reason) == (2, "more than 0 changes at once (fuse.max_changes); rows may be hidden")
 
@@ -197,9 +197,9 @@ class TestHeldGroups:
             row = (WATCH, "a1", *state_columns(observed), "", "held", NOW, NOW, "", ENDPOINT)
             await transaction.write("enqueue", [row])
 
-        await store.transact(put)
+        await store.driver.transact(put)
 
-        assert [group.transition for group in await store.held_groups(WATCH)] == [expected]
+        assert [group.transition for group in await store.operation.held_groups(WATCH)] == [expected]
         assert transition(told, observed) == expected
 
     async def test_a_transition_is_released_or_discarded_alone(self, store: Store) -> None:
@@ -207,18 +207,18 @@ class TestHeldGroups:
         changes = [an_observation("a1", "hired"), an_observation("a2", "seen"), an_observation("a3", "hired")]
         await observe(store, *changes, rules=some_rules(max_changes=0))
 
-        assert len(await store.release_held(WATCH, LATER, transition="applied → seen")) == 1
+        assert len(await store.operation.release_held(WATCH, LATER, transition="applied → seen")) == 1
         assert await left(store) == ["a1", "a3"]
         assert await is_blown(store)
 
-        assert await store.discard("held", None, LATER, transition="nothing") == []
-        assert len(await store.discard("held", None, LATER, transition="applied → hired")) == 2
+        assert await store.operation.discard("held", None, LATER, transition="nothing") == []
+        assert len(await store.operation.discard("held", None, LATER, transition="applied → hired")) == 2
         assert not await is_blown(store)
 
     async def test_named_applications_are_released_alone(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert len(await store.release_held(None, LATER, ids=["a2", "nobody"])) == 1
+        assert len(await store.operation.release_held(None, LATER, ids=["a2", "nobody"])) == 1
 
         assert await left(store) == ["a1"]
 
@@ -227,10 +227,10 @@ class TestDiscard:
     async def test_held_entries_are_taken_as_acknowledged(self, store: Store) -> None:
         await hold(store, "a1", "d1")
 
-        assert await store.discard("held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
+        assert await store.operation.discard("held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
 
         assert await begin_calls(store, LATER) == []
-        (record,) = await store.records("d1", None)
+        (record,) = await store.report.records("d1", None)
         assert (record.snapshot, record.acknowledged_at) == (
             a_content("hired", application_id="d1", deleted=True),
             LATER,
@@ -241,19 +241,19 @@ class TestDiscard:
     async def test_dead_letters_are_taken_as_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await store.discard("dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
+        assert await store.operation.discard("dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
 
         assert await told_status(store, "a1") == "applied"
         assert await left(store, "dead") == ["a2"]
 
     async def test_a_record_says_so_until_another_state_is_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"))
-        (before,) = await store.records("a1", None)
-        await store.discard("dead", None, LATER)
-        (discarded,) = await store.records("a1", None)
+        (before,) = await store.report.records("a1", None)
+        await store.operation.discard("dead", None, LATER)
+        (discarded,) = await store.report.records("a1", None)
         await observe(store, an_observation("a1", "hired"))
         await acknowledge(store, await begin_call(store, LATER))
-        (acknowledged,) = await store.records("a1", None)
+        (acknowledged,) = await store.report.records("a1", None)
 
         assert [each.discarded for each in (before, discarded, acknowledged)] == [False, True, False]
         assert discarded.snapshot == a_content("applied")
@@ -261,7 +261,7 @@ class TestDiscard:
     async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
-        await store.discard("dead", None, LATER)
+        await store.operation.discard("dead", None, LATER)
 
         assert await observe(store, an_observation(status="hired")) == []
         assert await observe(store, an_observation()) == [ApplyResult("a1", Enqueue(frozenset({"status"})), "pending")]
@@ -270,7 +270,7 @@ class TestDiscard:
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "d1")
 
-        await store.discard("held", None, LATER, only=only)
+        await store.operation.discard("held", None, LATER, only=only)
 
         assert await left(store) == kept
         assert await is_blown(store)
@@ -279,7 +279,7 @@ class TestDiscard:
         await hold(store, "a1")
         await hold(store, "a1", watch="spontaneous")
 
-        assert await store.discard("held", "spontaneous", LATER) == [("spontaneous", "a1")]
+        assert await store.operation.discard("held", "spontaneous", LATER) == [("spontaneous", "a1")]
 
         assert await left(store) == ["a1"]
         assert await is_blown(store)
@@ -288,7 +288,7 @@ class TestDiscard:
     async def test_no_more_than_asked_for_the_oldest_first(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert await store.discard("held", None, LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
+        assert await store.operation.discard("held", None, LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
 
         assert await left(store) == ["a3"]
         assert await is_blown(store)
@@ -299,7 +299,7 @@ class TestDiscard:
         ids = ("a1", "a2", "a3", "a4")
         await hold(store, *ids)
 
-        discarded = await store.discard("held", WATCH, LATER, limit=limit)
+        discarded = await store.operation.discard("held", WATCH, LATER, limit=limit)
 
         assert discarded == [(WATCH, id_) for id_ in ids[:limit]]
         assert await left(store) == [*ids[len(discarded) :]]
@@ -310,7 +310,7 @@ class TestDiscard:
         await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
-        assert await store.discard(state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
+        assert await store.operation.discard(state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
 
     async def test_what_a_call_under_way_brings_is_what_hellowork_has(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -318,7 +318,7 @@ class TestDiscard:
         under_way = await begin_call(store)
         await observe(store, an_observation(status="42", refused="unmapped"), under_way=[under_way])
 
-        assert await store.discard("dead", None, LATER) == [(WATCH, "a1")]
+        assert await store.operation.discard("dead", None, LATER) == [(WATCH, "a1")]
         await acknowledge(store, under_way)
 
         assert await told_status(store) == "seen"
@@ -330,7 +330,7 @@ class TestDiscard:
         await observe(store, an_observation(status="42", refused="unmapped"))
         await acknowledge(store, under_way)
 
-        assert await store.discard("dead", None, LATER) == [(WATCH, "a1")]
+        assert await store.operation.discard("dead", None, LATER) == [(WATCH, "a1")]
 
         assert await told_status(store) == "42"
 
@@ -342,18 +342,24 @@ class TestPatterns:
         for watch in self.TENANTS[:3]:
             await hold(store, "x", watch=watch)
 
-        assert [each.watch for each in await store.entries("held", "a@tenant_4%", 9)] == ["a@tenant_41", "a@tenant_42"]
-        assert [group.watch for group in await store.held_groups("a@tenant_4%")] == ["a@tenant_41", "a@tenant_42"]
-        assert await store.held_groups("a@tenant_9*") == []
-        assert await store.discard("held", "*2", LATER) == [("a@tenant_42", "x")]
-        assert await store.release_held("%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
+        assert [each.watch for each in await store.report.entries("held", "a@tenant_4%", 9)] == [
+            "a@tenant_41",
+            "a@tenant_42",
+        ]
+        assert [group.watch for group in await store.operation.held_groups("a@tenant_4%")] == [
+            "a@tenant_41",
+            "a@tenant_42",
+        ]
+        assert await store.operation.held_groups("a@tenant_9*") == []
+        assert await store.operation.discard("held", "*2", LATER) == [("a@tenant_42", "x")]
+        assert await store.operation.release_held("%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
 
     async def test_a_name_that_is_a_pattern_means_itself(self, store: Store) -> None:
         for watch in self.TENANTS:
             await hold(store, "x", watch=watch)
 
         assert await left(store, watch="a@tenant_4%") == ["x"]
-        assert await store.release_held("a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
+        assert await store.operation.release_held("a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
 
 
 class TestRetry:
@@ -361,7 +367,7 @@ class TestRetry:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
 
-        assert await store.retry_dead(None, LATER) == [(WATCH, "a1")]
+        assert await store.operation.retry_dead(None, LATER) == [(WATCH, "a1")]
 
         entry = await begin_call(store, LATER)
         assert entry.content == a_content("hired")
@@ -372,25 +378,25 @@ class TestRetry:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
 
-        await store.retry_dead(None, LATER)
+        await store.operation.retry_dead(None, LATER)
         await observe(store, an_observation())
 
         assert (await begin_call(store, LATER)).content == a_content()
 
     async def test_what_was_refused_goes_to_its_own_endpoint(self, store: Store) -> None:
         await observe(store, an_observation(refused="unmapped"))
-        assert await store.endpoints() == {}
+        assert await store.delivery.endpoints() == {}
 
-        await store.retry_dead(None, LATER, ids=["a1"])
+        await store.operation.retry_dead(None, LATER, ids=["a1"])
 
-        assert list(await store.endpoints()) == [ENDPOINT]
+        assert list(await store.delivery.endpoints()) == [ENDPOINT]
         assert not (await waiting_entry(store)).attempted
         assert (await begin_call(store, LATER)).application_id == "a1"
 
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
         await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
 
-        assert await store.retry_dead(None, LATER) == []
+        assert await store.operation.retry_dead(None, LATER) == []
 
         assert (await waiting_entry(store)).state == "dead"
         assert await events_of(store) == ["dead-lettered"]
@@ -398,15 +404,15 @@ class TestRetry:
     async def test_named_ones_of_one_watch_only(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await store.retry_dead("spontaneous", LATER) == []
-        assert await store.retry_dead(WATCH, LATER, ids=["a2", "never seen"]) == [(WATCH, "a2")]
+        assert await store.operation.retry_dead("spontaneous", LATER) == []
+        assert await store.operation.retry_dead(WATCH, LATER, ids=["a2", "never seen"]) == [(WATCH, "a2")]
 
         assert await left(store, "dead") == ["a1"]
 
     async def test_held_entries_are_not_touched(self, store: Store) -> None:
         await hold(store, "a1")
 
-        assert await store.retry_dead(None, LATER) == []
+        assert await store.operation.retry_dead(None, LATER) == []
 
         assert await left(store) == ["a1"]
 
@@ -415,7 +421,7 @@ class TestResend:
     async def test_the_snapshot_is_enqueued_once_more(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
 
-        assert await store.resend(None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
+        assert await store.operation.resend(None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
 
         entry = await begin_call(store, LATER)
         assert (entry.content, entry.kinds) == (a_content(), frozenset())
@@ -425,7 +431,7 @@ class TestResend:
 
     async def test_the_resent_state_is_no_change(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.resend(None, ["a1"], LATER)
+        await store.operation.resend(None, ["a1"], LATER)
 
         assert await observe(store, an_observation()) == []
 
@@ -433,7 +439,7 @@ class TestResend:
 
     async def test_a_newer_state_takes_its_place(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.resend(None, ["a1"], LATER)
+        await store.operation.resend(None, ["a1"], LATER)
 
         await observe(store, an_observation(status="hired"), at=LATER)
 
@@ -443,7 +449,7 @@ class TestResend:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
 
-        assert await store.resend(None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
+        assert await store.operation.resend(None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
 
         assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
@@ -452,7 +458,7 @@ class TestResend:
         await observe(store, an_observation(status="hired"))
         under_way = await begin_call(store)
 
-        await store.resend(None, ["a1"], LATER)
+        await store.operation.resend(None, ["a1"], LATER)
         await acknowledge(store, under_way)
 
         assert await entry_of(store) is None
@@ -461,21 +467,23 @@ class TestResend:
         await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
-        assert await store.resend(None, ["a1", "a2"], LATER) == []
+        assert await store.operation.resend(None, ["a1", "a2"], LATER) == []
 
         assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
 
     async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
-        await store.apply(some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL")))
+        await store.capture.apply(
+            some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
+        )
 
-        assert await store.resend(None, ["a1"], LATER) == []
+        assert await store.operation.resend(None, ["a1"], LATER) == []
 
     async def test_one_watch_only(self, store: Store) -> None:
         await adopt(store, "a1")
         await adopt(store, "a1", watch="spontaneous")
 
-        assert await store.resend("spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
-        assert await store.resend(None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
+        assert await store.operation.resend("spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
+        assert await store.operation.resend(None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
 
 
 class TestGroups:
@@ -486,9 +494,9 @@ class TestGroups:
         await hold(store, "a1", "a2", "a3", "d1", "d2")
         await hold(store, "a1", watch="other")
         calls = list[Any]()
-        monkeypatch.setattr(store, "transact", partial(_noting, calls, store.transact))
+        monkeypatch.setattr(store.driver, "transact", partial(_noting, calls, store.driver.transact))
         groups = {(WATCH, "applied → hired"): 2, (WATCH, "deleted"): 1, ("other", "applied → hired"): 1}
-        decide: Any = partial(store.discard, "held") if discards else store.release_held
+        decide: Any = partial(store.operation.discard, "held") if discards else store.operation.release_held
 
         done = await decide(None, LATER, groups=groups)
 
@@ -501,7 +509,7 @@ class TestGroups:
         monkeypatch.setattr(operation, "STEP", 2)
         groups = {(WATCH, "applied → hired"): 3, (WATCH, "deleted"): 2}
 
-        assert len(await store.release_held(None, LATER, groups=groups)) == 5
+        assert len(await store.operation.release_held(None, LATER, groups=groups)) == 5
         assert await left(store) == []
         assert not await is_blown(store)
 
@@ -513,21 +521,21 @@ async def _noting(calls: list[Any], act: Callable[..., Awaitable[Any]], *argumen
 
 class TestPause:
     async def test_is_of_one_endpoint_or_of_all(self, store: Store) -> None:
-        assert await store.paused() == frozenset()
+        assert await store.operation.paused() == frozenset()
 
-        await store.pause("https://one.example:443")
-        await store.pause("https://other.example:443")
-        assert await store.resume("https://one.example:443") == {"https://other.example:443"}
-        await store.pause(ALL_ENDPOINTS)
+        await store.operation.pause("https://one.example:443")
+        await store.operation.pause("https://other.example:443")
+        assert await store.operation.resume("https://one.example:443") == {"https://other.example:443"}
+        await store.operation.pause(ALL_ENDPOINTS)
 
-        assert await store.paused() == {ALL_ENDPOINTS, "https://other.example:443"}
+        assert await store.operation.paused() == {ALL_ENDPOINTS, "https://other.example:443"}
 
     async def test_of_all_ends_with_every_other(self, store: Store) -> None:
-        await store.pause("https://one.example:443")
-        await store.pause(ALL_ENDPOINTS)
+        await store.operation.pause("https://one.example:443")
+        await store.operation.pause(ALL_ENDPOINTS)
 
-        assert await store.resume(ALL_ENDPOINTS) == frozenset()
-        assert await store.paused() == frozenset()
+        assert await store.operation.resume(ALL_ENDPOINTS) == frozenset()
+        assert await store.operation.paused() == frozenset()
 
 
 class TestWhatPeopleDid:
@@ -535,28 +543,28 @@ class TestWhatPeopleDid:
     PAUSE = PersonActed(LATER, "pause", "the page's session 12ab from 127.0.0.1", 1)
 
     async def test_is_counted_and_logged_once(self, store: Store) -> None:
-        assert (await store.count_actions(), await store.take_actions()) == ({}, [])
+        assert (await store.operation.count_actions(), await store.operation.take_actions()) == ({}, [])
 
-        await store.record_action(self.RELEASE)
-        await store.record_action(self.PAUSE)
-        await store.record_action(self.RELEASE)
+        await store.operation.record_action(self.RELEASE)
+        await store.operation.record_action(self.PAUSE)
+        await store.operation.record_action(self.RELEASE)
 
-        assert await store.take_actions() == [self.RELEASE, self.PAUSE, self.RELEASE]
-        assert await store.take_actions() == []
-        assert await store.count_actions() == {"release": 2, "pause": 1}
+        assert await store.operation.take_actions() == [self.RELEASE, self.PAUSE, self.RELEASE]
+        assert await store.operation.take_actions() == []
+        assert await store.operation.count_actions() == {"release": 2, "pause": 1}
 
     async def test_concerned_nothing_and_is_nothing(self, store: Store) -> None:
-        await store.record_action(PersonActed(NOW, "release", "julia", 0))
+        await store.operation.record_action(PersonActed(NOW, "release", "julia", 0))
 
-        assert (await store.count_actions(), await store.take_actions()) == ({}, [])
+        assert (await store.operation.count_actions(), await store.operation.take_actions()) == ({}, [])
 
     async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
         await hold(store, "a1", "a2")
-        await store.release_held(WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
-        await store.discard("held", WATCH, LATER, by=PersonActed(LATER, "discard", "tom", 0))
-        await store.resend(WATCH, ["a2"], LATER, by=PersonActed(LATER, "resend", 'the "token"', 0))
+        await store.operation.release_held(WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
+        await store.operation.discard("held", WATCH, LATER, by=PersonActed(LATER, "discard", "tom", 0))
+        await store.operation.resend(WATCH, ["a2"], LATER, by=PersonActed(LATER, "resend", 'the "token"', 0))
 
-        told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.story(id_, None, 9)]
+        told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.report.story(id_, None, 9)]
 
         assert told == [
             ("held", None),
@@ -566,7 +574,7 @@ class TestWhatPeopleDid:
             ("resend", 'the "token"'),
         ]
         # In the same transactions.
-        assert [(each.action, each.who, each.count) for each in await store.take_actions()] == [
+        assert [(each.action, each.who, each.count) for each in await store.operation.take_actions()] == [
             ("release", "julia", 1),
             ("discard", "tom", 1),
             ("resend", 'the "token"', 1),
@@ -577,19 +585,19 @@ class TestWhatPeopleDid:
         await hold(store, "a1", "a2", "a3", "a4")
         by = PersonActed(LATER, "discard", "tom", 0, WATCH)
 
-        await store.discard("held", WATCH, LATER, limit=3, by=by)
-        assert await store.take_actions() == [replace(by, count=3)]
-        await store.discard("held", WATCH, LATER, by=by)
+        await store.operation.discard("held", WATCH, LATER, limit=3, by=by)
+        assert await store.operation.take_actions() == [replace(by, count=3)]
+        await store.operation.discard("held", WATCH, LATER, by=by)
 
-        assert await store.take_actions() == [replace(by, count=1)], "the log was written between"
-        assert await store.count_actions() == {"discard": 1}
+        assert await store.operation.take_actions() == [replace(by, count=1)], "the log was written between"
+        assert await store.operation.count_actions() == {"discard": 1}
 
     async def test_that_fails_is_not_recorded_either(self, store: Store) -> None:
         await hold(store, "a1")
 
-        await store.release_held("other", LATER, by=PersonActed(LATER, "release", "julia", 0))
+        await store.operation.release_held("other", LATER, by=PersonActed(LATER, "release", "julia", 0))
 
-        assert (await store.count_actions(), await store.take_actions()) == ({}, [])
+        assert (await store.operation.count_actions(), await store.operation.take_actions()) == ({}, [])
 
 
 class TestForgetting:
@@ -600,16 +608,16 @@ class TestForgetting:
     async def test_nothing_of_it_is_left_and_all_of_the_others(self, store: Store) -> None:
         await hold(store, "hw-1", "hw-2")
         await hold(store, "hw-1", watch="other")
-        await store.rebind("a database", "a host", {WATCH: {"somewhere": "1"}})
+        await store.databases.rebind("a database", "a host", {WATCH: {"somewhere": "1"}})
 
         assert await forgotten(store, WATCH, self.BY)
 
         assert await left(store) == ["hw-1"]
-        assert list(await store.counts()) == ["other"]
-        assert not await store.positions(WATCH)
+        assert list(await store.report.counts()) == ["other"]
+        assert not await store.capture.positions(WATCH)
         assert not await events_of(store, "hw-2")
-        assert [record.watch for record in await store.records("hw-1", None)] == ["other"]
-        assert (await store.count_actions())["forget"] == 1
+        assert [record.watch for record in await store.report.records("hw-1", None)] == ["other"]
+        assert (await store.operation.count_actions())["forget"] == 1
         assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
 
     async def test_it_goes_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -618,15 +626,15 @@ class TestForgetting:
 
         assert await forgotten(store, WATCH, self.BY)
 
-        assert await store.counts() == {}
-        assert (await store.count_actions())["forget"] == 1
+        assert await store.report.counts() == {}
+        assert (await store.operation.count_actions())["forget"] == 1
 
     async def test_a_watch_that_the_leader_captures_stays(self, store: Store) -> None:
         await adopt(store, "hw-1")
 
         with pytest.raises(OperationError, match="a daemon works the watch"):
             await forgotten(store, WATCH, self.BY, captured=[WATCH])
-        assert await store.count_actions() == {}
+        assert await store.operation.count_actions() == {}
 
     async def test_the_end_of_a_call_under_way_brings_nothing_back(self, store: Store) -> None:
         await adopt(store, "hw-1")
@@ -636,4 +644,4 @@ class TestForgetting:
 
         await acknowledge(store, entry)
 
-        assert await store.counts() == {}
+        assert await store.report.counts() == {}

@@ -65,7 +65,7 @@ async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_
 
 async def test_a_baseline_that_sends_does_not_say_twice_what_was_acknowledged_meanwhile(store: Store) -> None:
     sending = a_batch(an_observation(), origin="baseline", unseen="send")
-    await store.apply(some_rules(), sending)
+    await store.capture.apply(some_rules(), sending)
     await acknowledge(store, await begin_call(store))
 
     assert await results_of(store, some_rules(), sending) == []
@@ -218,7 +218,7 @@ class TestDates:
 
         assert (await waiting_entry(store, "a2")).content.event_date == NOW - MINUTE
         assert not (await known_one(store, "a2")).is_acknowledged
-        (record,) = await store.records("a2", WATCH)
+        (record,) = await store.report.records("a2", WATCH)
         assert record.acknowledged_at == NOW
 
 
@@ -319,7 +319,7 @@ async def test_what_must_not_be_sent_may_even_have_a_url_that_is_none(store: Sto
     await observe(store, replace(an_observation(), content=odd, refused="its URL may not be called"))
 
     assert (await waiting_entry(store)).content.url == "javascript:alert(1)"
-    assert await store.endpoints() == {}
+    assert await store.delivery.endpoints() == {}
 
 
 async def test_what_must_not_be_sent_takes_the_place_of_what_waits(store: Store) -> None:
@@ -394,7 +394,9 @@ async def test_watches_do_not_know_each_other(store: Store) -> None:
 
     assert await entry_of(store, "a1", "applications") is None
     assert (await waiting_entry(store, "a1", "spontaneous")).content.status == "hired"
-    assert await store.known("applications", ["a1", "a2"]) != await store.known("spontaneous", ["a1", "a2"])
+    assert await store.capture.known("applications", ["a1", "a2"]) != await store.capture.known(
+        "spontaneous", ["a1", "a2"]
+    )
 
 
 @pytest.mark.parametrize("application_id", ["1", "é 🎉", 'a"b', "a'b", "a\\b", "%", "[1]", "{}", "x" * 5000, " 1"])
@@ -404,7 +406,7 @@ async def test_any_id_names_its_application_and_no_other(store: Store, applicati
     await observe(store, an_observation(application_id, "hired"))
 
     assert (await begin_call(store)).application_id == application_id
-    assert list(await store.known("applications", [application_id])) == [application_id]
+    assert list(await store.capture.known("applications", [application_id])) == [application_id]
 
 
 async def test_a_large_baseline_is_one_step(store: Store) -> None:
@@ -412,7 +414,7 @@ async def test_a_large_baseline_is_one_step(store: Store) -> None:
 
     await adopt(store, *ids)
 
-    known = await store.known("applications", ids)
+    known = await store.capture.known("applications", ids)
     assert len(known) == 5000
     assert len({one.number for one in known.values()}) == 5000
 
@@ -421,10 +423,10 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Stor
     twice = a_baseline(an_observation("a1"), *(moved(an_observation("a2"), row) for row in ("row 1", "row 2")))
 
     with pytest.raises(StoreError):
-        await store.apply(some_rules(), replace(twice, positions={"baseline": "a2"}))
+        await store.capture.apply(some_rules(), replace(twice, positions={"baseline": "a2"}))
 
-    assert await store.known("applications", ["a1", "a2"]) == {}
-    assert await store.positions("applications") == {}
+    assert await store.capture.known("applications", ["a1", "a2"]) == {}
+    assert await store.capture.positions("applications") == {}
 
 
 async def test_a_batch_without_news_is_not_written(store: Store) -> None:
@@ -432,29 +434,31 @@ async def test_a_batch_without_news_is_not_written(store: Store) -> None:
     await observe(store, an_observation("a2", "seen"))
     rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), Foreign(("nobody's",))]
 
-    assert await store.apply(some_rules(), replace(a_batch(*rows), replica={"replica": "7"})) == Applied()
-    assert (await store.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False
-    assert await store.positions(WATCH) == {}
+    assert await store.capture.apply(some_rules(), replace(a_batch(*rows), replica={"replica": "7"})) == Applied()
+    assert (await store.capture.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False
+    assert await store.capture.positions(WATCH) == {}
 
-    applied = await store.apply(some_rules(), replace(a_batch(an_observation("a1", "seen")), replica={"replica": "7"}))
+    applied = await store.capture.apply(
+        some_rules(), replace(a_batch(an_observation("a1", "seen")), replica={"replica": "7"})
+    )
     assert applied.written
-    assert await store.positions(WATCH) == {"replica": "7"}
+    assert await store.capture.positions(WATCH) == {"replica": "7"}
 
 
 async def test_an_unresolved_application_keeps_the_position_back(store: Store) -> None:
     await adopt(store, "a1")
     rows = [an_observation("a1", "hired", key=("row 2",)), an_observation("a3")]
 
-    applied = await store.apply(some_rules(), replace(a_batch(*rows), positions={"baseline": "row 2"}))
+    applied = await store.capture.apply(some_rules(), replace(a_batch(*rows), positions={"baseline": "row 2"}))
 
     assert (applied.unresolved, [result.application_id for result in applied.results]) == ({"a1": NOW}, ["a3"])
-    assert await store.positions(WATCH) == {}
+    assert await store.capture.positions(WATCH) == {}
 
 
 async def test_the_history_has_who_saw_what(store: Store) -> None:
     await adopt(store, "a1")
 
-    await store.apply(some_rules(), a_batch(an_observation(job_id="J2"), origin="sweep", now=NOW + 1))
+    await store.capture.apply(some_rules(), a_batch(an_observation(job_id="J2"), origin="sweep", now=NOW + 1))
 
     (event,) = await story_of(store)
     assert (event.at, event.watch, event.application_id, event.event) == (NOW + 1, "applications", "a1", "queued")
@@ -482,7 +486,7 @@ class TestACorrectedRow:
         entry = await waiting_entry(store, "a1")
         assert entry.content == RIGHT._replace(event_date=before.content.event_date)
         assert entry._replace(content=before.content, revision=before.revision) == before
-        assert await store.retry_dead(None, NOW) == [(WATCH, "a1")]
+        assert await store.operation.retry_dead(None, NOW) == [(WATCH, "a1")]
         (sent,) = await begin_calls(store, endpoint=endpoint_of(RIGHT.url))
         assert sent.content == entry.content
 
@@ -495,10 +499,10 @@ class TestACorrectedRow:
         )
 
         assert await begin_calls(store, NOW + MINUTE - 1, endpoint=endpoint_of(RIGHT.url)) == []
-        assert endpoint_of(RIGHT.url) in await store.endpoints()
+        assert endpoint_of(RIGHT.url) in await store.delivery.endpoints()
         (sent,) = await begin_calls(store, NOW + MINUTE, endpoint=endpoint_of(RIGHT.url))
         assert (sent.content.source, sent.content.url) == (RIGHT.source, RIGHT.url)
-        assert (await store.fuses())[WATCH].changes == 1
+        assert (await store.operation.fuses())[WATCH].changes == 1
 
     async def test_is_not_taken_for_acknowledged_by_a_call_under_way(self, store: Store) -> None:
         await adopt(store, "a1")

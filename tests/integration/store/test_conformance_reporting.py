@@ -49,74 +49,77 @@ class TestIdentity:
     async def test_a_store_belongs_to_the_first_database_that_it_meets(
         self, store: Store, open_store: OpenStore
     ) -> None:
-        await store.bind("7312/ats")
-        await store.bind("7312/ats")
-        await store.close()
+        await store.databases.bind("7312/ats")
+        await store.databases.bind("7312/ats")
+        await store.driver.close()
 
-        await (await open_store()).bind("7312/ats")
+        await (await open_store()).databases.bind("7312/ats")
 
     async def test_it_refuses_another_with_the_remedy(self, store: Store) -> None:
-        await store.bind("7312/ats")
+        await store.databases.bind("7312/ats")
 
         with pytest.raises(AnotherDatabaseError) as refusal:
-            await store.bind("9999/ats")
+            await store.databases.bind("9999/ats")
 
         message = str(refusal.value)
         assert "7312/ats" in message
         assert "9999/ats" in message
         assert "database.dsn" in message, "the remedy"
-        await store.bind("7312/ats")
+        await store.databases.bind("7312/ats")
 
     async def test_it_remembers_where_the_database_was_reached(self, store: Store, open_store: OpenStore) -> None:
-        assert await store.hosts() is None
+        assert await store.databases.hosts() is None
         for hosts in ("db-1", "db-2"):
-            await store.set_hosts(hosts)
-            assert await store.hosts() == hosts
-        await store.close()
+            await store.databases.set_hosts(hosts)
+            assert await store.databases.hosts() == hosts
+        await store.driver.close()
 
-        assert await (await open_store()).hosts() == "db-2"
+        assert await (await open_store()).databases.hosts() == "db-2"
 
     async def test_it_takes_another_one_with_its_hosts_and_positions(self, store: Store) -> None:
-        await store.bind("7312/ats")
-        await store.set_hosts("db-1")
+        await store.databases.bind("7312/ats")
+        await store.databases.set_hosts("db-1")
 
-        await store.rebind("9999/ats", "db-2", {WATCH: {"replica": ""}})
+        await store.databases.rebind("9999/ats", "db-2", {WATCH: {"replica": ""}})
 
-        await store.bind("9999/ats")
-        assert await store.hosts() == "db-2"
-        assert await store.positions(WATCH) == {"replica": ""}
+        await store.databases.bind("9999/ats")
+        assert await store.databases.hosts() == "db-2"
+        assert await store.capture.positions(WATCH) == {"replica": ""}
 
     async def test_it_remembers_each_configured_database_by_its_name(self, store: Store) -> None:
-        await store.bind("7312/ats")
-        await store.set_hosts("db-1")
-        assert (await store.identity("main"), await store.hosts("main")) == (None, None)
-        await store.bind("8000/other", "main")
-        await store.set_hosts("db-2", "main")
-        assert (await store.identity(), await store.hosts()) == ("7312/ats", "db-1")
-        assert (await store.identity("main"), await store.hosts("main")) == ("8000/other", "db-2")
+        await store.databases.bind("7312/ats")
+        await store.databases.set_hosts("db-1")
+        assert (await store.databases.identity("main"), await store.databases.hosts("main")) == (None, None)
+        await store.databases.bind("8000/other", "main")
+        await store.databases.set_hosts("db-2", "main")
+        assert (await store.databases.identity(), await store.databases.hosts()) == ("7312/ats", "db-1")
+        assert (await store.databases.identity("main"), await store.databases.hosts("main")) == ("8000/other", "db-2")
 
         with pytest.raises(AnotherDatabaseError, match=r"Correct databases\.all\.dsn; .* adopt-database main`"):
-            await store.bind("7312/ats", "main", "databases.all")
-        await store.rebind("7312/ats", "db-1", {}, "main")
-        await store.bind("7312/ats", "main")
+            await store.databases.bind("7312/ats", "main", "databases.all")
+        await store.databases.rebind("7312/ats", "db-1", {}, "main")
+        await store.databases.bind("7312/ats", "main")
 
     async def test_it_remembers_from_which_database_a_watch_is_captured(self, store: Store) -> None:
         for name in ("main", ""):
-            await store.set_captured_from(WATCH, name)
-            assert await store.positions(WATCH) == {FROM_DATABASE: name}
+            await store.databases.set_captured_from(WATCH, name)
+            assert await store.capture.positions(WATCH) == {FROM_DATABASE: name}
 
     async def test_it_remembers_the_session_by_which_a_watch_is_captured(self, store: Store) -> None:
-        assert await store.begin_capture(WATCH, "first") is None
-        assert await store.begin_capture("other", "its own") is None
+        assert await store.databases.begin_capture(WATCH, "first") is None
+        assert await store.databases.begin_capture("other", "its own") is None
         # A file's former leader has ended, and its sessions with it.
-        before = ("first", "second") if store.clock.shared else (None, None)
-        assert (await store.begin_capture(WATCH, "second"), await store.begin_capture(WATCH, "third")) == before
+        before = ("first", "second") if store.driver.clock.shared else (None, None)
+        assert (
+            await store.databases.begin_capture(WATCH, "second"),
+            await store.databases.begin_capture(WATCH, "third"),
+        ) == before
 
 
 async def test_a_store_written_by_a_newer_version_is_refused(
     store: Store, backend: Backend, open_store: OpenStore
 ) -> None:
-    await store.close()
+    await store.driver.close()
     await backend.mark_as_newer()
 
     with pytest.raises(StoreError, match=r"newer cdc-sync.*Run that version, or restore"):
@@ -127,31 +130,33 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     reason = coded("http-answer", "HTTP %(status)s: %(answer)s", status=400, answer='"no"')
     await observe(store, an_observation("a1"))
     letter = await begin_call(store)
-    await store.complete([Finished(letter, DeadLetter(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)})
-    await store.set_conditions({"store": reason}, NOW)
-    await store.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
+    await store.delivery.complete(
+        [Finished(letter, DeadLetter(reason), {"reason": reason}, NOW)], {"e": Health(reason=reason)}
+    )
+    await store.operation.set_conditions({"store": reason}, NOW)
+    await store.capture.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
     await observe(store, an_observation("a2"), an_observation("a3", deleted=True), rules=some_rules(max_changes=0))
-    await store.blow_fuse("other", reason, NOW)
-    await store.close()
+    await store.capture.blow_fuse("other", reason, NOW)
+    await store.driver.close()
 
     store = await open_store()
     (dead,), (held,), (hit,) = (
-        await store.entries("dead", None, 9),
-        (await store.entries("held", None, 1)),
-        (await store.search("3", None, 9)),
+        await store.report.entries("dead", None, 9),
+        (await store.report.entries("held", None, 1)),
+        (await store.report.search("3", None, 9)),
     )
-    fuses = await store.fuses()
+    fuses = await store.operation.fuses()
     refused = [
         dead.reason,
-        (await store.story("a1", None, 9))[-1].detail["reason"],
-        (await store.endpoints())["e"][0].reason,
-        (await store.conditions())[0].message,
-        (await store.skipped(WATCH, 9))[0].reason,
-        (await store.records("a1", None))[0].skipped,
+        (await store.report.story("a1", None, 9))[-1].detail["reason"],
+        (await store.delivery.endpoints())["e"][0].reason,
+        (await store.operation.conditions())[0].message,
+        (await store.report.skipped(WATCH, 9))[0].reason,
+        (await store.report.records("a1", None))[0].skipped,
         hit.reason,
         fuses["other"].reason,
     ]
-    kept = [held.reason, fuses[WATCH].reason, (await store.held_groups(WATCH))[0].reason]
+    kept = [held.reason, fuses[WATCH].reason, (await store.operation.held_groups(WATCH))[0].reason]
     assert refused == [reason] * len(refused)
     assert [(each.code, each.values) for each in refused if isinstance(each, Reason)] == [
         (reason.code, reason.values)
@@ -160,15 +165,15 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
 
 
 async def test_closing_twice_is_closing_once(store: Store) -> None:
-    await store.close()
-    await store.close()
+    await store.driver.close()
+    await store.driver.close()
 
 
 async def test_a_closed_store_raises_its_error(store: Store) -> None:
-    await store.close()
+    await store.driver.close()
 
     with pytest.raises(StoreError, match="closed"):
-        await store.counts()
+        await store.report.counts()
 
 
 class TestUnconfigured:
@@ -176,12 +181,12 @@ class TestUnconfigured:
         await bury(store, an_observation("x1"))
         await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
         await adopt(store, "a1")
-        await store.apply(some_rules(), a_suspicion("a1"))
-        await store.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
-        await store.apply(some_rules("empty"), a_batch(positions={"baseline": "done"}))
+        await store.capture.apply(some_rules(), a_suspicion("a1"))
+        await store.capture.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
+        await store.capture.apply(some_rules("empty"), a_batch(positions={"baseline": "done"}))
 
-        assert await store.unconfigured({WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
-        assert await store.unconfigured(["new"]) == [
+        assert await store.report.unconfigured({WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
+        assert await store.report.unconfigured(["new"]) == [
             WatchUnconfigured(WATCH, known=3, held=1, dead=1, suspected=1),
             WatchUnconfigured("empty"),
             WatchUnconfigured("spontaneous", known=1, pending=1),
@@ -193,7 +198,7 @@ class TestUnconfigured:
 
         await acknowledge(store, await begin_call(store))
 
-        assert await store.unconfigured([]) == [WatchUnconfigured(WATCH, known=1)]
+        assert await store.report.unconfigured([]) == [WatchUnconfigured(WATCH, known=1)]
 
 
 class TestEntries:
@@ -203,27 +208,29 @@ class TestEntries:
         await observe(store, an_observation("a1"), at=NOW + 1)
         await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
 
-        assert [e.application_id for e in await store.entries("pending", None, 10)] == ["a1", "a2"]
-        assert [e.application_id for e in await store.entries("dead", None, 10)] == ["x1", "x2"]
-        assert [e.application_id for e in await store.entries("held", None, 10)] == ["h1"]
-        assert [e.application_id for e in await store.entries("pending", None, 1)] == ["a1"]
+        assert [e.application_id for e in await store.report.entries("pending", None, 10)] == ["a1", "a2"]
+        assert [e.application_id for e in await store.report.entries("dead", None, 10)] == ["x1", "x2"]
+        assert [e.application_id for e in await store.report.entries("held", None, 10)] == ["h1"]
+        assert [e.application_id for e in await store.report.entries("pending", None, 1)] == ["a1"]
 
     async def test_they_are_whole(self, store: Store) -> None:
         await observe(store, an_observation())
 
-        assert await store.entries("pending", WATCH, 10) == [await waiting_entry(store)]
-        assert await store.entries("pending", "spontaneous", 10) == []
+        assert await store.report.entries("pending", WATCH, 10) == [await waiting_entry(store)]
+        assert await store.report.entries("pending", "spontaneous", 10) == []
 
     async def test_what_is_under_way_is_pending_too(self, store: Store) -> None:
         await observe(store, an_observation())
         entry = await begin_call(store)
 
-        assert [each.application_id for each in await store.entries("pending", None, 10)] == [entry.application_id]
+        assert [each.application_id for each in await store.report.entries("pending", None, 10)] == [
+            entry.application_id
+        ]
 
 
 class TestCounts:
     async def test_an_empty_store_counts_nothing(self, store: Store) -> None:
-        assert await store.counts() == {}
+        assert await store.report.counts() == {}
 
     async def test_each_watch_is_counted(self, store: Store) -> None:
         await adopt(store, "a1", "a2", "a3", "a4", "a5")
@@ -231,13 +238,13 @@ class TestCounts:
         await observe(store, an_observation("a2", "seen"), at=NOW + 5)
         await observe(store, an_observation("a3", "seen"), at=NOW + 3)
         await observe(store, an_observation("a4", "seen"), rules=some_rules(max_changes=0))
-        await store.apply(
+        await store.capture.apply(
             some_rules(),
             a_batch(an_observation("a5", deleted=True), skips=[Skip(("9",), None, "it has no status")]),
         )
-        await store.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("9",), None, "it has no status")]))
+        await store.capture.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("9",), None, "it has no status")]))
 
-        assert await store.counts() == {
+        assert await store.report.counts() == {
             WATCH: WatchCounts(
                 known=5,
                 pending=2,
@@ -252,15 +259,15 @@ class TestCounts:
         }
 
     async def test_a_watch_that_has_got_no_further_than_a_position_is_counted(self, store: Store) -> None:
-        await store.begin_capture("taken", "a session")
-        await store.apply(some_rules(), a_batch(positions={"baseline": "done", "fence": "1"}))
+        await store.databases.begin_capture("taken", "a session")
+        await store.capture.apply(some_rules(), a_batch(positions={"baseline": "done", "fence": "1"}))
 
-        assert await store.counts() == {WATCH: WatchCounts()}
+        assert await store.report.counts() == {WATCH: WatchCounts()}
 
     async def test_only_pending_entries_make_the_oldest(self, store: Store) -> None:
         await bury(store, an_observation())
 
-        assert (await store.counts())[WATCH] == WatchCounts(known=1, dead=1, changed_at=NOW)
+        assert (await store.report.counts())[WATCH] == WatchCounts(known=1, dead=1, changed_at=NOW)
 
     async def test_what_is_seen_again_is_counted_once(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
@@ -268,35 +275,35 @@ class TestCounts:
         await observe(store, moved(an_observation("a1"), "another row"))
         await observe(store, an_observation("a4"))
 
-        assert (await store.counts())[WATCH].known == 4
+        assert (await store.report.counts())[WATCH].known == 4
 
     async def test_the_last_change_is_the_last_news(self, store: Store) -> None:
         await adopt(store, "a1")
-        assert (await store.counts())[WATCH].changed_at is None, "adopted, which is no change"
+        assert (await store.report.counts())[WATCH].changed_at is None, "adopted, which is no change"
         await observe(store, an_observation("a1", "seen"), at=NOW + 1)
-        assert (await store.counts())[WATCH].changed_at == NOW + 1
+        assert (await store.report.counts())[WATCH].changed_at == NOW + 1
         await observe(store, an_observation("a1"), at=NOW + 2)
-        assert (await store.counts())[WATCH].changed_at == NOW + 2, "undone"
+        assert (await store.report.counts())[WATCH].changed_at == NOW + 2, "undone"
         await observe(store, an_observation("a1"), at=NOW + 3)
         await adopt(store, "a2", at=NOW + 4)
-        assert (await store.counts())[WATCH].changed_at == NOW + 2
+        assert (await store.report.counts())[WATCH].changed_at == NOW + 2
 
 
 class TestRecords:
     async def test_an_application_never_seen_has_none(self, store: Store) -> None:
-        assert await store.records("a1", None) == []
+        assert await store.report.records("a1", None) == []
 
     async def test_one_has_everything(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, moved(an_observation(status="hired"), "row 2"))
-        await store.apply(some_rules(), a_suspicion("a1", key=("row 2",)))
-        await store.apply(some_rules(), a_batch(OutOfScope("a1", ("row 2",))))
+        await store.capture.apply(some_rules(), a_suspicion("a1", key=("row 2",)))
+        await store.capture.apply(some_rules(), a_batch(OutOfScope("a1", ("row 2",))))
         skipped = Resolved("a1", NOW, Unreportable("a1", ("row 3",), "it has no job id"))
-        await store.apply(some_rules(), a_batch(skipped))
+        await store.capture.apply(some_rules(), a_batch(skipped))
         suspicion = Suspicion("a1", NOW, NOW + 5 * SECOND)
 
         entry = await waiting_entry(store)
-        assert await store.records("a1", None) == [
+        assert await store.report.records("a1", None) == [
             Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, suspicion, "it has no job id", True)  # noqa: FBT003 - a record's fields in order
         ]
 
@@ -304,27 +311,27 @@ class TestRecords:
         await adopt(store, "a1")
         await adopt(store, "a1", watch="spontaneous")
 
-        assert [record.watch for record in await store.records("a1", None)] == [WATCH, "spontaneous"]
-        assert [record.watch for record in await store.records("a1", "spontaneous")] == ["spontaneous"]
+        assert [record.watch for record in await store.report.records("a1", None)] == [WATCH, "spontaneous"]
+        assert [record.watch for record in await store.report.records("a1", "spontaneous")] == ["spontaneous"]
 
     async def test_a_row_that_could_never_be_reported_is_explained(self, store: Store) -> None:
-        await store.apply(some_rules(), a_batch(skips=[Skip(("7",), "a1", "it has no status")]))
+        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("7",), "a1", "it has no status")]))
 
-        (record,) = await store.records("a1", None)
+        (record,) = await store.report.records("a1", None)
 
         assert (record.watch, record.key, record.skipped) == (WATCH, ("7",), "it has no status")
         assert (record.snapshot, record.acknowledged_at, record.entry, record.suspicion) == (None, None, None, None)
-        assert await store.records("a1", "spontaneous") == []
+        assert await store.report.records("a1", "spontaneous") == []
 
 
 async def kept(store: Store) -> list[tuple[str | None, int]]:
     """The history of the applications a0 to a5: whose, and when."""
-    return [(event.application_id, event.at) for n in range(6) for event in await store.story(f"a{n}", None, 10)]
+    return [(event.application_id, event.at) for n in range(6) for event in await store.report.story(f"a{n}", None, 10)]
 
 
 class TestSearch:
     async def found(self, store: Store, text: str, watch: str | None = None, limit: int = 20) -> list[tuple[Any, ...]]:
-        return [(hit.watch, hit.application_id, hit.key) for hit in await store.search(text, watch, limit)]
+        return [(hit.watch, hit.application_id, hit.key) for hit in await store.report.search(text, watch, limit)]
 
     async def test_an_application_is_found_by_its_id_before_all_else(self, store: Store) -> None:
         await observe(store, an_observation("hw-1", key=("7",)), an_observation("hw-10", key=("hw-1",)))
@@ -355,17 +362,17 @@ class TestSearch:
 
     async def test_rows_that_cannot_be_reported_are_found_too(self, store: Store) -> None:
         rows = [Unreportable("hw-9", ("8",), "it has no status"), Unreportable(None, ("9",), "its id is no id")]
-        await store.apply(some_rules(), a_batch(*rows))
+        await store.capture.apply(some_rules(), a_batch(*rows))
 
-        assert [hit.application_id for hit in await store.search("hw", None, 20)] == ["hw-9"]
-        (hit,) = await store.search("9", None, 20)
+        assert [hit.application_id for hit in await store.report.search("hw", None, 20)] == ["hw-9"]
+        (hit,) = await store.report.search("9", None, 20)
         assert (hit.application_id, hit.key, hit.reason) == (None, ("9",), "its id is no id")
 
     @pytest.mark.parametrize("text", ["", "[", "[1, null, {}]", "\U0010ffff", "%", "_", "hw-1\x00"])
     async def test_nothing_is_found_by_what_nothing_is_called(self, store: Store, text: str) -> None:
         await adopt(store, "hw-1")
 
-        assert await store.search(text, None, 20) == []
+        assert await store.report.search(text, None, 20) == []
 
 
 class TestHistory:
@@ -375,7 +382,7 @@ class TestHistory:
         for entry in await begin_calls(store, NOW + 1):
             await acknowledge(store, entry, at=NOW + 2)
 
-        story = await store.story("a1", None, 10)
+        story = await store.report.story("a1", None, 10)
 
         assert [(event.at, event.event) for event in story] == [
             (NOW, "queued"),
@@ -393,22 +400,22 @@ class TestHistory:
         await observe(store, an_observation())
         await acknowledge(store, await begin_call(store))
 
-        assert [event.event for event in await store.story("a1", None, 2)] == ["queued", "acknowledged"]
+        assert [event.event for event in await store.report.story("a1", None, 2)] == ["queued", "acknowledged"]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
         await observe(store, an_observation())
         await observe(store, an_observation(), rules=some_rules("spontaneous"))
 
-        assert [event.watch for event in await store.story("a1", "spontaneous", 10)] == ["spontaneous"]
-        assert [event.watch for event in await store.story("a1", None, 10)] == [WATCH, "spontaneous"]
+        assert [event.watch for event in await store.report.story("a1", "spontaneous", 10)] == ["spontaneous"]
+        assert [event.watch for event in await store.report.story("a1", None, 10)] == [WATCH, "spontaneous"]
 
     async def test_what_is_older_is_forgotten_in_steps(self, store: Store) -> None:
         for number in range(5):
             await observe(store, an_observation(f"a{number}"), at=NOW + number)
 
-        assert await store.prune(NOW + 4, EVERYTHING, 3) == 3
-        assert await store.prune(NOW + 4, EVERYTHING, 3) == 1
-        assert await store.prune(NOW + 4, EVERYTHING, 3) == 0
+        assert await store.operation.prune(NOW + 4, EVERYTHING, 3) == 3
+        assert await store.operation.prune(NOW + 4, EVERYTHING, 3) == 1
+        assert await store.operation.prune(NOW + 4, EVERYTHING, 3) == 0
 
         assert await kept(store) == [("a4", NOW + 4)]
 
@@ -416,9 +423,9 @@ class TestHistory:
         for number in range(6):
             await observe(store, an_observation(f"a{number}"), at=NOW + number)
 
-        assert await store.prune(NOW, 2, 3) == 3
-        assert await store.prune(NOW, 2, 3) == 1
-        assert await store.prune(NOW, 2, 3) == 0
+        assert await store.operation.prune(NOW, 2, 3) == 3
+        assert await store.operation.prune(NOW, 2, 3) == 1
+        assert await store.operation.prune(NOW, 2, 3) == 0
 
         assert await kept(store) == [("a4", NOW + 4), ("a5", NOW + 5)]
 
@@ -426,14 +433,14 @@ class TestHistory:
         for number in range(4):
             await observe(store, an_observation(f"a{number}"), at=NOW + HOUR - number)
 
-        assert await store.prune(NOW, 1, 10) == 3
+        assert await store.operation.prune(NOW, 1, 10) == 3
 
         assert await kept(store) == [("a3", NOW + HOUR - 3)]
 
     async def test_to_forget_the_history_forgets_nothing_else(self, store: Store) -> None:
         await observe(store, an_observation())
 
-        await store.prune(NOW + 1, EVERYTHING, 10)
+        await store.operation.prune(NOW + 1, EVERYTHING, 10)
         await observe(store, an_observation(status="hired"), at=NOW + 2)
 
         assert await kept(store) == [("a1", NOW + 2)]
@@ -454,17 +461,17 @@ class TestEndsOfCalls:
                     await acknowledge(store, entry, at=NOW + number)
         await observe(store, *(an_observation(f"b{number}") for number in range(20)), at=NOW + 9)
 
-        ends = await store.recent_ends(3, failed=False)
+        ends = await store.report.recent_ends(3, failed=False)
         assert [(end.application_id, end.event) for end in ends] == [
             ("a4", "acknowledged"),
             ("a3", "dead-lettered"),
             ("a2", "answered"),
         ]
-        assert [end.application_id for end in await store.recent_ends(3, failed=True)] == ["a3", "a2"]
-        assert [end.application_id for end in await store.recent_ends(1, failed=True)] == ["a3"]
+        assert [end.application_id for end in await store.report.recent_ends(3, failed=True)] == ["a3", "a2"]
+        assert [end.application_id for end in await store.report.recent_ends(1, failed=True)] == ["a3"]
         # Acknowledgements are looked for among the newest events only, failures among all.
-        assert [end.application_id for end in await store.recent_ends(3, failed=False, among=20)] == ["a3", "a2"]
-        assert [end.application_id for end in await store.recent_ends(1, failed=False, among=21)] == ["a4"]
+        assert [end.application_id for end in await store.report.recent_ends(3, failed=False, among=20)] == ["a3", "a2"]
+        assert [end.application_id for end in await store.report.recent_ends(1, failed=False, among=21)] == ["a4"]
 
     async def test_they_are_counted_by_outcome_in_steps_of_time(self, store: Store, open_store: OpenStore) -> None:
         step = NOW - NOW % CALL_STEP
@@ -480,54 +487,54 @@ class TestEndsOfCalls:
             CallCounts(step + CALL_STEP, retry=1, dead=1),
             CallCounts(step + 3 * CALL_STEP, acknowledged=1),
         ]
-        await store.close()
+        await store.driver.close()
         store = await open_store()
-        assert await store.call_counts(step + CALL_STEP - 1) == counts
-        assert await store.call_counts(step + CALL_STEP) == counts[1:]
-        assert await store.call_counts(step + 4 * CALL_STEP) == []
+        assert await store.report.call_counts(step + CALL_STEP - 1) == counts
+        assert await store.report.call_counts(step + CALL_STEP) == counts[1:]
+        assert await store.report.call_counts(step + 4 * CALL_STEP) == []
 
-        await store.prune(step + 2 * CALL_STEP, EVERYTHING, 10)
-        assert await store.call_counts(0) == counts[2:]
+        await store.operation.prune(step + 2 * CALL_STEP, EVERYTHING, 10)
+        assert await store.report.call_counts(0) == counts[2:]
 
 
 class TestConditions:
     async def test_what_is_wrong_is_known_to_the_next_one(self, store: Store, open_store: OpenStore) -> None:
-        await store.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
-        await store.set_conditions({"database": "It is down"}, NOW)
-        await store.close()
+        await store.operation.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
+        await store.operation.set_conditions({"database": "It is down"}, NOW)
+        await store.driver.close()
         store = await open_store()
 
-        assert await store.conditions() == [
+        assert await store.operation.conditions() == [
             Condition("database", "It is down", NOW),
             Condition("triggers", "They are missing: cdc-sync sql install", NOW + 1),
         ]
 
     async def test_what_is_no_longer_wrong_is_gone(self, store: Store) -> None:
-        await store.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
-        await store.set_conditions({"database": "It is down"}, NOW)
+        await store.operation.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
+        await store.operation.set_conditions({"database": "It is down"}, NOW)
 
-        await store.set_conditions({"database": None}, NOW + 2)
-        await store.set_conditions({"never set": None}, NOW + 2)
-        assert [condition.name for condition in await store.conditions()] == ["triggers"]
+        await store.operation.set_conditions({"database": None}, NOW + 2)
+        await store.operation.set_conditions({"never set": None}, NOW + 2)
+        assert [condition.name for condition in await store.operation.conditions()] == ["triggers"]
 
     async def test_a_new_message_does_not_make_it_younger(self, store: Store) -> None:
-        await store.set_conditions({"database": "It is down"}, NOW)
+        await store.operation.set_conditions({"database": "It is down"}, NOW)
 
-        await store.set_conditions({"database": "It refuses the password"}, NOW + MINUTE)
+        await store.operation.set_conditions({"database": "It refuses the password"}, NOW + MINUTE)
 
-        assert await store.conditions() == [Condition("database", "It refuses the password", NOW)]
+        assert await store.operation.conditions() == [Condition("database", "It refuses the password", NOW)]
 
 
 class TestRepairs:
     async def test_what_sweeps_repair_is_added_up_by_cause(self, store: Store) -> None:
-        assert await store.repairs() == {}
+        assert await store.operation.repairs() == {}
 
-        await store.add_repairs(WATCH, {"changed": 2, "gone": 1})
-        await store.add_repairs(WATCH, {"changed": 3})
-        await store.add_repairs("spontaneous", {"gone": 4})
-        await store.add_repairs(WATCH, {})
+        await store.operation.add_repairs(WATCH, {"changed": 2, "gone": 1})
+        await store.operation.add_repairs(WATCH, {"changed": 3})
+        await store.operation.add_repairs("spontaneous", {"gone": 4})
+        await store.operation.add_repairs(WATCH, {})
 
-        assert await store.repairs() == {WATCH: {"changed": 5, "gone": 1}, "spontaneous": {"gone": 4}}
+        assert await store.operation.repairs() == {WATCH: {"changed": 5, "gone": 1}, "spontaneous": {"gone": 4}}
 
 
 STRANGE = ("applications@tenant 42", 'applications@"A/b"', "applications@été", "applications@x'y", "applications@100%")
@@ -540,23 +547,23 @@ class TestManyWatches:
     async def test_the_oldest_entry_of_each_watch_is_found(self, store: Store) -> None:
         for number, watch in enumerate(STRANGE):
             held = some_rules(watch, max_changes=0)
-            await store.apply(held, a_batch(an_observation("h2"), now=NOW + number * SECOND))
-            await store.apply(held, a_batch(an_observation("h1"), now=NOW - SECOND))
+            await store.capture.apply(held, a_batch(an_observation("h2"), now=NOW + number * SECOND))
+            await store.capture.apply(held, a_batch(an_observation("h1"), now=NOW - SECOND))
         await observe(store, an_observation("p1"))
 
-        assert {watch: entry.application_id for watch, entry in (await store.oldest("held")).items()} == dict.fromkeys(
-            STRANGE, "h1"
-        )
-        assert list(await store.oldest("pending")) == [WATCH]
-        assert await store.oldest("dead") == {}
+        assert {
+            watch: entry.application_id for watch, entry in (await store.report.oldest("held")).items()
+        } == dict.fromkeys(STRANGE, "h1")
+        assert list(await store.report.oldest("pending")) == [WATCH]
+        assert await store.report.oldest("dead") == {}
 
     async def test_entries_of_all_watches_come_by_age(self, store: Store) -> None:
         for number, watch in enumerate(STRANGE):
             for place in range(3):
                 batch = a_batch(an_observation(f"a{place}"), now=NOW + (10 * place + number) * SECOND)
-                await store.apply(some_rules(watch), batch)
+                await store.capture.apply(some_rules(watch), batch)
 
-        found = await store.entries("pending", None, 7)
+        found = await store.report.entries("pending", None, 7)
 
         assert [(entry.watch, entry.application_id) for entry in found] == [
             *((watch, "a0") for watch in STRANGE),
@@ -566,11 +573,13 @@ class TestManyWatches:
     async def test_positions_and_skipped_rows_come_with_their_watch(self, store: Store) -> None:
         for watch in STRANGE:
             rows = [Unreportable(f"{watch} {number}", (str(number),), "it has no status") for number in range(3)]
-            await store.apply(some_rules(watch), a_batch(*rows, positions={"baseline": watch, "sweep": "7"}))
+            await store.capture.apply(some_rules(watch), a_batch(*rows, positions={"baseline": watch, "sweep": "7"}))
 
-        assert await store.positions_of_all("baseline", "none") == {watch: {"baseline": watch} for watch in STRANGE}
-        found = await store.skipped_of_each([STRANGE[1], STRANGE[0], "unknown"], 2)
+        assert await store.report.positions_of_all("baseline", "none") == {
+            watch: {"baseline": watch} for watch in STRANGE
+        }
+        found = await store.report.skipped_of_each([STRANGE[1], STRANGE[0], "unknown"], 2)
         assert [(watch, skip.key) for watch, skip in found] == [
             (watch, (str(number),)) for watch in (STRANGE[1], STRANGE[0]) for number in range(2)
         ]
-        assert await store.skipped_of_each([], 2) == []
+        assert await store.report.skipped_of_each([], 2) == []

@@ -43,7 +43,7 @@ def by(action: str) -> PersonActed:
 
 async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> str:
     """Add a request, as another process does."""
-    return await RequestTable(store.transact).add(request, within)
+    return await RequestTable(store.driver.transact).add(request, within)
 
 
 async def execute_all(store: Store) -> int:
@@ -64,7 +64,7 @@ async def rows_of(store: Store) -> list[tuple[Any, ...]]:
             await transaction.run("remove_request", id=waiting[0][0])
         return rows
 
-    return await store.transact(work)
+    return await store.driver.transact(work)
 
 
 async def hold(store: Store, *ids: str) -> None:
@@ -91,7 +91,9 @@ class TestEachKind:
         dead = Chosen(entries=((WATCH, "a4"), (WATCH, "a1"), ("other", "a3")))
         assert await executed(store, Discard("dead", None, dead, by("discard"))) == [(WATCH, "a4")]
 
-        left = [entry.application_id for state in ("held", "dead") for entry in await store.entries(state, None, 9)]
+        left = [
+            entry.application_id for state in ("held", "dead") for entry in await store.report.entries(state, None, 9)
+        ]
         assert left == ["a2", "a3"]
 
     async def test_retries(self, store: Store) -> None:
@@ -99,7 +101,7 @@ class TestEachKind:
 
         assert await executed(store, Retry(((WATCH, "a2"), (WATCH, "nobody")), by("retry"))) == [(WATCH, "a2")]
 
-        assert await store.dead_letters(None) == [(WATCH, "a1")]
+        assert await store.operation.dead_letters(None) == [(WATCH, "a1")]
 
     async def test_resends(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
@@ -113,7 +115,7 @@ class TestEachKind:
         assert await executed(store, Pause(ALL_ENDPOINTS, by("pause"))) == [ALL_ENDPOINTS, ELSEWHERE]
         assert await executed(store, Resume(ELSEWHERE, by("resume"))) == [ALL_ENDPOINTS]
 
-        assert await store.paused() == {ALL_ENDPOINTS}
+        assert await store.operation.paused() == {ALL_ENDPOINTS}
 
     async def test_records_the_person(self, store: Store) -> None:
         await hold(store, "a1")
@@ -121,8 +123,8 @@ class TestEachKind:
         await executed(store, Pause(ELSEWHERE, by("pause")))
         await executed(store, Release(None, Chosen(), by("release")))
 
-        assert await store.count_actions() == {"release": 1, "pause": 1}
-        assert [acted.who for acted in await store.take_actions()] == ["julia", "julia"]
+        assert await store.operation.count_actions() == {"release": 1, "pause": 1}
+        assert [acted.who for acted in await store.operation.take_actions()] == ["julia", "julia"]
 
     async def test_is_named_once(self) -> None:
         assert len(set(KINDS.values())) == len(KINDS)
@@ -135,17 +137,17 @@ class TestOrder:
 
         assert await execute_all(store) == 3
 
-        assert await store.paused() == {"b"}
+        assert await store.operation.paused() == {"b"}
 
     async def test_one_that_is_answered_is_not_executed_again(self, store: Store) -> None:
         id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
         assert not await is_answered(store, id_)
         await execute_all(store)
         assert await is_answered(store, id_)
-        await store.resume(ELSEWHERE)
+        await store.operation.resume(ELSEWHERE)
 
         assert await execute_all(store) == 0
-        assert await store.paused() == frozenset()
+        assert await store.operation.paused() == frozenset()
 
     async def test_two_that_look_at_once_execute_it_once(self, store: Store, open_store: OpenStore) -> None:
         await hold(store, *(f"a{number}" for number in range(20)))
@@ -154,8 +156,8 @@ class TestOrder:
 
         await asyncio.gather(execute_all(store), execute_all(await open_store()))
 
-        assert await store.entries("held", None, 99) == []
-        (acted,) = await store.take_actions()
+        assert await store.report.entries("held", None, 99) == []
+        (acted,) = await store.operation.take_actions()
         assert acted.count == 20, "one a request, each once"
 
 
@@ -166,8 +168,8 @@ class TestDeadline:
 
         await execute_all(store)
 
-        assert await store.paused() == frozenset()
-        assert await RequestTable(store.transact).remove(id_) is None
+        assert await store.operation.paused() == frozenset()
+        assert await RequestTable(store.driver.transact).remove(id_) is None
 
     @pytest.mark.parametrize("minutes", [1, 60])
     async def test_a_clock_that_was_set_back_does_not_put_it_off(self, store: Store, minutes: int) -> None:
@@ -176,16 +178,16 @@ class TestDeadline:
 
         await execute_all(store)
 
-        assert await store.paused() == frozenset()
+        assert await store.operation.paused() == frozenset()
 
     async def test_one_that_was_removed_is_never_executed(self, store: Store) -> None:
-        table = RequestTable(store.transact)
+        table = RequestTable(store.driver.transact)
         id_ = await table.add(Pause(ELSEWHERE, by("pause")), DEADLINE)
 
         assert await table.remove(id_) is None
 
         assert await execute_all(store) == 0
-        assert await store.paused() == frozenset()
+        assert await store.operation.paused() == frozenset()
 
     async def test_what_killed_commands_left_is_pruned(self, store: Store) -> None:
         await executed(store, Pause(ELSEWHERE, by("pause")))
@@ -193,14 +195,14 @@ class TestDeadline:
         await shift(store, -10 * 60_000)
         await ask(store, Pause("new", by("pause")))
 
-        await store.prune(NOW, 10, 10)
+        await store.operation.prune(NOW, 10, 10)
 
         assert [json.loads(arguments)["endpoint"] for _, _, arguments, _ in await rows_of(store)] == ["new"]
 
 
 async def shift(store: Store, by_: int) -> None:
     """Let the requests have been asked later, by so many milliseconds."""
-    moved = f"UPDATE {'cdc_sync.' if store.clock.shared else ''}request SET asked_at = asked_at + {by_}, "  # noqa: S608
+    moved = f"UPDATE {'cdc_sync.' if store.driver.clock.shared else ''}request SET asked_at = asked_at + {by_}, "  # noqa: S608
     await outside(store, moved + f"expires_at = expires_at + {by_}")
 
 
@@ -208,12 +210,12 @@ async def outside(store: Store, statement: str, values: Sequence[Any] = ()) -> N
     """Run a statement of the test's own."""
 
     async def work(transaction: Any) -> None:
-        if store.clock.shared:
+        if store.driver.clock.shared:
             await transaction._connection.execute(statement.replace("?", "%s").encode(), values)
         else:
             transaction.connection.execute(statement, values)
 
-    await store.transact(work)
+    await store.driver.transact(work)
 
 
 class TestRefusal:
@@ -224,10 +226,10 @@ class TestRefusal:
             await executed(store, Forget(WATCH, by("forget")), captured=[WATCH])
 
         assert (await waiting_entry(store, "a1")).state == "held"
-        assert await store.count_actions() == {}
+        assert await store.operation.count_actions() == {}
 
     async def test_goes_to_a_command_of_another_version(self, store: Store) -> None:
-        table = "cdc_sync.request" if store.clock.shared else "request"
+        table = "cdc_sync.request" if store.driver.clock.shared else "request"
         insert = f"INSERT INTO {table} (id, what, arguments, asked_at, expires_at) VALUES (?, ?, ?, 0, {1 << 50})"  # noqa: S608
         asked = {
             "unknown": ("paint", "{}"),
@@ -237,14 +239,14 @@ class TestRefusal:
         }
         for id_, (what, arguments) in asked.items():
             await outside(store, insert, (id_, what, arguments))
-        await store.pause(ELSEWHERE)
+        await store.operation.pause(ELSEWHERE)
 
         assert await execute_all(store) == len(asked)
 
         for id_, (what, _) in asked.items():
-            answer = json.loads(await RequestTable(store.transact).remove(id_) or "{}")
+            answer = json.loads(await RequestTable(store.driver.transact).remove(id_) or "{}")
             assert f"({what})" in answer["refused"]
-        assert await store.paused() == {ELSEWHERE}
+        assert await store.operation.paused() == {ELSEWHERE}
 
     async def test_does_not_stop_the_next(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -254,7 +256,7 @@ class TestRefusal:
         while await execute_next(store, captured=[WATCH]):
             pass
 
-        assert await store.paused() == {ELSEWHERE}
+        assert await store.operation.paused() == {ELSEWHERE}
 
 
 def vars_of(acted: PersonActed) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def verified(id_: str = "a1", *key: str, digest: str = DIGEST, status: str = "ap
 
 async def passes(store: Store) -> bool:
     """Whether the row of a1 is passed over."""
-    (found,) = await store.compare(WATCH, digests())
+    (found,) = await store.capture.compare(WATCH, digests())
     assert found in (IN_FULL, (await known_one(store)).number)
     return found != IN_FULL
 
@@ -38,7 +38,7 @@ async def passes(store: Store) -> bool:
 async def known(store: Store) -> Store:
     """The store, with a1 adopted and verified."""
     await adopt(store, "a1")
-    await store.verify(WATCH, [verified()])
+    await store.capture.verify(WATCH, [verified()])
     assert await passes(store)
     return store
 
@@ -51,14 +51,14 @@ class TestVerifying:
 
     async def test_a_page_is_answered_in_its_order(self, store: Store) -> None:
         await adopt(store, "a1", "a2", "a3")
-        await store.verify(WATCH, [verified("a3"), verified("a1")])
-        numbers = {id_: known.number for id_, known in (await store.known(WATCH, ["a1", "a3"])).items()}
+        await store.capture.verify(WATCH, [verified("a3"), verified("a1")])
+        numbers = {id_: known.number for id_, known in (await store.capture.known(WATCH, ["a1", "a3"])).items()}
 
-        found = await store.compare(WATCH, digests(("a3",), ("a2",), ("nobody's",), ("a1",)))
+        found = await store.capture.compare(WATCH, digests(("a3",), ("a2",), ("nobody's",), ("a1",)))
 
         assert found == [numbers["a3"], IN_FULL, IN_FULL, numbers["a1"]]
-        assert await store.compare(WATCH, "[]") == []
-        assert await store.compare("spontaneous", digests(("a1",))) == [IN_FULL]
+        assert await store.capture.compare(WATCH, "[]") == []
+        assert await store.capture.compare("spontaneous", digests(("a1",))) == [IN_FULL]
 
     @pytest.mark.parametrize(
         "wrong",
@@ -73,62 +73,68 @@ class TestVerifying:
     async def test_not_where_the_record_differs(self, store: Store, wrong: Verified) -> None:
         await adopt(store, "a1")
 
-        await store.verify(WATCH, [wrong])
+        await store.capture.verify(WATCH, [wrong])
 
         assert not await passes(store)
 
     async def test_what_rides_along_does_not_count(self, store: Store) -> None:
         await adopt(store, "a1")
 
-        await store.verify(WATCH, [replace(verified(), content=a_content(event_date=NOW + 1, source='"x"'))])
+        await store.capture.verify(WATCH, [replace(verified(), content=a_content(event_date=NOW + 1, source='"x"'))])
 
         assert await passes(store)
 
     async def test_not_without_a_snapshot_or_out_of_scope(self, store: Store) -> None:
         await observe(store, an_observation())
-        await store.verify(WATCH, [verified()])
-        await store.apply(some_rules(), a_baseline(an_observation("a2")))
-        await store.apply(some_rules(), a_batch(out_of_scope=["a2"]))
-        await store.verify(WATCH, [verified("a2")])
+        await store.capture.verify(WATCH, [verified()])
+        await store.capture.apply(some_rules(), a_baseline(an_observation("a2")))
+        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a2"]))
+        await store.capture.verify(WATCH, [verified("a2")])
 
-        assert await store.compare(WATCH, digests(("a1",), ("a2",))) == [IN_FULL, IN_FULL]
+        assert await store.capture.compare(WATCH, digests(("a1",), ("a2",))) == [IN_FULL, IN_FULL]
 
     async def test_a_row_without_news_needs_nothing_but_to_be_the_applications(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.verify(WATCH, [Verified("a1", ("another",), OTHER, None), Verified("a1", ("a1",), DIGEST, None)])
+        await store.capture.verify(
+            WATCH, [Verified("a1", ("another",), OTHER, None), Verified("a1", ("a1",), DIGEST, None)]
+        )
 
         assert await passes(store)
 
     async def test_another_digest_is_another_row(self, known: Store) -> None:
-        assert await known.compare(WATCH, digests(digest=OTHER)) == [IN_FULL]
+        assert await known.capture.compare(WATCH, digests(digest=OTHER)) == [IN_FULL]
 
-        await known.verify(WATCH, [verified(digest=OTHER)])
+        await known.capture.verify(WATCH, [verified(digest=OTHER)])
 
         assert not await passes(known), "the last counts"
-        assert await known.compare(WATCH, digests(digest=OTHER)) != [IN_FULL]
+        assert await known.capture.compare(WATCH, digests(digest=OTHER)) != [IN_FULL]
 
     async def test_a_baseline_may_bring_it(self, store: Store) -> None:
-        await store.apply(some_rules(), a_baseline(replace(an_observation(), digest=DIGEST), an_observation("a2")))
+        await store.capture.apply(
+            some_rules(), a_baseline(replace(an_observation(), digest=DIGEST), an_observation("a2"))
+        )
 
         assert await passes(store)
-        assert await store.compare(WATCH, digests(("a2",))) == [IN_FULL]
+        assert await store.capture.compare(WATCH, digests(("a2",))) == [IN_FULL]
 
     @pytest.mark.parametrize(
         "key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",), ("\x01\t\x7f",)]
     )
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: Key) -> None:
-        await store.apply(some_rules(), a_baseline(moved(replace(an_observation(), digest=DIGEST), *key)))
+        await store.capture.apply(some_rules(), a_baseline(moved(replace(an_observation(), digest=DIGEST), *key)))
 
-        assert await store.compare(WATCH, digests(key)) == [(await known_one(store)).number]
+        assert await store.capture.compare(WATCH, digests(key)) == [(await known_one(store)).number]
 
     async def test_two_records_of_one_row(self, store: Store) -> None:
         """The row has changed its id, and back: each of the two has what it was verified with."""
-        await store.apply(some_rules(), a_baseline(*(moved(an_observation(id_), "row") for id_ in ("a1", "a2"))))
-        await store.verify(WATCH, [verified("a1", "row"), verified("a2", "row", digest=OTHER)])
-        numbers = {id_: known.number for id_, known in (await store.known(WATCH, ["a1", "a2"])).items()}
+        await store.capture.apply(
+            some_rules(), a_baseline(*(moved(an_observation(id_), "row") for id_ in ("a1", "a2")))
+        )
+        await store.capture.verify(WATCH, [verified("a1", "row"), verified("a2", "row", digest=OTHER)])
+        numbers = {id_: known.number for id_, known in (await store.capture.known(WATCH, ["a1", "a2"])).items()}
 
-        assert await store.compare(WATCH, digests(("row",))) == [numbers["a1"]]
-        assert await store.compare(WATCH, digests(("row",), digest=OTHER)) == [numbers["a2"]]
+        assert await store.capture.compare(WATCH, digests(("row",))) == [numbers["a1"]]
+        assert await store.capture.compare(WATCH, digests(("row",), digest=OTHER)) == [numbers["a2"]]
 
 
 class TestForgetting:
@@ -154,12 +160,12 @@ class TestForgetting:
     async def test_an_operators_discard(self, known: Store) -> None:
         await bury(known, an_observation(status="hired"))
         assert not await passes(known)
-        await known.discard("dead", WATCH, NOW)
+        await known.operation.discard("dead", WATCH, NOW)
 
         assert not await passes(known)
 
     async def test_an_operators_resend(self, known: Store) -> None:
-        await known.resend(WATCH, ["a1"], NOW)
+        await known.operation.resend(WATCH, ["a1"], NOW)
 
         assert not await passes(known)
 
@@ -182,19 +188,19 @@ class TestForgetting:
     async def test_verified_again_it_is_passed_over_again(self, known: Store) -> None:
         await observe(known, an_observation(status="hired"))
         await acknowledge(known, await begin_call(known))
-        await known.verify(WATCH, [verified(status="hired", digest=OTHER)])
+        await known.capture.verify(WATCH, [verified(status="hired", digest=OTHER)])
 
-        assert await known.compare(WATCH, digests(digest=OTHER)) == [(await known_one(known)).number]
+        assert await known.capture.compare(WATCH, digests(digest=OTHER)) == [(await known_one(known)).number]
 
 
 class TestOtherRows:
     async def test_no_row_of_hellowork_and_one_that_must_be_read(self, known: Store) -> None:
-        assert await known.compare(WATCH, json.dumps(["n", "?"])) == [NOTHING, IN_FULL]
+        assert await known.capture.compare(WATCH, json.dumps(["n", "?"])) == [NOTHING, IN_FULL]
 
     async def test_a_row_out_of_scope_is_read_if_its_application_is_in_scope(self, known: Store) -> None:
         page = json.dumps([f"o{json.dumps([key_text(('row',)), id_])}" for id_ in ("a1", "nobody's", 'a"2')])
         await adopt(known, 'a"2')
 
-        assert await known.compare(WATCH, page) == [IN_FULL, NOTHING, IN_FULL]
-        await known.apply(some_rules(), a_batch(out_of_scope=["a1"]))
-        assert await known.compare(WATCH, page) == [NOTHING, NOTHING, IN_FULL]
+        assert await known.capture.compare(WATCH, page) == [IN_FULL, NOTHING, IN_FULL]
+        await known.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
+        assert await known.capture.compare(WATCH, page) == [NOTHING, NOTHING, IN_FULL]

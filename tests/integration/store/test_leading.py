@@ -24,9 +24,9 @@ from support.waiting import wait_until
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresStore, scripts
+from cdc_sync.store.postgres import PostgresDriver, scripts
 from cdc_sync.store.postgres.leading import BEAT, alone, lease_for
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -69,11 +69,11 @@ async def beside(name: str) -> AsyncIterator[Store]:
     """The store, as a command of another process sees it."""
     store: Store
     if name.startswith("sqlite:"):
-        store = SqliteStore(Path(name.removeprefix("sqlite:")))
+        store = Store(SqliteDriver(Path(name.removeprefix("sqlite:"))))
     else:
-        store = await PostgresStore.open(name)
+        store = Store(await PostgresDriver.open(name))
     yield store
-    await store.close()
+    await store.driver.close()
 
 
 def seconds_since(begun: float) -> float:
@@ -82,24 +82,24 @@ def seconds_since(begun: float) -> float:
 
 class TestBothStores:
     async def test_the_row_says_who_leads(self, name: str, beside: Store) -> None:
-        assert await beside.leader() is None
+        assert await beside.report.leader() is None
         with leading_process(name, configuration="a digest") as first:
             assert first.next("leads")["may_call"]
 
-            leader = await beside.leader()
+            leader = await beside.report.leader()
             assert leader is not None
             assert (leader.process, leader.host) == (first.pid, platform.node())
-            assert abs(leader.since - beside.clock.for_people()) < 60_000
+            assert abs(leader.since - beside.driver.clock.for_people()) < 60_000
             assert leader.configuration == "a digest"
             assert not leader.has_surely_ended
             first.stop()
-        assert await beside.leader() is None
+        assert await beside.report.leader() is None
 
     async def test_one_that_was_killed_leads_no_more(self, name: str, beside: Store) -> None:
         with leader_of(name) as first:
             first.kill()
 
-        assert await beside.leader() is None
+        assert await beside.report.leader() is None
 
     def test_a_standby_takes_over_at_once_from_one_that_stops(self, name: str) -> None:
         with leader_of(name) as first, leading_process(name) as second:
@@ -251,7 +251,7 @@ class TestPostgres:
 
     async def test_a_command_works_with_the_lock_while_no_daemon_leads(self, dsn: str) -> None:
         async with alone(dsn) as store:
-            assert await store.leader() is None
+            assert await store.report.leader() is None
         with leader_of(dsn) as first:
             with pytest.raises(StoreError, match=f"process {first.pid} on ") as raised:
                 await alone(dsn).__aenter__()

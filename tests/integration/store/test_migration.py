@@ -78,7 +78,7 @@ def as_until_4(row: Row) -> Row:
 async def store(before: Tables, data: OldData) -> AsyncIterator[Store]:
     opened = await data.open()
     yield opened
-    await opened.close()
+    await opened.driver.close()
 
 
 def content(row: Row) -> Content | None:
@@ -124,7 +124,7 @@ class TestEveryState:
 
     async def test_the_acknowledged_and_adopted_states_are_the_same(self, store: Store, before: Tables) -> None:
         for watch in WATCHES:
-            known = await store.known(watch, ids_of(before, watch))
+            known = await store.capture.known(watch, ids_of(before, watch))
             for row in (row for row in before["snapshot"] if row["watch"] == watch):
                 found = known[row["application_id"]]
                 assert (found.number, list(found.key), found.in_scope) == (
@@ -133,20 +133,20 @@ class TestEveryState:
                 )
                 assert found.snapshot == content(row)
                 assert found.is_acknowledged == ((row["told_at"] or 0) > 0)
-                (record,) = await store.records(row["application_id"], watch)
+                (record,) = await store.report.records(row["application_id"], watch)
                 assert record.snapshot == content(row)
                 assert record.acknowledged_at == (row["told_at"] and abs(row["told_at"]))
-        assert await store.highest_number() == max(row["number"] for row in before["snapshot"])
+        assert await store.capture.highest_number() == max(row["number"] for row in before["snapshot"])
 
     @pytest.mark.parametrize("state", ["pending", "held", "dead"])
     async def test_the_outbox_is_the_same(self, store: Store, before: Tables, state: Any) -> None:
-        found = await store.entries(state, None, 100)
+        found = await store.report.entries(state, None, 100)
         # The attempt that a claim counted as has begun at some time; only some versions noted it.
         claimed = {row["application_id"] for row in before["outbox"] if row.get("claimed_by") is not None}
         assert all(entry.first_attempt_at for entry in found if entry.application_id in claimed)
         found = [entry._replace(first_attempt_at=None) if entry.application_id in claimed else entry for entry in found]
         # As people read it: a clock that is behind the newest event of the history shifts what is due.
-        shift = store.clock.shift
+        shift = store.driver.clock.shift
         assert sorted(described(entry._asdict() | {"content": entry.content._asdict()}) for entry in found) == sorted(
             described(
                 {
@@ -165,12 +165,12 @@ class TestEveryState:
 
     async def test_a_decision_finds_the_pending_entry(self, store: Store, before: Tables) -> None:
         for row in before["outbox"]:
-            known = (await store.known(row["watch"], [row["application_id"]]))[row["application_id"]]
+            known = (await store.capture.known(row["watch"], [row["application_id"]]))[row["application_id"]]
             assert known.pending is not None
             assert (known.pending.content, known.pending.attempted) == (content(row), bool(row["attempted"]))
 
     async def test_the_numbers_are_the_same(self, store: Store, before: Tables) -> None:
-        counts = await store.counts()
+        counts = await store.report.counts()
 
         for watch in WATCHES:
             of = counts[watch]
@@ -187,30 +187,32 @@ class TestEveryState:
         for watch in WATCHES:
             rows = [row for row in before["suspicion"] if row["watch"] == watch]
             expected = [Suspicion(row["application_id"], row["at"], row["due_at"]) for row in rows]
-            assert await store.due_suspicions(watch, FUTURE, 10, horizon=0) == expected
-            assert await store.suspected(watch, ids_of(before, watch)) == {each.application_id for each in expected}
-            assert await store.next_suspicion(watch) == min((each.due_at for each in expected), default=None)
+            assert await store.capture.due_suspicions(watch, FUTURE, 10, horizon=0) == expected
+            assert await store.capture.suspected(watch, ids_of(before, watch)) == {
+                each.application_id for each in expected
+            }
+            assert await store.capture.next_suspicion(watch) == min((each.due_at for each in expected), default=None)
 
     async def test_rows_that_cannot_be_reported_are_the_same(self, store: Store, before: Tables) -> None:
         (row,) = before["skipped"]
 
-        found = await store.skipped(row["watch"], 10)
+        found = await store.report.skipped(row["watch"], 10)
 
         assert found == [Skip(tuple(json.loads(row["row_key"])), row["application_id"], from_text(row["reason"]))]
 
     async def test_positions_are_the_same(self, store: Store, before: Tables) -> None:
         for watch in WATCHES:
             expected = {row["name"]: row["value"] for row in before["position"] if row["watch"] == watch}
-            assert await store.positions(watch) == expected
+            assert await store.capture.positions(watch) == expected
 
     async def test_the_database_that_it_belongs_to_is_the_same(self, store: Store, before: Tables) -> None:
         about = {row["name"]: row["value"] for row in before["about"]}
 
-        assert await store.identity() == about["database"]
-        assert await store.hosts() == about.get("hosts")
+        assert await store.databases.identity() == about["database"]
+        assert await store.databases.hosts() == about.get("hosts")
 
     async def test_the_endpoints_health_is_the_same(self, store: Store, before: Tables) -> None:
-        endpoints = await store.endpoints()
+        endpoints = await store.delivery.endpoints()
 
         assert endpoints.keys() == {row["endpoint"] for row in before["endpoint"]}
         for row in before["endpoint"]:
@@ -220,18 +222,20 @@ class TestEveryState:
             assert asdict(endpoints[row["endpoint"]][0]) == expected | {"reason": from_text(expected["reason"])}
 
     async def test_what_people_decided_is_the_same(self, old: OldStore, store: Store, before: Tables) -> None:
-        (record,) = await store.records("applications-11", "applications")
+        (record,) = await store.report.records("applications-11", "applications")
 
         assert record.discarded == old.has_decisions
-        assert await store.paused() == ({old.paused} if old.has_decisions else set())
-        assert await store.count_actions() == ({"discard": 1, "pause": 1} if old.has_decisions else {})
-        assert await store.credentials() == ({"direct": "direct"} if old.has_decisions else {})
+        assert await store.operation.paused() == ({old.paused} if old.has_decisions else set())
+        assert await store.operation.count_actions() == ({"discard": 1, "pause": 1} if old.has_decisions else {})
+        assert await store.delivery.credentials() == ({"direct": "direct"} if old.has_decisions else {})
 
     async def test_fuses_are_the_same(self, store: Store, before: Tables) -> None:
         kept = before.get("fuse") or before["watch"]
         expected = {row.get("watch") or row["name"]: row.get("state") or row.get("fuse") for row in kept}
 
-        assert await store.fuses() == {watch: _fuse(**json.loads(text)) for watch, text in expected.items() if text}
+        assert await store.operation.fuses() == {
+            watch: _fuse(**json.loads(text)) for watch, text in expected.items() if text
+        }
 
     async def test_the_history_is_the_same(self, store: Store, before: Tables) -> None:
         expected = [
@@ -240,7 +244,7 @@ class TestEveryState:
         ]
 
         for id_ in {each.application_id for each in expected}:
-            assert await store.story(id_, None, 100) == [each for each in expected if each.application_id == id_]
+            assert await store.report.story(id_, None, 100) == [each for each in expected if each.application_id == id_]
 
     async def test_the_tallies_are_the_same(self, store: Store, before: Tables) -> None:
         repairs = {(row["watch"], row["cause"]): row["count"] for row in before["repair"]}
@@ -248,23 +252,23 @@ class TestEveryState:
         for row in before.get("call_count", []):
             calls.setdefault(row["step"], {})[row["outcome"]] = row["count"]
 
-        found = await store.repairs()
+        found = await store.operation.repairs()
 
         assert {(watch, cause): n for watch, of in found.items() for cause, n in of.items()} == repairs
-        assert await store.call_counts(0) == [CallCounts(step, **of) for step, of in sorted(calls.items())]
+        assert await store.report.call_counts(0) == [CallCounts(step, **of) for step, of in sorted(calls.items())]
 
     async def test_the_conditions_are_the_same(self, store: Store, before: Tables) -> None:
         conditions = before["condition"]
         expected = [Condition(row["name"], from_text(row["message"]) or "", row["since"]) for row in conditions]
 
-        assert await store.conditions() == expected
+        assert await store.operation.conditions() == expected
 
     async def test_sweeps_pass_over_what_was_verified(self, store: Store, before: Tables) -> None:
         verified = [row for row in before["snapshot"] if row.get("verified")]
         waiting = {(row["watch"], row["application_id"]) for row in before["outbox"]}
 
         for row in verified:
-            (found,) = await store.compare(row["watch"], json.dumps([f"{row['verified']}{row['row_key']}"]))
+            (found,) = await store.capture.compare(row["watch"], json.dumps([f"{row['verified']}{row['row_key']}"]))
             assert found == (-1 if (row["watch"], row["application_id"]) in waiting else row["number"])
 
     async def test_it_works_on(
@@ -273,17 +277,17 @@ class TestEveryState:
         with restored(old, tmp_path, request) as data:
             store = await data.open()
             try:
-                assert len(await store.retry_dead(None, 1)) == 1
-                assert len(await store.discard("held", "polled", 1)) == 3
-                assert len(await store.resend("applications", ["applications-1"], 1)) == 1
-                await store.begin_sending()
+                assert len(await store.operation.retry_dead(None, 1)) == 1
+                assert len(await store.operation.discard("held", "polled", 1)) == 3
+                assert len(await store.operation.resend("applications", ["applications-1"], 1)) == 1
+                await store.delivery.begin_sending()
 
                 wanted = dict.fromkeys([(row["endpoint"], row["watch"]) for row in before["outbox"]], Wanted(50))
-                found = await store.due(wanted, now := store.clock(), now + 60_000)
+                found = await store.delivery.due(wanted, now := store.driver.clock(), now + 60_000)
 
                 assert sum(map(len, found.entries.values())) == 9
             finally:
-                await store.close()
+                await store.driver.close()
 
 
 def vars_of(found: Content | None) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from support.upgrading import OldFile, OldSchema, newest
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.demo.postgres import Server
-from cdc_sync.store.postgres import PostgresStore, scripts
+from cdc_sync.store import Store
+from cdc_sync.store.postgres import PostgresDriver, scripts
 from cdc_sync.store.protocol import not_reported
-from cdc_sync.store.sqlite import SqliteStore, schema
+from cdc_sync.store.sqlite import SqliteDriver, schema
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import migrations
 
@@ -80,7 +81,7 @@ class TestAFile:
             assert older.stdout.readline()
 
             with pytest.raises(StoreError, match=rf"older cdc-sync \(process {older.pid}\) works on it\. Stop it"):
-                SqliteStore(data.path)
+                Store(SqliteDriver(data.path))
 
             assert data.schema() == FILES[0].schema
         connect(data.path).close()
@@ -102,8 +103,8 @@ class TestAFile:
         monkeypatch.setattr(schema, "UPGRADING_EVERY", 0.0)
 
         for _ in range(2):
-            await SqliteStore(data.path, upgrading=reported.append).close()
-        await SqliteStore(tmp_path / "new.db", upgrading=reported.append).close()
+            await SqliteDriver(data.path, upgrading=reported.append).close()
+        await SqliteDriver(tmp_path / "new.db", upgrading=reported.append).close()
 
         assert reported[0] == 0.0, "at its beginning"
         assert len(reported) > 100, "and again while it goes on"
@@ -113,7 +114,7 @@ class TestAFile:
         data = OldFile(FILES[0], tmp_path)
 
         with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
-            SqliteStore(data.path, read_only=True)
+            Store(SqliteDriver(data.path, read_only=True))
 
         assert data.schema() == FILES[0].schema
 
@@ -134,7 +135,7 @@ CREATE EVENT TRIGGER stop ON ddl_command_start EXECUTE PROCEDURE public.stop();
 
 async def can_be_opened(data: OldSchema) -> bool:
     try:
-        await (await data.open()).close()
+        await (await data.open()).driver.close()
     except StoreError as error:
         return "It is tried again" not in str(error)
     return True
@@ -156,14 +157,14 @@ def waiting(connection: Ats) -> list[int]:
 
 
 @asynccontextmanager
-async def in_the_middle(dsn: str, number: int = 1) -> AsyncIterator[tuple[Ats, list["asyncio.Task[PostgresStore]"]]]:
+async def in_the_middle(dsn: str, number: int = 1) -> AsyncIterator[tuple[Ats, list["asyncio.Task[PostgresDriver]"]]]:
     """So many daemons that open the store, while what migrations change is locked: they wait until the `with` ends.
 
     Yields a session of the DBA, and the daemons.
     """
     with dba(dsn) as connection, psycopg.connect(dsn) as locker:
         locker.execute("LOCK TABLE cdc_sync.snapshot, cdc_sync.watch, cdc_sync.history IN ACCESS SHARE MODE")
-        opening = [asyncio.create_task(PostgresStore.open(dsn)) for _ in range(number)]
+        opening = [asyncio.create_task(PostgresDriver.open(dsn)) for _ in range(number)]
         await eventually(lambda: len(waiting(connection)) == number, "the migration to wait", within=30)
         yield connection, opening
 
@@ -190,7 +191,7 @@ class TestASchema:
         reported = list[float]()
 
         for _ in range(2):
-            await (await PostgresStore.open(database, upgrading=reported.append)).close()
+            await (await PostgresDriver.open(database, upgrading=reported.append)).close()
 
         assert len(reported) == 1, "at its beginning, and not where the store is up to date"
 
@@ -205,14 +206,14 @@ class TestASchema:
                 await opening
 
         assert data.tables() == before
-        await (await data.open()).close()
+        await (await data.open()).driver.close()
         assert data.schema() == newest("postgres")
 
     async def test_an_end_at_any_moment_leaves_it_as_it_was_or_complete(self, database: str) -> None:
         data, drawn = OldSchema(SCHEMAS[0], database), random.Random(15)  # noqa: S311 - moments of a test
         before, complete = data.tables(), None
         for _ in range(20):
-            opening = asyncio.create_task(PostgresStore.open(database))
+            opening = asyncio.create_task(PostgresDriver.open(database))
             await asyncio.sleep(drawn.random() / 10)
             with dba(database) as connection:
                 end_sessions(connection, "datname = current_database() AND pid <> pg_backend_pid()")
@@ -224,7 +225,7 @@ class TestASchema:
             else:
                 complete = complete or found
                 assert found == complete
-        await (await data.open()).close()
+        await (await data.open()).driver.close()
         assert data.schema() == newest("postgres")
 
     @pytest.mark.skipif(not OLD, reason="no schema is older than this version's")
@@ -239,7 +240,7 @@ class TestASchema:
         restartable_server.start()
 
         assert data.tables() == before
-        await (await data.open()).close()
+        await (await data.open()).driver.close()
         assert data.schema() == newest("postgres")
 
     @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
@@ -250,14 +251,14 @@ class TestASchema:
         async with in_the_middle(database, 3) as (_, opening):
             pass
 
-        stores = await asyncio.gather(*opening)
+        drivers = await asyncio.gather(*opening)
 
         async with AsyncExitStack() as opened:
-            for store in stores:
-                opened.push_async_callback(store.close)
-            for store in stores:
-                await store.begin_sending()
-                assert (await store.counts())["applications"].dead == 1
+            for driver in drivers:
+                opened.push_async_callback(driver.close)
+            for store in map(Store, drivers):
+                await store.delivery.begin_sending()
+                assert (await store.report.counts())["applications"].dead == 1
 
 
 _GRANTED_THEN = """
@@ -287,15 +288,15 @@ class TestARoleThatMayNotChangeTheSchema:
         before = data.tables()
 
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
-            await PostgresStore.open(own)
+            Store(await PostgresDriver.open(own))
         assert data.tables() == before
         with dba(database) as connection:
             connection.execute(scripts.install(role).encode())
             connection.execute(scripts.grants(role).encode())
 
         async with AsyncExitStack() as opened:
-            store = await PostgresStore.open(own)
-            opened.push_async_callback(store.close)
-            assert len(await store.entries("pending", None, 100)) == 7
-            await store.retry_dead(None, 1)
-            await store.resend("applications", ["applications-1"], 1)
+            store = Store(await PostgresDriver.open(own))
+            opened.push_async_callback(store.driver.close)
+            assert len(await store.report.entries("pending", None, 100)) == 7
+            await store.operation.retry_dead(None, 1)
+            await store.operation.resend("applications", ["applications-1"], 1)

@@ -143,7 +143,7 @@ class Deliveries(RuleBasedStateMachine):
     def teardown(self) -> None:
         if sys.exception() is None:  # or the promise that was found broken would be hidden by another
             self.all_is_quiet()
-        self.run(self.store.close())
+        self.run(self.store.driver.close())
         self.runner.close()
 
     # The world and capture
@@ -152,7 +152,7 @@ class Deliveries(RuleBasedStateMachine):
     def first_start(self, status: str) -> None:
         self.applications = {one: Application(State(status)) for one in EXISTING}
         observations = [self.observation(one, application.now) for one, application in self.applications.items()]
-        self.run(self.store.apply(RULES, a_baseline(*observations, now=self.now)))
+        self.run(self.store.capture.apply(RULES, a_baseline(*observations, now=self.now)))
         for application in self.applications.values():
             application.recorded.append(application.now)
             application.sure = application.heard = application.now
@@ -203,9 +203,9 @@ class Deliveries(RuleBasedStateMachine):
         self.calls = {}
         for one in self.in_state("pending"):  # nobody remembers which of them had begun
             self.applications[one].unsure.add(State.of(self.waiting[one].content))
-        self.run(self.store.close())
+        self.run(self.store.driver.close())
         self.store = self.run(self.backend.open())
-        self.run(self.store.begin_sending())
+        self.run(self.store.delivery.begin_sending())
 
     # People
 
@@ -215,9 +215,9 @@ class Deliveries(RuleBasedStateMachine):
         entry = self.waiting.get(one)
         match entry and data.draw(st.sampled_from(INTERVENTIONS[entry.state])):
             case "retry":
-                self.run(self.store.retry_dead(WATCH, self.now, ids=[one]))
+                self.run(self.store.operation.retry_dead(WATCH, self.now, ids=[one]))
             case "release":
-                self.run(self.store.release_held(None, self.now, limit=1))
+                self.run(self.store.operation.release_held(None, self.now, limit=1))
             case "discard":
                 assert entry is not None
                 self.discard(entry)
@@ -227,7 +227,7 @@ class Deliveries(RuleBasedStateMachine):
     @invariant()
     def belief_holds(self) -> None:
         self.look()
-        known = self.run(self.store.known(WATCH, APPLICATIONS))
+        known = self.run(self.store.capture.known(WATCH, APPLICATIONS))
         assert known.keys() == {one for one, application in self.applications.items() if application.recorded}
         for one, of_one in known.items():
             application = self.applications[one]
@@ -246,7 +246,7 @@ class Deliveries(RuleBasedStateMachine):
         """Capture has seen everything, people released what was held, and HelloWork hears and answers everything."""
         everything = {one: application.now for one, application in self.applications.items()}
         self.record(everything)
-        self.run(self.store.release_held(None, self.now))
+        self.run(self.store.operation.release_held(None, self.now))
         for _ in range(2):  # before HORIZON what the clock's moves put off, after it what waits for its time
             self.begin_calls()
             for one in list(self.calls):
@@ -282,14 +282,14 @@ class Deliveries(RuleBasedStateMachine):
     def discard(self, entry: Entry) -> None:
         if entry.application_id in self.calls:
             return  # what its call brings is not known yet
-        if self.run(self.store.discard(entry.state, WATCH, self.now, ids=[entry.application_id])):
+        if self.run(self.store.operation.discard(entry.state, WATCH, self.now, ids=[entry.application_id])):
             application = self.applications[entry.application_id]
             application.sure = State.of(entry.content)
             application.unsure = set()
             application.let_go = True
 
     def resend(self, one: str) -> None:
-        for _, resent in self.run(self.store.resend(WATCH, [one], self.now)):
+        for _, resent in self.run(self.store.operation.resend(WATCH, [one], self.now)):
             if resent not in self.waiting:
                 self.applications[resent].asked_for = self.applications[resent].sure
 
@@ -298,7 +298,7 @@ class Deliveries(RuleBasedStateMachine):
 
     async def outbox(self) -> list[Entry]:
         states: tuple[EntryState, ...] = ("pending", "held", "dead")
-        lists = await asyncio.gather(*(self.store.entries(state, None, len(APPLICATIONS)) for state in states))
+        lists = await asyncio.gather(*(self.store.report.entries(state, None, len(APPLICATIONS)) for state in states))
         return list(chain.from_iterable(lists))
 
     def in_state(self, *states: EntryState) -> list[str]:
@@ -311,7 +311,7 @@ class Deliveries(RuleBasedStateMachine):
         observations = [self.observation(one, state) for one, state in states.items()]
         under_way = Begun(*(call.entry for call in self.calls.values()))
         batch = a_batch(*observations, now=self.now, origin="deletion")
-        news = list(self.run(self.store.apply(RULES, batch, under_way)).results)
+        news = list(self.run(self.store.capture.apply(RULES, batch, under_way)).results)
         self.look()
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
         return news
@@ -322,7 +322,7 @@ class Deliveries(RuleBasedStateMachine):
         due = [self.waiting[one].due_at for one in self.in_state("pending")]
         limit = limit if len(set(due)) == len(due) else len(due)
         wanted = {LANE: Wanted(limit, list(self.calls), probing)}
-        found = self.run(self.store.due(wanted, self.now, self.now + HORIZON))
+        found = self.run(self.store.delivery.due(wanted, self.now, self.now + HORIZON))
         return [begun(entry, self.now) for entry in found.entries[LANE]]
 
     def begin_calls(self, limit: int = len(APPLICATIONS), *, probing: bool = False) -> None:
@@ -347,7 +347,7 @@ class Deliveries(RuleBasedStateMachine):
         self.look()
         before = self.waiting.get(one)
         assert before is not None, "what may have been heard is never dropped"
-        self.run(self.store.complete([Finished(call.entry, outcome, {}, self.now)], {}))
+        self.run(self.store.delivery.complete([Finished(call.entry, outcome, {}, self.now)], {}))
         self.look()
         if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
             assert self.waiting.get(one) == before, "what was put in its place has a fate of its own"

@@ -26,13 +26,14 @@ from support.store_steps import (
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
+from cdc_sync.store import Store
 from cdc_sync.store.check import check_shared
-from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.postgres import PostgresDriver, copy_to_sqlite, scripts
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
 from cdc_sync.store.statements import migrations
 
-Open = Callable[[], Awaitable[PostgresStore]]
+Open = Callable[[], Awaitable[Store]]
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -46,16 +47,16 @@ def dsn(store_database: str) -> str:
 async def open_another(dsn: str) -> AsyncIterator[Open]:
     async with AsyncExitStack() as opened:
 
-        async def open_it() -> PostgresStore:
-            store = await PostgresStore.open(dsn)
-            opened.push_async_callback(store.close)
+        async def open_it() -> Store:
+            store = Store(await PostgresDriver.open(dsn))
+            opened.push_async_callback(store.driver.close)
             return store
 
         yield open_it
 
 
 @pytest.fixture
-async def store(open_another: Open) -> PostgresStore:
+async def store(open_another: Open) -> Store:
     return await open_another()
 
 
@@ -65,7 +66,7 @@ def dba(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
         yield connection
 
 
-async def one_under_way(store: PostgresStore) -> None:
+async def one_under_way(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
     await begin_call(store)
@@ -79,10 +80,10 @@ class TestLosingTheServer:
         if (binary := pgbouncer_binary()) is None:
             pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
         with pgbouncer(binary, dsn, mode) as through, pytest.raises(StoreError, match="leads to a pooler") as raised:
-            await PostgresStore.open(through)
+            Store(await PostgresDriver.open(through))
         assert raised.value.code == "store-pooled"
 
-    async def test_a_session_that_is_lost_stays_lost(self, dsn: str, store: PostgresStore, open_another: Open) -> None:
+    async def test_a_session_that_is_lost_stays_lost(self, dsn: str, store: Store, open_another: Open) -> None:
         """Another daemon may lead since, so nothing is written by a session that followed it."""
         await one_under_way(store)
         with dba(dsn) as connection:
@@ -93,7 +94,7 @@ class TestLosingTheServer:
 
         for _ in range(2):
             with pytest.raises(StoreError) as raised:
-                await store.counts()
+                await store.report.counts()
             assert raised.value.code == "store-unusable"
         assert await entry_of(await open_another()) is not None
 
@@ -119,7 +120,7 @@ class TestUpgrading:
         with pytest.raises(
             StoreError, match=r"process 4711 on older-host\. Stop all daemons that share the store"
         ) as raised:
-            await PostgresStore.open(database)
+            Store(await PostgresDriver.open(database))
         assert raised.value.code == "store-upgrade"
         with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
             connection.execute(scripts.install().encode())
@@ -129,10 +130,10 @@ class TestUpgrading:
         with dba(database) as connection:
             connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
 
-        store = await PostgresStore.open(database)
+        store = Store(await PostgresDriver.open(database))
         await one_under_way(store)
-        assert (await store.counts())[WATCH].known == 8
-        await store.close()
+        assert (await store.report.counts())[WATCH].known == 8
+        await store.driver.close()
 
 
 class TestTheRole:
@@ -149,7 +150,7 @@ class TestTheRole:
     async def test_it_needs_the_scripts_and_no_more(self, database: str, role: str) -> None:
         own = make_conninfo(database, user=role)
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
-            await PostgresStore.open(own)
+            Store(await PostgresDriver.open(own))
         findings: list[Finding] = []
         assert await check_shared(own, findings.append) is None
         assert [each.state for each in findings] == ["failed"]
@@ -159,40 +160,40 @@ class TestTheRole:
                 connection.execute(scripts.install().encode())
                 connection.execute(scripts.grants(role).encode())
 
-        store = await PostgresStore.open(own)
+        store = Store(await PostgresDriver.open(own))
         await one_under_way(store)
-        await store.begin_sending()
-        await store.complete([Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {}, NOW)], {})
-        await store.retry_dead(None, NOW)
-        await store.prune(NOW + 1, 1_000, 10)
-        await store.close()
+        await store.delivery.begin_sending()
+        await store.delivery.complete([Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {}, NOW)], {})
+        await store.operation.retry_dead(None, NOW)
+        await store.operation.prune(NOW + 1, 1_000, 10)
+        await store.driver.close()
 
         with dba(database) as connection:
             connection.execute(scripts.uninstall().encode())
             assert connection.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
 
     async def test_one_that_may_create_does_it_itself_however_many_start_at_once(self, database: str) -> None:
-        stores = await asyncio.gather(*(PostgresStore.open(database) for _ in range(4)))
+        drivers = await asyncio.gather(*(PostgresDriver.open(database) for _ in range(4)))
 
-        assert await stores[0].counts() == {}
-        for store in stores:
-            await store.close()
+        assert await Store(drivers[0]).report.counts() == {}
+        for driver in drivers:
+            await driver.close()
 
     async def test_reading_sets_nothing_up(self, database: str) -> None:
         with pytest.raises(
             StoreError, match="has not been set up by this version yet: start the daemon once"
         ) as raised:
-            await PostgresStore.open(database, read_only=True)
+            Store(await PostgresDriver.open(database, read_only=True))
         assert raised.value.code == "store-not-set-up"
 
-    async def test_reading_writes_nothing(self, dsn: str, store: PostgresStore) -> None:
+    async def test_reading_writes_nothing(self, dsn: str, store: Store) -> None:
         await adopt(store, "a1")
-        reader = await PostgresStore.open(dsn, read_only=True)
+        reader = Store(await PostgresDriver.open(dsn, read_only=True))
 
         with pytest.raises(StoreError, match=r"read-only transaction"):
-            await reader.resend(None, ["a1"], NOW)
+            await reader.operation.resend(None, ["a1"], NOW)
 
-        await reader.close()
+        await reader.driver.close()
 
     async def test_a_database_that_does_not_hold_every_text_is_refused(self, server: str) -> None:
         name = f"cdc_sync_latin1_{uuid.uuid4().hex[:12]}"
@@ -201,7 +202,7 @@ class TestTheRole:
             connection.execute(sql.SQL(create).format(sql.Identifier(name)))
             try:
                 with pytest.raises(StoreError, match="encoding is LATIN1") as raised:
-                    await PostgresStore.open(make_conninfo(server, dbname=name))
+                    Store(await PostgresDriver.open(make_conninfo(server, dbname=name)))
                 assert raised.value.code == "store-unsuitable"
             finally:
                 connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
@@ -209,7 +210,7 @@ class TestTheRole:
     async def test_mistakes_in_the_dsn_are_named_without_its_password(self, server: str) -> None:
         for mistake in ("postgresql://u:secret@127.0.0.1:1/x", make_conninfo(server, dbname="nowhere"), "nonsense"):
             with pytest.raises(StoreError) as refusal:
-                await PostgresStore.open(mistake)
+                Store(await PostgresDriver.open(mistake))
             assert "secret" not in str(refusal.value)
             assert "state.dsn" in str(refusal.value) or "tried again" in str(refusal.value)
 
@@ -220,8 +221,8 @@ class TestWhatCheckFinds:
         bound = await check_shared(dsn, findings.append)
         return bound, [(each.check, each.state) for each in findings], " ".join(map(str, findings))
 
-    async def test_a_store_at_work(self, dsn: str, store: PostgresStore) -> None:
-        await store.bind("a database")
+    async def test_a_store_at_work(self, dsn: str, store: Store) -> None:
+        await store.databases.bind("a database")
         bound, states, said = await self.found(dsn)
 
         assert (bound, states) == ("a database", [("store", "ok"), ("store-lock", "ok"), ("store-clock", "ok")])
@@ -233,7 +234,7 @@ class TestWhatCheckFinds:
         assert states == [("store", "ok")]
         assert "the daemon makes it at its first start" in said
 
-    async def test_one_of_a_newer_version(self, store_database: str, dsn: str, store: PostgresStore) -> None:
+    async def test_one_of_a_newer_version(self, store_database: str, dsn: str, store: Store) -> None:
         await PostgresBackend(store_database).mark_as_newer()
 
         _, states, said = await self.found(dsn)
@@ -248,42 +249,44 @@ class TestWhatCheckFinds:
 
 
 class TestTexts:
-    async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(self, store: PostgresStore) -> None:
+    async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
 
         await lose_answer_with(store, "a\0b")
 
         assert (await waiting_entry(store)).reason == "a\N{REPLACEMENT CHARACTER}b"
-        assert (await store.story("a1", None, 10))[-1].detail["reason"] == "a\0b"
+        assert (await store.report.story("a1", None, 10))[-1].detail["reason"] == "a\0b"
 
 
 class TestACopy:
-    async def test_it_is_whole_and_apart(self, dsn: str, store: PostgresStore) -> None:
-        await store.bind("a database")
+    async def test_it_is_whole_and_apart(self, dsn: str, store: Store) -> None:
+        await store.databases.bind("a database")
         await adopt(store, "a1", "a2")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
-        copy = SqliteStore(Path("copy"), connected=partial(connect_copy, None))
+        made = SqliteDriver(Path("copy"), connected=partial(connect_copy, None))
+        copy = Store(made)
 
-        await copy_to_sqlite(dsn, copy)
+        await copy_to_sqlite(dsn, made)
         await adopt(store, "a3")
 
         assert await waiting_entry(copy) == await waiting_entry(store)
-        assert (await copy.fuses()).keys() == {WATCH}
-        assert await copy.identity() == "a database"
-        assert (await copy.known(WATCH, ["a1", "a2", "a3"])).keys() == {"a1", "a2"}
-        assert list(await copy.endpoints()) == []
-        await copy.close()
+        assert (await copy.operation.fuses()).keys() == {WATCH}
+        assert await copy.databases.identity() == "a database"
+        assert (await copy.capture.known(WATCH, ["a1", "a2", "a3"])).keys() == {"a1", "a2"}
+        assert list(await copy.delivery.endpoints()) == []
+        await copy.driver.close()
 
     async def test_of_nothing_is_nothing(self, database: str) -> None:
-        copy = SqliteStore(Path("copy"), connected=partial(connect_copy, None))
+        made = SqliteDriver(Path("copy"), connected=partial(connect_copy, None))
+        copy = Store(made)
 
-        await copy_to_sqlite(database, copy)
+        await copy_to_sqlite(database, made)
 
-        assert await copy.counts() == {}
-        await copy.close()
+        assert await copy.report.counts() == {}
+        await copy.driver.close()
 
 
-async def lose_answer_with(store: PostgresStore, reason: str) -> None:
+async def lose_answer_with(store: Store, reason: str) -> None:
     entry = await begin_call(store)
-    await store.complete([Finished(entry, Retry(NOW), {"reason": reason}, NOW)], {})
+    await store.delivery.complete([Finished(entry, Retry(NOW), {"reason": reason}, NOW)], {})

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from support.builders import WATCH
 from support.postgres import Cluster, fresh_database
-from support.store_backends import PostgresBackend
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres.session import PostgresTransaction, array
 from cdc_sync.store.statements import statements
 
@@ -45,8 +45,7 @@ _WATCHES, _NOTHING = array([WATCH] * _PAGE), array([None] * _PAGE)
 @pytest.fixture(scope="module", params=["never analysed", "analysed"])
 def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycopg.Connection[Any]]":
     async def make(dsn: str) -> None:
-        store = await PostgresStore.open(dsn)
-        await store.close()
+        await (await PostgresDriver.open(dsn)).close()
 
     with fresh_database(cluster) as dsn:
         asyncio.run(make(dsn))
@@ -95,14 +94,14 @@ def _walked(step: Mapping[str, Any]) -> int:
 
 
 async def test_statements_are_prepared_and_planned_for_the_outbox_as_it_is(store_database: str) -> None:
-    store = await PostgresBackend(store_database).open()
+    driver = await PostgresDriver.open(store_database)
     for _ in range(30):
-        await store.lanes()
-    connection = store.session._connection
+        await Store(driver).delivery.lanes()
+    connection = driver.session._connection
     prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
     mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchall()
     can_say_how_to_plan = connection.info.server_version >= _PLANS_FOR_VALUES
-    await store.close()
+    await driver.close()
 
     assert any("FROM cdc_sync.endpoint" in text for (text,) in prepared) == can_say_how_to_plan
     assert mode == [("force_custom_plan" if can_say_how_to_plan else None,)]
@@ -119,9 +118,9 @@ async def test_a_failed_transaction_leaves_no_half_prepared_statement(store_data
         await transaction._connection.execute(b"DO $$BEGIN RAISE SQLSTATE '40P01'; END$$")
         return await work(transaction)  # sent before the error comes back
 
-    store = await PostgresBackend(store_database).open()
+    driver = await PostgresDriver.open(store_database)
     for _ in range(20):
         with pytest.raises(StoreError):
-            await store.transact(fail)
-        assert await store.transact(work) == [("blue",)]
-    await store.close()
+            await driver.transact(fail)
+        assert await driver.transact(work) == [("blue",)]
+    await driver.close()

@@ -13,7 +13,7 @@ from support.store_backends import PostgresBackend
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store.driver import Transaction, Work
-from cdc_sync.store.postgres import PostgresStore, session
+from cdc_sync.store.postgres import PostgresDriver, session
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,8 +30,8 @@ def dba(dsn: str) -> Iterator[Ats]:
 
 
 @pytest.fixture
-async def store(dsn: str) -> AsyncIterator[PostgresStore]:
-    opened = await PostgresStore.open(dsn)
+async def store(dsn: str) -> AsyncIterator[PostgresDriver]:
+    opened = await PostgresDriver.open(dsn)
     yield opened
     await opened.close()
 
@@ -39,7 +39,7 @@ async def store(dsn: str) -> AsyncIterator[PostgresStore]:
 class Jobs:
     """Jobs of a store, and what happened in order: their effects, and their answers."""
 
-    def __init__(self, store: PostgresStore) -> None:
+    def __init__(self, store: PostgresDriver) -> None:
         self.store = store
         self.happened: list[tuple[str, object]] = []
         self.tasks: dict[str, asyncio.Task[object]] = {}
@@ -104,7 +104,7 @@ def notes(dba: Ats) -> dict[str, int]:
 
 
 class TestOrder:
-    async def test_effects_come_in_the_order_of_the_jobs_and_before_the_answers(self, store: PostgresStore) -> None:
+    async def test_effects_come_in_the_order_of_the_jobs_and_before_the_answers(self, store: PostgresDriver) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         for number in range(5):
@@ -116,7 +116,7 @@ class TestOrder:
         assert jobs.happened == list(outcomes.items())
         assert list(outcomes) == ["held", "0", "1", "2", "3", "4"]
 
-    async def test_a_failed_job_has_an_effect_in_its_turn(self, store: PostgresStore) -> None:
+    async def test_a_failed_job_has_an_effect_in_its_turn(self, store: PostgresDriver) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         for name, work in (("a", noting("a")), ("failed", fail), ("b", noting("b"))):
@@ -127,7 +127,9 @@ class TestOrder:
 
         assert jobs.happened == [("held", "held"), ("a", "a"), ("failed", None), ("b", "b")]
 
-    async def test_a_job_of_a_cancelled_caller_is_done_and_has_its_effect(self, store: PostgresStore, dba: Ats) -> None:
+    async def test_a_job_of_a_cancelled_caller_is_done_and_has_its_effect(
+        self, store: PostgresDriver, dba: Ats
+    ) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         for name in ("a", "b"):
@@ -142,7 +144,7 @@ class TestOrder:
         assert jobs.happened == [("held", "held"), ("a", "a"), ("b", "b")]
         assert notes(dba).keys() == {"a", "b"}
 
-    async def test_a_job_may_go_before_those_that_wait(self, store: PostgresStore) -> None:
+    async def test_a_job_may_go_before_those_that_wait(self, store: PostgresDriver) -> None:
         jobs, order = Jobs(store), list[str]()
 
         def noted(name: str) -> Work[None]:
@@ -164,7 +166,7 @@ class TestOrder:
 
 
 class TestGroups:
-    async def test_jobs_that_wait_together_share_a_commit(self, store: PostgresStore, dba: Ats) -> None:
+    async def test_jobs_that_wait_together_share_a_commit(self, store: PostgresDriver, dba: Ats) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         names = {str(number) for number in range(20)}
@@ -180,7 +182,7 @@ class TestGroups:
 
     @pytest.mark.parametrize(("work", "error"), [(fail, StoreError), (break_off, ZeroDivisionError)])
     async def test_one_that_fails_fails_no_other(
-        self, store: PostgresStore, dba: Ats, work: Work[Any], error: type[Exception]
+        self, store: PostgresDriver, dba: Ats, work: Work[Any], error: type[Exception]
     ) -> None:
         jobs = Jobs(store)
         await jobs.hold()
@@ -195,7 +197,7 @@ class TestGroups:
         assert notes(dba).keys() == {"a", "b"}
         assert not store.session.lost.done()
 
-    async def test_jobs_after_a_failed_group_share_commits_again(self, store: PostgresStore, dba: Ats) -> None:
+    async def test_jobs_after_a_failed_group_share_commits_again(self, store: PostgresDriver, dba: Ats) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         jobs.begin("wrong", fail)
@@ -217,7 +219,7 @@ class TestGroups:
 
     @pytest.mark.parametrize("group", ["slow", "failed"])
     async def test_a_job_that_goes_first_waits_for_one_job_of_a_group(
-        self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch, group: str
+        self, store: PostgresDriver, monkeypatch: pytest.MonkeyPatch, group: str
     ) -> None:
         """A renewal does not wait for all of a long group, nor for all of one that runs again."""
         monkeypatch.setattr(session, "_GROUP_LASTS", 0.0 if group == "slow" else 60.0)
@@ -261,7 +263,7 @@ class TestLoss:
             await jobs.store.transact(noting("later"), effects.append)
         assert effects == [None]
 
-    async def test_a_session_that_was_cut_fails_all_its_jobs_in_order(self, store: PostgresStore, dba: Ats) -> None:
+    async def test_a_session_that_was_cut_fails_all_its_jobs_in_order(self, store: PostgresDriver, dba: Ats) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         for name in ("a", "b"):
@@ -274,7 +276,7 @@ class TestLoss:
         await self.lost_with(jobs)
         assert notes(dba) == {}
 
-    async def test_a_session_that_the_server_ended_is_lost(self, store: PostgresStore, dba: Ats) -> None:
+    async def test_a_session_that_the_server_ended_is_lost(self, store: PostgresDriver, dba: Ats) -> None:
         jobs = Jobs(store)
         await jobs.hold()
         jobs.begin("a", noting("a"))
@@ -287,7 +289,7 @@ class TestLoss:
 
     async def test_a_session_that_falls_silent_is_lost_in_time(self, dsn: str) -> None:
         async with proxy_to(dsn) as proxy:
-            store = await PostgresStore.open(proxy.dsn, answers_within=1.0)
+            store = await PostgresDriver.open(proxy.dsn, answers_within=1.0)
             jobs = Jobs(store)
             proxy.forget()
             jobs.begin("a", noting("a"))
@@ -298,7 +300,7 @@ class TestLoss:
             await store.close()
 
     async def test_a_statement_that_takes_too_long_fails_alone(self, dsn: str, dba: Ats) -> None:
-        store = await PostgresStore.open(dsn, answers_within=1.5)
+        store = await PostgresDriver.open(dsn, answers_within=1.5)
         try:
             dba.execute("BEGIN")
             dba.execute("LOCK TABLE cdc_sync.about IN ACCESS EXCLUSIVE MODE")
@@ -312,7 +314,7 @@ class TestLoss:
             await store.close()
 
     async def test_a_job_under_way_fails_when_the_store_is_closed(self, dsn: str) -> None:
-        store = await PostgresStore.open(dsn)
+        store = await PostgresDriver.open(dsn)
         jobs = Jobs(store)
         await jobs.hold()
         jobs.begin("a", noting("a"))

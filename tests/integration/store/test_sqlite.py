@@ -18,8 +18,9 @@ from support.store_process import store_process
 from support.store_steps import adopt, begin_call, observe, told_status, waiting_entry
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.sqlite import SqliteStore, copy_store
+from cdc_sync.store.sqlite import SqliteDriver, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
 from cdc_sync.store.sqlite.schema import connect, connect_copy
 from cdc_sync.store.statements import migrations
@@ -33,10 +34,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path)
+async def store(path: Path) -> AsyncIterator[Store]:
+    store = Store(SqliteDriver(path))
     yield store
-    await store.close()
+    await store.driver.close()
 
 
 @pytest.fixture
@@ -46,14 +47,14 @@ def generous_umask() -> Iterator[None]:
     os.umask(before)
 
 
-async def inside(store: SqliteStore, statement: str) -> Any:
+async def inside(store: Store, statement: str) -> Any:
     """Ask the store's own connection: some settings belong to a connection, and nobody else can see them."""
 
     async def work(transaction: Transaction) -> Any:
         assert isinstance(transaction, SqliteTransaction)
         return transaction.connection.execute(statement).fetchone()
 
-    row = await store.transact(work)
+    row = await store.driver.transact(work)
     return row and row[0]
 
 
@@ -62,26 +63,24 @@ def mode(file: Path) -> int:
 
 
 class TestTheFile:
-    async def test_all_its_files_are_their_owners_alone(
-        self, generous_umask: None, store: SqliteStore, path: Path
-    ) -> None:
+    async def test_all_its_files_are_their_owners_alone(self, generous_umask: None, store: Store, path: Path) -> None:
         await adopt(store, "a1")
 
         files = {file.name: mode(file) for file in path.parent.iterdir()}
 
         assert files == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
 
-    async def test_commits_survive_a_power_cut(self, store: SqliteStore) -> None:
+    async def test_commits_survive_a_power_cut(self, store: Store) -> None:
         assert await inside(store, "PRAGMA journal_mode") == "wal"
         assert await inside(store, "PRAGMA synchronous") == 2, "FULL: the log is synchronised at each commit"
 
-    async def test_its_schema_is_at_the_newest_version(self, store: SqliteStore) -> None:
+    async def test_its_schema_is_at_the_newest_version(self, store: Store) -> None:
         assert await inside(store, "PRAGMA user_version") == len(migrations("sqlite"))
 
-    async def test_it_is_one_file_once_it_is_closed(self, store: SqliteStore, path: Path) -> None:
+    async def test_it_is_one_file_once_it_is_closed(self, store: Store, path: Path) -> None:
         await adopt(store, "a1")
 
-        await store.close()
+        await store.driver.close()
 
         assert list(path.parent.iterdir()) == [path]
 
@@ -107,35 +106,35 @@ class TestTheFile:
 
 
 class TestBesideAnother:
-    async def test_a_reader_sees_what_the_writer_has_committed(self, store: SqliteStore, path: Path) -> None:
-        reader = SqliteStore(path, read_only=True)
+    async def test_a_reader_sees_what_the_writer_has_committed(self, store: Store, path: Path) -> None:
+        reader = Store(SqliteDriver(path, read_only=True))
         await adopt(store, "a1")
         assert await told_status(reader, "a1") == "applied"
         await adopt(store, "a2")
         assert await told_status(reader, "a2") == "applied"
-        await reader.close()
+        await reader.driver.close()
 
-    async def test_a_reader_does_not_wait_for_a_writer(self, store: SqliteStore, path: Path) -> None:
+    async def test_a_reader_does_not_wait_for_a_writer(self, store: Store, path: Path) -> None:
         await adopt(store, "a1")
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
             writer.execute("BEGIN IMMEDIATE")
-            reader = SqliteStore(path, read_only=True)
+            reader = Store(SqliteDriver(path, read_only=True))
 
             assert await told_status(reader, "a1") == "applied"
 
-            await reader.close()
+            await reader.driver.close()
             writer.execute("ROLLBACK")
 
-    async def test_a_reader_cannot_write(self, store: SqliteStore, path: Path) -> None:
-        reader = SqliteStore(path, read_only=True)
+    async def test_a_reader_cannot_write(self, store: Store, path: Path) -> None:
+        reader = Store(SqliteDriver(path, read_only=True))
 
         with pytest.raises(StoreError, match=r"state\.db cannot be used: attempt to write a readonly database\. Let "):
-            await reader.set_conditions({"database": "It is down"}, NOW)
+            await reader.operation.set_conditions({"database": "It is down"}, NOW)
 
-        assert await store.conditions() == []
-        await reader.close()
+        assert await store.operation.conditions() == []
+        await reader.driver.close()
 
-    async def test_a_writer_waits_for_another(self, store: SqliteStore, path: Path) -> None:
+    async def test_a_writer_waits_for_another(self, store: Store, path: Path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             waiting = asyncio.create_task(adopt(store, "a1"))
@@ -146,26 +145,26 @@ class TestBesideAnother:
         await waiting
         assert await told_status(store, "a1") == "applied"
 
-    async def test_an_operators_command_beside_the_daemon_is_seen_by_it(self, store: SqliteStore, path: Path) -> None:
+    async def test_an_operators_command_beside_the_daemon_is_seen_by_it(self, store: Store, path: Path) -> None:
         await adopt(store, "a1")
-        operator = SqliteStore(path)
-        await operator.resend(None, ["a1"], NOW)
-        await operator.close()
+        operator = Store(SqliteDriver(path))
+        await operator.operation.resend(None, ["a1"], NOW)
+        await operator.driver.close()
 
         assert (await begin_call(store)).application_id == "a1"
 
-    async def test_the_next_daemon_can_withdraw_what_the_last_one_noted(self, store: SqliteStore, path: Path) -> None:
-        await store.set_conditions({"database": "It is down"}, NOW)
-        await store.close()
-        next_one = SqliteStore(path)
+    async def test_the_next_daemon_can_withdraw_what_the_last_one_noted(self, store: Store, path: Path) -> None:
+        await store.operation.set_conditions({"database": "It is down"}, NOW)
+        await store.driver.close()
+        next_one = Store(SqliteDriver(path))
 
-        await next_one.set_conditions({"database": None}, NOW)
+        await next_one.operation.set_conditions({"database": None}, NOW)
 
-        assert await next_one.conditions() == []
-        await next_one.close()
+        assert await next_one.operation.conditions() == []
+        await next_one.driver.close()
 
     async def test_a_copy_is_whole_private_and_apart(
-        self, generous_umask: None, store: SqliteStore, path: Path, tmp_path: Path
+        self, generous_umask: None, store: Store, path: Path, tmp_path: Path
     ) -> None:
         await observe(store, an_observation())
         copied = tmp_path / "copy.db"
@@ -173,25 +172,25 @@ class TestBesideAnother:
         copy_store(path, copied)
         await adopt(store, "a2")
 
-        copy = SqliteStore(copied)
+        copy = Store(SqliteDriver(copied))
         assert await waiting_entry(copy) == await waiting_entry(store)
-        assert await copy.known(WATCH, ["a2"]) == {}
+        assert await copy.capture.known(WATCH, ["a2"]) == {}
         assert mode(copied) == 0o600
-        await copy.close()
+        await copy.driver.close()
 
     async def test_a_copy_for_a_dry_run_is_whole_apart_and_nowhere(
-        self, store: SqliteStore, path: Path, tmp_path: Path
+        self, store: Store, path: Path, tmp_path: Path
     ) -> None:
         await observe(store, an_observation())
         before = sorted(tmp_path.iterdir())
 
-        copy = SqliteStore(Path("copy"), connected=partial(connect_copy, path))
+        copy = Store(SqliteDriver(Path("copy"), connected=partial(connect_copy, path)))
 
         assert await waiting_entry(copy) == await waiting_entry(store)
         await adopt(copy, "a2")
-        assert await store.known(WATCH, ["a2"]) == {}
+        assert await store.capture.known(WATCH, ["a2"]) == {}
         assert sorted(tmp_path.iterdir()) == before
-        await copy.close()
+        await copy.driver.close()
 
 
 class TestDurability:
@@ -204,9 +203,9 @@ class TestDurability:
         promised = [line.strip() for line in said if line.endswith("\n")]
         assert len(promised) >= 300
 
-        store = SqliteStore(path)
-        known = await store.known(WATCH, promised)
-        await store.close()
+        store = Store(SqliteDriver(path))
+        known = await store.capture.known(WATCH, promised)
+        await store.driver.close()
 
         assert known.keys() == set(promised)
 
@@ -218,13 +217,13 @@ class TestDurability:
         assert error.startswith(f"The store {path} cannot be used: disk I/O error. Its disk fails")
         assert after == "after", "it goes on once there is space"
 
-        store = SqliteStore(path)
-        known = await store.known(WATCH, [*promised, after, str(len(promised))])
-        await store.close()
+        store = Store(SqliteDriver(path))
+        known = await store.capture.known(WATCH, [*promised, after, str(len(promised))])
+        await store.driver.close()
 
         assert known.keys() == {*promised, after}
 
-    async def test_a_full_disk_is_named(self, store: SqliteStore) -> None:
+    async def test_a_full_disk_is_named(self, store: Store) -> None:
         await inside(store, "PRAGMA max_page_count = 1")  # SQLite's own limit gives the same error as the disk's
 
         with pytest.raises(StoreError, match=r"database or disk is full\. Free space on its disk"):
@@ -232,9 +231,9 @@ class TestDurability:
 
         await inside(store, "PRAGMA max_page_count = 1000000")
         await adopt(store, "a1")
-        assert (await store.counts())[WATCH].known == 1
+        assert (await store.report.counts())[WATCH].known == 1
 
-    async def test_a_file_kept_locked_is_named(self, store: SqliteStore, path: Path) -> None:
+    async def test_a_file_kept_locked_is_named(self, store: Store, path: Path) -> None:
         await inside(store, "PRAGMA busy_timeout = 0")  # or the test would take as long as the patience does
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -272,7 +271,7 @@ class TestNoGood:
         make(path)
 
         with pytest.raises(StoreError) as refusal:
-            SqliteStore(path, read_only=read_only)
+            Store(SqliteDriver(path, read_only=read_only))
 
         assert str(path) in str(refusal.value)
         assert remedy in str(refusal.value)
@@ -286,30 +285,30 @@ class TestNoGood:
 
         for read_only in (False, True):
             with pytest.raises(StoreError, match=remedy):
-                SqliteStore(path, read_only=read_only)
+                Store(SqliteDriver(path, read_only=read_only))
 
     async def test_damage_further_on_is_named_when_it_is_met(self, path: Path) -> None:
         names = [f"a{number}" for number in range(500)]
-        store = SqliteStore(path)
+        store = Store(SqliteDriver(path))
         await adopt(store, *names)
-        await store.close()
+        await store.driver.close()
         half = path.stat().st_size // PAGE // 2 * PAGE  # the schema, which is read at once, stands before it
         with path.open("r+b") as file:
             file.seek(half)
             file.write(os.urandom(path.stat().st_size - half))
 
-        store = SqliteStore(path)
+        store = Store(SqliteDriver(path))
         with pytest.raises(StoreError, match=r"malformed.*restore a backup, or move it away"):
-            await store.known(WATCH, names)
-        await store.close()
+            await store.capture.known(WATCH, names)
+        await store.driver.close()
 
     async def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"No such file.*Does the folder of state\.path exist"):
-            SqliteStore(tmp_path / "missing" / "state.db")
+            Store(SqliteDriver(tmp_path / "missing" / "state.db"))
 
     async def test_what_only_reads_makes_no_file(self, path: Path) -> None:
         with pytest.raises(StoreError, match=r"unable to open.*Does the folder of state\.path exist"):
-            SqliteStore(path, read_only=True)
+            Store(SqliteDriver(path, read_only=True))
 
         assert not path.exists()
 
@@ -317,7 +316,7 @@ class TestNoGood:
         path.touch()
 
         with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
-            SqliteStore(path, read_only=True)
+            Store(SqliteDriver(path, read_only=True))
 
         assert path.read_bytes() == b""
 
@@ -326,39 +325,37 @@ class TestNoGood:
         tmp_path.chmod(0o500)
 
         with pytest.raises(StoreError, match=r"Permission denied.*may this user write there"):
-            SqliteStore(tmp_path / "state.db")
+            Store(SqliteDriver(tmp_path / "state.db"))
 
     async def test_a_strange_name_is_a_name(self, tmp_path: Path) -> None:
         path = tmp_path / "état? #1 %20.db"
-        store = SqliteStore(path)
+        store = Store(SqliteDriver(path))
         await adopt(store, "a1")
-        reader = SqliteStore(path, read_only=True)
+        reader = Store(SqliteDriver(path, read_only=True))
 
         assert await told_status(reader, "a1") == "applied"
 
-        await reader.close()
-        await store.close()
+        await reader.driver.close()
+        await store.driver.close()
 
 
 class TestConnectionLost:
-    async def test_what_cannot_even_be_undone_fails_and_nobody_waits_for_ever(self, store: SqliteStore) -> None:
+    async def test_what_cannot_even_be_undone_fails_and_nobody_waits_for_ever(self, store: Store) -> None:
         async def close(transaction: Transaction) -> None:
             assert isinstance(transaction, SqliteTransaction)
             transaction.connection.close()
 
         async with asyncio.timeout(60):
             with pytest.raises(StoreError, match=r"closed database|gone from under"):
-                await store.transact(close)
+                await store.driver.transact(close)
             with pytest.raises(StoreError, match=r"closed database|gone from under"):
-                await store.counts()
+                await store.report.counts()
 
 
 class TestWhatIsLookedAtAllDay:
     """The metrics, the page and `status` are asked for every few seconds, whatever there is by then."""
 
-    async def test_costs_no_walk_through_all_that_is_known_or_has_happened(
-        self, store: SqliteStore, path: Path
-    ) -> None:
+    async def test_costs_no_walk_through_all_that_is_known_or_has_happened(self, store: Store, path: Path) -> None:
         statements: list[str] = []
         await adopt(store, "a1")
 
@@ -366,20 +363,20 @@ class TestWhatIsLookedAtAllDay:
             assert isinstance(transaction, SqliteTransaction)
             transaction.connection.set_trace_callback(statements.append)
 
-        await store.transact(listen)
-        await store.counts()
-        await store.endpoints()
-        await store.fuses()
-        await store.recent_ends(20, failed=False)
-        await store.call_counts(0)
-        await store.entries("held", WATCH, 10)
-        await store.entries("dead", None, 10)
-        await store.conditions()
-        await store.repairs()
-        await store.positions(WATCH)
-        await store.skipped(WATCH, 20)
-        await store.records("a1", None)
-        await store.story("a1", None, 500)
+        await store.driver.transact(listen)
+        await store.report.counts()
+        await store.delivery.endpoints()
+        await store.operation.fuses()
+        await store.report.recent_ends(20, failed=False)
+        await store.report.call_counts(0)
+        await store.report.entries("held", WATCH, 10)
+        await store.report.entries("dead", None, 10)
+        await store.operation.conditions()
+        await store.operation.repairs()
+        await store.capture.positions(WATCH)
+        await store.report.skipped(WATCH, 20)
+        await store.report.records("a1", None)
+        await store.report.story("a1", None, 500)
 
         looks = [statement for statement in statements if statement.lstrip().startswith(("SELECT", "WITH"))]
         assert len(looks) > 12

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cdc_sync.core.findings import Finding
+from cdc_sync.store import Store
 from cdc_sync.store.check import check_file
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import locked
 
 
@@ -35,12 +36,12 @@ async def test_no_store_yet(tmp_path: Path) -> None:
 async def test_a_store_at_work(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with locked(path):
-        store = SqliteStore(path)
-        await store.bind("ats of cluster 1")
+        store = Store(SqliteDriver(path))
+        await store.databases.bind("ats of cluster 1")
 
         bound, findings = found(path)
 
-        await store.close()
+        await store.driver.close()
     assert bound == "ats of cluster 1"
     assert wrong(findings) == {}
     assert f"process {os.getpid()}" in findings["store-lock"].message
@@ -74,8 +75,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 async def test_stores_of_other_versions(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    await (store := SqliteStore(path)).bind("ats of cluster 1")
-    await store.close()
+    await (store := Store(SqliteDriver(path))).databases.bind("ats of cluster 1")
+    await store.driver.close()
     with sqlite3.connect(path) as newer:
         newer.execute("PRAGMA user_version = 1000")
     newer.close()
