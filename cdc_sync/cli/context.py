@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cdc_sync.cli.asking import Asking, asking
 from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.events import PersonActed
@@ -21,7 +22,6 @@ from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.pipeline.discovery import Discovery, discover
 from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store import Store
-from cdc_sync.store.asking import Asking, asking
 from cdc_sync.store.opening import opened_beside
 
 _Found = TypeVar("_Found")

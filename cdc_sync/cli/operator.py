@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from cdc_sync.admin.report import facts
+from cdc_sync.cli.asking import Asking
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -51,7 +52,6 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.store import Store
-from cdc_sync.store.asking import Asking
 from cdc_sync.store.driver import EntryId
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.operation import Selection, for_some, in_steps

@@ -1,5 +1,6 @@
+from cdc_sync.cli.check_store import check_identity
 from cdc_sync.core.findings import Whereabouts
-from cdc_sync.store.errors import check_identity, elsewhere
+from cdc_sync.store.errors import elsewhere
 
 
 def test_a_store_of_its_own_database() -> None:

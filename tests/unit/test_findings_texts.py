@@ -10,16 +10,16 @@ from typing import get_args
 import pytest
 import yaml
 
+from cdc_sync.cli import check_endpoint
 from cdc_sync.core.findings import State
-from cdc_sync.delivery import check as delivery_check
 from cdc_sync.source import check, check_watch
 
-_MODULES = {"source": (check, check_watch), "delivery": (delivery_check,)}
+_MODULES = {"source/findings.yaml": (check, check_watch), "cli/check_endpoint.yaml": (check_endpoint,)}
 
 
 def _texts(of: str) -> dict[str, dict[str, str]]:
     """The texts by `check/what was found`."""
-    text = files(f"cdc_sync.{of}").joinpath("findings.yaml").read_text(encoding="utf-8")
+    text = files("cdc_sync").joinpath(of).read_text(encoding="utf-8")
     found: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(text)
     return {
         f"{one}/{what}": each for one, texts in found.items() if one != "unanswered" for what, each in texts.items()

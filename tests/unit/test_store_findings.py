@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from cdc_sync.cli.check_store import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.findings import found
-from cdc_sync.store.errors import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 
 
 def test_without_any_all_is_well() -> None:

@@ -13,8 +13,8 @@ from support.configurations import LEAST, a_config
 from support.daemon_process import free_port
 from support.wire import saying, wire_server
 
+from cdc_sync.cli.check_endpoint import check_endpoint
 from cdc_sync.core.findings import Finding
-from cdc_sync.delivery.check import check_endpoint
 from cdc_sync.emulator import Emulator, EmulatorOptions
 
 CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")

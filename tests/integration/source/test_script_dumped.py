@@ -10,13 +10,13 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers, run_script, some_config
 
+from cdc_sync.cli.check_store import check_shared
 from cdc_sync.config import Config
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, uninstall, verify
 from cdc_sync.store import Store
-from cdc_sync.store.check import check_shared
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres import scripts as store_scripts
 

@@ -9,10 +9,10 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
 from support.watched import a_config, grant, install_triggers, run_script, some_config
 
+from cdc_sync.cli.check_store import check_shared
 from cdc_sync.core.findings import Finding
 from cdc_sync.source.check import check_database
 from cdc_sync.source.scripts import install, verify
-from cdc_sync.store.check import check_shared
 from cdc_sync.store.postgres import scripts as store_scripts
 
 CHECK = """

@@ -23,11 +23,11 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.cli.check_store import check_shared
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
 from cdc_sync.store import Store
-from cdc_sync.store.check import check_shared
 from cdc_sync.store.postgres import PostgresDriver, copy_to_sqlite, scripts
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cdc_sync.cli.check_store import check_file
 from cdc_sync.core.findings import Finding
 from cdc_sync.store import Store
-from cdc_sync.store.check import check_file
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import locked
 

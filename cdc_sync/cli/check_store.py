@@ -1,30 +1,34 @@
-"""The store as `cdc-sync check` finds it, read only."""
+"""The store as `cdc-sync check` finds it, read only; `check_store.yaml` has the texts."""
 
 import asyncio
 import os
 import pwd
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.models import own_credentials
+from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
+from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.packaged import data
 from cdc_sync.store.driver import about
-from cdc_sync.store.errors import check_disk_space, check_pairs, check_unconfigured, failed, usable
+from cdc_sync.store.errors import keys
 from cdc_sync.store.leader import leader_in
 from cdc_sync.store.opening import opened_beside, store_dsn, tables_beside
 from cdc_sync.store.postgres import schema
 from cdc_sync.store.postgres.scripts import KIND, TABLES, exposed, unreadable
 from cdc_sync.store.postgres.session import PostgresTransaction
+from cdc_sync.store.protocol import KnownTwice
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
 from cdc_sync.store.statements import migrations
@@ -32,6 +36,12 @@ from cdc_sync.wall_clock import wall_clock
 
 _MOST_PAIRS = 20
 """Pairs of watches that are named."""
+
+LITTLE_SPACE = 2**30
+"""Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
+
+TOO_LITTLE_SPACE = 64 * 2**20
+"""Bytes that a mass change fills."""
 
 
 async def check_store(config: Config, tell: Tell) -> str | None:
@@ -181,3 +191,74 @@ async def _check_schema(
 
 def _listed(found: list[tuple[Any, ...]]) -> str:
     return "; ".join(f"{name}: {what}" for _, name, what in found)
+
+
+# The findings.
+
+
+def failed(name: str, **facts: object) -> Finding:
+    """The finding that somebody cannot use the store."""
+    return _finding("store", "failed", name, **facts)
+
+
+def _texts() -> dict[str, dict[str, str]]:
+    return cast("dict[str, dict[str, str]]", data("cli/check_store.yaml"))
+
+
+def _finding(check: str, state: State, name: str, **facts: object) -> Finding:
+    message, remedy = (_texts()[name].get(part, "").format(**facts) for part in ("message", "remedy"))
+    return Finding(check, state, message, remedy or None)
+
+
+def check_disk_space(free: int, folder: str) -> Finding:
+    """The finding about `free` bytes on a folder's disk."""
+    state: State = "failed" if free < TOO_LITTLE_SPACE else "warning" if free < LITTLE_SPACE else "ok"
+    return _finding("store-space", state, "space" if state == "ok" else "no-space", free=free // 2**20, folder=folder)
+
+
+def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
+    """The findings about watches that are no longer configured.
+
+    A removed watch is harmless. A renamed one is another watch: its baseline takes unread changes for acknowledged.
+    """
+    findings = []
+    for one in found:
+        finding = _finding("store-watches", "warning", "unconfigured", **vars(one))
+        commands = [_texts()[state]["remedy"] for state in ("held", "dead") if getattr(one, state)]
+        remedy = "\n".join([finding.remedy or "", *commands]).replace("WATCH", one.watch)
+        findings.append(replace(finding, remedy=remedy, watch=one.watch))
+    return findings or [_finding("store-watches", "ok", "all-configured")]
+
+
+def check_pairs(found: Sequence[KnownTwice]) -> list[Finding]:
+    """The findings about applications that two watches know."""
+    findings = []
+    for each in found:
+        examples = ", ".join(dict.fromkeys([each.example, each.another]))
+        finding = _finding("store-ids", "warning", "twice", number=each.number, other=each.other, examples=examples)
+        findings.append(replace(finding, watch=each.watch))
+    return findings
+
+
+def check_identity(
+    bound: str | None, found: str, why_not: str | None = None, database: str = "", section: str = "database"
+) -> Finding:
+    """The finding about the database that the store belongs to.
+
+    `bound` is the identity in the store, `found` the database's; `why_not`: it is another one all the same. The
+    configuration's `section` has its `dsn`.
+    """
+    if bound is None:
+        return _finding("identity", "ok", "unbound", found=found)
+    if bound == found and why_not is None:
+        return _finding("identity", "ok", "bound", found=found)
+    another = _finding("identity", "failed", "another", bound=bound, found=found, **keys(database, section))
+    return another if why_not is None else replace(another, message=why_not)
+
+
+def usable(store: str, version: int, newest: int) -> Finding:
+    """The finding about a usable store."""
+    fit = "can be written, and has this version's schema"
+    if version < newest:
+        fit = f"has schema {version}; the daemon's next start brings it to {newest}"
+    return Finding("store", "ok", f"{store} {fit}")

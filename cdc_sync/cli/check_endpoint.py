@@ -3,7 +3,7 @@
 The steps are the name, the connection, the certificate, an answer. The request is `HEAD` of base_url without the
 configured headers: no effect, no secret. Any status will do; only a real call could check the credentials.
 
-Other hosts of status URLs (`allowed_hosts`) are checked up to the certificate. Texts: `findings.yaml`.
+Other hosts of status URLs (`allowed_hosts`) are checked up to the certificate. Texts: `check_endpoint.yaml`.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class _Place(NamedTuple):
 
     @property
     def scheme(self) -> str:
-        """For `findings.yaml`."""
+        """For `check_endpoint.yaml`."""
         return "https" if self.tls else "http"
 
     @property
@@ -63,7 +63,7 @@ class _Place(NamedTuple):
 
 
 def _texts() -> Texts:
-    return cast("Texts", data("delivery/findings.yaml"))
+    return cast("Texts", data("cli/check_endpoint.yaml"))
 
 
 async def check_endpoint(config: Config, clock: Callable[[], int], tell: Tell) -> None:
