@@ -68,7 +68,7 @@ from cdc_sync.core.events import (
     WatchUnconfigured,
 )
 from cdc_sync.daemon.logs import EventLogger, Fields, Libraries, Lines, configure
-from cdc_sync.store.errors import texts
+from cdc_sync.packaged import data
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
@@ -385,7 +385,7 @@ class TestJson:
 
     def test_a_watch_that_is_configured_no_more(self, written: Written) -> None:
         record = written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0))
-        finding = texts()["findings"]["unconfigured"]
+        finding = data("cli/check_store.yaml")["unconfigured"]
         assert record["event"] == f"{finding['message'].partition(' The store holds')[0]} {finding['remedy'][:-1]}"
         assert record == {
             "event": record["event"],

@@ -1,6 +1,7 @@
 """A reload: the sender and the client use other credentials from one turn of the event loop on."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -57,7 +58,9 @@ async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line()
             return [WatchUnconfigured(name, known=2, pending=1) for name in names]
 
     emitted: list[Event] = []
-    await report_unconfigured(a_config(yaml.safe_load(LEAST)), cast("Store", Known()), emitted.append, ())
+    await report_unconfigured(
+        a_config(yaml.safe_load(LEAST)), cast("Store", SimpleNamespace(report=Known())), emitted.append, ()
+    )
 
     assert emitted == [
         WatchUnconfigured("former", known=2, pending=1),
