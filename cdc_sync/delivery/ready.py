@@ -7,7 +7,7 @@ An application of an account is in memory once. So of every pending entry one of
 - its lane is read when the entry is due (`unread`);
 - its application is in memory for another watch with the same credentials: its lane is read after that (`behind`).
 
-[Decision 25](../../docs/decisions/0025-a-sender-in-memory.md).
+[Decision 25](../../docs/decisions/0025-one-leader-claims-in-memory.md).
 """
 
 import math
