@@ -34,6 +34,20 @@ from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
+from cdc_sync.store.acts import (
+    Chosen,
+    Discard,
+    Pause,
+    Release,
+    Request,
+    Resend,
+    Resume,
+    Retry,
+    execute,
+    for_some,
+    in_steps,
+)
+from cdc_sync.store.driver import EntryId
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
 
@@ -470,8 +484,7 @@ async def act(  # noqa: PLR0917 - what a form means, and what it acts on
         raise _refuse("field-empty", field=empty[0])
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
-        paused = await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
-        await store.operation.record_action(by)
+        paused = await _pause_or_resume(store, action, one.get("endpoint", ""), by, is_for_all=bool(one.get("all")))
         return "resumed" if action == "/sending/resume" else "paused", 1, {"paused": sorted(paused)}
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
@@ -480,19 +493,18 @@ async def act(  # noqa: PLR0917 - what a form means, and what it acts on
         raise _refuse("unnamed")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
-        what, found = "retried", await store.operation.retry_dead(watch, by.at, by=by, ids=ids)
+        letters = await store.operation.dead_letters(watch, ids)
+        what, found = "retried", await for_some(lambda some: execute(store.driver, Retry(some, by), by.at), letters)
     elif action == "/resend":
         what, found = "resent", await _resend(store, watch, ids, by, without_live_row) if watch and ids else []
         if not found:
             raise _refuse("not-resent")
+    elif action == "/fuse/release":
+        what, found = "released", await _decide(store, partial(Release, watch), by, ids, seen)
     else:
-        what, found = "released" if action == "/fuse/release" else "discarded", []
         state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
-        if what == "discarded":
-            await _insist_on_seen(store, state, watch, ids, seen)
-        decide = store.operation.release_held if what == "released" else partial(store.operation.discard, state)
-        for transition, number in seen:
-            found += await decide(watch, by.at, by=by, ids=ids, transition=transition, limit=number)
+        await _insist_on_seen(store, state, watch, ids, seen)
+        what, found = "discarded", await _decide(store, partial(Discard, state, watch), by, ids, seen)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return what, len(found), {what: len(found) if what == "released" else each}
 
@@ -507,7 +519,21 @@ async def _resend(
     there = [id_ for id_ in ids if id_ not in gone]
     if not there:
         raise _refuse("no-row", watch=watch)
-    return await store.operation.resend(watch, there, by.at, by=by)
+    return await for_some(lambda some: execute(store.driver, Resend(watch, some, by), by.at), there)
+
+
+async def _decide(
+    store: Store,
+    decision: Callable[[Chosen, PersonActed], Request[list[EntryId]]],
+    by: PersonActed,
+    ids: Sequence[str] | None,
+    seen: Sequence[tuple[str | None, int | None]],
+) -> list[EntryId]:
+    found = list[EntryId]()
+    for transition, number in seen:
+        chosen = Chosen(ids=tuple(ids) if ids else None, transition=transition, limit=number)
+        found += await in_steps(lambda part: execute(store.driver, decision(part, by), by.at), chosen)
+    return found
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
@@ -520,15 +546,15 @@ def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tup
     return list(zip(transitions, map(int, numbers) if numbers else repeat(None), strict=False))
 
 
-async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Collection[str]:
+async def _pause_or_resume(
+    store: Store, action: str, endpoint: str, by: PersonActed, *, is_for_all: bool
+) -> Collection[str]:
     if not endpoint and not is_for_all:
         raise _refuse("no-endpoint-named")
     if endpoint and not await store.delivery.has_endpoint(endpoint):
         raise _refuse("no-endpoint", endpoint=repr(endpoint))
-    if action == "/sending/resume":
-        return await store.operation.resume(endpoint or ALL_ENDPOINTS)
-    await store.operation.pause(endpoint or ALL_ENDPOINTS)
-    return await store.operation.paused()
+    kind = Resume if action == "/sending/resume" else Pause
+    return await execute(store.driver, kind(endpoint or ALL_ENDPOINTS, by), by.at)
 
 
 async def _insist_on_seen(
@@ -540,7 +566,7 @@ async def _insist_on_seen(
 ) -> None:
     there: Counter[str | None] = Counter()
     if state == "held":
-        for group in await store.operation.held_groups(watch, ids=ids):
+        for group in await store.operation.held_groups(watch, Chosen(ids=tuple(ids) if ids else None)):
             there.update({group.transition: group.number, None: group.number})
     elif ids is not None:
         return

@@ -13,9 +13,10 @@ from typing import TypeVar
 from cdc_sync.config import Config
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
+from cdc_sync.store.acts import Request
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.opening import opened_alone, opened_beside, requests_beside
-from cdc_sync.store.requests import DEADLINE, Request, RequestTable, execute_next, is_answered, read_answer
+from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, is_answered, read_answer
 
 A = TypeVar("A")
 

@@ -5,9 +5,9 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -52,11 +52,22 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.store import Store
+from cdc_sync.store.acts import (
+    Chosen,
+    Discard,
+    Forget,
+    ForgetRest,
+    Pause,
+    Release,
+    Resend,
+    Resume,
+    Retry,
+    for_some,
+    in_steps,
+)
 from cdc_sync.store.driver import EntryId
 from cdc_sync.store.opening import opened_alone, place_of
-from cdc_sync.store.operation import Selection, for_some, in_steps
-from cdc_sync.store.protocol import FROM_DATABASE, Groups, HeldGroup, Only
-from cdc_sync.store.requests import Chosen, Discard, Forget, ForgetRest, Pause, Release, Resend, Resume, Retry
+from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
@@ -126,36 +137,34 @@ def decide_held(
 ) -> None:
     """Release or discard held entries, by the command's name."""
     config, action = with_known_tenants(configured(context)), str(context.info_name)
-    chosen: dict[str, Any] = {"ids": ids or None, "only": only, "transition": transition, "limit": limit}
-    groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, **chosen))
+    chosen = Chosen(ids=tuple(ids) if ids else None, only=only, transition=transition, limit=limit)
+    groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, chosen))
     if not groups and transition:
         # It may have been typed.
-        chosen["transition"] = transition.replace("->", "→")
-        groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, **chosen))
+        chosen = replace(chosen, transition=transition.replace("->", "→"))
+        groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, chosen))
         if not groups:
-            raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
-    agreed: Groups | None = None
+            raise OperationError(f"nothing held is {chosen.transition!r}; `cdc-sync fuse show` names transitions")
+    agreed = replace(chosen, limit=sum(each.number for each in groups))
     if groups and not yes:
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
         # The operator agrees to no transition that comes meanwhile.
-        agreed = {(each.watch, each.transition): each.number for each in groups}
-    chosen |= {"limit": sum(each.number for each in groups), "groups": agreed}
+        agreed = replace(agreed, groups=tuple((each.watch, each.transition, each.number) for each in groups))
 
     async def act(asked: Asking) -> tuple[int, set[str]]:
         by = acting(asked.store, action, watch)
 
-        async def step(part: Selection) -> list[EntryId]:
-            some = Chosen.of(part)
+        async def step(part: Chosen) -> list[EntryId]:
             return await asked.ask(
-                Release(watch, some, by) if action == "release" else Discard("held", watch, some, by)
+                Release(watch, part, by) if action == "release" else Discard("held", watch, part, by)
             )
 
-        done = await in_steps(step, cast("Selection", chosen))
+        done = await in_steps(step, agreed)
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
             # Others are beyond the limit.
-            beside = {"only": only, "transition": chosen["transition"]}
-            left = {id_ for id_ in left if not await asked.store.operation.held_groups(watch, ids=[id_], **beside)}
+            beside = {id_: replace(chosen, ids=(id_,), limit=None) for id_ in left}
+            left = {id_ for id_ in left if not await asked.store.operation.held_groups(watch, beside[id_])}
         return len(done), left
 
     number, left = by_requests(config, act)
@@ -211,8 +220,7 @@ def decide_dead(
     async def act(asked: Asking) -> list[EntryId]:
         by = acting(asked.store, action, watch)
 
-        async def step(some: list[EntryId]) -> list[EntryId]:
-            entries = tuple(some)
+        async def step(entries: tuple[EntryId, ...]) -> list[EntryId]:
             return await asked.ask(
                 Discard("dead", None, Chosen(entries=entries), by) if action == "discard" else Retry(entries, by)
             )
@@ -265,8 +273,8 @@ def resend(
         raise typer.Exit(1)
 
 
-def _resending(asked: Asking, watch: str, by: PersonActed) -> Callable[[list[str]], Awaitable[list[EntryId]]]:
-    return lambda some: asked.ask(Resend(watch, tuple(some), by))
+def _resending(asked: Asking, watch: str, by: PersonActed) -> Callable[[tuple[str, ...]], Awaitable[list[EntryId]]]:
+    return lambda some: asked.ask(Resend(watch, some, by))
 
 
 async def _without_live_row(

@@ -1,6 +1,6 @@
 """What goes into the store and comes out of it, beside the core's values."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,8 +143,5 @@ def meant(hits: Sequence[Hit]) -> str | None:
     """The one application of all hits; None without exactly one."""
     return hits[0].application_id if len({hit.application_id for hit in hits}) == 1 else None
 
-
-Groups = Mapping[tuple[str, str], int]
-"""How many of the oldest entries are meant of each group (`HeldGroup`), by watch and transition."""
 
 Only = Literal["changes", "deletions"]

@@ -7,213 +7,29 @@ next holder of the lock executes the request, if it has not expired; nobody exec
 A command removes its request in the end. If that had no answer, it is never executed. A killed command leaves its
 request, which is executed before its deadline or never, by the clock of the store's database alone.
 
-A kind is a dataclass in `KINDS`: its fields are the arguments, checked when they are read, since a command may be of
+A kind is a dataclass of `acts`: its fields are the arguments, checked when they are read, since a command may be of
 another version than the leader.
 """
 
 import json
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.outbox import EntryState
-from cdc_sync.store import Store, operation
-from cdc_sync.store.driver import EntryId, Run, Transaction
+from cdc_sync.store import Store
+from cdc_sync.store.acts import KINDS, Captured, Discard, Holder, Release, Request, Resend, Retry, holder
+from cdc_sync.store.driver import Run, Transaction
 from cdc_sync.store.encoding import as_json
 from cdc_sync.store.errors import message
-from cdc_sync.store.operation import Captured, Moment, Selection
-from cdc_sync.store.protocol import Only
 
 A = TypeVar("A")
 
 DEADLINE: Final = 30.0
 """Seconds after which a request is not executed any more."""
 
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds the store's lock: when it acts, and what it captures."""
-
-    at: Moment
-    captured: Captured
-
-
-_NO_OTHERS = ConfigDict(extra="forbid")
-"""A newer command's argument may restrict what is meant, and must not be ignored."""
-
-
-class Request(ABC, Generic[A]):
-    """A kind of request, with its arguments; `A` is its answer."""
-
-    __pydantic_config__ = _NO_OTHERS
-
-    @abstractmethod
-    async def execute(self, transaction: Transaction, holder: Holder) -> A:
-        """Execute it in the transaction that also keeps the answer.
-
-        Raises:
-            OperationError: it is refused, and nothing of it is kept.
-        """
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Which entries are meant: see `Selection`. Of each group of held entries: its watch, transition and number."""
-
-    __pydantic_config__ = _NO_OTHERS
-
-    ids: tuple[str, ...] | None = None
-    only: Only | None = None
-    transition: str | None = None
-    limit: int | None = None
-    groups: tuple[tuple[str, str, int], ...] | None = None
-    entries: tuple[EntryId, ...] | None = None
-
-    @classmethod
-    def of(cls, selection: Selection) -> "Chosen":
-        """A selection as arguments."""
-        ids, groups, entries = selection.get("ids"), selection.get("groups"), selection.get("entries")
-        return cls(
-            ids=None if ids is None else tuple(ids),
-            only=selection.get("only"),
-            transition=selection.get("transition"),
-            limit=selection.get("limit"),
-            groups=tuple((*of, number) for of, number in groups.items()) if groups else None,
-            entries=None if entries is None else tuple(entries),
-        )
-
-    @property
-    def selection(self) -> Selection:
-        """The selection that these arguments are of."""
-        return {
-            "ids": self.ids,
-            "only": self.only,
-            "transition": self.transition,
-            "limit": self.limit,
-            "groups": {(watch, what): number for watch, what, number in self.groups or ()},
-            "entries": self.entries,
-        }
-
-
-@dataclass(frozen=True)
-class Release(Request[list[EntryId]]):
-    """Let some held entries be sent; the answer is which."""
-
-    watch: str | None
-    chosen: Chosen
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
-        """See `Request`."""
-        return await operation.release(transaction, holder.at, self.watch, self.chosen.selection, self.by)
-
-
-@dataclass(frozen=True)
-class Discard(Request[list[EntryId]]):
-    """Take some held or dead entries as acknowledged; the answer is which."""
-
-    state: EntryState
-    watch: str | None
-    chosen: Chosen
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
-        """See `Request`."""
-        selection = self.chosen.selection
-        return await operation.discard(transaction, holder.at, self.state, self.watch, selection, self.by)
-
-
-@dataclass(frozen=True)
-class Retry(Request[list[EntryId]]):
-    """Send dead letters again; the answer is which."""
-
-    entries: tuple[EntryId, ...]
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
-        """See `Request`."""
-        return await operation.retry(transaction, holder.at, self.entries, self.by)
-
-
-@dataclass(frozen=True)
-class Resend(Request[list[EntryId]]):
-    """Send applications' last acknowledged states once more; the answer is which are sent."""
-
-    watch: str
-    ids: tuple[str, ...]
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
-        """See `Request`."""
-        return await operation.resend(transaction, holder.at, self.watch, self.ids, self.by)
-
-
-@dataclass(frozen=True)
-class Forget(Request[bool]):
-    """Begin to forget a watch; the answer is whether there was anything. `ForgetRest` follows."""
-
-    watch: str
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
-        """See `Request`."""
-        return await operation.forget(transaction, self.watch, holder.captured, self.by)
-
-
-@dataclass(frozen=True)
-class ForgetRest(Request[bool]):
-    """Forget some more of a watch; the answer is whether anything is left."""
-
-    watch: str
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
-        """See `Request`."""
-        return await operation.forget_rest(transaction, self.watch, holder.captured)
-
-
-@dataclass(frozen=True)
-class Pause(Request[list[str]]):
-    """Pause sending to an endpoint; the answer is which are paused."""
-
-    endpoint: str
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
-        """See `Request`."""
-        await operation.record(transaction, self.by, 1)
-        return sorted(await operation.pause(transaction, self.endpoint))
-
-
-@dataclass(frozen=True)
-class Resume(Request[list[str]]):
-    """Resume sending to an endpoint, or to all; the answer is which are still paused."""
-
-    endpoint: str
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
-        """See `Request`."""
-        await operation.record(transaction, self.by, 1)
-        return sorted(await operation.resume(transaction, self.endpoint))
-
-
-KINDS: Final[dict[str, type[Request[Any]]]] = {
-    "release": Release,
-    "discard": Discard,
-    "retry": Retry,
-    "resend": Resend,
-    "forget": Forget,
-    "forget-rest": ForgetRest,
-    "pause": Pause,
-    "resume": Resume,
-}
-"""All kinds, by the name in the table: there are no others."""
 
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
@@ -289,14 +105,13 @@ async def execute_next(store: Store, captured: Captured) -> bool:
     Raises:
         StoreError: the store failed, and the request waits.
     """
-    clock = store.driver.clock
-    at = operation.moment(clock, clock.for_people())
+    driver, clock = store.driver, store.driver.clock
     try:
-        return await store.driver.transact(partial(_execute_next, holder=Holder(at, captured)))
+        return await driver.transact(partial(_execute_next, holder=holder(clock, clock.for_people(), captured)))
     except _RefusedError as error:
         # In another transaction: that of the request is undone.
         facts = {"id": error.id, "answer": as_json({"refused": error.why})}
-        await store.driver.transact(lambda t: t.run("answer_request", **facts))
+        await driver.transact(lambda t: t.run("answer_request", **facts))
         return True
 
 

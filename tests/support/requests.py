@@ -4,8 +4,8 @@ from typing import TypeVar
 
 from cdc_sync.core.events import PersonActed
 from cdc_sync.store import Store
-from cdc_sync.store.operation import Captured
-from cdc_sync.store.requests import DEADLINE, Forget, ForgetRest, Request, RequestTable, execute_next, read_answer
+from cdc_sync.store.acts import Captured, Forget, ForgetRest, Request
+from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, read_answer
 
 A = TypeVar("A")
 

@@ -29,7 +29,8 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import ALL_ENDPOINTS, Credentials, Reply, RetryPolicy
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.store.driver import Effect, Transaction, Work, no_effect
+from cdc_sync.store.driver import Effect, EntryId, Transaction, Work, no_effect
+from support import acting
 from support.builders import HOUR, a_baseline, a_batch, an_observation, some_rules
 from support.sending import LOOPBACK, SETTINGS
 from support.store_backends import Backend, SqliteBackend
@@ -256,26 +257,26 @@ class World:
                 case 0:
                     await store.capture.blow_fuse(watch, "an operator holds it", now)
                 case 1 | 2:
-                    done = await store.operation.release_held(watch, now)
+                    done = await acting.release_held(store, watch, now)
                 case 3:
                     state = self.chance.choice(["held", "dead"])
-                    done = await store.operation.discard(state, watch, now, ids=ids)  # type: ignore[arg-type] # a state
+                    done = await acting.discard(store, state, watch, now, ids=ids)  # type: ignore[arg-type] # a state
                     for _, id_ in done:
                         of = self.applications[id_]
                         of.discarded |= set(of.states)
                         of.unsure = True
                 case 4:
-                    done = await store.operation.retry_dead(watch, now)
+                    done = await acting.retry_dead(store, watch, now)
                 case 5:
                     for id_ in ids[:2]:
                         self.applications[id_].unsure = True
-                    done = await store.operation.resend(watch, ids[:2], now)
+                    done = await acting.resend(store, watch, ids[:2], now)
                 case _:
-                    await store.operation.pause(ALL_ENDPOINTS)
+                    await acting.pause(store, ALL_ENDPOINTS)
                     self.sender.pause(await store.operation.paused())
                     await asyncio.sleep(0.01)
                     self.sender.pause(())
-                    await store.operation.resume(ALL_ENDPOINTS)
+                    await acting.resume(store, ALL_ENDPOINTS)
         if done:
             self.sender.look()
 
@@ -346,12 +347,11 @@ class World:
         await self.apply_again()
         await self.until_all_is_sent()
         now = self.store.driver.clock()
-        decided = [
-            await decide(watch, now)
-            for watch in WATCHES
-            for decide in (self.store.operation.release_held, self.store.operation.retry_dead)
-        ]
-        if any(decided):  # a look would find what the sender has forgotten
+        decided = list[EntryId]()
+        for watch in WATCHES:
+            decided += await acting.release_held(self.store, watch, now)
+            decided += await acting.retry_dead(self.store, watch, now)
+        if decided:  # a look would find what the sender has forgotten
             self.sender.look()
             await self.until_all_is_sent()
         missing = [each for each in self.applications.values() if not each.has_arrived]

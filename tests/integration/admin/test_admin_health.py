@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from support import acting
 from support.builders import NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
@@ -93,7 +94,7 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
         "fuse applications: blown, more than 1 changes at once (fuse.max_changes); see `cdc-sync fuse show`\n"
     )
 
-    await admin.store.operation.release_held(None, NOW + SECOND)
+    await acting.release_held(admin.store, None, NOW + SECOND)
     assert (await admin.get("/readyz")).status == 200
 
 
@@ -118,7 +119,7 @@ async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     assert answer.text == "held applications: rows may be hidden; see `cdc-sync fuse show`\n"
     assert "rows may be hidden" in (await admin.get("/")).text
 
-    await admin.store.operation.release_held(None, NOW + SECOND)
+    await acting.release_held(admin.store, None, NOW + SECOND)
     assert (await admin.get("/readyz")).status == 200
 
 
@@ -174,7 +175,7 @@ async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_ar
         assert told == (await admin.get("/readyz", headers={"Cookie": browser.cookie})).text
         assert "watch secret-watch: the database secret-host cannot be reached\n" in told
         admin.conditions = {}
-        await admin.store.operation.release_held(None, NOW + SECOND)
+        await acting.release_held(admin.store, None, NOW + SECOND)
         assert (await admin.get("/readyz")).text == "ready\n"
 
 

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
+from support import acting
 from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin
 from support.observing import EXAMPLES
@@ -196,7 +197,7 @@ async def test_what_waits_no_longer(admin: Admin) -> None:
     await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
     await reject(admin.store, await begin_call(admin.store))
-    await admin.store.operation.discard("dead", None, NOW)
+    await acting.discard(admin.store, "dead", None, NOW)
 
     samples = await scrape(admin)
 
@@ -304,7 +305,7 @@ async def test_a_fuse(admin: Admin) -> None:
     assert samples['cdc_sync_fuse_blown{watch="applications"}'] == 1
     assert samples['cdc_sync_suspected_deletions{watch="applications"}'] == 1
 
-    await admin.store.operation.release_held(None, NOW)
+    await acting.release_held(admin.store, None, NOW)
     assert (await scrape(admin))['cdc_sync_fuse_blown{watch="applications"}'] == 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from support import acting
 from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, begin_call, begin_calls
@@ -209,13 +210,13 @@ async def test_held_entries_are_grouped_again_once_their_number_changes(
     admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grouped = Mock(side_effect=admin.store.operation.held_groups)
-    monkeypatch.setattr(type(admin.store), "held_groups", lambda _, watch: grouped(watch))
+    monkeypatch.setattr(admin.store.operation, "held_groups", grouped)
     await fill(admin.store)
 
     for _ in range(3):
         assert "1 change is held" in (await page_of(admin)).text
     assert grouped.call_count == 1
-    await admin.store.operation.release_held(None, NOW)
+    await acting.release_held(admin.store, None, NOW)
     assert "is held" not in (await page_of(admin)).text
     assert grouped.call_count == 1
 
@@ -332,7 +333,7 @@ async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_engli
 async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
     await fill(admin.store)
     await admin.store.capture.apply(some_rules(), a_batch(an_observation("b1")))
-    await admin.store.operation.release_held(None, NOW)
+    await acting.release_held(admin.store, None, NOW)
     await acknowledge(admin.store, *await begin_calls(admin.store, NOW + SECOND))
 
     text = (await admin.get("/")).text

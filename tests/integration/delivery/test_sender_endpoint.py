@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from support import acting
 from support.builders import HOUR, SECOND, WATCH
 from support.eventually import eventually
 from support.sending import QUICK, SLOW, Delivery, delivery
@@ -365,10 +366,10 @@ class TestWhatWasQueuedForAnotherBaseUrl:
         if again == "retried":
             await desk.send_once()
             assert [entry.state for entry in await desk.store.report.entries("dead", None, 2)] == ["dead"]
-            await desk.store.operation.retry_dead(None, desk.clock())
+            await acting.retry_dead(desk.store, None, desk.clock())
         else:
-            await desk.store.operation.discard("pending", None, desk.clock())
-            await desk.store.operation.resend(None, ["a1"], desk.clock())
+            await acting.discard(desk.store, "pending", None, desk.clock())
+            await acting.resend(desk.store, None, ["a1"], desk.clock())
 
         await desk.send_once(built={WATCH: hellowork.url})
 

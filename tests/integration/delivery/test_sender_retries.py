@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import acting
 from support.builders import HOUR, MINUTE, WATCH
 from support.eventually import eventually
 from support.sending import SLOW, Delivery, delivery
@@ -124,7 +125,7 @@ class TestFromAnotherProcess:
             await eventually(lambda: _is_dead(desk), "the dead letter")
 
             other = Store(SqliteDriver(desk.path))
-            await other.operation.retry_dead(WATCH, desk.clock(), ids=["a1"])
+            await acting.retry_dead(other, WATCH, desk.clock(), ids=["a1"])
             await other.driver.close()
 
             await hellowork.wait_for_calls(2, timeout=60)
@@ -137,7 +138,7 @@ class TestFromAnotherProcess:
             await eventually(desk.is_settled, "the first call is acknowledged")
 
             other = Store(SqliteDriver(desk.path))
-            await other.operation.resend(WATCH, ["a1"], desk.clock())
+            await acting.resend(other, WATCH, ["a1"], desk.clock())
             await other.driver.close()
 
             await hellowork.wait_for_calls(2, timeout=60)

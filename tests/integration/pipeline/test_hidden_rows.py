@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from support import acting
 from support.applications import delete, insert, update
 from support.eventually import eventually
 from support.rig import Rig, rig
@@ -125,7 +126,7 @@ async def test_a_real_deletion_is_held_too(ats: Ats, open_daemons_rig: OpenDaemo
         await watch.pass_grace()
         assert await watch.deliver() == []
 
-        assert len(await watch.store.operation.release_held(None, watch.clock())) == 1
+        assert len(await acting.release_held(watch.store, None, watch.clock())) == 1
 
         assert await watch.deliver() == [("a2", "deleted", "J1")]
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from functools import partial
 
 import pytest
+from support import acting
 from support.builders import (
     ENDPOINT,
     HOUR,
@@ -513,8 +514,8 @@ class TestEndpoints:
 
     async def test_what_is_paused_stays_so_when_other_watches_have_its_credentials_too(self, store: Store) -> None:
         await store.delivery.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
-        await store.operation.pause(f"{ENDPOINT} [m]")
-        await store.operation.pause(f"{STAGING}:443")
+        await acting.pause(store, f"{ENDPOINT} [m]")
+        await acting.pause(store, f"{STAGING}:443")
 
         await store.delivery.note_credentials({"a": "a", "m": "a", "n": "a"}, {"a", "m", "n"})
 

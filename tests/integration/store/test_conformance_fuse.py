@@ -1,6 +1,7 @@
 """A mass change is held for a person."""
 
 import pytest
+from support import acting
 from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
@@ -157,7 +158,7 @@ async def test_what_a_person_released_counts_as_new_when_it_changes_again(store:
     ids = ("a1", "a2", "a3", "a4", "a5")
     await adopt(store, *ids)
     await observe(store, *(an_observation(one, "hired") for one in ids), rules=TWO_CHANGES)
-    await store.operation.release_held(WATCH, NOW + MINUTE)
+    await acting.release_held(store, WATCH, NOW + MINUTE)
 
     await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
@@ -172,7 +173,7 @@ async def test_it_can_be_blown_beforehand(store: Store) -> None:
 
     entry = await waiting_entry(store, "a1")
     assert (entry.state, entry.reason) == ("held", "the map has changed")
-    assert len(await store.operation.release_held(WATCH, NOW)) == 1
+    assert len(await acting.release_held(store, WATCH, NOW)) == 1
     assert (await store.operation.fuses())[WATCH].blown_at is None
 
 
@@ -391,7 +392,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert len(await store.operation.release_held(None, NOW, only="deletions")) == 1
+        assert len(await acting.release_held(store, None, NOW, only="deletions")) == 1
 
         assert [entry.content.deleted for entry in await begin_calls(store)] == [True]
 
@@ -399,7 +400,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await store.operation.discard("held", None, NOW) == [(WATCH, "a1")]
+        assert await acting.discard(store, "held", None, NOW) == [(WATCH, "a1")]
 
         assert await entry_of(store, "a1") is None
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from support import acting
 from support.builders import (
     ENDPOINT,
     MINUTE,
@@ -41,7 +42,7 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.store import Store, operation
+from cdc_sync.store import Store, acts
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
 from cdc_sync.store.protocol import HeldGroup, Only
@@ -68,7 +69,7 @@ class TestRelease:
     async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert len(await store.operation.release_held(None, LATER)) == 2
+        assert len(await acting.release_held(store, None, LATER)) == 2
 
         claimed = await begin_calls(store, LATER)
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
@@ -80,25 +81,25 @@ class TestRelease:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
 
-        await store.operation.release_held(None, NOW + SECOND)
+        await acting.release_held(store, None, NOW + SECOND)
 
         assert (await begin_call(store, NOW + SECOND)).application_id == "a1"
 
     async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert len(await store.operation.release_held(None, LATER, limit=2)) == 2
+        assert len(await acting.release_held(store, None, LATER, limit=2)) == 2
         assert await left(store) == ["a3"]
         assert await is_blown(store)
 
-        assert len(await store.operation.release_held(None, LATER, limit=2)) == 1
+        assert len(await acting.release_held(store, None, LATER, limit=2)) == 1
         assert not await is_blown(store)
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "a2", "d1")
 
-        await store.operation.release_held(None, LATER, only=only)
+        await acting.release_held(store, None, LATER, only=only)
 
         assert await left(store) == kept
         assert await is_blown(store)
@@ -107,7 +108,7 @@ class TestRelease:
         await hold(store, "a1")
         await hold(store, "b1", watch="spontaneous")
 
-        assert len(await store.operation.release_held(WATCH, LATER)) == 1
+        assert len(await acting.release_held(store, WATCH, LATER)) == 1
 
         assert await left(store) == ["b1"]
         assert not await is_blown(store)
@@ -117,7 +118,7 @@ class TestRelease:
         await store.capture.blow_fuse(WATCH, "the map has changed", NOW)
         assert await is_blown(store)
 
-        assert len(await store.operation.release_held(None, LATER, limit=0)) == 0
+        assert len(await acting.release_held(store, None, LATER, limit=0)) == 0
 
         assert not await is_blown(store)
 
@@ -127,7 +128,7 @@ class TestRelease:
         await lose_answer(store, await begin_call(store))
         await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
 
-        await store.operation.release_held(None, LATER)
+        await acting.release_held(store, None, LATER)
         await observe(store, an_observation())
 
         assert (await begin_call(store, LATER)).content == a_content()
@@ -136,7 +137,7 @@ class TestRelease:
         await bury(store, an_observation("a1"))
         await observe(store, an_observation("a2"), rules=some_rules(default_settle=MINUTE))
 
-        assert len(await store.operation.release_held(None, NOW)) == 0
+        assert len(await acting.release_held(store, None, NOW)) == 0
 
         assert await left(store, "dead") == ["a1"]
         assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
@@ -167,8 +168,9 @@ class TestHeldGroups:
     async def test_a_selection_is_grouped_as_it_is_released(self, store: Store) -> None:
         await hold(store, "a1", "a2", "d1")
 
-        async def numbers(**chosen: Any) -> dict[str, int]:
-            return {group.transition: group.number for group in await store.operation.held_groups(WATCH, **chosen)}
+        async def numbers(**which: Any) -> dict[str, int]:
+            groups = await store.operation.held_groups(WATCH, acting.chosen(**which))
+            return {group.transition: group.number for group in groups}
 
         assert await numbers(limit=1) == {"applied → hired": 1}
         assert await numbers(only="deletions") == {"deleted": 1}
@@ -207,18 +209,18 @@ class TestHeldGroups:
         changes = [an_observation("a1", "hired"), an_observation("a2", "seen"), an_observation("a3", "hired")]
         await observe(store, *changes, rules=some_rules(max_changes=0))
 
-        assert len(await store.operation.release_held(WATCH, LATER, transition="applied → seen")) == 1
+        assert len(await acting.release_held(store, WATCH, LATER, transition="applied → seen")) == 1
         assert await left(store) == ["a1", "a3"]
         assert await is_blown(store)
 
-        assert await store.operation.discard("held", None, LATER, transition="nothing") == []
-        assert len(await store.operation.discard("held", None, LATER, transition="applied → hired")) == 2
+        assert await acting.discard(store, "held", None, LATER, transition="nothing") == []
+        assert len(await acting.discard(store, "held", None, LATER, transition="applied → hired")) == 2
         assert not await is_blown(store)
 
     async def test_named_applications_are_released_alone(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert len(await store.operation.release_held(None, LATER, ids=["a2", "nobody"])) == 1
+        assert len(await acting.release_held(store, None, LATER, ids=["a2", "nobody"])) == 1
 
         assert await left(store) == ["a1"]
 
@@ -227,7 +229,7 @@ class TestDiscard:
     async def test_held_entries_are_taken_as_acknowledged(self, store: Store) -> None:
         await hold(store, "a1", "d1")
 
-        assert await store.operation.discard("held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
+        assert await acting.discard(store, "held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
 
         assert await begin_calls(store, LATER) == []
         (record,) = await store.report.records("d1", None)
@@ -241,7 +243,7 @@ class TestDiscard:
     async def test_dead_letters_are_taken_as_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await store.operation.discard("dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
+        assert await acting.discard(store, "dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
 
         assert await told_status(store, "a1") == "applied"
         assert await left(store, "dead") == ["a2"]
@@ -249,7 +251,7 @@ class TestDiscard:
     async def test_a_record_says_so_until_another_state_is_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"))
         (before,) = await store.report.records("a1", None)
-        await store.operation.discard("dead", None, LATER)
+        await acting.discard(store, "dead", None, LATER)
         (discarded,) = await store.report.records("a1", None)
         await observe(store, an_observation("a1", "hired"))
         await acknowledge(store, await begin_call(store, LATER))
@@ -261,7 +263,7 @@ class TestDiscard:
     async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
-        await store.operation.discard("dead", None, LATER)
+        await acting.discard(store, "dead", None, LATER)
 
         assert await observe(store, an_observation(status="hired")) == []
         assert await observe(store, an_observation()) == [ApplyResult("a1", Enqueue(frozenset({"status"})), "pending")]
@@ -270,7 +272,7 @@ class TestDiscard:
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "d1")
 
-        await store.operation.discard("held", None, LATER, only=only)
+        await acting.discard(store, "held", None, LATER, only=only)
 
         assert await left(store) == kept
         assert await is_blown(store)
@@ -279,7 +281,7 @@ class TestDiscard:
         await hold(store, "a1")
         await hold(store, "a1", watch="spontaneous")
 
-        assert await store.operation.discard("held", "spontaneous", LATER) == [("spontaneous", "a1")]
+        assert await acting.discard(store, "held", "spontaneous", LATER) == [("spontaneous", "a1")]
 
         assert await left(store) == ["a1"]
         assert await is_blown(store)
@@ -288,18 +290,18 @@ class TestDiscard:
     async def test_no_more_than_asked_for_the_oldest_first(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert await store.operation.discard("held", None, LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
+        assert await acting.discard(store, "held", None, LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
 
         assert await left(store) == ["a3"]
         assert await is_blown(store)
 
     @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
     async def test_all_of_them_in_steps(self, store: Store, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(operation, "STEP", 2)
+        monkeypatch.setattr(acts, "STEP", 2)
         ids = ("a1", "a2", "a3", "a4")
         await hold(store, *ids)
 
-        discarded = await store.operation.discard("held", WATCH, LATER, limit=limit)
+        discarded = await acting.discard(store, "held", WATCH, LATER, limit=limit)
 
         assert discarded == [(WATCH, id_) for id_ in ids[:limit]]
         assert await left(store) == [*ids[len(discarded) :]]
@@ -310,7 +312,7 @@ class TestDiscard:
         await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
-        assert await store.operation.discard(state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
+        assert await acting.discard(store, state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
 
     async def test_what_a_call_under_way_brings_is_what_hellowork_has(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -318,7 +320,7 @@ class TestDiscard:
         under_way = await begin_call(store)
         await observe(store, an_observation(status="42", refused="unmapped"), under_way=[under_way])
 
-        assert await store.operation.discard("dead", None, LATER) == [(WATCH, "a1")]
+        assert await acting.discard(store, "dead", None, LATER) == [(WATCH, "a1")]
         await acknowledge(store, under_way)
 
         assert await told_status(store) == "seen"
@@ -330,7 +332,7 @@ class TestDiscard:
         await observe(store, an_observation(status="42", refused="unmapped"))
         await acknowledge(store, under_way)
 
-        assert await store.operation.discard("dead", None, LATER) == [(WATCH, "a1")]
+        assert await acting.discard(store, "dead", None, LATER) == [(WATCH, "a1")]
 
         assert await told_status(store) == "42"
 
@@ -351,15 +353,15 @@ class TestPatterns:
             "a@tenant_42",
         ]
         assert await store.operation.held_groups("a@tenant_9*") == []
-        assert await store.operation.discard("held", "*2", LATER) == [("a@tenant_42", "x")]
-        assert await store.operation.release_held("%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
+        assert await acting.discard(store, "held", "*2", LATER) == [("a@tenant_42", "x")]
+        assert await acting.release_held(store, "%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
 
     async def test_a_name_that_is_a_pattern_means_itself(self, store: Store) -> None:
         for watch in self.TENANTS:
             await hold(store, "x", watch=watch)
 
         assert await left(store, watch="a@tenant_4%") == ["x"]
-        assert await store.operation.release_held("a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
+        assert await acting.release_held(store, "a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
 
 
 class TestRetry:
@@ -367,7 +369,7 @@ class TestRetry:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
 
-        assert await store.operation.retry_dead(None, LATER) == [(WATCH, "a1")]
+        assert await acting.retry_dead(store, None, LATER) == [(WATCH, "a1")]
 
         entry = await begin_call(store, LATER)
         assert entry.content == a_content("hired")
@@ -378,7 +380,7 @@ class TestRetry:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
 
-        await store.operation.retry_dead(None, LATER)
+        await acting.retry_dead(store, None, LATER)
         await observe(store, an_observation())
 
         assert (await begin_call(store, LATER)).content == a_content()
@@ -387,7 +389,7 @@ class TestRetry:
         await observe(store, an_observation(refused="unmapped"))
         assert await store.delivery.endpoints() == {}
 
-        await store.operation.retry_dead(None, LATER, ids=["a1"])
+        await acting.retry_dead(store, None, LATER, ids=["a1"])
 
         assert list(await store.delivery.endpoints()) == [ENDPOINT]
         assert not (await waiting_entry(store)).attempted
@@ -396,7 +398,7 @@ class TestRetry:
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
         await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
 
-        assert await store.operation.retry_dead(None, LATER) == []
+        assert await acting.retry_dead(store, None, LATER) == []
 
         assert (await waiting_entry(store)).state == "dead"
         assert await events_of(store) == ["dead-lettered"]
@@ -404,15 +406,15 @@ class TestRetry:
     async def test_named_ones_of_one_watch_only(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await store.operation.retry_dead("spontaneous", LATER) == []
-        assert await store.operation.retry_dead(WATCH, LATER, ids=["a2", "never seen"]) == [(WATCH, "a2")]
+        assert await acting.retry_dead(store, "spontaneous", LATER) == []
+        assert await acting.retry_dead(store, WATCH, LATER, ids=["a2", "never seen"]) == [(WATCH, "a2")]
 
         assert await left(store, "dead") == ["a1"]
 
     async def test_held_entries_are_not_touched(self, store: Store) -> None:
         await hold(store, "a1")
 
-        assert await store.operation.retry_dead(None, LATER) == []
+        assert await acting.retry_dead(store, None, LATER) == []
 
         assert await left(store) == ["a1"]
 
@@ -421,7 +423,7 @@ class TestResend:
     async def test_the_snapshot_is_enqueued_once_more(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
 
-        assert await store.operation.resend(None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
+        assert await acting.resend(store, None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
 
         entry = await begin_call(store, LATER)
         assert (entry.content, entry.kinds) == (a_content(), frozenset())
@@ -431,7 +433,7 @@ class TestResend:
 
     async def test_the_resent_state_is_no_change(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.operation.resend(None, ["a1"], LATER)
+        await acting.resend(store, None, ["a1"], LATER)
 
         assert await observe(store, an_observation()) == []
 
@@ -439,7 +441,7 @@ class TestResend:
 
     async def test_a_newer_state_takes_its_place(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.operation.resend(None, ["a1"], LATER)
+        await acting.resend(store, None, ["a1"], LATER)
 
         await observe(store, an_observation(status="hired"), at=LATER)
 
@@ -449,7 +451,7 @@ class TestResend:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
 
-        assert await store.operation.resend(None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
+        assert await acting.resend(store, None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
 
         assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
@@ -458,7 +460,7 @@ class TestResend:
         await observe(store, an_observation(status="hired"))
         under_way = await begin_call(store)
 
-        await store.operation.resend(None, ["a1"], LATER)
+        await acting.resend(store, None, ["a1"], LATER)
         await acknowledge(store, under_way)
 
         assert await entry_of(store) is None
@@ -467,7 +469,7 @@ class TestResend:
         await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
-        assert await store.operation.resend(None, ["a1", "a2"], LATER) == []
+        assert await acting.resend(store, None, ["a1", "a2"], LATER) == []
 
         assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
 
@@ -476,14 +478,14 @@ class TestResend:
             some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
         )
 
-        assert await store.operation.resend(None, ["a1"], LATER) == []
+        assert await acting.resend(store, None, ["a1"], LATER) == []
 
     async def test_one_watch_only(self, store: Store) -> None:
         await adopt(store, "a1")
         await adopt(store, "a1", watch="spontaneous")
 
-        assert await store.operation.resend("spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
-        assert await store.operation.resend(None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
+        assert await acting.resend(store, "spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
+        assert await acting.resend(store, None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
 
 
 class TestGroups:
@@ -495,8 +497,8 @@ class TestGroups:
         await hold(store, "a1", watch="other")
         calls = list[Any]()
         monkeypatch.setattr(store.driver, "transact", partial(_noting, calls, store.driver.transact))
-        groups = {(WATCH, "applied → hired"): 2, (WATCH, "deleted"): 1, ("other", "applied → hired"): 1}
-        decide: Any = partial(store.operation.discard, "held") if discards else store.operation.release_held
+        groups = (WATCH, "applied → hired", 2), (WATCH, "deleted", 1), ("other", "applied → hired", 1)
+        decide: Any = partial(acting.discard, store, "held") if discards else partial(acting.release_held, store)
 
         done = await decide(None, LATER, groups=groups)
 
@@ -506,10 +508,10 @@ class TestGroups:
 
     async def test_of_many_entries_take_several(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         await hold(store, "a1", "a2", "a3", "d1", "d2")
-        monkeypatch.setattr(operation, "STEP", 2)
-        groups = {(WATCH, "applied → hired"): 3, (WATCH, "deleted"): 2}
+        monkeypatch.setattr(acts, "STEP", 2)
+        groups = (WATCH, "applied → hired", 3), (WATCH, "deleted", 2)
 
-        assert len(await store.operation.release_held(None, LATER, groups=groups)) == 5
+        assert len(await acting.release_held(store, None, LATER, groups=groups)) == 5
         assert await left(store) == []
         assert not await is_blown(store)
 
@@ -523,18 +525,18 @@ class TestPause:
     async def test_is_of_one_endpoint_or_of_all(self, store: Store) -> None:
         assert await store.operation.paused() == frozenset()
 
-        await store.operation.pause("https://one.example:443")
-        await store.operation.pause("https://other.example:443")
-        assert await store.operation.resume("https://one.example:443") == {"https://other.example:443"}
-        await store.operation.pause(ALL_ENDPOINTS)
+        await acting.pause(store, "https://one.example:443")
+        await acting.pause(store, "https://other.example:443")
+        assert await acting.resume(store, "https://one.example:443") == ["https://other.example:443"]
+        await acting.pause(store, ALL_ENDPOINTS)
 
         assert await store.operation.paused() == {ALL_ENDPOINTS, "https://other.example:443"}
 
     async def test_of_all_ends_with_every_other(self, store: Store) -> None:
-        await store.operation.pause("https://one.example:443")
-        await store.operation.pause(ALL_ENDPOINTS)
+        await acting.pause(store, "https://one.example:443")
+        await acting.pause(store, ALL_ENDPOINTS)
 
-        assert await store.operation.resume(ALL_ENDPOINTS) == frozenset()
+        assert await acting.resume(store, ALL_ENDPOINTS) == []
         assert await store.operation.paused() == frozenset()
 
 
@@ -560,9 +562,9 @@ class TestWhatPeopleDid:
 
     async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
         await hold(store, "a1", "a2")
-        await store.operation.release_held(WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
-        await store.operation.discard("held", WATCH, LATER, by=PersonActed(LATER, "discard", "tom", 0))
-        await store.operation.resend(WATCH, ["a2"], LATER, by=PersonActed(LATER, "resend", 'the "token"', 0))
+        await acting.release_held(store, WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
+        await acting.discard(store, "held", WATCH, LATER, by=PersonActed(LATER, "discard", "tom", 0))
+        await acting.resend(store, WATCH, ["a2"], LATER, by=PersonActed(LATER, "resend", 'the "token"', 0))
 
         told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.report.story(id_, None, 9)]
 
@@ -581,13 +583,13 @@ class TestWhatPeopleDid:
         ]
 
     async def test_in_several_steps_is_one_action(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(operation, "STEP", 2)
+        monkeypatch.setattr(acts, "STEP", 2)
         await hold(store, "a1", "a2", "a3", "a4")
         by = PersonActed(LATER, "discard", "tom", 0, WATCH)
 
-        await store.operation.discard("held", WATCH, LATER, limit=3, by=by)
+        await acting.discard(store, "held", WATCH, LATER, limit=3, by=by)
         assert await store.operation.take_actions() == [replace(by, count=3)]
-        await store.operation.discard("held", WATCH, LATER, by=by)
+        await acting.discard(store, "held", WATCH, LATER, by=by)
 
         assert await store.operation.take_actions() == [replace(by, count=1)], "the log was written between"
         assert await store.operation.count_actions() == {"discard": 1}
@@ -595,7 +597,7 @@ class TestWhatPeopleDid:
     async def test_that_fails_is_not_recorded_either(self, store: Store) -> None:
         await hold(store, "a1")
 
-        await store.operation.release_held("other", LATER, by=PersonActed(LATER, "release", "julia", 0))
+        await acting.release_held(store, "other", LATER, by=PersonActed(LATER, "release", "julia", 0))
 
         assert (await store.operation.count_actions(), await store.operation.take_actions()) == ({}, [])
 
@@ -621,7 +623,7 @@ class TestForgetting:
         assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
 
     async def test_it_goes_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(operation, "STEP", 2)
+        monkeypatch.setattr(acts, "STEP", 2)
         await hold(store, *(f"hw-{number}" for number in range(5)))
 
         assert await forgotten(store, WATCH, self.BY)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from support import acting
 from support.builders import (
     MINUTE,
     NOW,
@@ -486,7 +487,7 @@ class TestACorrectedRow:
         entry = await waiting_entry(store, "a1")
         assert entry.content == RIGHT._replace(event_date=before.content.event_date)
         assert entry._replace(content=before.content, revision=before.revision) == before
-        assert await store.operation.retry_dead(None, NOW) == [(WATCH, "a1")]
+        assert await acting.retry_dead(store, None, NOW) == [(WATCH, "a1")]
         (sent,) = await begin_calls(store, endpoint=endpoint_of(RIGHT.url))
         assert sent.content == entry.content
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from support import acting
 from support.builders import NOW, WATCH, an_observation, some_rules
 from support.requests import executed
 from support.store_backends import OpenStore
@@ -14,24 +15,10 @@ from support.store_steps import adopt, bury, observe, waiting_entry
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.store import Store, operation
+from cdc_sync.store import Store, acts
+from cdc_sync.store.acts import KINDS, Chosen, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.requests import (
-    DEADLINE,
-    KINDS,
-    Chosen,
-    Discard,
-    Forget,
-    Pause,
-    Release,
-    Request,
-    RequestTable,
-    Resend,
-    Resume,
-    Retry,
-    execute_next,
-    is_answered,
-)
+from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, is_answered
 
 ELSEWHERE = "https://one.example:443"
 
@@ -144,7 +131,7 @@ class TestOrder:
         assert not await is_answered(store, id_)
         await execute_all(store)
         assert await is_answered(store, id_)
-        await store.operation.resume(ELSEWHERE)
+        await acting.resume(store, ELSEWHERE)
 
         assert await execute_all(store) == 0
         assert await store.operation.paused() == frozenset()
@@ -239,7 +226,7 @@ class TestRefusal:
         }
         for id_, (what, arguments) in asked.items():
             await outside(store, insert, (id_, what, arguments))
-        await store.operation.pause(ELSEWHERE)
+        await acting.pause(store, ELSEWHERE)
 
         assert await execute_all(store) == len(asked)
 
@@ -273,7 +260,7 @@ class TestFailure:
             raise StoreError("store-unusable", "the disk is full")
 
         with monkeypatch.context() as failing:
-            failing.setattr(operation, "record", fail)
+            failing.setattr(acts, "record", fail)
             with pytest.raises(StoreError, match="full"):
                 await execute_next(store, captured=())
         assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from support import acting
 from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
 from support.store_steps import acknowledge, adopt, begin_call, bury, known_one, lose_answer, observe
 
@@ -160,12 +161,12 @@ class TestForgetting:
     async def test_an_operators_discard(self, known: Store) -> None:
         await bury(known, an_observation(status="hired"))
         assert not await passes(known)
-        await known.operation.discard("dead", WATCH, NOW)
+        await acting.discard(known, "dead", WATCH, NOW)
 
         assert not await passes(known)
 
     async def test_an_operators_resend(self, known: Store) -> None:
-        await known.operation.resend(WATCH, ["a1"], NOW)
+        await acting.resend(known, WATCH, ["a1"], NOW)
 
         assert not await passes(known)
 
@@ -173,8 +174,8 @@ class TestForgetting:
         "happen",
         [
             lambda store: observe(store, moved(an_observation(), "another row")),
-            lambda store: store.apply(some_rules(), a_batch(out_of_scope=["a1"])),
-            lambda store: store.apply(some_rules(), a_baseline(an_observation(status="hired"))),
+            lambda store: store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"])),
+            lambda store: store.capture.apply(some_rules(), a_baseline(an_observation(status="hired"))),
         ],
         ids=["another row speaks for it", "it leaves the scope", "it is adopted anew"],
     )

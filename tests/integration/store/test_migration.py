@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from old_stores import OLD_STORES, OldStore
+from support import acting
 from support.postgres import Cluster, fresh_database
 from support.upgrading import OldData, OldFile, OldSchema, Row, Tables, newest
 
@@ -277,9 +278,9 @@ class TestEveryState:
         with restored(old, tmp_path, request) as data:
             store = await data.open()
             try:
-                assert len(await store.operation.retry_dead(None, 1)) == 1
-                assert len(await store.operation.discard("held", "polled", 1)) == 3
-                assert len(await store.operation.resend("applications", ["applications-1"], 1)) == 1
+                assert len(await acting.retry_dead(store, None, 1)) == 1
+                assert len(await acting.discard(store, "held", "polled", 1)) == 3
+                assert len(await acting.resend(store, "applications", ["applications-1"], 1)) == 1
                 await store.delivery.begin_sending()
 
                 wanted = dict.fromkeys([(row["endpoint"], row["watch"]) for row in before["outbox"]], Wanted(50))

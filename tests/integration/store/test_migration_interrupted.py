@@ -13,6 +13,7 @@ import pytest
 from old_stores import OLD_STORES, OldStore
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from support import acting
 from support.eventually import eventually
 from support.migrating_process import Migrate, migrating_process
 from support.sessions import Ats, end_sessions, rows
@@ -298,5 +299,5 @@ class TestARoleThatMayNotChangeTheSchema:
             store = Store(await PostgresDriver.open(own))
             opened.push_async_callback(store.driver.close)
             assert len(await store.report.entries("pending", None, 100)) == 7
-            await store.operation.retry_dead(None, 1)
-            await store.operation.resend("applications", ["applications-1"], 1)
+            await acting.retry_dead(store, None, 1)
+            await acting.resend(store, "applications", ["applications-1"], 1)

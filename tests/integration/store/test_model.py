@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support import acting
 from support.builders import LANE, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, some_rules
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
 from support.store_steps import Begun
@@ -215,9 +216,9 @@ class Deliveries(RuleBasedStateMachine):
         entry = self.waiting.get(one)
         match entry and data.draw(st.sampled_from(INTERVENTIONS[entry.state])):
             case "retry":
-                self.run(self.store.operation.retry_dead(WATCH, self.now, ids=[one]))
+                self.run(acting.retry_dead(self.store, WATCH, self.now, ids=[one]))
             case "release":
-                self.run(self.store.operation.release_held(None, self.now, limit=1))
+                self.run(acting.release_held(self.store, None, self.now, limit=1))
             case "discard":
                 assert entry is not None
                 self.discard(entry)
@@ -246,7 +247,7 @@ class Deliveries(RuleBasedStateMachine):
         """Capture has seen everything, people released what was held, and HelloWork hears and answers everything."""
         everything = {one: application.now for one, application in self.applications.items()}
         self.record(everything)
-        self.run(self.store.operation.release_held(None, self.now))
+        self.run(acting.release_held(self.store, None, self.now))
         for _ in range(2):  # before HORIZON what the clock's moves put off, after it what waits for its time
             self.begin_calls()
             for one in list(self.calls):
@@ -282,14 +283,14 @@ class Deliveries(RuleBasedStateMachine):
     def discard(self, entry: Entry) -> None:
         if entry.application_id in self.calls:
             return  # what its call brings is not known yet
-        if self.run(self.store.operation.discard(entry.state, WATCH, self.now, ids=[entry.application_id])):
+        if self.run(acting.discard(self.store, entry.state, WATCH, self.now, ids=[entry.application_id])):
             application = self.applications[entry.application_id]
             application.sure = State.of(entry.content)
             application.unsure = set()
             application.let_go = True
 
     def resend(self, one: str) -> None:
-        for _, resent in self.run(self.store.operation.resend(WATCH, [one], self.now)):
+        for _, resent in self.run(acting.resend(self.store, WATCH, [one], self.now)):
             if resent not in self.waiting:
                 self.applications[resent].asked_for = self.applications[resent].sure
 

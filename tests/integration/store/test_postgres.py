@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from support import acting
 from support.builders import NOW, WATCH, an_observation, some_rules
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.postgres import Cluster
@@ -164,7 +165,7 @@ class TestTheRole:
         await one_under_way(store)
         await store.delivery.begin_sending()
         await store.delivery.complete([Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {}, NOW)], {})
-        await store.operation.retry_dead(None, NOW)
+        await acting.retry_dead(store, None, NOW)
         await store.operation.prune(NOW + 1, 1_000, 10)
         await store.driver.close()
 
@@ -191,7 +192,7 @@ class TestTheRole:
         reader = Store(await PostgresDriver.open(dsn, read_only=True))
 
         with pytest.raises(StoreError, match=r"read-only transaction"):
-            await reader.operation.resend(None, ["a1"], NOW)
+            await acting.resend(reader, None, ["a1"], NOW)
 
         await reader.driver.close()
 

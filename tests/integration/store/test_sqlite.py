@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import acting
 from support.builders import NOW, WATCH, an_observation
 from support.store_process import store_process
 from support.store_steps import adopt, begin_call, observe, told_status, waiting_entry
@@ -148,7 +149,7 @@ class TestBesideAnother:
     async def test_an_operators_command_beside_the_daemon_is_seen_by_it(self, store: Store, path: Path) -> None:
         await adopt(store, "a1")
         operator = Store(SqliteDriver(path))
-        await operator.operation.resend(None, ["a1"], NOW)
+        await acting.resend(operator, None, ["a1"], NOW)
         await operator.driver.close()
 
         assert (await begin_call(store)).application_id == "a1"

@@ -1,0 +1,417 @@
+"""What a person does to the store: releases, discards, retries, resends, forgets, pauses.
+
+An act is a request (see `requests`): a dataclass in `KINDS`, whose fields are its arguments. Executing it is one
+transaction. A transaction over a mass change would block the daemon, so a person's act over many entries goes in steps.
+After an interruption the same act does the rest.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import ConfigDict
+
+from cdc_sync.core.batch import HistoryLine, described
+from cdc_sync.core.content import Content, quoted
+from cdc_sync.core.diff import Fuse
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.reasons import Reason, as_text
+from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.store.clock import Clock
+from cdc_sync.store.driver import Driver, EntryId, Transaction, noted, watches_of
+from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
+from cdc_sync.store.protocol import Only
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+STEP = 1_000
+"""Most entries that an act changes in one transaction."""
+
+NO_ACTIONS = '{"counts":{},"unlogged":[]}'
+"""The note `actions` of a new store."""
+
+_UNLOGGED = 1_000
+"""Actions kept for the log while no daemon runs."""
+
+_NO_LIMIT = 1 << 40
+
+_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
+"""What is removed of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
+
+_NO_OTHERS = ConfigDict(extra="forbid")
+"""A newer command's argument may restrict what is meant, and must not be ignored."""
+
+Captured = Collection[str] | None
+"""The watches that the leader captures; None where a command acts without a leader: then no call is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a person acts: people's time, and the due time of what is sent for it."""
+
+    now: int
+    due_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the store's lock: when it acts, and what it captures."""
+
+    at: Moment
+    captured: Captured
+
+
+def holder(clock: Clock, now: int, captured: Captured = None) -> Holder:
+    """Who holds the store's lock acts at people's time `now`."""
+    return Holder(Moment(now, clock.due(now)), captured)
+
+
+class Request(ABC, Generic[A]):
+    """A kind of request, with its arguments; `A` is its answer."""
+
+    __pydantic_config__ = _NO_OTHERS
+
+    @abstractmethod
+    async def execute(self, transaction: Transaction, holder: Holder) -> A:
+        """Execute it in one transaction.
+
+        Raises:
+            OperationError: it is refused, and nothing of it is kept.
+        """
+
+
+async def execute(driver: Driver, request: Request[A], now: int) -> A:
+    """Execute a request of the process that holds the store's lock."""
+    return await driver.transact(partial(request.execute, holder=holder(driver.clock, now)))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which entries of a state a person means; None means no restriction.
+
+    Attributes:
+        ids: of these applications.
+        only: changes, or deletions.
+        transition: of this one (`diff.transition`).
+        limit: so many, the oldest first.
+        groups: of each watch and transition so many; then no limit is needed.
+        entries: exactly these.
+    """
+
+    __pydantic_config__ = _NO_OTHERS
+
+    ids: tuple[str, ...] | None = None
+    only: Only | None = None
+    transition: str | None = None
+    limit: int | None = None
+    groups: tuple[tuple[str, str, int], ...] | None = None
+    entries: tuple[EntryId, ...] | None = None
+
+    @property
+    def left(self) -> Counter[tuple[str, str]]:
+        """How many of each group."""
+        return Counter({(watch, transition): number for watch, transition, number in self.groups or ()})
+
+
+EVERYTHING = Chosen()
+
+
+async def in_steps(step: Callable[[Chosen], Awaitable[list[EntryId]]], chosen: Chosen) -> list[EntryId]:
+    """Take at least one step over what is chosen: with a limit of 0 it mends fuses without held entries."""
+    done, limit = list[EntryId](), chosen.limit
+    if chosen.groups:
+        each = chosen.left.elements()
+        while part := Counter(islice(each, STEP)):
+            size = part.total() if len(part) == 1 else None
+            groups = tuple((watch, transition, number) for (watch, transition), number in part.items())
+            done += await step(replace(chosen, groups=groups, limit=size))
+        return done
+    while True:
+        size = STEP if limit is None else min(STEP, limit - len(done))
+        found = await step(replace(chosen, limit=size))
+        done += found
+        if len(found) < size or len(done) == limit:
+            return done
+
+
+async def for_some(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
+    """Take a step for some of these after the other."""
+    done = list[EntryId]()
+    for first in range(0, len(of), STEP):
+        done += await step(tuple(of[first : first + STEP]))
+    return done
+
+
+@dataclass(frozen=True)
+class Release(Request[list[EntryId]]):
+    """Let some held entries be sent; the answer is which. With none left, the fuse is whole again."""
+
+    watch: str | None
+    chosen: Chosen
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+        """See `Request`."""
+        at, fuses = holder.at, await _fuses_of(transaction, self.watch)
+        chosen = await _contents(transaction, "held", fuses, self.chosen)
+        await _revive(transaction, chosen, at, "released", self.by)
+        await _mend_fuses(transaction, fuses, at.due_at)
+        await record(transaction, self.by, len(chosen))
+        return list(chosen)
+
+
+@dataclass(frozen=True)
+class Discard(Request[list[EntryId]]):
+    """Take some held or dead entries as acknowledged, without a call; the answer is which."""
+
+    state: EntryState
+    watch: str | None
+    chosen: Chosen
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+        """See `Request`."""
+        at, fuses = holder.at, await _fuses_of(transaction, self.watch)
+        chosen = await _contents(transaction, self.state, fuses, self.chosen)
+        acknowledged = [(*of, *discarded_columns(content), at.now, False) for of, content in sorted(chosen.items())]
+        await transaction.write("remove", sorted(chosen))
+        await transaction.write("acknowledge", acknowledged)
+        was = f'"was":"{self.state}",'
+        history = [_line(at.now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
+        await transaction.write("add_history", history)
+        if self.state == "held":
+            await _mend_fuses(transaction, fuses, at.due_at)
+        await record(transaction, self.by, len(chosen))
+        return list(chosen)
+
+
+@dataclass(frozen=True)
+class Retry(Request[list[EntryId]]):
+    """Send dead letters again; the answer is which."""
+
+    entries: tuple[EntryId, ...]
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+        """See `Request`."""
+        fuses = await _fuses_of(transaction, None)
+        found = await _contents(transaction, "dead", fuses, Chosen(entries=self.entries))
+        chosen = {of: content for of, content in found.items() if _is_callable(content)}
+        await _revive(transaction, chosen, holder.at, "retried", self.by)
+        await record(transaction, self.by, len(chosen))
+        return list(chosen)
+
+
+@dataclass(frozen=True)
+class Resend(Request[list[EntryId]]):
+    """Send applications' last acknowledged states once more; the answer is which are sent."""
+
+    watch: str | None
+    ids: tuple[str, ...]
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+        """See `Request`."""
+        at, watches = holder.at, sorted(await _fuses_of(transaction, self.watch))
+        rows = await transaction.rows("to_resend", ids=list(self.ids), watches=watches)
+        known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
+        # The same or a newer state is pending: send it now.
+        hastened = [of for of, (_, state) in known.items() if state == "pending"]
+        again = {
+            of: content
+            for of, (content, state) in known.items()
+            if state is None and content is not None and _is_callable(content)
+        }
+        await transaction.write("hasten", [(*of, at.due_at) for of in hastened])
+        rest = "", "pending", at.due_at, at.due_at, None
+        rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
+        await transaction.write("enqueue", rows)
+        found = [of for of in known if of in again or of in hastened]
+        await transaction.write("add_history", [_line(at.now, of, "resend", known[of][0], self.by) for of in found])
+        await transaction.write("add_endpoint", _endpoints(again.values()))
+        await record(transaction, self.by, len(found))
+        return found
+
+
+@dataclass(frozen=True)
+class Forget(Request[bool]):
+    """Begin to forget a watch; the answer is whether there was anything. `ForgetRest` follows.
+
+    It leaves no entry of the watch.
+    """
+
+    watch: str
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
+        """See `Request`: it is refused if the leader captures the watch."""
+        is_known = bool(await transaction.rows("fuse", watch=self.watch))
+        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
+        await ForgetRest(self.watch).execute(transaction, holder)
+        is_found = is_known or bool(is_left)
+        await record(transaction, self.by, int(is_found))
+        return is_found
+
+
+@dataclass(frozen=True)
+class ForgetRest(Request[bool]):
+    """Forget some more of a watch; the answer is whether anything is left."""
+
+    watch: str
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
+        """See `Request`: it is refused if the leader captures the watch."""
+        if holder.captured is not None and self.watch in holder.captured:
+            raise OperationError(
+                f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
+            )
+        for what in _FORGOTTEN:
+            await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
+        ((is_more,),) = await transaction.rows("left_of_watch", watch=self.watch)
+        return bool(is_more)
+
+
+@dataclass(frozen=True)
+class Pause(Request[list[str]]):
+    """Pause sending to an endpoint; the answer is which are paused."""
+
+    endpoint: str
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
+        """See `Request`."""
+        await record(transaction, self.by, 1)
+        return await _set_paused(transaction, {self.endpoint, *await noted(transaction, "paused", "[]")})
+
+
+@dataclass(frozen=True)
+class Resume(Request[list[str]]):
+    """End a pause, or each with `ALL_ENDPOINTS`; the answer is which are still paused."""
+
+    endpoint: str
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
+        """See `Request`."""
+        await record(transaction, self.by, 1)
+        paused = set() if self.endpoint == ALL_ENDPOINTS else {*await noted(transaction, "paused", "[]")}
+        return await _set_paused(transaction, paused - {self.endpoint})
+
+
+KINDS: Final[dict[str, type[Request[Any]]]] = {
+    "release": Release,
+    "discard": Discard,
+    "retry": Retry,
+    "resend": Resend,
+    "forget": Forget,
+    "forget-rest": ForgetRest,
+    "pause": Pause,
+    "resume": Resume,
+}
+"""All kinds, by the name in the table: there are no others."""
+
+
+async def _set_paused(transaction: Transaction, paused: Collection[str]) -> list[str]:
+    await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
+    return sorted(paused)
+
+
+async def _fuses_of(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
+    """The fuses of watches."""
+    names = [None] if watch is None else await watches_of(transaction, watch)
+    rows = [row for name in names for row in await transaction.rows("fuses_of", watch=name)]
+    return {name: fuse_from(fuse) for name, fuse in rows}
+
+
+async def _contents(
+    transaction: Transaction, state: EntryState, watches: Iterable[str], chosen: Chosen
+) -> dict[EntryId, Content]:
+    """The chosen entries' contents."""
+    which = {"state": state, **parameters(watches, chosen)}
+    found: list[EntryId]
+    if chosen.entries:
+        found = list(chosen.entries)
+    elif chosen.groups:
+        left, found = chosen.left, []
+        for name, id_, transition in await transaction.rows("in_groups", groups=list(left), **which):
+            left[name, transition] -= 1
+            found += [(name, id_)] * (left[name, transition] >= 0)
+    else:
+        found = [(name, id_) for name, id_ in await transaction.rows("in_state", **which)]
+    rows = await transaction.rows("contents_in_state", keys=sorted(found), **which) if found else []
+    contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
+    return {of: content for of in found if (content := contents.get(of)) is not None}
+
+
+def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
+    """Of the statements that choose entries."""
+    return {
+        "watches": list(watches),
+        "any_id": chosen.ids is None,
+        "ids": list(chosen.ids or ()),
+        "deleted": None if chosen.only is None else chosen.only == "deletions",
+        "transition": chosen.transition,
+        "limit": _NO_LIMIT if chosen.limit is None else chosen.limit,
+    }
+
+
+def _line(  # noqa: PLR0917 - in the order of what is written
+    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, more: str = ""
+) -> HistoryLine:
+    more += f'"who":{quoted(by.who)},'
+    more += f'"actor":{as_text(by.who)},' if isinstance(by.who, Reason) else ""
+    return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
+
+
+def _is_callable(content: Content) -> bool:
+    """Whether it has a usable URL; otherwise discard the entry, or correct it in the ATS."""
+    try:
+        endpoint_of(content.url)
+    except ValueError:
+        return False
+    return True
+
+
+async def _revive(
+    transaction: Transaction, chosen: Mapping[EntryId, Content], at: Moment, event: str, by: PersonActed
+) -> None:
+    rows = [(*of, endpoint_of(content.url), at.due_at) for of, content in sorted(chosen.items())]
+    await transaction.write("revive", rows)
+    history = [_line(at.now, of, event, content, by) for of, content in chosen.items()]
+    await transaction.write("add_history", history)
+    await transaction.write("add_endpoint", _endpoints(chosen.values()))
+
+
+async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse], now: int) -> None:
+    for watch, fuse in fuses.items():
+        if fuse.blown_at is not None:
+            is_left = (await transaction.rows("held_left", watch=watch))[0][0]
+            after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
+            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(after))
+
+
+def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
+    return [(endpoint,) for endpoint in sorted({endpoint_of(content.url) for content in contents})]
+
+
+async def record(transaction: Transaction, by: PersonActed, number: int) -> None:
+    """Record how many entries a person's action affected; its steps count as one action."""
+    if not number:
+        return
+    actions, action = await noted(transaction, "actions", NO_ACTIONS), list(astuple(replace(by, count=0)))
+    unlogged = [PersonActed(*each) for each in actions["unlogged"]]
+    if actions.get("last") != action:
+        actions["counts"][by.action] = actions["counts"].get(by.action, 0) + 1
+    elif unlogged and list(astuple(replace(unlogged[-1], count=0))) == action:
+        number += unlogged.pop().count
+    unlogged.append(replace(by, count=number))
+    actions |= {"unlogged": [astuple(each) for each in unlogged[-_UNLOGGED:]], "last": action}
+    await transaction.run("set_about", name="actions", value=as_json(actions))

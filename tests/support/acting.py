@@ -1,0 +1,72 @@
+"""People's acts on a store under test, each as the process does it that holds the store's lock."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.store import Store
+from cdc_sync.store.acts import (
+    Chosen,
+    Discard,
+    Pause,
+    Release,
+    Request,
+    Resend,
+    Resume,
+    Retry,
+    execute,
+    for_some,
+    in_steps,
+)
+from cdc_sync.store.driver import EntryId
+
+SOMEBODY = PersonActed(0, "act", "somebody", 0)
+
+
+def chosen(*, ids: Sequence[str] | None = None, **others: Any) -> Chosen:
+    """Which entries are meant."""
+    return Chosen(ids=None if ids is None else tuple(ids), **others)
+
+
+async def release_held(
+    store: Store, watch: str | None, now: int, *, by: PersonActed = SOMEBODY, **which: Any
+) -> list[EntryId]:
+    """Release held entries."""
+    return await in_steps(lambda part: execute(store.driver, Release(watch, part, by), now), chosen(**which))
+
+
+async def discard(
+    store: Store, state: EntryState, watch: str | None, now: int, *, by: PersonActed = SOMEBODY, **which: Any
+) -> list[EntryId]:
+    """Discard held or dead entries."""
+    return await in_steps(lambda part: execute(store.driver, Discard(state, watch, part, by), now), chosen(**which))
+
+
+async def retry_dead(
+    store: Store, watch: str | None, now: int, *, ids: Sequence[str] | None = None, by: PersonActed = SOMEBODY
+) -> list[EntryId]:
+    """Retry dead letters."""
+    letters = await store.operation.dead_letters(watch, ids)
+    return await for_some(lambda some: execute(store.driver, Retry(some, by), now), letters)
+
+
+async def resend(
+    store: Store, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
+) -> list[EntryId]:
+    """Resend applications."""
+    return await for_some(lambda some: execute(store.driver, Resend(watch, some, by), now), ids)
+
+
+async def pause(store: Store, endpoint: str) -> list[str]:
+    """Pause an endpoint; returns which are paused."""
+    return await _at_once(store, Pause(endpoint, SOMEBODY))
+
+
+async def resume(store: Store, endpoint: str) -> list[str]:
+    """Resume an endpoint; returns which are still paused."""
+    return await _at_once(store, Resume(endpoint, SOMEBODY))
+
+
+async def _at_once(store: Store, act: Request[list[str]]) -> list[str]:
+    return await execute(store.driver, act, store.driver.clock.for_people())
