@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from cdc_sync.config import Config
 from cdc_sync.core import events
@@ -69,8 +70,7 @@ async def run_once(
     async with AsyncExitStack() as stack:
         lead = await stack.enter_async_context(wiring.leading(config, emit, _insist_on_lead, dry_run=dry_run))
         store = lead.store
-        holding = asyncio.create_task(lead.hold(), name="holding the lead")
-        stack.push_async_callback(end, [holding])
+        _meanwhile(stack, lead.hold())
         tenants = await discover(config, await wiring.known_watches(store) or ())
         config = TenantNews(emit).report(tenants)
         for error in tenants.unasked.values() if not config.watches else ():
@@ -78,35 +78,56 @@ async def run_once(
         caller = await stack.enter_async_context(wiring.opened_caller(config, show, dry_run=dry_run))
         await wiring.note_credentials(config, store)
         await wiring.report_unconfigured(config, store, emit, tenants.refused)
-        for acted in [] if dry_run else await store.operation.take_actions():
-            emit(acted)
         gate = Gate()
         gate.use(config)
-        settings, may_begin = wiring.sender_settings(config), lead.may_call
         sender = Sender(
-            store.delivery, caller, settings, emit, store.driver.clock, may_begin=may_begin, may_send=gate.may_send
+            store.delivery,
+            caller,
+            wiring.sender_settings(config),
+            emit,
+            store.driver.clock,
+            may_begin=lead.may_call,
+            may_send=gate.may_send,
         )
         if not dry_run:
+            for acted in await store.operation.take_actions():
+                emit(acted)
             executed = partial(wiring.follow_requests, sender, store)
-            requests = asyncio.create_task(execute_requests(store, lambda: config.watches, executed))
-            stack.push_async_callback(end, [requests])
+            _meanwhile(stack, execute_requests(store, lambda: config.watches, executed))
         lost = await _catch_up_all(config, store, gate, emit, dry_run=dry_run)
-        sender.pause(await store.operation.paused())
-        following = asyncio.create_task(regularly(lambda: wiring.follow_pauses(sender, store), wiring.LOOK))
-        try:
-            await sender.run_once()
-        finally:
-            await end([following])
-        await store.delivery.stopped_cleanly()
-        now, paused = store.driver.clock(), await store.operation.paused()
-        refused = any(
-            (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
-            for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
-        )
+        await _deliver(sender, store)
+        failed = bool(lost or tenants.refused or tenants.unasked or calls["retry"] or calls["dead"])
         counts = (await store.report.counts()).values()
-        pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
-        failed = bool(lost or tenants.refused or tenants.unasked or refused or calls["retry"] or calls["dead"])
-        return OnceResult(calls, failed, pending, held, dead)
+        return OnceResult(
+            calls,
+            failed or await _is_refused(store),
+            pending=sum(of.pending for of in counts),
+            held=sum(of.held for of in counts),
+            dead=sum(of.dead for of in counts),
+        )
+
+
+def _meanwhile(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Have some work done until the stack is closed."""
+    stack.push_async_callback(end, [asyncio.create_task(work)])
+
+
+async def _deliver(sender: Sender, store: Store) -> None:
+    """Deliver what is due, except to paused endpoints."""
+    sender.pause(await store.operation.paused())
+    async with AsyncExitStack() as stack:
+        _meanwhile(stack, regularly(lambda: wiring.follow_pauses(sender, store), wiring.LOOK))
+        await sender.run_once()
+    await store.delivery.stopped_cleanly()
+
+
+async def _is_refused(store: Store) -> bool:
+    """Whether something is due for an endpoint that takes no calls, or is paused."""
+    now, paused = store.driver.clock(), await store.operation.paused()
+    return any(
+        due_at is not None and due_at <= now and (health.mode != "healthy" or is_paused(paused, endpoint))
+        for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
+    )
 
 
 async def _insist_on_lead(standby: Standby) -> None:
