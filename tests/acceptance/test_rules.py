@@ -2,6 +2,7 @@
 
 import json
 import socket
+from functools import partial
 
 import pytest
 from support.installation import JOB, Installation
@@ -24,9 +25,14 @@ def test_labels_are_mapped_sent_ignored_or_refused(notify: Installation) -> None
         }
     )
     notify.install()
+
+    def hired(watch: str) -> bool:
+        return notify.hellowork.told(f"{watch}-hw-1") == [("hired", JOB)]
+
     with notify.daemon() as daemon:
         notify.change("hw-1", status="Embauché")
-        notify.settle(daemon)
+        for watch in ("send", "ignore", "reject"):
+            daemon.wait_until(partial(hired, watch), f"the first label by {watch}")
         notify.change("hw-1", status="Retenu")  # the same to HelloWork
         notify.settle(daemon)
         notify.change("hw-1", status="embauché")  # another label: letters count
