@@ -169,14 +169,15 @@ class DueEntries(NamedTuple):
 class Applying:
     """An apply that decides about these applications.
 
-    `begun` has the entries whose calls had begun before, by application; the store may know their ends by now.
+    `begun` has the entries whose calls had begun before, by watch and application. The store may know their ends by
+    now.
     """
 
     watch: str
     application_ids: Sequence[str]
-    begun: Mapping[str, Entry] = field(default_factory=dict)
+    begun: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
 
     def has_begun(self, watch: str, application_id: str, revision: int, status: str) -> bool:
         """Whether the call with this entry had begun. After its end, the revision may be another entry's."""
-        entry = self.begun.get(application_id)
-        return entry is not None and (entry.watch, entry.revision, entry.content.status) == (watch, revision, status)
+        entry = self.begun.get((watch, application_id))
+        return entry is not None and (entry.revision, entry.content.status) == (revision, status)

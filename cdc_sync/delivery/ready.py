@@ -1,10 +1,10 @@
 """The entries in the sender's memory.
 
-An application of an account is in memory once. So of every pending entry one of these holds:
+An application of an account is in memory once. Of every due entry one of these holds:
 
 - it is in memory (`flying`), or has replaced one that is there and whose call has begun (`begun`): the completion of
-  that call says when to read its lane, which is an origin and a watch;
-- its lane is read when the entry is due (`unread`);
+  that call says when to read its lane;
+- its lane is being read, or is read once the entry is due (`unread`);
 - its application is in memory for another watch with the same credentials: its lane is read after that (`behind`).
 
 [Decision 25](../../docs/decisions/0025-one-leader-claims-in-memory.md).
@@ -53,14 +53,11 @@ class Ready:
     def begin_apply(self, watch: str, application_ids: Collection[str]) -> Applying:
         """See `core.batch.Calls`."""
         self.applying.update(application_ids)
-        account = self._account(watch)
-        begun = {id_: self.begun[account, id_] for id_ in application_ids if (account, id_) in self.begun}
-        if watch in self.lanes.moving:
-            begun |= {entry.application_id: entry for entry in self.begun.values() if entry.watch == watch}
+        begun = {(entry.watch, entry.application_id): entry for entry in self.begun.values()}
         return Applying(watch, tuple(application_ids), begun)
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        """See `core.batch.Calls`. What the apply decided about, and had not begun, leaves memory in any case."""
+        """See `core.batch.Calls`. Entries of its applications whose calls have not begun leave memory in any case."""
         self.applying.subtract(applying.application_ids)
         account = self._account(applying.watch)
         for id_ in applying.application_ids:
@@ -76,10 +73,10 @@ class Ready:
             self._enqueued(entry)
 
     def _enqueued(self, entry: Entry) -> None:
-        """Take a new entry into memory, if it is due and nothing of its lane had to wait for room."""
+        """Take a new entry into memory, if it is due, and its lane is read up and has room."""
         lane, now = lane_of(entry), self.lanes.now()
-        is_full = len(self.endpoints.of(lane).ready) >= self.lanes.share or self.lanes.is_unread(lane, now)
-        if entry.due_at > now or is_full:
+        has_room = len(self.endpoints.of(lane).ready) < self.lanes.share
+        if entry.due_at > now or self.lanes.is_unread(lane, now) or not has_room:
             self.lanes.read_at(lane, entry.due_at)
         else:
             self._enter(entry, lane, now)
@@ -124,11 +121,11 @@ class Ready:
             self._enter(entry, lane_of(entry), now)
 
     def _enter(self, entry: Entry, lane: Lane, now: int) -> None:
-        """Take a due entry into memory. If it cannot come in now, its lane is read again."""
+        """Take a due entry into memory, or see to it that its lane is read again."""
         application = self._account(entry.watch), entry.application_id
         present, endpoint = self.flying.get(application), self.endpoints.of(lane)
         if present is not None:
-            if present.watch != entry.watch:
+            if present.watch != entry.watch:  # else a completion says when to read it
                 self.behind[application].add(lane)
         elif entry.application_id in self.applying or not self._has_place(endpoint, entry.watch, now):
             self.lanes.read_at(lane, AT_ONCE)
@@ -146,17 +143,16 @@ class Ready:
 
     def begin(self) -> tuple[Application, Entry, Endpoint] | None:
         """Begin a call of the endpoint with the fewest under way: a slow one takes nothing that another could use."""
-        endpoints, chosen = self.endpoints, None
+        endpoints, chosen, application = self.endpoints, None, None
         if endpoints.under_way >= endpoints.settings.concurrency:
             return None
-        # At most `concurrency` endpoints have calls under way, so few are looked at.
         for endpoint in self.loaded:
             is_fewer = chosen is None or endpoint.under_way < chosen.under_way
-            if is_fewer and endpoints.may_call(endpoint) and self._first(endpoint) is not None:
-                chosen = endpoint
+            if is_fewer and endpoints.may_call(endpoint) and (first := self._first(endpoint)) is not None:
+                chosen, application = endpoint, first
                 if not chosen.under_way:
                     break
-        if chosen is None or (application := self._first(chosen)) is None:
+        if chosen is None or application is None:
             return None
         entry = self.begun[application] = chosen.ready.pop(application)
         del self.loaded[chosen]

@@ -5,17 +5,20 @@
                           └── what an apply has just enqueued
 
 - The Reader reads ahead, so that a worker finds its next entry in memory. Nothing of that is written.
-- Each of `concurrency` workers takes an entry in the event loop's step in which its call begins, so an earlier pause
-  still counts.
+- Each of `concurrency` workers takes an entry and begins its call in one step of the event loop. No pause comes
+  between.
 - The Recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
 
-What the store's transactions change in memory, they change in their own order, by their effects
-(`store.driver.Driver.transact`): an entry leaves memory after its completion, and before any later read.
+The store's transactions change memory by effects, which run in the order of their commits
+(`store.driver.Driver.transact`): an entry leaves memory after its completion, and before a later read's result enters.
 
-**When a call begins:** its entry is due and in memory; no apply decides about its application; its endpoint admits it;
-`may_begin` allows it; the last results could be stored.
-**When it is repeated:** if HelloWork did not acknowledge it, or its result is not in the store when the process ends.
-**When it is given up:** see `core.replies`.
+**A call begins** if its entry is in memory and no apply decides about its application; `Endpoints.may_call` and
+`may_begin` allow it; the last results could be stored; and fewer than `concurrency` are under way.
+**It is repeated or given up** as `core.replies` decides by its reply. It is repeated, too, if its result is not in the
+store when the process ends.
+**In order:** an application's next call begins after the last one has ended and is completed.
+
+One `Sender` runs once.
 """
 
 import asyncio
@@ -78,7 +81,7 @@ class Sender:
         self._ready = Ready(self._endpoints, Lanes(self._endpoints, may_send))
         self._calls = Calls(caller, self._endpoints, observe, self._health_changed, monotonic, chance)
         steps = StoreSteps(observe, store_retry)
-        self._reader = Reader(outbox, self._ready, steps, self._turned, look_every)
+        self._reader = Reader(outbox, self._ready, steps, self._read, self._turned, look_every)
         self._recorder = Recorder(outbox, self._ready, steps, self._completed)
         self._workers = _Workers(self._ready, self._calls, self._recorder, self._reader, may_begin, self._called)
         self._stopping = False
@@ -106,8 +109,7 @@ class Sender:
         if applied is None:
             self._reader.look()
         self._workers.dispatch()
-        if self._ready.lanes.unread or self._endpoints.settings.rate:
-            self._reader.wake()
+        self._reader.wake()
 
     # Life.
 
@@ -201,8 +203,8 @@ class Sender:
 
     # What the parts cause.
 
-    def _turned(self) -> None:
-        """The reader has read what there was to read."""
+    def _read(self) -> None:
+        """The reader has read something."""
         self._progressed()
         endpoints, ready = self._endpoints, self._ready
         if endpoints.unreported:
@@ -210,7 +212,11 @@ class Sender:
                 endpoints.unreported.discard(endpoint)
                 self._calls.report(endpoint.name, endpoint.health)
         self._workers.dispatch()
-        if self._once and not (ready.flying or ready.applying):
+
+    def _turned(self) -> None:
+        """The reader has read what there was to read."""
+        self._read()
+        if self._once and not (self._ready.flying or self._ready.applying or self._reader.is_woken):
             self._end()
 
     def _called(self) -> None:
@@ -221,8 +227,7 @@ class Sender:
     def _completed(self) -> None:
         """Some calls' results are in the store."""
         self._workers.dispatch()
-        if self._ready.lanes.unread or self._once:
-            self._reader.wake()
+        self._reader.wake()
 
     def _health_changed(self, endpoint: Endpoint) -> None:
         if endpoint.health.mode != "healthy":

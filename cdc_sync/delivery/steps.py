@@ -73,14 +73,24 @@ class StoreSteps:
 
 
 class Reader:
-    """Reads due entries into memory; `turned` is called whenever it has read all that there is room for."""
+    """Reads due entries into memory.
 
-    def __init__(
-        self, outbox: Outbox, ready: Ready, steps: StoreSteps, turned: Callable[[], None], look_every: float
+    `read` is called after each read, and `turned` once there is nothing more to read, or no room.
+    """
+
+    def __init__(  # noqa: PLR0917 - the sender's own parts
+        self,
+        outbox: Outbox,
+        ready: Ready,
+        steps: StoreSteps,
+        read: Callable[[], None],
+        turned: Callable[[], None],
+        look_every: float,
     ) -> None:
         self._outbox = outbox
         self._ready = ready
         self._steps = steps
+        self._read = read
         self._turned = turned
         self._look_every = look_every
         self._woken = asyncio.Event()
@@ -90,6 +100,11 @@ class Reader:
         """When to look at all lanes."""
         self._rests_until = -math.inf
         """No look before."""
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether something may be read since the last turn began."""
+        return self._woken.is_set()
 
     def wake(self) -> None:
         """Something may be read."""
@@ -136,7 +151,7 @@ class Reader:
             ready.reading(wanted)
             due, latest = min(now, ready.endpoints.until), now + ready.endpoints.settings.horizon
             await self._outbox.due(wanted, due, latest, partial(ready.found, wanted))
-            self._turned()
+            self._read()
 
     async def _look(self, begun: float) -> None:
         self._is_look_wanted = False

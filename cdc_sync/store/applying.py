@@ -39,7 +39,7 @@ async def apply(
     await writing.records()
     await writing.entries()
     attempted = await _replace_rivals(transaction, watch, batch, plan, applying)
-    await writing.attempted(attempted | _begun(before, applying))
+    await writing.attempted(attempted | {id_ for id_, known in before.items() if _is_attempted(known)})
     await writing.tally()
     if (after := plan.fuse or fuse).blown_at is not None:
         await mend(transaction, watch, after)
@@ -65,11 +65,6 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or OF_NO_ROW):
         before[row[1]] = known_from(row, keys, has_begun=applying.has_begun(watch, row[1], row[15], row[10]))
     return before
-
-
-def _begun(before: Mapping[str, Known], applying: Applying) -> set[str]:
-    """The applications whose entries are under way."""
-    return {id_ for id_ in applying.begun.keys() & before.keys() if _is_attempted(before[id_])}
 
 
 def _is_attempted(known: Known) -> bool:

@@ -23,8 +23,8 @@ MUTATIONS = [
     Mutation(
         "an apply does not know which calls have begun",
         "delivery/ready.py",
-        "        begun = {id_: self.begun[account, id_] for id_ in application_ids if (account, id_) in self.begun}",
-        "        begun = dict[str, Entry]()",
+        "        begun = {(entry.watch, entry.application_id): entry for entry in self.begun.values()}",
+        "        begun = dict[tuple[str, str], Entry]()",
     ),
     Mutation(
         "what an apply decides about stays in memory",
@@ -119,7 +119,7 @@ MUTATIONS = [
     Mutation(
         "an apply takes another entry for the one whose call had begun",
         "core/outbox.py",
-        "(entry.watch, entry.revision, entry.content.status) == (watch, revision, status)",
-        "(entry.watch, entry.revision) == (watch, revision)",
+        "(entry.revision, entry.content.status) == (revision, status)",
+        "entry.revision == revision",
     ),
 ]

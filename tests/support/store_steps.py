@@ -52,7 +52,7 @@ class Begun(NoCalls):
     """A sender whose calls with these entries have begun."""
 
     def __init__(self, *entries: Entry) -> None:
-        self.entries = {entry.application_id: entry for entry in entries}
+        self.entries = {(entry.watch, entry.application_id): entry for entry in entries}
 
     def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
         return Applying(watch, application_ids, self.entries)

@@ -143,7 +143,7 @@ class TestCredentials:
 
         memory.ready.use(replace(memory.settings, own=own("a")))
         assert memory.wanted == {}
-        assert list(memory.ready.begin_apply("a", ["a1", "a2"]).begun) == ["a1"], "an apply knows of it"
+        assert list(memory.ready.begin_apply("a", ["a1", "a2"]).begun) == [("a", "a1")], "an apply knows of it"
         memory.ready.completed(begun[0])
 
         assert memory.wanted.keys() == {"a"}

@@ -105,20 +105,3 @@ async def test_the_end(desk: Delivery) -> None:
     async with desk.sending() as sender:
         await eventually(lambda: desk.outbox.looks, "the sender has looked")
         await sender.stop()
-
-
-async def test_an_end_after_which_nothing_is_left_takes_no_turn_of_the_reader(
-    desk: Delivery, hellowork: Emulator
-) -> None:
-    turns: list[None] = []
-    desk.progressed = lambda: turns.append(None)
-    async with desk.sending():
-        await desk.queue(hellowork.url, "a1")
-        await eventually(desk.is_settled, "the first is acknowledged, and its endpoint is known")
-        await eventually(lambda: desk.at_work is not None and not desk.at_work.under_way, "it is over")
-        before = len(turns)
-        for each in IDS:
-            await desk.queue(hellowork.url, each)
-            await eventually(desk.is_settled, "it is acknowledged")
-
-    assert len(turns) <= before + 2, "what an apply enqueues needs none; the first one's end may"

@@ -44,7 +44,7 @@ def test_no_attempt_is_ahead() -> None:
 class TestApplying:
     def test_knows_the_entry_whose_call_had_begun(self) -> None:
         entry = an_entry(base_url=BASE_URL)
-        applying = Applying(WATCH, ["a1"], {"a1": entry})
+        applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
 
         assert applying.has_begun(WATCH, "a1", entry.revision, "seen")
         assert not applying.has_begun(WATCH, "a2", entry.revision, "seen")
@@ -53,7 +53,7 @@ class TestApplying:
         ("watch", "revision", "status"), [("another", 1, "seen"), (WATCH, 2, "seen"), (WATCH, 1, "hired")]
     )
     def test_takes_no_other_one_for_it(self, watch: str, revision: int, status: str) -> None:
-        applying = Applying(WATCH, ["a1"], {"a1": an_entry(base_url=BASE_URL)})
+        applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): an_entry(base_url=BASE_URL)})
 
         assert not applying.has_begun(watch, "a1", revision, status)
 
