@@ -177,7 +177,10 @@ def test_what_is_repaired_is_noticed_and_until_then_said_once(notify: Installati
         daemon.wait_for_event("permission denied", 2)  # the second one is for the eyes of whoever debugs
         assert daemon.readiness()[0] == 503
         assert not daemon.events_named("watching")
-        notify.ats.execute("ALTER TABLE public.applications ADD poste text DEFAULT 'job-1'")
+        # In one transaction: between two, the column is there and may not be read, which is another error.
+        with notify.ats.transaction():
+            notify.ats.execute("ALTER TABLE public.applications ADD poste text DEFAULT 'job-1'")
+            notify.ats.execute(sql.SQL("GRANT SELECT (poste) ON public.applications TO {}").format(role))
         notify.grant()
         daemon.wait_until_ready()
         daemon.wait_for_event("watching again", 2)
