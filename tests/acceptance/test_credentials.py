@@ -52,8 +52,10 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the other watch's call")
 
-        modes = {each["endpoint"]: each["mode"] for each in daemon.report()["endpoints"]}
-        assert modes == {notify.hellowork.url: "healthy", paused: "paused"}
+        modes = {notify.hellowork.url: "healthy", paused: "paused"}
+        daemon.wait_for_report(
+            lambda report: {each["endpoint"]: each["mode"] for each in report["endpoints"]} == modes, "both endpoints"
+        )
         assert f'cdc_sync_endpoint_healthy{{endpoint="{paused}"}} 0.0' in daemon.get("/metrics")[1]
         (story,) = json.loads(notify.run("explain", "hw-candidates", "--json").stdout)
         assert "a-revoked-key" not in json.dumps([story, daemon.report()])

@@ -201,8 +201,12 @@ class TestWhoLeads:
             third.wait_for_report(
                 lambda report: any("configuration" in each["message"] for each in report["conditions"]), "the condition"
             )
-            warnings = [each for each in third.events if each["level"] in {"warning", "error"}]
-            assert any("configuration" in str(each) for each in warnings)
+            third.wait_until(
+                lambda: any(
+                    "configuration" in str(each) for each in third.events if each["level"] in {"warning", "error"}
+                ),
+                "a line about it",
+            )
             assert third.is_standby()  # it could take over
             # Where it listens is each daemon's own.
             second.wait_until_standby()

@@ -142,8 +142,8 @@ def test_a_deletion_waits_while_the_archive_cannot_be_read(archiving: Installati
         archiving.ats.execute("ALTER TABLE applications_archive RENAME TO elsewhere")
         archiving.delete("hw-1")
         daemon.wait_for_event("deletions wait: an application may have moved to the table of the watch archive")
-        assert "deletions wait" in archiving.run("explain", "hw-1").stdout
-        assert "deletions applications" in daemon.readiness()[1]
+        daemon.wait_until_not_ready("deletions applications")
+        daemon.wait_until(lambda: "deletions wait" in archiving.run("explain", "hw-1").stdout, "the explanation")
         # The watch itself goes on meanwhile.
         archiving.change(SENTINEL, status="seen")
         daemon.wait_until(lambda: archiving.hellowork.told(SENTINEL), "another change")

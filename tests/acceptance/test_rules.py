@@ -2,6 +2,7 @@
 
 import json
 import socket
+from functools import partial
 
 import pytest
 from support.installation import JOB, Installation
@@ -26,6 +27,9 @@ def test_labels_are_mapped_sent_ignored_or_refused(notify: Installation) -> None
     notify.install()
     with notify.daemon() as daemon:
         notify.change("hw-1", status="Embauché")
+        # A watch that has not read it yet would see the next label alone.
+        for unmapped in ("send", "ignore", "reject"):
+            daemon.wait_until(partial(notify.hellowork.told, f"{unmapped}-hw-1"), f"the call of {unmapped}")
         notify.settle(daemon)
         notify.change("hw-1", status="Retenu")  # the same to HelloWork
         notify.settle(daemon)
