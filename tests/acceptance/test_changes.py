@@ -11,6 +11,8 @@ def test_the_first_start_is_silent_and_every_real_change_after_it_is_told(instal
     for name in ("status", "job", "soft", "hard", "both", "moved", "moved-slowly", "still"):
         installation.add(f"hw-{name}")
     nameless = installation.add(None)
+    # Long enough for the two statements of a slow move on a busy machine.
+    installation.configure_watch(deletion_grace="5s")
     with installation.daemon() as daemon:
         known = daemon.wait_for_event("applications known")
         assert known["event"] == "9 applications known, 0 calls"
@@ -64,7 +66,7 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
         installation.add(f"hw-{name}", "OPEN" if name == "merged" else "NEW")
     nameless = installation.add(None)
     installation.configure_watch(
-        settle={"default": "0s", "rejected": "2s"},
+        settle={"default": "0s", "rejected": "1h"},
         status={"map": {"REJECTED": "rejected", "OPEN": "seen", "READ": "seen"}},
     )
     installation.install()
@@ -148,7 +150,7 @@ def test_an_application_that_comes_back_is_told_again(installation: Installation
 
 def test_a_deletion_undone_within_its_grace_is_not_told(poll: Installation) -> None:
     poll.add("hw-1")
-    poll.configure_watch(deletion_grace="2s")
+    poll.configure_watch(deletion_grace="5s")
     with poll.daemon() as daemon:
         poll.change("hw-1", deleted_at="2024-05-01 10:00:00Z")
         daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "a suspicion")

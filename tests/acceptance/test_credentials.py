@@ -86,7 +86,7 @@ def test_a_mass_change_of_one_watch_does_not_delay_anothers(notify: Installation
     if shared:
         notify.share_store()
     required = {"X-Api-Key": API_KEY}
-    with running_hellowork(EmulatorOptions(latency=0.02, required_headers=required)) as slow:
+    with running_hellowork(EmulatorOptions(latency=0.05, required_headers=required)) as slow:
         notify.configure(hellowork={"base_url": slow.url})
         notify.configure_watch(fuse={"max_changes": 10 * MASS})
         add_watch(notify, "candidates")

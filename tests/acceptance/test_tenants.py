@@ -231,7 +231,7 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
 def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installation) -> None:
     """Not even of a row that was deleted a moment before: it could not be looked at again."""
     hellowork = vendor.hellowork
-    follow_customers(vendor, deletion_grace="4s")
+    follow_customers(vendor, deletion_grace="10s")
     for number in (1, 2, 3, 4):
         create(vendor, f"tenant_{number}", *(f"{number}-{each}" for each in range(5)))
     install(vendor)
