@@ -141,7 +141,7 @@ def test_the_right_token_neither_waits_nor_is_refused_while_wrong_ones_arrive(da
             each.result()
 
     assert statuses == {200}
-    assert sorted(waits)[len(waits) // 2] < 0.5
+    assert sorted(waits)[len(waits) // 2] < 1, "a wrong one waits a second"
 
 
 def test_a_wrong_token_waits_a_second(daemon: DaemonProcess) -> None:

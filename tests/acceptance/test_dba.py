@@ -146,6 +146,7 @@ def test_the_emergency_switch_costs_no_change(notify: Installation) -> None:
     notify.add("hw-1")
     with notify.daemon() as daemon:
         notify.settle(daemon)
+        daemon.wait_until(lambda: notify.unread() == 0, "the log to be empty")
         off, on = re.findall(r"^ALTER TABLE public\.applications .*$", DOCUMENT.read_text(), re.MULTILINE)
         notify.ats.execute(off.encode())
         daemon.wait_until(lambda: "disabled" in daemon.logged, "the triggers are said to be disabled")

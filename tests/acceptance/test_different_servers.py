@@ -133,6 +133,7 @@ def test_with_stores_of_their_own_they_meet_on_the_primary(on_own_server: Instal
         assert "leads to the primary too" in " ".join(second.run("check").stdout.split())
         on_own_server.change("hw-1", status="SEEN")
         on_own_server.settle(first)
+        standby.catch_up()  # what its daemon finds first is known without a call
         first.kill()
         waiting.wait_for_event("watching")
         on_own_server.change("hw-1", status="HIRED")

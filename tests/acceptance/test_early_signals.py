@@ -92,6 +92,8 @@ def test_other_commands_end_as_ever(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # So small that it cannot go on, to the end of the imports, while nobody reads.
+        pipesize=4096,
         # What starts the tests may ignore it, as nohup does.
         preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - in the child alone
     ) as process:

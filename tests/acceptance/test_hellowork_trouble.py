@@ -22,6 +22,7 @@ def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Ins
             poll.change(f"hw-{number}", status="ONE")
         reasons = daemon.wait_until_not_ready("no connection to 127.0.0.1")
         assert f"endpoint http://127.0.0.1:{port}: open" in reasons
+        daemon.wait_for_event("the endpoint does not work")
         assert len(daemon.events_named("the endpoint does not work")) == 1
         poll.change("hw-0", status="TWO")
         poll.change("hw-1", status="NEW")  # undone, but who knows what was heard
@@ -59,7 +60,8 @@ def _is_pending(installation: Installation, application_id: str, status: str) ->
     ids=lambda fault: str(fault.get("status", fault["kind"])),
 )
 def test_a_call_that_may_not_have_been_heard_is_made_again(notify: Installation, fault: dict[str, object]) -> None:
-    notify.configure(hellowork={"timeout": "500ms"})
+    # Long enough for the answer that comes in the end, on a busy machine.
+    notify.configure(hellowork={"timeout": "3s"})
     notify.add("hw-1")
     notify.hellowork.will({**fault, "application_id": "hw-1", "times": 2})
     with notify.daemon() as daemon:
@@ -82,12 +84,15 @@ def test_refused_credentials_pause_everything_until_they_are_repaired(notify: In
             notify.change(f"hw-{number}", status="SEEN")
         reasons = daemon.wait_until_not_ready("paused")
         assert "HTTP 401" in reasons
+        daemon.wait_for_event("refuses our credentials")
         (said,) = daemon.events_named("refuses our credentials")
         assert said["level"] == "error"
         assert "hellowork.headers" in said["event"]
         first = len(notify.hellowork.calls)
-        assert first <= 5
         daemon.wait_until(lambda: len(notify.hellowork.calls) >= first + 2, "two probes")
+        received = [call.received for call in notify.hellowork.calls]
+        # The first probe comes half a second after a refusal at the earliest.
+        assert sum(each < received[0] + 0.5 for each in received) <= 5
         assert len(daemon.events_named("refuses our credentials")) == 1
         report = daemon.report()
         assert report["watches"][0]["pending"] == 5
@@ -107,7 +112,7 @@ def test_an_application_that_helloworks_does_not_know_yet_is_tried_again_and_in_
 ) -> None:
     notify.add("hw-soon")
     notify.add("hw-never")
-    notify.configure(hellowork={"not_found_retry": "1s"})
+    notify.configure(hellowork={"not_found_retry": "5s"})
     notify.hellowork.knows("hw-sentinel")
     with notify.daemon() as daemon:
         notify.change("hw-soon", status="SEEN")
@@ -122,7 +127,7 @@ def test_an_application_that_helloworks_does_not_know_yet_is_tried_again_and_in_
         assert letter["attempts"] >= 2
         assert daemon.readiness()[0] == 200
         tried = [datetime.fromisoformat(event["timestamp"]) for event in daemon.events if _is_about(event, "hw-never")]
-        assert (tried[-1] - tried[0]).total_seconds() >= 0.5
+        assert (tried[-1] - tried[0]).total_seconds() >= 2.5
 
 
 def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(notify: Installation) -> None:
@@ -162,7 +167,7 @@ def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(n
 def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
-    throttled = {"kind": "status", "status": 429, "headers": {"Retry-After": "3"}}
+    throttled = {"kind": "status", "status": 429, "headers": {"Retry-After": "10"}}
     notify.hellowork.will({**throttled, "application_id": "hw-1"})
     with notify.daemon() as daemon:
         notify.change("hw-1", status="SEEN")
@@ -175,12 +180,13 @@ def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(no
         daemon.wait_until_ready()
     refused, *later = notify.hellowork.calls
     assert {call.application_id for call in later} == {"hw-1", "hw-2", "hw-sentinel"}
-    assert all(call.received - refused.received >= 2.9 for call in later)
+    assert all(call.received - refused.received >= 9.9 for call in later)
     assert len(later) == 3
 
 
 def test_a_backoff_outlives_the_daemon(notify: Installation) -> None:
-    notify.configure(hellowork={"retry": {"first": "1h", "max": "2h"}})
+    # A wait is drawn from zero to that.
+    notify.configure(hellowork={"retry": {"first": "1000h", "max": "2000h"}})
     notify.add("hw-1")
     notify.hellowork.will({"kind": "status", "status": 500, "application_id": "hw-1"})
     with notify.daemon() as daemon:
@@ -205,13 +211,14 @@ def test_a_delivery_that_fails_for_too_long_is_given_up(notify: Installation) ->
     with notify.daemon() as daemon:
         notify.change("hw-1", status="SEEN")
         daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
+        daemon.wait_for_event("given up")
         (said,) = daemon.events_named("given up")
         assert said["level"] == "error"
         assert "given up after" in notify.run("explain", "hw-1").stdout
 
 
 def test_calls_are_spaced_by_the_rate_and_bounded_in_number(notify: Installation) -> None:
-    notify.configure(hellowork={"rate_limit": 10, "concurrency": 2})
+    notify.configure(hellowork={"rate_limit": 5, "concurrency": 2})
     notify.add_many("hw-", 15)
     with notify.daemon() as daemon:
         notify.ats.execute(
@@ -219,8 +226,8 @@ def test_calls_are_spaced_by_the_rate_and_bounded_in_number(notify: Installation
         )
         daemon.wait_until(lambda: len(notify.hellowork.calls) == 15, "all calls")
     times = [call.received for call in notify.hellowork.calls]
-    # The first call may be up to 50 ms late; the others keep to their planned times.
-    assert times[-1] - times[0] >= 1.3 - 0.05
+    # Planned are 2.8 seconds. The first call may be late on a busy machine; the others keep to their planned times.
+    assert times[-1] - times[0] >= 2
 
 
 def _is_about(event: dict[str, object], application_id: str) -> bool:

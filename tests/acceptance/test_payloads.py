@@ -32,7 +32,7 @@ def test_the_documented_examples_are_reproduced(installation: Installation) -> N
         if installation.document["watches"]["applications"]["capture"]["mode"] == "poll":
             installation.sweeps(daemon, 4)  # a date in the past is behind the watermark
         installation.settle(daemon)
-        daemon.wait_until(lambda: "json-hw-1" in installation.hellowork.state, "the other watch's call")
+        daemon.wait_until(lambda: {"hw-1", "json-hw-1"} <= installation.hellowork.state.keys(), "both watches' calls")
     (call,) = installation.hellowork.calls_for("hw-1")
     assert "".join(call.raw.split()) == "".join(DOCUMENTED.split())
     assert call.method == "POST"

@@ -80,6 +80,7 @@ def test_hosts_that_are_added_or_left_out_are_remembered_anew(
         on_own_server.add("hw-1")
         assert on_own_server.run("run", "--once").code == 0
         assert on_own_server.run("run", "--once", variables=either).code == 0
+        standby.catch_up()
         on_own_server.ats.close()
         restartable_server.stop("immediate")
         standby.promote()

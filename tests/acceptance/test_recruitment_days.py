@@ -86,7 +86,7 @@ def test_an_ats_that_never_dates_its_changes_is_told_so_where_it_is_polled(bare:
         assert (doubted["level"], said in doubted["reason"]) == ("warning", True)
         assert daemon.readiness() == (200, "ready\n"), "every change arrives: by sweeps"
         bare.quiet(daemon)
-        assert said in bare.run("status").stdout
+        daemon.wait_until(lambda: said in bare.run("status").stdout, "the status")
         checked = json.loads(bare.run("check", "--json").stdout)
         assert [said in each["message"] for each in checked if each["check"] == "watermark"] == [True]
     assert len(daemon.events_named("the watermark cannot be relied on")) == 1

@@ -12,8 +12,9 @@ def test_hidden_rows_are_held_until_the_remedy_shows_them(notify: Installation) 
     notify.add("hw-gone")
     with notify.daemon() as daemon:
         # By a session that a policy never concerns: the ATS goes on as before.
-        notify.ats.execute("ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY")
-        notify.ats.execute("CREATE POLICY most ON public.applications USING (hellowork_id <> 'hw-hidden')")
+        with notify.ats.transaction():  # between two, no row at all would be seen
+            notify.ats.execute("ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY")
+            notify.ats.execute("CREATE POLICY most ON public.applications USING (hellowork_id <> 'hw-hidden')")
         notify.delete("hw-gone")
         notify.settle(daemon)
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 2, "both deletions are held")

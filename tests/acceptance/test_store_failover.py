@@ -74,9 +74,14 @@ def test_after_a_failover_to_a_standby_that_lagged_one_daemon_leads_and_what_it_
             lambda: all(known_to_store(standby, name) == status for name, status in work.last.items()),
             "the new server to know what HelloWork does",
         )
+        first.wait_until(
+            lambda: (
+                sorted(daemon.readiness()[1].partition("\n")[0] for daemon in (first, second)) == ["ready", "standby"]
+            ),
+            "one that leads and one that stands by",
+        )
         assert first.is_running
         assert second.is_running
-        assert sorted(daemon.readiness()[1].split()[0] for daemon in (first, second)) == ["ready", "standby"]
         assert first.stop() == second.stop() == 0
     assert older_after_newer(replicated.hellowork.calls) == []
 
@@ -86,6 +91,7 @@ def test_what_the_new_server_does_not_know_is_found_and_sent(
 ) -> None:
     replicated.add_many("hw-", 2)
     with replicated.daemon() as daemon:
+        standby.catch_up()
         stop_following(standby)
         # HelloWork has it, the new server has not: it is sent once more.
         replicated.change("hw-1", status="SEEN")

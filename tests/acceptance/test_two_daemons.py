@@ -17,7 +17,7 @@ def test_a_second_daemon_with_another_store_waits_for_the_watch(installation: In
         assert not waiting.events_named("sent")
         first.kill()
         waiting.wait_for_event("watching")
-        assert waiting.readiness() == (200, "ready\n")
+        waiting.wait_until_ready()
         installation.change("hw-1", status="HIRED")
         second.settle(waiting)
         assert waiting.stop() == 0

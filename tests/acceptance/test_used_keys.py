@@ -42,7 +42,7 @@ class TestADeletedRow:
         assert "out of scope" not in explained(installation, "hw-1")
 
     def test_is_sent_if_its_key_goes_to_a_new_row_within_the_grace(self, installation: Installation) -> None:
-        installation.configure_watch(deletion_grace="2s")
+        installation.configure_watch(deletion_grace="5s")
         key = installation.add("hw-1")
         with installation.daemon() as daemon:
             installation.delete("hw-1")

@@ -41,6 +41,14 @@ class Standby:
         """End it as a machine that is switched off; for good."""
         self._run("stop", "-m", "immediate")
 
+    def catch_up(self) -> None:
+        """Wait until it has what was committed on the primary, also by commits that waited for no disk."""
+        with psycopg.connect(self._primary.dsn, autocommit=True) as primary:
+            position = one(primary, "SELECT pg_current_wal_insert_lsn()")
+        with psycopg.connect(self.dsn, autocommit=True) as here:
+            replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            wait_until(lambda: one(here, replayed, [position]), "the standby has caught up")
+
     def promote(self) -> None:
         self._run("promote")
         with psycopg.connect(self.dsn, autocommit=True) as connection:

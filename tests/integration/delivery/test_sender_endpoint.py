@@ -302,7 +302,7 @@ class TestReturn:
         self, desk: Delivery, hellowork: Emulator, fault: Status
     ) -> None:
         trouble = FAILURES_TO_OPEN if fault.status == 503 else 1
-        hellowork.inject(fault.model_copy(update={"times": trouble}), for_ever(Delay(seconds=0.02)))
+        hellowork.inject(fault.model_copy(update={"times": trouble}), for_ever(Delay(seconds=0.1)))
         await desk.queue(hellowork.url, *MANY)
         await desk.send_once(policy=SLOW, concurrency=1)
         desk.clock.ahead = 2 * HOUR
@@ -313,7 +313,7 @@ class TestReturn:
         assert_gentle(desk.caller.starts[trouble:], desk.settings.concurrency)
 
     async def test_also_if_nobody_was_restarted_meanwhile(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject(Status(status=503, times=20), for_ever(Delay(seconds=0.02)))
+        hellowork.inject(Status(status=503, times=20), for_ever(Delay(seconds=0.1)))
         await desk.queue(hellowork.url, *MANY)
 
         async with desk.sending():

@@ -60,7 +60,8 @@ async def test_a_third_customer_goes_at_full_speed(desk: Delivery) -> None:
 
     together, sender = await seconds_of(desk, customers, *CUSTOMERS)
 
-    assert together < 2 * alone + 1, (alone, together)
+    # The machine may have other work at one of the times. A slow call takes thirty seconds.
+    assert together < 3 * alone + 5, (alone, together)
     half = desk.settings.concurrency // 2
     assert customers.calls["slow"] <= half, "a slow one takes half of the calls at most"
     assert customers.calls["refused"] <= half, "those that had begun when the first was refused"

@@ -88,7 +88,7 @@ async def test_an_endpoint_that_does_not_work_is_not_tried_for_ever(
 
 async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulator) -> None:
     hellowork.inject(for_ever(Hang()))
-    async with delivery(tmp_path / "state.db", patience=0.3) as desk:
+    async with delivery(tmp_path / "state.db", patience=1) as desk:
         await desk.queue(hellowork.url, *IDS)
 
         await desk.send_once(concurrency=10)

@@ -22,7 +22,7 @@ class TestWhileACallIsUnderWay:
 
     @pytest.fixture
     async def desk(self, desk: Delivery, hellowork: Emulator) -> Delivery:
-        hellowork.inject(Delay(seconds=0.3))
+        hellowork.inject(Delay(seconds=1))
         await desk.queue(hellowork.url, "a1", status="seen")
         return desk
 
@@ -65,7 +65,7 @@ class TestWhileACallIsUnderWay:
 
     async def test_if_it_fails_the_newer_one_need_not_wait_long(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.faults.clear()
-        hellowork.inject(Hang(seconds=0.3))
+        hellowork.inject(Hang(seconds=1))
         async with desk.sending(policy=SLOW):
             await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a1", status="hired")

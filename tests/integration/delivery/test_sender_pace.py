@@ -26,7 +26,8 @@ async def test_no_more_calls_than_allowed_and_not_many_fewer(
     assert len(hellowork.calls) == COUNT
     took = hellowork.calls[-1].received - hellowork.calls[0].received
     even = (COUNT - 1) / RATE
-    assert 0.8 * even < took < 5 * even
+    # The first may arrive late; without a rate, all would arrive at once.
+    assert 0.5 * even < took < 5 * even
 
 
 async def test_slow_answers_do_not_lower_the_rate(desk: Delivery) -> None:
@@ -45,7 +46,7 @@ async def test_once_sends_everything_at_that_rate(desk: Delivery, hellowork: Emu
     await desk.send_once(rate=RATE)
 
     assert len(hellowork.calls) == COUNT
-    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.8 * (COUNT - 1) / RATE
+    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.5 * (COUNT - 1) / RATE
 
 
 async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
@@ -79,7 +80,7 @@ async def test_a_single_call_that_asks_whether_it_is_up_keeps_to_it_too(desk: De
     async with desk.sending(rate=4.0):
         await eventually(desk.is_settled, "everything is acknowledged")
 
-    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.8 * 3 / 4.0
+    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.5 * 3 / 4.0
 
 
 class TestPace:

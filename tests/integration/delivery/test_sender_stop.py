@@ -14,7 +14,7 @@ IDS = tuple(f"a{number:02}" for number in range(20))
 
 
 async def test_what_is_under_way_is_finished_and_written_down(desk: Delivery) -> None:
-    async with Emulator(EmulatorOptions(latency=0.3)) as slow:
+    async with Emulator(EmulatorOptions(latency=1)) as slow:
         await desk.queue(slow.url, *IDS)
         async with desk.sending(concurrency=4) as sender:
             await slow.wait_for_calls(4, timeout=60)
@@ -38,7 +38,7 @@ async def test_what_fails_at_the_end_is_written_down_too(desk: Delivery, hellowo
 
 
 async def test_what_is_in_memory_stays_as_it_is_in_the_outbox(desk: Delivery) -> None:
-    async with Emulator(EmulatorOptions(latency=0.3)) as slow:
+    async with Emulator(EmulatorOptions(latency=1)) as slow:
         await desk.queue(slow.url, *IDS)
         async with desk.sending(concurrency=1) as sender:
             await slow.wait_for_calls(1, timeout=60)

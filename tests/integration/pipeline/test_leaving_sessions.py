@@ -102,7 +102,7 @@ async def test_a_silent_connection_keeps_nobody_else_from_joining(
         monkeypatch.setattr(ReplicaGuard, "meet", once_silent)
         joining = asyncio.create_task(joins("second"))
         await stuck.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await joins("third")
         joining.cancel()
         await asyncio.gather(joining, return_exceptions=True)
@@ -125,7 +125,7 @@ async def test_sessions_are_closed_before_others_are_made(database: str, ats: At
         async with shared.sessions("second") as sessions:
             assert sessions.users == 1
             assert not shared._closing
-            await eventually(lambda: one(ats, _SESSIONS) <= 2, "no more than there may be", within=5)
+            await eventually(lambda: one(ats, _SESSIONS) <= 2, "no more than there may be")
         await leaving
 
 
@@ -182,7 +182,7 @@ async def test_the_lock_of_a_removed_watch_is_given_back_however_late(database: 
             removed.cancel()
             await asyncio.gather(removed, return_exceptions=True)
             assert one(ats, _LOCKS) == 2
-        await eventually(lambda: one(ats, _LOCKS) == 1, "its lock is given back, before the next proof", within=5)
+        await eventually(lambda: one(ats, _LOCKS) == 1, "its lock is given back, before the next proof")
 
 
 async def test_a_watch_that_stands_by_unlocks_nothing(

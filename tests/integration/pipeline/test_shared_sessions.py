@@ -122,9 +122,9 @@ async def test_what_others_read_before_is_not_counted(database: str) -> None:
             with reading_as(Reads(always=True)):
                 await pool.ask("reading", lambda connection: connection.execute(query), within=within)
 
-        before = asyncio.create_task(reads(b"SELECT pg_sleep(1)", 10))
+        before = asyncio.create_task(reads(b"SELECT pg_sleep(2.5)", 60))
         await asyncio.sleep(0.2)
-        await reads(b"SELECT 1", 0.4)
+        await reads(b"SELECT 1", 1.5)
         await before
         with pytest.raises(SourceError, match="not answered within"):
-            await reads(b"SELECT pg_sleep(2)", 0.4)
+            await reads(b"SELECT pg_sleep(5)", 1.5)

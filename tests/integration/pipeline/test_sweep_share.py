@@ -159,7 +159,7 @@ async def test_a_long_sweep_gives_way_to_those_of_other_watches(
                 await turns.acquire()
             assert not rig.heard(SweepDone), "in the middle of it"
             assert len(paged.asked) < PAGES
-            waits = 1.0
+            waits = 3.0
             await asyncio.sleep(waits)
 
             turns.release()

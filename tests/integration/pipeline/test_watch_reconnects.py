@@ -61,7 +61,7 @@ async def test_in_the_middle_of_a_sweeps_page(
         install_triggers(ats, config)
         store = Store(SqliteDriver(tmp_path / "state.db"))
         parts = parts_of(config, store, said.append, Clock(), Steps(compared=3, save_every=0.0))
-        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=0.3))
+        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=2))
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")
@@ -102,7 +102,7 @@ async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_
         install_triggers(ats, config)
         store = Store(SqliteDriver(tmp_path / "state.db"))
         parts = parts_of(config, store, said.append, Clock())
-        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=0.3))
+        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=2))
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: one(ats, _IN_A_PAGE), "a page that takes its time")
