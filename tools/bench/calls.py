@@ -22,7 +22,7 @@ def latency(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # 
         with bare("listen", site.dsn, site.sink.url, str(site.folder / "kept")):
             careful.append(_one_by_one(site, options, "notifying"))
     measure = f"commit to call, {1 / options.pause:.0f} changes/s, {site.rows:,} applications"
-    bounds = {"p50": (_p50, ratio_at_most(2.3, 2)), "p99": (_p99, ratio_at_most(3.5, 3))}
+    bounds = {"p50": (_p50, ratio_at_most(2, 1.6)), "p99": (_p99, ratio_at_most(2.5, 2))}
     return [
         beside(
             f"{measure}, {name}{beside_what}",
@@ -75,7 +75,7 @@ def drain(site: Site, options: Options, has_budget: bool) -> list[Figure]:  # no
         theirs, used_by_bare = _posted(site, options.bulk)
         rates.append((ours, theirs))
         cpu.append((used * 1e6 / options.bulk, used_by_bare * 1e6 / options.bulk))
-    bounds = (ratio_at_least(0.62, 0.75), at_most(180, 150)) if has_budget else (None, None)
+    bounds = (ratio_at_least(0.7, 0.85), ratio_at_most(1.6, 1.3)) if has_budget else (None, None)
     name = f"{site.rows:,} applications"
     return [
         beside(f"{options.bulk:,} rows by one UPDATE, {name}", "calls/s", rates, bounds[0]),
@@ -93,7 +93,7 @@ def slow_endpoint(site: Site, options: Options) -> list[Figure]:
     name = f"the same, {options.slow * 1000:.0f} ms endpoint"
     beside_ceiling = [(rate, CONCURRENCY / options.slow) for rate in ours]
     return [
-        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, ratio_at_least(0.88, 0.92)),
+        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, ratio_at_least(0.85, 0.95)),
         beside(f"{name}: beside the bare client", "calls/s", list(zip(ours, theirs, strict=True))),
     ]
 

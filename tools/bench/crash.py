@@ -31,7 +31,7 @@ def crash(site: Site, options: Options) -> list[Figure]:
         Figure(f"{measure}: lost", "calls", len(lost), _lost_by_bare_client(site, number, enough), None, (),
                at_most(0)),
         Figure(f"{measure}: sent twice", "calls", times.total() - len(times), None, None, (),
-               at_most(CONCURRENCY)),
+               at_most(number / 10, CONCURRENCY)),
         Figure(f"{measure}: all sent after", "s", (last - started) / 1e9, None, None, (), at_most(5)),
     ]  # fmt: skip
 

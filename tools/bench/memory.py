@@ -50,7 +50,7 @@ def idle(site: Site) -> Figure:
         theirs, ours = Peak(loop.pid), Peak(site.running.pid)
         theirs.look()
         ours.look()
-    return beside("resident memory, idle", "MB", [(ours.megabytes, theirs.megabytes)], at_most(80, 70))
+    return beside("resident memory, idle", "MB", [(ours.megabytes, theirs.megabytes)], at_most(78, 68))
 
 
 def draining(site: Site, options: Options) -> Figure:
@@ -81,4 +81,4 @@ def with_many(site: Site, options: Options) -> Figure:
         if line.startswith("VmHWM:")
     )
     measure = f"resident memory, {site.rows:,} applications known, swept and changed"
-    return Figure(measure, "MB", most, budget=at_most(100, 90))
+    return Figure(measure, "MB", most, budget=at_most(88, 80))

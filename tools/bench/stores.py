@@ -32,7 +32,7 @@ def beside_sqlite(rig: Rig, options: Options) -> list[Figure]:
             rounds.append((ours, drained(alone, options.bulk)))
     measure = f"{options.bulk:,} rows by one UPDATE, PostgreSQL store"
     return [
-        beside(f"{measure}: beside SQLite", "calls/s", rounds, ratio_at_least(0.5, 0.7)),
+        beside(f"{measure}: beside SQLite", "calls/s", rounds, ratio_at_least(0.8, 0.95)),
         Figure(
             f"{measure}: CPU time of its server for each call",
             "µs",
