@@ -63,8 +63,8 @@ def longest_call(config: Config) -> float:
 
 
 def configuration_of(config: Config) -> str:
-    """A digest of what two daemons of a store must have in common: without secrets, addresses and the log."""
-    of_file = config.model_dump(mode="json", exclude={"admin", "log", "watches"}, warnings=False)
+    """A digest of what two daemons of a store must have in common: without secrets, and what belongs to their hosts."""
+    of_file = config.model_dump(mode="json", exclude={"admin", "log", "state", "watches"}, warnings=False)
     # Without tenants, which each daemon finds by itself.
     watches = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(config.templates)
     of_watches = {name: watch.model_dump(mode="json", warnings=False) for name, watch in watches.items()}

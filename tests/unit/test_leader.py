@@ -94,9 +94,10 @@ class TestConfigurations:
         [
             {"admin.listen": "127.0.0.1:9000"},
             {"log.level": "debug"},
+            {"state.path": "/srv/state.db"},
             {"hellowork.headers": {"X-Api-Key": "another secret"}},
         ],
-        ids=["address", "log", "secret"],
+        ids=["address", "log", "path", "secret"],
     )
     def test_what_two_daemons_need_not_have_in_common(self, changes: dict[str, Any]) -> None:
         before = {"hellowork.headers": {"X-Api-Key": "a secret"}}
