@@ -29,6 +29,9 @@ from cdc_sync import packaged
 
 Database = Literal["sqlite", "postgres"]
 
+_Columns = tuple[tuple[str, str], ...]
+"""Names and types."""
+
 _HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?(?: -> (\d+))?\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _INSERTED = re.compile(r"SELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.DOTALL)
@@ -55,14 +58,12 @@ class Statement:
     SQLite only:
         row: one row's parameters, in the order of its columns.
         as_json: whether all result rows come as one JSON text.
-        may_repeat: whether repeating a row changes nothing.
     """
 
     text: str
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: _Columns = ()
     row: str = ""
     as_json: bool = False
-    may_repeat: bool = False
 
 
 @cache
@@ -89,24 +90,30 @@ def migrations(database: Database) -> list[str]:
     return [f"{database}/{name}" for name in names if name[:3].isdigit()]
 
 
-def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, database: Database) -> Statement:
+def _rendered(body: str, columns: _Columns, width: int, database: Database) -> Statement:
     body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
     body = body.replace("@clock", _CLOCK[database])
-    if database == "sqlite":
-        row, may_repeat = f"({', '.join('?' * len(columns))})", not body.startswith("INSERT")
-        if inserted := _INSERTED.search(body):
-            # No SELECT: SQLite would copy each page before changing it, even for a single row.
-            row = f"({_COLUMN.sub('?', inserted[1])})"
-            body = _INSERTED.sub("VALUES @rows", body)
-        elif columns:
-            body = f"WITH x ({', '.join(name for name, _ in columns)}) AS (VALUES @rows)\n" + body.replace("@rows", "x")
-        body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
-        pair = r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))"
-        body = _TABLE.sub(lambda token: token[0] if token[1] == "rows" else token[1], _PAIRS.sub(pair, body))
-        if width:
-            each = ", ".join(f"c{number}" for number in range(width))
-            body = f"WITH r ({each}) AS (\n{body})\nSELECT json_group_array(json_array({each})) FROM r"
-        return Statement(body, columns, row, as_json=bool(width), may_repeat=may_repeat)
+    return _for_sqlite(body, columns, width) if database == "sqlite" else _for_postgres(body, columns)
+
+
+def _for_sqlite(body: str, columns: _Columns, width: int) -> Statement:
+    row = f"({', '.join('?' * len(columns))})"
+    if inserted := _INSERTED.search(body):
+        # No SELECT: SQLite would copy each page before changing it, even for a single row.
+        row = f"({_COLUMN.sub('?', inserted[1])})"
+        body = _INSERTED.sub("VALUES @rows", body)
+    elif columns:
+        body = f"WITH x ({', '.join(name for name, _ in columns)}) AS (VALUES @rows)\n" + body.replace("@rows", "x")
+    body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
+    body = _PAIRS.sub(r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))", body)
+    body = _TABLE.sub(lambda token: token[0] if token[1] == "rows" else token[1], body)
+    if width:
+        each = ", ".join(f"c{number}" for number in range(width))
+        body = f"WITH r ({each}) AS (\n{body})\nSELECT json_group_array(json_array({each})) FROM r"
+    return Statement(body, columns, row, as_json=bool(width))
+
+
+def _for_postgres(body: str, columns: _Columns) -> Statement:
     arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
     body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
     body = _IN.sub(r"= ANY (:\1::text[])", body)

@@ -35,8 +35,8 @@ T = TypeVar("T")
 
 _LARGEST_GROUP = 256
 
-_MOST_ROWS = 64
-"""Most rows in one statement; more are no quicker."""
+_ROWS_AT_ONCE = (64, 16, 4, 1)
+"""Rows of one statement: few different numbers, so that all stay prepared. More are no quicker."""
 
 _STATEMENTS = statements("sqlite")
 
@@ -76,16 +76,12 @@ class SqliteTransaction:
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`. It takes few statements: each waits for the interpreter's lock (decision 18)."""
-        repeats = _STATEMENTS[name].may_repeat
-        for first in range(0, len(rows), _MOST_ROWS):
-            some = rows[first : first + _MOST_ROWS]
-            while some:
-                # Few different lengths, so that all stay prepared: repeat the last row, or take several statements.
-                number = 1 << (len(some) - 1).bit_length() if repeats else 1 << len(some).bit_length() - 1
-                values = list(chain.from_iterable(some[:number]))
-                values += [*some[-1]] * (number - len(some))
+        done = 0
+        for number in _ROWS_AT_ONCE:
+            while len(rows) - done >= number:
+                values = list(chain.from_iterable(rows[done : done + number]))
                 self.connection.execute(of_rows(name, number), values)
-                some = some[number:]
+                done += number
 
 
 @cache
