@@ -4,7 +4,7 @@ import time
 from statistics import quantiles
 
 from bench.agreed import CONCURRENCY, id_of
-from bench.figures import Figure, at_most, beside, ratio_at_least, ratio_at_most
+from bench.figures import Figure, beside, ratio_at_least, ratio_at_most
 from bench.options import Options
 from bench.site import PATIENCE, Site, bare, cpu_of, go
 

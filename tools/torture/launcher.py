@@ -21,8 +21,8 @@ from cdc_sync.daemon import wiring
 from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline.database import Steps, WatchParts
 from cdc_sync.source.changelog import ChangeLog, Changes
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.capture import Capture
+from cdc_sync.store.delivery import Delivery
 
 Strike = Callable[[], None]
 Method = Callable[..., Awaitable[Any]]
@@ -63,18 +63,16 @@ def _consumed(delete: Method, strike: Strike) -> Method:
     return doomed
 
 
-_STORES = (SqliteDriver, PostgresDriver)
-
-POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]] = {
-    "read, not recorded": (_STORES, "apply", _before),
-    "recorded, not consumed": (_STORES, "apply", _after),
-    "consumed": ((ChangeLog,), "delete", _consumed),
-    "read, not called": (_STORES, "due", _after),
-    "called": ((Client,), "call", _after),
-    "answered, not finished": (_STORES, "complete", _before),
-    "finished": (_STORES, "complete", _after),
+POINTS: Mapping[str, tuple[type, str, Callable[[Any, Strike], Any]]] = {
+    "read, not recorded": (Capture, "apply", _before),
+    "recorded, not consumed": (Capture, "apply", _after),
+    "consumed": (ChangeLog, "delete", _consumed),
+    "read, not called": (Delivery, "due", _after),
+    "called": (Client, "call", _after),
+    "answered, not finished": (Delivery, "complete", _before),
+    "finished": (Delivery, "complete", _after),
 }
-"""Points of death: classes, their method, and before or after it."""
+"""Points of death: a class, its method, and before or after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +105,8 @@ class Life:
         if self.small:
             setattr(wiring, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
         if self.point is not None:
-            owners, name, how = POINTS[self.point]
-            for owner in owners:
-                setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))
+            owner, name, how = POINTS[self.point]
+            setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))
 
 
 def _strike_at(passage: int) -> Strike:
