@@ -42,7 +42,7 @@ class Gate:
             self._changed()
 
     def close(self, watch: str) -> None:
-        """The watch begins, or ends."""
+        """The watch begins, or ends, or a daemon with another store captures it."""
         self._open.discard(watch)
         self._changed()
 

@@ -48,8 +48,8 @@ _PRUNED_AT_ONCE = 1_000
 
 # fmt: off
 HANDLED = (
-    events.WatchConnected, events.PendingReread, events.WatchEnded, events.WatchLost, events.ClockSkewed,
-    events.ClockAgrees,
+    events.WatchConnected, events.PendingReread, events.WatchEnded, events.WatchLost, events.WatchStandsBy,
+    events.ClockSkewed, events.ClockAgrees,
 )
 # fmt: on
 """The events that `heed` takes."""
@@ -105,7 +105,7 @@ class Leading:
         match event:
             case events.PendingReread(watch):
                 self._gate.open(watch)
-            case events.WatchConnected(watch) | events.WatchEnded(watch):
+            case events.WatchConnected(watch) | events.WatchEnded(watch) | events.WatchStandsBy(watch):
                 self._gate.close(watch)
             case events.WatchLost(watch):
                 self._gate.lost(watch, event.code)
@@ -126,7 +126,6 @@ class Leading:
             lateness = Lateness(lambda: self._config, store, process.metrics.lag.capture, emit, store.driver.clock)
             works = [
                 self._send(),
-                self._lead.hold(),
                 self._note_conditions(),
                 regularly(lateness.look, LOOK_EVERY),
                 regularly(self._log_actions, LOOK_EVERY),
@@ -157,7 +156,7 @@ class Leading:
     @property
     def _tasks(self) -> list[asyncio.Task[None]]:
         """The tasks that work until the end; one that ends before is a failure."""
-        return [*self._lasting, *self._watches.tasks]
+        return [self._lead.holding, *self._lasting, *self._watches.tasks]
 
     def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
         shared = database, self._process.emit, self._watches.others

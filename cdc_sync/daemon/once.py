@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from cdc_sync.config import Config
 from cdc_sync.core import events
@@ -28,7 +28,9 @@ from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, store_error
-from cdc_sync.store.lead import Standby
+from cdc_sync.store.lead import Lead, Standby
+
+T = TypeVar("T")
 
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace; a longer one is left to the next run."""
@@ -67,10 +69,32 @@ async def run_once(
 
     emit = Dispatch(*consumers, lambda: {events.CallEnded: count, events.Decided: count}).emit
 
+    async with wiring.leading(config, emit, _insist_on_lead, dry_run=dry_run) as lead:
+        return await _while_leading(lead, _run(config, lead, emit, show, calls, dry_run=dry_run))
+
+
+async def _while_leading(lead: Lead, work: Coroutine[Any, Any, T]) -> T:
+    """What some work returns.
+
+    Raises:
+        StoreError: the lead is lost meanwhile.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task, lead.holding], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not task.done():
+            await end([task])
+    if lead.holding.done():
+        lead.holding.result()
+    return task.result()
+
+
+async def _run(
+    config: Config, lead: Lead, emit: Emit, show: Callable[[str], None], calls: Counter[str], *, dry_run: bool
+) -> OnceResult:
+    store = lead.store
     async with AsyncExitStack() as stack:
-        lead = await stack.enter_async_context(wiring.leading(config, emit, _insist_on_lead, dry_run=dry_run))
-        store = lead.store
-        _meanwhile(stack, lead.hold())
         tenants = await discover(config, await wiring.known_watches(store) or ())
         config = TenantNews(emit).report(tenants)
         for error in tenants.unasked.values() if not config.watches else ():

@@ -24,6 +24,9 @@ from cdc_sync.store.protocol import CALL_STEP
 _STOPPED_CLEANLY = "stopped cleanly"
 """The note that every call that was begun has its result in the store."""
 
+_MARKED_AT_ONCE = 1_000
+"""Entries in one transaction: a small part of a lease."""
+
 _NO_IDS = [""]
 """PostgreSQL knows no type of an empty list's items."""
 
@@ -38,15 +41,26 @@ class Delivery:
     driver: Driver
 
     async def begin_sending(self) -> None:
-        """Count every pending entry as attempted, unless the last stop was clean: call it before anything else."""
+        """Count every pending entry as attempted, unless the last stop was clean: call it before anything else.
 
-        async def work(transaction: Transaction) -> None:
+        In pages: the store's session must stay free for renewals of the lead. After an interruption all are marked
+        again, since the note of a clean stop goes first.
+        """
+
+        async def was_clean(transaction: Transaction) -> bool:
             is_clean = await about(transaction, _STOPPED_CLEANLY) is not None
             await transaction.run("forget_about", name=_STOPPED_CLEANLY)
-            if not is_clean:
-                await transaction.run("mark_all_attempted")
+            return is_clean
 
-        await self.driver.transact(work)
+        if not await self.driver.transact(was_clean):
+            for watch in sorted({watch for _, watch in await self.lanes()}):
+                await self._mark_attempted(watch)
+
+    async def _mark_attempted(self, watch: str) -> None:
+        """Count a watch's pending entries as attempted."""
+        after: str | None = ""
+        while after is not None:
+            after = await self.driver.transact(partial(_mark_page, watch=watch, after=after))
 
     async def stopped_cleanly(self) -> None:
         """Note that each call that was begun has its result in the store, and that no further one begins."""
@@ -178,6 +192,13 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
         else:
             ((next_at[lane],),) = await transaction.rows("next_due", **which)
     return DueEntries(entries, next_at)
+
+
+async def _mark_page(transaction: Transaction, watch: str, after: str) -> str | None:
+    """Count some entries after an application as attempted; returns the last one's, None after the last page."""
+    rows = await transaction.rows("entries_after", watch=watch, after=after, limit=_MARKED_AT_ONCE)
+    await transaction.write("mark_attempted", [(watch, id_) for id_, state, _ in rows if state == "pending"])
+    return rows[-1][0] if len(rows) == _MARKED_AT_ONCE else None
 
 
 async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:

@@ -1,5 +1,6 @@
 """A daemon's lead of a store, and its wait for that."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -57,6 +58,10 @@ class Lead(Protocol):
     def leader(self) -> Leader:
         """Its row."""
 
+    @property
+    def holding(self) -> asyncio.Task[None]:
+        """Keeps the lead; it ends with a `StoreError` when the lead is lost. No call may be under way any more."""
+
     def may_call(self) -> bool:
         """Whether a call that begins now ends before another daemon can lead: ask right before the call."""
 
@@ -65,10 +70,3 @@ class Lead(Protocol):
 
     def no_more_calls(self) -> None:
         """No call is under way, and none begins."""
-
-    async def hold(self) -> None:
-        """Keep the lead.
-
-        Raises:
-            StoreError: it is lost, or the store is gone. No call may be under way any more.
-        """

@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -34,7 +35,7 @@ class Leader:
         since: milliseconds since the epoch, for people.
         lease: seconds for which the leader may call after it has sent a renewal.
         beat: changes with each renewal.
-        backend, backend_start: the session that writes; None for a file.
+        backend: the process of the session that writes; None for a file.
         configuration: a digest of what the leader works by.
         stopped: whether it has ended in order, with no call under way.
     """
@@ -47,7 +48,6 @@ class Leader:
     lease: float = 0.0
     beat: int = 0
     backend: int | None = None
-    backend_start: str | None = None
     configuration: str = ""
     stopped: bool = False
 
@@ -84,17 +84,36 @@ class Leader:
         if self.stopped:
             return True
         is_this_process = self.process == os.getpid()
-        return _is_of_this_host(self.place) and (is_this_process or _place_of(self.process) != self.place)
+        return _is_of_this_host(self.place) and (is_this_process or _is_gone(self.process, self.place))
+
+
+def _is_gone(process: int, place: str) -> bool:
+    """Whether the process of this host has ended. One that is hidden from us has not."""
+    with suppress(OSError):
+        return _place_in(_stat_of(process)) != place
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    return False
 
 
 def _place_of(process: int) -> str:
-    """The boot, the namespace of process numbers, and the start of a process; empty if it is gone, or unknown."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    """The boot, the namespace of process numbers, and the start of a process; empty if unknown."""
+    with suppress(OSError):
+        return _place_in(_stat_of(process))
+    return ""
+
+
+def _stat_of(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+
+
+def _place_in(stat: str) -> str:
+    """See `_place_of`; empty if the process has ended."""
     fields = stat.rpartition(") ")[2].split()
-    return "" if fields[_STATE] in _ENDED else f"{_host()} {fields[_STARTED]}"
+    host = _host()
+    return f"{host} {fields[_STARTED]}" if host and fields[_STATE] not in _ENDED else ""
 
 
 def _is_of_this_host(place: str) -> bool:
@@ -103,11 +122,12 @@ def _is_of_this_host(place: str) -> bool:
 
 
 def _host() -> str:
-    """This boot and this namespace of process numbers: containers of one host have several."""
+    """This boot and this namespace of process numbers: containers of one host have several. Empty if unknown."""
     try:
-        return f"{boot_id()} {Path('/proc/self/ns/pid').readlink()}"
+        boot, namespace = boot_id(), Path("/proc/self/ns/pid").readlink()
     except OSError:
-        return boot_id()
+        return ""
+    return f"{boot} {namespace}" if boot else ""
 
 
 def digest_of(text: str) -> str:
@@ -136,7 +156,6 @@ async def lead(transaction: Transaction, leader: Leader, since: int) -> Leader:
         since=since,
         lease=found.lease,
         backend=found.backend,
-        backend_start=found.backend_start,
         configuration=found.configuration,
     )
     return found

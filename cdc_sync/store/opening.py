@@ -19,6 +19,7 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
+from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Driver
 from cdc_sync.store.errors import store_error
@@ -87,8 +88,11 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
 
             await copy_to_sqlite(store_dsn(config), driver)
         lead = SqliteLead(driver, Leader.here(configuration_of(config)))
-        await lead.store.delivery.begin_sending()
-        yield lead
+        try:
+            await lead.store.delivery.begin_sending()
+            yield lead
+        finally:
+            await end([lead.holding])
     finally:
         await driver.close()
 

@@ -95,8 +95,8 @@ MUTATIONS = [
     Mutation(
         "what is pending at the start does not count as attempted",
         "store/delivery.py",
-        "            if not is_clean:",
-        "            if False:",
+        "        if not await self.driver.transact(was_clean):",
+        "        if not await self.driver.transact(was_clean) and False:",
     ),
     Mutation(
         "a call without an acknowledgement is no attempt",

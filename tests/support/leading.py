@@ -12,6 +12,7 @@ from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import _Daemon
 from cdc_sync.daemon.wiring import Rehearsal
 from cdc_sync.delivery.client import Client
+from cdc_sync.event_loop import end
 from cdc_sync.store.leader import Leader
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.leading import SqliteLead
@@ -31,7 +32,9 @@ async def a_lead(
 ) -> AsyncIterator[Leading]:
     """The process leads within this; without a client it only shows its calls."""
     driver = driver or SqliteDriver(Path("in memory"), connected=partial(connect_copy, None))
+    lead = SqliteLead(driver, Leader.here(""))
     try:
-        yield Leading(process, SqliteLead(driver, Leader.here("")), caller or Rehearsal(print))
+        yield Leading(process, lead, caller or Rehearsal(print))
     finally:
+        await end([lead.holding])
         await driver.close()

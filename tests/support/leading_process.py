@@ -115,13 +115,10 @@ async def _run(store: str, longest_call: float, ours: Leader) -> None:
     try:
         async with _leading(store, ours, longest_call) as lead:
             _say("leads", may_call=lead.may_call())
-            holding = asyncio.create_task(lead.hold())
-            await asyncio.wait([ended, holding], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([ended, lead.holding], return_when=asyncio.FIRST_COMPLETED)
             lead.no_more_calls()
-            if holding.done():
-                await holding
-            holding.cancel()
-            await asyncio.wait([holding])
+            if lead.holding.done():
+                await lead.holding
     except StoreError as error:
         _say("failed", code=error.code)
     os._exit(0)  # the thread may wait for its input

@@ -12,6 +12,7 @@ from support.configurations import WATCH, a_config
 
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
+from cdc_sync.store import leader
 from cdc_sync.store import leader as leaders
 from cdc_sync.store.leader import Leader
 from cdc_sync.store.opening import configuration_of
@@ -63,29 +64,55 @@ class TestSurelyEnded:
 
     @pytest.mark.parametrize("place", ["", "another-boot pid:[1] 123", "no spaces"])
     def test_nothing_is_known_of_another_host_or_boot(self, place: str, child: "subprocess.Popen[bytes]") -> None:
-        leader = replace(led_by(child.pid), place=place)
+        led = replace(led_by(child.pid), place=place)
         child.kill()
         child.wait()
 
-        assert not leader.has_surely_ended
+        assert not led.has_surely_ended
 
     def test_nor_of_another_container_of_this_host(self, child: "subprocess.Popen[bytes]") -> None:
         """It has its own process numbers: one that is missing here may be a process there."""
-        leader = led_by(child.pid)
-        boot, _, start = leader.place.split()
+        led = led_by(child.pid)
+        boot, _, start = led.place.split()
         child.kill()
         child.wait()
 
-        assert not replace(leader, place=f"{boot} pid:[1] {start}").has_surely_ended
+        assert not replace(led, place=f"{boot} pid:[1] {start}").has_surely_ended
+
+    def test_nothing_is_known_where_the_boot_is_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As under systemd with ProcSubset=pid: then all hosts would look like one."""
+        monkeypatch.setattr(leader, "boot_id", lambda: "")
+
+        found = Leader.here("")
+
+        assert found.place == ""
+        assert not replace(found, process=2**22).has_surely_ended
+        assert not replace(found, process=2**22, place=" pid:[4026531836] 123").has_surely_ended
+
+    def test_a_process_that_is_hidden_has_not_ended(
+        self, child: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As under systemd with ProtectProc=invisible, if it is another user's."""
+        led = led_by(child.pid)
+        monkeypatch.setattr(leader, "_stat_of", _hidden)
+
+        assert not led.has_surely_ended
+        child.kill()
+        child.wait()
+        assert led.has_surely_ended
 
     def test_each_run_of_a_process_is_another_leader(self) -> None:
         assert Leader.here("").holder != HERE.holder
 
 
-def test_who_leads_is_said_for_people() -> None:
-    leader = replace(HERE, host="ats-1", process=7, since=1_764_489_600_000)
+def _hidden(_: int) -> str:
+    raise FileNotFoundError
 
-    assert leader.shown == "process 7 on ats-1 leads since 2025-11-30T08:00:00.000Z"
+
+def test_who_leads_is_said_for_people() -> None:
+    led = replace(HERE, host="ats-1", process=7, since=1_764_489_600_000)
+
+    assert led.shown == "process 7 on ats-1 leads since 2025-11-30T08:00:00.000Z"
 
 
 class TestConfigurations:

@@ -86,15 +86,15 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.monotonic()
         monkeypatch.setattr(leading, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.watching = _Watching()
+        self.watching = _Watching(LENGTH)
 
-    def has_ended_after(self, seconds: float, row: Leader, every: float = 1.0) -> bool:
+    def has_ended_after(self, seconds: float, row: Leader | None, every: float = 1.0) -> bool:
         """Whether its calls have surely ended when the row was looked at for so long."""
         ends_at = self.now + seconds
-        self.watching.see(row)
+        self.watching.see(row, 7)
         while self.now < ends_at:
             self.now = min(self.now + every, ends_at)
-            self.watching.see(row)
+            self.watching.see(row, 7)
         return self.watching.has_ended
 
 
@@ -137,6 +137,24 @@ class TestWatching:
         ids=["nobody has led", "ended in order", "this process", "a process of this host that is gone"],
     )
     def test_nobody_is_waited_for_whose_calls_have_surely_ended(self, watched: Watched, row: Leader | None) -> None:
-        watched.watching.see(row)
+        watched.watching.see(row, None)
 
         assert watched.watching.has_ended
+
+    def test_the_end_of_its_session_does_not_restart_the_count_of_a_leaders_calls(self, watched: Watched) -> None:
+        assert not watched.has_ended_after(LENGTH - 1.0, THEIRS)
+        watched.watching.see(THEIRS, None)
+        watched.now += 1.0
+
+        assert watched.watching.has_ended
+
+    @pytest.mark.parametrize("row", [None, replace(THEIRS, stopped=True)], ids=["no row", "a former leader's row"])
+    def test_who_holds_the_lock_without_a_row_is_silent_after_a_lease(
+        self, watched: Watched, row: Leader | None
+    ) -> None:
+        watched.watching.see(row, 8)
+        watched.has_ended_after(LENGTH - 0.1, row)
+        assert watched.watching.silent_for < 0
+        watched.has_ended_after(0.1, row)
+
+        assert watched.watching.silent_for >= 0

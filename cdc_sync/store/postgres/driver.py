@@ -23,6 +23,8 @@ ANSWERS_WITHIN = 30.0
 
 _AHEAD = "clock_ahead"
 
+_HAS_TRANSACTION_TIMEOUT = 170_000
+
 
 class PostgresDriver(Driver):
     """The store in the schema `cdc_sync` of a database; made by `open`."""
@@ -115,6 +117,8 @@ async def _limit_statements(connection: Connection, answers_within: float) -> No
     """Let the server end a statement before the session would be cut, so that only its job fails."""
     milliseconds = str(int(answers_within * 1000 * 2 / 3))
     await connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (milliseconds,))
+    if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:  # it would end the session, and with it the lead
+        await connection.execute("SELECT pg_catalog.set_config('transaction_timeout', '0', false)")
 
 
 async def _insist_on_server(driver: PostgresDriver, process: int) -> None:
@@ -123,7 +127,7 @@ async def _insist_on_server(driver: PostgresDriver, process: int) -> None:
     Raises:
         StoreError: the connection leads to one.
     """
-    ((found, _),) = await driver.ask("ours")
+    ((found,),) = await driver.ask("ours")
     if found != process:
         raise store_error("store-pooled", place=driver.name.removeprefix("in "))
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
@@ -87,8 +88,9 @@ class Lease:
 
     def end(self) -> None:
         """No call is under way, and none begins."""
-        self._until = -math.inf
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._until > -math.inf:  # else the timer may be another lease's
+            self._until = -math.inf
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _seconds() -> float:
@@ -103,6 +105,7 @@ class PostgresLead:
         self.leader = leader
         self._driver = driver
         self._lease = lease
+        self.holding = asyncio.create_task(self._hold(), name="holding the lead")
 
     def may_call(self) -> bool:
         """See `Lead`."""
@@ -117,15 +120,15 @@ class PostgresLead:
         """See `Lead`."""
         self._lease.end()
 
-    async def hold(self) -> None:
-        """See `Lead`."""
-        while True:
+    async def _hold(self) -> None:
+        lost = self._driver.session.lost
+        while not lost.done() and self._lease.left > 0:
             with suppress(StoreError):  # a job that failed alone is tried again while the lease lasts
                 await self._renew()
-            lost = self._driver.session.lost
             await asyncio.wait([lost], timeout=min(BEAT, max(self._lease.left, 0)))
-            if lost.done() or self._lease.left <= 0:
-                raise store_error("store-lead-lost", place=self._driver.name)
+        # Every call that the lease has allowed ends before that, whoever heeds the loss.
+        asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._lease.end)
+        raise store_error("store-lead-lost", place=self._driver.name)
 
     async def _renew(self) -> None:
         asked, length = _seconds(), self._lease.length
@@ -147,28 +150,46 @@ class PostgresLead:
 
 @dataclass(slots=True)
 class _Watching:
-    """For how long the leader's row has been unchanged, as seen from here."""
+    """For how long the leader's row has been unchanged, as seen from here.
 
+    Attributes:
+        lease: of a session that holds the lock without a row.
+        row: the leader's row.
+        holder: the process of the session that holds the lock.
+        since: when the row was seen for the first time.
+        held_since: when the two were.
+        looked_at: when they were seen for the last time.
+    """
+
+    lease: float
     row: Leader | None = None
+    holder: int | None = None
     since: float = 0.0
+    held_since: float = 0.0
     looked_at: float = -math.inf
 
-    def see(self, row: Leader | None) -> None:
+    def see(self, row: Leader | None, holder: int | None) -> None:
         """Take in what was read just now."""
         now = time.monotonic()
-        if row != self.row or now - self.looked_at > _SEEN_WITHIN:
-            self.row, self.since = row, now
-        self.looked_at = now
+        was_stopped = now - self.looked_at > _SEEN_WITHIN
+        if row != self.row or was_stopped:
+            self.since = now
+        if row != self.row or holder != self.holder or was_stopped:
+            self.held_since = now
+        self.row, self.holder, self.looked_at = row, holder, now
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the end of the row's lease; negative before it."""
-        return math.inf if self.row is None else time.monotonic() - self.since - self.row.lease
+        """Seconds since the end of a lease in which neither row nor holder changed; negative before it."""
+        lease = self.lease if self.row is None else self.row.lease
+        return time.monotonic() - self.held_since - lease
 
     @property
     def has_ended(self) -> bool:
         """Whether no call of the row's leader can be under way."""
-        return self.row is None or self.row.has_surely_ended or self.silent_for >= 0
+        if self.row is None or self.row.has_surely_ended:
+            return True
+        return time.monotonic() - self.since >= self.row.lease
 
 
 @asynccontextmanager
@@ -189,13 +210,17 @@ async def leading(
     lease, within = Lease(longest_call), lease_for(longest_call) / 3
     driver = await PostgresDriver.open(dsn, answers_within=within, tables=tables, upgrading=upgrading)
     try:
-        ((backend, backend_start),) = await driver.ask("ours")
-        ours = replace(ours, lease=lease.length, backend=backend, backend_start=backend_start)
+        ((backend,),) = await driver.ask("ours")
+        ours = replace(ours, lease=lease.length, backend=backend)
         await _take(driver, ours, standing_by)
         asked = _seconds()
         leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
         lease.renewed(asked, leader.lease)
-        yield PostgresLead(driver, leader, lease)
+        found = PostgresLead(driver, leader, lease)
+        try:
+            yield found
+        finally:
+            await end([found.holding])
         # In order: no call is under way.
         await driver.transact(lambda t: t.run("stop_leading", holder=leader.holder))
     finally:
@@ -208,17 +233,24 @@ async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -
 
     Who waits for the end of those calls has no lock: nobody ends the session of a daemon that is stopped meanwhile.
     """
-    watching = _Watching()
+    watching = _Watching(ours.lease)
     while True:
-        watching.see(await driver.transact(leader_in))
+        watching.see(*await driver.transact(_leader_and_holder))
         if watching.has_ended and await _try_to_lead(driver):
-            watching.see(await driver.transact(leader_in))  # another one may have led meanwhile
-            if watching.has_ended:
+            row, _ = await driver.transact(_leader_and_holder)
+            if row == watching.row:
                 return
+            await driver.ask("give_up_lead", kind=KIND)  # another one has led meanwhile
         not_taken_over = await _end_silent(driver, watching)
-        ((is_held,),) = await driver.ask("leads", kind=KIND)
-        await standing_by(Standby.behind(watching.row, ours, Store(driver), not_taken_over, is_free=not is_held))
+        is_led = watching.row is not None and watching.holder == watching.row.backend
+        await standing_by(Standby.behind(watching.row, ours, Store(driver), not_taken_over, is_free=not is_led))
         await asyncio.sleep(_LOOKS_EVERY)
+
+
+async def _leader_and_holder(transaction: Transaction) -> tuple[Leader | None, int | None]:
+    """The leader's row, and the process of the session that holds the lock."""
+    rows = await transaction.rows("lock_holder", kind=KIND)
+    return await leader_in(transaction), rows[0][0] if rows else None
 
 
 async def _try_to_lead(driver: PostgresDriver) -> bool:
@@ -227,19 +259,21 @@ async def _try_to_lead(driver: PostgresDriver) -> bool:
 
 
 async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError | None:
-    """End the session of a silent leader; returns why that is not possible."""
-    leader = watching.row
-    if leader is None or watching.silent_for < 0:
+    """End the session of a silent leader, or of another holder of the lock; returns why that is not possible."""
+    leader, holder = watching.row, watching.holder
+    if holder is None or watching.silent_for < 0:
         return None
-    rows = await driver.ask("end_leader", holder=leader.holder, beat=leader.beat)
+    row = "" if leader is None else f"{leader.holder} {leader.beat}"
+    rows = await driver.ask("end_holder", kind=KIND, backend=holder, row=row)
     if watching.silent_for < _ENDS_WITHIN:
         return None
+    daemon = "a process" if leader is None else leader.shown
     refused = [row for row in rows if not row[-1]]
     if not refused:
-        return store_error("store-take-over", daemon=leader.shown)
+        return store_error("store-take-over", daemon=daemon)
     ((process, role, own_role, _),) = refused
     facts = {"processes": process, "role": role, "own_role": own_role}
-    return store_error("store-take-over/role", daemon=leader.shown, **facts)
+    return store_error("store-take-over/role", daemon=daemon, **facts)
 
 
 @asynccontextmanager

@@ -152,9 +152,6 @@ UPDATE @outbox AS o
 -- name: mark_attempted(watch text, application_id text)
 UPDATE @outbox AS o SET attempted = TRUE FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
--- name: mark_all_attempted
-UPDATE @outbox SET attempted = TRUE WHERE state = 'pending' AND NOT attempted;
-
 -- name: count_calls(step bigint, outcome text, count bigint)
 INSERT INTO @call_count AS c (step, outcome, count) SELECT x.step, x.outcome, x.count FROM @rows WHERE TRUE
 ON CONFLICT (step, outcome) DO UPDATE SET count = c.count + excluded.count;
@@ -309,16 +306,15 @@ DELETE FROM @condition WHERE name IN (SELECT x.name FROM @rows);
 SELECT name, message, since FROM @condition ORDER BY since, name;
 
 -- name: leader
-SELECT holder, host, process, place, since, lease, beat, backend, backend_start, configuration, stopped FROM @leader;
+SELECT holder, host, process, place, since, lease, beat, backend, configuration, stopped FROM @leader;
 
 -- name: lead
-INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, backend_start, configuration,
-                     stopped)
-VALUES (1, :holder, :host, :process, :place, :since, :lease, 0, :backend, :backend_start, :configuration, FALSE)
+INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, configuration, stopped)
+VALUES (1, :holder, :host, :process, :place, :since, :lease, 0, :backend, :configuration, FALSE)
 ON CONFLICT (one) DO UPDATE
    SET holder = excluded.holder, host = excluded.host, process = excluded.process, place = excluded.place,
        since = excluded.since, lease = excluded.lease, beat = 0, backend = excluded.backend,
-       backend_start = excluded.backend_start, configuration = excluded.configuration, stopped = FALSE;
+       configuration = excluded.configuration, stopped = FALSE;
 
 -- name: stop_leading
 UPDATE @leader SET stopped = TRUE WHERE holder = :holder;

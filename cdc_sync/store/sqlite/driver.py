@@ -27,7 +27,7 @@ from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.driver import Driver, Effect, Row, Work, no_effect
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Upgrading, not_reported
-from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, translate
+from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, lock_path, translate
 from cdc_sync.store.statements import statements
 from cdc_sync.wall_clock import wall_clock
 
@@ -309,7 +309,8 @@ def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
 def _files_of(path: Path) -> dict[str, tuple[int, int]]:
     """The store's file and those that SQLite keeps beside it, with devices and inodes; without missing ones."""
     files: dict[str, tuple[int, int]] = {}
-    for file in (str(path), f"{path}-wal", f"{path}-shm"):
+    # Who removes the lock's file lets another daemon lock a new one.
+    for file in (str(path), f"{path}-wal", f"{path}-shm", str(lock_path(path))):
         with suppress(OSError):
             found = os.stat(file)  # noqa: PTH116 - as above
             files[file] = (found.st_dev, found.st_ino)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Standby, StandingBy
@@ -30,6 +31,7 @@ class SqliteLead:
         self.store = Store(driver)
         self.leader = leader
         self._driver = driver
+        self.holding = asyncio.create_task(self._hold(), name="holding the lead")
 
     def may_call(self) -> bool:
         """See `Lead`. Nobody else can lead while this process lives."""
@@ -41,8 +43,7 @@ class SqliteLead:
     def no_more_calls(self) -> None:
         """See `Lead`."""
 
-    async def hold(self) -> None:
-        """See `Lead`."""
+    async def _hold(self) -> None:
         while True:
             self._driver.check_place()
             await asyncio.sleep(_LOOKS_EVERY)
@@ -62,7 +63,11 @@ async def leading(
         driver = await asyncio.to_thread(SqliteDriver, path, upgrading=upgrading)
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
-            yield SqliteLead(driver, leader)
+            found = SqliteLead(driver, leader)
+            try:
+                yield found
+            finally:
+                await end([found.holding])
             await driver.transact(lambda t: t.run("stop_leading", holder=leader.holder))
         finally:
             await driver.close()

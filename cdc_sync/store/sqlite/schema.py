@@ -222,7 +222,7 @@ def try_lock(path: Path) -> int | None:
     Raises:
         StoreError: the lock file cannot be made.
     """
-    lock = _lock_path(path)
+    lock = lock_path(path)
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -240,7 +240,7 @@ def try_lock(path: Path) -> int | None:
 def holder_of(path: Path) -> int | None:
     """The process id of the store's daemon, 0 if unknown; None without one."""
     try:
-        file = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -262,5 +262,6 @@ def _flock(file: int, kind: int) -> bool:
     return True
 
 
-def _lock_path(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
+    """The file whose lock makes a process the leader of the store at `path`."""
     return path.with_name(path.name + ".lock")

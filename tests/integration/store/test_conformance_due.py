@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Iterable
 from functools import partial
+from typing import Any
 
 import pytest
 from support import acting
@@ -41,7 +42,7 @@ from cdc_sync.core.content import request
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import DueEntries, Entry, Wanted
 from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Acked, Finished, Health, Retry, begun
-from cdc_sync.store import Store
+from cdc_sync.store import Store, delivery
 from cdc_sync.store.driver import Transaction
 
 STAGING = "https://staging.hellowork.com"
@@ -388,6 +389,31 @@ class TestAStart:
         await store.delivery.begin_sending()
 
         assert not (await waiting_entry(store)).attempted
+
+    async def test_however_much_is_pending_no_transaction_is_long(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A long one would end by the server's timeout, at each start again."""
+        monkeypatch.setattr(delivery, "_MARKED_AT_ONCE", 2)
+        ids = [f"a{number}" for number in range(5)]
+        for watch in ("first", WATCH):
+            await adopt(store, *ids, watch=watch)
+            changed = [an_observation(id_, status="hired") for id_ in ids]
+            await store.capture.apply(some_rules(watch), a_batch(*changed))
+        begun, transact = list[None](), store.driver.transact
+
+        async def noted(*arguments: Any) -> Any:
+            begun.append(None)
+            return await transact(*arguments)
+
+        monkeypatch.setattr(store.driver, "transact", noted)
+        await store.delivery.begin_sending()
+        monkeypatch.undo()
+
+        entries = await store.report.entries("pending", None, 100)
+        assert len(entries) == 2 * len(ids)
+        assert all(entry.attempted for entry in entries)
+        assert len(begun) >= len(ids)
 
     async def test_a_clean_stop_counts_for_one_start(self, store: Store) -> None:
         await settle(store, a1=0)

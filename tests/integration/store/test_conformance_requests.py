@@ -5,11 +5,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from support import acting
 from support.builders import NOW, WATCH, an_observation, some_rules
 from support.requests import executed
-from support.store_backends import OpenStore
+from support.store_backends import PostgresBackend
 from support.store_steps import adopt, bury, observe, waiting_entry
 
 from cdc_sync.core.events import PersonActed
@@ -18,6 +19,7 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import KINDS, Chosen, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
 from cdc_sync.store.driver import Transaction
+from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, is_answered
 
 ELSEWHERE = "https://one.example:443"
@@ -135,17 +137,6 @@ class TestOrder:
 
         assert await execute_all(store) == 0
         assert await store.operation.paused() == frozenset()
-
-    async def test_two_that_look_at_once_execute_it_once(self, store: Store, open_store: OpenStore) -> None:
-        await hold(store, *(f"a{number}" for number in range(20)))
-        for _ in range(20):
-            await ask(store, Release(None, Chosen(limit=1), by("release")))
-
-        await asyncio.gather(execute_all(store), execute_all(await open_store()))
-
-        assert await store.report.entries("held", None, 99) == []
-        (acted,) = await store.operation.take_actions()
-        assert acted.count == 20, "one a request, each once"
 
 
 class TestDeadline:
@@ -269,3 +260,23 @@ class TestFailure:
         await execute_all(store)
 
         assert (await waiting_entry(store, "a1")).state == "pending"
+
+
+async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_nobody(dsn_of_store: str) -> None:
+    """Its session may keep the request's row for long."""
+    store = Store(await PostgresDriver.open(dsn_of_store))
+    try:
+        id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
+        with psycopg.connect(dsn_of_store) as stopped:
+            stopped.execute("SELECT answer FROM cdc_sync.request WHERE id = %s FOR UPDATE", (id_,))
+            async with asyncio.timeout(20):
+                assert not await execute_next(store, captured=())
+                await ask(store, Resume(ELSEWHERE, by("resume")))
+                assert await execute_next(store, captured=())
+    finally:
+        await store.driver.close()
+
+
+@pytest.fixture
+def dsn_of_store(store_database: str) -> str:
+    return PostgresBackend(store_database).dsn

@@ -139,6 +139,15 @@ def standby_of(leader: int, **others: object) -> dict[str, object]:
     return {"what": "stands by", "leader": leader, "differs": False, "is_free": False, "blocked": None, **others}
 
 
+def test_who_loses_the_file_of_its_lock_leads_no_more(tmp_path: Path) -> None:
+    """Another daemon may lock a new one."""
+    path = tmp_path / "state.db"
+    with leader_of(f"sqlite:{path}") as first:
+        path.with_name("state.db.lock").unlink()
+
+        assert first.next("failed")["code"] == "store-gone"
+
+
 class TestPostgres:
     """A process may be stopped, its host may be gone, and its session may outlive both."""
 
@@ -178,13 +187,23 @@ class TestPostgres:
             first.send(signal.SIGCONT)
             assert first.ended() == -signal.SIGALRM
 
-    def test_a_session_whose_row_has_another_start_is_not_the_leaders(self, dsn: str, dba: Ats) -> None:
-        """The number of the leader's session may be another one's by now."""
-        with psycopg.connect(make_conninfo(dsn, application_name="cdc-sync store"), autocommit=True) as other:
-            with leader_of(dsn, longest_call=SHORT, place=UNKNOWN) as first:
-                first.kill()
-            dba.execute("UPDATE cdc_sync.leader SET backend = %s", (other.info.backend_pid,))
-            # It has the lock, so that a standby waits for it, and would end it.
+    def test_one_of_ours_that_was_stopped_before_it_wrote_its_row_is_ended(self, dsn: str) -> None:
+        """It may be a daemon that has just taken the lock, or a command."""
+        with psycopg.connect(make_conninfo(dsn, application_name="cdc-sync store"), autocommit=True) as stopped:
+            stopped.execute("SELECT pg_advisory_lock(%s, 0)", (scripts.KIND,))
+            with leading_process(dsn, longest_call=SHORT) as second:
+                began = time.monotonic()
+                assert second.next("stands by")["is_free"], "nobody leads"
+                second.next("leads")
+                assert seconds_since(began) > LEASE - 1
+
+            with pytest.raises(psycopg.OperationalError):
+                stopped.execute("SELECT 1")
+
+    def test_another_programs_session_is_not_ended(self, dsn: str) -> None:
+        with leader_of(dsn, longest_call=SHORT, place=UNKNOWN) as first:
+            first.kill()
+        with psycopg.connect(make_conninfo(dsn, application_name="psql"), autocommit=True) as other:
             other.execute("SELECT pg_advisory_lock(%s, 0)", (scripts.KIND,))
             with leading_process(dsn, longest_call=SHORT) as second:
                 blocked = second.next("stands by")
@@ -195,6 +214,25 @@ class TestPostgres:
 
                 other.execute("SELECT pg_advisory_unlock_all()")
                 second.next("leads")
+
+    def test_what_the_role_shows_of_times_does_not_matter(self, dsn: str, dba: Ats) -> None:
+        with roles(dsn) as new_role:
+            role = new_role()
+            dba.execute(scripts.grants(role).encode())
+            own = make_conninfo(dsn, user=role, password=role)
+            with leader_of(own, longest_call=SHORT) as first:
+                dba.execute(f"ALTER ROLE {role} SET TimeZone = 'Asia/Tokyo'".encode())
+                with leading_process(own, longest_call=SHORT) as second:
+                    second.next("stands by")
+                    first.send(signal.SIGSTOP)
+
+                    second.next("leads")
+
+    def test_a_lead_is_renewed_from_its_beginning(self, dsn: str, dba: Ats) -> None:
+        """A start may take longer than a lease: what is pending is marked, and tenants are looked for."""
+        with leader_of(dsn, longest_call=SHORT):
+            before = one(dba, "SELECT beat FROM cdc_sync.leader")
+            wait_until(lambda: one(dba, "SELECT beat FROM cdc_sync.leader") > before + 1, "it renews its lease")
 
     def test_a_process_that_is_resumed_after_its_lease_ends(self, dsn: str, dba: Ats) -> None:
         with leader_of(dsn, longest_call=SHORT) as first:

@@ -11,7 +11,6 @@ CREATE TABLE cdc_sync.leader (
     lease         float8 NOT NULL,
     beat          bigint NOT NULL,
     backend       integer,
-    backend_start text,
     configuration text NOT NULL,
     stopped       boolean NOT NULL
 );

@@ -2,34 +2,44 @@
 
 -- name: ours
 -- The session's process, as its server knows it: behind a pooler it is not the connection's.
-SELECT pg_backend_pid(), backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid();
+SELECT pg_backend_pid();
 
 -- name: try_lead
 SELECT pg_try_advisory_lock(:kind::integer, 0);
+
+-- name: give_up_lead
+SELECT pg_advisory_unlock(:kind::integer, 0);
 
 -- name: renew
 -- The answer is the store's clock: see `clock.py`.
 UPDATE @leader SET beat = beat + 1, lease = :lease, configuration = :configuration WHERE holder = :holder;
 
+-- name: lock_holder
+-- The process of the session that holds the lock. Every role sees locks.
+SELECT l.pid
+  FROM pg_locks l
+ WHERE l.locktype = 'advisory' AND l.classid = :kind::bigint::oid AND l.objid = 0 AND l.objsubid = 2 AND l.granted
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
 -- name: leads
--- Whether the session of the leader's row holds the lock. Every role sees locks.
+-- Whether the session of the leader's row holds the lock.
 SELECT EXISTS (
        SELECT FROM pg_locks l
          JOIN @leader r ON r.backend = l.pid
         WHERE l.locktype = 'advisory' AND l.classid = :kind::bigint::oid AND l.objid = 0 AND l.objsubid = 2 AND l.granted
           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()));
 
--- name: end_leader
--- Ends the session of a leader whose row has not changed. Its process number may have gone to another session since, and
--- another program's session is never ended: so start, role and name are compared.
+-- name: end_holder
+-- Ends the session that holds the lock, if the leader's row has not changed. Another program's session is never ended.
 SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
        CASE WHEN a.usename = session_user AND pg_has_role(a.usesysid, 'USAGE')
             THEN pg_terminate_backend(a.pid) ELSE false END
-  FROM pg_stat_activity a
-  JOIN @leader r ON r.backend = a.pid
- WHERE r.holder = :holder AND r.beat = :beat AND a.datname = current_database() AND a.pid <> pg_backend_pid()
-   AND (a.backend_start IS NULL
-        OR (a.backend_start::text = r.backend_start AND a.application_name = current_setting('application_name')));
+  FROM pg_locks l
+  JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.classid = :kind::bigint::oid AND l.objid = 0 AND l.objsubid = 2 AND l.granted
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND a.pid = :backend AND a.pid <> pg_backend_pid() AND a.application_name = current_setting('application_name')
+   AND coalesce((SELECT r.holder || ' ' || r.beat::text FROM @leader r), '') = :row;
 
 -- name: before
 -- By application, and by rows that belonged to another application; each by the index. For a join the planner reads
@@ -209,10 +219,10 @@ SELECT * FROM (SELECT watch, application_id, row_key, reason
 SELECT answer FROM @request WHERE id = :id FOR UPDATE;
 
 -- name: next_request
--- As in SQLite's. Its command cannot take it back while it is executed.
+-- As in SQLite's. Its command cannot take it back while it is executed; one that is taken back is left out.
 SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at
   FROM @request
  WHERE answer IS NULL
  ORDER BY number
  LIMIT 1
-   FOR UPDATE;
+   FOR UPDATE SKIP LOCKED;

@@ -10,7 +10,6 @@ CREATE TABLE leader (
     lease         REAL NOT NULL,
     beat          INTEGER NOT NULL,
     backend       INTEGER,
-    backend_start TEXT,
     configuration TEXT NOT NULL,
     stopped       INTEGER NOT NULL
 );
