@@ -58,7 +58,7 @@ async def test_a_watch_that_another_stores_daemon_captures_sends_nothing() -> No
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
         leading._gate.use(a_config())
-        process.emit(PendingReread(WATCH, 0))
+        leading.heed(PendingReread(WATCH, 0))
         assert leading._gate.may_send(WATCH)
 
         leading.heed(WatchStandsBy(WATCH, "another daemon captures it"))
