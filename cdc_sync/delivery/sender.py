@@ -130,10 +130,6 @@ class Sender:
         self._ready.forget(lambda _, __: True)
         self._reader.look()
 
-    def wake(self) -> None:
-        """`may_begin` may allow calls again."""
-        self._reader.wake()
-
     def pause(self, paused: Collection[str]) -> None:
         """Pause calls to these endpoints (see `ALL_ENDPOINTS`), and resume them to others."""
         endpoints = self._endpoints

@@ -291,7 +291,7 @@ class World:
         self.may_begin = False
         await asyncio.sleep(0.02)
         self.may_begin = True
-        self.sender.wake()
+        self.sender.follow_gate()  # a turn of the reader
 
     # Life.
 
