@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -33,9 +32,6 @@ from cdc_sync.store.sqlite.leading import SqliteLead
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
-if TYPE_CHECKING:
-    from cdc_sync.store.postgres.leading import PostgresLead
-
 
 @asynccontextmanager
 async def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported) -> AsyncIterator[Lead]:
@@ -45,7 +41,7 @@ async def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading 
         StoreError: the store cannot be used.
     """
     longest, ours = longest_call(config), Leader.here(configuration_of(config))
-    lead: AbstractAsyncContextManager[SqliteLead | PostgresLead]
+    lead: AbstractAsyncContextManager[Lead]
     if config.state.backend == "postgres":
         from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
 
