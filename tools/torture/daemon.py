@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -152,6 +153,11 @@ class Daemon:
     def led(self) -> int:
         """How often it took the lead, over all lives."""
         return self.log().count('"event": "this daemon leads"')
+
+    def losses(self) -> list[float]:
+        """When it lost the lead, in seconds since the epoch: the results of some calls were not in the store."""
+        times = re.findall(r'"event": "lost the lead.*"timestamp": "([^"]+)"', self.log())
+        return [datetime.fromisoformat(each).timestamp() for each in times]
 
     def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
         """Note an end; `early`: by a signal before it could handle any."""

@@ -20,7 +20,7 @@ class Evidence:
         calls: received by HelloWork.
         state: the body of the last call that HelloWork processed.
         snapshots: the store's.
-        kills: sudden deaths of the daemon, in seconds since the epoch.
+        kills: sudden deaths of the daemon, and losses of its lead, in seconds since the epoch.
         history: the store's.
         repairs: of sweeps, by cause, as the daemon reports them.
         dead: dead letters.

@@ -35,7 +35,7 @@ from torture.settling import adopt, become_idle, settle
 from torture.weather import Weather
 from torture.writer import Writer
 
-_AWAY = "cdc-sync: The store in postgresql://"
+_AWAY = "cdc-sync: The store in "
 _EVERYTHING = 10_000_000
 """More than the store has of anything."""
 
@@ -195,7 +195,7 @@ class _Run:
             calls=emulator.calls,
             state=emulator.state,
             snapshots=snapshots,
-            kills=tortured.kills,
+            kills=[*tortured.kills, *tortured.losses()],
             history=history,
             repairs=repairs,
             dead=dead,

@@ -211,7 +211,7 @@ def _too_many_repeats(evidence: Evidence) -> Iterator[str]:
     yield from found.unexplained
     if found.killed > CONCURRENCY * len(evidence.kills):
         kills = len(evidence.kills)
-        yield f"{found.killed} calls were repeated after {kills} kills, each of which met {CONCURRENCY} calls at most"
+        yield f"{found.killed} calls were repeated after {kills} kills and losses of the lead: too many"
 
 
 def _was_taken_in(call: Call) -> bool:
