@@ -18,7 +18,7 @@ def hold() -> None:
 def deliver() -> None:
     """Let them come; those that waited come now.
 
-    SIGALRM, too, which ends a process whose lease is over: whoever started this one may have ignored or blocked it.
+    SIGALRM, too, which ends a process whose lease is over: the one that started this may have ignored or blocked it.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*HELD, signal.SIGALRM})

@@ -25,7 +25,7 @@ BACKENDS = ("sqlite", "postgres")
 SOON = 20.0
 """Seconds for a start or a take-over by a busy machine, after a clean stop or from a process that is known to be gone.
 
-Whoever waited for the end of a lease would take 31, with `hellowork.timeout` of ten.
+A daemon that waited for the end of a lease would take 31, with `hellowork.timeout` of ten.
 """
 
 LEASE = 13.0

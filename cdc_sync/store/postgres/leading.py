@@ -126,7 +126,7 @@ class PostgresLead:
             with suppress(StoreError):  # a job that failed alone is tried again while the lease lasts
                 await self._renew()
             await asyncio.wait([lost], timeout=min(BEAT, max(self._lease.left, 0)))
-        # Every call that the lease has allowed ends before that, whoever heeds the loss.
+        # Every call that the lease has allowed ends before that, even if nobody heeds the loss.
         asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._lease.end)
         raise store_error("store-lead-lost", place=self._driver.name)
 
