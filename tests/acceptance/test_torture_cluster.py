@@ -31,7 +31,7 @@ def a_machine() -> None:
         pytest.skip(f"no machine of several hosts can be made: {reason}")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("mode", "more"),
     [("notify", ("--watches", "4", *SHORT)), ("poll", SHORT), ("notify", MANY)],
