@@ -1,4 +1,4 @@
-"""The path to HelloWork falls silent: packets are lost, nobody is told. Nothing older arrives after something newer.
+"""The path to HelloWork falls silent: packets are lost without a word. Nothing older arrives after something newer.
 
 With another daemon that takes over: `test_leader_on_hosts.py`.
 """

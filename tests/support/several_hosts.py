@@ -38,7 +38,7 @@ class Hosts:
 
     @contextmanager
     def cut(self, number: int, servers: Sequence[str], directions: Sequence[Direction] = BOTH) -> Iterator[None]:
-        """Drop the packets between a host and servers meanwhile, in these directions; nobody is told."""
+        """Drop the packets between a host and servers meanwhile, in these directions, without a word."""
         address = self._hosts[number - 1].address
         asyncio.run(machine.silence(directions, address, servers, begins=True))
         try:
