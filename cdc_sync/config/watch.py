@@ -79,8 +79,8 @@ class Capture(Section):
         lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
             earlier than its commit by as much as its transaction lasted before its first write, and as application
             servers' clocks are behind. A row read again costs only a comparison.
-        drain_interval: In notify mode, how often the change log is read even without a notification; 10ms or more. Only
-            a lost connection can lose a notification.
+        drain_interval: In notify mode, how often the daemon looks at the change log without a notification; 10ms or
+            more. One small statement looks for all watches of a database. A change that did not notify waits for it.
         sweep: How often every row is compared with what HelloWork acknowledged. Sweeps alone find deletions in poll
             mode, rows changed without their timestamp, and changes while triggers were off. On a big table they run
             less often, so as to take at most a tenth of the time.
@@ -96,7 +96,7 @@ class Capture(Section):
     watermark: values.ColumnName | None = Field(default=None, validate_default=True, examples=["updated_at"])
     poll_interval: Interval = timedelta(seconds=2)
     lookback: values.Duration = timedelta(minutes=5)
-    drain_interval: Interval = timedelta(seconds=30)
+    drain_interval: Interval = timedelta(seconds=1)
     sweep: values.PositiveDuration = timedelta(minutes=15)
     replicated: bool = False
     max_backlog: Annotated[values.Size, values.at_least(64 * 2**10, "64KiB")] = Field(

@@ -41,11 +41,11 @@ from cdc_sync.pipeline.database import Elsewhere, Sessions, UnreadElsewhereError
 from cdc_sync.pipeline.tenant_table import POSITION as TABLE
 from cdc_sync.pipeline.tenant_table import TenantTable
 from cdc_sync.source import row_security
-from cdc_sync.source.changelog import Changes, latest
+from cdc_sync.source.changelog import latest
 from cdc_sync.source.lookout import Watched
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Read, Reader
-from cdc_sync.source.recorders import functions_of, tables_of
+from cdc_sync.source.recorders import function_of, tables_of
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
 
@@ -96,10 +96,7 @@ class Intake:
         name, watch = parts.name, parts.watch
         records = watch.capture.needs.log
         self.watched = Watched(
-            name,
-            tables_of(watch) if records else [watch.table],
-            functions_of(name, watch) if records else [],
-            watch.capture.drain_interval.total_seconds(),
+            name, tables_of(watch) if records else [watch.table], function_of(name) if records else None
         )
         self.seen = self.watched.state
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
@@ -166,14 +163,11 @@ class Intake:
             self._see_hiding(await self.reader.hidden_by(), anyhow=first)
             return bool(before - self._hidden_by)
 
-    async def changes(self, changes: Changes) -> None:
-        """Apply changes of the log, read under `lock`."""
-        if changes.rows is not None:
-            await self._read(changes.rows, changes.times, changes.times, "notify")
-        elif changes.times:
-            read_as = await self.reader.as_read(changes.times)
-            times = latest((read_as.get(key, key), at) for key, at in changes.times.items())
-            await self._keys(times, "notify")
+    async def changes(self, times: Mapping[Key, int]) -> None:
+        """Read the rows of the log's keys and apply them, under `lock`; `times` has when each changed last."""
+        if times:
+            read_as = await self.reader.as_read(times)
+            await self._keys(latest((read_as.get(key, key), at) for key, at in times.items()), "notify")
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
         """Read the rows of these keys and apply them; `times` has when each may have changed."""

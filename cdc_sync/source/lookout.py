@@ -1,15 +1,16 @@
-"""Looks at a database for all its watches, by one statement each; idle watches query nothing (decision 21).
+"""Looks at a database for all its watches, by one statement each; idle watches query nothing.
 
-- **a look** at the change log shows which watches have changes, and which transactions have ended: when an idle watch
-  wants one, and ten times a second while one becomes idle.
-- **a round** renews the bells' leases, counts unrecorded changes, and reads a digest of what each watch depends on: if
-  that is new, the watch looks closer.
+- **a look** at the change log shows which watches have changes, and how often changes were not recorded. There is one
+  every `drain_interval`, and one every few milliseconds while changes are so many that they do not ring.
+- **a round**, every 30 seconds, reads a digest of what each watch depends on: if that is new, the watch looks closer.
 - **polls** ask together which of their tables have a row to read.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Hashable
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,28 +21,34 @@ from psycopg import sql
 from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.changelog import LEASE, Bell, Bells
+from cdc_sync.source.bell import RENEWED_EVERY, Bell
 from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.expressions import arrays, sections, template
+from cdc_sync.source.expressions import arrays, composed, sections, template
 from cdc_sync.source.facts import ServerFacts, server_facts
-from cdc_sync.source.recorders import sequences_of
+from cdc_sync.source.recorders import missed_of
 
 T = TypeVar("T")
 
 _SQL = sections("lookout.sql")
 
-_LOOK_EVERY = 0.1
-"""Least seconds between looks at the whole log."""
+_BUSY_EVERY = 0.02
+"""Least seconds between looks while changes do not ring."""
 
-_LOOK_AT_LEAST_EVERY = 2.0
+_BUSY_AT_LEAST_EVERY = 2.0
+
+_SHOWN_EVERY = 0.5
+"""Least seconds between two looks that a watch without changes learns of."""
+
+_COUNTED_AT_ONCE = 100
+"""Watches whose counts one look reads: it locks each, of the 64 locks per connection."""
 
 _LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 
 _STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip().replace("%", "%%"))
 
-ROUND = LEASE / 3
-"""Most seconds between rounds: if one cannot renew a lease, the next one can."""
+ROUND = 30.0
+"""Seconds between rounds."""
 
 _ANY = with_position(sql.SQL("{any}"), 1)
 
@@ -51,21 +58,12 @@ FEW = 4
 _AT_ONCE = 25
 """Tables of one statement, which locks them and their indexes until it ends."""
 
+_DISARMS_WITHIN = 2.0
+"""Seconds."""
+
 _READING = "reading the change log cdc_sync.changes"
 _POLLING = "looking for changed rows"
 _ASKING = "looking for what the watches depend on"
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one snapshot shows of the whole log: the `watches` with changes, found in `took` seconds.
-
-    Every transaction below `oldest` has ended.
-    """
-
-    oldest: int
-    watches: frozenset[str]
-    took: float
 
 
 class State(NamedTuple):
@@ -87,44 +85,46 @@ class State(NamedTuple):
 _UNKNOWN = State(None, None, None, None)
 
 
+class Ears(NamedTuple):
+    """How a watch in notify mode learns of changes in the log.
+
+    Attributes:
+        every: seconds between looks.
+        arms: whether it arms the bell.
+        rung: called if there are changes.
+        looked: called with the seconds that a look took which found none, now and then.
+    """
+
+    every: float
+    arms: bool
+    rung: Callable[[], None]
+    looked: Callable[[float], None]
+
+
 @dataclass(slots=True, eq=False)
 class Watched:
     """One watch, as the lookout knows it.
 
     Attributes:
         tables: those whose rows it depends on.
-        functions: those that record their changes.
-        within: most seconds until it learns of changes around it.
-        bell: its doorbell; None if it has none, or leaves it alone.
-        looked: called with looks, at least `every` so many seconds; None while it needs none.
+        function: the one that records their changes, if there is one.
+        ears: in notify mode, once it reads the log.
+        missed: how many changes were never recorded; None if unknown.
+        counted: set when `missed` changes.
         rechecks: whether it looks closer after each round.
         changed: set when there is something to look closer at.
     """
 
     name: str
     tables: Collection[QualifiedName]
-    functions: Collection[str]
-    within: float
+    function: str | None
     state: State = _UNKNOWN
-    bell: Bell | None = None
-    looked: Callable[[Look], None] | None = None
-    every: float = ROUND
+    ears: Ears | None = None
+    missed: int | None = None
+    counted: asyncio.Event = field(default_factory=asyncio.Event)
     rechecks: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    next_look: float = 0.0
     error: Exception | None = None
-
-    @property
-    def becomes_idle(self) -> bool:
-        """Whether it waits until every change rings."""
-        return self.looked is not None and self.bell is not None and self.bell.needs_a_look
-
-    def is_concerned(self, look: Look) -> bool:
-        """Whether a look concerns it before its time; once it is idle, its bell rings instead."""
-        bell = self.bell
-        if bell is None or not (self.becomes_idle or bell.refused):
-            return False
-        return bell.refused or self.name in look.watches or (bell.fence is not None and look.oldest > bell.fence)
 
     async def has_changed(self) -> None:
         """Wait for something to look closer at; raises the lookout's error."""
@@ -148,12 +148,15 @@ class Lookout:
 
     def __init__(self, pool: Pool, server: ServerFacts) -> None:
         self.server = server
-        self.bells = Bells(pool)
+        self.bell = Bell(pool)
         self._pool = pool
         self._watched: dict[str, Watched] = {}
         self._hurry = asyncio.Event()
-        self._look_at = self._round_at = time.monotonic() + ROUND
-        self._pause = _LOOK_EVERY
+        self._round_at = time.monotonic() + ROUND
+        self._took = 0.0
+        # How often the log was looked at, and when its idle watches learned of it.
+        self._looks = 0
+        self._shown_at = time.monotonic()
         # They wait for their states.
         self._asking: set[Watched] = set()
         self._lock = asyncio.Lock()
@@ -170,8 +173,6 @@ class Lookout:
     async def join(self, watched: Watched) -> None:
         """Add a watch, and find out its state."""
         self._watched[watched.name] = watched
-        self._round_at = min(self._round_at, time.monotonic() + watched.within)
-        self._expect(self._round_at)
         await self.refresh(watched)
 
     def leave(self, watched: Watched) -> None:
@@ -180,11 +181,17 @@ class Lookout:
             del self._watched[watched.name]
         self._asking.discard(watched)
 
-    def rest(self, watched: Watched, every: float) -> None:
-        """Let a watch wait for looks, at least one every so many seconds."""
-        now = time.monotonic()
-        watched.every, watched.next_look = every, now + every
-        self._expect(now if watched.becomes_idle else now + every)
+    def listen(self, watched: Watched, ears: Ears) -> None:
+        """Let a watch learn of changes in the log."""
+        watched.ears = ears
+        self._hurry.set()
+
+    async def count(self, changes: int) -> None:
+        """Count changes that a watch with an armed bell has read."""
+        was_busy = self.bell.is_busy
+        await self.bell.count(changes)
+        if self.bell.is_busy and not was_busy:
+            self._hurry.set()
 
     async def refresh(self, watched: Watched) -> None:
         """Find out a watch's state, by one statement for all that ask at the same time."""
@@ -252,36 +259,45 @@ class Lookout:
 
     async def run(self) -> None:
         """Look for ever, and report failures to the watches that rely on it."""
-        while True:
-            await self._is_due()
-            if time.monotonic() >= self._round_at:
-                self._round_at = time.monotonic() + min([ROUND, *(one.within for one in self._watched.values())])
-                await self._attempt(self.renew, lambda one: one.bell is not None)
-                await self._attempt(self.go_round, lambda _: True)
-            await self._attempt(self.look, lambda one: one.looked is not None)
-            # A watch that reads the log itself now may not ask again when it rests.
-            now = time.monotonic()
-            wanted = [now + one.every if one.looked is None else one.next_look for one in self._watched.values()]
-            self._look_at = min([self._round_at, *wanted])
+        try:
+            while True:
+                if self._listening():
+                    await self._attempt(self.look, lambda one: one.ears is not None)
+                if time.monotonic() >= self._round_at:
+                    self._round_at = time.monotonic() + ROUND
+                    await self._attempt(self.go_round, lambda _: True)
+                await self._pause()
+        finally:
+            # On a lost connection it fails, and the lease expires.
+            with suppress(SourceError, OSError, TimeoutError):
+                async with asyncio.timeout(_DISARMS_WITHIN):
+                    await self.bell.disarm()
 
     async def look(self) -> None:
-        """Update the bells that wait for it, and wake the watches that a look at the log concerns."""
-        resting = [one for one in self._watched.values() if one.looked is not None]
-        if not resting:
-            return
-        await self._update_bells([one for one in resting if one.bell is not None and one.bell.is_waiting])
-        look = await self._look()
-        now = time.monotonic()
-        for one in resting:
-            # At half of its time already, so that not each watch needs a look of its own.
-            is_due = now >= one.next_look - one.every / 2
-            if one.looked is not None and (is_due or one.is_concerned(look)):
-                one.looked(look)
-                one.next_look = now + one.every
-
-    async def renew(self) -> None:
-        """Renew the bells' leases, and count unrecorded changes."""
-        await self._update_bells(self._watched.values())
+        """See to the bell, and let watches with changes know."""
+        listening = self._listening()
+        if any(one.ears.arms for one in listening if one.ears is not None):
+            await self.bell.arm()
+        begun = time.monotonic()
+        counted = self._next_to_count(listening)
+        names = [missed_of(one.name) for one in counted]
+        ((with_changes, counts, _),) = await self._pool.read(
+            _READING, partial(rows_of, query=_LOOK, parameters=(names,))
+        )
+        self._took = time.monotonic() - begun
+        is_shown = begun - self._shown_at >= _SHOWN_EVERY
+        if is_shown:
+            self._shown_at = begun
+        for one in listening:
+            if one.ears is None:
+                continue
+            if one.name in with_changes:
+                one.ears.rung()
+            elif is_shown:
+                one.ears.looked(self._took)
+        found = json.loads(counts or "{}")
+        for one in counted:
+            await self._counted(one, found.get(missed_of(one.name)))
 
     async def go_round(self) -> None:
         """Look for what has changed around the watches."""
@@ -294,21 +310,42 @@ class Lookout:
             if one.rechecks or self.server != before:
                 one.changed.set()
 
-    async def _is_due(self) -> None:
-        await asyncio.sleep(self._pause)
-        while not any(one.becomes_idle for one in self._watched.values()):
-            self._hurry.clear()
-            try:
-                async with asyncio.timeout(max(min(self._look_at, self._round_at) - time.monotonic(), 0)):
-                    await self._hurry.wait()
-            except TimeoutError:
-                return
+    def _listening(self) -> list[Watched]:
+        return [one for one in self._watched.values() if one.ears is not None]
 
-    def _expect(self, at: float) -> None:
-        """Look at this moment at the latest."""
-        if at < self._look_at:
-            self._look_at = at
-            self._hurry.set()
+    def _next_to_count(self, listening: list[Watched]) -> list[Watched]:
+        """The watches whose counts this look reads: all of them in turns."""
+        pages = -(-len(listening) // _COUNTED_AT_ONCE)
+        first = self._looks % pages * _COUNTED_AT_ONCE
+        self._looks += 1
+        return listening[first : first + _COUNTED_AT_ONCE]
+
+    async def _counted(self, watched: Watched, missed: int | None) -> None:
+        """Take over a watch's count."""
+        if missed is None:
+            name = missed_of(watched.name)
+            counting = composed(_SQL["count"], sql.Identifier("cdc_sync", name))
+            try:
+                await self._pool.fetch(counting, (), f"reading cdc_sync.{name}")
+            except SourceError as error:
+                watched.fail(error)
+        elif missed != watched.missed:
+            watched.missed = missed
+            watched.counted.set()
+
+    async def _pause(self) -> None:
+        """Wait until the next look or round."""
+        self._hurry.clear()
+        left = self._round_at - time.monotonic()
+        for one in self._listening():
+            if one.ears is not None:
+                left = min(left, one.ears.every, RENEWED_EVERY)
+        if self.bell.is_busy:
+            # A look reads the whole log with its dead rows: it takes a fifth of the time at most.
+            left = min(left, max(_BUSY_EVERY, 4 * self._took), _BUSY_AT_LEAST_EVERY)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(left, 0)):
+                await self._hurry.wait()
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
         """Do some work; the watches that rely on it get its error."""
@@ -324,18 +361,11 @@ class Lookout:
             for one in filter(whom, list(self._watched.values())):
                 one.fail(error)
 
-    async def _update_bells(self, whom: Collection[Watched]) -> None:
-        bells = {one.bell: one for one in whom if one.bell is not None}
-        await self.bells.update(bells)
-        for bell, one in bells.items():
-            if bell.error is not None:
-                one.fail(bell.error)
-
     async def _find_states(self, whom: Collection[Watched]) -> None:
         whom = list(whom)
         tables = [(one.name, table.schema, table.name) for one in whom for table in one.tables]
-        functions = [(one.name, function) for one in whom for function in one.functions]
-        sequences = [(one.name, each) for one in whom if one.functions for each in sequences_of(one.name)]
+        functions = [(one.name, one.function) for one in whom if one.function is not None]
+        sequences = [(one.name, missed_of(one.name)) for one in whom if one.function is not None]
         parameters = {
             "watches": [one.name for one in whom],
             **arrays(("with_table", "schemas", "tables"), tables),
@@ -348,11 +378,3 @@ class Lookout:
             if one.state != found[one.name]:
                 one.state = found[one.name]
                 one.changed.set()
-
-    async def _look(self) -> Look:
-        begun = time.monotonic()
-        ((oldest, watches, _),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK))
-        took = time.monotonic() - begun
-        # It reads the whole log with its dead rows: a fifth of the time at most.
-        self._pause = min(max(_LOOK_EVERY, 4 * took), _LOOK_AT_LEAST_EVERY)
-        return Look(int(oldest), frozenset(watches), took)

@@ -1,4 +1,4 @@
-"""The trigger definitions of a watch: a recording function with triggers for its table and for each related one.
+"""What records the changes of a watch: a function, and triggers on its table and on each related one.
 
 Their comment, a fingerprint, shows the daemon and `cdc-sync sql verify` what this version and configuration would
 install. A replaced trigger has none; of functions the body is compared too.
@@ -6,9 +6,10 @@ install. A replaced trigger has none; of functions the body is compared too.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from textwrap import indent
 from typing import NamedTuple
 
 from psycopg import sql
@@ -16,7 +17,6 @@ from psycopg import sql
 from cdc_sync import own_path
 from cdc_sync.config import Watch
 from cdc_sync.config.tenants import SEPARATOR
-from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
@@ -24,23 +24,19 @@ from cdc_sync.source.errors import texts
 from cdc_sync.source.expressions import Dependencies, compared, composed, render, sections, template
 
 TRIGGERS = ("row", "truncate")
-"""A recorder's triggers, by the last part of their names."""
+"""The triggers of a table, by the last part of their names."""
 
-# The log's operation: the first letter of INSERT, UPDATE, DELETE or TRUNCATE. A row of a related table with a key
-# updates its watched rows.
-_OWN_OPERATION = 'TG_OP::pg_catalog."char"'
-_RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
-_UNKEYED_OPERATION = "'T'"
+BELL = "bell"
+"""The sequence with the time (seconds since the epoch) until which an idle daemon wants to be rung."""
 
 LONGEST_LABEL = 40
 """Characters: PostgreSQL keeps 63 of `cdc_sync_…$12_truncate`."""
 
 _OWN_LABEL = re.compile(r"[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?)?")
 
-_BETWEEN = "\n\nCREATE TRIGGER "
-"""What separates a recorder's function from its triggers; no name in them has a line break."""
-
 _HASHED, _DIGITS = "$0x", 14
+
+_PARTS = sections("parts.sql")
 
 PARTITIONED_SINCE = 110000
 """The first version (`server_version_num`) with row triggers and indexes on partitioned tables."""
@@ -59,19 +55,17 @@ def _untriggered() -> list[Untriggered]:
     return [Untriggered(kind, *about) for kind, about in texts("untriggered.yaml").items()]
 
 
-class _Depends(NamedTuple):
-    """What a recorder's text depends on beside names; `number` is the related table's, 0 for the watched one."""
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One trigger: its name, and its table."""
 
-    changed: Dependencies
-    key: tuple[str, ...]
-    number: int
-    max_backlog: int
-    wakeup: str
+    name: str
+    table: QualifiedName
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """One table's function and triggers.
+    """A watch's function and triggers.
 
     Attributes:
         always: whether the triggers fire for replicated changes too.
@@ -82,56 +76,57 @@ class Recorder:
 
     watch: str
     function: str
-    table: QualifiedName
+    triggers: tuple[Trigger, ...]
     always: bool
     body: str
     script: str
     fingerprint: str
 
-    @property
-    def commented_script(self) -> str:
-        """`script` and the comments, of which each line is a statement."""
-        table, comment = expressions.table(self.table), self.fingerprint
-        function, triggers = self.script.split(_BETWEEN, maxsplit=1)
-        of_function = render("COMMENT ON FUNCTION cdc_sync.{}() IS {};", sql.Identifier(self.function), comment)
-        lines = [f"CREATE TRIGGER {triggers}"]
-        for kind in TRIGGERS:
-            trigger = sql.Identifier(trigger_of(self.function, kind))
-            if self.always:
-                lines.append(render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};", table, trigger))
-            lines.append(render("COMMENT ON TRIGGER {} ON {} IS {};", trigger, table, comment))
-        return f"{function}\n{of_function}\n\n" + own_path.naming(self.table, "\n".join([*lines, ""]))
+
+class _Recorded(NamedTuple):
+    """How the rows of one table are recorded: its key, the columns that count, and its number (0: the watched one)."""
+
+    table: QualifiedName
+    key: tuple[str, ...]
+    changed: Dependencies
+    number: int
 
 
-def recorders(name: str, watch: Watch) -> list[Recorder]:
-    """A watch's trigger definitions: its table's, then each related one's."""
-    everything = Dependencies((), complete=False)
-    related = [_recorder(name, watch, each, everything, number) for number, each in enumerate(watch.related, start=1)]
-    return [_recorder(name, watch, watch, compared(watch), 0), *related]
+class _Depends(NamedTuple):
+    """What a recorder's text depends on beside the watch's name."""
+
+    tables: tuple[_Recorded, ...]
+    max_backlog: int
+    rings: bool
 
 
-def functions_of(name: str, watch: Watch) -> list[str]:
-    """A watch's recording functions: its table's, then each related one's."""
-    return [function_of(name, number) for number in range(len(watch.related) + 1)]
-
-
-def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
-    depends = _Depends(changed, of.key, number, watch.capture.max_backlog, watch.capture.wakeup)
-    function, body, script = _texts(name, of.table, depends)
-    template, separator, _ = name.partition(SEPARATOR)
-    digest = _digest(template, of.table.name, depends) if separator else _digest_of(script)
+def recorder(name: str, watch: Watch) -> Recorder:
+    """What records a watch's changes."""
+    capture, everything = watch.capture, Dependencies((), complete=False)
+    own = _Recorded(watch.table, watch.key, compared(watch), 0)
+    related = [_Recorded(of.table, of.key, everything, number) for number, of in enumerate(watch.related, start=1)]
+    depends = _Depends((own, *related), capture.max_backlog, capture.wakeup == "notify")
+    function, body = function_of(name), _body(name, depends)
     # If the function's name has not the watch's, `verify` reads it here.
-    fingerprint = f"cdc-sync {digest} {name}" if _HASHED in function else f"cdc-sync {digest}"
-    return Recorder(name, function, of.table, watch.capture.replicated, body, script, fingerprint)
+    named = f" {name}" if _HASHED in function else ""
+    fingerprint = f"cdc-sync {_digest(name, depends)}{named}"
+    triggers = [Trigger(trigger_of(name, kind, of.number), of.table) for of in depends.tables for kind in TRIGGERS]
+    script = "".join(_script(name, depends, body, fingerprint, always=capture.replicated))
+    return Recorder(name, function, tuple(triggers), capture.replicated, body, script, fingerprint)
+
+
+def _digest(name: str, depends: _Depends) -> str:
+    """A digest of all that is installed for a watch; all tenants of a template have the same."""
+    template, separator, _ = name.partition(SEPARATOR)
+    if not separator:
+        return _digest_of(name, depends)
+    tables = [of._replace(table=QualifiedName(None, of.table.name)) for of in depends.tables]
+    return _digest_of(f"{template}{SEPARATOR}tenant", depends._replace(tables=tuple(tables)))
 
 
 @lru_cache
-def _digest(template: str, table: str, depends: _Depends) -> str:
-    *_, script = _texts(f"{template}{SEPARATOR}tenant", QualifiedName(None, table), depends)
-    return _digest_of(script)
-
-
-def _digest_of(script: str) -> str:
+def _digest_of(name: str, depends: _Depends) -> str:
+    script = "".join(_script(name, depends, _body(name, depends), "", always=False))
     return hashlib.sha256(script.encode()).hexdigest()[:16]
 
 
@@ -172,18 +167,18 @@ def label_of(watch: str) -> str:
     return f"{readable}{_HASHED}{digest}"
 
 
-def function_of(watch: str, number: int = 0) -> str:
-    """A watch's function; those of related tables end with `$` and their number, as no label does."""
-    return f"record_{label_of(watch)}" + (f"${number}" if number else "")
+def function_of(watch: str) -> str:
+    """A watch's function. Earlier versions had others for related tables, with `$` and a number behind."""
+    return f"record_{label_of(watch)}"
 
 
-def trigger_of(function: str, kind: str) -> str:
-    """One of a function's triggers."""
-    return f"{function.replace('record_', 'cdc_sync_', 1)}_{kind}"
+def trigger_of(watch: str, kind: str, number: int = 0) -> str:
+    """A trigger of a watch on one of its tables; related tables have a number."""
+    return f"cdc_sync_{label_of(watch)}{f'${number}' if number else ''}_{kind}"
 
 
 def bell_of(watch: str) -> str:
-    """A watch's doorbell."""
+    """The bell that earlier versions installed for a watch."""
     return f"bell_{label_of(watch)}"
 
 
@@ -192,71 +187,64 @@ def missed_of(watch: str) -> str:
     return f"missed_{label_of(watch)}"
 
 
-def sequences_of(watch: str) -> tuple[str, str]:
-    """A watch's sequences."""
-    return bell_of(watch), missed_of(watch)
-
-
-def _texts(name: str, table: QualifiedName, depends: _Depends) -> tuple[str, str, str]:
-    """The function's name, its body, and the statements that create it with its triggers."""
-    changed, key, number, max_backlog, wakeup = depends
-    function = function_of(name, number)
-    operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
-    bell = sql.Identifier(bell_of(name))
-    wakes, parts = wakeup == "notify", sections("parts.sql")
-    body = render(
+def _body(name: str, depends: _Depends) -> str:
+    """The function's text."""
+    tables = depends.tables
+    keys = _keys(tables[0]) if len(tables) == 1 else _keys_of_several(tables)
+    return render(
         template("recorder_body.sql"),
-        changed=_changed(changed),
-        max_backlog=max_backlog,
-        half_of_it=max_backlog // 2,
-        setting=sql.SQL(label_of(name)),
-        functions=sql.SQL(function_of(name).replace("$", "[$]")),
-        bell=bell,
-        missed=sql.Identifier(missed_of(name)),
         watch=name,
-        # Functions of earlier versions have another mark.
-        mark=sql.SQL(f"mark_{function}"),
-        former_operation="U" if number else "K",
-        operation=sql.SQL(operation),
-        keys=sql.SQL(_keys(key) if key else ""),
-        once=sql.SQL("" if key else parts["once"] + "\n"),
-        declared=sql.SQL("    rings boolean;\n" if wakes else ""),
-        wake=composed(parts["wake"] + "\n", bell=bell) if wakes else sql.SQL(""),
-        ring=composed("\n" + parts["ring"], watch=name) if wakes else sql.SQL(""),
+        label=sql.SQL(label_of(name)),
+        missed=sql.Identifier(missed_of(name)),
+        max_backlog=depends.max_backlog,
+        keys=sql.SQL(keys),
+        ring=composed(_PARTS["ring"] + "\n", watch=name) if depends.rings else sql.SQL(""),
     )
-    script = render(
-        template("recorder.sql"),
-        # In comments, which a line break would end.
-        watch_name=sql.SQL(visible(name)),
-        table=expressions.table(table),
-        shown=sql.SQL(visible(expressions.table(table).as_string())),
-        role=sql.SQL(", whose rows change what an application of the watch is" if number else ""),
-        function=sql.Identifier(function),
-        body=sql.SQL(body),
-        **{f"trigger_{kind}": sql.Identifier(trigger_of(function, kind)) for kind in TRIGGERS},
-    )
-    return function, body, script
 
 
-def _changed(dependencies: Dependencies) -> sql.Composable:
-    """Whether an UPDATE has changed one of these columns.
+def _keys_of_several(tables: Iterable[_Recorded]) -> str:
+    """What finds the keys, by the table on which the trigger stands."""
+    blocks = [
+        f"        {'ELSIF' if of.number else 'IF'} {_number_is(of)} THEN -- {visible(str(of.table))}\n"
+        + indent(_keys(of), " " * 4)
+        for of in tables
+    ]
+    return "".join(blocks) + "        END IF;\n"
 
-    `*<>` compares stored bytes, also of types without equality (json, point) or with one that ignores case (citext).
-    """
+
+def _number_is(of: _Recorded) -> str:
+    return f"TG_ARGV[0] = '{of.number}'" if of.number else "TG_NARGS = 0"
+
+
+def _keys(of: _Recorded) -> str:
+    """What returns if no column that counts has changed, and else finds the row's key and its former one."""
+    part = _PARTS["keys" if of.key else "any_key"] + "\n"
+    rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
+    new_key, old_key = (list(map(expressions.key_text, _of_row(row, of.key))) for row in ("NEW", "OLD"))
+    return render(part, **rows, new_key=new_key, old_key=old_key)
+
+
+def _script(name: str, depends: _Depends, body: str, comment: str, *, always: bool) -> Iterator[str]:
+    """The statements that create a watch's function and its triggers."""
+    function = sql.Identifier(function_of(name))
+    yield render(template("recorder.sql"), function=function, body=sql.SQL(body), comment=comment)
+    for of in depends.tables:
+        table, names = expressions.table(of.table), {kind: trigger_of(name, kind, of.number) for kind in TRIGGERS}
+        triggers = {kind: sql.Identifier(trigger) for kind, trigger in names.items()}
+        number = sql.SQL(str(of.number) if of.number else "")
+        about = {"table": table, "function": function, "number": number, "comment": sql.Literal(comment)}
+        statements = render(template("triggers.sql"), **about, **triggers)
+        if always:
+            each = [render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};\n", table, one) for one in triggers.values()]
+            statements += "".join(each)
+        yield "\n" + own_path.naming(of.table, statements)
+
+
+def _row(row: str, dependencies: Dependencies) -> sql.Composable:
+    """The columns that count, as a record: `*=` compares stored bytes, also of types without equality (json, point)."""
     if not dependencies.complete:
-        return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
-    # Without the casts it would be a row-wise comparison, which knows only =, < and their like.
-    rows = [composed("ROW({})::pg_catalog.record", _of_row(row, dependencies.columns)) for row in ("OLD", "NEW")]
-    return sql.SQL(" OPERATOR(pg_catalog.*<>) ").join(rows)
-
-
-def _keys(columns: tuple[str, ...]) -> str:
-    old_key, new_key = (list(map(expressions.key_text, _of_row(row, columns))) for row in ("OLD", "NEW"))
-    keys, is_changed = sections("parts.sql")["keys"] + "\n", _changed(Dependencies(columns, complete=True))
-    equal = sql.SQL('{}::pg_catalog.text OPERATOR(pg_catalog.=) {}::pg_catalog.text COLLATE pg_catalog."C"')
-    pairs = zip(*(_of_row(row, columns) for row in ("OLD", "NEW")), strict=True)
-    same_text = sql.SQL(" AND ").join(equal.format(old, new) for old, new in pairs)
-    return render(keys, old_key=old_key, new_key=new_key, key_changed=is_changed, same_text=same_text)
+        return sql.SQL(row)
+    return composed("ROW({})::record", _of_row(row, dependencies.columns))
 
 
 def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:

@@ -27,17 +27,15 @@ from cdc_sync.source.expressions import (
 )
 from cdc_sync.source.expressions import table as quoted
 from cdc_sync.source.recorders import (
+    BELL,
     LONGEST_LABEL,
-    TRIGGERS,
     bell_of,
     function_of,
     label_of,
     missed_of,
     only_tables,
-    recorders,
-    sequences_of,
+    recorder,
     tables_of,
-    trigger_of,
 )
 
 PATIENCE = timedelta(seconds=3)
@@ -199,7 +197,7 @@ def _transaction(
 
 def _steps(config: Config, watches: Mapping[str, Watch], for_tenants: Sequence[TenantFunction] = ()) -> Iterator[str]:
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
-    sequences = _literals([each for name in watches for each in sequences_of(name)])
+    sequences = _literals([BELL, *(missed_of(name) for name in watches)])
     functions = _in(map(function_of, watches))
     yield render(
         template("refused.sql"),
@@ -216,11 +214,11 @@ def _steps(config: Config, watches: Mapping[str, Watch], for_tenants: Sequence[T
         yield render(
             template("watch.sql"),
             watch_name=sql.SQL(visible(name)),
-            bell=sql.Identifier(bell_of(name)),
+            former_bell=sql.Identifier(bell_of(name)),
             missed=sql.Identifier(missed_of(name)),
             function_name=function_of(name),
         )
-        yield from (recorder.commented_script for recorder in recorders(name, watch))
+        yield recorder(name, watch).script
     # First revoked, then looked at: another role may have used its rights.
     was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
     is_tenant, of_all, relations = any(SEPARATOR in name for name in watches), _PARTS["functions"], _PARTS["relations"]
@@ -255,11 +253,11 @@ def _kind(name: str) -> str:
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     """The script that removes everything, or one watch's objects, whatever is configured."""
-    functions, sequences = "~ '^(record|install)_'", "~ '^(bell|missed)_'"
+    functions, sequences = "~ '^(record|install)_'", "~ '^(bell$|bell_|missed_)'"
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
     if watch is not None:
         functions = composed("= {}", function_of(watch)).as_string()
-        sequences = _in(sequences_of(watch)).as_string()
+        sequences = _in([missed_of(watch), bell_of(watch)]).as_string()
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         rest = composed(_PARTS["uninstall_pending"], watch=watch).as_string()
     # The locks have dollar quotes of their own.
@@ -283,23 +281,25 @@ def verify(
     missing; without a list of them they are not looked at.
     """
     watches = noticed(watches)
-    wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
-    functions = [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted]
+    wanted = [recorder(name, watch) for name, watch in watches.items()]
+    functions = [
+        (each.watch, each.function, str(each.triggers[0].table), _md5(each.body), each.fingerprint) for each in wanted
+    ]
     triggers = [
         (
             each.watch,
-            trigger_of(each.function, kind),
+            trigger.name,
             each.function,
-            str(each.table),
+            str(trigger.table),
             # `tgenabled` of the table and its partitions, as a regular expression.
             "^A$" if each.always else "^[OA]+$",
             each.fingerprint,
         )
         for each in wanted
-        for kind in TRIGGERS
+        for trigger in each.triggers
     ]
-    relations: list[tuple[str | None, ...]] = [(None, "changes", "r")] if wanted else []
-    relations += [(name, each, "S") for name in watches for each in sequences_of(name)]
+    relations: list[tuple[str | None, ...]] = [(None, "changes", "r"), (None, BELL, "S")] if wanted else []
+    relations += [(name, missed_of(name), "S") for name in watches]
     exposed = unreadable = _PARTS["nothing_exposed"]
     if rights_too:
         owners = rights.owners(table for watch in watches.values() for table in tables_of(watch))
@@ -330,7 +330,7 @@ def absent(watch: str | None = None) -> str:
     functions = relations = schema = composed("true")
     if watch is not None:
         functions = composed("pg_catalog.regexp_replace(p.proname, '[$][0-9]+$', '') = {}", function_of(watch))
-        relations = composed("c.relname {}", _in(sequences_of(watch)))
+        relations = composed("c.relname {}", _in([missed_of(watch), bell_of(watch)]))
         schema = composed("false")
     what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
     return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
@@ -403,7 +403,7 @@ def _log_rights(name: str, watch: Watch) -> dict[str, str]:
     """A watch's privileges in the schema cdc_sync, as in GRANT."""
     if not watch.capture.needs.log:
         return {}
-    return {"changes": "SELECT, DELETE, TRUNCATE", bell_of(name): "SELECT, UPDATE", missed_of(name): "SELECT"}
+    return {"changes": "SELECT, DELETE, TRUNCATE", BELL: "SELECT, UPDATE", missed_of(name): "SELECT"}
 
 
 def _block(body: str) -> str:

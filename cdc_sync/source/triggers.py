@@ -4,7 +4,7 @@
   that are enabled ALWAYS fire.
 - TRUNCATE, ATTACH, DETACH and DROP of a partition (or INHERIT and its like) fire no trigger of the table. They change
   the tables or files that are read with it (`lookout.State`).
-- Unrecorded changes are counted in a sequence (`changelog.Bell.missed`), maybe too many: no rollback undoes it. It
+- Unrecorded changes are counted in a sequence (`lookout.Watched.missed`), maybe too many: no rollback undoes it. It
   counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """
 
@@ -13,13 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from psycopg import sql
-
 from cdc_sync.config import Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
-from cdc_sync.source.expressions import arrays, catalog, composed, sections
-from cdc_sync.source.recorders import bell_of, function_of, tables_of
+from cdc_sync.source.expressions import arrays, catalog, sections
+from cdc_sync.source.recorders import function_of, tables_of
 from cdc_sync.source.scripts import noticed, verify
 
 _SQL = sections("changelog.sql")
@@ -110,12 +108,11 @@ async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *,
     return Triggers(objects, unseen, sorted(left_over))
 
 
-async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
-    """Whether a watch's bell was ever set, and any changes taken from the log; both must exist."""
-    query = composed(_SQL["worked_before"], sql.Identifier("cdc_sync", bell_of(name)))
+async def worked_before(connection: Connection) -> bool:
+    """Whether any daemon has ever armed a bell in this database, or taken changes from the log, which exists."""
     async with asking("looking for an earlier daemon's work"):
-        ((was_set, was_taken),) = await rows_of(connection, query)
-    return bool(was_set), bool(was_taken)
+        ((has_worked,),) = await rows_of(connection, _SQL["worked_before"])
+    return bool(has_worked)
 
 
 def _blind_spots(watch: Watch, unseen: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -27,8 +27,8 @@ from cdc_sync.demo.postgres import server as postgres_server
 SLOW = {**SETTINGS, "fsync": "on", "commit_delay": "100000", "commit_siblings": "0"}
 COMMITS = 30
 CHANGE = "UPDATE public.applications SET status = %s, updated_at = clock_timestamp() WHERE hellowork_id = %s"
-ARM = "SELECT setval('cdc_sync.bell_applications', floor(extract(epoch FROM clock_timestamp()))::bigint + 60)"
-IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
+ARM = "SELECT setval('cdc_sync.bell', floor(extract(epoch FROM clock_timestamp()))::bigint + 60)"
+IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
 HOLDS_WATCH = """
 SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE usename = %s AND locktype = 'advisory'
 """

@@ -1,8 +1,8 @@
-"""The pace that decides whether to sleep."""
+"""The pace of changes, which decides whether the bell is armed."""
 
 import pytest
 
-from cdc_sync.pipeline.notify import BUSY, CALM, WINDOW, Pace, count, pause
+from cdc_sync.source.bell import BUSY, CALM, WINDOW, Pace, count
 
 
 def test_a_window_that_is_not_over_counts_on() -> None:
@@ -39,7 +39,3 @@ def test_the_limits_are_apart() -> None:
 
 def test_it_begins_calm() -> None:
     assert Pace(since=0.0).rate < CALM
-
-
-def test_the_pause_follows_what_a_search_costs_within_limits() -> None:
-    assert [pause(searched) for searched in (0.0, 0.005, 0.1, 3.0)] == [0.02, 0.02, 0.4, 2.0]

@@ -1,30 +1,15 @@
--- What the daemon does with the change log, with the doorbells, and with the counts of what was not recorded: see
--- `changelog.py` and `triggers.py`.
+-- What the daemon does with the change log and with the bell: see `changelog.py`, `bell.py` and `triggers.py`.
 
 -- name: batch
--- What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives
--- nothing, but lets a prepared statement lock the log before the table: see decision 20. It runs beside expressions of
--- the configuration, so each function and operator says its schema.
+-- What is read of the log, as one JSON text. `batch` is planned and read once.
 WITH batch AS (
-    SELECT row_key, changed_at, ctid AS place, xmin::text AS writer
-      FROM cdc_sync.changes WHERE watch OPERATOR(pg_catalog.=) {watch} LIMIT %s
+    SELECT row_key, changed_at, ctid AS place, xmin::text AS writer FROM cdc_sync.changes WHERE watch = {watch} LIMIT %s
 )
-SELECT {nulls} pg_catalog.json_build_array(
-    (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
-                row_key, (extract(epoch FROM changed_at) OPERATOR(pg_catalog.*) 1000)::bigint)) FROM batch),
-    pg_catalog.pg_relation_size('cdc_sync.changes'), {now},
-    (SELECT pg_catalog.array_agg(place)::text FROM batch), (SELECT pg_catalog.array_agg(DISTINCT writer)::text FROM batch),
-    pg_catalog.pg_relation_filenode('cdc_sync.changes')::text, {table_size}
-)::text FROM (SELECT) AS one LEFT JOIN cdc_sync.changes ON false
-
--- name: batch_and_rows
--- The rows of the batch's keys, each once.
-{batch} UNION ALL SELECT r.*, NULL FROM ({rows}) AS r
-
--- name: part_of_keys
--- Arrays rather than a join: the planner guesses their length alike whatever the log's statistics are (mostly: empty),
--- so a key's index is used where it has one, and one scan serves where not.
-ARRAY(SELECT row_key[{part}] FROM batch)
+SELECT json_build_array(
+    (SELECT json_agg(json_build_array(row_key, (extract(epoch FROM changed_at) * 1000)::bigint)) FROM batch),
+    pg_relation_size('cdc_sync.changes'), {now},
+    (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
+    pg_relation_filenode('cdc_sync.changes')::text)::text
 
 -- name: delete
 -- The commit does not wait for the server's disk: if the server crashes, what was deleted a moment before comes again,
@@ -71,54 +56,38 @@ COMMIT
 -- name: older
 SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})
 
--- name: bells
--- Of each watch: its bell's value before, its value now if it was set, and how many changes were not recorded. The
--- innermost query finds, the next reads, the outermost sets; OFFSET keeps them apart. A missing or foreign sequence is
--- NULL: an error would concern all. A bell that was never set means a watch that was never captured
--- (`worked_before`). A bell that is ahead by more than a lease, since the clock was set back, would ring until then.
--- setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
-SELECT seen.watch, seen.before,
-       CASE WHEN seen.wanted
-            THEN setval(seen.bell, CASE WHEN pg_notification_queue_usage() > %(most)s THEN 0
-                                        ELSE seen.now + %(lease)s END)
-            WHEN seen.before < seen.now - 3600 OR seen.before > seen.now + %(lease)s
-                 OR (seen.before IS NULL AND seen.begins)
-            THEN setval(seen.bell, seen.now - 1) END,
-       seen.missed
+-- name: set_bell
+-- Whether it is armed then; no row without a bell, or without the right to set it. setval() takes effect at once; its commit would wait for a synchronous
+-- standby that stalls. OFFSET keeps the two queries apart.
+SELECT setval(found.bell, now + CASE WHEN pg_notification_queue_usage() > %(most)s THEN -1 ELSE %(until)s END) > now
   FROM (
-    SELECT found.*, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
-           pg_sequence_last_value(found.bell) AS before,
-           CASE WHEN found.count IS NOT NULL THEN coalesce(pg_sequence_last_value(found.count), 0) END AS missed,
+    SELECT c.oid::regclass AS bell, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
            set_config('synchronous_commit', 'off', true)
-      FROM (
-        SELECT named.watch, named.wanted, named.begins,
-               (SELECT CASE WHEN c.relkind = 'S' THEN
-                       CASE WHEN has_sequence_privilege(c.oid, 'SELECT') AND has_sequence_privilege(c.oid, 'UPDATE')
-                            THEN c.oid::regclass END END
-                  FROM pg_catalog.pg_class c
-                 WHERE c.relname = named.bell::name
-                   AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync')) AS bell,
-               (SELECT CASE WHEN c.relkind = 'S' THEN
-                       CASE WHEN has_sequence_privilege(c.oid, 'SELECT') THEN c.oid::regclass END END
-                  FROM pg_catalog.pg_class c
-                 WHERE c.relname = named.missed::name
-                   AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync')) AS count
-          FROM unnest(%(watches)s::text[], %(bells)s::text[], %(missed)s::text[], %(wanted)s::bool[],
-                      %(begins)s::bool[]) AS named (watch, bell, missed, wanted, begins)
-        OFFSET 0
-      ) AS found
+      FROM pg_class c
+     WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relname = 'bell' AND c.relkind = 'S'
+       AND has_sequence_privilege(c.oid, 'UPDATE')
     OFFSET 0
-  ) AS seen
+  ) AS found
 
--- name: disarm
-SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
-       set_config('synchronous_commit', 'off', true)
-
--- name: count
-SELECT last_value FROM {}
+-- name: silence
+SELECT setval(found.bell, 0)
+  FROM (
+    SELECT c.oid::regclass AS bell, set_config('synchronous_commit', 'off', true)
+      FROM pg_class c
+      JOIN pg_sequence s ON s.seqrelid = c.oid AND s.seqmin <= 0
+     WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relname ~ '^bell_'
+       AND has_sequence_privilege(c.oid, 'SELECT') AND has_sequence_privilege(c.oid, 'UPDATE')
+    OFFSET 0
+  ) AS found
+ WHERE CASE WHEN found.bell IS NOT NULL THEN pg_sequence_last_value(found.bell) > 0 END
 
 -- name: worked_before
-SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
+-- Whether any daemon has armed a bell here, of this or of an earlier version, or has taken changes from the log.
+SELECT EXISTS (SELECT FROM pg_class c
+                WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relname ~ '^bell($|_)' AND c.relkind = 'S'
+                  AND CASE WHEN has_sequence_privilege(c.oid, 'SELECT')
+                      THEN pg_sequence_last_value(c.oid::regclass) IS NOT NULL END)
+    OR coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false)
 
 -- name: is_full
 SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s

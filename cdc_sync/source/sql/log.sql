@@ -15,8 +15,8 @@ END $cdc_sync$;
 
 CREATE TABLE IF NOT EXISTS cdc_sync.changes (
     watch      text NOT NULL,
-    operation  "char" NOT NULL, -- I, U, D; K: the former key of a row whose key changed; T: anything may have changed
-    row_key    text[],
+    operation  "char" NOT NULL, -- of the ATS: I, U, D or T
+    row_key    text[], -- NULL: any row may have changed
     changed_at timestamptz NOT NULL
 ) WITH (
     -- Rows live for milliseconds. Vacuum by number, not by share of a table that is empty most of the time.
@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS cdc_sync.changes (
     autovacuum_analyze_scale_factor = 0,
     autovacuum_analyze_threshold = 100000
 );
+
+-- Until when (seconds since the epoch) an idle daemon wants to be rung. A sequence is read outside MVCC, so a transaction
+-- with an old snapshot sees its present value.
+CREATE SEQUENCE IF NOT EXISTS cdc_sync.bell MINVALUE 0 START 0;
 
 -- What earlier versions left out. Only where it is missing: each of these takes a lock.
 DO $cdc_sync$

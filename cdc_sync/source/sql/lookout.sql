@@ -1,8 +1,16 @@
 -- What is looked at for all watches of a database at once: see `lookout.py`.
 
 -- name: look
--- One statement has one snapshot: what ended below the first column is in the log that the second shows.
-SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)
+-- Which watches have changes in the log, and how often changes of some watches were not recorded. A count that is missing
+-- is not there, or may not be read.
+SELECT ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes),
+       (SELECT json_object_agg(c.relname, CASE WHEN has_sequence_privilege(c.oid, 'SELECT')
+                                               THEN coalesce(pg_sequence_last_value(c.oid::regclass), 0) END)::text
+          FROM pg_class c
+         WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relkind = 'S' AND c.relname = ANY (%s::name[]))
+
+-- name: count
+SELECT last_value FROM {}
 
 -- name: states
 -- Four digests of each watch: see `State`. Not by to_regclass, which asks for a right on the schema: one watch's would

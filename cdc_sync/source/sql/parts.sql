@@ -1,45 +1,37 @@
 -- What is put into the templates of the scripts, and a remedy of `cdc-sync check`; each below its name.
 
--- `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
--- the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
--- The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
--- name: wake
-            IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0 THEN
-                -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It waits for
-                -- its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
-                rings := pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
-                        OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
-                    AND patience OPERATOR(pg_catalog.=) '0'
-                    AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
-                    AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
-                said := pg_catalog.set_config('lock_timeout', patience, true);
-                EXIT recording;
+-- The first recorded row of a transaction rings. Never where a NOTIFY can make a COMMIT or PREPARE TRANSACTION fail, or wait.
+-- name: ring
+            IF pg_sequence_last_value('cdc_sync.bell') > extract(epoch FROM clock_timestamp()) AND patience = '0'
+                AND current_setting('max_prepared_transactions') = '0'
+                AND current_setting('synchronous_standby_names') = ''
+            THEN
+                NOTIFY cdc_sync, {watch};
             END IF;
 
--- After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
--- cannot fail: all words are constants.
--- name: ring
-    IF rings THEN
-        PERFORM pg_catalog.pg_notify('cdc_sync', {watch});
-    END IF;
-
+-- PostgreSQL 10 prepares no expression with a record that the operation does not have: hence one branch for each.
 -- name: keys
-                row_key := ARRAY[{new_key}];
-                -- The first comparison is the cheaper one, but NULL if a part of a key is.
-                IF ({same_text}) IS NOT TRUE THEN
-                    IF {key_changed} THEN
-                        former_key := ARRAY[{old_key}];
-                    END IF;
-                END IF;
-            ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-                row_key := ARRAY[{new_key}];
-            ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-                row_key := ARRAY[{old_key}];
+        IF TG_OP = 'UPDATE' THEN
+            IF {old}
+                *= {new}
+            THEN
+                RETURN NULL;
+            END IF;
+            key := ARRAY[{new_key}];
+            former := ARRAY[{old_key}];
+        ELSIF TG_OP = 'INSERT' THEN
+            key := ARRAY[{new_key}];
+        ELSIF TG_OP = 'DELETE' THEN
+            key := ARRAY[{old_key}];
+        END IF;
 
--- Of a related table without a key.
--- name: once
-                    -- A row of this table may concern any row of the watched one: once in a transaction is enough.
-                    RETURN NULL;
+-- Of a table without a key: any row of the watched one may be concerned.
+-- name: any_key
+        IF TG_OP = 'UPDATE' THEN
+            IF {old} *= {new} THEN
+                RETURN NULL;
+            END IF;
+        END IF;
 
 -- name: uninstall_rest
     DROP TABLE IF EXISTS cdc_sync.changes;
@@ -121,7 +113,7 @@ SELECT p.proowner FROM pg_catalog.pg_proc p
 
 -- name: relations
 -- What `install` creates in the schema besides functions, as a condition on pg_class.
-(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')
+(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell$|bell_|missed_)')
 
 -- name: nothing_exposed
 SELECT NULL::text AS name, NULL::text AS what WHERE false

@@ -1,11 +1,6 @@
 
--- {watch_name}: {shown}{role}
 CREATE FUNCTION cdc_sync.{function}() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER AS
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $cdc_sync${body}$cdc_sync$;
+COMMENT ON FUNCTION cdc_sync.{function}() IS {comment};
 REVOKE ALL ON FUNCTION cdc_sync.{function}() FROM PUBLIC;
-
-CREATE TRIGGER {trigger_row} AFTER INSERT OR UPDATE OR DELETE ON {table}
-    FOR EACH ROW EXECUTE PROCEDURE cdc_sync.{function}();
-CREATE TRIGGER {trigger_truncate} AFTER TRUNCATE ON {table}
-    FOR EACH STATEMENT EXECUTE PROCEDURE cdc_sync.{function}();

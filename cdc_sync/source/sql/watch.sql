@@ -2,10 +2,6 @@
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Watch {watch_name}
 
--- Until when (seconds since the epoch) an idle daemon wants to be notified. A sequence is read outside MVCC, so a
--- transaction with an old snapshot sees its present value.
-CREATE SEQUENCE IF NOT EXISTS cdc_sync.{bell} MINVALUE 0 START 0;
-
 -- How many changes were not recorded. A sequence, since it is not rolled back with what failed.
 CREATE SEQUENCE IF NOT EXISTS cdc_sync.{missed};
 
@@ -22,3 +18,4 @@ BEGIN
     END LOOP;
 END
 $cdc_sync$;
+DROP SEQUENCE IF EXISTS cdc_sync.{former_bell};

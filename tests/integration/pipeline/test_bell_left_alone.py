@@ -26,10 +26,8 @@ from cdc_sync.source.check import check_database
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 
-_LEFT_ARMED = (
-    "SELECT setval('cdc_sync.bell_applications', floor(extract(epoch FROM clock_timestamp()))::bigint + 3600) > 0"
-)
-_IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
+_LEFT_ARMED = "SELECT setval('cdc_sync.bell', floor(extract(epoch FROM clock_timestamp()))::bigint + 3600) > 0"
+_IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
 _WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 

@@ -13,7 +13,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "for-dbas.md").read_text(encodi
 
 def test_the_queries_for_psql_run_and_show_what_they_say(ats: Ats) -> None:
     install_triggers(ats, a_config())
-    run(ats, "SELECT setval('cdc_sync.bell_applications', 2000000000)")
+    run(ats, "SELECT setval('cdc_sync.bell', 2000000000)")
     columns = "hellowork_id, status, job_id, created_at"
     run(ats, f"INSERT INTO public.applications ({columns}) VALUES ('a', 'b', 'c', now())")  # noqa: S608
     run(ats, "SET application_name = 'cdc-sync'; SELECT pg_advisory_lock(7)")

@@ -6,19 +6,21 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.builders import WATCH
 from support.eventually import eventually
-from support.sessions import Ats, one, run
-from support.watched import install_triggers, some_config
+from support.roles import NewRole
+from support.sessions import Ats, run
+from support.watched import a_config, install_triggers, some_config
 
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.changelog import Bell, Bells
+from cdc_sync.event_loop import end
 from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
-from cdc_sync.source.lookout import ROUND, Look, Lookout, State, Watched
-from cdc_sync.source.recorders import functions_of, tables_of
+from cdc_sync.source.lookout import Ears, Lookout, State, Watched
+from cdc_sync.source.recorders import function_of, tables_of
 
 COLUMNS = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id", "created": "created_at"}
 
@@ -50,7 +52,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 def watched(config: Config) -> list[Watched]:
-    return [Watched(name, tables_of(watch), functions_of(name, watch), 30.0) for name, watch in config.watches.items()]
+    return [Watched(name, tables_of(watch), function_of(name)) for name, watch in config.watches.items()]
 
 
 async def lookout_for(pool: Pool, watches: list[Watched]) -> Lookout:
@@ -131,7 +133,7 @@ async def test_each_change_of_what_hides_rows_is_seen(tenants: Config, ats: Ats,
 
 async def test_a_table_that_is_not_there_is_nobody_elses_trouble(tenants: Config, pool: Pool) -> None:
     watches = watched(tenants)
-    missing = Watched("missing", [QualifiedName("no_such", "table"), QualifiedName(None, "nor_this")], [], 30.0)
+    missing = Watched("missing", [QualifiedName("no_such", "table"), QualifiedName(None, "nor_this")], None)
     await lookout_for(pool, [*watches, missing])
 
     assert missing.state == State(None, missing.state.setup, None, missing.state.log)
@@ -143,7 +145,7 @@ async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None
     run(ats, "CREATE VIEW one.inner_view AS SELECT * FROM one.applications")
     run(ats, "CREATE VIEW one.a_view AS SELECT id, status FROM one.inner_view")
     run(ats, "CREATE TABLE one.others (LIKE one.applications)")
-    view = Watched("view", [QualifiedName("one", "a_view")], [], 30.0)
+    view = Watched("view", [QualifiedName("one", "a_view")], None)
     lookout, states = await lookout_for(pool, [view]), [view.state]
     for change in (
         "TRUNCATE one.applications",
@@ -159,83 +161,105 @@ async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None
     assert len({state.storage for state in [*states, view.state]}) == 5
 
 
+class Listening:
+    """What a watch learns of the change log."""
+
+    def __init__(self, every: float = 60.0) -> None:
+        self.rings = 0
+        self.looks = list[float]()
+        self.ears = Ears(every, arms=False, rung=self._ring, looked=self.looks.append)
+
+    def _ring(self) -> None:
+        self.rings += 1
+
+
+async def test_a_look_rings_for_the_watches_with_changes(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    listening = {each.name: Listening() for each in watches}
+    for each in watches:
+        lookout.listen(each, listening[each.name].ears)
+    run(ats, "INSERT INTO two.applications (hellowork_id, status) VALUES ('a', 'NEW')")
+
+    await asyncio.sleep(0.5)  # what has no changes is shown at most twice a second
+    await lookout.look()
+
+    assert {name: each.rings for name, each in listening.items()} == {"one": 0, "two": 1, "three": 0}
+    assert {name: len(each.looks) for name, each in listening.items()} == {"one": 1, "two": 0, "three": 1}
+
+
+async def test_it_counts_what_was_not_recorded(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    for each in watches:
+        lookout.listen(each, Listening().ears)
+    run(ats, "SELECT nextval('cdc_sync.missed_two'), nextval('cdc_sync.missed_two')")
+
+    await lookout.look()
+
+    assert [each.missed for each in watches] == [0, 2, 0]
+    assert all(each.counted.is_set() for each in watches)
+
+
 @pytest.mark.parametrize(
     ("broken", "expected"),
     [
-        ("DROP SEQUENCE cdc_sync.bell_two", 'bell_two" does not exist'),
-        ("ALTER SEQUENCE cdc_sync.bell_two MAXVALUE 10 START 1 RESTART 1", "out of bounds for sequence"),
+        ("DROP SEQUENCE cdc_sync.missed_two", 'missed_two" does not exist'),
+        ("REVOKE ALL ON SEQUENCE cdc_sync.missed_two FROM {role}", "permission denied for sequence missed_two"),
     ],
 )
-async def test_a_bell_that_cannot_be_set_is_nobody_elses_trouble(
-    tenants: Config, ats: Ats, pool: Pool, broken: str, expected: str
+async def test_a_count_that_cannot_be_read_is_nobody_elses_trouble(  # noqa: PLR0917 - fixtures
+    tenants: Config, ats: Ats, database: str, new_role: NewRole, broken: str, expected: str
 ) -> None:
-    run(ats, broken)
-    bells = [Bell(name, wanted=True) for name in tenants.watches]
+    role = new_role()
+    run(ats, "GRANT USAGE ON SCHEMA cdc_sync, one, two, three TO {role}", role=role)
+    run(ats, "GRANT SELECT ON ALL TABLES IN SCHEMA cdc_sync TO {role}", role=role)
+    run(ats, "GRANT SELECT ON ALL SEQUENCES IN SCHEMA cdc_sync TO {role}", role=role)
+    run(ats, broken, role=role)
+    watches = watched(tenants)
+    async with pooled(make_conninfo(database, user=role, password=role)) as pool:
+        lookout = await lookout_for(pool, watches)
+        for each in watches:
+            lookout.listen(each, Listening().ears)
 
-    await Bells(pool).update(bells)
+        await lookout.look()
 
-    assert [bell.until is not None for bell in bells] == [True, False, True]
-    (error,) = (bell.error for bell in bells if bell.error is not None)
+    assert [each.missed for each in watches] == [0, None, 0]
+    (error,) = (each.error for each in watches if each.error is not None)
     assert expected in str(error)
 
 
-@pytest.mark.parametrize("ahead", [-7200, 90, 86400])
-async def test_a_busy_watchs_bell_is_disarmed_though_the_servers_clock_was_set_back(
-    tenants: Config, ats: Ats, pool: Pool, ahead: int
-) -> None:
-    """Else each of the ATS's transactions would notify until the clock has caught up."""
-    run(ats, "SELECT setval('cdc_sync.bell_two', extract(epoch FROM clock_timestamp())::bigint + %s)", (ahead,))
-
-    await Bells(pool).update([Bell(name) for name in tenants.watches])
-
-    late = one(ats, "SELECT extract(epoch FROM clock_timestamp()) - last_value FROM cdc_sync.bell_two")
-    assert 0 <= late < 60
-
-
-async def test_a_watch_whose_bell_is_refused_learns_of_it_at_once(tenants: Config, pool: Pool) -> None:
-    one, *_ = watched(tenants)
-    lookout = await lookout_for(pool, [one])
-    looks: list[Look] = []
-    one.bell, one.looked = Bell("one", missed=0, refused=True), looks.append
-
-    lookout.rest(one, 60.0)
-    await lookout.look()
-
-    assert len(looks) == 1
-
-
-async def test_a_watch_that_reads_the_log_itself_gets_its_next_look_in_time(tenants: Config, pool: Pool) -> None:
-    one, *_ = watched(tenants)
-    lookout = await lookout_for(pool, [one])
-    looks: list[Look] = []
-
-    def rung_for_meanwhile(look: Look) -> None:
-        looks.append(look)
-        one.looked = None
-
-    one.looked = rung_for_meanwhile
-    lookout.rest(one, 0.2)
-    looking = asyncio.create_task(lookout.run())
-    await eventually(lambda: looks, "the first look")
-    await asyncio.sleep(0)
-    one.looked = looks.append
-    await eventually(lambda: len(looks) > 1, "the next look", within=ROUND / 2)
-    looking.cancel()
-
-
-async def test_hundreds_of_bells_are_armed_with_few_locks(ats: Ats, pool: Pool) -> None:
-    """All in one statement would take two locks for each of them."""
-    ats.execute("CREATE SCHEMA IF NOT EXISTS cdc_sync")
+async def test_hundreds_of_counts_are_read_with_few_locks(ats: Ats, pool: Pool) -> None:
+    """All in one statement would take a lock for each of them: they take turns."""
     names = [f"{WATCH}{number}" for number in range(250)]
-    for kind in ("bell", "missed"):
-        for name in names:
-            ats.execute(f"CREATE SEQUENCE cdc_sync.{kind}_{name}".encode())
-    bells = [Bell(name, wanted=True) for name in names]
+    install_triggers(ats, a_config())
+    for name in names:
+        run(ats, "CREATE SEQUENCE cdc_sync.missed_{name}", name=name)
+    watches = [Watched(name, [], function_of(name)) for name in names]
+    lookout = await lookout_for(pool, watches)
+    for each in watches:
+        lookout.listen(each, Listening().ears)
 
-    await Bells(pool).update(bells)
+    counted = list[int]()
+    for _ in range(3):
+        await lookout.look()
+        counted.append(sum(each.missed == 0 for each in watches))
 
-    assert len({bell.fence for bell in bells}) == 1
-    assert all(bell.until is not None and bell.missed == 0 for bell in bells)
+    assert counted == [100, 200, 250]
+
+
+async def test_it_looks_as_often_as_the_most_impatient_watch_wants(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    patient, impatient = Listening(), Listening(every=0.05)
+    lookout.listen(watches[0], patient.ears)
+    run(ats, "INSERT INTO two.applications (hellowork_id, status) VALUES ('a', 'NEW')")
+    looking = asyncio.create_task(lookout.run())
+    lookout.listen(watches[1], impatient.ears)
+
+    await eventually(lambda: impatient.rings > 2, "some looks")
+
+    await end([looking])
 
 
 async def test_who_asks_at_the_same_time_gets_the_same_answer(pool: Pool) -> None:

@@ -57,7 +57,7 @@ async def test_a_writer_on_the_primary_holds_the_fence(restartable_server: Serve
 async def test_what_needs_to_write_says_so(restartable_server: Server, standby: str) -> None:
     with sessions(restartable_server.dsn) as on_primary:
         ats = on_primary()
-        ats.execute("CREATE SCHEMA cdc_sync; CREATE SEQUENCE cdc_sync.bell_applications MINVALUE 0 START 0")
+        ats.execute("CREATE SCHEMA cdc_sync; CREATE SEQUENCE cdc_sync.bell MINVALUE 0 START 0")
         ats.execute(
             'CREATE TABLE cdc_sync.changes (watch text, operation "char", row_key text[], changed_at timestamptz)'
         )

@@ -55,7 +55,7 @@ UNION ALL SELECT 'trigger', t.tgname::text, p.proname::text
 OURS = {
     ("schema", "cdc_sync", None),
     ("relation", "cdc_sync.changes", "r"),
-    ("relation", "cdc_sync.bell_applications", "S"),
+    ("relation", "cdc_sync.bell", "S"),
     ("relation", "cdc_sync.missed_applications", "S"),
     ("function", "cdc_sync.record_applications()", None),
     ("trigger", "cdc_sync_applications_row", "record_applications"),

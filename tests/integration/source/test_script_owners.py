@@ -52,7 +52,7 @@ def test_a_schema_of_somebody_else(ats: Ats, stranger: str) -> None:
     [
         (MAKE_LOG, "DROP TABLE cdc_sync.changes"),
         ("CREATE VIEW cdc_sync.changes AS SELECT 1", "DROP VIEW cdc_sync.changes"),
-        ("CREATE SEQUENCE cdc_sync.bell_applications", "DROP SEQUENCE cdc_sync.bell_applications"),
+        ("CREATE SEQUENCE cdc_sync.bell", "DROP SEQUENCE cdc_sync.bell"),
         ("CREATE SEQUENCE cdc_sync.missed_applications", "DROP SEQUENCE cdc_sync.missed_applications"),
     ],
 )
@@ -121,14 +121,14 @@ def test_what_a_superuser_made_the_owner_of_the_tables_may_use(
         f"{which} belongs to {stranger}"
         for which in (
             "The relation cdc_sync.changes",
-            "the relation cdc_sync.bell_applications",
+            "the relation cdc_sync.bell",
             "the relation cdc_sync.missed_applications",
         )
     )
     hint = refused.value.diag.message_hint or ""
     for drop in (
         "DROP TABLE cdc_sync.changes",
-        "DROP SEQUENCE cdc_sync.bell_applications",
+        "DROP SEQUENCE cdc_sync.bell",
         "DROP SEQUENCE cdc_sync.missed_applications",
     ):
         assert f"{drop}, which this script creates again" in hint

@@ -21,7 +21,7 @@ SELECT object, privilege FROM (
       FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p
      UNION ALL
     SELECT s, p, has_sequence_privilege(%(role)s, s, p)
-      FROM unnest(ARRAY['cdc_sync.bell_applications', 'cdc_sync.missed_applications']) AS s,
+      FROM unnest(ARRAY['cdc_sync.bell', 'cdc_sync.missed_applications']) AS s,
            unnest(ARRAY['SELECT', 'UPDATE', 'USAGE']) AS p
      UNION ALL
     SELECT f.oid::regprocedure::text, 'EXECUTE', has_function_privilege(%(role)s, f.oid, 'EXECUTE')
@@ -83,8 +83,8 @@ def who(database: str, new_role: NewRole, ats: Ats, open_session: OpenSession) -
 
 DAEMONS = [
     ("cdc_sync", "USAGE"),
-    ("cdc_sync.bell_applications", "SELECT"),
-    ("cdc_sync.bell_applications", "UPDATE"),
+    ("cdc_sync.bell", "SELECT"),
+    ("cdc_sync.bell", "UPDATE"),
     ("cdc_sync.changes", "DELETE"),
     ("cdc_sync.changes", "SELECT"),
     ("cdc_sync.changes", "TRUNCATE"),

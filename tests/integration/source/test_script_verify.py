@@ -48,7 +48,7 @@ def test_any_role_may_ask(installed: Ats, new_role: NewRole, open_session: OpenS
     ("harm", "found"),
     [
         ("DROP TABLE cdc_sync.changes", {"cdc_sync.changes": "missing"}),
-        ("DROP SEQUENCE cdc_sync.bell_applications", {"cdc_sync.bell_applications": "missing"}),
+        ("DROP SEQUENCE cdc_sync.bell", {"cdc_sync.bell": "missing"}),
         ("DROP SEQUENCE cdc_sync.missed_applications", {"cdc_sync.missed_applications": "missing"}),
         (
             "ALTER TABLE public.rejections DISABLE TRIGGER cdc_sync_applications$1_row",

@@ -30,9 +30,7 @@ def prepare(ats: Ats, wakeup: str) -> None:
 
 
 def arm(ats: Ats, seconds: int) -> None:
-    ats.execute(
-        "SELECT setval('cdc_sync.bell_applications', extract(epoch FROM clock_timestamp())::bigint + %s)", [seconds]
-    )
+    ats.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM clock_timestamp())::bigint + %s)", [seconds])
 
 
 def test_freshly_installed_it_is_silent(ats: Ats, rung: Rung) -> None:
@@ -66,7 +64,7 @@ def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
 def test_disarmed_it_is_silent_again(ats: Ats, rung: Rung) -> None:
     prepare(ats, "notify")
     arm(ats, 60)
-    ats.execute("SELECT setval('cdc_sync.bell_applications', 0)")
+    ats.execute("SELECT setval('cdc_sync.bell', 0)")
 
     ats.execute(CHANGE)
 

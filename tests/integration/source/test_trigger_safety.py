@@ -34,7 +34,7 @@ class TestFailures:
             ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
             ("ALTER TABLE cdc_sync.changes RENAME TO log", 'relation "cdc_sync.changes" does not exist'),
             ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
-            ("DROP SEQUENCE cdc_sync.bell_applications", 'relation "cdc_sync.bell_applications" does not exist'),
+            ("DROP SEQUENCE cdc_sync.bell", 'relation "cdc_sync.bell" does not exist'),
             ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
             ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
         ],
@@ -303,7 +303,7 @@ class TestRights:
             "SELECT * FROM cdc_sync.changes",
             "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
             "DELETE FROM cdc_sync.changes",
-            "SELECT setval('cdc_sync.bell_applications', 1)",
+            "SELECT setval('cdc_sync.bell', 1)",
             "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
         ],
     )
@@ -328,8 +328,8 @@ class TestRights:
             ),
             "CREATE TABLE cdc_sync.other (id int)",
             "SELECT nextval('cdc_sync.missed_applications')",
-            "SELECT nextval('cdc_sync.bell_applications')",
-            "SELECT setval('cdc_sync.bell_applications', 1)",
+            "SELECT nextval('cdc_sync.bell')",
+            "SELECT setval('cdc_sync.bell', 1)",
             "SELECT last_value FROM cdc_sync.missed_applications",
             "SELECT cdc_sync.record_applications()",
             "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
@@ -372,7 +372,7 @@ class TestRights:
         clerk.execute("CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.never(VALUE, VALUE))")
         clerk.execute("CREATE TEMP TABLE changes (LIKE evil.calls)")
         clerk.execute("SET search_path = evil, pg_catalog, public")
-        installed.execute("SELECT setval('cdc_sync.bell_applications', extract(epoch FROM now())::bigint + 60)")
+        installed.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM now())::bigint + 60)")
 
         clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
         clerk.execute("UPDATE public.applications SET status = 'hired'")
