@@ -248,7 +248,7 @@ class WatermarkTrusted(WatchEvent):
 
 
 class ChangesMissed(WatchEvent):
-    """The triggers dropped `number` changes (some may have been rolled back): a sweep follows."""
+    """In `number` transactions changes were not recorded (some may have been rolled back): a sweep follows."""
 
     number: int
     reason: str

@@ -73,11 +73,12 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
         """See `Capture`. Later changes, which may come as fast as they are read, are not waited for."""
+        if not await self.step():
+            return
         begun = await self.log.clock()
         while await self.log.has_older(begun):
-            await self.step()
             progressed()
-            if not self.log.consumes:
+            if not await self.step():
                 return
 
     async def look_at_setup(self) -> None:
@@ -108,7 +109,7 @@ class NotifyCapture(SweepOnlyCapture):
         self._progressed()
 
     async def step(self) -> bool:
-        """Apply a batch of changes; returns whether to read again at once."""
+        """Apply a batch of changes; returns whether there may be more."""
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
             self.rung.clear()
@@ -125,8 +126,10 @@ class NotifyCapture(SweepOnlyCapture):
             await self.log.delete(changes)
             if changes.everything:
                 self.parts.want_sweep()
-            if self.log.consumes and (changes.full or (changes.number and not self.lookout.bell.is_armed)):
+            if self.log.consumes and changes.full:
                 return True
+            if self.log.consumes and changes.number and not self.lookout.bell.is_armed:
+                self.rung.set()  # the next change, which may be there already, does not ring
             if self.log.consumes and changes.size >= self._max_backlog // 16:
                 await self._give_back(changes.size)
             self.intake.observe(CaughtUp(self.parts.name, time.monotonic() - self._begun))

@@ -204,16 +204,13 @@ def _body(name: str, depends: _Depends) -> str:
 
 def _keys_of_several(tables: Iterable[_Recorded]) -> str:
     """What finds the keys, by the table on which the trigger stands."""
-    blocks = [
-        f"        {'ELSIF' if of.number else 'IF'} {_number_is(of)} THEN -- {visible(str(of.table))}\n"
-        + indent(_keys(of), " " * 4)
-        for of in tables
-    ]
-    return "".join(blocks) + "        END IF;\n"
+    return "".join(map(_branch, tables)) + "        END IF;\n"
 
 
-def _number_is(of: _Recorded) -> str:
-    return f"TG_ARGV[0] = '{of.number}'" if of.number else "TG_NARGS = 0"
+def _branch(of: _Recorded) -> str:
+    test = f"ELSIF TG_ARGV[0] = '{of.number}'" if of.number else "IF TG_NARGS = 0"
+    shown = visible(expressions.table(of.table).as_string())
+    return f"        {test} THEN -- {shown}\n" + indent(_keys(of), " " * 4)
 
 
 def _keys(of: _Recorded) -> str:

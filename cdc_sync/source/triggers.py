@@ -17,7 +17,7 @@ from cdc_sync.config import Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
 from cdc_sync.source.expressions import arrays, catalog, sections
-from cdc_sync.source.recorders import function_of, tables_of
+from cdc_sync.source.recorders import function_of, missed_of, tables_of
 from cdc_sync.source.scripts import noticed, verify
 
 _SQL = sections("changelog.sql")
@@ -63,7 +63,8 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
     """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
     triggers = await find_triggers(connection, {name: watch}, is_all=False)
-    own = (each for each in triggers.of(name) if each.kind != "trigger" and each.function in {None, function_of(name)})
+    needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
+    own = (each for each in triggers.of(name) if each.name in needed)
     return Installation(triggers.problems(name, watch), has_log=all(each.state != "missing" for each in own))
 
 
@@ -87,7 +88,7 @@ class Triggers:
 
     def problems(self, name: str, watch: Watch) -> tuple[str, ...]:
         """The problems of a watch, in words."""
-        return (*_problems(self.of(name)), *_blind_spots(watch, self.unseen.get(name, ())))
+        return tuple(dict.fromkeys((*_problems(self.of(name)), *_blind_spots(watch, self.unseen.get(name, ())))))
 
 
 async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
@@ -125,11 +126,10 @@ def _blind_spots(watch: Watch, unseen: Sequence[tuple[str, str]]) -> Iterator[st
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
-    for function in dict.fromkeys(each.function for each in found if each.function is not None):
-        own = [each for each in found if each.function == function]
-        states = {each.state for each in own}
+    for function, table in dict.fromkeys((each.function, each.table) for each in found if each.function is not None):
+        states = {each.state for each in found if (each.function, each.table) == (function, table)}
         if state := next((state for state in _STATES if state in states), None):
-            yield reason(f"triggers-{state}", function=function, table=own[0].table)
+            yield reason(f"triggers-{state}", function=function, table=table)
     # Without any function nothing was ever installed, which has been reported.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:

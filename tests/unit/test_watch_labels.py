@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.watched import a_watch
 
 from cdc_sync.core.identifiers import LONGEST
-from cdc_sync.source.recorders import TRIGGERS, bell_of, label_of, missed_of, recorders, trigger_of
+from cdc_sync.source.recorders import function_of, label_of, missed_of, recorder
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=100)
 PLAIN = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)
@@ -37,29 +37,28 @@ def test_a_tenant_is_known_by_its_name(name: str, label: str) -> None:
 @given(NAMES)
 def test_no_name_needs_quotes_or_is_cut(name: str) -> None:
     several = a_watch(related=[{"table": f"public.t{number}", "key": []} for number in range(1, 12)])
-    functions = [each.function for each in recorders(name, several)]
-    named = [bell_of(name), missed_of(name), *(trigger_of(each, kind) for each in functions for kind in TRIGGERS)]
-    for each in (*named, *functions):
+    triggers = [each.name for each in recorder(name, several).triggers]
+    assert len(set(triggers)) == 2 * 12
+    for each in (missed_of(name), function_of(name), *triggers):
         assert re.fullmatch(r"[a-z_][a-z0-9_$]*", each)
         assert len(each) <= LONGEST
-    assert {re.sub(r"\$[0-9]+$", "", each) for each in functions} == {f"record_{label_of(name)}"}
 
 
 @given(st.lists(NAMES, unique=True, min_size=2, max_size=20))
 def test_no_two_watches_share_an_object(names: list[str]) -> None:
     watch = a_watch(related=[{"table": "public.stages", "key": []}])
-    functions = [each.function for name in names for each in recorders(name, watch)]
-    assert len(set(functions)) == 2 * len(names)
+    recorders = [recorder(name, watch) for name in names]
+    assert len({each.function for each in recorders}) == len(names)
+    assert len({trigger.name for each in recorders for trigger in each.triggers}) == 4 * len(names)
 
 
 def test_one_fingerprint_is_every_tenants() -> None:
-    one, two = (recorders(name, a_watch())[0] for name in ("applications@tenant_1", "applications@tenant_2"))
+    one, two = (recorder(name, a_watch()) for name in ("applications@tenant_1", "applications@tenant_2"))
     assert one.fingerprint == two.fingerprint
     assert one.body != two.body
-    (other,) = recorders("applications@tenant_1", a_watch(capture={"max_backlog": "1MB"}))
+    other = recorder("applications@tenant_1", a_watch(capture={"max_backlog": "1MB"}))
     assert other.fingerprint != one.fingerprint
 
 
 def test_a_name_that_the_function_does_not_tell_stands_in_its_comment() -> None:
-    (recorder,) = recorders("applications@Ten", a_watch())
-    assert recorder.fingerprint.endswith(" applications@Ten")
+    assert recorder("applications@Ten", a_watch()).fingerprint.endswith(" applications@Ten")

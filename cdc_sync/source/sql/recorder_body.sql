@@ -10,10 +10,10 @@ BEGIN
         IF mark IN ('all', 'failed') THEN RETURN NULL; END IF;
 {keys}        IF former = key THEN former := NULL; END IF;
         IF mark IS DISTINCT FROM 'recorded' THEN
+            SET LOCAL lock_timeout = '500ms'; -- to look at the log's size takes a lock, too
             IF pg_relation_size('cdc_sync.changes') >= {max_backlog} THEN
                 RAISE EXCEPTION 'cdc_sync.changes is full (max_backlog is {max_backlog} bytes)';
             END IF;
-            SET LOCAL lock_timeout = '500ms';
             INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", key, clock_timestamp());
             IF former IS NOT NULL THEN
                 INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", former, clock_timestamp());

@@ -128,11 +128,12 @@ async def test_a_writer_that_does_not_ring_is_found_by_the_next_look(ats: Ats, o
 async def test_triggers_of_an_earlier_version_are_heard_by_looks(ats: Ats, open_rig: OpenRig) -> None:
     """They know nothing of the common bell."""
     insert(ats, 1, "a1")
-    run(ats, "ALTER SEQUENCE cdc_sync.bell RENAME TO bell_applications")
-    async with open_rig(capture={"drain_interval": "100ms"}) as rig, notify_mode(rig):
-        run(ats, "INSERT INTO cdc_sync.changes VALUES ('applications', 'U', '{1}', now())")
+    async with open_rig(capture={"drain_interval": "100ms"}) as rig:
+        run(ats, "ALTER SEQUENCE cdc_sync.bell RENAME TO bell_applications")
+        async with notify_mode(rig):
+            run(ats, "INSERT INTO cdc_sync.changes VALUES ('applications', 'U', '{1}', now())")
 
-        await eventually(lambda: one(ats, "SELECT count(*) = 0 FROM cdc_sync.changes"), "it is taken")
+            await eventually(lambda: one(ats, "SELECT count(*) = 0 FROM cdc_sync.changes"), "it is taken")
 
 
 async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:

@@ -93,7 +93,7 @@ async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
     """Take a batch, record it, do what else is given, and die before the commit."""
     log = rig.drain.log
     async with rig.intake.lock:
-        await rig.intake.changes(await log.read(100))
+        await rig.intake.changes((await log.read(100)).times)
     for step in steps:
         await step()
     raise CrashError

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.doorbell import Doorbell
 from support.eventually import eventually
 from support.rig import rig
 from support.roles import NewRole, dsn_of
@@ -14,7 +13,7 @@ from support.sessions import Ats
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.config import Config
-from cdc_sync.source.changelog import have_ended
+from cdc_sync.source.bell import Bell
 from cdc_sync.source.triggers import Installation
 
 RELATED = {
@@ -52,10 +51,9 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
     async with rig(config, tmp_path) as watch:
         assert watch.drain.installed == Installation((), has_log=True)
         await watch.adopt()
-        bell = Doorbell(watch.intake.sessions.pool, WATCH)
-        fence = await bell.arm()
-        assert fence is not None
-        await eventually(lambda: have_ended(watch.intake.sessions.pool, fence), "earlier transactions have ended")
+        bell = Bell(watch.intake.sessions.pool)
+        await bell.arm()
+        assert bell.is_armed
         await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
         watch.drain.rung.clear()
         update(ats, 1, status="hired")

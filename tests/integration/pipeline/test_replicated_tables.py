@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.doorbell import Doorbell
 from support.eventually import eventually
 from support.postgres import Cluster
 from support.replication import publisher_of
 from support.rig import OpenRig
 from support.sessions import Ats, one, run
 from support.versions import major
+
+from cdc_sync.source.bell import Bell
 
 
 class TestFedByLogicalReplication:
@@ -27,7 +28,7 @@ class TestFedByLogicalReplication:
         async with open_rig(capture={"replicated": True}) as watch:
             assert watch.trigger_problems == ()
             await watch.adopt()
-            bell = Doorbell(watch.intake.sessions.pool, WATCH)
+            bell = Bell(watch.intake.sessions.pool)
             await bell.arm()
             await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
             watch.drain.rung.clear()

@@ -25,7 +25,7 @@ def test_the_queries_for_psql_run_and_show_what_they_say(ats: Ats) -> None:
     assert [(watch, number) for watch, number, _, _ in log] == [("applications", 1)]
     assert size == [("8192 bytes",)]
     ((bell, until),) = bells
-    assert (bell, until.year) == ("bell_applications", 2033)
+    assert (bell, until.year) == ("bell", 2033)
     assert missed == [("missed_applications", None)]
     assert [fires for _, _, fires in triggers] == ["O", "O"]
     assert len(sessions) == len(captures) == 1

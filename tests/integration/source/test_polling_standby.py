@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from support.doorbell import Doorbell
 from support.eventually import eventually
 from support.log_batches import batch
 from support.sessions import one, sessions
@@ -12,6 +11,7 @@ from support.standby import standby_of
 from support.watched import a_config
 
 from cdc_sync.demo.postgres import Server
+from cdc_sync.source.bell import Bell
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.connection import pooled
 from cdc_sync.source.errors import SourceError
@@ -68,7 +68,7 @@ async def test_what_needs_to_write_says_so(restartable_server: Server, standby: 
             replica = on_standby()
             replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
             await eventually(lambda: one(replica, replayed, [position]), "the standby has the log")
-        for writes in (consume(ChangeLog(pool, "applications")), Doorbell(pool, "applications").arm()):
+        for writes in (consume(ChangeLog(pool, "applications")), Bell(pool).arm()):
             with pytest.raises(SourceError, match="it is a standby") as raised:
                 await writes
             assert raised.value.kind == "misconfigured"

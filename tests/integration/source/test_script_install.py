@@ -166,7 +166,7 @@ def test_the_names_of_watches_and_related_tables_do_not_meet(ats: Ats) -> None:
     ats.execute("INSERT INTO public.rejections VALUES (7)")
 
     assert rows(ats, "SELECT watch, operation::text, row_key FROM cdc_sync.changes ORDER BY watch") == [
-        ("a", "U", ["7"]),
+        ("a", "I", ["7"]),
         ("a_1", "I", ["7"]),
     ]
 

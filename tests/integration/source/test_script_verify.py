@@ -10,8 +10,8 @@ from cdc_sync.config import Config
 from cdc_sync.source.scripts import install, verify
 
 RELATED = [{"table": "public.rejections", "key": ["application"]}]
-OBJECTS = 1 + 2 + 2 * 3
-"""The log, two sequences, and a function with two triggers for each of the two tables."""
+OBJECTS = 1 + 2 + 1 + 2 * 2
+"""The log, two sequences, a function, and two triggers for each of the two tables."""
 
 
 def wrong(session: Ats, config: Config | None = None) -> dict[str, str]:

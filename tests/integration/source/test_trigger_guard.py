@@ -62,14 +62,14 @@ class TestTransactionIds:
         assert ids_used(table, *[one_more.format("public.applications")] * 100) == 2
         assert one(table, COUNT) == 100
 
-    def test_each_function_that_records_takes_its_own(self, table: Ats) -> None:
+    def test_each_watch_takes_its_own(self, table: Ats) -> None:
         table.execute("CREATE TABLE public.rejections (application bigint, reason text)")
         table.execute("INSERT INTO public.rejections SELECT i, 'x' FROM generate_series(1, 100) i")
         config = a_config(related=[{"table": "public.rejections", "key": ["application"]}])
         watch = config.watches["applications"]
         install_triggers(table, config.model_copy(update={"watches": {"applications": watch, "second": watch}}))
 
-        assert ids_used(table, CHANGE_ALL, "UPDATE public.rejections SET reason = 'y'") == 1 + 4
+        assert ids_used(table, CHANGE_ALL, "UPDATE public.rejections SET reason = 'y'") == 1 + 2
         assert one(table, COUNT) == 2 * 1100
 
 
@@ -86,7 +86,7 @@ class TestSavepoints:
         other.execute("COMMIT")
 
         assert one(table, "SELECT count(*) FROM public.applications WHERE status = 'new.'") == 1000
-        assert (one(table, COUNT), one(table, MISSED)) == (0, 1000)
+        assert (one(table, COUNT), one(table, MISSED)) == (0, 1)
 
     def test_what_comes_after_it_is_recorded(self, table: Ats) -> None:
         with table.transaction():
@@ -160,7 +160,7 @@ class TestWhatIsUnguarded:
             ats.execute("INSERT INTO odd VALUES (3, 'c')")
 
         missed = one(ats, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cdc_sync.missed_odd")
-        assert one(ats, COUNT) + missed == 3
+        assert (one(ats, COUNT), missed) in {(2, 1), (3, 0)}
         assert one(ats, "SELECT count(*) FROM odd") == 3
 
     def test_a_right_that_is_revoked_in_mid_transaction_fails_the_statement(
@@ -182,7 +182,7 @@ class TestWhatIsUnguarded:
 
         ats.execute("ROLLBACK")
         ats.execute(CHANGE_ALL.encode())  # the first row of a transaction is guarded
-        assert one(ats, MISSED) == 10
+        assert one(ats, MISSED) == 1
         ats.execute("ALTER FUNCTION cdc_sync.record_applications() OWNER TO CURRENT_USER")  # its role is dropped
 
     def test_a_transaction_that_alters_the_log_itself_fails_its_own_statement(self, table: Ats) -> None:

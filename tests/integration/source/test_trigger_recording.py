@@ -33,7 +33,7 @@ class TestStatements:
             ("UPDATE public.applications SET status = NULL WHERE id = 1", [("U", ["1"])]),
             ("UPDATE public.applications SET hellowork_id = 'other' WHERE id = 1", [("U", ["1"])]),
             ("UPDATE public.applications SET deleted_at = now() WHERE id = 1", [("U", ["1"])]),
-            ("UPDATE public.applications SET id = 9 WHERE id = 1", [("K", ["1"]), ("U", ["9"])]),
+            ("UPDATE public.applications SET id = 9 WHERE id = 1", [("U", ["1"]), ("U", ["9"])]),
             ("DELETE FROM public.applications WHERE id = 1", [("D", ["1"])]),
             ("TRUNCATE public.applications", [("T", None)]),
         ],
@@ -103,7 +103,7 @@ class TestStatements:
         installed.execute("ALTER TABLE public.applications DROP CONSTRAINT applications_pkey")
         installed.execute("UPDATE public.applications SET id = 3 - id WHERE id IN (1, 2)")
 
-        assert recorded(installed) == [("K", ["1"]), ("K", ["2"]), ("U", ["1"]), ("U", ["2"])]
+        assert recorded(installed) == [("U", ["1"]), ("U", ["1"]), ("U", ["2"]), ("U", ["2"])]
 
     def test_a_cascade_records_what_it_took_along(self, ats: Ats) -> None:
         ats.execute("CREATE TABLE jobs (id int PRIMARY KEY)")
@@ -242,7 +242,7 @@ class TestNames:
 
         run(strange_table, "UPDATE {table} SET {key} = 2", table=strange.TABLE, key=strange.NUMBER_KEY)
 
-        assert recorded(strange_table) == [("K", [strange.KEY, "1"]), ("U", [strange.KEY, "2"])]
+        assert recorded(strange_table) == [("U", [strange.KEY, "1"]), ("U", [strange.KEY, "2"])]
 
 
 class TestTypes:
@@ -349,28 +349,42 @@ class TestRelatedTables:
             related.execute("INSERT INTO public.stages SELECT i, 'x' FROM generate_series(3, 9) i")
         related.execute("DELETE FROM public.stages WHERE id > 2")
 
-        assert recorded(related) == [("T", None)] * 2
+        assert recorded(related) == [("D", None), ("U", None)]
+
+    def test_once_all_are_asked_for_nothing_else_of_the_transaction_is_recorded(self, related: Ats) -> None:
+        with related.transaction():
+            related.execute("UPDATE public.stages SET label = 'renamed' WHERE id = 1")
+            related.execute("INSERT INTO public.applications (id) VALUES (1)")
+
+        assert recorded(related) == [("U", None)]
+
+    def test_what_was_recorded_before_does_not_keep_it_from_asking(self, related: Ats) -> None:
+        with related.transaction():
+            related.execute("INSERT INTO public.applications (id) VALUES (1)")
+            related.execute("UPDATE public.stages SET label = 'renamed' WHERE id = 1")
+
+        assert recorded(related) == [("I", ["1"]), ("U", None)]
 
     def test_what_asked_and_was_rolled_back_has_not_asked(self, related: Ats) -> None:
         with related.transaction():
             related.execute("SAVEPOINT one; UPDATE public.stages SET label = 'never'; ROLLBACK TO one")
             related.execute("UPDATE public.stages SET label = 'renamed'")
 
-        assert recorded(related) == [("T", None)]
+        assert recorded(related) == [("U", None)]
 
     @pytest.mark.parametrize(
         ("statement", "expected"),
         [
-            ("INSERT INTO public.rejections VALUES (2, 20, 'y')", [("U", ["20"])]),
-            ("INSERT INTO public.rejections VALUES (2, NULL, 'y')", [("U", [None])]),
+            ("INSERT INTO public.rejections VALUES (2, 20, 'y')", [("I", ["20"])]),
+            ("INSERT INTO public.rejections VALUES (2, NULL, 'y')", [("I", [None])]),
             ("UPDATE public.rejections SET reason = 'z'", [("U", ["10"])]),
             ("UPDATE public.rejections SET reason = reason", []),
             ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
-            ("DELETE FROM public.rejections", [("U", ["10"])]),
+            ("DELETE FROM public.rejections", [("D", ["10"])]),
             ("TRUNCATE public.rejections", [("T", None)]),
-            ("INSERT INTO public.stages VALUES (3, 'hired')", [("T", None)]),
-            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("T", None)]),
-            ("DELETE FROM public.stages WHERE id = 2", [("T", None)]),
+            ("INSERT INTO public.stages VALUES (3, 'hired')", [("I", None)]),
+            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("U", None)]),
+            ("DELETE FROM public.stages WHERE id = 2", [("D", None)]),
             ("TRUNCATE public.stages", [("T", None)]),
         ],
     )

@@ -48,11 +48,12 @@ class TestFailures:
         assert rows(installed, "SELECT id, status FROM public.applications") == [(1, "hired")]
         installed.execute("TRUNCATE public.applications")
 
-        (warning,) = warnings  # and not one for each row
-        assert warning.startswith("WARNING: cdc_sync: a change in public.applications was not recorded: ")
+        assert len(warnings) == 4  # one for each transaction, and not for each row
+        warning, *_ = warnings
+        assert warning.startswith("WARNING: cdc_sync: changes of public.applications were not recorded: ")
         assert reason in warning
         if "SCHEMA" not in harm:
-            assert one(installed, MISSED) == 5
+            assert one(installed, MISSED) == 4
 
     def test_leave_the_transaction_that_they_happen_in_intact(self, installed: Ats, warnings: list[str]) -> None:
         installed.execute("DROP TABLE cdc_sync.changes")
@@ -64,29 +65,26 @@ class TestFailures:
         assert rows(installed, "SELECT status FROM public.applications") == [("hired",)]
         assert len(warnings) == 1
 
-    def test_are_over_for_others_at_once_and_for_the_session_after_a_while(
-        self, installed: Ats, other: Ats, warnings: list[str]
-    ) -> None:
+    def test_are_over_with_the_transaction(self, installed: Ats, warnings: list[str]) -> None:
         installed.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-        installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+        installed.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
         installed.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
 
-        other.execute("INSERT INTO public.applications (id) VALUES (2)")
         installed.execute("INSERT INTO public.applications (id) VALUES (3)")
-        installed.execute(
-            "SELECT set_config('cdc_sync.failed_applications', '1000000000', false)"
-        )  # as if it were long ago
-        installed.execute("INSERT INTO public.applications (id) VALUES (4)")
 
-        assert rows(installed, RECORDED) == [("I", ["2"]), ("I", ["4"])]
-        assert one(installed, MISSED) == 2
+        assert rows(installed, RECORDED) == [("I", ["3"])]
+        assert one(installed, MISSED) == 1
         assert len(warnings) == 1
 
     def test_of_one_watch_do_not_pause_another_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
         config = a_config()
         watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
         install_triggers(ats, config.model_copy(update={"watches": watches}))
-        ats.execute("DROP SEQUENCE cdc_sync.bell_broken")
+        ats.execute("CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+        ats.execute(
+            "CREATE TRIGGER fails BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+            " WHEN (NEW.watch = 'broken') EXECUTE PROCEDURE fails()"
+        )
 
         ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
 
@@ -94,52 +92,31 @@ class TestFailures:
         assert one(ats, MISSED) == 0
         assert len(warnings) == 1
 
-    def test_of_a_related_table_pause_the_watchs_own_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
+    def test_of_a_related_table_end_recording_for_the_whole_watch(self, ats: Ats, warnings: list[str]) -> None:
         ats.execute("CREATE TABLE public.rejections (application bigint)")
         install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
-        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
         ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-        ats.execute("INSERT INTO public.rejections VALUES (1)")
+        ats.execute("BEGIN; INSERT INTO public.rejections VALUES (1)")
         ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
 
-        ats.execute("INSERT INTO public.applications (id) VALUES (2)")
+        ats.execute("INSERT INTO public.applications (id) VALUES (2); COMMIT")
 
-        assert rows(ats, RECORDED) == [("I", ["1"])]
-        assert one(ats, MISSED) == 2
+        assert rows(ats, RECORDED) == []
+        assert one(ats, MISSED) == 1
         assert len(warnings) == 1
 
-    @pytest.mark.parametrize("value", ["", "x", "-1", "9" * 99, "é"])
-    def test_whatever_a_session_sets_harms_its_own_changes_at_most(
-        self, installed: Ats, warnings: list[str], value: str
+    def test_a_locked_log_is_waited_for_once_in_a_transaction(
+        self, installed: Ats, other: Ats, warnings: list[str]
     ) -> None:
-        installed.execute("SELECT set_config('cdc_sync.failed_applications', %s, false)", [value])
-
-        installed.execute("INSERT INTO public.applications (id) VALUES (1)")
-
-        assert one(installed, "SELECT count(*) FROM cdc_sync.changes") + one(installed, MISSED) == 1
-        assert warnings == []
-
-    def test_a_locked_log_is_waited_for_once(self, installed: Ats, other: Ats, warnings: list[str]) -> None:
         other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
         started = time.monotonic()
 
         installed.execute("INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 100)")
 
-        assert time.monotonic() - started < 10
-        assert one(installed, MISSED) == 100
+        assert 0.5 <= time.monotonic() - started < 10
+        assert one(installed, MISSED) == 1
         (warning,) = warnings
         assert "lock timeout" in warning
-
-    def test_it_is_waited_for_once_also_by_a_session_that_has_just_recorded(self, installed: Ats, other: Ats) -> None:
-        installed.execute("INSERT INTO public.applications (id) VALUES (1)")
-        other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
-        started = time.monotonic()
-
-        for _ in range(10):
-            installed.execute("UPDATE public.applications SET status = coalesce(status, '') || 'x'")
-
-        assert time.monotonic() - started < 4
-        assert one(installed, MISSED) == 10
 
 
 def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) -> None:
@@ -236,40 +213,24 @@ class TestMigrations:
 
 
 class TestBacklog:
-    # To fill half of it takes longer than the hundredth of a second for which a transaction remembers the log's size.
     BACKLOG = 1024 * 1024
     ROWS = 20_000
     BULK = "INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 20000)"
 
     def test_beyond_its_limit_nothing_is_recorded(self, ats: Ats, warnings: list[str]) -> None:
+        """The size is looked at once in a transaction: the one that passes the limit is recorded whole."""
         install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
         warnings.clear()
 
         ats.execute(self.BULK.encode())
-        size, recorded = rows(ats, "SELECT pg_relation_size('cdc_sync.changes'), count(*) FROM cdc_sync.changes")[0]
+        assert one(ats, "SELECT pg_relation_size('cdc_sync.changes')") > self.BACKLOG
         ats.execute("UPDATE public.applications SET status = 'y'")
 
-        assert size == self.BACKLOG
-        assert 0 < recorded < self.ROWS
-        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == recorded
-        assert one(ats, MISSED) == 2 * self.ROWS - recorded
+        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == self.ROWS
+        assert one(ats, MISSED) == 1
         assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == self.ROWS
-        assert warnings == []
-
-    def test_who_looked_before_it_was_full_records_a_hundred_transactions_more_at_most(
-        self, ats: Ats, other: Ats
-    ) -> None:
-        install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
-        other.execute("INSERT INTO public.applications (id) VALUES (0)")
-        ats.execute(self.BULK.encode())
-        before = one(ats, MISSED)
-
-        for _ in range(150):
-            other.execute("UPDATE public.applications SET status = coalesce(status, '') || 'y' WHERE id = 0")
-
-        recorded = one(ats, "SELECT count(*) FROM cdc_sync.changes WHERE row_key = '{0}' AND operation = 'U'")
-        assert recorded <= 100
-        assert recorded + one(ats, MISSED) - before == 150
+        (warning,) = warnings
+        assert "cdc_sync.changes is full" in warning
 
     def test_recording_begins_again_when_the_logs_space_is_given_back(self, ats: Ats) -> None:
         install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import pytest
 from support.binaries import server_binaries
 from support.builders import WATCH
-from support.doorbell import Doorbell
 from support.postgres import SETTINGS, create_ats
 from support.sessions import Ats, OpenSession, one, sessions
 from support.watched import a_config, install_triggers
 
 from cdc_sync.core.findings import Finding
 from cdc_sync.demo.postgres import server as embedded_server
-from cdc_sync.source.changelog import have_ended
+from cdc_sync.source.bell import Bell
+from cdc_sync.source.changelog import have_ended, take_id
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import pooled
 
@@ -41,16 +41,13 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
     ats = open_own_session()
     prepare_a_change(ats, "none")
     async with pooled(two_phase_server) as pool:
-        bell = Doorbell(pool, WATCH)
-        taken = await bell.arm()
-        assert taken is not None
+        taken = await take_id(pool)
         assert not await have_ended(pool, taken)
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
 
         ats.execute("COMMIT PREPARED 'first phase'")
 
         assert await have_ended(pool, taken)
-        await bell.disarm()
         assert one(ats, "DELETE FROM cdc_sync.changes RETURNING row_key[1]::int") > 0
 
 
@@ -60,7 +57,7 @@ async def test_works_with_wakeup_though_a_bell_was_left_armed(
     """As by a daemon that was killed before the server was restarted with prepared transactions allowed."""
     ats = open_own_session()
     async with pooled(two_phase_server) as pool:
-        bell = Doorbell(pool, WATCH)
+        bell = Bell(pool)
         install_triggers(ats, a_config())
         await bell.arm()
 
