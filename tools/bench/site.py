@@ -186,9 +186,7 @@ class Site:
 
     def _is_at_rest(self) -> bool:
         log_is_empty = not self._one("SELECT EXISTS (SELECT FROM cdc_sync.changes)")
-        is_armed = self._one(
-            "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
-        )
+        is_armed = self._one("SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell")
         return bool(log_is_empty and is_armed and not self.pending())
 
     def _one(self, query: str) -> Any:

@@ -2,9 +2,9 @@
 -- template. Run it as the owner of the watched tables, again at any time: it replaces what an earlier version or
 -- configuration installed.
 --
--- Creates   the schema cdc_sync with the table changes (a log of keys, no other data); per watch the sequences
---           bell_<watch> (until when somebody wants to be woken) and missed_<watch> (how many changes were not recorded)
---           and a function record_<watch>; and on each watched table triggers named cdc_sync_*. Nothing else.
+-- Creates   the schema cdc_sync with the table changes (a log of keys, no other data) and the sequence bell (until when
+--           somebody wants to be woken); per watch the sequence missed_<watch> (in how many transactions changes were not
+--           recorded) and a function record_<watch>; on each watched table triggers named cdc_sync_*. Nothing else.
 -- Locks     each watched table with its partitions, and the log where an earlier version made it, until the end of this
 --           script, which takes milliseconds: writes wait, and where earlier triggers are replaced reads wait too. The
 --           first lock is waited for up to {patience} while no other is held, all further ones together for half of
@@ -14,11 +14,11 @@
 -- Costs     an UPDATE that changes no watched column: a comparison, for each row. A change that matters: one INSERT into
 --           the log, in the ATS's own transaction, the first of a transaction in a subtransaction; and while the daemon
 --           is idle, which it is not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
--- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, at most one every 10 seconds in a session,
---           and the ATS's statement succeeds. A lock on the log is waited for once, for half a second. What was not
---           recorded is counted, and the daemon then compares every row. Only a full disk under the log, or a right that
---           is revoked in mid-transaction, can fail a statement, from a transaction's second recorded row on.
--- Rights    the functions run with their installer's rights, and every name in them has its schema. The ATS's roles need no
+-- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, one in a transaction, and the ATS's statement
+--           succeeds. A lock on the log is waited for once in a transaction, for half a second. What was not recorded is
+--           counted, and the daemon then compares every row. Only a full disk under the log, or a right that is revoked in
+--           mid-transaction, can fail a statement, from a transaction's second recorded row on.
+-- Rights    the functions run with their installer's rights, and a search_path of their own. The ATS's roles need no
 --           rights and get none, but that the owner of a partitioned table may execute its functions, without which he
 --           could make no partition: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of
 --           what was there before, the daemon's role keeps what `cdc-sync sql grants` gives. A superuser can install

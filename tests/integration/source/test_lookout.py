@@ -209,7 +209,7 @@ async def test_it_counts_what_was_not_recorded(tenants: Config, ats: Ats, pool: 
     ],
 )
 async def test_a_count_that_cannot_be_read_is_nobody_elses_trouble(  # noqa: PLR0917 - fixtures
-    tenants: Config, ats: Ats, database: str, new_role: NewRole, broken: str, expected: str
+    new_role: NewRole, tenants: Config, ats: Ats, database: str, broken: str, expected: str
 ) -> None:
     role = new_role()
     run(ats, "GRANT USAGE ON SCHEMA cdc_sync, one, two, three TO {role}", role=role)
