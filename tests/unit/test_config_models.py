@@ -60,7 +60,7 @@ def test_the_defaults_of_a_watch_are_those_of_the_contract() -> None:
     capture = watch.capture
     assert (capture.mode, capture.wakeup, capture.watermark) == ("notify", "notify", None)
     durations = (capture.poll_interval, capture.lookback, capture.drain_interval, capture.sweep, watch.deletion_grace)
-    assert [format_duration(duration) for duration in durations] == ["2s", "5m", "30s", "15m", "5s"]
+    assert [format_duration(duration) for duration in durations] == ["2s", "5m", "1s", "15m", "5s"]
     assert capture.max_backlog == 256_000_000
     assert watch.status == Status()
     assert (watch.status.map, watch.status.unmapped, watch.status.deleted) == ({}, "send", "deleted")
