@@ -153,7 +153,7 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     with closing(psycopg.connect(notify.dsn, autocommit=True)) as dba:
         dba.execute(printed.stdout.encode())
         dba.execute(grants.stdout.encode())
-    assert _ours(notify) == {"changes", "bell_applications", "missed_applications", "record_applications"} | {
+    assert _ours(notify) == {"changes", "bell", "missed_applications", "record_applications"} | {
         "cdc_sync_applications_row",
         "cdc_sync_applications_truncate",
     }

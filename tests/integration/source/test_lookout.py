@@ -205,7 +205,7 @@ async def test_it_counts_what_was_not_recorded(tenants: Config, ats: Ats, pool: 
     ("broken", "expected"),
     [
         ("DROP SEQUENCE cdc_sync.missed_two", 'missed_two" does not exist'),
-        ("REVOKE ALL ON SEQUENCE cdc_sync.missed_two FROM {role}", "permission denied for sequence missed_two"),
+        ("REVOKE ALL ON SEQUENCE cdc_sync.missed_two FROM {role}", "permission denied for"),
     ],
 )
 async def test_a_count_that_cannot_be_read_is_nobody_elses_trouble(  # noqa: PLR0917 - fixtures
