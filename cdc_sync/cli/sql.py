@@ -37,6 +37,7 @@ from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.depends_on import refuse_undeclared
 from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.facts import schemas_of_tenants
 from cdc_sync.source.side_table import IdTable, Link, as_message
@@ -285,6 +286,7 @@ def verify(  # noqa: PLR0917 - typer's options
     if config is None:
         query = scripts.absent(watch)
     else:
+        refuse_undeclared(config.watches if watch is not None else {**config.templates, **config.watches})
         for_tenants = scripts.tenant_functions(config) if watch is None else None
         query = scripts.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:

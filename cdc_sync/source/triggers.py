@@ -18,7 +18,7 @@ from psycopg import sql
 from cdc_sync.config import Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
-from cdc_sync.source.expressions import arrays, catalog, composed, sections
+from cdc_sync.source.expressions import arrays, catalog, composed, sections, undeclared
 from cdc_sync.source.recorders import bell_of, function_of, tables_of
 from cdc_sync.source.scripts import noticed, verify
 
@@ -89,7 +89,10 @@ class Triggers:
 
     def problems(self, name: str, watch: Watch) -> tuple[str, ...]:
         """The problems of a watch, in words."""
-        return (*_problems(self.of(name)), *_blind_spots(watch, self.unseen.get(name, ())))
+        found, places = self.of(name), undeclared(watch)
+        if places:  # what would be installed is unknown
+            found = [each for each in found if (each.function, each.state) != (function_of(name), "different")]
+        return (*_undeclared(places), *_problems(found), *_blind_spots(watch, self.unseen.get(name, ())))
 
 
 async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
@@ -116,6 +119,11 @@ async def worked_before(connection: Connection, name: str) -> tuple[bool, bool]:
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
     return bool(was_set), bool(was_taken)
+
+
+def _undeclared(places: Sequence[str]) -> Iterator[str]:
+    if places:
+        yield reason("depends-on-missing", places=", ".join(places))
 
 
 def _blind_spots(watch: Watch, unseen: Sequence[tuple[str, str]]) -> Iterator[str]:

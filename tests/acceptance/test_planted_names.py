@@ -290,7 +290,7 @@ def test_no_script_calls_what_is_planted(dba: Dba) -> None:
 
 EXACT = {
     "table": "applications",
-    "where": "t.source = 'hellowork' AND t.id > 0::bigint",
+    "where": {"sql": "t.source = 'hellowork' AND t.id > 0::bigint", "depends_on": ["source", "id"]},
     "columns": {
         "status": {
             "sql": "coalesce((SELECT e.label FROM etapes e WHERE e.id = t.etape_id), t.status)",

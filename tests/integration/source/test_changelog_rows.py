@@ -161,7 +161,11 @@ async def test_rows_are_found_by_the_keys_index_whatever_the_statistics_say(
     definition, values, columns = KEYS[key]
     run(ats, f"CREATE TABLE public.big ({definition}, status text) WITH (autovacuum_enabled = off)")
     run(ats, f"INSERT INTO public.big SELECT {values}, 's' FROM generate_series(1, {MANY}) AS i")  # noqa: S608 - ours
-    mapped = {"application_id": {"sql": "t.id::text"}, "job_id": {"sql": "'j'"}, "created": {"sql": "now()"}}
+    mapped = {
+        "application_id": {"sql": "t.id::text", "depends_on": ["id"]},
+        "job_id": {"sql": "'j'", "depends_on": []},
+        "created": {"sql": "now()"},
+    }
     config = a_config(
         database, table="public.big", key=columns, columns={**mapped, "event_date": None, "deleted": None}
     )
@@ -183,7 +187,11 @@ async def test_rows_are_found_by_the_keys_index_whatever_the_statistics_say(
 async def test_a_key_without_an_index_takes_one_scan(database: str, ats: Ats) -> None:
     run(ats, "CREATE TABLE public.big (id bigint, site text, status text)")
     run(ats, f"INSERT INTO public.big SELECT i, 's', 's' FROM generate_series(1, {MANY}) AS i")  # noqa: S608 - ours
-    mapped = {"application_id": {"sql": "t.id::text"}, "job_id": {"sql": "'j'"}, "created": {"sql": "now()"}}
+    mapped = {
+        "application_id": {"sql": "t.id::text", "depends_on": ["id"]},
+        "job_id": {"sql": "'j'", "depends_on": []},
+        "created": {"sql": "now()"},
+    }
     columns = {**mapped, "event_date": None, "deleted": None}
     config = a_config(database, table="public.big", key=["site", "id"], columns=columns)
     install_triggers(ats, config)
