@@ -43,10 +43,13 @@ class Related(Section):
         table: The other table: `table` or `schema.table`; parts in double quotes keep their case.
         key: Its columns that hold the watched table's key, in the same order. Empty if there are none (a table of
             stages, say): any change of it then has the whole watch swept.
+        columns: Its columns that matter, such as the label of a stage: in notify mode an update of a row counts if it
+            changes one of these, or the key. Empty: any update counts. A new or deleted row always counts.
     """
 
     table: values.TableName
     key: Annotated[tuple[values.ColumnName, ...], values.DISTINCT]
+    columns: Annotated[tuple[values.ColumnName, ...], values.DISTINCT] = Field(default=(), examples=[["label"]])
 
 
 @dataclass(frozen=True, slots=True)

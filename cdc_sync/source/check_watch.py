@@ -153,6 +153,7 @@ class _Watch:
         if seen is None:
             return self._found("related/missing", table=related.table, similar=_like(related.table.name))
         named = [(f"related ({related.table}): key", column) for column in related.key]
+        named += [(f"related ({related.table}): columns", column) for column in related.columns]
         if missing := self._missing("related", named, seen):
             return missing
         columns = self._watch.columns

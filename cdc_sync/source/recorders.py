@@ -105,9 +105,18 @@ class Recorder:
 
 def recorders(name: str, watch: Watch) -> list[Recorder]:
     """A watch's trigger definitions: its table's, then each related one's."""
-    everything = Dependencies((), complete=False)
-    related = [_recorder(name, watch, each, everything, number) for number, each in enumerate(watch.related, start=1)]
+    related = [
+        _recorder(name, watch, each, _compared_of_related(each), number)
+        for number, each in enumerate(watch.related, start=1)
+    ]
     return [_recorder(name, watch, watch, compared(watch), 0), *related]
+
+
+def _compared_of_related(related: Related) -> Dependencies:
+    """The columns of a related table that count, and its key; all if none is named."""
+    if not related.columns:
+        return Dependencies((), complete=False)
+    return Dependencies(tuple(dict.fromkeys((*related.key, *related.columns))), complete=True)
 
 
 def functions_of(name: str, watch: Watch) -> list[str]:
@@ -147,13 +156,16 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
 
 def only_tables(watch: Watch) -> str:
     """The part of the installation script that refuses relations without triggers."""
-    depends = compared(watch)
+    columns = [(watch.table, compared(watch).columns), *((each.table, each.columns) for each in watch.related)]
+    is_compared = [
+        composed("a.attrelid = {} AND a.attname IN ({})", own_path.oid_of(table), map(sql.Literal, names))
+        for table, names in columns
+        if names
+    ]
     lines = [composed("({})", map(sql.Literal, each)) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
-        watched=own_path.oid_of(watch.table),
-        # A whole row has what generated columns depend on.
-        compared=map(sql.Literal, depends.columns if depends.complete else ()),
+        compared=sql.SQL("\n            OR ").join(is_compared),
         tables=[own_path.oid_of(each) for each in tables_of(watch)],
         untriggered=sql.SQL(",\n            ").join(lines),
     )

@@ -58,7 +58,7 @@ def follow(ats: Installation, parts: list[Block]) -> None:
                 piece = {"watches": {"applications": yaml.safe_load(text)}}
                 ats.document = merged(ats.document, piece)
                 ats.configure()
-            case _ if "\\copy" in text:
+            case _ if "\\copy public.known_ids" in text:
                 ats.ats.execute("INSERT INTO public.known_ids VALUES (1, 'hw-1'), (2, 'hw-2')")
 
 

@@ -125,7 +125,10 @@ def test_what_can_be_given_is_read() -> None:
             "key": ["Id", '"Site"'],
             "timezone": "Europe/Paris",
             "where": "t.origin = 'hellowork'",
-            "related": [{"table": "rejections", "key": ["application_id", "site"]}, {"table": "a.stages", "key": []}],
+            "related": [
+                {"table": "rejections", "key": ["application_id", "site"]},
+                {"table": "a.stages", "key": [], "columns": ["Label"]},
+            ],
             "capture": {"mode": "poll", "watermark": '"MAJ"', "max_backlog": "64KiB", "poll_interval": "10ms"},
             "status": {"map": {"Embauché": "hired"}, "unmapped": "reject", "deleted": "gone"},
             "settle": {"rejected": "5m"},
@@ -133,9 +136,9 @@ def test_what_can_be_given_is_read() -> None:
     )
     assert watch.table == QualifiedName("ATS", "Candidatures")
     assert watch.key == ("id", "Site")
-    assert [(other.table, other.key) for other in watch.related] == [
-        (QualifiedName(None, "rejections"), ("application_id", "site")),
-        (QualifiedName("a", "stages"), ()),
+    assert [(other.table, other.key, other.columns) for other in watch.related] == [
+        (QualifiedName(None, "rejections"), ("application_id", "site"), ()),
+        (QualifiedName("a", "stages"), (), ("label",)),
     ]
     assert (watch.capture.watermark, watch.capture.max_backlog) == ("MAJ", 65536)
     assert watch.status.map == {"Embauché": "hired"}

@@ -373,6 +373,40 @@ class TestRelatedTables:
 
         assert recorded(related) == expected
 
+    @pytest.mark.parametrize(
+        ("statement", "expected"),
+        [
+            ("UPDATE public.stages SET touched = now()", []),
+            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("T", None)]),
+            ("INSERT INTO public.stages VALUES (3, 'hired')", [("T", None)]),
+            ("DELETE FROM public.stages WHERE id = 2", [("T", None)]),
+            ("UPDATE public.rejections SET touched = now()", []),
+            ("UPDATE public.rejections SET reason = 'z', touched = now()", [("U", ["10"])]),
+            ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
+        ],
+    )
+    def test_of_its_updates_those_of_named_columns_and_of_the_key_count(
+        self, related: Ats, statement: str, expected: list[tuple[str, list[str]]]
+    ) -> None:
+        related.execute("ALTER TABLE public.stages ADD touched timestamptz")
+        related.execute("ALTER TABLE public.rejections ADD touched timestamptz")
+        tables = [
+            {"table": "public.rejections", "key": ["application"], "columns": ["reason"]},
+            {"table": "public.stages", "key": [], "columns": ["label"]},
+        ]
+        install_triggers(related, a_config(related=tables))
+
+        run(related, statement)
+
+        assert recorded(related) == expected
+
+    def test_a_named_column_that_is_generated_when_it_is_read_is_refused(self, ats: Ats) -> None:
+        needs(ats, 18, "virtual generated columns")
+        ats.execute("CREATE TABLE public.stages (id int, code text, label text GENERATED ALWAYS AS (upper(code)))")
+
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="the column label is generated"):
+            install_triggers(ats, a_config(related=[{"table": "public.stages", "key": [], "columns": ["label"]}]))
+
 
 class TestPartitions:
     @pytest.fixture
