@@ -150,6 +150,17 @@ def test_an_expression_answers_too(french: Installation) -> None:
     assert "it reads public.etapes: write each under related" in made.stdout
 
 
+def test_the_columns_of_an_expression_are_in_doubt_where_postgresql_cannot_name_them(french: Installation) -> None:
+    name = french.ats.info.dbname
+    french.ats.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'.encode())
+
+    made = init(french, "--column", "status=upper(t.nom)")
+
+    assert made.code == 0, made.output
+    assert yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]["status"] == {"sql": "upper(t.nom)"}
+    assert "DOUBT: name its columns in depends_on: permission denied to create temporary tables" in made.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
