@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.cli.check import labels_of, show_labels
 from cdc_sync.cli.console import text
 from cdc_sync.cli.context import in_database, misused, print_json, put_out, say, say_lines, suspicious
-from cdc_sync.config import Config, ConfigurationError, json_schema, load, parse
+from cdc_sync.config import Config, ConfigurationError, SqlColumn, json_schema, load, parse
 from cdc_sync.config import example as example_text
 from cdc_sync.config.first import Answers, first_configuration, undecided
 from cdc_sync.config.guessing import FIELDS, Guess, Proposal, Table, propose, rank
@@ -25,14 +26,19 @@ from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.depends_on import Used, used, why_not
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import Dependencies, columns_in
+from cdc_sync.source.facts import table_facts
 from cdc_sync.source.survey import Survey, survey, with_values
 
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
 _MANY = 30
 _NO_ANSWER = "-"
+
+_UNASKABLE = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.FeatureNotSupported)
+"""Why the server may create no temporary view: the role's rights, or it is a standby."""
 
 
 def init(  # noqa: PLR0917 - options, which are given by name
@@ -51,7 +57,8 @@ def init(  # noqa: PLR0917 - options, which are given by name
 ) -> None:
     """Look at a database, and write a commented first configuration. Reads the catalog; changes nothing.
 
-    Of rows it reads at most the different values of what looks like a flag of deletion.
+    Of rows it reads at most the different values of what looks like a flag of deletion. PostgreSQL names the columns
+    of a given expression, by a temporary view that is rolled back.
     On a terminal it asks about what is in doubt; else the options answer, and what is left is marked DOUBT.
     """
     if output is not None and output.exists() and not force:
@@ -63,10 +70,10 @@ def init(  # noqa: PLR0917 - options, which are given by name
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table_ranked(seen, asks=asks) if table is None else (_table_named(seen, table), ())
     chosen = in_database(dsn, partial(with_values, table=chosen))
-    columns = {field: _column(chosen, field, name) for field, name in named.items()}
+    columns = {field: _column(dsn, chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, columns)
     if asks:
-        proposal = _ask_for_columns(proposal, seen, columns)
+        proposal = _ask_for_columns(dsn, proposal, seen, columns)
     shown, comments = _without_secrets(dsn, seen)
     mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
     zone, doubt = (timezone, None) if timezone is not None else _time_zone(seen, proposal)
@@ -106,23 +113,35 @@ def _named(given: str) -> tuple[str, str]:
     return field, name
 
 
-def _column(table: Table, field: str, given: str) -> str | Guess:
-    sql, doubt = given.strip().rstrip("; "), "if it reads other tables, write each under related"
+def _column(dsn: str, table: Table, field: str, given: str) -> str | Guess:
+    """A person's answer: a column's name, or an expression, in which PostgreSQL finds the columns."""
     try:
-        used, is_name = Dependencies((parse_column(given),), complete=True), True
+        name = parse_column(given)
     except IdentifierError as error:
-        used, is_name = columns_in(given), False
-        if not used.columns or field == "watermark":
-            hint = "" if field == "watermark" else ", and no expression over the row, which is called t (t.column)"
-            raise misused(f"{given!r} is no column's name: {error}{hint}", "--column") from None
-    if missing := next((name for name in used.columns if table.column(name) is None), None):
+        if field == "watermark":
+            raise misused(f"{given!r} is no column's name: {error}", "--column") from None
+        return _expression(dsn, table, field, given.strip().rstrip("; "))
+    if table.column(name) is None:
         known = ", ".join(written(column.name) for column in table.columns)
-        raise misused(f"{field}: {table.name} has no column {written(missing)}; it has {known}", "--column")
-    if is_name:
-        return used.columns[0]
-    if used.complete:
-        return Guess(None, "you gave the expression", None, sql, used.columns)
-    return Guess(None, "you gave the expression", doubt, sql, ())
+        raise misused(f"{field}: {table.name} has no column {written(name)}; it has {known}", "--column")
+    return name
+
+
+def _expression(dsn: str, table: Table, field: str, sql: str) -> Guess:
+    why = "you gave the expression"
+    try:
+        found = in_database(dsn, partial(_used, table=table, sql=sql))
+    except SourceError as error:
+        if isinstance(error.__cause__, _UNASKABLE):
+            return Guess(None, why, f"name its columns in depends_on: {why_not(error)}", sql)
+        neither = f"{sql!r} is no column's name, and no expression over the row, which is called t"
+        raise misused(f"{field}: {neither}: {why_not(error)}", "--column") from None
+    doubt = f"it reads {', '.join(found.tables)}: write each under related, with its key" if found.tables else None
+    return Guess(None, why, doubt, sql, found.columns)
+
+
+async def _used(connection: Connection, table: Table, sql: str) -> Used:
+    return await used(connection, await table_facts(connection, table.name), SqlColumn(sql=sql))
 
 
 def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
@@ -160,7 +179,7 @@ def _table_named(seen: Survey, given: str) -> Table:
     return found[0]
 
 
-def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
+def _ask_for_columns(dsn: str, proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
     """Ask about doubtful columns; `-` keeps the doubt."""
     answers: dict[str, str | Guess | None] = {}
     for field, guess in proposal.guesses.items():
@@ -168,7 +187,7 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Gu
             continue
 
         def read(answer: str, field: str = field) -> str | Guess | None:
-            return None if answer == _NO_ANSWER else _column(proposal.table, field, answer)
+            return None if answer == _NO_ANSWER else _column(dsn, proposal.table, field, answer)
 
         say(f"{field}: {guess.doubt}", err=True)
         question = f"  which column, or SQL over the row t? ({_NO_ANSWER}: leave it in doubt)"

@@ -1,14 +1,11 @@
-"""`cdc-sync sql`: the DBA's scripts, printed or run; and `link`, which fills the side table."""
+"""`cdc-sync sql`: the DBA's scripts, printed or run."""
 
-import csv
-import io
 import os
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Literal
 
 import psycopg
@@ -32,15 +29,13 @@ from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.status_url import id_in, id_refusal
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.depends_on import refuse_undeclared
 from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.facts import schemas_of_tenants
-from cdc_sync.source.side_table import IdTable, Link, as_message
-from cdc_sync.source.side_table import link as put_in
 from cdc_sync.source.triggers import verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -90,9 +85,6 @@ LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION",
 
 _NOT_GRANTED = {"01007", "01006"}
 """SQLSTATEs of warnings: the role may not grant, or revoke, something."""
-
-_ID, _URL = "hellowork_id", "status_url"
-"""Columns of a CSV file of links."""
 
 
 class Target:
@@ -285,6 +277,7 @@ def verify(  # noqa: PLR0917 - typer's options
     if config is None:
         query = scripts.absent(watch)
     else:
+        refuse_undeclared(config.watches if watch is not None else {**config.templates, **config.watches})
         for_tenants = scripts.tenant_functions(config) if watch is None else None
         query = scripts.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:
@@ -330,13 +323,13 @@ def id_table(
     apply: ApplyOption = False,
     dsn: DsnOption = None,
 ) -> None:
-    """A side table for HelloWork's ids, for an ATS that has no place for them; `cdc-sync link` fills it."""
+    """A side table for HelloWork's ids, for an ATS that has no place for them."""
     target = Target(context, dsn, watch=watch)
-    script = side_table.script(the_one(target.config, watch), target.role(role))
+    script = side_table.script(_the_one(target.config, watch), target.role(role))
     _put_out(script, target.connection, apply=apply)
 
 
-def the_one(config: Config, watch: str | None) -> Watch:
+def _the_one(config: Config, watch: str | None) -> Watch:
     """The named watch, or the only one."""
     if watch is None and len(config.watches) > 1:
         raise misused(f"there are several: {', '.join(config.watches)}", "--watch")
@@ -406,103 +399,3 @@ def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
     texts = {"message": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
     message = text("refused", kind=type(error).__name__, store=store, **texts)
     return OperationError(message) if message else translate(error, "running the script; nothing was changed")
-
-
-def link(  # noqa: PLR0917 - typer's options
-    context: typer.Context,
-    application_id: Annotated[
-        str | None,
-        typer.Argument(metavar="APPLICATION_ID", help="HelloWork's id.", show_default=False, callback=decodable),
-    ] = None,
-    row: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY", help="The row's key; of several columns, once for each in their order.", callback=decodable
-        ),
-    ] = None,
-    status_url: Annotated[str | None, typer.Option(metavar="URL", help="Its statusApiUrl.", callback=decodable)] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--csv", metavar="FILE", help=f"Many at once: {_ID}, the key's columns, maybe {_URL}."),
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="A row that has another id gets this one; the former counts as deleted.")
-    ] = False,
-    watch: WatchOption = None,
-    dsn: Annotated[
-        str | None,
-        typer.Option(metavar="DSN", help="A login that may fill the table. Else database.dsn, which may not."),
-    ] = None,
-) -> None:
-    """Say which row an application of HelloWork's is, in the side table that `sql id-table` makes. All or nothing."""
-    target = Target(context, dsn, watch=watch)
-    configured = the_one(target.config, watch)
-    ids = IdTable.of(configured)
-    if file is not None:
-        if application_id is not None or row or status_url is not None:
-            raise misused("the file says it all: no id, --row or --status-url", "--csv")
-        links = _read_links(file, configured)
-    elif application_id is None or not row:
-        raise misused("an APPLICATION_ID with --row, or --csv", "APPLICATION_ID")
-    else:
-        if len(row) != len(configured.key):
-            raise misused(f"the key is {', '.join(configured.key)}: say --row once for each", "--row")
-        links = [Link("--row", tuple(row), application_id.strip(), status_url)]
-    if not ids.is_configured:
-        raise OperationError(f"{text('no_side_table')}\n{ids.configuration(configured)}")
-    if problems := _problems(links, has_url=ids.url is not None):
-        raise OperationError(as_message(problems))
-    linked = in_database(target.connection(), partial(put_in, watch=configured, links=links, replace=replace))
-    say(f"{linked.new} linked, {linked.changed} changed, {linked.unchanged} were so already")
-
-
-def _read_links(file: Path, watch: Watch) -> list[Link]:
-    """A CSV file's links; with commas or semicolons."""
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise OperationError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
-        raise OperationError(f"{file}, line {line}: it is not UTF-8. Save it as CSV UTF-8.") from None
-    header, _, _ = content.partition("\n")
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=";" if ";" in header else ",", strict=True)
-    wanted = [_ID, *watch.key]
-    links, problems = [], []
-    try:
-        names = [name.strip() for name in reader.fieldnames or ()]
-        if sorted(names) not in (sorted(wanted), sorted([*wanted, _URL])):
-            raise OperationError(text("wrong_columns", file=file, wanted=wanted, url=_URL, names=names))
-        reader.fieldnames = names
-        for values in reader:
-            place = f"line {reader.line_num}"
-            if None in values or None in values.values():
-                problems.append(f"{place}: expected {len(names)} fields")
-                continue
-            key = tuple(values[column] for column in watch.key)
-            links.append(Link(place, key, values[_ID].strip(), values.get(_URL, "").strip() or None))
-    except csv.Error as error:
-        problems.append(f"near line {reader.line_num}: {error}")
-    if problems:
-        raise OperationError(f"{file}: {as_message(problems)}")
-    return links
-
-
-def _problems(links: list[Link], *, has_url: bool) -> list[str]:
-    """Errors that show without the database."""
-    problems: list[str] = []
-    first: dict[object, str] = {}
-    for each in links:
-        refusal = id_refusal(each.application_id)
-        wrong = [] if refusal is None else [refusal]
-        if each.url is not None and not has_url:
-            wrong.append("the watch reads no status URL from its side table (columns.status_url)")
-        elif each.url is not None and id_in(each.url) != each.application_id:
-            expected = f"…/v1/applications/{each.application_id}/status"
-            wrong.append(f"the status URL {each.url!r} is not this application's: expected {expected}")
-        named = {each.key: f"row {'/'.join(each.key)}", each.application_id: f"id {each.application_id!r}"}
-        for key, what in named.items():
-            if (place := first.setdefault(key, each.place)) != each.place:
-                wrong.append(f"the {what} stands in {place} already")
-        problems += [f"{each.place}: {why}" for why in wrong]
-    return problems

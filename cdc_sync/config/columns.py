@@ -35,12 +35,18 @@ class SqlColumn(Section):
         sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. The
             daemon's queries contain it as it is, so it may call functions and have sub-queries.
         depends_on: The table's columns that the expression uses: the triggers compare them, and the daemon's role may
-            read them. Null: the columns written `t.name` in the expression if nothing else in it could be a column,
-            else every column of the table.
+            read them. `cdc-sync check` names them. Null: unknown. In notify mode `sql install` then refuses the watch,
+            unless the value is not compared (`created`, `event_date`, `source`, `extra`); the role may read the whole
+            table.
     """
 
     sql: values.Sql
     depends_on: tuple[values.ColumnName, ...] | None = None
+
+    @classmethod
+    def of(cls, sql: str) -> Self:
+        """An expression alone."""
+        return cls(sql=sql)
 
 
 _COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -99,6 +105,17 @@ Column: TypeAlias = Annotated[
     ),
 ]
 """In the file a column's name or `{sql: …, depends_on: […]}`."""
+
+Condition: TypeAlias = Annotated[
+    SqlColumn,
+    values.reads(
+        "condition",
+        {str: SqlColumn.of, dict: SqlColumn.model_validate},
+        made=SqlColumn,
+        written=values.Sql | SqlColumn,
+    ),
+]
+"""In the file an expression or `{sql: …, depends_on: […]}`."""
 
 Extra: TypeAlias = Annotated[
     ExtraField,

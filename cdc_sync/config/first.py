@@ -83,9 +83,9 @@ def mapped(field: str, guess: Guess) -> str:
     column = guess.column or f"put_{field}_here"
     if guess.sql is None:
         return f"{field}: {_text(written(column))}"
-    names = _names(guess.depends_on if guess.depends_on is not None else [column])
     sql = _text(guess.sql, style='"')
-    return f"{field}: {{sql: {sql}{f', depends_on: {names}' if names != '[]' else ''}}}"
+    names = guess.depends_on if guess.column is None else guess.depends_on or (guess.column,)
+    return f"{field}: {{sql: {sql}{'' if names is None else f', depends_on: {_names(names)}'}}}"
 
 
 def related(table: str, key: str | None = None) -> str:

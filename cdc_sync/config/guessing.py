@@ -201,7 +201,7 @@ class Guess(NamedTuple):
         column: as the catalog has it; None if none was found.
         doubt: what must be checked.
         sql: the expression that gives the value; None if the column does.
-        depends_on: the expression's columns, if not `column` alone; empty if unknown.
+        depends_on: the expression's columns, if not `column` alone; None without a `column`: unknown.
         related: the other table that the expression reads.
         suggested: whether it is written without effect.
     """

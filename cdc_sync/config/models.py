@@ -108,7 +108,7 @@ class Config(Section):
     def _tenants_have_what_expressions_name(cls, watches: Mapping[str, Watch]) -> Mapping[str, Watch]:
         for name, watch in watches.items():
             if watch.for_each is not None and watch.for_each.schemas is None:
-                texts: dict[tuple[str, ...], str | None] = {("where",): watch.where}
+                texts: dict[tuple[str, ...], str | None] = {("where",): getattr(watch.where, "sql", None)}
                 for section, fields in (("columns", vars(watch.columns)), ("extra", watch.extra)):
                     texts |= {(section, of, "sql"): getattr(field, "sql", None) for of, field in fields.items()}
                 for path, text in texts.items():

@@ -129,8 +129,7 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     columns = {name: _mapped(getattr(template.columns, name), tenant) for name in type(template.columns).model_fields}
     changes["columns"] = template.columns.model_copy(update=columns)
     changes["extra"] = {name: _mapped(field, tenant) for name, field in template.extra.items()}
-    if template.where is not None:
-        changes["where"] = _filled_in(template.where, tenant)
+    changes["where"] = _mapped(template.where, tenant)
     own = template.overrides.get(tenant.name)
     headers = dict(template.hellowork.headers)
     if own is not None:

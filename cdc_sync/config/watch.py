@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.columns import Columns, Extra, ExtraName
+from cdc_sync.config.columns import Columns, Condition, Extra, ExtraName
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
@@ -43,10 +43,13 @@ class Related(Section):
         table: The other table: `table` or `schema.table`; parts in double quotes keep their case.
         key: Its columns that hold the watched table's key, in the same order. Empty if there are none (a table of
             stages, say): any change of it then has the whole watch swept.
+        columns: Its columns that matter, such as the label of a stage: in notify mode an update of a row counts if it
+            changes one of these, or the key. Empty: any update counts. A new or deleted row always counts.
     """
 
     table: values.TableName
     key: Annotated[tuple[values.ColumnName, ...], values.DISTINCT]
+    columns: Annotated[tuple[values.ColumnName, ...], values.DISTINCT] = Field(default=(), examples=[["label"]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +206,9 @@ class Watch(Section):
         key: The columns that identify a row: the primary key or another unique one. Required.
         columns: Where each value that HelloWork receives comes from: a column's name, or `{sql: EXPRESSION, depends_on:
             [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
-        where: An SQL condition over the row, whose alias is `t`. Rows for which it is not true are out of scope; a row
-            that leaves the scope causes no call. Null: every row.
+        where: An SQL condition over the row, whose alias is `t`: the text alone, or `{sql: CONDITION, depends_on:
+            [columns]}`, which notify mode needs. Rows for which it is not true are out of scope; a row that leaves the
+            scope causes no call. Null: every row.
         timezone: The time zone of dates, and of timestamps without time zone, by its IANA name, such as Europe/Paris. A
             date is midnight there. When clocks are set back, the hour that comes twice is read as standard time; when
             they are set forward, a time in the missing hour is read an hour later.
@@ -243,7 +247,7 @@ class Watch(Section):
     table: values.TableName = Field(examples=["public.applications"])
     key: Annotated[tuple[values.ColumnName, ...], Field(min_length=1), values.DISTINCT] = Field(examples=[["id"]])
     columns: Columns
-    where: values.Sql | None = None
+    where: Condition | None = None
     timezone: TimeZone = "UTC"
     related: tuple[Related, ...] = ()
     capture: Capture = Field(default_factory=Capture)

@@ -1,7 +1,7 @@
 """The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
 
-Each is a short read-only transaction, whose settings end with it: a pooler may hand the session on. The catalog, the
-planner and LIMIT 0 are enough: no row is read.
+Each is a short transaction, whose settings end with it: a pooler may hand the session on. The catalog, the planner and
+LIMIT 0 are enough: no row is read. All are read-only but those of `depends_on`, which are rolled back.
 """
 
 import asyncio

@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+import yaml
 from psycopg import errors, sql
 
-from cdc_sync.config import Config, PlainColumn, Watch, first
+from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch, first
 from cdc_sync.config.columns import bare_column
 from cdc_sync.config.guessing import Column, Reference, propose
 from cdc_sync.config.meanings import is_bare_number, known
@@ -22,6 +23,7 @@ from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in
 from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, on_own_path, rows_of, rows_on_own_path
+from cdc_sync.source.depends_on import used, why_not
 from cdc_sync.source.errors import SourceError, texts
 from cdc_sync.source.expressions import SideTable, catalog, composed, render, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, table_facts
@@ -80,6 +82,8 @@ async def check_watch(
     for related in watch.related:
         await holds("related", f"looking up the table {related.table}", partial(one.related, related))
     complete = await holds("columns", looking, one.columns)
+    if complete and (finding := await one.depends_on()) is not None:
+        report(finding)
     await holds("status", looking, one.status)
     await holds("key", looking, one.key)
     await holds("privileges", "looking up privileges", one.privileges)
@@ -149,6 +153,7 @@ class _Watch:
         if seen is None:
             return self._found("related/missing", table=related.table, similar=_like(related.table.name))
         named = [(f"related ({related.table}): key", column) for column in related.key]
+        named += [(f"related ({related.table}): columns", column) for column in related.columns]
         if missing := self._missing("related", named, seen):
             return missing
         columns = self._watch.columns
@@ -204,13 +209,38 @@ class _Watch:
     async def columns(self) -> Finding | None:
         """Whether every named column exists."""
         named = [(f"key[{number}]", column) for number, column in enumerate(self._watch.key)]
-        for name, mapped in expressions.mapped(self._watch).items():
-            place = name if name.startswith("extra.") else f"columns.{name}"
-            named += [(place, column) for column in expressions.columns_of(mapped).columns]
-        named += [("where", column) for column in expressions.columns_in(self._watch.where or "").columns]
+        for place, mapped in expressions.by_place(self._watch).items():
+            named += [(place, column) for column in expressions.columns_of(mapped) or ()]
         if (watermark := self._watch.capture.needs.watermark) is not None:
             named.append(("capture.watermark", watermark))
         return self._missing("columns", named, self.facts)
+
+    async def depends_on(self) -> Finding | None:
+        """Whether depends_on has what PostgreSQL finds in each expression; in transactions of its own."""
+        of_watch = expressions.by_place(self._watch)
+        expected = {place: one for place, one in of_watch.items() if isinstance(one, SqlColumn)}
+        if not expected:
+            return None
+        columns: dict[str, tuple[str, ...]] = {}
+        try:
+            for place, one in expected.items():
+                columns[place], _ = await used(self._connection, self.facts, one)
+        except SourceError as error:
+            return self._found("depends-on/unknown", reason=why_not(error))
+        compared = expressions.compared_by_place(self._watch) if self._watch.capture.needs.log else {}
+        problems = {
+            place: problem
+            for place, one in expected.items()
+            if place in compared and (problem := _undeclared(one.depends_on, columns[place]))
+        }
+        if problems:
+            remedy = _as_yaml({place: columns[place] for place in problems})
+            shown = "; ".join(f"{place} {problem}" for place, problem in problems.items())
+            return self._found("depends-on/wrong", remedy, problems=shown)
+        if optional := [place for place, one in expected.items() if one.depends_on is None]:
+            shown = "; ".join(f"{place}: [{_listed(columns[place])}]" for place in optional)
+            return self._found("depends-on/optional", columns=shown)
+        return self._found("depends-on/named")
 
     async def status(self) -> Finding | None:
         """Whether HelloWork would receive a label, and no number or other table's key."""
@@ -383,6 +413,25 @@ class _Watch:
         if amiss and all(each.state == "disabled" for each in amiss):
             remedy = "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in amiss)
         return self._found("triggers/wrong", remedy, problems="; ".join(wrong))
+
+
+def _undeclared(depends_on: tuple[str, ...] | None, columns: tuple[str, ...]) -> str | None:
+    """What is wrong with an expression's `depends_on`, given the columns that it uses."""
+    if depends_on is None:
+        return "has no depends_on"
+    lacking = [name for name in columns if name not in depends_on]
+    return f"uses {_listed(lacking)}, which its depends_on lacks" if lacking else None
+
+
+def _as_yaml(columns: dict[str, tuple[str, ...]]) -> str:
+    """The keys `depends_on` of these places, to put beside each `sql`."""
+    document: dict[str, Any] = {}
+    for place, names in columns.items():
+        section, _, field = place.partition(".")
+        parent = document.setdefault(section, {}) if field else document
+        parent[field or section] = {"depends_on": list(map(written, names))}
+    dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+    return f"# in the watch, beside each sql:\n{dumped.rstrip()}"
 
 
 def _how(table: TableFacts) -> str:

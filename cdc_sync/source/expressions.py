@@ -1,11 +1,11 @@
-"""SQL from identifiers and the configuration's expressions, and the columns that these use.
+"""SQL from identifiers and the configuration's expressions, and the columns that these name in `depends_on`.
 
 Names are always quoted. Expressions (`columns.*.sql`, `where`), the operator's own code, are put in as they are, in
 brackets. Nothing from a row becomes part of a statement.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
@@ -135,49 +135,14 @@ def spellings_in_url(application_id: str) -> set[str]:
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-# Reserved words, which name no column, of conditions and sub-selects. Others (`date`, `between`) may name one: `_TOKEN`
-# skips them as parts of phrases only.
-# fmt: off
-_WORDS = frozenset({
-    "and", "or", "not", "is", "null", "true", "false", "in", "like", "ilike", "similar",
-    "any", "all", "some", "array", "distinct", "from", "cast", "as", "case", "when", "then", "else", "end",
-    "collate", "symmetric",
-})
-_WORDS_OF_SELECT = _WORDS | {
-    "select", "where", "on", "join", "left", "right", "inner", "full", "outer", "cross", "lateral",
-    "order", "asc", "desc", "limit", "offset", "group", "having",
-}
-# fmt: on
-_TIMES = r"(?:date|time|timestamp|timestamptz|interval)"
-# What stands behind a column named `between`, and begins no operand of BETWEEN.
-_BEHIND = "|".join(
-    {"at", "between", "isnull", "notnull", "operator", "overlaps", "nulls", "union", "except", "intersect", "fetch"}
-    | _WORDS_OF_SELECT - {"null", "true", "false", "array", "case", "cast", "left", "right", "symmetric"}
-)
-_LETTER = r"[^\0-#%-/:-@\[-^`{-\x7f]"  # [\w$\x80-\U0010ffff] takes 50 ms to compile
-_NAME = rf'(?:(?![0-9$]){_LETTER}+|"(?:[^"]|"")+")'
-_FROM = re.compile(
-    rf"\b(?:FROM|JOIN)\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})",
-    re.IGNORECASE,
-)
+_NAME = r"""(?:(?![0-9$])[^\0-#%-/:-@\[-^`{-\x7f]+|"(?:[^"]|"")+")"""
 _LOOKUP = re.compile(
-    rf"\(?\s*SELECT\s+(?P<owner>{_NAME})\s*\.\s*(?P<column>{_NAME})\s+{_FROM.pattern}\s+WHERE\s+(?P<on>.+?)\s*\)?",
+    rf"\(?\s*SELECT\s+(?P<owner>{_NAME})\s*\.\s*(?P<column>{_NAME})"
+    rf"\s+FROM\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})"
+    rf"\s+WHERE\s+(?P<on>.+?)\s*\)?",
     re.IGNORECASE | re.DOTALL,
 )
 _EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_NAME})\s*")
-_TOKEN = re.compile(
-    rf"""
-      (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | [0-9][\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$)
-        | \b(?i: between \s+ (?! (?:{_BEHIND}) \b ) (?= [\w'"(] | -\s*[\w.]+ \s+ and \b )
-          | {_TIMES} \s* (?=') | as \s+ {_TIMES} \b | at \s+ time \s+ zone \b | is \s+ (?:not \s+)? unknown \b
-          | nulls \s+ (?:first|last) \b | (?P<sorts> (?:group|order) \s+ by \b ) ) )
-    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! {_LETTER} | \s* [.(] )
-    | (?P<call> (?:(?P<schema>{_NAME})\s*\.\s*)? {_NAME} \s* (?=\() )
-    | (?P<name> {_NAME} )
-    | (?P<other> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 
 
 def same(one: QualifiedName, other: QualifiedName) -> bool:
@@ -186,7 +151,7 @@ def same(one: QualifiedName, other: QualifiedName) -> bool:
 
 
 class Dependencies(NamedTuple):
-    """Column names in order; not `complete` if an expression may use others."""
+    """Column names in order; not `complete` if an expression has no `depends_on`, and may use others."""
 
     columns: tuple[str, ...]
     complete: bool
@@ -220,6 +185,10 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
     return SideTable(_table(match), unwritten(match["column"]), tuple(key[column] for column in watch.key))
 
 
+_METADATA = ("columns.event_date", "columns.source", "columns.created", "extra.")
+"""Places of what is sent and not compared."""
+
+
 def mapped(watch: Watch) -> dict[str, Column]:
     """The payload's columns and expressions, by their place in `columns`, or as `extra.…`."""
     found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
@@ -227,69 +196,41 @@ def mapped(watch: Watch) -> dict[str, Column]:
     return {name: column for name, column in found.items() if column is not None}
 
 
+def by_place(watch: Watch) -> dict[str, Column]:
+    """All columns and expressions, by their place in the watch."""
+    found = {name if name.startswith("extra.") else f"columns.{name}": column for name, column in mapped(watch).items()}
+    return found if watch.where is None else {**found, "where": watch.where}
+
+
+def compared_by_place(watch: Watch) -> dict[str, Column]:
+    """Those without metadata, which most updates touch."""
+    return {place: column for place, column in by_place(watch).items() if not place.startswith(_METADATA)}
+
+
+def undeclared(watch: Watch) -> list[str]:
+    """The places of compared expressions without `depends_on`."""
+    return [place for place, column in compared_by_place(watch).items() if columns_of(column) is None]
+
+
 def watched(watch: Watch) -> Dependencies:
     """The columns of the key, `columns`, `extra` and `where`."""
-    return _used(watch, mapped(watch).values())
+    return _used(watch, by_place(watch).values())
 
 
 def compared(watch: Watch) -> Dependencies:
-    """The same without metadata, which most updates touch: what the UPDATE trigger compares."""
-    metadata = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
-    return _used(watch, [column for name, column in mapped(watch).items() if name not in metadata])
+    """The same without metadata: what the UPDATE trigger compares."""
+    return _used(watch, compared_by_place(watch).values())
+
+
+def columns_of(one: Column) -> tuple[str, ...] | None:
+    """The columns that a value is made of; None for an expression without `depends_on`."""
+    return (one.name,) if isinstance(one, PlainColumn) else one.depends_on
 
 
 def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
-    parts = [Dependencies(watch.key, complete=True), *map(columns_of, columns), columns_in(watch.where or "")]
-    return _together(parts)
-
-
-def columns_of(one: Column) -> Dependencies:
-    """The columns of a mapped column or expression."""
-    if isinstance(one, PlainColumn):
-        return Dependencies((one.name,), complete=True)
-    return columns_in(one.sql) if one.depends_on is None else Dependencies(one.depends_on, complete=True)
-
-
-def columns_in(text: str) -> Dependencies:
-    """The columns that an expression names as `t.column`; complete if nothing else in it could be one.
-
-    What sorts or groups may read other rows.
-    """
-    found = list(_TOKEN.finditer(text))
-    others = any(match["schema"] or match["sorts"] or match["owner"] not in {None, "t"} for match in found)
-    named = _columns(found, {"t"}, _WORDS)
-    return Dependencies(named.columns, named.complete and not others)
-
-
-def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
-    """The same of a related table, as `alias.column` behind `FROM table alias`; complete only if there are some."""
-    parts: list[Dependencies] = []
-    texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]
-    for text in (*texts, watch.where or ""):
-        aliases = {unwritten(found["alias"]) for found in _FROM.finditer(text) if same(related, _table(found))}
-        if aliases:
-            named = _columns(_TOKEN.finditer(_FROM.sub(" ", text)), aliases, _WORDS_OF_SELECT)
-            has_alias = not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: no alias
-            parts.append(Dependencies(named.columns, named.complete and has_alias))
-        elif re.search(rf"\b{re.escape(related.name)}\b", text):
-            parts.append(Dependencies((), complete=False))
-    found = _together(parts)
-    return Dependencies(found.columns, found.complete and bool(found.columns))
-
-
-def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Collection[str]) -> Dependencies:
-    tokens = list(tokens)
-    own = [each["column"] for each in tokens if each["owner"] and unwritten(each["owner"]) in owners]
-    others = any(each["name"] and each["name"].lower() not in words for each in tokens)
-    # A single-byte database folds other letters than ASCII too.
-    others = others or any(name[0] != '"' and unwritten(name) != name.lower() for name in own if name != "*")
-    names = dict.fromkeys(unwritten(name) for name in own if name != "*")
-    return Dependencies(tuple(names), not others and "*" not in own)
-
-
-def _together(parts: list[Dependencies]) -> Dependencies:
-    names = dict.fromkeys(name for part in parts for name in part.columns)
-    return Dependencies(tuple(names), all(part.complete for part in parts))
+    used = [columns_of(each) for each in columns]
+    names = dict.fromkeys((*watch.key, *(name for some in used for name in some or ())))
+    return Dependencies(tuple(names), complete=None not in used)
 
 
 def _table(found: re.Match[str]) -> QualifiedName:

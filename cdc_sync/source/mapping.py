@@ -83,7 +83,7 @@ class Mapping:
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
         self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
-        self.scope = composed("({} IS TRUE)", _where(watch)) if watch.where else sql.SQL("true")
+        self.scope = _scope(watch)
         self.expressions = (
             {WHERE: composed("{}::int", self.scope)}
             | {f"columns.{name}": self._read(name) for name in _FIELDS}
@@ -108,9 +108,8 @@ class Mapping:
             raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))
         await check_time_zone(connection, watch.timezone)
         mapped = expressions.mapped(watch)
-        where = _where(watch) if watch.where else sql.SQL("true")
         values = map(expressions.expression, mapped.values())
-        query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), where)
+        query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), _scope(watch))
         async with asking(f"preparing to read {name}"):
             cursor = await on_own_path(connection, query, ())
         types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
@@ -226,8 +225,10 @@ def _table(facts: TableFacts) -> sql.Composed:
     return composed("{} AS t", expressions.name(facts.schema, facts.name))
 
 
-def _where(watch: Watch) -> sql.Composed:
-    return composed("({}\n)", expressions.fragment(watch.where or ""))
+def _scope(watch: Watch) -> sql.Composable:
+    if watch.where is None:
+        return sql.SQL("true")
+    return composed("({} IS TRUE)", expressions.expression(watch.where))
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:

@@ -17,6 +17,7 @@ from psycopg import sql
 from cdc_sync import own_path
 from cdc_sync.config import Watch
 from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
@@ -100,11 +101,21 @@ class _Depends(NamedTuple):
     rings: bool
 
 
+def _compared_of_related(related: Related) -> Dependencies:
+    """The columns of a related table that count, and its key; all if none is named."""
+    if not related.columns:
+        return Dependencies((), complete=False)
+    return Dependencies(tuple(dict.fromkeys((*related.key, *related.columns))), complete=True)
+
+
 def recorder(name: str, watch: Watch) -> Recorder:
     """What records a watch's changes."""
-    capture, everything = watch.capture, Dependencies((), complete=False)
+    capture = watch.capture
     own = _Recorded(watch.table, watch.key, compared(watch), 0)
-    related = [_Recorded(of.table, of.key, everything, number) for number, of in enumerate(watch.related, start=1)]
+    related = [
+        _Recorded(of.table, of.key, _compared_of_related(of), number)
+        for number, of in enumerate(watch.related, start=1)
+    ]
     depends = _Depends((own, *related), capture.max_backlog, capture.wakeup == "notify")
     function, body = function_of(name), _body(name, depends)
     # If the function's name has not the watch's, `verify` reads it here.
@@ -142,13 +153,16 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
 
 def only_tables(watch: Watch) -> str:
     """The part of the installation script that refuses relations without triggers."""
-    depends = compared(watch)
+    columns = [(watch.table, compared(watch).columns), *((each.table, each.columns) for each in watch.related)]
+    is_compared = [
+        composed("a.attrelid = {} AND a.attname IN ({})", own_path.oid_of(table), map(sql.Literal, names))
+        for table, names in columns
+        if names
+    ]
     lines = [composed("({})", map(sql.Literal, each)) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
-        watched=own_path.oid_of(watch.table),
-        # A whole row has what generated columns depend on.
-        compared=map(sql.Literal, depends.columns if depends.complete else ()),
+        compared=sql.SQL("\n            OR ").join(is_compared),
         tables=[own_path.oid_of(each) for each in tables_of(watch)],
         untriggered=sql.SQL(",\n            ").join(lines),
     )

@@ -16,9 +16,9 @@ from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.tenants import SEPARATOR, Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.source.depends_on import refuse_undeclared
 from cdc_sync.source.expressions import (
     Dependencies,
-    columns_of_related,
     composed,
     render,
     sections,
@@ -46,12 +46,8 @@ LONGEST_PATIENCE = timedelta(minutes=1)
 _PARTS = sections("parts.sql")
 
 _UNKNOWN = """\
--- An expression of this watch uses columns that its text does not show: give it depends_on, or
--- write t.column throughout, to get column-level privileges here."""
-
-_UNKNOWN_OF_RELATED = """\
--- Which columns of {table} the watch's expressions read, their text does not show: give it an alias
--- (FROM table alias) and write alias.column throughout, to get column-level privileges here."""
+-- An expression of this watch has no depends_on. With it (`cdc-sync check` prints the list) a few columns
+-- are enough here."""
 
 _IF_ROWS_ARE_HIDDEN = """\
 -- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every
@@ -77,6 +73,7 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
     one broken schema affects no other tenant.
     """
     watches = noticed(config.watches)
+    refuse_undeclared(watches)
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
     head = template("install.sql").replace("{backlog}", ", ".join(most.values()) or "no watch is in notify mode")
     of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
@@ -99,6 +96,7 @@ def installation(config: Config, patience: timedelta = PATIENCE) -> Iterator[Par
 
 def functions_for_tenants(config: Config, patience: timedelta = PATIENCE) -> str:
     """The script that installs the log and the templates' functions; empty if there are none."""
+    refuse_undeclared(config.templates)
     functions = tenant_functions(config, patience)
     if not functions:
         return ""
@@ -349,8 +347,8 @@ def grants(config: Config, role: str) -> str:
 
 def _grants(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
     for number, (table, needed) in enumerate(_tables(watch)):
-        if not needed.complete:
-            yield _UNKNOWN_OF_RELATED.format(table=visible(str(table))) if number else _UNKNOWN
+        if number == 0 and not needed.complete:
+            yield _UNKNOWN
         *usage, select = granting(table, "SELECT", needed.columns if needed.complete else (), to)
         yield from usage
         yield own_path.naming(table, select)
@@ -395,8 +393,9 @@ def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
     needed, watermark = watched(watch), watch.capture.needs.watermark
     if watermark is not None:
         needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
-    related = [(each.table, columns_of_related(watch, each.table)) for each in watch.related]
-    return [(watch.table, needed), *related]
+    # Which columns of theirs an expression reads, only the server knows.
+    whole = Dependencies((), complete=False)
+    return [(watch.table, needed), *((each.table, whole) for each in watch.related)]
 
 
 def _log_rights(name: str, watch: Watch) -> dict[str, str]:

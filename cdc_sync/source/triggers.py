@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cdc_sync.config import Watch
 from cdc_sync.source.connection import Connection, Pool, asking, rows_of
 from cdc_sync.source.errors import reason, unwritable
-from cdc_sync.source.expressions import arrays, catalog, sections
+from cdc_sync.source.expressions import arrays, catalog, sections, undeclared
 from cdc_sync.source.recorders import function_of, missed_of, tables_of
 from cdc_sync.source.scripts import noticed, verify
 
@@ -88,7 +88,11 @@ class Triggers:
 
     def problems(self, name: str, watch: Watch) -> tuple[str, ...]:
         """The problems of a watch, in words."""
-        return tuple(dict.fromkeys((*_problems(self.of(name)), *_blind_spots(watch, self.unseen.get(name, ())))))
+        found, places = self.of(name), undeclared(watch)
+        if places:  # what would be installed is unknown
+            found = [each for each in found if (each.function, each.state) != (function_of(name), "different")]
+        problems = (*_undeclared(places), *_problems(found), *_blind_spots(watch, self.unseen.get(name, ())))
+        return tuple(dict.fromkeys(problems))
 
 
 async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
@@ -114,6 +118,11 @@ async def worked_before(connection: Connection) -> bool:
     async with asking("looking for an earlier daemon's work"):
         ((has_worked,),) = await rows_of(connection, _SQL["worked_before"])
     return bool(has_worked)
+
+
+def _undeclared(places: Sequence[str]) -> Iterator[str]:
+    if places:
+        yield reason("depends-on-missing", places=", ".join(places))
 
 
 def _blind_spots(watch: Watch, unseen: Sequence[tuple[str, str]]) -> Iterator[str]:

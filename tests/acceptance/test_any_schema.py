@@ -59,8 +59,8 @@ def watches(mode: str) -> dict[str, dict[str, Any]]:
             "key": ['"Id"'],
             "columns": {
                 "application_id": {"sql": "'hw-' || t.\"Id\"", "depends_on": ['"Id"']},
-                "status": {"sql": "t.\"Statut\" || ' %'"},
-                "job_id": {"sql": "'1' -- the same for all"},
+                "status": {"sql": "t.\"Statut\" || ' %'", "depends_on": ['"Statut"']},
+                "job_id": {"sql": "'1' -- the same for all", "depends_on": []},
                 "created": '"État"',
             },
             "capture": {"watermark": '"État"'},

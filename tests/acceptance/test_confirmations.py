@@ -113,8 +113,6 @@ def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(not
         ["dead-letters", "discard", "BAD"],
         ["resend", "--yes", "BAD"],
         ["explain", "BAD"],
-        ["link", "BAD", "--row", "1"],
-        ["link", "hw-1", "--row", "BAD"],
         ["pause", "BAD"],
         ["fuse", "show", "--watch", "BAD"],
     ],

@@ -115,6 +115,30 @@ def test_everything_is_removed_without_a_configuration(notify: Installation) -> 
     assert notify.run("sql", "uninstall", config=nowhere).code != 0
 
 
+def test_without_depends_on_nothing_is_installed_and_what_is_there_goes_on(notify: Installation) -> None:
+    upper = "upper(t.status)"
+    notify.configure_watch(columns={"status": {"sql": upper, "depends_on": ["status"]}})
+    notify.install()
+    notify.configure_watch(columns={"status": {"sql": upper, "depends_on": None}}, where="t.notes IS NULL")
+
+    for arguments in (["install"], ["install", "--apply", "--dsn", notify.dsn], ["verify"], ["verify", "--apply"]):
+        refused = notify.run("sql", *arguments)
+        assert (refused.code, refused.stdout) == (78, "")
+        assert refused.stderr == "".join(
+            f"the configuration: watches.applications.{place}: notify mode needs depends_on here, the columns that the "
+            "triggers compare; paste the list that `cdc-sync check` prints\n"
+            for place in ("columns.status", "where")
+        )
+    assert "has no depends_on" in notify.run("sql", "grants").stdout
+    notify.add("hw-1")
+    notify.grant()
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_for_event("depends_on is missing for columns.status, where: run `cdc-sync check`")
+        daemon.wait_for_event("applications known")
+        notify.change("hw-1", status="INTERVIEW")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("INTERVIEW", JOB)], "the change")
+
+
 def test_one_watch_is_seen_to_be_gone_beside_another(notify: Installation) -> None:
     def gone(watch: str) -> int:
         return notify.run("sql", "verify", "--expect", "absent", "--watch", watch, "--apply", "--dsn", notify.dsn).code

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -55,7 +58,7 @@ def follow(ats: Installation, parts: list[Block]) -> None:
                 piece = {"watches": {"applications": yaml.safe_load(text)}}
                 ats.document = merged(ats.document, piece)
                 ats.configure()
-            case _ if "\\copy" in text:
+            case _ if "\\copy public.known_ids" in text:
                 ats.ats.execute("INSERT INTO public.known_ids VALUES (1, 'hw-1'), (2, 'hw-2')")
 
 
@@ -108,13 +111,26 @@ def test_a_side_table(ats: Installation) -> None:
         ats.ats.execute("TRUNCATE public.applications")
 
 
-def test_the_file_for_link_is_what_it_takes(ats: Installation) -> None:
-    follow(ats, section(SIDE))
+@pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql here")
+def test_a_file_is_copied_into_the_side_table_as_a_whole(ats: Installation) -> None:
+    follow(ats, section(SIDE)[:2])
     (lines,) = (text for language, text in section(SIDE) if language == "csv")
-    (ats.folder / "links.csv").write_text(lines)
+    (command,) = (text for language, text in section(SIDE) if not language and "\\copy" in text)
+    file = ats.folder / "links.csv"
+
+    def copied(text: str) -> str:
+        file.write_text(text, encoding="utf-8")
+        here = command.replace("-d ats", f"-d {shlex.quote(ats.dsn)}")
+        ended = subprocess.run(["bash", "-c", here], cwd=ats.folder, check=False, capture_output=True, text=True)  # noqa: S607
+        return ended.stdout + ended.stderr
+
     ats.ats.execute("UPDATE public.applications SET id = id + 41")
-    linked = ats.run("link", "--csv", "links.csv", "--dsn", ats.dsn)
-    assert linked.stdout == "2 linked, 0 changed, 0 were so already\n", linked.output
+    assert 'Key (id)=(99) is not present in table "applications"' in copied(f"{lines}99,hw-9\n")
+    assert copied(lines) == "COPY 2\n"
+    ids = "SELECT id, hellowork_id FROM public.applications_hellowork ORDER BY id"
+    assert ats.ats.execute(ids).fetchall() == [(42, "hw-1"), (43, "hw-2")]
+    for again in (lines, "id,hellowork_id\n44,hw-1\n"):
+        assert "duplicate key value violates unique constraint" in copied(again)
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["only URLs", "other things too"])

@@ -146,8 +146,19 @@ def test_an_expression_answers_too(french: Installation) -> None:
     assert made.code == 0, made.output
     columns = yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]
     assert columns["status"] == {"sql": sql, "depends_on": ["supprimee"]}
-    assert columns["source"] == {"sql": nested}
-    assert "under related" in made.stdout
+    assert columns["source"] == {"sql": nested, "depends_on": ["etape_id"]}
+    assert "it reads public.etapes: write each under related" in made.stdout
+
+
+def test_the_columns_of_an_expression_are_in_doubt_where_postgresql_cannot_name_them(french: Installation) -> None:
+    name = french.ats.info.dbname
+    french.ats.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'.encode())
+
+    made = init(french, "--column", "status=upper(t.nom)")
+
+    assert made.code == 0, made.output
+    assert yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]["status"] == {"sql": "upper(t.nom)"}
+    assert "DOUBT: name its columns in depends_on: permission denied to create temporary tables" in made.stdout
 
 
 @pytest.mark.parametrize(
@@ -158,7 +169,7 @@ def test_an_expression_answers_too(french: Installation) -> None:
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
         (["--column", "status=a.b"], 2, "is no column's name"),
-        (["--column", "status=upper(t.nowhere)"], 2, "has no column nowhere; it has id, "),
+        (["--column", "status=upper(t.nowhere)"], 2, "which is called t: column t.nowhere does not exist"),
         (["--column", "watermark=upper(t.nom)"], 2, "is no column's name"),
         (["--mode", "sometimes"], 2, "is not one of 'notify', 'poll'"),
         (["--timezone", "Europe/Nowhere"], 2, "timezone"),

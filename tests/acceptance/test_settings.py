@@ -80,7 +80,7 @@ def test_a_watch_may_do_without_notifications(notify: Installation) -> None:
 
 
 def test_triggers_of_another_configuration_are_outdated(notify: Installation) -> None:
-    notify.configure_watch(where="t.notes IS NULL")
+    notify.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
     notify.grant()
     with notify.daemon(ready=False) as daemon:
         daemon.wait_until_not_ready("another version or configuration")

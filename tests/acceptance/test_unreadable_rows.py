@@ -18,7 +18,10 @@ FAILING: dict[str, tuple[str, str]] = {
 """What stands in `notes` where the expression of a place fails, and what PostgreSQL says."""
 
 FRAGILE: dict[str, Any] = {
-    "where": "t.notes IS DISTINCT FROM 'where' OR 1 / (length(t.notes) - 5) > 0",
+    "where": {
+        "sql": "t.notes IS DISTINCT FROM 'where' OR 1 / (length(t.notes) - 5) > 0",
+        "depends_on": ["notes"],
+    },
     "columns": {
         "application_id": {
             "sql": "CASE t.notes WHEN 'id' THEN (1 / (length(t.notes) - 2))::text ELSE t.hellowork_id END",

@@ -1,6 +1,7 @@
 """A daemon of this version starts on a store that an earlier one left behind: see `tests/old_stores`."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
@@ -24,10 +25,18 @@ from support.postgres import Cluster, fresh_database
 from support.upgrading import OldFile, OldSchema, newest
 from support.waiting import wait_until
 
-from cdc_sync.config import load
+from cdc_sync.config import parse
 from cdc_sync.emulator import EmulatorOptions
 from cdc_sync.source import scripts
 from cdc_sync.store.statements import Database
+
+
+def install_script(config: Path) -> str:
+    """The present triggers for an earlier version's configuration, of which `where` gets its columns."""
+    text = config.read_text(encoding="utf-8")
+    where = yaml.safe_load(text)["watches"]["applications"]["where"]
+    declared = json.dumps({"sql": where, "depends_on": ["notes"]})
+    return scripts.install(parse(text.replace(f"where: {where}", f"where: {declared}"), name="old", environ={}))
 
 
 class Upgraded:
@@ -49,7 +58,7 @@ class Upgraded:
         with psycopg.connect(dsn, autocommit=True) as ats:
             create_tables(ats)
             put_back(ats, old.then().rows)
-            ats.execute(scripts.install(load(self.config, {})).encode())
+            ats.execute(install_script(self.config).encode())
 
     def command(self, *arguments: str) -> str:
         """What a command says, which must succeed."""
@@ -259,7 +268,7 @@ def test_the_backup_of_a_shared_store_is_the_way_back(database: str, tmp_path: P
     with psycopg.connect(database, autocommit=True) as dba:
         create_tables(dba)
         data = OldSchema(old, database)
-        dba.execute(scripts.install(load(config, {})).encode())
+        dba.execute(install_script(config).encode())
         before = data.tables()
         others = [f"--exclude-table=cdc_sync.{name}*" for name in ("changes", "bell_", "missed_")]
         backup = dump(database, "--data-only", "--table=cdc_sync.*", *others)

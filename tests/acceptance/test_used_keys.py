@@ -62,7 +62,7 @@ class TestADeletedRow:
     @pytest.mark.parametrize("mode", ["notify"], indirect=True)
     def test_is_sent_if_its_key_goes_to_a_row_that_says_nothing(self, installation: Installation) -> None:
         """Without a date of creation, or out of scope, the new row is another one as well."""
-        installation.configure_watch(where="t.notes IS NULL")
+        installation.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
         installation.install()
         undated, unwatched = installation.add("hw-1"), installation.add("hw-2")
         with installation.daemon() as daemon:
@@ -117,7 +117,7 @@ class TestARowThatLosesItsId:
 
     @pytest.mark.parametrize("mode", ["notify"], indirect=True)
     def test_is_told_from_one_out_of_scope(self, installation: Installation) -> None:
-        installation.configure_watch(where="t.notes IS NULL")
+        installation.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
         installation.install()
         installation.add("hw-1")
         installation.add("hw-2")

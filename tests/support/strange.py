@@ -19,9 +19,9 @@ WATCH_SECTION: Mapping[str, Any] = {
         "application_id": TEXT_KEY,
         "status": STATUS,
         "job_id": '"order"',
-        "created": {"sql": "timestamptz '2024-01-02 03:04:05Z'"},
+        "created": {"sql": "timestamptz '2024-01-02 03:04:05Z'", "depends_on": []},
     },
-    "where": 't."User" IS NOT NULL',
+    "where": {"sql": 't."User" IS NOT NULL', "depends_on": ['"User"']},
 }
 
 KEY = 'l\'été "25" {x} 100% \\ é'

@@ -95,6 +95,18 @@ def test_a_column_is_a_name_or_an_expression(written: Any, read: PlainColumn | S
 @pytest.mark.parametrize(
     ("written", "read"),
     [
+        ("t.a > 1", SqlColumn(sql="t.a > 1")),
+        ({"sql": "t.a > 1", "depends_on": ["A"]}, SqlColumn(sql="t.a > 1", depends_on=("a",))),
+        (None, None),
+    ],
+)
+def test_a_condition_is_a_text_or_has_its_columns_beside_it(written: Any, read: SqlColumn | None) -> None:
+    assert a_watch({"where": written}).where == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
         ("delay", (PlainColumn("delay"), ())),
         ({"column": '"Delai"', "only_for": ["rejected"]}, (PlainColumn("Delai"), ("rejected",))),
         ({"sql": "t.a", "depends_on": ['"A"']}, (SqlColumn(sql="t.a", depends_on=('"A"',)), ())),
@@ -113,7 +125,10 @@ def test_what_can_be_given_is_read() -> None:
             "key": ["Id", '"Site"'],
             "timezone": "Europe/Paris",
             "where": "t.origin = 'hellowork'",
-            "related": [{"table": "rejections", "key": ["application_id", "site"]}, {"table": "a.stages", "key": []}],
+            "related": [
+                {"table": "rejections", "key": ["application_id", "site"]},
+                {"table": "a.stages", "key": [], "columns": ["Label"]},
+            ],
             "capture": {"mode": "poll", "watermark": '"MAJ"', "max_backlog": "64KiB", "poll_interval": "10ms"},
             "status": {"map": {"Embauché": "hired"}, "unmapped": "reject", "deleted": "gone"},
             "settle": {"rejected": "5m"},
@@ -121,9 +136,9 @@ def test_what_can_be_given_is_read() -> None:
     )
     assert watch.table == QualifiedName("ATS", "Candidatures")
     assert watch.key == ("id", "Site")
-    assert [(other.table, other.key) for other in watch.related] == [
-        (QualifiedName(None, "rejections"), ("application_id", "site")),
-        (QualifiedName("a", "stages"), ()),
+    assert [(other.table, other.key, other.columns) for other in watch.related] == [
+        (QualifiedName(None, "rejections"), ("application_id", "site"), ()),
+        (QualifiedName("a", "stages"), (), ("label",)),
     ]
     assert (watch.capture.watermark, watch.capture.max_backlog) == ("MAJ", 65536)
     assert watch.status.map == {"Embauché": "hired"}
@@ -207,6 +222,7 @@ UNQUOTED = (
 NEEDS_TOKEN = (
     "listen on another than a loopback address needs a token of at least 16 characters: a shorter one could be guessed"
 )
+CONDITION = "expected an SQL condition or {sql: CONDITION, depends_on: [columns]}"
 ONE_SOURCE = "expected one of column and sql, and depends_on with sql alone"
 A_LIST = "expected a list, such as [first, second]"
 A_SECTION = "expected a section: `key: value` lines beneath this key"
@@ -321,6 +337,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
             "must not end with a semicolon: it becomes part of a longer statement (found: true;)",
         ),
         (f"{WATCH}.where", " ", "must not be empty (found: nothing)"),
+        (f"{WATCH}.where", ["t.a"], f"{CONDITION} (found: a list)"),
         (
             f"{WATCH}.timezone",
             "Europe/Pari",

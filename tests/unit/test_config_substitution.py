@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, a_text, complaint, problems_of
 
-from cdc_sync.config import ConfigurationError, document, load, parse
+from cdc_sync.config import ConfigurationError, SqlColumn, document, load, parse
 from cdc_sync.config.problems import SettingError
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
@@ -155,7 +155,7 @@ def test_replaced_text_stays_text() -> None:
         "watches.applications.where: must not be empty (found: ${N})"
     )
     config = a_config({"watches.applications.where": "${N}"}, {"N": "null"})
-    assert config.watches["applications"].where == "null"
+    assert config.watches["applications"].where == SqlColumn(sql="null")
 
 
 def test_keys_are_not_replaced() -> None:

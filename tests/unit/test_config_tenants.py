@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from cdc_sync.cli.sql import Target
-from cdc_sync.config import Config, ConfigurationError, parse
+from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.models import own_credentials
 from cdc_sync.config.problems import SettingError
@@ -59,7 +59,7 @@ def test_each_tenant_has_a_watch_of_its_own() -> None:
     one, two = config.watches["applications@tenant_1"], config.watches["applications@tenant_2"]
     assert str(one.table) == "tenant_1.applications"
     assert [str(each.table) for each in one.related] == ["tenant_1.stages", "shared.labels"]
-    assert one.where == "t.customer = 'tenant_1'"
+    assert one.where == SqlColumn(sql="t.customer = 'tenant_1'")
     assert one.columns.status.sql == (  # type: ignore[union-attr]
         """(SELECT s.label FROM "tenant_1".stages s WHERE s.id = t.stage AND 'tenant_1' <> '{}')"""
     )
@@ -114,7 +114,7 @@ def test_odd_names_are_quoted() -> None:
     config, _ = expanded(_config(), {"applications": [Tenant(None, schema)]}, lambda _: "a key")
     (watch,) = config.watches.values()
     assert str(watch.table) == """"ten""ant'\\_%".applications"""
-    assert watch.where == """t.customer = E'ten"ant''\\\\_%'"""
+    assert watch.where == SqlColumn(sql="""t.customer = E'ten"ant''\\\\_%'""")
 
 
 def test_tenants_may_be_databases_and_schemas_of_databases() -> None:

@@ -58,5 +58,8 @@ def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
     elif options.watches > 1:
         # An application's rows are all of one watch.
         watch, part = made["watches"][configuration.WATCH], f"ascii(right(t.hellowork_id, 1)) % {options.watches}"
-        made["watches"] = {name: {**watch, "where": f"{part} = {place}"} for place, name in enumerate(watches(options))}
+        conditions = ({"sql": f"{part} = {place}", "depends_on": ["hellowork_id"]} for place in range(options.watches))
+        made["watches"] = {
+            name: {**watch, "where": where} for name, where in zip(watches(options), conditions, strict=True)
+        }
     return made

@@ -8,8 +8,8 @@
 -- Costs     each DELETE of {watched}, and each UPDATE of its key, a look into an index. The ATS's
 --           roles need no rights for it: PostgreSQL acts as this table's owner. But a TRUNCATE has to name this table too,
 --           or say CASCADE.
--- Fill it   with `cdc-sync link`, or by the program that receives the applications; as the owner, or as a role of its own,
---           not the daemon's, which only reads:
+-- Fill it   by the program that receives the applications, or from a file by psql's \copy; as the owner, or as a role of
+--           its own, not the daemon's, which only reads:
 {writer}
 -- Undo      DROP TABLE {side};
 

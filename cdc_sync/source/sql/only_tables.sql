@@ -22,8 +22,7 @@ BEGIN
     FOR found IN
         SELECT a.attname
           FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = {watched}
-           AND a.attname = ANY (ARRAY[{compared}]::name[])
+         WHERE ({compared})
            AND pg_catalog.to_jsonb(a) ->> 'attgenerated' = 'v' -- a catalog's column since 12, with this value since 18
     LOOP
         RAISE EXCEPTION USING

@@ -28,6 +28,13 @@ SET LOCAL statement_timeout = '15s';
 SET LOCAL lock_timeout = '3s';
 SET LOCAL idle_in_transaction_session_timeout = '30s';
 
+-- name: rolled_back
+-- The same for a transaction that creates something and is rolled back.
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL statement_timeout = '15s';
+SET LOCAL lock_timeout = '3s';
+SET LOCAL idle_in_transaction_session_timeout = '30s';
+
 -- name: ours
 -- As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
 SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'

@@ -213,7 +213,7 @@ class TestRows:
 
     async def test_out_of_scope_ones_are_reported_when_they_come_into_it(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1", notes="test")
-        async with open_rig(where="t.notes IS NULL") as rig:
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
             await rig.adopt()
             update(ats, 1, notes=None)
             await rig.drain.catch_up()

@@ -265,7 +265,7 @@ class TestSoft:
 class TestScope:
     async def test_a_row_that_leaves_where_is_no_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
-        async with open_rig(where="t.notes IS NULL") as rig:
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
             await rig.adopt()
             update(ats, 1, notes="test")
             await rig.drain.catch_up()
@@ -282,7 +282,7 @@ class TestScope:
 
     async def test_a_row_that_goes_while_out_of_scope_is_none_either(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
-        async with open_rig(where="t.notes IS NULL") as rig:
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
             await rig.adopt()
             update(ats, 1, notes="test")
             await rig.drain.catch_up()
@@ -296,7 +296,7 @@ class TestScope:
     async def test_a_row_that_leaves_scope_and_goes_before_anybody_looks(self, ats: Ats, open_rig: OpenRig) -> None:
         """It cannot be known that it had left: its row is gone, as that of any other deletion."""
         insert(ats, 1, "a1")
-        async with open_rig(where="t.notes IS NULL") as rig:
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
             await rig.adopt()
             update(ats, 1, notes="test")
             delete(ats, 1)

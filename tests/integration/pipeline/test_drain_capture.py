@@ -332,7 +332,7 @@ class TestSweepWanted:
         ats.execute("INSERT INTO public.stages VALUES ('n', 'New'), ('h', 'Hired')")
         insert(ats, 1, "a1", "n")
         insert(ats, 2, "a2", "h")
-        label = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)"}
+        label = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
         related = [{"table": "public.stages", "key": []}]
         async with open_rig(columns={"status": label}, related=related) as rig:
             await rig.adopt()
@@ -348,7 +348,7 @@ class TestSweepWanted:
         insert(ats, 1, "a1")
         insert(ats, 2, "a2")
         rejected = "EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id)"
-        status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END"}
+        status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END", "depends_on": ["id", "status"]}
         related = [{"table": "public.rejections", "key": ["application"]}]
         async with open_rig(columns={"status": status}, related=related) as rig:
             await rig.adopt()

@@ -19,7 +19,10 @@ from cdc_sync.source.triggers import Installation
 RELATED = {
     "columns": {
         "source": "source",
-        "status": {"sql": "coalesce((SELECT r.reason FROM public.rejections r WHERE r.application = t.id), t.status)"},
+        "status": {
+            "sql": "coalesce((SELECT r.reason FROM public.rejections r WHERE r.application = t.id), t.status)",
+            "depends_on": ["id", "status"],
+        },
     },
     "related": [{"table": "public.rejections", "key": ["application"]}],
 }
@@ -42,7 +45,9 @@ def daemons(ats: Ats, database: str, role: str, **watch: Any) -> Config:
 
 
 @pytest.mark.parametrize(
-    "section", [{}, RELATED, {"where": "t.source IS NULL", "extra": {"delay": "deleted_at"}}], ids=str
+    "section",
+    [{}, RELATED, {"where": {"sql": "t.source IS NULL", "depends_on": ["source"]}, "extra": {"delay": "deleted_at"}}],
+    ids=str,
 )
 async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path, section: dict[str, Any]) -> None:
     for number in range(1, 4):

@@ -114,7 +114,7 @@ class TestWithTriggers:
         insert(ats, 2, "a2")
         rejected = "CASE WHEN EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id) THEN 'rejected' END"
         related = [{"table": "public.rejections", "key": key}]
-        status = {"sql": f"coalesce({rejected}, t.status)"}
+        status = {"sql": f"coalesce({rejected}, t.status)", "depends_on": ["id", "status"]}
         async with open_rig(columns={"status": status}, related=related) as watch:
             await watch.adopt()
             await watch.look_at_tables()

@@ -188,7 +188,7 @@ class TestDuplicates:
     async def test_one_in_scope_speaks_before_one_out_of_it(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1", job_id="in", created_at="2024-01-01")
         insert(ats, 2, "a1", job_id="out", created_at="2024-02-01", notes="test")
-        async with open_rig(where="t.notes IS NULL") as rig:
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
             await rig.adopt()
 
             assert await rig.told("a1") == {"a1": ("applied", "in")}

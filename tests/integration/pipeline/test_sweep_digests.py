@@ -196,7 +196,7 @@ async def test_a_row_that_goes_between_its_digest_and_its_reading(ats: Ats, open
     "changed",
     [
         {"status": {"map": {"applied": "seen"}}},
-        {"where": "t.id > 0"},
+        {"where": {"sql": "t.id > 0", "depends_on": ["id"]}},
         {"columns": {"job_id": {"sql": "t.job_id || ''", "depends_on": ["job_id"]}}},
     ],
 )
@@ -226,7 +226,7 @@ async def test_another_version_compares_every_row(ats: Ats, open_rig: OpenRig, m
 
 
 async def test_rows_out_of_scope(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(install=False, where="t.notes IS NULL") as rig:
+    async with open_rig(install=False, where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
         insert(ats, 20, "a20", notes="other")
         insert(ats, 21, None)
         reads = await filled(ats, rig)

@@ -10,7 +10,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.pipeline.database import Steps
 from cdc_sync.source.errors import SourceError
 
-LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)"}
+LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
 STAGED = {"columns": {"status": LABEL}, "related": [{"table": "public.stages", "key": []}]}
 
 

@@ -194,7 +194,7 @@ async def test_a_row_that_moved_behind_it_is_no_deletion(ats: Ats, open_rig: Ope
     [
         {"columns": {"status": {"sql": "t.status", "depends_on": ["status"]}}},
         {"status": {"map": {"applied": "seen"}}},
-        {"where": "t.notes IS NULL"},
+        {"where": {"sql": "t.notes IS NULL", "depends_on": ["notes"]}},
         {"key": ["hellowork_id"]},
         {"timezone": "Asia/Tokyo", "columns": {"event_date": "noted_at"}},
     ],

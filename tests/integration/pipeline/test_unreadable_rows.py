@@ -14,12 +14,18 @@ from cdc_sync.pipeline.database import Steps
 
 FAILS = "columns.status cannot be read: division by zero"
 FRAGILE: dict[str, Any] = {
-    "columns": {"status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}}
+    "columns": {
+        "status": {
+            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END",
+            "depends_on": ["notes", "status"],
+        }
+    }
 }
 FRAGILE_ID: dict[str, Any] = {
     "columns": {
         "application_id": {
-            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END"
+            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END",
+            "depends_on": ["notes", "hellowork_id"],
         }
     }
 }

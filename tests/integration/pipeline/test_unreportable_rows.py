@@ -94,7 +94,7 @@ class TestRecord:
     async def test_it_is_cleared_when_the_row_is_nobodys_or_out_of_scope(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1", None)
         insert(ats, 2, "a2", None)
-        async with open_rig(where="t.notes IS NULL") as rig:
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
             await rig.adopt()
             assert len(await skipped(rig)) == 2
             update(ats, 1, hellowork_id=None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from psycopg.conninfo import make_conninfo
 from support.eventually import eventually
 from support.pgbouncer import pgbouncer, pgbouncer_binary
@@ -193,7 +194,11 @@ async def test_a_function_in_a_schema_that_may_not_be_used(installed: Installed)
     ("columns", "said", "remedy"),
     [
         ({"status": "Statut"}, "(columns.status: statut)", 'statut → "Statut"'),
-        ({"status": {"sql": "upper(t.Statut)"}}, "(columns.status: statut)", 'statut → "Statut"'),
+        (
+            {"status": {"sql": "upper(t.Statut)", "depends_on": ["Statut"]}},
+            "(columns.status: statut)",
+            'statut → "Statut"',
+        ),
         ({"status": '"Statut"', "job_id": '"Job_Id"'}, '(columns.job_id: "Job_Id")', '"Job_Id" → job_id'),
     ],
     ids=["a column", "in an expression", "capitals too many"],
@@ -211,7 +216,7 @@ async def test_a_name_in_the_wrong_case_is_the_only_finding(
     assert remedy in (findings["columns"].remedy or "")
 
 
-async def test_an_expression_whose_columns_cannot_be_told(installed: Installed) -> None:
+async def test_an_expression_without_depends_on_reads_a_column_that_is_not_granted(installed: Installed) -> None:
     config = installed.install(columns={"status": {"sql": "upper(status)"}}, **POLL)
     run(installed.ats, "REVOKE SELECT ON public.applications FROM {role}", role=installed.role)
     columns = "id, hellowork_id, job_id, created_at, updated_at, deleted_at"
@@ -221,6 +226,57 @@ async def test_an_expression_whose_columns_cannot_be_told(installed: Installed) 
 
     assert wrong(findings) == {"columns": "failed"}
     assert findings["columns"].remedy == f'GRANT SELECT ON "public"."applications" TO "{installed.role}";'
+
+
+STAGED = "CASE WHEN t.notes = 'gone' THEN 'gone' ELSE t.status END"
+
+
+async def test_postgresql_names_the_columns_that_depends_on_lacks(installed: Installed) -> None:
+    every = {"columns": {"status": {"sql": STAGED, "depends_on": ["notes", "status", "source"]}}, **NOTIFY}
+    assert (await found(installed.install(**every)))["depends-on"].state == "ok"
+
+    findings = await found(
+        installed.config(
+            columns={
+                "status": {"sql": STAGED},
+                "job_id": {"sql": "lower(t.job_id)", "depends_on": ["status"]},
+                "source": {"sql": "upper(t.source)"},
+            },
+            where="t.source IS NULL",
+            **NOTIFY,
+        )
+    )
+
+    assert wrong(findings) == {"depends-on": "failed", "triggers": "failed"}
+    assert findings["depends-on"].message == (
+        "columns.status has no depends_on; columns.job_id uses job_id, which its depends_on lacks; where has no "
+        "depends_on; a change of a column that depends_on does not name is not recorded"
+    )
+    assert yaml.safe_load(findings["depends-on"].remedy or "") == {
+        "columns": {"status": {"depends_on": ["status", "notes"]}, "job_id": {"depends_on": ["job_id"]}},
+        "where": {"depends_on": ["source"]},
+    }
+    assert findings["triggers"].message == (
+        "depends_on is missing for columns.status, where: run `cdc-sync check`, paste the list that it prints, then "
+        "install again"
+    )
+
+
+async def test_poll_mode_needs_no_depends_on(installed: Installed) -> None:
+    findings = await found(installed.install(columns={"status": {"sql": STAGED}}, **POLL))
+
+    assert wrong(findings) == {}
+    assert findings["depends-on"].message.endswith("these columns are enough: columns.status: [status, notes]")
+
+
+async def test_a_server_that_does_not_name_the_columns_is_no_failure(installed: Installed) -> None:
+    config = installed.install(columns={"status": {"sql": STAGED, "depends_on": ["status", "notes"]}}, **NOTIFY)
+    run(installed.ats, "REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC", name=installed.ats.info.dbname)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {}
+    assert "permission denied to create temporary tables" in findings["depends-on"].message
 
 
 async def test_a_related_table(installed: Installed) -> None:
@@ -233,10 +289,10 @@ async def test_a_related_table(installed: Installed) -> None:
     config = installed.install(columns={"status": status}, related=related, **NOTIFY)
     assert wrong(await found(config)) == {}
 
-    run(installed.ats, "REVOKE SELECT (application) ON public.rejections FROM {role}", role=installed.role)
+    run(installed.ats, "REVOKE SELECT ON public.rejections FROM {role}", role=installed.role)
     findings = await found(config)
     assert wrong(findings) == {"privileges": "failed"}
-    expected = f"GRANT SELECT (application) ON public.rejections TO {installed.role};"
+    expected = f"GRANT SELECT ON public.rejections TO {installed.role};"
     assert findings["privileges"].remedy == expected
 
     run(installed.ats, "ALTER TABLE public.rejections RENAME application TO application_id")

@@ -11,7 +11,7 @@ from cdc_sync.config import Config, parse
 ROOT = Path(__file__).parents[3]
 SCHEMA = ROOT / "tests" / "acceptance" / "shapes" / "odoo-recruitment.sql"
 EXAMPLE = ROOT / "config" / "odoo-recruitment.yaml"
-NO_POOLS = r"\n +AND t.pool_applicant_id IS DISTINCT FROM t.id", ""
+NO_POOLS = (r"\n +AND t.pool_applicant_id IS DISTINCT FROM t.id", ""), (", pool_applicant_id, id", "")
 
 
 def adapted(database: str, *replacements: tuple[str, str]) -> Config:
@@ -33,7 +33,7 @@ async def test_a_version_without_talent_pools(database: str, ats: Ats) -> None:
     ats.execute("ALTER TABLE public.hr_applicant DROP pool_applicant_id")
     ats.execute("INSERT INTO public.hr_applicant (stage_id, active) VALUES (5, true), (6, false)")
 
-    async with opened(adapted(database, NO_POOLS)) as source:
+    async with opened(adapted(database, *NO_POOLS)) as source:
         assert [row.in_scope for row in await source.rows()] == [True, False]
 
 
@@ -45,10 +45,10 @@ async def test_a_stage_whose_name_is_a_plain_column(database: str, ats: Ats) -> 
     ats.execute("ALTER TABLE public.hr_applicant DROP pool_applicant_id")
     ats.execute("ALTER TABLE public.hr_recruitment_stage ALTER name TYPE varchar USING coalesce(name ->> 'fr_FR', '-')")
     plain_name = r"coalesce\(.+'en_US'\)", "s.name"
-    older = await statuses(adapted(database, NO_POOLS, plain_name))
+    older = await statuses(adapted(database, *NO_POOLS, plain_name))
     ats.execute("ALTER TABLE public.hr_recruitment_stage DROP hired_stage")
     no_hired_stage = r"SELECT CASE WHEN s.hired_stage .+ END\n", "SELECT s.name\n"
-    oldest = await statuses(adapted(database, NO_POOLS, no_hired_stage))
+    oldest = await statuses(adapted(database, *NO_POOLS, no_hired_stage))
 
     assert today == older == ["Proposition de contrat", "hired", "refused"]
     assert oldest == ["Proposition de contrat", "Contrat signé", "refused"]

@@ -18,7 +18,7 @@ from support.watched import COLUMNS, run_script
 from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app
-from cdc_sync.config import Config, parse
+from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.source import check as check_module
@@ -114,6 +114,14 @@ def test_the_script_of_a_thousand_tenants_is_short() -> None:
     parts = list(installation(configured(tenants=[f"tenant_{number}" for number in range(1000)])))
     assert len(parts) == 1000 + 3
     assert sum(len(part.script) for part in parts) < 200_000
+
+
+def test_an_expression_without_depends_on_is_refused_once_for_all_tenants() -> None:
+    config = configured(where="t.id > 0")
+    for made in (installation, functions_for_tenants):
+        with pytest.raises(ConfigurationError) as refused:
+            list(made(config))
+        assert [each.path for each in refused.value.problems] == ["watches.customers.where"]
 
 
 def test_a_function_installs_a_new_tenant(vendor: Ats) -> None:

@@ -71,6 +71,15 @@ async def test_they_were_removed(database: str, installed: Ats) -> None:
     assert await problems(database) == [NOT_INSTALLED]
 
 
+async def test_without_depends_on_what_is_installed_goes_on(database: str, installed: Ats) -> None:
+    watch: dict[str, Any] = {"related": RELATED, "where": "t.notes IS NULL"}
+    missing = "depends_on is missing for where: run `cdc-sync check`, paste the list that it prints, then install again"
+
+    assert await problems(database, **watch) == [missing]
+    run(installed, "ALTER TABLE public.applications DISABLE TRIGGER ALL")
+    assert await problems(database, **watch) == [missing, DISABLED]
+
+
 @pytest.mark.parametrize("trigger", ["row", "truncate"])
 async def test_one_is_missing(database: str, installed: Ats, trigger: str) -> None:
     run(installed, "DROP TRIGGER cdc_sync_applications_{trigger} ON public.applications", trigger=trigger)
@@ -102,8 +111,8 @@ async def test_always_enabled_is_enabled(database: str, installed: Ats) -> None:
     "section",
     [
         {"columns": {"status": "notes"}},
-        {"columns": {"job_id": {"sql": "t.job_id"}}, "key": ["hellowork_id"]},
-        {"where": "t.notes IS NULL"},
+        {"columns": {"job_id": {"sql": "t.job_id", "depends_on": ["job_id"]}}, "key": ["hellowork_id"]},
+        {"where": {"sql": "t.notes IS NULL", "depends_on": ["notes"]}},
         {"capture": {"wakeup": "none"}},
         {"capture": {"max_backlog": "1MB"}},
     ],
