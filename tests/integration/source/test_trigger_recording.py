@@ -391,9 +391,9 @@ class TestRelatedTables:
         ("statement", "expected"),
         [
             ("UPDATE public.stages SET touched = now()", []),
-            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("T", None)]),
-            ("INSERT INTO public.stages VALUES (3, 'hired')", [("T", None)]),
-            ("DELETE FROM public.stages WHERE id = 2", [("T", None)]),
+            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("U", None)]),
+            ("INSERT INTO public.stages VALUES (3, 'hired')", [("I", None)]),
+            ("DELETE FROM public.stages WHERE id = 2", [("D", None)]),
             ("UPDATE public.rejections SET touched = now()", []),
             ("UPDATE public.rejections SET reason = 'z', touched = now()", [("U", ["10"])]),
             ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
