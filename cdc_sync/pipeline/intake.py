@@ -132,7 +132,6 @@ class Intake:
         """Load the results of an earlier run."""
         skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
-        self.reader.unreadable.expect(self.skipped)
         positions = await self.store.capture.positions(self.rules.watch)
         self.requests = int(positions.get(REQUESTS, "0"))
         # Another daemon may have saved news before this one took the watch.
