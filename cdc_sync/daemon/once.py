@@ -206,8 +206,7 @@ async def _catch_up(parts: WatchParts) -> None:
         meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
         capture = await begin(intake, meanwhile, nothing)
         await capture.catch_up()
-        if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:
-            await Sweep(capture, capture.catch_up, nothing).run()
+        await Sweep(capture, capture.catch_up, nothing).run()
         await _confirm(intake)
 
 

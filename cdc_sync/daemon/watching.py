@@ -260,8 +260,6 @@ class WatchWorker:
                     self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
             # Every failed write has succeeded, or is obsolete.
             self._store_works()
-            if done.resumed:
-                self.want_sweep()
             next_at, until_next = started + until_next, interval
             self._beat(SWEEPS, max(next_at - clock(), 0))
             try:

@@ -12,8 +12,6 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.preview import measure_edit
-from cdc_sync.pipeline.sweep import FINISHED
-from cdc_sync.pipeline.sweep import POSITION as SWEEP
 from cdc_sync.pipeline.tenant_table import FORGOTTEN
 from cdc_sync.pipeline.tenant_table import POSITION as TABLE
 from cdc_sync.source.connection import Connection
@@ -117,7 +115,7 @@ def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if adopted is not None:
         kept[baseline.POSITION] = replace(adopted, look=None).to_text()
-    void = {SWEEP: FINISHED, REPLICA: "", TABLE: FORGOTTEN}
+    void = {REPLICA: "", TABLE: FORGOTTEN}
     for kind in KINDS.values():
         void |= kind.void_elsewhere
     return kept | {name: text for name, text in void.items() if name in positions}
