@@ -337,7 +337,6 @@ class WatermarkReader:
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
-        any_row: SQL for a row at or behind a watermark; "" if it may lock many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -356,10 +355,6 @@ class WatermarkReader:
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
         # If a row fails, its page's rows are read by key.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
-        is_one_table = mapping.facts.kind == "r"
-        # By ORDER BY it uses the index: expecting many rows, PostgreSQL would look for the first in the whole table.
-        first = composed("{} WHERE {} >= %s::{} ORDER BY {} LIMIT 1", select(), mark, sql.SQL(self._type), mark)
-        self.any_row = composed("SELECT FROM ({}) AS first", first).as_string() if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 
