@@ -14,13 +14,14 @@ An interrupted sweep starts again.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 from cdc_sync.core.diff import Adopt, Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.capture import Capture
+from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.mapping import keys_of
 from cdc_sync.source.reading import Digests, Read
 
@@ -40,6 +41,14 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
 def size_of(last: int) -> int:
     """Bytes of the marks for record numbers up to `last`."""
     return (last >> 3) + 1
+
+
+async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
+    """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+    async for found in intake.store.capture.unseen(intake.rules.watch, marks, last, intake.parts.steps.searched):
+        size = intake.reader.at_once(intake.parts.steps.read)
+        for first in range(0, max(len(found), 1), size):
+            yield found[first : first + size]
 
 
 async def _goes_on() -> float:
@@ -84,7 +93,7 @@ class Sweep:
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
         intake = self._intake
-        skipped_before, requests = set(intake.skipped), intake.requests
+        skipped_before, requests = set(intake.applier.skipped), intake.requests
         # Records made later come from a row that was read.
         last = await intake.store.capture.highest_number()
         self._marks = bytearray(size_of(last))
@@ -94,7 +103,7 @@ class Sweep:
                 await self._read()
             await self._pause()
         await self._find_gone(last)
-        stale = (skipped_before & intake.skipped.keys()) - self._skipped
+        stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
         if stale:
             await intake.forget_skips(stale, self._at)
         if requests:
@@ -165,7 +174,7 @@ class Sweep:
                 repaired = {ASKED_FOR: sum(repaired.values())}
             self._repaired.update(repaired)
             adding = self._intake.store.operation.add_repairs(self._watch, repaired)
-            await self._intake.write(("repairs",), adding)
+            await self._intake.applier.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
         """Mark known records, and repair the rows that differ."""
@@ -180,7 +189,7 @@ class Sweep:
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
             verifying = self._intake.store.capture.verify(self._watch, verified)
-            await self._intake.write([each.application_id for each in verified], verifying)
+            await self._intake.applier.write([each.application_id for each in verified], verifying)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
@@ -243,9 +252,9 @@ class Sweep:
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
-        async for unmet in self._intake.unmet(bytes(self._marks), last):
+        async for unmet in unmet_records(self._intake, bytes(self._marks), last):
             absent = await self._absent(unmet)
-            suspected = await self._intake.suspect(absent, self._at, "sweep") if absent else 0
+            suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
             if suspected and self._sees_deletions:
                 await self._count({"gone": suspected})
             await self._pause()

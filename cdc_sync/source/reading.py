@@ -32,7 +32,7 @@ from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import CLOCK, LARGEST, TEXT, Statements, bounded, walk
-from cdc_sync.source.unreadable import UnreadableRows, columns_of, is_convertible
+from cdc_sync.source.unreadable import UnreadableRows, columns_of, convertible
 
 _AT_FIRST = 200
 """Rows in memory at once, if the server does not bound them, until their size is known."""
@@ -201,12 +201,9 @@ class Reader:
         given, parts = list(keys), len(self.mapping.key_columns)
         found = await unless_a_row_fails(self.pool.fetch(query, columns_of(given), self._doing))
         if found is None:
-            given = await self._convertible(given, self.mapping.key_types)
+            given = await convertible(self.pool, given, self.mapping.key_types)
             found = await self.pool.fetch(query, columns_of(given), self._doing) if given else []
         return {tuple(row[:parts]): tuple(row[parts:]) for row in found if row[:parts] != row[parts:]}
-
-    async def _convertible(self, values: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
-        return [value for value in values if await is_convertible(self.pool, value, types)]
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these ids, each id's in key order; confirming.
@@ -228,34 +225,21 @@ class Reader:
         found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], confirming=True))
         if found is not None:
             return found[0]
-        possible = await self._convertible(values, [type_])
+        possible = await convertible(self.pool, values, [type_])
         keys = await self._keys_where(condition, possible) if possible else []
         read = await self.by_key(keys, confirming=True)
         return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
 
     async def _keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition holds, or on which it may fail."""
-        found = await unless_a_row_fails(self._keys_without_unreadable(condition, values))
-        if found is None:
-            await self._meet_unreadable()
-            found = await self._keys_without_unreadable(condition, values)
-        return found
-
-    async def _keys_without_unreadable(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
-        without_id, parameters = self.unreadable.without_id, columns_of(values)
-        if without_id:
-            # Only CASE orders the evaluation.
-            condition = composed("CASE WHEN {} THEN false ELSE {} END", self.statements.key_is_given, condition)
-            parameters = [*columns_of(without_id), *parameters]
-        keys = self.statements.select(*self.mapping.key_texts)
-        query = with_position(composed("{} WHERE {}", keys, condition), len(self.mapping.key_texts))
-        return [*map(self.mapping.key, await self.fetch(query, parameters)), *without_id]
-
-    async def _meet_unreadable(self) -> None:
-        """Walk through the table, for its unreadable rows."""
+        found = await unless_a_row_fails(self.unreadable.keys_where(condition, values))
+        if found is not None:
+            return found
+        # Through the whole table, for its unreadable rows.
         page = await self.page(None, _WALKED)
         while page.last is not None:
             page = await self.page(page.last, _WALKED)
+        return await self.unreadable.keys_where(condition, values)
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""

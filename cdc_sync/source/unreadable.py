@@ -29,7 +29,6 @@ _AT_EACH_END = 20
 _MOST = 1_000
 """With so many unreadable rows the watch stops."""
 
-
 _OF_AN_ID = frozenset({APPLICATION_ID, STATUS_URL})
 
 
@@ -59,11 +58,6 @@ class UnreadableRows:
         self.met: dict[Key, bool] = {}
         self._pool, self._mapping, self._statements, self._fetch = pool, mapping, statements, fetch
 
-    @property
-    def without_id(self) -> list[Key]:
-        """The keys of those that cannot be looked for by an application's id."""
-        return [key for key, is_without_id in self.met.items() if is_without_id]
-
     async def examine(self, key: Key, error: SourceError) -> tuple[Row, int] | None:
         """What can be read of a row whose reading failed, and the database's clock; None if there is no such row.
 
@@ -73,7 +67,7 @@ class UnreadableRows:
         if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
             # With an encoding in database.dsn every row can be read.
             raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
-        pieces = await self._pieces(key) if await is_convertible(self._pool, key, self._mapping.key_types) else None
+        pieces = await self._pieces(key) if await convertible(self._pool, [key], self._mapping.key_types) else None
         if pieces is None:
             self.met.pop(key, None)
             return None
@@ -84,6 +78,17 @@ class UnreadableRows:
         if len(self.met) >= _MOST:
             raise _stopped(f"{_MOST} rows cannot be read.", row, error) from error.__cause__
         return row, pieces.at
+
+    async def keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
+        """The keys of the rows for which a condition on an id holds, and of those met whose id cannot be read."""
+        without_id, parameters = [key for key, is_without_id in self.met.items() if is_without_id], columns_of(values)
+        if without_id:
+            # Only CASE orders the evaluation.
+            condition = composed("CASE WHEN {} THEN false ELSE {} END", self._statements.key_is_given, condition)
+            parameters = [*columns_of(without_id), *parameters]
+        keys = self._statements.select(*self._mapping.key_texts)
+        query = with_position(composed("{} WHERE {}", keys, condition), len(self._mapping.key_texts))
+        return [*map(self._mapping.key, await self._fetch(query, parameters)), *without_id]
 
     async def _pieces(self, key: Key) -> _Pieces | None:
         """A row, read expression by expression; None if there is none."""
@@ -140,20 +145,21 @@ def columns_of(keys: Sequence[Key]) -> list[list[str]]:
     return [list(parts) for parts in zip(*keys, strict=True)]
 
 
-async def is_convertible(pool: Pool, key: Key, types: Sequence[sql.Composable]) -> bool:
-    """Whether these types, one for each part, can hold a key; else it is in no row.
+async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
+    """The keys that these types, one for each part, can hold; any other is in no row.
 
     A related table may keep a number as text.
     """
-    query = composed("SELECT {}", [composed("%s::{}", type_) for type_ in types])
-    try:
-        await pool.fetch(query, key, "asking whether a key can exist")
-    except SourceError as error:
-        # A type that is gone says nothing of a key.
-        if isinstance(error.__cause__, psycopg.ProgrammingError) or not is_of_a_row(error):
-            raise
-        return False
-    return True
+    query, found = composed("SELECT {}", [composed("%s::{}", type_) for type_ in types]), list[Key]()
+    for key in keys:
+        try:
+            await pool.fetch(query, key, "asking whether a key can exist")
+            found.append(key)
+        except SourceError as error:
+            # A type that is gone says nothing of a key.
+            if isinstance(error.__cause__, psycopg.ProgrammingError) or not is_of_a_row(error):
+                raise
+    return found
 
 
 async def halved(
