@@ -170,6 +170,22 @@ async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own(database: st
         assert raised.value.code == "function-raised"
 
 
+async def test_a_name_that_is_missing_for_one_row_is_its_own_error(database: str, ats: Ats) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN EXECUTE 'SELECT missing()'; END IF; RETURN 'fine'; END$$",
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    async with opened(a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "fine"
+        assert bad_row.unreadable is not None
+        assert bad_row.unreadable.startswith("columns.status cannot be read: function missing() does not exist")
+
+
 async def test_several_expressions_that_fail_are_all_named(database: str, ats: Ats) -> None:
     insert(ats, 1, "a1", notes="bad")
     insert(ats, 2, "a2")
