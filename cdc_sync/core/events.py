@@ -392,14 +392,12 @@ ASKED_FOR = "asked_for"
 class SweepDone(WatchEvent):
     """The whole table was compared. `repaired` counts by cause the changes that only the sweep found.
 
-    `resumed`: interrupted, it missed later changes of rows compared before. `missed` lists keys of repaired rows, not
-    all if they are many.
+    `missed` lists keys of repaired rows, not all if they are many.
     """
 
     rows: int
     seconds: float
     repaired: Mapping[str, int]
-    resumed: bool = False
     missed: tuple[Key, ...] = ()
 
 

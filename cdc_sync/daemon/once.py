@@ -206,8 +206,7 @@ async def _catch_up(parts: WatchParts) -> None:
         meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
         capture = await begin(intake, meanwhile, nothing)
         await capture.catch_up()
-        if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:
-            await Sweep(capture, capture.catch_up, nothing).run()
+        await Sweep(capture, capture.catch_up, nothing).run()
         await _confirm(intake)
 
 
@@ -215,8 +214,8 @@ async def _confirm(intake: Intake) -> None:
     """Answer the suspected deletions with a grace that ends soon."""
     until = intake.clock() + LONGEST_GRACE
     while True:
-        await intake.confirm_due()
+        await intake.deletions.confirm_due()
         due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
-        if due_at is None or due_at > until or intake.left_some_unanswered:
+        if due_at is None or due_at > until or intake.deletions.left_some_unanswered:
             return  # another watch has its turn after this one
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

@@ -21,7 +21,7 @@ from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.pipeline.beginning import begin, connect
 from cdc_sync.pipeline.capture import Capture, ChangedError
 from cdc_sync.pipeline.database import Database, Sessions, WatchParts, wait_after
-from cdc_sync.pipeline.intake import LONGEST_REST
+from cdc_sync.pipeline.deletions import LONGEST_REST
 from cdc_sync.pipeline.rows_elsewhere import OtherWatches, without_live_row
 from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.source.connection import READS, Pool, Reads, reading_as
@@ -201,7 +201,7 @@ class WatchWorker:
             jobs = await capture.jobs(progressed)
             jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
-            jobs["deletions"] = intake.confirm(self._deletions_progressed)
+            jobs["deletions"] = intake.deletions.confirm(self._deletions_progressed)
             self._pulse.rest(parts.name)
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
@@ -260,8 +260,6 @@ class WatchWorker:
                     self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
             # Every failed write has succeeded, or is obsolete.
             self._store_works()
-            if done.resumed:
-                self.want_sweep()
             next_at, until_next = started + until_next, interval
             self._beat(SWEEPS, max(next_at - clock(), 0))
             try:

@@ -1,10 +1,12 @@
 """How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 from cdc_sync.core.events import BaselineOverEarlierWork, PendingReread, WatchConnected
+from cdc_sync.core.outbox import ANSWERED_WITHIN, Suspicion
+from cdc_sync.core.rows import Key
 from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.capture import Capture
 from cdc_sync.pipeline.database import WatchParts
@@ -12,8 +14,6 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.preview import measure_edit
-from cdc_sync.pipeline.sweep import FINISHED
-from cdc_sync.pipeline.sweep import POSITION as SWEEP
 from cdc_sync.pipeline.tenant_table import FORGOTTEN
 from cdc_sync.pipeline.tenant_table import POSITION as TABLE
 from cdc_sync.source.connection import Connection
@@ -82,10 +82,62 @@ async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None])
     capture.report_problems(meanwhile)
     position = await adopt(capture, progressed)
     await measure_edit(intake, progressed)
-    number = await intake.reread_pending(progressed)
+    number = await _reread_pending(intake, progressed)
     parts.observe(PendingReread(parts.name, number))
     await capture.begin(position.look)
     return capture
+
+
+async def _reread_pending(intake: Intake, progressed: Callable[[], None]) -> int:
+    """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
+
+    The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
+    waits until the suspected deletion is answered. A pending deletion is confirmed again: a row with the application's
+    id may have come since, under any key.
+    """
+    number = 0
+    async for found in intake.store.capture.pending(intake.rules.watch, intake.parts.steps.read):
+        if found:
+            async with intake.lock:
+                await _reread(intake, found)
+            await _confirm_again(intake, found)
+        number += len(found)
+        progressed()
+    return number
+
+
+async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
+    """Read and apply the rows of these applications, each with its key."""
+    watch, now, applier = intake.rules.watch, intake.store.driver.clock.for_people(), intake.applier
+    # A key of other columns than now is a row's that is not there: all rows of its application are read.
+    parts = len(intake.reader.mapping.key_columns)
+    fitting = {key for key in keys.values() if len(key) == parts}
+    # No sweep found what these reads show.
+    origin = intake.parts.watch.capture.mode
+    await applier.apply(origin, gone=dict.fromkeys(set(keys.values()) - fitting, now))
+    async for read, answered in intake.reader.parts_by_key(fitting):
+        await intake.read(read, dict.fromkeys(answered, read.at or now), origin)
+    if suspected := await intake.store.capture.suspected(watch, list(keys)):
+        # An earlier suspicion may be of a row that came back.
+        found = await applier.resolve(dict.fromkeys(suspected, now))
+        gone = [each.application_id for each in found if each.is_deletion]
+        answered_at = intake.clock() + intake.rules.deletion_grace + ANSWERED_WITHIN
+        await intake.store.capture.postpone(watch, gone, answered_at)
+
+
+async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> None:
+    """Confirm those of these applications' entries that are pending deletions."""
+    now, watch = intake.clock(), intake.rules.watch
+    known = await intake.store.capture.known(watch, list(application_ids))
+    deletions = [
+        Suspicion(id_, of.pending.content.event_date, now)
+        for id_, of in known.items()
+        if of.state == "pending" and of.pending is not None and of.pending.content.deleted
+    ]
+    if deletions:
+        # If they cannot be answered now, they are asked about again.
+        await intake.store.capture.suspect_again(watch, deletions)
+        await intake.deletions.answer(deletions)
 
 
 async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
@@ -117,7 +169,7 @@ def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if adopted is not None:
         kept[baseline.POSITION] = replace(adopted, look=None).to_text()
-    void = {SWEEP: FINISHED, REPLICA: "", TABLE: FORGOTTEN}
+    void = {REPLICA: "", TABLE: FORGOTTEN}
     for kind in KINDS.values():
         void |= kind.void_elsewhere
     return kept | {name: text for name, text in void.items() if name in positions}

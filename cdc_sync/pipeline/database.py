@@ -445,7 +445,7 @@ class NoOthers:
 class Steps:
     """How much a watch does at once, and how often, in seconds.
 
-    `give_back_every`, `place_every` and `save_every` are at least so long.
+    `give_back_every` and `place_every` are at least so long.
 
     Attributes:
         adopted: rows of the baseline.
@@ -458,8 +458,6 @@ class Steps:
         read: rows that a sweep reads, at most: Python gives little of their memory back.
         searched: record numbers examined for unmet records.
         confirmed: suspected deletions.
-        save_every: saves of a sweep's position.
-        save_share: saving takes at most one part in this many of the time: large bitmaps take long. 0: no limit.
     """
 
     adopted: int = 500
@@ -472,8 +470,6 @@ class Steps:
     read: int = 500
     searched: int = 20_000
     confirmed: int = 500
-    save_every: float = 5.0
-    save_share: int = 20
 
 
 STEPS = Steps()

@@ -26,15 +26,6 @@ BEGAN = "watermark-began"
 _SHARE = 10
 """Polls take at most one part in this many of the time, as far as `LONGEST_PAUSE` allows."""
 
-_TOGETHER = 20
-"""A poll waits one part in this many of the interval for others, to share one statement."""
-
-_LONGEST_TOGETHER = 0.5
-"""Seconds of that wait, at most."""
-
-_QUICK = 0.1
-"""Seconds that a poll may take if others are to wait for it."""
-
 LONGEST_PAUSE = 60.0
 """Seconds that slow polls may lengthen a pause to."""
 
@@ -69,7 +60,7 @@ class PollCapture(Capture):
         self._fence = Fence()
         self._reading: SnapshotReading | None = None
         self._place_at = 0.0
-        self._took = _QUICK  # the first poll keeps nobody waiting
+        self._took = 0.0
         self._lock = asyncio.Lock()
         self._evidence = intake.parts.evidence
         self._evidence.column = intake.parts.watch.capture.watermark or ""
@@ -107,23 +98,20 @@ class PollCapture(Capture):
         """See `Capture`."""
         return {**await super().jobs(progressed), "poll": self.run(progressed)}
 
-    async def catch_up(self, progressed: Callable[[], None] = nothing, together: float = 0.0) -> None:
-        """Poll once; with others of the next `together` seconds it first asks whether there are rows at all."""
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """Poll once."""
         async with self._lock:
-            started = time.monotonic() + together
+            started = time.monotonic()
             # Before the rows: the pages show every transaction that had ended by then.
             reading = await self.look()
             place: Key | None = (self.watermark,)
-            if together and not await self.lookout.is_any(self.reader.any_row, self.watermark, together):
-                place = None
-                progressed()
             while place is not None:
                 place = await self._page(place)
                 progressed()
             if reading is not self._reading:
                 self._reading = reading
                 await self._advance(reading)
-            self._took = max(time.monotonic() - started, 0.0)
+            self._took = time.monotonic() - started
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
     async def _page(self, place: Key) -> Key | None:
@@ -173,7 +161,5 @@ class PollCapture(Capture):
         """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""
         every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
-            is_shared = self.reader.any_row and self._took < _QUICK and self.lookout.is_of_many
-            together = min(every / _TOGETHER, _LONGEST_TOGETHER) if is_shared else 0.0
-            await self.catch_up(progressed, together)
-            await asyncio.sleep(pause(every, self._took) - together)
+            await self.catch_up(progressed)
+            await asyncio.sleep(pause(every, self._took))

@@ -17,9 +17,11 @@ from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, StatusRules, by_application, map_status
+from cdc_sync.pipeline.applying import resolved
 from cdc_sync.pipeline.database import nothing
-from cdc_sync.pipeline.intake import Intake, former_rows, resolved
-from cdc_sync.pipeline.sweep import mark, size_of
+from cdc_sync.pipeline.deletions import former_rows
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.sweep import mark, size_of, unmet_records
 from cdc_sync.source.reading import Page
 
 STATUS_RULES = "status-rules"
@@ -78,7 +80,7 @@ async def plan(
         if page.last is None:
             break
         after = page.last
-    async for unmet in intake.unmet(bytes(preview.marks), last):
+    async for unmet in unmet_records(intake, bytes(preview.marks), last):
         before = await store.capture.known(watch, unmet)
         progressed()
         if before:
@@ -129,7 +131,7 @@ class _Preview:
         still_there = former_rows(read, before, self.intake.rules)
         now = self.intake.store.driver.clock.for_people()
         gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
-        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.doubt(read.hidden_by))
+        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.applier.doubt(read.hidden_by))
         reason = "its row is gone; a fresh read confirms it first"
         return [
             replace(each, action="confirm-deletion", reason=reason, due_at=None) if each.action == "send" else each

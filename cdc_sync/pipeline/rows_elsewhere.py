@@ -16,8 +16,8 @@ from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import own_credentials, watch_rules
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, by_application
+from cdc_sync.pipeline.applying import resolved
 from cdc_sync.pipeline.database import Database, Elsewhere, UnreadElsewhereError
-from cdc_sync.pipeline.intake import resolved
 from cdc_sync.source.connection import Connection, Pool
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import table_facts

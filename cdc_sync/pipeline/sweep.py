@@ -8,87 +8,25 @@ each record that was met; an unmarked live record is a suspected deletion.
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
 server computes the next page meanwhile; if that fails, this page is compared again.
 
-**Interruptions.** The position is saved from time to time, after the differences before it are applied: a long sweep
-outlives a lost connection. A resumed sweep misses later changes before its position, so another one follows. Decision
-15 has what wrong marks do.
+An interrupted sweep starts again.
 """
 
 import asyncio
-import base64
-import json
 import time
-import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 from cdc_sync.core.diff import Adopt, Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.capture import Capture
+from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.mapping import keys_of
 from cdc_sync.source.reading import Digests, Read
 
-POSITION = "sweep"
-FINISHED = ""
-"""The position when no sweep is under way."""
-
-_QUICKLY = 1
-"""zlib's level: a bitmap is nearly all ones and zeros, or not compressible at any level."""
-
 _NAMED = 100
 """Missed rows that are passed on, at most."""
-
-
-@dataclass(slots=True)
-class SweepPosition:
-    """How far a sweep is.
-
-    Attributes:
-        shape: see `Intake.shape`.
-        last: the highest record number when it began.
-        after: the last key compared.
-        walked: whether only the search for unmet records is left.
-        rows: compared so far.
-        at: the database's clock at the last page, in milliseconds since the epoch.
-        seconds: of work so far.
-        repaired: by cause.
-        requests: sweeps requested before it began.
-        marks: the met records (see `mark`).
-    """
-
-    shape: str
-    last: int
-    after: Key | None = None
-    walked: bool = False
-    rows: int = 0
-    at: int = 0
-    seconds: float = 0.0
-    repaired: dict[str, int] = field(default_factory=dict)
-    requests: int = 0
-    marks: bytearray = field(default_factory=bytearray)
-
-    def to_text(self) -> str:
-        """As the store keeps it; of 100 million records up to 17 MB, in half a second of processor time."""
-        fields = asdict(self)
-        fields["marks"] = base64.b64encode(zlib.compress(self.marks, _QUICKLY)).decode("ascii")
-        return json.dumps(fields, ensure_ascii=False)
-
-    @classmethod
-    def from_text(cls, text: str | None, shape: str) -> "SweepPosition | None":
-        """The inverse of `to_text`; None if it is invalid, or of another shape."""
-        if not text:
-            return None
-        try:
-            fields = json.loads(text)
-            marks = bytearray(zlib.decompress(base64.b64decode(fields["marks"], validate=True)))
-            after = fields["after"]
-            position = cls(**fields | {"after": after if after is None else tuple(after), "marks": marks})
-            fits = position.shape == shape and len(marks) == size_of(position.last)
-        except (ValueError, TypeError, KeyError, zlib.error):
-            return None
-        return position if fits else None
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:
@@ -105,13 +43,21 @@ def size_of(last: int) -> int:
     return (last >> 3) + 1
 
 
+async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
+    """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+    async for found in intake.store.capture.unseen(intake.rules.watch, marks, last, intake.parts.steps.searched):
+        size = intake.reader.at_once(intake.parts.steps.read)
+        for first in range(0, max(len(found), 1), size):
+            yield found[first : first + size]
+
+
 async def _goes_on() -> float:
     """Nobody waits."""
     return 0.0
 
 
 class Sweep:
-    """One sweep, or the rest of an interrupted one.
+    """One sweep.
 
     Args:
         catch_up: lets the capture catch up.
@@ -133,51 +79,50 @@ class Sweep:
         self._give_way = give_way
         self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
+        self._after: Key | None = None
+        self._is_walked = False
+        self._rows = 0
+        # The database's clock at the last page.
+        self._at = 0
+        self._marks = bytearray()
+        self._repaired: Counter[str] = Counter()
         self._missed: list[Key] = []
         self._skipped: set[Key] = set()
         self._began = time.monotonic()
-        self._save_at = self._began + self._steps.save_every
 
     async def run(self) -> SweepDone:
-        """Compare everything once, or the rest; may raise `SourceError` and `StoreError`."""
+        """Compare everything once; may raise `SourceError` and `StoreError`."""
         intake = self._intake
-        skipped_before, shape = set(intake.skipped), intake.shape
-        text = (await intake.store.capture.positions(self._watch)).get(POSITION)
-        self._is_saved = bool(text)
-        found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
-        if found is None:
-            # Records made later come from a row that was read.
-            last, now = await intake.store.capture.highest_number(), intake.store.driver.clock.for_people()
-            marks = bytearray(size_of(last))
-            self._position = SweepPosition(shape, last, at=now, requests=intake.requests, marks=marks)
-        else:
-            self._position = found
-        position, is_resumed = self._position, found is not None
-        while not position.walked:
+        skipped_before, requests = set(intake.applier.skipped), intake.requests
+        # Records made later come from a row that was read.
+        last = await intake.store.capture.highest_number()
+        self._marks = bytearray(size_of(last))
+        self._at = intake.store.driver.clock.for_people()
+        while not self._is_walked:
             if not await self._pass_over():
                 await self._read()
-            await self._save()
-            self._began += await self._give_way()
-            self._progressed()
-        await self._find_gone()
-        stale = (skipped_before & intake.skipped.keys()) - self._skipped
-        if stale and not is_resumed:  # an earlier part may have met them
-            await intake.forget_skips(stale, position.at)
-        if self._is_saved:
-            await intake.place({POSITION: FINISHED})
-        if position.requests:
-            await intake.request_sweeps(-position.requests)
-        if not is_resumed:
-            await intake.compared()
-        seconds = position.seconds + time.monotonic() - self._began
+            await self._pause()
+        await self._find_gone(last)
+        stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
+        if stale:
+            await intake.forget_skips(stale, self._at)
+        if requests:
+            await intake.request_sweeps(-requests)
+        await intake.compared()
+        seconds = time.monotonic() - self._began
         missed = tuple(self._missed[:_NAMED])
-        done = SweepDone(self._watch, position.rows, seconds, position.repaired, is_resumed, missed)
+        done = SweepDone(self._watch, self._rows, seconds, dict(self._repaired), missed)
         intake.observe(done)
         return done
 
+    async def _pause(self) -> None:
+        """Let others sweep between two steps."""
+        self._began += await self._give_way()
+        self._progressed()
+
     async def _pass_over(self) -> bool:
         """Compare the next page by digests and read the rows that differ; False if these are most of it."""
-        intake, compared, after = self._intake, self._steps.compared, self._position.after
+        intake, compared, after = self._intake, self._steps.compared, self._after
         if self._ahead is not None and self._ahead[0] == after:
             page = self._ahead[1]
         else:
@@ -202,15 +147,15 @@ class Sweep:
             part = keys[first : first + self._steps.read]
             async for read, _ in intake.reader.parts_by_key(part, shape=self._digests):
                 await self._compare(read)
-        mark(self._position.marks, numbers)
+        mark(self._marks, numbers)
         self._reach(page.rows, page.at, page.last)
         return True
 
     async def _read(self) -> None:
         """Compare the next page by reading it, in parts."""
         for left in range(self._steps.compared, 0, -self._steps.read):
-            size, after = min(self._steps.read, left), self._position.after
-            page = await self._intake.reader.page(after, size, self._digests)
+            size = min(self._steps.read, left)
+            page = await self._intake.reader.page(self._after, size, self._digests)
             await self._compare(page)
             self._reach(len(page.rows), page.at, page.last)
             if page.last is None:
@@ -218,38 +163,25 @@ class Sweep:
 
     def _reach(self, rows: int, at: int, last: Key | None) -> None:
         """Move past a page; an empty one has no clock."""
-        position = self._position
-        position.at = at if rows else position.at
-        position.rows += rows
-        position.after, position.walked = last, last is None
-
-    async def _save(self) -> None:
-        """Save the position from time to time."""
-        started = time.monotonic()
-        if started < self._save_at:
-            return
-        self._position.seconds += started - self._began
-        self._began = started
-        await self._intake.place({POSITION: await asyncio.to_thread(self._position.to_text)})
-        self._is_saved = True
-        ended = time.monotonic()
-        self._save_at = ended + max(self._steps.save_every, (ended - started) * (self._steps.save_share - 1))
+        self._at = at if rows else self._at
+        self._rows += rows
+        self._after, self._is_walked = last, last is None
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
         """Count repairs at once: after an interruption, the rows no longer differ."""
         if repaired:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
-            self._position.repaired = dict(Counter(self._position.repaired) + Counter(repaired))
+            self._repaired.update(repaired)
             adding = self._intake.store.operation.add_repairs(self._watch, repaired)
-            await self._intake.write(("repairs",), adding)
+            await self._intake.applier.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
         """Mark known records, and repair the rows that differ."""
         rows = self._intake.interpreted(read)
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
-        mark(self._position.marks, (each.number for each in known.values()))
+        mark(self._marks, (each.number for each in known.values()))
         different = self._intake.different(rows, known)
         self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
         if different:
@@ -257,7 +189,7 @@ class Sweep:
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
             verifying = self._intake.store.capture.verify(self._watch, verified)
-            await self._intake.write([each.application_id for each in verified], verifying)
+            await self._intake.applier.write([each.application_id for each in verified], verifying)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
@@ -318,16 +250,14 @@ class Sweep:
             unmet = [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
         return unmet
 
-    async def _find_gone(self) -> None:
-        """Suspect unmet live records; starts over after an interruption, and counts none twice."""
-        last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
-        async for unmet in self._intake.unmet(marks, last):
+    async def _find_gone(self, last: int) -> None:
+        """Suspect unmet live records."""
+        async for unmet in unmet_records(self._intake, bytes(self._marks), last):
             absent = await self._absent(unmet)
-            suspected = await self._intake.suspect(absent, at, "sweep") if absent else 0
+            suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
             if suspected and self._sees_deletions:
                 await self._count({"gone": suspected})
-            self._began += await self._give_way()
-            self._progressed()
+            await self._pause()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -100,24 +100,15 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     raise AssertionError("the last one is of every error")
 
 
-# By SQLSTATE (PostgreSQL, "Error Codes"), the class.
-_OF_ROWS = (
-    "21",  # a subquery that gives more than one row
-    "22",  # data: what does not convert, is out of range, divides by zero
-    "23",  # a domain's constraint
-    "38",  # a function in another language
-    "39",
-    "54",  # a program's limits: nested too deep, too long
-    "P0",  # what a function in PL/pgSQL raises
-    "XX",  # a damaged row
-)
+_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57"})
+"""Classes of SQLSTATEs that say nothing of a row: of connections, transactions, resources, locks, operators."""
 
 
 def is_of_a_row(error: SourceError) -> bool:
     """Whether a single row's contents may be the cause."""
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
-        return cause.sqlstate is not None and (cause.sqlstate[:2] in _OF_ROWS or _is_raised(cause))
+        return cause.sqlstate is not None and cause.sqlstate[:2] not in _OF_THE_SERVER
     return isinstance(cause, UnicodeError)
 
 

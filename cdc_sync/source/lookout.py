@@ -3,13 +3,12 @@
 - **a look** at the change log shows which watches have changes, and how often changes were not recorded. There is one
   every `drain_interval`, and one every few milliseconds while changes are so many that they do not ring.
 - **a round**, every 30 seconds, reads a digest of what each watch depends on: if that is new, the watch looks closer.
-- **polls** ask together which of their tables have a row to read.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -22,8 +21,8 @@ from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.bell import RENEWED_EVERY, Bell
-from cdc_sync.source.connection import Connection, Pool, Rows, rows_of, with_position
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.connection import Pool, rows_of, with_position
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import arrays, composed, sections, template
 from cdc_sync.source.facts import ServerFacts, server_facts
 from cdc_sync.source.recorders import missed_of
@@ -50,19 +49,10 @@ _STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip()
 ROUND = 30.0
 """Seconds between rounds."""
 
-_ANY = with_position(sql.SQL("{any}"), 1)
-
-FEW = 4
-"""Fewest polling watches for a common statement: it is one more where there are rows."""
-
-_AT_ONCE = 25
-"""Tables of one statement, which locks them and their indexes until it ends."""
-
 _DISARMS_WITHIN = 2.0
 """Seconds."""
 
 _READING = "reading the change log cdc_sync.changes"
-_POLLING = "looking for changed rows"
 _ASKING = "looking for what the watches depend on"
 
 
@@ -161,14 +151,6 @@ class Lookout:
         self._asking: set[Watched] = set()
         self._lock = asyncio.Lock()
         self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
-        # The next statement of `is_any`, and its answer.
-        self._questions: list[tuple[str, str]] = []
-        self._answer: asyncio.Task[Container[int]] | None = None
-
-    @property
-    def is_of_many(self) -> bool:
-        """Whether common questions pay."""
-        return len(self._watched) >= FEW
 
     async def join(self, watched: Watched) -> None:
         """Add a watch, and find out its state."""
@@ -218,44 +200,6 @@ class Lookout:
             self._shared[what] = now, task
         answer: T = await asyncio.shield(task)
         return answer
-
-    async def is_any(self, query: str, parameter: str, within: float) -> bool:
-        """Whether a query finds any row, by one statement with those of the next so many seconds.
-
-        Also true if they are few, or fail together: then each watch finds out itself.
-        """
-        if self._answer is None:
-            self._questions = []
-            self._answer = asyncio.create_task(
-                self._answered(self._questions, within), name="polling for all watches", context=Context()
-            )
-        answer, number = self._answer, len(self._questions)
-        self._questions.append((query, parameter))
-        if number + 1 == _AT_ONCE:
-            self._answer = None
-        return number in await asyncio.shield(answer)
-
-    async def _answered(self, questions: list[tuple[str, str]], within: float) -> Container[int]:
-        """The numbers of the questions whose answer is yes."""
-        await asyncio.sleep(within)
-        if self._questions is questions:
-            self._answer = None
-        every = range(len(questions))
-        if len(questions) < FEW:
-            return every
-        whole = " UNION ALL ".join(f"SELECT {number} WHERE EXISTS ({questions[number][0]})" for number in every)
-
-        async def ask(connection: Connection) -> Rows:
-            try:
-                return await rows_of(connection, _ANY.replace("{any}", whole), [mark for _, mark in questions])
-            except psycopg.errors.LockNotAvailable as error:
-                # Without a cause it is not repeated: all would wait for the lock on one watch's table.
-                raise translate(error, _POLLING) from None
-
-        try:
-            return {row[0] for row in await self._pool.read(_POLLING, ask)}
-        except (SourceError, OSError):
-            return every
 
     async def run(self) -> None:
         """Look for ever, and report failures to the watches that rely on it."""

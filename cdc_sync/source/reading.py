@@ -6,8 +6,7 @@ A read that proves that a row is gone is `confirming`: it includes what may have
 
 import re
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -28,15 +27,18 @@ from cdc_sync.source.connection import (
     rows_on_own_path,
     with_position,
 )
-from cdc_sync.source.errors import source_error, unless_a_row_fails
+from cdc_sync.source.errors import SourceError, is_of_a_row, source_error, unless_a_row_fails
 from cdc_sync.source.expressions import composed
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import CLOCK, LARGEST, TEXT, Statements, bounded, walk
-from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, columns_of, convertible
+from cdc_sync.source.unreadable import UnreadableRows, columns_of, convertible
 
 _AT_FIRST = 200
 """Rows in memory at once, if the server does not bound them, until their size is known."""
+
+_WALKED = 2_000
+"""Rows at once of a walk for unreadable ones."""
 
 _UNKNOWN = sys.maxsize
 
@@ -108,9 +110,7 @@ class Reader:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
     """
 
-    def __init__(
-        self, pool: Pool, mapping: Mapping, *, clock: Callable[[], float] = time.monotonic, idle: float = _IDLE
-    ) -> None:
+    def __init__(self, pool: Pool, mapping: Mapping, *, idle: float = _IDLE) -> None:
         self.pool = pool
         self.mapping = mapping
         self.statements = Statements(mapping)
@@ -118,7 +118,7 @@ class Reader:
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
         self._idle = idle
-        self.unreadable = UnreadableRows(self, clock)
+        self.unreadable = UnreadableRows(pool, mapping, self.statements, self.fetch)
 
     def at_once(self, wanted: int) -> int:
         """How many rows to have in memory at once, at most."""
@@ -162,17 +162,36 @@ class Reader:
             unread = frozenset(some) - {row.key for row in found.rows}
             return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
-        left = list(keys)
+        met = self.unreadable.met
+        alone = [key for key in keys if key in met]
+        left = [key for key in keys if key not in met]
         while left:
             given, left = left[: self.fit], left[self.fit :]
             found = await unless_a_row_fails(read(given))
             if found is None:
-                possible = await convertible(self.pool, given, self.mapping.key_types)
-                found = await self._apart(possible, read) if possible else Read([], 0)
-                if confirming and not possible:
-                    found = replace(found, hidden_by=await self.hidden_by())
+                alone += given
+                continue
             yield found, [key for key in given if key not in found.unread]
             left = [*found.unread, *left]
+        for key in alone:
+            yield await self._alone(key, read([key]), confirming=confirming), [key]
+
+    async def _alone(self, key: Key, reading: Awaitable[Read], *, confirming: bool) -> Read:
+        """A row that is read alone, whether it can be read or not."""
+        try:
+            found = await reading
+        except SourceError as error:
+            if not is_of_a_row(error):
+                raise
+            examined = await self.unreadable.examine(key, error)
+        else:
+            self.unreadable.met.pop(key, None)
+            return found
+        hidden_by = await self.hidden_by() if confirming else frozenset[Hiding]()
+        if examined is None:
+            return Read([], 0, hidden_by=hidden_by)
+        row, at = examined
+        return Read([row], at, hidden_by=hidden_by)
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
         """The keys with another text here than other sessions wrote (by TimeZone, bytea_output), and that text."""
@@ -203,34 +222,47 @@ class Reader:
     async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
         """The rows for which a condition holds, and others if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
-        while values:
-            found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], confirming=True))
-            if found is not None:
-                return found[0]
-            possible = await convertible(self.pool, values, [type_])
-            if len(possible) == len(values):
-                break
-            values = possible
-        hidden = Read([], 0, hidden_by=await self.hidden_by())
-        if not values:
-            return hidden
-        keys = await self.unreadable.keys_where(condition, columns_of(values))
-        return _whole([hidden, await self.by_key(keys, confirming=True)])
+        found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], confirming=True))
+        if found is not None:
+            return found[0]
+        possible = await convertible(self.pool, values, [type_])
+        keys = await self._keys_where(condition, possible) if possible else []
+        read = await self.by_key(keys, confirming=True)
+        return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
+
+    async def _keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
+        """The keys of the rows for which a condition holds, or on which it may fail."""
+        found = await unless_a_row_fails(self.unreadable.keys_where(condition, values))
+        if found is not None:
+            return found
+        # Through the whole table, for its unreadable rows.
+        page = await self.page(None, _WALKED)
+        while page.last is not None:
+            page = await self.page(page.last, _WALKED)
+        return await self.unreadable.keys_where(condition, values)
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""
         size, behind = min(size, self.fit), after is not None
-        place = [*(after or ()), size]
-        page = await unless_a_row_fails(self._read(self.statements.pages[behind], [shape, *place]))
-        if page is not None:
-            read, is_cut = page
-            return Page(read.rows, read.at, read.rows[-1].key if is_cut or len(read.rows) == size else None)
-        found = await self.fetch(self.statements.keys[behind], place)
-        keys = list(map(self.mapping.key, found))
-        read = await self.by_key(keys, shape=shape)
-        # Without rows they were deleted meanwhile.
-        at = read.at or (found[0][len(keys[0])] if found else 0)
-        return Page(read.rows, at, keys[-1] if len(keys) == size else None)
+        parameters = [shape, *(after or ()), size]
+        try:
+            read, is_cut = await self._read(self.statements.pages[behind], parameters)
+        except SourceError as error:
+            size = min(size, _AT_FIRST)
+            found = await self.without_expressions(error, self.statements.keys[behind], [*(after or ()), size])
+            keys = list(map(self.mapping.key, found))
+            read = await self.by_key(keys, shape=shape)
+            # Without rows they were deleted meanwhile.
+            at = read.at or found[0][len(keys[0])]
+            return Page(read.rows, at, keys[-1] if len(keys) == size else None)
+        return Page(read.rows, read.at, read.rows[-1].key if is_cut or len(read.rows) == size else None)
+
+    async def without_expressions(self, error: SourceError, query: str, parameters: Sequence[Any]) -> Rows:
+        """A page's keys, after an error that may be a row's; without rows it is none's."""
+        found = await self.fetch(query, parameters) if is_of_a_row(error) else []
+        if not found:
+            raise error
+        return found
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
@@ -252,14 +284,6 @@ class Reader:
         if confirming:
             return self.interpreted(*await confirmed(self.pool, self._doing, query, parameters, idle=self._idle))
         return self.interpreted(await self.fetch(query, parameters))
-
-    async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
-        reads, rows, at = await self.unreadable.apart(keys, read)
-        if read_rows := [row for one in reads for row in one.rows]:
-            texts = (text for row in read_rows for text in (row.source, *row.extra) if text)
-            self.fit = LARGEST * len(read_rows) // max(sum(map(len, texts)), 1) + 1
-        unread = frozenset[Key]().union(*(one.unread for one in reads))
-        return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 
 
 async def confirmed(
@@ -297,7 +321,6 @@ class WatermarkReader:
     Attributes:
         resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
-        any_row: SQL for a row at or behind a watermark; "" if it may lock many tables.
     """
 
     def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
@@ -316,10 +339,6 @@ class WatermarkReader:
         self._pages = [bounded(page, mapping.width + 3) for page in pages]
         # If a row fails, its page's rows are read by key.
         self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
-        is_one_table = mapping.facts.kind == "r"
-        # By ORDER BY it uses the index: expecting many rows, PostgreSQL would look for the first in the whole table.
-        first = composed("{} WHERE {} >= %s::{} ORDER BY {} LIMIT 1", select(), mark, sql.SQL(self._type), mark)
-        self.any_row = composed("SELECT FROM ({}) AS first", first).as_string() if is_one_table else ""
         dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
         self._dates = with_position(dates, width + 2)
 
@@ -347,14 +366,16 @@ class WatermarkReader:
         """The next `size` rows, or fewer large ones, from a watermark on, or behind a watermark and key."""
         reader, behind = self._reader, len(place) > 1
         size = min(size, reader.fit)
-        found = await unless_a_row_fails(reader.fetch(self._pages[behind], [*place, size]))
-        if found is not None:
-            width, is_cut = self._mapping.width, reader.are_large(found, self._mapping.width + 3)
-            rows, dates = list(map(self._mapping.row, found)), [columns[width] for columns in found]
-        else:
-            found = await reader.fetch(self._keys[behind], [*place, size])
+        try:
+            found = await reader.fetch(self._pages[behind], [*place, size])
+        except SourceError as error:
+            size = min(size, _AT_FIRST)
+            found = await reader.without_expressions(error, self._keys[behind], [*place, size])
             width, is_cut = len(self._mapping.key_columns), False
             rows, dates = (await reader.by_key(list(map(self._mapping.key, found)))).rows, []
+        else:
+            width, is_cut = self._mapping.width, reader.are_large(found, self._mapping.width + 3)
+            rows, dates = list(map(self._mapping.row, found)), [columns[width] for columns in found]
         if not found:
             return Page([], 0, None)
         _, mark, at, *_ = found[-1][width:]

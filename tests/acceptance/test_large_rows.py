@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -38,8 +38,10 @@ def watched(daemon: DaemonProcess) -> Iterator[Watched]:
     memory, over = Watched(daemon), threading.Event()
 
     def look() -> None:
-        while not over.wait(0.005):
-            memory.look()
+        # The process may end before the block does.
+        with suppress(psutil.NoSuchProcess):
+            while not over.wait(0.005):
+                memory.look()
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -126,7 +126,7 @@ class Rig:
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
         self.clock.forward(self.intake.rules.deletion_grace + 1)
-        return await self.intake.confirm_due()
+        return await self.intake.deletions.confirm_due()
 
     async def entries(self, state: EntryState = "pending") -> list[Entry]:
         return await self.store.report.entries(state, WATCH, 10_000)

@@ -1,19 +1,15 @@
-"""What voids a sweep's position and row digests."""
+"""What voids row digests."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
 
 from support.builders import some_rules
 
-from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.intake import shape
 
 
 def shape_with(extra: Mapping[str, frozenset[str]]) -> str:
-    intake = object.__new__(Intake)
-    intake.rules, intake.reader = replace(some_rules(), extra=extra), cast("Any", SimpleNamespace(shape=""))
-    return intake.shape
+    return shape("", replace(some_rules(), extra=extra))
 
 
 def test_two_extra_fields_that_change_places_are_another_shape() -> None:

@@ -211,8 +211,7 @@ class NewestSeen(PollCapture):
 class ReadFirst(PollCapture):
     """The look comes after the rows."""
 
-    async def catch_up(self, _progressed: Callable[[], None] = lambda: None, together: float = 0.0) -> None:
-        del together
+    async def catch_up(self, _progressed: Callable[[], None] = lambda: None) -> None:
         await self._page((self.watermark,))
         await self._advance(await self.reader.look())
 

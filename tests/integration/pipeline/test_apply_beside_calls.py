@@ -86,7 +86,7 @@ async def test_nothing_new_writes_nothing(ats: Ats, open_rig: OpenRig) -> None:
         intake = intake_of(rig, deliveries)
         await intake.place({"any": "thing"})
 
-        await intake.keys({("1",): 0, ("gone",): 0}, "notify")
+        await intake.keys({("1",): 0, ("2",): 0}, "notify")
 
         assert deliveries.of == [[], ["a1"]]
         applied = deliveries.ended[-1][1]

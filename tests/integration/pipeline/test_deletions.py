@@ -37,17 +37,17 @@ async def test_another_watchs_table_that_cannot_be_read_is_not_asked_for_each_pa
     async with open_rig(steps=Steps(confirmed=1)) as rig:
         await rig.adopt()
         others = UnreadableOthers()
-        rig.intake.parts = replace(rig.intake.parts, others=others)
+        rig.intake.deletions.parts = replace(rig.intake.parts, others=others)
         for key in (1, 2, 3):
             delete(ats, key)
         await rig.drain.catch_up()
 
         assert await rig.pass_grace() == 3
         assert others.asked == 1
-        assert await rig.intake.confirm_due() == 0
+        assert await rig.intake.deletions.confirm_due() == 0
 
         rig.clock.forward(ASKED_AGAIN_AFTER + 1000)
-        await rig.intake.confirm_due()
+        await rig.intake.deletions.confirm_due()
         assert others.asked == 2
         assert await rig.entries() == []
 
@@ -59,7 +59,7 @@ class TestHard:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            assert await rig.intake.confirm_due() == 0, "not before the grace is over"
+            assert await rig.intake.deletions.confirm_due() == 0, "not before the grace is over"
             assert await rig.deliver() == []
 
             assert await rig.pass_grace() == 1
@@ -311,7 +311,7 @@ class TestLoop:
         insert(ats, 1, "a1")
         async with open_rig(deletion_grace="300ms") as rig:
             await rig.adopt()
-            task = asyncio.create_task(rig.intake.confirm(nothing))
+            task = asyncio.create_task(rig.intake.deletions.confirm(nothing))
             delete(ats, 1)
             await rig.drain.catch_up()
             suspected_at = rig.clock()
@@ -328,7 +328,7 @@ class TestLoop:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            task = asyncio.create_task(rig.intake.confirm(lambda: rig.clock.forward(3_600_001)))
+            task = asyncio.create_task(rig.intake.deletions.confirm(lambda: rig.clock.forward(3_600_001)))
 
             await eventually(rig.entries, "the entry")
 

@@ -107,24 +107,6 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
         assert paged.asked[before] - paged.asked[0] >= 10 * worked * NEARLY
 
 
-@pytest.mark.usefixtures("filled")
-async def test_one_that_was_resumed_is_followed_by_a_whole_one(
-    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with open_rig(install=False, steps=Steps(compared=10, save_every=0.0), capture={"sweep": "1h"}) as rig:
-        await rig.adopt()
-        paged = Paged(rig, monkeypatch, PAGES - 5)
-        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
-            await eventually(lambda: len(paged.asked) > PAGES - 5, "most of a sweep")
-        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
-            await eventually(lambda: len(rig.heard(SweepDone)) == 2, "two sweeps")
-
-        assert [(done.rows, done.resumed) for done in rig.heard(SweepDone)] == [
-            (PAGES * 10 - 1, True),
-            (PAGES * 10 - 1, False),
-        ]
-
-
 async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
         await rig.adopt()

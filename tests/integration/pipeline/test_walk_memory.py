@@ -20,8 +20,8 @@ One page is read while another is applied, and the threads decide how far the tw
 and many rows have differed by 225 kB for that alone. What is tolerated is twice that.
 """
 
-SMALL = Steps(adopted=500, compared=500, searched=500, save_every=0.0)
-"""Small pages, and a position that is kept after each of the sweep's."""
+SMALL = Steps(adopted=500, compared=500, searched=500)
+"""Small pages."""
 
 
 async def test_it_is_flat(database: str, ats: Ats, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_in_the_middle_of_a_sweeps_page(
         config = a_config(proxy.dsn, capture=capture, columns={"status": _STATUS})
         install_triggers(ats, config)
         store = Store(SqliteDriver(tmp_path / "state.db"))
-        parts = parts_of(config, store, said.append, Clock(), Steps(compared=3, save_every=0.0))
+        parts = parts_of(config, store, said.append, Clock(), Steps(compared=3))
         parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=2))
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
@@ -75,7 +75,7 @@ async def test_in_the_middle_of_a_sweeps_page(
             swept = times(SweepDone)
 
             await eventually(lambda: times(WatchLost), "the loss is noticed", within=30)
-            await eventually(lambda: times(SweepDone) >= swept + 2, "two sweeps", within=30)
+            await eventually(lambda: times(SweepDone) > swept, "a sweep", within=30)
 
             assert working.done() is False
             assert times(CaptureStarted) == 2
@@ -83,8 +83,6 @@ async def test_in_the_middle_of_a_sweeps_page(
             assert await store.operation.repairs() == {
                 WATCH: {"status": 1} if mode == "poll" else {"status": 1, "gone": 1}
             }
-            resumed, whole = [done for done in said if isinstance(done, SweepDone)][swept : swept + 2]
-            assert (resumed.resumed, whole.resumed) == (True, False)
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.builders import WATCH
@@ -288,45 +286,3 @@ async def test_an_answer_that_failed_is_asked_for_again(pool: Pool) -> None:
     with pytest.raises(SourceError):
         await lookout.ask("what", 60, fails)
     assert await lookout.ask("what", 60, answers) == 1
-
-
-def asking(*schemas: str) -> list[str]:
-    return [f"SELECT FROM {schema}.applications AS t WHERE t.status = %s" for schema in schemas]
-
-
-async def test_polls_that_come_together_are_one_statement(
-    tenants: Config, ats: Ats, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lookout, reads = await lookout_for(pool, []), list[str]()
-    read = pool.read
-
-    async def counted(doing: str, query: Any) -> Any:
-        reads.append(doing)
-        return await read(doing, query)
-
-    monkeypatch.setattr(pool, "read", counted)
-    for schema in ("two", "three"):
-        run(ats, "INSERT INTO {schema}.applications (hellowork_id, status) VALUES ('a', 'NEW')", schema=schema)
-
-    async def found(*schemas: str) -> list[bool]:
-        return await asyncio.gather(*(lookout.is_any(query, "NEW", 0.01) for query in asking(*schemas)))
-
-    assert await found("one", "two", "three", "one") == [False, True, True, False]
-    assert await found("one", "two", "three", "one") == [False, True, True, False]
-    assert len(reads) == 2
-    assert await found("one", "two", "three", "one", "nowhere") == [True] * 5, "each finds out whose trouble it is"
-    assert await found("one", "two") == [True] * 2, "they are few"
-    assert len(reads) == 3
-    many = await found(*["one", "two"] * 15)
-    assert many == [False, True] * 15
-    assert len(reads) == 5, "a statement looks into so many tables at most"
-
-
-@pytest.mark.usefixtures("tenants")
-async def test_a_locked_table_does_not_hold_up_the_polls_of_others(pool: Pool, database: str) -> None:
-    lookout = await lookout_for(pool, [])
-    async with await psycopg.AsyncConnection.connect(database) as other:
-        await other.execute("LOCK one.applications IN ACCESS EXCLUSIVE MODE")
-        asked = (lookout.is_any(query, "NEW", 0.01) for query in asking("one", "two", "three", "two"))
-        async with asyncio.timeout(5):
-            assert await asyncio.gather(*asked) == [True] * 4, "each finds out whose trouble it is"

@@ -25,23 +25,6 @@ async def a_reader(ats: Ats, source: Source, type_: str, lookback: timedelta = t
         return WatermarkReader(Reader(source.pool, again.mapping), "updated_at", lookback)
 
 
-async def test_whether_there_is_any_row_is_found_by_the_index_of_a_table_that_was_never_analysed(
-    ats: Ats, database: str
-) -> None:
-    ats.execute("ALTER TABLE public.applications SET (autovacuum_enabled = off)")
-    ats.execute(
-        "INSERT INTO public.applications (hellowork_id, status, updated_at)"
-        " SELECT n, 's', now() - n * interval '1 s' FROM generate_series(1, 20000) AS n"
-    )
-    ats.execute("CREATE INDEX ON public.applications (updated_at)")
-    async with opened(a_config(database)) as source:
-        reader = await source.watermark_reader("updated_at")
-
-    plan = ats.execute(f"EXPLAIN SELECT WHERE EXISTS ({reader.any_row})".encode(), ["2100-01-01"]).fetchall()
-
-    assert any("Index" in line for (line,) in plan), plan
-
-
 class TestWatermark:
     @pytest.mark.parametrize(
         ("type_", "timezone", "expected"),

@@ -1,6 +1,5 @@
-"""What it costs to find the rows on which an expression fails, and what is read of them and of the others."""
+"""Rows on which an expression fails: what is read of them and of the others."""
 
-from itertools import count
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ from support.source import Source, opened
 from support.watched import a_config
 
 from cdc_sync.core.rows import Row
+from cdc_sync.source import unreadable
 from cdc_sync.source.connection import Pool, Rows
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.unreadable import NOT_ISOLATED
 
 FRAGILE: dict[str, Any] = {
     "status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}
@@ -55,60 +54,71 @@ def bad(rows: list[Row]) -> set[str]:
     return {row.key[0] for row in rows if row.unreadable}
 
 
-async def test_some_statements_more_for_each_bad_row_and_few_when_it_is_met_again(
+async def test_a_page_that_cannot_be_read_is_read_row_by_row_once(
     database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert_many(ats, 1000)
-    spoil(ats, "id IN (10, 500, 990)")
+    insert_many(ats, 150)
+    spoil(ats, "id IN (10, 50, 99)")
     async with opened(a_config(database, columns=FRAGILE)) as source:
         statements = Statements(monkeypatch)
 
-        page = await source.reader.page(None, 1000)
+        page = await source.reader.page(None, 150)
 
-        assert len(page.rows) == 1000
-        assert bad(page.rows) == {"10", "500", "990"}
-        # The page, its keys, what cannot be a key; by halves to each row; its ten expressions, once for all of a kind.
-        assert statements.since() <= 5 + 3 * 2 * 11 + 15
-        again = await source.reader.page(None, 1000)
-        assert bad(again.rows) == {"10", "500", "990"}
-        assert statements.since() <= 5 + 3 * 3
+        assert len(page.rows) == 150
+        assert bad(page.rows) == {"10", "50", "99"}
+        # The page, its keys, their rows together, and each; ten expressions of each bad one, and a row that is read.
+        assert statements.since() <= 3 + 150 + 3 * (10 + 2)
+        again = await source.reader.page(None, 150)
+        assert bad(again.rows) == {"10", "50", "99"}
+        assert statements.since() <= 3 + 3 * (1 + 10), "it is known which rows to read alone"
 
 
-async def test_thousands_of_bad_rows_in_a_row_cost_two_statements_each(
+async def test_bad_rows_at_the_head_of_the_table_hold_up_no_others(database: str, ats: Ats) -> None:
+    insert_many(ats, 300)
+    spoil(ats, "id <= 100")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        page = await source.reader.page(None, 100)
+        assert len(bad(page.rows)) == 100
+        assert page.last == ("100",)
+        assert bad((await source.reader.page(page.last, 200)).rows) == set()
+
+
+async def test_too_many_unreadable_rows_stop_the_watch(
     database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An import of long ago, at the head of the table: no row of the page can be read, but the table's last ones."""
-    insert_many(ats, 1200)
-    spoil(ats, "id <= 1000")
+    monkeypatch.setattr(unreadable, "_MOST", 50)
+    insert_many(ats, 100)
+    spoil(ats, "id <= 50")
     async with opened(a_config(database, columns=FRAGILE)) as source:
-        statements = Statements(monkeypatch)
+        first = await source.reader.page(None, 49)
+        with pytest.raises(SourceError) as raised:
+            await source.reader.page(first.last, 49)
+        assert raised.value.message.endswith(
+            "50 rows cannot be read. In the row 50, columns.status cannot be read: division by zero."
+        )
 
-        page = await source.reader.page(None, 1000)
 
-        assert len(bad(page.rows)) == 1000
-        assert page.last == ("1000",)
-        assert statements.since() <= 4 * 1000
+async def test_what_fails_at_the_server_is_no_rows_own(database: str, ats: Ats) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN RAISE 'no memory' USING ERRCODE = '53200'; END IF; RETURN 'fine'; END$$",
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    async with opened(a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})) as source:
+        with pytest.raises(SourceError, match="no memory"):
+            await source.reader.by_key([("1",), ("2",)])
 
 
-async def test_too_many_to_be_told_apart_at_once_are_told_apart_time_after_time(database: str, ats: Ats) -> None:
-    """The change log's transaction is open meanwhile, and ends after a minute."""
-    insert_many(ats, 64)
-    spoil(ats, "id % 8 = 0")
-    worst = {str(id_) for id_ in range(8, 65, 8)}
-    ticks = count()
-    async with opened(a_config(database, columns=FRAGILE), clock=lambda: float(next(ticks))) as source:
-        keys = [(str(number),) for number in range(1, 65)]
-        left: list[int] = []
-        while True:
-            read = await source.reader.by_key(keys)
-            assert {row.key for row in read.rows} == set(keys), "none is taken for one that is gone"
-            left.append(sum(row.unreadable == NOT_ISOLATED for row in read.rows))
-            if not left[-1]:
-                break
+async def test_a_key_that_the_columns_cannot_hold_is_in_no_row(database: str, ats: Ats) -> None:
+    insert_many(ats, 3)
+    spoil(ats, "id = 2")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        read = await source.reader.by_key([("1",), ("2",), ("x",)], confirming=True)
 
-        assert left[0] > 0, "the time is over before all are isolated"
-        assert left == sorted(set(left), reverse=True), "each time some more are"
-        assert bad(read.rows) == worst
+        assert {row.key for row in read.rows} == {("1",), ("2",)}
+        assert bad(read.rows) == {"2"}
 
 
 async def test_what_can_be_read_of_a_bad_row_is(database: str, ats: Ats) -> None:
@@ -160,6 +170,22 @@ async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own(database: st
         assert raised.value.code == "function-raised"
 
 
+async def test_a_name_that_is_missing_for_one_row_is_its_own_error(database: str, ats: Ats) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN EXECUTE 'SELECT missing()'; END IF; RETURN 'fine'; END$$",
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    async with opened(a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "fine"
+        assert bad_row.unreadable is not None
+        assert bad_row.unreadable.startswith("columns.status cannot be read: function missing() does not exist")
+
+
 async def test_several_expressions_that_fail_are_all_named(database: str, ats: Ats) -> None:
     insert(ats, 1, "a1", notes="bad")
     insert(ats, 2, "a2")
@@ -187,7 +213,7 @@ async def test_an_application_is_found_among_rows_whose_id_cannot_be_read(
             assert bad(read.rows) == {"1", "1700"}
         statements = Statements(monkeypatch)
         await source.reader.by_application(["a2400"])
-        assert statements.since() <= 15, "it is known which rows to leave out"
+        assert statements.since() <= 30, "it is known which rows to leave out"
 
 
 async def test_a_row_that_is_corrected_is_read_as_any_other(database: str, ats: Ats) -> None:
