@@ -144,7 +144,7 @@ async def note_credentials(config: Config, store: Store) -> None:
     """Save the owner of each watch's credentials, for commands."""
     owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):
-        await store.delivery.note_credentials(owners, config.watches.keys())
+        await store.delivery.note_credentials(owners)
 
 
 async def report_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.core.outbox import Entry, Lane
@@ -225,12 +225,12 @@ class Endpoints:
         salt = bytes.fromhex(before.refused[:16]) if before.refused else None
         return fingerprint(self._headers_of(endpoint), salt)
 
-    def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
+    def use(self, settings: SenderSettings) -> list[str]:
         """Use other settings; calls under way may exceed the new limit for a moment.
 
         Each endpoint that refused our credentials gets one call if these have changed, or if none have changed.
 
-        Returns the names of removed endpoints, and the endpoints that took over a health from one of them.
+        Returns the names of removed endpoints: those of owners that no watch has any more.
         """
         before = {endpoint: self._headers_of(endpoint) for endpoint in self.all.values()}
         are_same = (settings.headers, settings.own) == (self.settings.headers, self.settings.own)
@@ -246,22 +246,7 @@ class Endpoints:
                 endpoint.health = with_other_credentials(endpoint.health)
         self._of.clear()
         self._know_built()
-        followers = [other for each in gone if (other := self._follow(each, before[each])) is not None]
-        return [each.name for each in gone], followers
-
-    def _follow(self, gone: Endpoint, headers: Mapping[str, str]) -> Endpoint | None:
-        """Let an untouched endpoint with a removed one's credentials take over its health; returns that endpoint."""
-        origin, _, _ = gone.name.partition(" [")
-        others: Sequence[Endpoint] = [
-            each
-            for each in self.all.values()
-            if each.name.partition(" [")[0] == origin and self._headers_of(each) == headers
-        ]
-        if not others or gone.health.mode == "healthy" or others[0].health != HEALTHY:
-            return None
-        others[0].heed(gone.health)
-        self.unsaved[others[0].name] = gone.health
-        return others[0]
+        return [each.name for each in gone]
 
     def _headers_of(self, endpoint: Endpoint) -> Mapping[str, str]:
         own = self.settings.own.get(credentials_of(endpoint.name) or "")

@@ -190,7 +190,7 @@ class Ready:
                 if leaves(entry, endpoint):
                     self._forget(application)
 
-    def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
+    def use(self, settings: SenderSettings) -> list[str]:
         """See `Endpoints.use`."""
         self.forget(lambda _, __: True)
         former = self.endpoints.settings

@@ -115,12 +115,9 @@ class Sender:
 
     def use(self, settings: SenderSettings) -> None:
         """Use other settings; see `Endpoints.use`."""
-        gone, followers = self._ready.use(settings)
-        self._calls.use(settings)
-        for name in gone:
+        for name in self._ready.use(settings):
             self._observe(events.EndpointGone(name))
-        for endpoint in followers:
-            self._calls.report(endpoint.name, endpoint.health)
+        self._calls.use(settings)
         if self._group is not None and not self._stopping:
             self._tasks += self._workers.employ(self._group)
         self._reader.wake()

@@ -4,7 +4,7 @@ What is being called is in the sender's memory only. So after a crash every pend
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
 from cdc_sync.core.reasons import Reason, as_text, in_json
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
-from cdc_sync.store.driver import Driver, Effect, EntryId, Transaction, about, no_effect, noted
+from cdc_sync.store.driver import Driver, Effect, EntryId, Transaction, about, no_effect
 from cdc_sync.store.encoding import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
@@ -109,66 +109,24 @@ class Delivery:
         return dict(json.loads(await self.driver.note("credentials") or "{}"))
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint is known, or may be called with a watch's own credentials."""
-        known, owner = await self.endpoints(), credentials_of(name)
-        if name in known or owner is None:
-            return name in known
-        return name.removesuffix(f" [{owner}]") in known and owner in (await self.credentials()).values()
+        """Whether an endpoint is known, paused, or may be called with a watch's own credentials."""
+        known, paused = await self.endpoints(), json.loads(await self.driver.note("paused") or "[]")
+        origin, owners = name.partition(" [")[0], (await self.credentials()).values()
+        return name in known or name in paused or (origin in known and credentials_of(name) in owners)
 
-    async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
-        """Record what `credentials` returns.
+    async def note_credentials(self, owners: Mapping[str, str]) -> None:
+        """Record what `credentials` returns, and remove the endpoints of owners that no watch has any more.
 
-        A watch that is no longer configured keeps its own credentials until `forget`. A paused endpoint stays so under
-        its new name, and an endpoint keeps its health. Endpoints with credentials of no watch are removed.
+        A pause of such an endpoint stays until an operator ends it: the watch may return.
         """
-        before = await self.credentials()
-        if gone := before.keys() - configured:
-            gone &= {name for (name,) in await self.driver.ask("watches")}
-        now = {watch: watch for watch in gone} | {**owners}
-        left = {None, *now.values()}
+        present = {None, *owners.values()}
 
         async def work(transaction: Transaction) -> None:
-            healths = dict(await transaction.rows("endpoints"))
-            # Older calls may have written their endpoints' health since the last change.
-            forgotten = sorted((name,) for name in healths if credentials_of(name) not in left)
-            if now == before and not forgotten:
-                return
-            paused = await noted(transaction, "paused", "[]")
-            await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
-            await transaction.run("set_about", name="credentials", value=as_json(now))
-            await transaction.write("set_health", _followers(healths, before, owners))
-            await transaction.write("forget_endpoint", forgotten)
+            gone = [name for name, _ in await transaction.rows("endpoints") if credentials_of(name) not in present]
+            await transaction.run("set_about", name="credentials", value=as_json(dict(owners)))
+            await transaction.write("forget_endpoint", [(name,) for name in sorted(gone)])
 
         await self.driver.transact(work)
-
-
-def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The paused endpoints, with the present names for their watches' calls."""
-    found = set(paused)
-    for name in paused:
-        if owner := credentials_of(name):
-            origin = name.removesuffix(f" [{owner}]")
-            owners = {now[watch] for watch, of in before.items() if of == owner and watch in now}
-            found |= {endpoint_name(origin, each) for each in owners}
-    return sorted(found)
-
-
-def _followers(
-    healths: Mapping[str, str], before: Mapping[str, str], owners: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """The new endpoints of watches with a renamed owner of their credentials, each with the former one's health."""
-    present, former_owners, found = set(owners.values()), set(before.values()), dict[str, str]()
-    of_owner: defaultdict[str | None, list[str]] = defaultdict(list)
-    for name in healths:
-        of_owner[credentials_of(name)].append(name)
-    for watch, owner in sorted(owners.items()):
-        former = before.get(watch)
-        # An owner that has had credentials before has an endpoint of its own already.
-        if former is None or former in present or owner in former_owners:
-            continue
-        for name in of_owner[former]:
-            found.setdefault(endpoint_name(name.removesuffix(f" [{former}]"), owner), healths[name])
-    return sorted((name, health) for name, health in found.items() if name not in healths)
 
 
 _Row = tuple[Any, ...]

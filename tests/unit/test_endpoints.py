@@ -148,26 +148,13 @@ class TestCredentials:
 
         assert memory.wanted.keys() == {"a"}
 
-    def test_an_endpoint_whose_credentials_have_another_owner_keeps_its_health_by_its_new_name(self) -> None:
-        healths = {f"{ORIGIN} [b]": refused("b"), f"{ORIGIN} [c]": refused("c")}
-        memory, shared = Memory(healths, own=own("b", "c"), built={"b": BASE_URL}), {"X-Api-Key": "key of b"}
+    def test_a_renamed_owner_is_a_new_endpoint(self) -> None:
+        memory = Memory({f"{ORIGIN} [b]": refused("b")}, own=own("b"), built={"b": BASE_URL})
+        same_key = Credentials("a", own("b")["b"].headers)
 
-        gone, followers = memory.ready.use(
-            replace(memory.settings, own={"a": Credentials("a", shared)}, built={"a": BASE_URL})
-        )
+        gone = memory.ready.use(replace(memory.settings, own={"a": same_key}, built={"a": BASE_URL}))
 
-        assert gone == [f"{ORIGIN} [b]", f"{ORIGIN} [c]"]
-        assert [each.name for each in followers] == [f"{ORIGIN} [a]"]
-        assert memory.modes[f"{ORIGIN} [a]"] == ("paused", NOW + HOUR)
-        assert memory.endpoints.unsaved == {f"{ORIGIN} [a]": followers[0].health}
-
-    def test_a_key_that_another_watch_has_too_has_the_health_that_is_known_of_it(self) -> None:
-        memory = Memory({f"{ORIGIN} [b]": refused("b")}, own=own("a", "b"), built=dict.fromkeys("ab", BASE_URL))
-        shared = own("a")["a"]
-
-        gone, followers = memory.ready.use(replace(memory.settings, own={"a": shared, "b": shared}))
-
-        assert (gone, followers) == ([f"{ORIGIN} [b]"], [])
+        assert gone == [f"{ORIGIN} [b]"]
         assert memory.modes == {f"{ORIGIN} [a]": ("healthy", 0)}
 
 

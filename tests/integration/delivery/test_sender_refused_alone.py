@@ -137,14 +137,14 @@ async def test_a_week_in_which_the_endpoint_was_left_alone_is_no_time_of_trying(
 
 async def test_a_good_key_with_another_owner_is_tried_at_once(desk: Delivery, hellowork: Emulator) -> None:
     hellowork.inject(Status(status=401))
-    await desk.store.delivery.note_credentials({WATCH: WATCH}, {WATCH})
+    await desk.store.delivery.note_credentials({WATCH: WATCH})
     own = {WATCH: Credentials(WATCH, {"X-Api-Key": "K1"})}
     async with desk.sending(own=own, policy=SLOW) as sender:
         await desk.queue(hellowork.url, "a1")
         await eventually(lambda: pauses(desk) == 1, "the key is refused")
 
         owners = dict.fromkeys(("a", WATCH), "a")
-        await desk.store.delivery.note_credentials(owners, owners.keys())
+        await desk.store.delivery.note_credentials(owners)
         own = dict.fromkeys(owners, Credentials("a", {"X-Api-Key": "K2"}))
         sender.use(replace(desk.settings, own=own, policy=SLOW))
         sender.look()
