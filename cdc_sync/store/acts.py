@@ -6,11 +6,9 @@ After an interruption the same act does the rest.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict
@@ -93,75 +91,50 @@ async def execute(driver: Driver, request: Request[A], now: int) -> A:
     return await driver.transact(partial(request.execute, holder=holder(driver.clock, now)))
 
 
+SeenEntry = tuple[str, str, int]
+"""Watch, application id and revision of an entry that a person decides about: as it was read, or not at all."""
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """Which entries of a state a person means; None means no restriction.
+    """Which entries of a state are read for a person; None means no restriction.
 
     Attributes:
         ids: of these applications.
         only: changes, or deletions.
         transition: of this one (`diff.transition`).
         limit: so many, the oldest first.
-        groups: of each watch and transition so many; then no limit is needed.
-        entries: exactly these.
     """
-
-    __pydantic_config__ = _NO_OTHERS
 
     ids: tuple[str, ...] | None = None
     only: Only | None = None
     transition: str | None = None
     limit: int | None = None
-    groups: tuple[tuple[str, str, int], ...] | None = None
-    entries: tuple[EntryId, ...] | None = None
-
-    @property
-    def left(self) -> Counter[tuple[str, str]]:
-        """How many of each group."""
-        return Counter({(watch, transition): number for watch, transition, number in self.groups or ()})
 
 
 EVERYTHING = Chosen()
 
 
-async def in_steps(step: Callable[[Chosen], Awaitable[list[EntryId]]], chosen: Chosen) -> list[EntryId]:
-    """Take at least one step over what is chosen: with a limit of 0 it mends fuses without held entries."""
-    done, limit = list[EntryId](), chosen.limit
-    if chosen.groups:
-        each = chosen.left.elements()
-        while part := Counter(islice(each, STEP)):
-            size = part.total() if len(part) == 1 else None
-            groups = tuple((watch, transition, number) for (watch, transition), number in part.items())
-            done += await step(replace(chosen, groups=groups, limit=size))
-        return done
-    while True:
-        size = STEP if limit is None else min(STEP, limit - len(done))
-        found = await step(replace(chosen, limit=size))
-        done += found
-        if len(found) < size or len(done) == limit:
-            return done
-
-
-async def for_some(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
-    """Take a step for some of these after the other."""
-    done = list[EntryId]()
-    for first in range(0, len(of), STEP):
+async def in_steps(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
+    """Take a step for some of these after the other; at least one: it mends fuses without held entries."""
+    done = await step(tuple(of[:STEP]))
+    for first in range(STEP, len(of), STEP):
         done += await step(tuple(of[first : first + STEP]))
     return done
 
 
 @dataclass(frozen=True)
 class Release(Request[list[EntryId]]):
-    """Let some held entries be sent; the answer is which. With none left, the fuse is whole again."""
+    """Let held entries be sent; the answer is which. With none left, the watches' fuses are whole again."""
 
     watch: str | None
-    chosen: Chosen
+    entries: tuple[SeenEntry, ...]
     by: PersonActed
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
         at, fuses = holder.at, await _fuses_of(transaction, self.watch)
-        chosen = await _contents(transaction, "held", fuses, self.chosen)
+        chosen = await _contents(transaction, "held", self.entries)
         await _revive(transaction, chosen, at, "released", self.by)
         await _mend_fuses(transaction, fuses, at.due_at)
         await record(transaction, self.by, len(chosen))
@@ -170,17 +143,17 @@ class Release(Request[list[EntryId]]):
 
 @dataclass(frozen=True)
 class Discard(Request[list[EntryId]]):
-    """Take some held or dead entries as acknowledged, without a call; the answer is which."""
+    """Take held or dead entries as acknowledged, without a call; the answer is which."""
 
     state: EntryState
     watch: str | None
-    chosen: Chosen
+    entries: tuple[SeenEntry, ...]
     by: PersonActed
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
         at, fuses = holder.at, await _fuses_of(transaction, self.watch)
-        chosen = await _contents(transaction, self.state, fuses, self.chosen)
+        chosen = await _contents(transaction, self.state, self.entries)
         acknowledged = [(*of, *discarded_columns(content), at.now, False) for of, content in sorted(chosen.items())]
         await transaction.write("remove", sorted(chosen))
         await transaction.write("acknowledge", acknowledged)
@@ -197,13 +170,12 @@ class Discard(Request[list[EntryId]]):
 class Retry(Request[list[EntryId]]):
     """Send dead letters again; the answer is which."""
 
-    entries: tuple[EntryId, ...]
+    entries: tuple[SeenEntry, ...]
     by: PersonActed
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        fuses = await _fuses_of(transaction, None)
-        found = await _contents(transaction, "dead", fuses, Chosen(entries=self.entries))
+        found = await _contents(transaction, "dead", self.entries)
         chosen = {of: content for of, content in found.items() if _is_callable(content)}
         await _revive(transaction, chosen, holder.at, "retried", self.by)
         await record(transaction, self.by, len(chosen))
@@ -332,23 +304,14 @@ async def _fuses_of(transaction: Transaction, watch: str | None) -> dict[str, Fu
 
 
 async def _contents(
-    transaction: Transaction, state: EntryState, watches: Iterable[str], chosen: Chosen
+    transaction: Transaction, state: EntryState, entries: Collection[SeenEntry]
 ) -> dict[EntryId, Content]:
-    """The chosen entries' contents."""
-    which = {"state": state, **parameters(watches, chosen)}
-    found: list[EntryId]
-    if chosen.entries:
-        found = list(chosen.entries)
-    elif chosen.groups:
-        left, found = chosen.left, []
-        for name, id_, transition in await transaction.rows("in_groups", groups=list(left), **which):
-            left[name, transition] -= 1
-            found += [(name, id_)] * (left[name, transition] >= 0)
-    else:
-        found = [(name, id_) for name, id_ in await transaction.rows("in_state", **which)]
-    rows = await transaction.rows("contents_in_state", keys=sorted(found), **which) if found else []
-    contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
-    return {of: content for of in found if (content := contents.get(of)) is not None}
+    """The contents of those entries that are in this state, and that nothing has replaced since they were read."""
+    if not entries:
+        return {}
+    rows = await transaction.rows("contents_in_state", state=state, keys=sorted(entries))
+    contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
+    return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
 
 
 def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:

@@ -220,23 +220,12 @@ SELECT min(due_at) FROM @outbox
  WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :now AND due_at <= :latest;
 
 -- name: in_state
-SELECT o.watch, o.application_id
+SELECT o.watch, o.application_id, o.revision
   FROM @outbox o
  WHERE o.state = :state AND o.watch @in(watches)
    AND (:any_id OR o.application_id @in(ids))
    AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
- ORDER BY o.queued_at, o.watch, o.application_id
- LIMIT :limit;
-
--- name: in_groups
--- The same for groups of held entries, each with its group.
-SELECT o.watch, o.application_id, @transition
-  FROM @outbox o
- WHERE o.state = :state AND o.watch @in(watches)
-   AND (:any_id OR o.application_id @in(ids))
-   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
-   AND (o.watch, @transition) @pairs(groups)
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
@@ -263,7 +252,7 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
  ORDER BY watch, number DESC, transition, place;
 
 -- name: contents_in_state
-SELECT watch, application_id, status, job_id, deleted, metadata
+SELECT watch, application_id, revision, status, job_id, deleted, metadata
   FROM @outbox
  WHERE (watch, application_id) @pairs(keys) AND state = :state
  ORDER BY watch, application_id;
