@@ -13,17 +13,17 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict
 
-from cdc_sync.core.batch import HistoryLine, described
-from cdc_sync.core.content import Content, quoted
+from cdc_sync.core.batch import NOTHING_MORE, HistoryLine, described
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.reasons import Reason, as_text
+from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Driver, EntryId, Transaction, noted, watches_of
+from cdc_sync.store.driver import Driver, EntryId, Transaction, add_history, noted, watches_of
 from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import Only
 
@@ -157,9 +157,9 @@ class Discard(Request[list[EntryId]]):
         acknowledged = [(*of, *discarded_columns(content), at.now, False) for of, content in sorted(chosen.items())]
         await transaction.write("remove", sorted(chosen))
         await transaction.write("acknowledge", acknowledged)
-        was = f'"was":"{self.state}",'
+        was = {"was": self.state}
         history = [_line(at.now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
-        await transaction.write("add_history", history)
+        await add_history(transaction, history)
         if self.state == "held":
             await _mend_fuses(transaction, fuses, at.due_at)
         await record(transaction, self.by, len(chosen))
@@ -207,7 +207,7 @@ class Resend(Request[list[EntryId]]):
         rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
         await transaction.write("enqueue", rows)
         found = [of for of in known if of in again or of in hastened]
-        await transaction.write("add_history", [_line(at.now, of, "resend", known[of][0], self.by) for of in found])
+        await add_history(transaction, [_line(at.now, of, "resend", known[of][0], self.by) for of in found])
         await transaction.write("add_endpoint", _endpoints(again.values()))
         await record(transaction, self.by, len(found))
         return found
@@ -327,11 +327,11 @@ def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
 
 
 def _line(  # noqa: PLR0917 - in the order of what is written
-    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, more: str = ""
+    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, was: Mapping[str, str] = NOTHING_MORE
 ) -> HistoryLine:
-    more += f'"who":{quoted(by.who)},'
-    more += f'"actor":{as_text(by.who)},' if isinstance(by.who, Reason) else ""
-    return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
+    actor = {"actor": fields_of(by.who)} if isinstance(by.who, Reason) else {}
+    to = None if content is None else described(content)
+    return HistoryLine(at, *of, event, {**was, "who": by.who, **actor, "to": to})
 
 
 def _is_callable(content: Content) -> bool:
@@ -349,7 +349,7 @@ async def _revive(
     rows = [(*of, endpoint_of(content.url), at.due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
     history = [_line(at.now, of, event, content, by) for of, content in chosen.items()]
-    await transaction.write("add_history", history)
+    await add_history(transaction, history)
     await transaction.write("add_endpoint", _endpoints(chosen.values()))
 
 

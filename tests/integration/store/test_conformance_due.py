@@ -44,6 +44,7 @@ from cdc_sync.store import Store, delivery
 from cdc_sync.store.driver import Transaction
 
 STAGING = "https://staging.hellowork.com"
+REPLY = {"reason": "HTTP 404"}
 
 
 async def settle(store: Store, **due_in: int) -> None:
@@ -223,7 +224,7 @@ class TestHowLongItWasTried:
     async def test_from_a_refusal_of_our_credentials_on_it_counts_again(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)
-        await store.delivery.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), {}, NOW)], {})
+        await store.delivery.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), REPLY, NOW)], {})
 
         assert (await begin_call(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
 
@@ -236,11 +237,11 @@ class TestHowLongItWasTried:
     async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)
-        await store.delivery.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
+        await store.delivery.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), REPLY, NOW)], {})
 
         again = await begin_call(store, NOW + SECOND + LONGEST_UNASKED)
         assert again.not_found_since == NOW
-        await store.delivery.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
+        await store.delivery.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), REPLY, NOW)], {})
         much_later = NOW + HOUR
         again = await begin_call(store, much_later)
         assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED

@@ -167,11 +167,10 @@ UPDATE @snapshot AS s SET verified = found.digest
 
 -- name: current
 -- In the order of the ends, one by one: as in `before`.
-SELECT o.*
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM unnest(:ends_first::text[], :ends_second::text[]) AS x (watch, application_id)
- CROSS JOIN LATERAL (SELECT watch, application_id, revision, status, job_id, deleted, attempted, attempts,
-                            state, due_at, first_attempt_at, not_found_since, reason, endpoint
-                       FROM @outbox
+ CROSS JOIN LATERAL (SELECT * FROM @outbox
                       WHERE watch = x.watch AND application_id = x.application_id OFFSET 0) AS o;
 
 -- name: may_create

@@ -102,9 +102,9 @@ DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
--- name: current -> 14
-SELECT o.watch, o.application_id, revision, status, job_id, deleted, attempted, attempts, state, due_at,
-       first_attempt_at, not_found_since, reason, endpoint
+-- name: current -> 16
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM json_each(:ends) e
  CROSS JOIN outbox o ON o.watch = json_extract(e.value, '$[0]') AND o.application_id = json_extract(e.value, '$[1]');
 
