@@ -73,7 +73,7 @@ def client_settings(
 
 def sender_settings(config: Config) -> SenderSettings:
     """The sender's settings."""
-    headers, _, concurrency, own = client_settings(config)
+    _, _, concurrency, own = client_settings(config)
     return SenderSettings(
         concurrency=concurrency,
         rate=config.hellowork.rate_limit,
@@ -81,7 +81,6 @@ def sender_settings(config: Config) -> SenderSettings:
         allowed=allowed_hosts(config),
         built=built_urls(config),
         horizon=sender_horizon(config),
-        headers=headers,
         own=own,
     )
 

@@ -117,7 +117,6 @@ class Sender:
         """Use other settings; see `Endpoints.use`."""
         for name in self._ready.use(settings):
             self._observe(events.EndpointGone(name))
-        self._calls.use(settings)
         if self._group is not None and not self._stopping:
             self._tasks += self._workers.employ(self._group)
         self._reader.wake()
