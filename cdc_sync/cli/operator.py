@@ -57,7 +57,6 @@ from cdc_sync.store.acts import (
     Chosen,
     Discard,
     Forget,
-    ForgetRest,
     Pause,
     Release,
     Resend,
@@ -396,9 +395,9 @@ def forget(
         )
 
     async def act(asked: Asking) -> bool:
-        found = await asked.ask(Forget(watch, acting(asked.store, "forget", watch)))
-        while found and await asked.ask(ForgetRest(watch)):
-            pass
+        found, request = False, Forget(watch, acting(asked.store, "forget", watch))
+        while await asked.ask(request):
+            found = True
         return found
 
     if not by_requests(config, act):

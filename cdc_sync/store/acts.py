@@ -52,24 +52,20 @@ Captured = Collection[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """When a person acts: people's time, and the due time of what is sent for it."""
+class Holder:
+    """Who holds the store's lock: when it acts, and what it captures.
+
+    `now` is people's time, `due_at` the due time of what is sent for the act.
+    """
 
     now: int
     due_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds the store's lock: when it acts, and what it captures."""
-
-    at: Moment
     captured: Captured
 
 
 def holder(clock: Clock, now: int, captured: Captured = None) -> Holder:
     """Who holds the store's lock acts at people's time `now`."""
-    return Holder(Moment(now, clock.due(now)), captured)
+    return Holder(now, clock.due(now), captured)
 
 
 class Request(ABC, Generic[A]):
@@ -133,10 +129,9 @@ class Release(Request[list[EntryId]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        at, fuses = holder.at, await _fuses_of(transaction, self.watch)
         chosen = await _contents(transaction, "held", self.entries)
-        await _revive(transaction, chosen, at, "released", self.by)
-        await _mend_fuses(transaction, fuses, at.due_at)
+        await _revive(transaction, chosen, holder, "released", self.by)
+        await _mend_fuses(transaction, self.watch, holder.due_at)
         await record(transaction, self.by, len(chosen))
         return list(chosen)
 
@@ -152,16 +147,15 @@ class Discard(Request[list[EntryId]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        at, fuses = holder.at, await _fuses_of(transaction, self.watch)
-        chosen = await _contents(transaction, self.state, self.entries)
-        acknowledged = [(*of, *discarded_columns(content), at.now, False) for of, content in sorted(chosen.items())]
+        chosen, now = await _contents(transaction, self.state, self.entries), holder.now
+        acknowledged = [(*of, *discarded_columns(content), now, False) for of, content in sorted(chosen.items())]
         await transaction.write("remove", sorted(chosen))
         await transaction.write("acknowledge", acknowledged)
         was = {"was": self.state}
-        history = [_line(at.now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
+        history = [_line(now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
         await add_history(transaction, history)
         if self.state == "held":
-            await _mend_fuses(transaction, fuses, at.due_at)
+            await _mend_fuses(transaction, self.watch, holder.due_at)
         await record(transaction, self.by, len(chosen))
         return list(chosen)
 
@@ -177,7 +171,7 @@ class Retry(Request[list[EntryId]]):
         """See `Request`."""
         found = await _contents(transaction, "dead", self.entries)
         chosen = {of: content for of, content in found.items() if _is_callable(content)}
-        await _revive(transaction, chosen, holder.at, "retried", self.by)
+        await _revive(transaction, chosen, holder, "retried", self.by)
         await record(transaction, self.by, len(chosen))
         return list(chosen)
 
@@ -192,7 +186,7 @@ class Resend(Request[list[EntryId]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        at, watches = holder.at, sorted(await _fuses_of(transaction, self.watch))
+        watches, due_at = sorted(await watches_of(transaction, self.watch)), holder.due_at
         rows = await transaction.rows("to_resend", ids=list(self.ids), watches=watches)
         known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
         # The same or a newer state is pending: send it now.
@@ -202,12 +196,12 @@ class Resend(Request[list[EntryId]]):
             for of, (content, state) in known.items()
             if state is None and content is not None and _is_callable(content)
         }
-        await transaction.write("hasten", [(*of, at.due_at) for of in hastened])
-        rest = "", "pending", at.due_at, at.due_at, None
+        await transaction.write("hasten", [(*of, due_at) for of in hastened])
+        rest = "", "pending", due_at, due_at, None
         rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
         await transaction.write("enqueue", rows)
         found = [of for of in known if of in again or of in hastened]
-        await add_history(transaction, [_line(at.now, of, "resend", known[of][0], self.by) for of in found])
+        await add_history(transaction, [_line(holder.now, of, "resend", known[of][0], self.by) for of in found])
         await transaction.write("add_endpoint", _endpoints(again.values()))
         await record(transaction, self.by, len(found))
         return found
@@ -215,29 +209,10 @@ class Resend(Request[list[EntryId]]):
 
 @dataclass(frozen=True)
 class Forget(Request[bool]):
-    """Begin to forget a watch; the answer is whether there was anything. `ForgetRest` follows.
-
-    It leaves no entry of the watch.
-    """
+    """Forget some more of a watch, and all its entries at once; the answer is whether there was anything."""
 
     watch: str
     by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
-        """See `Request`: it is refused if the leader captures the watch."""
-        is_known = bool(await transaction.rows("fuse", watch=self.watch))
-        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
-        await ForgetRest(self.watch).execute(transaction, holder)
-        is_found = is_known or bool(is_left)
-        await record(transaction, self.by, int(is_found))
-        return is_found
-
-
-@dataclass(frozen=True)
-class ForgetRest(Request[bool]):
-    """Forget some more of a watch; the answer is whether anything is left."""
-
-    watch: str
 
     async def execute(self, transaction: Transaction, holder: Holder) -> bool:
         """See `Request`: it is refused if the leader captures the watch."""
@@ -245,10 +220,12 @@ class ForgetRest(Request[bool]):
             raise OperationError(
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
+        is_known = bool(await transaction.rows("fuse", watch=self.watch))
+        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
         for what in _FORGOTTEN:
             await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
-        ((is_more,),) = await transaction.rows("left_of_watch", watch=self.watch)
-        return bool(is_more)
+        await record(transaction, self.by, int(is_known))  # once: this step has removed its row
+        return is_known or bool(is_left)
 
 
 @dataclass(frozen=True)
@@ -284,7 +261,6 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
     "retry": Retry,
     "resend": Resend,
     "forget": Forget,
-    "forget-rest": ForgetRest,
     "pause": Pause,
     "resume": Resume,
 }
@@ -294,13 +270,6 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
 async def _set_paused(transaction: Transaction, paused: Collection[str]) -> list[str]:
     await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
     return sorted(paused)
-
-
-async def _fuses_of(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
-    """The fuses of watches."""
-    names = [None] if watch is None else await watches_of(transaction, watch)
-    rows = [row for name in names for row in await transaction.rows("fuses_of", watch=name)]
-    return {name: fuse_from(fuse) for name, fuse in rows}
 
 
 async def _contents(
@@ -344,21 +313,24 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Mapping[EntryId, Content], at: Moment, event: str, by: PersonActed
+    transaction: Transaction, chosen: Mapping[EntryId, Content], holder: Holder, event: str, by: PersonActed
 ) -> None:
-    rows = [(*of, endpoint_of(content.url), at.due_at) for of, content in sorted(chosen.items())]
+    rows = [(*of, endpoint_of(content.url), holder.due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
-    history = [_line(at.now, of, event, content, by) for of, content in chosen.items()]
+    history = [_line(holder.now, of, event, content, by) for of, content in chosen.items()]
     await add_history(transaction, history)
     await transaction.write("add_endpoint", _endpoints(chosen.values()))
 
 
-async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse], now: int) -> None:
-    for watch, fuse in fuses.items():
-        if fuse.blown_at is not None:
-            is_left = (await transaction.rows("held_left", watch=watch))[0][0]
+async def _mend_fuses(transaction: Transaction, watch: str | None, now: int) -> None:
+    """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
+    decided = await watches_of(transaction, watch)
+    for name, text in await transaction.rows("fuses"):
+        fuse = fuse_from(text)
+        if fuse.blown_at is not None and name in decided:
+            is_left = (await transaction.rows("held_left", watch=name))[0][0]
             after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
-            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(after))
+            await transaction.run("set_fuse", watch=name, fuse=fuse_text(after))
 
 
 def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:

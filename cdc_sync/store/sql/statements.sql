@@ -4,9 +4,6 @@
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
--- name: fuses_of
-SELECT name, fuse FROM @watch WHERE CAST(:watch AS text) IS NULL OR name = :watch ORDER BY name;
-
 -- name: add_watch
 INSERT INTO @watch (name) VALUES (:watch) ON CONFLICT DO NOTHING;
 
