@@ -112,31 +112,6 @@ SELECT json_agg(
                                          WHERE o.watch = i.watch AND o.application_id = i.application_id)
                      OFFSET 0) AS s ON TRUE;
 
--- name: recent_ends
--- One part for each kind, in the index's order. Acknowledgements are searched among the newest events only: nearly
--- every second event is one, so no index holds them.
-(SELECT at, watch, application_id, event, detail, number
-   FROM @history
-  WHERE event = 'answered' AND event IN ('answered', 'dead-lettered')
-    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
-    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
-  ORDER BY number DESC
-  LIMIT :limit)
-UNION ALL
-(SELECT at, watch, application_id, event, detail, number
-   FROM @history
-  WHERE event = 'dead-lettered' AND event IN ('answered', 'dead-lettered')
-    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
-    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
-  ORDER BY number DESC
-  LIMIT :limit)
-UNION ALL
-(SELECT at, watch, application_id, event, detail, number
-   FROM @history
-  WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
-  ORDER BY number DESC
-  LIMIT :limit);
-
 -- name: prune
 WITH pruned AS (
     DELETE FROM @history

@@ -73,30 +73,6 @@ SELECT json_group_array(
     ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
    AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
 
--- name: recent_ends
--- One part for each kind, in the index's order. SQLite uses the index only if its condition stands in the statement,
--- word for word. Acknowledgements are searched among the newest events only: nearly every second event is one, so no
--- index holds them.
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history INDEXED BY history_failures
- WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
-   AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
- ORDER BY number DESC LIMIT :limit)
-UNION ALL
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history INDEXED BY history_failures
- WHERE event IN ('answered', 'dead-lettered') AND event = 'dead-lettered'
-   AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
- ORDER BY number DESC LIMIT :limit)
-UNION ALL
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
- WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
- ORDER BY number DESC LIMIT :limit);
-
 -- name: prune
 DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
