@@ -43,8 +43,8 @@ from cdc_sync.store.acts import (
     Resend,
     Resume,
     Retry,
+    SeenEntry,
     execute,
-    for_some,
     in_steps,
 )
 from cdc_sync.store.driver import EntryId
@@ -493,18 +493,17 @@ async def act(  # noqa: PLR0917 - what a form means, and what it acts on
         raise _refuse("unnamed")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/dead-letters/retry":
-        letters = await store.operation.dead_letters(watch, ids)
-        what, found = "retried", await for_some(lambda some: execute(store.driver, Retry(some, by), by.at), letters)
+        what, found = "retried", await _decide(store, "dead", watch, ids, [(None, None)], Retry, by)
     elif action == "/resend":
         what, found = "resent", await _resend(store, watch, ids, by, without_live_row) if watch and ids else []
         if not found:
             raise _refuse("not-resent")
     elif action == "/fuse/release":
-        what, found = "released", await _decide(store, partial(Release, watch), by, ids, seen)
+        what, found = "released", await _decide(store, "held", watch, ids, seen, partial(Release, watch), by)
     else:
         state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
         await _insist_on_seen(store, state, watch, ids, seen)
-        what, found = "discarded", await _decide(store, partial(Discard, state, watch), by, ids, seen)
+        what, found = "discarded", await _decide(store, state, watch, ids, seen, partial(Discard, state, watch), by)
     each = [{"watch": name, "application_id": id_} for name, id_ in found]
     return what, len(found), {what: len(found) if what == "released" else each}
 
@@ -519,20 +518,23 @@ async def _resend(
     there = [id_ for id_ in ids if id_ not in gone]
     if not there:
         raise _refuse("no-row", watch=watch)
-    return await for_some(lambda some: execute(store.driver, Resend(watch, some, by), by.at), there)
+    return await in_steps(lambda some: execute(store.driver, Resend(watch, some, by), by.at), there)
 
 
-async def _decide(
+async def _decide(  # noqa: PLR0917 - which entries are meant, and what is done
     store: Store,
-    decision: Callable[[Chosen, PersonActed], Request[list[EntryId]]],
-    by: PersonActed,
+    state: EntryState,
+    watch: str | None,
     ids: Sequence[str] | None,
     seen: Sequence[tuple[str | None, int | None]],
+    decision: Callable[[tuple[SeenEntry, ...], PersonActed], Request[list[EntryId]]],
+    by: PersonActed,
 ) -> list[EntryId]:
     found = list[EntryId]()
     for transition, number in seen:
         chosen = Chosen(ids=tuple(ids) if ids else None, transition=transition, limit=number)
-        found += await in_steps(lambda part: execute(store.driver, decision(part, by), by.at), chosen)
+        entries = await store.operation.chosen(state, watch, chosen)
+        found += await in_steps(lambda some: execute(store.driver, decision(some, by), by.at), entries)
     return found
 
 

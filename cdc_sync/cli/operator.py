@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,13 +57,12 @@ from cdc_sync.store.acts import (
     Chosen,
     Discard,
     Forget,
-    ForgetRest,
     Pause,
     Release,
     Resend,
     Resume,
     Retry,
-    for_some,
+    SeenEntry,
     in_steps,
 )
 from cdc_sync.store.driver import EntryId
@@ -138,28 +138,25 @@ def decide_held(
     """Release or discard held entries, by the command's name."""
     config, action = with_known_tenants(configured(context)), str(context.info_name)
     chosen = Chosen(ids=tuple(ids) if ids else None, only=only, transition=transition, limit=limit)
-    groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, chosen))
-    if not groups and transition:
+    entries, groups = in_store(config, watch, partial(_held_entries, watch=watch, chosen=chosen))
+    if not entries and transition:
         # It may have been typed.
         chosen = replace(chosen, transition=transition.replace("->", "→"))
-        groups = in_store(config, watch, lambda store: store.operation.held_groups(watch, chosen))
-        if not groups:
+        entries, groups = in_store(config, watch, partial(_held_entries, watch=watch, chosen=chosen))
+        if not entries:
             raise OperationError(f"nothing held is {chosen.transition!r}; `cdc-sync fuse show` names transitions")
-    agreed = replace(chosen, limit=sum(each.number for each in groups))
-    if groups and not yes:
+    if entries and not yes:
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
-        # The operator agrees to no transition that comes meanwhile.
-        agreed = replace(agreed, groups=tuple((each.watch, each.transition, each.number) for each in groups))
 
     async def act(asked: Asking) -> tuple[int, set[str]]:
         by = acting(asked.store, action, watch)
 
-        async def step(part: Chosen) -> list[EntryId]:
+        async def step(part: tuple[SeenEntry, ...]) -> list[EntryId]:
             return await asked.ask(
                 Release(watch, part, by) if action == "release" else Discard("held", watch, part, by)
             )
 
-        done = await in_steps(step, agreed)
+        done = await in_steps(step, entries)
         left = set(ids or ()) - {id_ for _, id_ in done}
         if limit is not None:
             # Others are beyond the limit.
@@ -170,6 +167,12 @@ def decide_held(
     number, left = by_requests(config, act)
     say(f"{number} {'discarded' if action == 'discard' else 'released'}")
     _complain(left, "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it")
+
+
+async def _held_entries(store: Store, watch: str | None, chosen: Chosen) -> tuple[list[SeenEntry], list[HeldGroup]]:
+    """The chosen held entries, and their groups, read after them: what is decided about is also shown."""
+    entries = await store.operation.chosen("held", watch, chosen)
+    return entries, await store.operation.held_groups(watch, chosen)
 
 
 def _confirm(what: str) -> None:
@@ -215,17 +218,16 @@ def decide_dead(
         reasons = Counter(letter.reason or "" for letter in letters).most_common()
         examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
         _confirm(text("decide_dead", reasons=reasons, examples=examples, most=_NAMED, action=action))
-    wanted = in_store(config, watch, lambda store: store.operation.dead_letters(watch, ids or None))
+    which = Chosen(ids=tuple(ids) if ids else None)
+    wanted = in_store(config, watch, lambda store: store.operation.chosen("dead", watch, which))
 
     async def act(asked: Asking) -> list[EntryId]:
         by = acting(asked.store, action, watch)
 
-        async def step(entries: tuple[EntryId, ...]) -> list[EntryId]:
-            return await asked.ask(
-                Discard("dead", None, Chosen(entries=entries), by) if action == "discard" else Retry(entries, by)
-            )
+        async def step(entries: tuple[SeenEntry, ...]) -> list[EntryId]:
+            return await asked.ask(Discard("dead", None, entries, by) if action == "discard" else Retry(entries, by))
 
-        return await for_some(step, wanted)
+        return await in_steps(step, wanted)
 
     found = by_requests(config, act) if wanted else []
     if every and not found:
@@ -256,7 +258,7 @@ def resend(
         by, found = acting(asked.store, "resend", watch), list[EntryId]()
         for name in watches:
             there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone[name]]
-            found += await for_some(_resending(asked, name, by), there)
+            found += await in_steps(_resending(asked, name, by), there)
         return found, gone
 
     in_store(config, watch, check)
@@ -393,9 +395,9 @@ def forget(
         )
 
     async def act(asked: Asking) -> bool:
-        found = await asked.ask(Forget(watch, acting(asked.store, "forget", watch)))
-        while found and await asked.ask(ForgetRest(watch)):
-            pass
+        found, request = False, Forget(watch, acting(asked.store, "forget", watch))
+        while await asked.ask(request):
+            found = True
         return found
 
     if not by_requests(config, act):

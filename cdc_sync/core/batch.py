@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from cdc_sync.core.content import Content, quoted
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Decision, Enqueue, Fuse, Nothing, Unseen, count, decide, has_counted, in_order
 from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
-from cdc_sync.core.reasons import coded, in_json
+from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
 
@@ -110,6 +110,9 @@ States = Mapping[str, Content]
 
 NO_STATES: States = MappingProxyType({})
 
+NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
+"""A line of a history has nothing further."""
+
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
 
@@ -179,13 +182,13 @@ class HistoryEntry(NamedTuple):
 
 
 class HistoryLine(NamedTuple):
-    """The same as the store keeps it: its detail is a JSON text."""
+    """The same as it is written."""
 
     at: int
     watch: str
     application_id: str
     event: str
-    detail: str
+    detail: Mapping[str, Any]
 
 
 class Enqueued(NamedTuple):
@@ -322,16 +325,15 @@ def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at:
     return content if rules.own_urls else content._replace(url=build(rules.base_url, application_id))
 
 
-def described(content: Content) -> str:
-    """The compared fields as JSON, for the history."""
-    deleted = "true" if content.deleted else "false"
-    return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
+def described(content: Content) -> dict[str, Any]:
+    """The compared fields, for the history."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
 
 
 def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryLine:
     """The history of an application that a watch leaves to another one."""
     reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
-    detail = f'{{"by":"{batch.origin}",{in_json(reason)}}}'
+    detail = {"by": batch.origin, **fields_of(reason)}
     return HistoryLine(batch.now + batch.shift, watch, application_id, MOVED, detail)
 
 
@@ -491,7 +493,7 @@ class _Planner:
         changes.results.append(ApplyResult(id_, Adopt()))
 
     def _add_event(self, event: str, application_id: str) -> None:
-        at, detail = self.batch.now + self.batch.shift, f'{{"by":"{self.batch.origin}"}}'
+        at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin}
         self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 
     def _suspect(self, application_id: str, at: int) -> None:
@@ -551,18 +553,19 @@ class _Planner:
                 state = event = "held"
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
-        listed, replaced = '","'.join(kinds), "false" if known.state is None else "true"
-        further = f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
+        further = {"kinds": kinds, "replaced": known.state is not None, "due_at": due_at + batch.shift}
         if content.event_date != row.content.event_date:
-            further += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
+            further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
-            further += f",{in_json(reason)}"
+            further |= fields_of(reason)
         self._add_history(event, id_, content, known, further)
         return ApplyResult(id_, decision, state, reason)
 
-    def _add_history(self, event: str, application_id: str, content: Content, known: Known, further: str = "") -> None:
-        was = described(known.snapshot) if known.snapshot else "null"
-        detail = f'{{"by":"{self.batch.origin}","from":{was},"to":{described(content)}{further}}}'
+    def _add_history(
+        self, event: str, application_id: str, content: Content, known: Known, further: Mapping[str, Any] = NOTHING_MORE
+    ) -> None:
+        was = described(known.snapshot) if known.snapshot else None
+        detail = {"by": self.batch.origin, "from": was, "to": described(content), **further}
         at = self.batch.now + self.batch.shift
         self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 

@@ -10,12 +10,10 @@ import struct
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from json.encoder import encode_basestring, encode_basestring_ascii
+from json.encoder import encode_basestring_ascii
 from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.reasons import coded
-
-quoted = encode_basestring
 
 _as_length = struct.Struct(">Q").pack
 _decode = json.JSONDecoder().raw_decode

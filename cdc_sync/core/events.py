@@ -422,7 +422,7 @@ class EndpointChanged(Event):
 
 
 class EndpointGone(Event):
-    """No watch has an endpoint's credentials any more, or another watch has them, under another name."""
+    """No watch has the credentials of an endpoint any more."""
 
     endpoint: str
 

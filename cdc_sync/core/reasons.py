@@ -44,21 +44,17 @@ def filled(code: str, text: str, /, **values: object) -> Reason:
     return coded(code, _PLACE.sub(r"%(\1)s", text), **values)
 
 
-def _fields(reason: str) -> dict[str, Any]:
+def fields_of(reason: str) -> dict[str, Any]:
+    """The fields of a reason, for JSON."""
     if not isinstance(reason, Reason):
         return {"reason": reason}
-    values = {name: _fields(value) if isinstance(value, Reason) else value for name, value in reason.values.items()}
+    values = {name: fields_of(value) if isinstance(value, Reason) else value for name, value in reason.values.items()}
     return {"reason": reason, "code": reason.code, "values": values}
-
-
-def in_json(reason: str) -> str:
-    """The fields of a reason as JSON without the brackets."""
-    return _encode(_fields(reason))[1:-1]
 
 
 def as_text(reason: str | None) -> str | None:
     """A reason as one text for the store."""
-    return f"{{{in_json(reason)}}}" if isinstance(reason, Reason) else reason
+    return _encode(fields_of(reason)) if isinstance(reason, Reason) else reason
 
 
 def from_text(text: str | None) -> str | None:

@@ -291,14 +291,12 @@ class Health:
     Attributes:
         failures: in a row, of this mode.
         until: when the next call may go out.
-        refused: a fingerprint of the credentials refused last.
     """
 
     mode: Mode = "healthy"
     failures: int = 0
     until: int = 0
     reason: str | None = None
-    refused: str | None = None
 
 
 HEALTHY = Health()

@@ -220,7 +220,6 @@ class Leading:
         self._config = self._process.config = config
         self._lead.expect(longest_call(config), configuration_of(config))
         await wiring.note_credentials(config, self.store)
-        await wiring.follow_pauses(self._sender, self.store)  # the endpoints may have other names
         self._process.admin.use(config)
         self._gate.use(config)
         self._sender.use(wiring.sender_settings(config))

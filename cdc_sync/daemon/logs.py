@@ -33,7 +33,7 @@ from cdc_sync.config import Log
 from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import events
 from cdc_sync.core.conditions import REMEDY
-from cdc_sync.core.content import iso, quoted, to_the_second
+from cdc_sync.core.content import iso, to_the_second
 from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import listed
@@ -104,6 +104,7 @@ def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}" and journal.exists()
 
 
+_quote = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
@@ -117,7 +118,7 @@ def _json(put: Put) -> Write:
             if type(value) is int:
                 members.append(f'"{name}": {value}')
             elif value is not None:
-                text = quoted(value) if type(value) is str else _encode(value)
+                text = _quote(value) if type(value) is str else _encode(value)
                 members.append(f'"{name}": {text if text.isprintable() else visible_json(text)}')
         put(level, f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{_now()}"}}')
 

@@ -73,7 +73,7 @@ def client_settings(
 
 def sender_settings(config: Config) -> SenderSettings:
     """The sender's settings."""
-    headers, _, concurrency, own = client_settings(config)
+    _, _, concurrency, own = client_settings(config)
     return SenderSettings(
         concurrency=concurrency,
         rate=config.hellowork.rate_limit,
@@ -81,7 +81,6 @@ def sender_settings(config: Config) -> SenderSettings:
         allowed=allowed_hosts(config),
         built=built_urls(config),
         horizon=sender_horizon(config),
-        headers=headers,
         own=own,
     )
 
@@ -144,7 +143,7 @@ async def note_credentials(config: Config, store: Store) -> None:
     """Save the owner of each watch's credentials, for commands."""
     owners = {name: own.owner for name, own in own_credentials(config).items()}
     with suppress(StoreError):
-        await store.delivery.note_credentials(owners, config.watches.keys())
+        await store.delivery.note_credentials(owners)
 
 
 async def report_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:

@@ -1,10 +1,8 @@
 """One call: its address, its reply, and what that means for its entry and for its endpoint."""
 
 import random
-import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 from cdc_sync.core import events
@@ -27,13 +25,10 @@ from cdc_sync.core.replies import (
     meaning_of,
     result_of,
 )
-from cdc_sync.core.status_url import build, refused
+from cdc_sync.core.status_url import refused
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints
 from cdc_sync.wall_clock import wall_clock
-
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}")
-"""An id that stands in a URL unescaped and unambiguous."""
 
 
 class Calls:
@@ -58,11 +53,6 @@ class Calls:
         self._changed = changed
         self._monotonic = monotonic
         self._chance = chance
-        self._checked = checked_beginnings(endpoints.settings)
-
-    def use(self, settings: SenderSettings) -> None:
-        """Use other settings."""
-        self._checked = checked_beginnings(settings)
 
     async def make(self, entry: Entry, endpoint: Endpoint) -> Finished:
         """Call with an entry; `Endpoints.begin` has counted the call, and this counts its end."""
@@ -81,10 +71,7 @@ class Calls:
 
     def _addressed(self, entry: Entry) -> tuple[Entry, str | None]:
         """The entry with its present URL, and why it must not be called."""
-        beginning, id_, settings = self._checked.get(entry.watch), entry.application_id, self._endpoints.settings
-        is_built = beginning is not None and entry.content.url == f"{beginning}{id_}/status"
-        if is_built and _PLAIN_ID.fullmatch(id_) is not None:
-            return entry, None
+        settings = self._endpoints.settings
         entry = entry.addressed(settings.built)
         return entry, settings.allowed.refusal(entry.content.url)
 
@@ -112,8 +99,6 @@ class Calls:
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before, endpoints = endpoint.health, self._endpoints
         health = after(before, meaning, reason, endpoints.settings.policy, now=now, chance=self._chance())
-        if health != before and isinstance(meaning, CredentialsRefused):
-            health = replace(health, refused=endpoints.fingerprint_of(endpoint, before))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         is_gone = endpoints.all.get(endpoint.name) is not endpoint
         if health == before or is_gone:
@@ -127,12 +112,6 @@ class Calls:
         """Report an endpoint's health."""
         wait = max(health.until - self._endpoints.clock(), 0) / 1000
         self._observe(events.EndpointChanged(name, health.mode, health.reason, wait))
-
-
-def checked_beginnings(settings: SenderSettings) -> Mapping[str, str]:
-    """The beginnings of watches' built URLs that are allowed with every plain id."""
-    built = {watch: build(base_url, "1") for watch, base_url in settings.built.items()}
-    return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
 
 
 _REDIRECT = "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)"

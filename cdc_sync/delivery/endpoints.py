@@ -6,12 +6,9 @@ A rate limit spaces calls evenly, without a burst after a silence. A recovered e
 more for each answer: its backlog must not overload it again.
 """
 
-import hmac
-import json
-import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.core.outbox import Entry, Lane
@@ -50,7 +47,6 @@ class SenderSettings:
         allowed: where calls may go, checked before each call: an entry may be older than the configuration.
         built: the base URL of each watch with built URLs, which are built again, for the same reason.
         horizon: milliseconds; a due time further ahead comes from a wrong clock, and counts as due.
-        headers: of each call.
         own: credentials by watch.
     """
 
@@ -60,29 +56,12 @@ class SenderSettings:
     allowed: AllowedHosts
     built: Mapping[str, str]
     horizon: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     own: Mapping[str, Credentials] = field(default_factory=dict)
 
     def owner(self, watch: str) -> str | None:
         """The owner of a watch's own credentials; None if it has none."""
         own = self.own.get(watch)
         return None if own is None else own.owner
-
-
-def fingerprint(headers: Mapping[str, str], salt: bytes | None = None) -> str:
-    """16 bits that hide the headers, with a random key; one in 65,536 of an attacker's guesses remains.
-
-    A second refusal has the same key, and reveals no more.
-    """
-    salt = os.urandom(8) if salt is None else salt
-    text = json.dumps(sorted((name.lower(), value) for name, value in headers.items()))
-    return salt.hex() + hmac.digest(salt, text.encode(), "sha256")[:2].hex()
-
-
-def are_refused(headers: Mapping[str, str], health: Health) -> bool:
-    """Whether the endpoint refused these headers last."""
-    refused = health.refused
-    return refused is not None and refused == fingerprint(headers, bytes.fromhex(refused[:16]))
 
 
 class Pace:
@@ -168,14 +147,10 @@ class Endpoints:
         return endpoint
 
     def learn(self, healths: Mapping[str, Health]) -> None:
-        """Take over the healths that the store has.
-
-        Other credentials than those that were refused are tried at once.
-        """
+        """Take over the healths that the store has."""
         for name, health in healths.items():
             endpoint = self._named(name)
-            is_other = health.mode == "paused" and not are_refused(self._headers_of(endpoint), health)
-            endpoint.heed(with_other_credentials(health) if is_other else health)
+            endpoint.heed(with_other_credentials(health))
             if health.mode != "healthy":
                 self.unreported.add(endpoint)
         self._know_built()
@@ -220,52 +195,22 @@ class Endpoints:
 
     # Other settings.
 
-    def fingerprint_of(self, endpoint: Endpoint, before: Health) -> str:
-        """The fingerprint of an endpoint's headers, with the key of an earlier refusal."""
-        salt = bytes.fromhex(before.refused[:16]) if before.refused else None
-        return fingerprint(self._headers_of(endpoint), salt)
-
-    def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
+    def use(self, settings: SenderSettings) -> list[str]:
         """Use other settings; calls under way may exceed the new limit for a moment.
 
-        Each endpoint that refused our credentials gets one call if these have changed, or if none have changed.
-
-        Returns the names of removed endpoints, and the endpoints that took over a health from one of them.
+        Returns the names of removed endpoints: those of owners that no watch has any more.
         """
-        before = {endpoint: self._headers_of(endpoint) for endpoint in self.all.values()}
-        are_same = (settings.headers, settings.own) == (self.settings.headers, self.settings.own)
         self.settings = settings
         owners = {None, *(own.owner for own in settings.own.values())}
-        gone = [each for each in before if credentials_of(each.name) not in owners]
-        for endpoint in gone:
-            del self.all[endpoint.name]
-            self.unsaved.pop(endpoint.name, None)
-            self.unreported.discard(endpoint)
+        gone = [name for name in self.all if credentials_of(name) not in owners]
+        for name in gone:
+            self.unreported.discard(self.all.pop(name))
+            self.unsaved.pop(name, None)
         for endpoint in self.all.values():
-            if are_same or before[endpoint] != self._headers_of(endpoint):
-                endpoint.health = with_other_credentials(endpoint.health)
+            endpoint.health = with_other_credentials(endpoint.health)
         self._of.clear()
         self._know_built()
-        followers = [other for each in gone if (other := self._follow(each, before[each])) is not None]
-        return [each.name for each in gone], followers
-
-    def _follow(self, gone: Endpoint, headers: Mapping[str, str]) -> Endpoint | None:
-        """Let an untouched endpoint with a removed one's credentials take over its health; returns that endpoint."""
-        origin, _, _ = gone.name.partition(" [")
-        others: Sequence[Endpoint] = [
-            each
-            for each in self.all.values()
-            if each.name.partition(" [")[0] == origin and self._headers_of(each) == headers
-        ]
-        if not others or gone.health.mode == "healthy" or others[0].health != HEALTHY:
-            return None
-        others[0].heed(gone.health)
-        self.unsaved[others[0].name] = gone.health
-        return others[0]
-
-    def _headers_of(self, endpoint: Endpoint) -> Mapping[str, str]:
-        own = self.settings.own.get(credentials_of(endpoint.name) or "")
-        return self.settings.headers if own is None else own.headers
+        return gone
 
     def _know_built(self) -> None:
         """A watch with built URLs has an endpoint before it has an entry."""

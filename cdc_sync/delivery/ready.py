@@ -79,7 +79,7 @@ class Ready:
         if entry.due_at > now or self.lanes.is_unread(lane, now) or not has_room:
             self.lanes.read_at(lane, entry.due_at)
         else:
-            self._enter(entry, lane, now)
+            self._enter(entry, lane)
 
     # Reading.
 
@@ -116,27 +116,26 @@ class Ready:
         for lane, at in found.next_at.items():
             if at is not None:
                 self.lanes.read_at(lane, at)
-        now, by_turns = self.lanes.now(), zip_longest(*found.entries.values())
-        for entry in filter(None, chain.from_iterable(by_turns)):
-            self._enter(entry, lane_of(entry), now)
+        for entry in filter(None, chain.from_iterable(zip_longest(*found.entries.values()))):
+            self._enter(entry, lane_of(entry))
 
-    def _enter(self, entry: Entry, lane: Lane, now: int) -> None:
+    def _enter(self, entry: Entry, lane: Lane) -> None:
         """Take a due entry into memory, or see to it that its lane is read again."""
         application = self._account(entry.watch), entry.application_id
         present, endpoint = self.flying.get(application), self.endpoints.of(lane)
         if present is not None:
             if present.watch != entry.watch:  # else a completion says when to read it
                 self.behind[application].add(lane)
-        elif entry.application_id in self.applying or not self._has_place(endpoint, entry.watch, now):
+        elif entry.application_id in self.applying or not self._has_place(endpoint, entry.watch):
             self.lanes.read_at(lane, AT_ONCE)
         else:
             self.flying[application] = endpoint.ready[application] = entry
             self.loaded[endpoint] = None
 
-    def _has_place(self, endpoint: Endpoint, watch: str, now: int) -> bool:
+    def _has_place(self, endpoint: Endpoint, watch: str) -> bool:
         if self.lanes.waits(watch):
             return False
-        admitted = self.endpoints.admits(endpoint, now)
+        admitted = self.endpoints.admits(endpoint, self.endpoints.clock())
         return admitted == "all" or (admitted == "probe" and not endpoint.ready)
 
     # Calls.
@@ -190,7 +189,7 @@ class Ready:
                 if leaves(entry, endpoint):
                     self._forget(application)
 
-    def use(self, settings: SenderSettings) -> tuple[list[str], list[Endpoint]]:
+    def use(self, settings: SenderSettings) -> list[str]:
         """See `Endpoints.use`."""
         self.forget(lambda _, __: True)
         former = self.endpoints.settings

@@ -1,12 +1,12 @@
 """The sender: reads due entries into memory, calls, and completes them.
 
-    outbox ──Reader──▶ memory (`ready`) ──worker: call, reply──▶ Recorder ──complete (durable)──▶ snapshot, outbox
+    outbox ──Reader──▶ memory (`ready`) ──task: call, reply──▶ Recorder ──complete (durable)──▶ snapshot, outbox
                           ▲
                           └── what an apply has just enqueued
 
-- The Reader reads ahead, so that a worker finds its next entry in memory. Nothing of that is written.
-- Each of `concurrency` workers takes an entry and begins its call in one step of the event loop. No pause comes
-  between.
+- The Reader reads ahead, so that the next entry to call is in memory. Nothing of that is written.
+- Up to `concurrency` tasks call. Each takes an entry and begins its call in one step of the event loop, and ends when
+  no call may begin. `_dispatch` makes further ones whenever that may have changed.
 - The Recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
 
 The store's transactions change memory by effects, which run in the order of their commits
@@ -24,8 +24,8 @@ One `Sender` runs once.
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
 
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied
@@ -83,12 +83,14 @@ class Sender:
         steps = StoreSteps(observe, store_retry)
         self._reader = Reader(outbox, self._ready, steps, self._read, self._turned, look_every)
         self._recorder = Recorder(outbox, self._ready, steps, self._completed)
-        self._workers = _Workers(self._ready, self._calls, self._recorder, self._reader, may_begin, self._called)
+        self._may_begin = may_begin
         self._stopping = False
         self._once = False
         """Whether to try only what is due at the beginning, once."""
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._callers = 0
+        """How many tasks call, or look for a call."""
         self._is_over = asyncio.Event()
         self._is_over.set()
 
@@ -108,21 +110,15 @@ class Sender:
         self._ready.end_apply(applying, applied)
         if applied is None:
             self._reader.look()
-        self._workers.dispatch()
+        self._dispatch()
         self._reader.wake()
 
     # Life.
 
     def use(self, settings: SenderSettings) -> None:
         """Use other settings; see `Endpoints.use`."""
-        gone, followers = self._ready.use(settings)
-        self._calls.use(settings)
-        for name in gone:
+        for name in self._ready.use(settings):
             self._observe(events.EndpointGone(name))
-        for endpoint in followers:
-            self._calls.report(endpoint.name, endpoint.health)
-        if self._group is not None and not self._stopping:
-            self._tasks += self._workers.employ(self._group)
         self._reader.wake()
 
     def look(self) -> None:
@@ -154,7 +150,7 @@ class Sender:
         self._end()
         over = asyncio.ensure_future(self._is_over.wait())
         await asyncio.wait([over], timeout=grace)
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         await over
         return bool(self._ready.begun)
@@ -163,14 +159,9 @@ class Sender:
         """Deliver until stopped."""
         self._is_over.clear()
         try:
-            async with asyncio.TaskGroup() as group:
-                recording = self._recorder.run(self._has_ended, once=self._once)
-                reading = self._reader.run(lambda: self._stopping, once=self._once)
-                self._tasks.append(group.create_task(recording, name="sender: recorder"))
-                self._tasks.append(group.create_task(reading, name="sender: reader"))
-                if not self._stopping:
-                    self._group = group
-                    self._tasks += self._workers.employ(group)
+            async with asyncio.TaskGroup() as self._group:
+                self._begin_task(self._group, self._recorder.run(self._has_ended, once=self._once))
+                self._begin_task(self._group, self._reader.run(lambda: self._stopping, once=self._once))
         finally:
             self._group = None
             self._is_over.set()
@@ -190,7 +181,6 @@ class Sender:
     def _end(self) -> None:
         """Begin no more calls."""
         self._stopping = True
-        self._workers.end()
         self._reader.wake()
         self._recorder.wake()
 
@@ -207,7 +197,7 @@ class Sender:
             for endpoint in endpoints.unreported & {endpoints.of(lane) for lane in ready.lanes.unread}:
                 endpoints.unreported.discard(endpoint)
                 self._calls.report(endpoint.name, endpoint.health)
-        self._workers.dispatch()
+        self._dispatch()
 
     def _turned(self) -> None:
         """The reader has read what there was to read."""
@@ -215,14 +205,9 @@ class Sender:
         if self._once and not (self._ready.flying or self._ready.applying or self._reader.is_woken):
             self._end()
 
-    def _called(self) -> None:
-        """A call has ended."""
-        if self._has_ended():
-            self._recorder.wake()
-
     def _completed(self) -> None:
         """Some calls' results are in the store."""
-        self._workers.dispatch()
+        self._dispatch()
         self._reader.wake()
 
     def _health_changed(self, endpoint: Endpoint) -> None:
@@ -230,71 +215,43 @@ class Sender:
             self._ready.forget(lambda _, each: each is endpoint)
         self._reader.wake()
 
+    # Calls.
 
-class _Workers:
-    """Take entries from memory and call."""
+    def _dispatch(self) -> None:
+        """Let tasks look for calls that may begin: one for each entry whose call has not begun."""
+        ready = self._ready
+        free = ready.endpoints.settings.concurrency - self._callers
+        for _ in range(min(free, len(ready.flying) - len(ready.begun))):
+            if self._group is None or self._stopping:
+                return
+            self._callers += 1
+            self._begin_task(self._group, self._call())
 
-    def __init__(  # noqa: PLR0917 - the sender's own parts
-        self,
-        ready: Ready,
-        calls: Calls,
-        recorder: Recorder,
-        reader: Reader,
-        may_begin: Callable[[], bool],
-        called: Callable[[], None],
-    ) -> None:
-        self._ready = ready
-        self._calls = calls
-        self._recorder = recorder
-        self._reader = reader
-        self._may_begin = may_begin
-        self._called = called
-        self._stopping = False
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._number = 0
-
-    def employ(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Have `concurrency` workers; after a reload, surplus ones stay idle. Returns the new ones."""
-        before, self._number = self._number, max(self._number, self._ready.endpoints.settings.concurrency)
-        return [
-            tasks.create_task(self._work(), name=f"sender: worker {number}")
-            for number in range(before + 1, self._number + 1)
-        ]
-
-    def dispatch(self) -> None:
-        """Let idle workers look for an entry, one for each whose call has not begun."""
-        for _ in range(min(len(self._idle), len(self._ready.flying) - len(self._ready.begun))):
-            _resume(self._idle.pop())
-
-    def end(self) -> None:
-        """Begin no more calls."""
-        self._stopping = True
-        while self._idle:
-            _resume(self._idle.pop())
-
-    async def _work(self) -> None:
-        while not self._stopping:
-            begun = self._begin()
-            if begun is None:
-                idle = asyncio.get_running_loop().create_future()
-                self._idle.append(idle)
-                await idle
-                continue
+    async def _call(self) -> None:
+        """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
+        while (begun := self._begin()) is not None:
             application, entry, endpoint = begun
             self._recorder.add(application, await self._calls.make(entry, endpoint))
-            self.dispatch()  # the reply may let several begin
-            self._called()
+            self._dispatch()  # the reply may let several begin
+            if self._has_ended():
+                self._recorder.wake()
+        self._callers -= 1
 
     def _begin(self) -> tuple[Application, Entry, Endpoint] | None:
         """Begin the next call, if one may begin."""
-        if not self._recorder.works or not self._may_begin():
+        if self._stopping or not self._recorder.works or not self._may_begin():
             return None  # nothing is sent that may not be recorded
         begun = self._ready.begin()
         if begun is not None and (self._ready.endpoints.settings.rate or self._ready.lanes.is_low(begun[2])):
             self._reader.wake()
         return begun
 
-
-def _resume(idle: asyncio.Future[None]) -> None:
-    if not idle.done():  # else cancelled
-        idle.set_result(None)
+    def _begin_task(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            task = group.create_task(work)
+        except RuntimeError:  # the group ends, by a failure or a cancellation
+            work.close()
+            self._stopping = True
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

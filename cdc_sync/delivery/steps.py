@@ -14,9 +14,6 @@ from cdc_sync.core.replies import Finished, Health
 from cdc_sync.delivery.endpoints import Application
 from cdc_sync.delivery.ready import Ready
 
-_REST = 9
-"""Looks at all lanes take at most one part in so many, and one, of the time."""
-
 T = TypeVar("T")
 _Effect = Callable[[T | None], None]
 _Step = Literal["read", "complete"]
@@ -95,11 +92,8 @@ class Reader:
         self._look_every = look_every
         self._woken = asyncio.Event()
         self._has_learned = False
-        self._is_look_wanted = False
         self._look_at = -math.inf
         """When to look at all lanes."""
-        self._rests_until = -math.inf
-        """No look before."""
 
     @property
     def is_woken(self) -> bool:
@@ -112,7 +106,7 @@ class Reader:
 
     def look(self) -> None:
         """Look at all lanes."""
-        self._is_look_wanted = True
+        self._look_at = -math.inf
         self._woken.set()
 
     async def run(self, is_over: Callable[[], bool], *, once: bool) -> None:
@@ -143,9 +137,8 @@ class Reader:
         if not self._has_learned:
             ready.endpoints.learn(await self._outbox.healths())
             self._has_learned = True
-        moment = self._moment()
-        if moment >= (self._rests_until if self._is_look_wanted else self._look_at):
-            await self._look(moment)
+        if self._moment() >= self._look_at:
+            await self._look()
         while wanted := ready.wanted():
             now = clock()
             ready.reading(wanted)
@@ -153,19 +146,14 @@ class Reader:
             await self._outbox.due(wanted, due, latest, partial(ready.found, wanted))
             self._read()
 
-    async def _look(self, begun: float) -> None:
-        self._is_look_wanted = False
-        lanes = await self._outbox.lanes()
-        for lane, due_at in lanes.items():
+    async def _look(self) -> None:
+        for lane, due_at in (await self._outbox.lanes()).items():
             self._ready.lanes.read_at(lane, due_at)
-        ended = self._moment()
-        self._rests_until = ended + _REST * (ended - begun)
-        self._look_at = max(ended + self._look_every, self._rests_until)
+        self._look_at = self._moment() + self._look_every
 
     def _seconds_left(self) -> float:
         """Until there may be something to read, or to call by an endpoint's pace."""
-        ready, moment = self._ready, self._moment()
-        look = (self._rests_until if self._is_look_wanted else self._look_at) - moment
+        ready, look = self._ready, self._look_at - self._moment()
         due = (ready.lanes.next_at - ready.endpoints.clock()) / 1000
         return max(min(look, due, ready.pace_wait()), 0.0)
 

@@ -6,26 +6,24 @@ After an interruption the same act does the rest.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict
 
-from cdc_sync.core.batch import HistoryLine, described
-from cdc_sync.core.content import Content, quoted
+from cdc_sync.core.batch import NOTHING_MORE, HistoryLine, described
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.reasons import Reason, as_text
+from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Driver, EntryId, Transaction, noted, watches_of
+from cdc_sync.store.driver import Driver, EntryId, Transaction, add_history, noted, watches_of
 from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import Only
 
@@ -54,24 +52,20 @@ Captured = Collection[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """When a person acts: people's time, and the due time of what is sent for it."""
+class Holder:
+    """Who holds the store's lock: when it acts, and what it captures.
+
+    `now` is people's time, `due_at` the due time of what is sent for the act.
+    """
 
     now: int
     due_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds the store's lock: when it acts, and what it captures."""
-
-    at: Moment
     captured: Captured
 
 
 def holder(clock: Clock, now: int, captured: Captured = None) -> Holder:
     """Who holds the store's lock acts at people's time `now`."""
-    return Holder(Moment(now, clock.due(now)), captured)
+    return Holder(now, clock.due(now), captured)
 
 
 class Request(ABC, Generic[A]):
@@ -93,102 +87,75 @@ async def execute(driver: Driver, request: Request[A], now: int) -> A:
     return await driver.transact(partial(request.execute, holder=holder(driver.clock, now)))
 
 
+SeenEntry = tuple[str, str, int]
+"""Watch, application id and revision of an entry that a person decides about: as it was read, or not at all."""
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """Which entries of a state a person means; None means no restriction.
+    """Which entries of a state are read for a person; None means no restriction.
 
     Attributes:
         ids: of these applications.
         only: changes, or deletions.
         transition: of this one (`diff.transition`).
         limit: so many, the oldest first.
-        groups: of each watch and transition so many; then no limit is needed.
-        entries: exactly these.
     """
-
-    __pydantic_config__ = _NO_OTHERS
 
     ids: tuple[str, ...] | None = None
     only: Only | None = None
     transition: str | None = None
     limit: int | None = None
-    groups: tuple[tuple[str, str, int], ...] | None = None
-    entries: tuple[EntryId, ...] | None = None
-
-    @property
-    def left(self) -> Counter[tuple[str, str]]:
-        """How many of each group."""
-        return Counter({(watch, transition): number for watch, transition, number in self.groups or ()})
 
 
 EVERYTHING = Chosen()
 
 
-async def in_steps(step: Callable[[Chosen], Awaitable[list[EntryId]]], chosen: Chosen) -> list[EntryId]:
-    """Take at least one step over what is chosen: with a limit of 0 it mends fuses without held entries."""
-    done, limit = list[EntryId](), chosen.limit
-    if chosen.groups:
-        each = chosen.left.elements()
-        while part := Counter(islice(each, STEP)):
-            size = part.total() if len(part) == 1 else None
-            groups = tuple((watch, transition, number) for (watch, transition), number in part.items())
-            done += await step(replace(chosen, groups=groups, limit=size))
-        return done
-    while True:
-        size = STEP if limit is None else min(STEP, limit - len(done))
-        found = await step(replace(chosen, limit=size))
-        done += found
-        if len(found) < size or len(done) == limit:
-            return done
-
-
-async def for_some(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
-    """Take a step for some of these after the other."""
-    done = list[EntryId]()
-    for first in range(0, len(of), STEP):
+async def in_steps(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
+    """Take a step for some of these after the other; at least one: it mends fuses without held entries."""
+    done = await step(tuple(of[:STEP]))
+    for first in range(STEP, len(of), STEP):
         done += await step(tuple(of[first : first + STEP]))
     return done
 
 
 @dataclass(frozen=True)
 class Release(Request[list[EntryId]]):
-    """Let some held entries be sent; the answer is which. With none left, the fuse is whole again."""
+    """Let held entries be sent; the answer is which. With none left, the watches' fuses are whole again."""
 
     watch: str | None
-    chosen: Chosen
+    entries: tuple[SeenEntry, ...]
     by: PersonActed
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        at, fuses = holder.at, await _fuses_of(transaction, self.watch)
-        chosen = await _contents(transaction, "held", fuses, self.chosen)
-        await _revive(transaction, chosen, at, "released", self.by)
-        await _mend_fuses(transaction, fuses, at.due_at)
+        chosen = await _contents(transaction, "held", self.entries)
+        await _revive(transaction, chosen, holder, "released", self.by)
+        await _mend_fuses(transaction, self.watch, holder.due_at)
         await record(transaction, self.by, len(chosen))
         return list(chosen)
 
 
 @dataclass(frozen=True)
 class Discard(Request[list[EntryId]]):
-    """Take some held or dead entries as acknowledged, without a call; the answer is which."""
+    """Take held or dead entries as acknowledged, without a call; the answer is which."""
 
     state: EntryState
     watch: str | None
-    chosen: Chosen
+    entries: tuple[SeenEntry, ...]
     by: PersonActed
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        at, fuses = holder.at, await _fuses_of(transaction, self.watch)
-        chosen = await _contents(transaction, self.state, fuses, self.chosen)
-        acknowledged = [(*of, *discarded_columns(content), at.now, False) for of, content in sorted(chosen.items())]
+        chosen, now = await _contents(transaction, self.state, self.entries), holder.now
+        acknowledged = [(*of, *discarded_columns(content), now, False) for of, content in sorted(chosen.items())]
         await transaction.write("remove", sorted(chosen))
         await transaction.write("acknowledge", acknowledged)
-        was = f'"was":"{self.state}",'
-        history = [_line(at.now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
-        await transaction.write("add_history", history)
+        was = {"was": self.state}
+        history = [_line(now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
+        await add_history(transaction, history)
         if self.state == "held":
-            await _mend_fuses(transaction, fuses, at.due_at)
+            await _mend_fuses(transaction, self.watch, holder.due_at)
         await record(transaction, self.by, len(chosen))
         return list(chosen)
 
@@ -197,15 +164,14 @@ class Discard(Request[list[EntryId]]):
 class Retry(Request[list[EntryId]]):
     """Send dead letters again; the answer is which."""
 
-    entries: tuple[EntryId, ...]
+    entries: tuple[SeenEntry, ...]
     by: PersonActed
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        fuses = await _fuses_of(transaction, None)
-        found = await _contents(transaction, "dead", fuses, Chosen(entries=self.entries))
+        found = await _contents(transaction, "dead", self.entries)
         chosen = {of: content for of, content in found.items() if _is_callable(content)}
-        await _revive(transaction, chosen, holder.at, "retried", self.by)
+        await _revive(transaction, chosen, holder, "retried", self.by)
         await record(transaction, self.by, len(chosen))
         return list(chosen)
 
@@ -220,7 +186,7 @@ class Resend(Request[list[EntryId]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        at, watches = holder.at, sorted(await _fuses_of(transaction, self.watch))
+        watches, due_at = sorted(await watches_of(transaction, self.watch)), holder.due_at
         rows = await transaction.rows("to_resend", ids=list(self.ids), watches=watches)
         known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
         # The same or a newer state is pending: send it now.
@@ -230,12 +196,12 @@ class Resend(Request[list[EntryId]]):
             for of, (content, state) in known.items()
             if state is None and content is not None and _is_callable(content)
         }
-        await transaction.write("hasten", [(*of, at.due_at) for of in hastened])
-        rest = "", "pending", at.due_at, at.due_at, None
+        await transaction.write("hasten", [(*of, due_at) for of in hastened])
+        rest = "", "pending", due_at, due_at, None
         rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
         await transaction.write("enqueue", rows)
         found = [of for of in known if of in again or of in hastened]
-        await transaction.write("add_history", [_line(at.now, of, "resend", known[of][0], self.by) for of in found])
+        await add_history(transaction, [_line(holder.now, of, "resend", known[of][0], self.by) for of in found])
         await transaction.write("add_endpoint", _endpoints(again.values()))
         await record(transaction, self.by, len(found))
         return found
@@ -243,29 +209,10 @@ class Resend(Request[list[EntryId]]):
 
 @dataclass(frozen=True)
 class Forget(Request[bool]):
-    """Begin to forget a watch; the answer is whether there was anything. `ForgetRest` follows.
-
-    It leaves no entry of the watch.
-    """
+    """Forget some more of a watch, and all its entries at once; the answer is whether there was anything."""
 
     watch: str
     by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
-        """See `Request`: it is refused if the leader captures the watch."""
-        is_known = bool(await transaction.rows("fuse", watch=self.watch))
-        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
-        await ForgetRest(self.watch).execute(transaction, holder)
-        is_found = is_known or bool(is_left)
-        await record(transaction, self.by, int(is_found))
-        return is_found
-
-
-@dataclass(frozen=True)
-class ForgetRest(Request[bool]):
-    """Forget some more of a watch; the answer is whether anything is left."""
-
-    watch: str
 
     async def execute(self, transaction: Transaction, holder: Holder) -> bool:
         """See `Request`: it is refused if the leader captures the watch."""
@@ -273,10 +220,12 @@ class ForgetRest(Request[bool]):
             raise OperationError(
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
+        is_known = bool(await transaction.rows("fuse", watch=self.watch))
+        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
         for what in _FORGOTTEN:
             await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
-        ((is_more,),) = await transaction.rows("left_of_watch", watch=self.watch)
-        return bool(is_more)
+        await record(transaction, self.by, int(is_known))  # once: this step has removed its row
+        return is_known or bool(is_left)
 
 
 @dataclass(frozen=True)
@@ -312,7 +261,6 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
     "retry": Retry,
     "resend": Resend,
     "forget": Forget,
-    "forget-rest": ForgetRest,
     "pause": Pause,
     "resume": Resume,
 }
@@ -324,31 +272,15 @@ async def _set_paused(transaction: Transaction, paused: Collection[str]) -> list
     return sorted(paused)
 
 
-async def _fuses_of(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
-    """The fuses of watches."""
-    names = [None] if watch is None else await watches_of(transaction, watch)
-    rows = [row for name in names for row in await transaction.rows("fuses_of", watch=name)]
-    return {name: fuse_from(fuse) for name, fuse in rows}
-
-
 async def _contents(
-    transaction: Transaction, state: EntryState, watches: Iterable[str], chosen: Chosen
+    transaction: Transaction, state: EntryState, entries: Collection[SeenEntry]
 ) -> dict[EntryId, Content]:
-    """The chosen entries' contents."""
-    which = {"state": state, **parameters(watches, chosen)}
-    found: list[EntryId]
-    if chosen.entries:
-        found = list(chosen.entries)
-    elif chosen.groups:
-        left, found = chosen.left, []
-        for name, id_, transition in await transaction.rows("in_groups", groups=list(left), **which):
-            left[name, transition] -= 1
-            found += [(name, id_)] * (left[name, transition] >= 0)
-    else:
-        found = [(name, id_) for name, id_ in await transaction.rows("in_state", **which)]
-    rows = await transaction.rows("contents_in_state", keys=sorted(found), **which) if found else []
-    contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
-    return {of: content for of in found if (content := contents.get(of)) is not None}
+    """The contents of those entries that are in this state, and that nothing has replaced since they were read."""
+    if not entries:
+        return {}
+    rows = await transaction.rows("contents_in_state", state=state, keys=sorted(entries))
+    contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
+    return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
 
 
 def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
@@ -364,11 +296,11 @@ def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
 
 
 def _line(  # noqa: PLR0917 - in the order of what is written
-    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, more: str = ""
+    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, was: Mapping[str, str] = NOTHING_MORE
 ) -> HistoryLine:
-    more += f'"who":{quoted(by.who)},'
-    more += f'"actor":{as_text(by.who)},' if isinstance(by.who, Reason) else ""
-    return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
+    actor = {"actor": fields_of(by.who)} if isinstance(by.who, Reason) else {}
+    to = None if content is None else described(content)
+    return HistoryLine(at, *of, event, {**was, "who": by.who, **actor, "to": to})
 
 
 def _is_callable(content: Content) -> bool:
@@ -381,21 +313,24 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Mapping[EntryId, Content], at: Moment, event: str, by: PersonActed
+    transaction: Transaction, chosen: Mapping[EntryId, Content], holder: Holder, event: str, by: PersonActed
 ) -> None:
-    rows = [(*of, endpoint_of(content.url), at.due_at) for of, content in sorted(chosen.items())]
+    rows = [(*of, endpoint_of(content.url), holder.due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
-    history = [_line(at.now, of, event, content, by) for of, content in chosen.items()]
-    await transaction.write("add_history", history)
+    history = [_line(holder.now, of, event, content, by) for of, content in chosen.items()]
+    await add_history(transaction, history)
     await transaction.write("add_endpoint", _endpoints(chosen.values()))
 
 
-async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse], now: int) -> None:
-    for watch, fuse in fuses.items():
-        if fuse.blown_at is not None:
-            is_left = (await transaction.rows("held_left", watch=watch))[0][0]
+async def _mend_fuses(transaction: Transaction, watch: str | None, now: int) -> None:
+    """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
+    decided = await watches_of(transaction, watch)
+    for name, text in await transaction.rows("fuses"):
+        fuse = fuse_from(text)
+        if fuse.blown_at is not None and name in decided:
+            is_left = (await transaction.rows("held_left", watch=name))[0][0]
             after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
-            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(after))
+            await transaction.run("set_fuse", watch=name, fuse=fuse_text(after))
 
 
 def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:

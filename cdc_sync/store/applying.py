@@ -14,8 +14,8 @@ from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Transaction
-from cdc_sync.store.encoding import as_json, fuse_from, fuse_text, key_text, kinds_from, known_from, state_columns
+from cdc_sync.store.driver import Transaction, add_history
+from cdc_sync.store.encoding import fuse_from, fuse_text, key_text, kinds_from, known_from, state_columns
 
 OF_NO_ROW = [("", "")]
 """An empty list is no list of pairs."""
@@ -83,7 +83,7 @@ async def _replace_rivals(
         return set()
     rivals = await transaction.rows("rivals", ids=ids, watches=list(batch.others))
     await transaction.write("remove", [(of, id_) for of, id_, *_ in rivals])
-    await transaction.write("add_history", [moved(of, id_, watch, batch) for of, id_, *_ in rivals])
+    await add_history(transaction, [moved(of, id_, watch, batch) for of, id_, *_ in rivals])
     return {id_ for of, id_, attempted, *which in rivals if attempted or applying.has_begun(of, id_, *which)}
 
 
@@ -154,7 +154,7 @@ class _Writing:
         await self.each("enqueue", [_enqueued(one) for one in plan.enqueued])
         refreshed = [(one.application_id, state_columns(one.content)[-1], one.endpoint) for one in plan.refreshed]
         await self.each("refresh", refreshed)
-        await write("add_history", plan.history)
+        await add_history(self.transaction, plan.history)
         await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
 
     async def attempted(self, ids: set[str]) -> None:
@@ -192,9 +192,9 @@ class _Writing:
         already = {row[0] for row in await self.transaction.rows("suspected", watch=self.watch, ids=ids)}
         new = [one for one in self.plan.suspicions if one.application_id not in already]
         await self.each("suspect", [(one.application_id, one.at, one.due_at) for one in new])
-        detail = as_json({"by": self.batch.origin})
+        detail = {"by": self.batch.origin}
         lines = [HistoryLine(self.at, self.watch, one.application_id, "suspected", detail) for one in new]
-        await self.transaction.write("add_history", lines)
+        await add_history(self.transaction, lines)
         return frozenset(one.application_id for one in new)
 
     async def skips(self) -> None:

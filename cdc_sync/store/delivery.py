@@ -4,20 +4,20 @@ What is being called is in the sender's memory only. So after a crash every pend
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from cdc_sync.core.batch import HistoryLine, described
-from cdc_sync.core.content import quoted
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
-from cdc_sync.core.reasons import Reason, as_text, in_json
+from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
-from cdc_sync.store.driver import Driver, Effect, EntryId, Transaction, about, no_effect, noted
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.store.driver import Driver, Effect, EntryId, Transaction, about, add_history, no_effect
 from cdc_sync.store.encoding import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
@@ -109,72 +109,25 @@ class Delivery:
         return dict(json.loads(await self.driver.note("credentials") or "{}"))
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint is known, or may be called with a watch's own credentials."""
-        known, owner = await self.endpoints(), credentials_of(name)
-        if name in known or owner is None:
-            return name in known
-        return name.removesuffix(f" [{owner}]") in known and owner in (await self.credentials()).values()
+        """Whether an endpoint is known, paused, or may be called with a watch's own credentials."""
+        known, paused = await self.endpoints(), json.loads(await self.driver.note("paused") or "[]")
+        origin, owners = name.partition(" [")[0], (await self.credentials()).values()
+        return name in known or name in paused or (origin in known and credentials_of(name) in owners)
 
-    async def note_credentials(self, owners: Mapping[str, str], configured: Collection[str]) -> None:
-        """Record what `credentials` returns.
+    async def note_credentials(self, owners: Mapping[str, str]) -> None:
+        """Record what `credentials` returns, and remove the endpoints of owners that no watch has any more.
 
-        A watch that is no longer configured keeps its own credentials until `forget`. A paused endpoint stays so under
-        its new name, and an endpoint keeps its health. Endpoints with credentials of no watch are removed.
+        A pause of such an endpoint stays until an operator ends it: the watch may return.
         """
-        before = await self.credentials()
-        if gone := before.keys() - configured:
-            gone &= {name for (name,) in await self.driver.ask("watches")}
-        now = {watch: watch for watch in gone} | {**owners}
-        left = {None, *now.values()}
+        present = {None, *owners.values()}
 
         async def work(transaction: Transaction) -> None:
-            healths = dict(await transaction.rows("endpoints"))
-            # Older calls may have written their endpoints' health since the last change.
-            forgotten = sorted((name,) for name in healths if credentials_of(name) not in left)
-            if now == before and not forgotten:
-                return
-            paused = await noted(transaction, "paused", "[]")
-            await transaction.run("set_about", name="paused", value=as_json(_renamed(paused, before, now)))
-            await transaction.run("set_about", name="credentials", value=as_json(now))
-            await transaction.write("set_health", _followers(healths, before, owners))
-            await transaction.write("forget_endpoint", forgotten)
+            gone = [name for name, _ in await transaction.rows("endpoints") if credentials_of(name) not in present]
+            await transaction.run("set_about", name="credentials", value=as_json(dict(owners)))
+            await transaction.write("forget_endpoint", [(name,) for name in sorted(gone)])
 
         await self.driver.transact(work)
 
-
-def _renamed(paused: Collection[str], before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The paused endpoints, with the present names for their watches' calls."""
-    found = set(paused)
-    for name in paused:
-        if owner := credentials_of(name):
-            origin = name.removesuffix(f" [{owner}]")
-            owners = {now[watch] for watch, of in before.items() if of == owner and watch in now}
-            found |= {endpoint_name(origin, each) for each in owners}
-    return sorted(found)
-
-
-def _followers(
-    healths: Mapping[str, str], before: Mapping[str, str], owners: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """The new endpoints of watches with a renamed owner of their credentials, each with the former one's health."""
-    present, former_owners, found = set(owners.values()), set(before.values()), dict[str, str]()
-    of_owner: defaultdict[str | None, list[str]] = defaultdict(list)
-    for name in healths:
-        of_owner[credentials_of(name)].append(name)
-    for watch, owner in sorted(owners.items()):
-        former = before.get(watch)
-        # An owner that has had credentials before has an endpoint of its own already.
-        if former is None or former in present or owner in former_owners:
-            continue
-        for name in of_owner[former]:
-            found.setdefault(endpoint_name(name.removesuffix(f" [{former}]"), owner), healths[name])
-    return sorted((name, health) for name, health in found.items() if name not in healths)
-
-
-_Row = tuple[Any, ...]
-
-_WRITTEN: Mapping[type, Callable[[Any], str]] = {str: quoted, int: str, float: str}
-"""Writers of most of a reply's values as JSON."""
 
 _id_of: Callable[[Finished], EntryId] = attrgetter("entry.watch", "entry.application_id")
 
@@ -211,44 +164,46 @@ async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
         await transaction.run("set_fuse", watch=watch, fuse=as_json(whole._asdict()))
 
 
+@dataclass
 class _Ends:
-    """What the ends of calls write, in rows of the statements."""
+    """What the ends of calls write."""
 
-    def __init__(self) -> None:
-        self.acknowledged: list[_Row] = []
-        self.removed: list[EntryId] = []
-        self.kept: list[_Row] = []
-        self.again: dict[Lane, int] = {}
-        self.history: list[HistoryLine] = []
-        self.calls: Counter[tuple[int, str]] = Counter()
-        self.freed: set[str] = set()
-        """Watches of which a held entry is removed."""
+    acknowledged: list[tuple[Any, ...]] = field(default_factory=list)
+    removed: list[EntryId] = field(default_factory=list)
+    kept: list[Entry] = field(default_factory=list)
+    history: list[HistoryLine] = field(default_factory=list)
+    calls: Counter[tuple[int, str]] = field(default_factory=Counter)
+    freed: set[str] = field(default_factory=set)
+    """Watches of which a held entry is removed."""
 
-    def add(self, end: Finished, current: "_Current | None", at: int) -> None:
+    def add(self, end: Finished, current: Entry | None, at: int) -> None:
         """Add one call's end at a moment for people; `current` is its application's present entry."""
-        of, result = _id_of(end), end.result
+        of, result, sent = _id_of(end), end.result, end.entry
         self.calls[at - at % CALL_STEP, result.outcome] += 1
-        is_same = current is not None and current.says(end.entry)
+        is_same = current is not None and current.content.same_as(sent.content)
+        reply, more = end.reply, dict[str, Any]()
         if isinstance(result, Acked):
-            self.acknowledged.append((*of, *state_columns(end.entry.content), at, False))
+            self.acknowledged.append((*of, *state_columns(sent.content), at, False))
             if current is not None:
                 self._add_acknowledged(of, current, is_same=is_same)
-            event, more = "acknowledged", ""
-        elif not is_same or current is None or current.revision != end.entry.revision:
+            event = "acknowledged"
+        elif not is_same or current is None or current.revision != sent.revision:
             # HelloWork may have received what a newer content has replaced.
             if current is not None:
-                self._keep(of, replace(current, attempted=True))
-            event, more = "answered", ',"replaced":true'
+                self.kept.append(current._replace(attempted=True))
+            event, more = "answered", {"replaced": True}
         elif isinstance(result, Retry):
-            self._keep(of, _retried(end.entry, current, result, end.reply))
-            event, more = "answered", f',"again_at":{result.due_at + at - end.at}'
+            self.kept.append(_retried(sent, current, result, reply))
+            event, more = "answered", {"again_at": result.due_at + at - end.at}
         else:
-            self._keep(of, replace(_tried(end.entry, current), state="dead", reason=as_text(result.reason)))
-            event, more = "dead-lettered", ""
-            end = end._replace(reply={**end.reply, "reason": result.reason})
-        self.history.append(HistoryLine(at, *of, event, _detail(end, event, more)))
+            self.kept.append(_tried(sent, current)._replace(state="dead", reason=result.reason))
+            event, reply = "dead-lettered", {**reply, "reason": result.reason}
+        # A success needs no French.
+        why = {} if event == "acknowledged" else fields_of(reply["reason"])
+        detail = {**reply, **why, "attempt": sent.attempts, "to": described(sent.content), **more}
+        self.history.append(HistoryLine(at, *of, event, detail))
 
-    def _add_acknowledged(self, of: EntryId, current: "_Current", *, is_same: bool) -> None:
+    def _add_acknowledged(self, of: EntryId, current: Entry, *, is_same: bool) -> None:
         if is_same:
             # Even if it was enqueued again during the call (to A, and back to B).
             self.removed.append(of)
@@ -257,78 +212,43 @@ class _Ends:
         else:
             # It was enqueued during the call, and never sent. Of the states sent before, HelloWork has acknowledged the
             # last: none is uncertain.
-            self._keep(of, replace(current, attempted=False))
-
-    def _keep(self, of: EntryId, entry: "_Current") -> None:
-        """Leave an entry in the outbox."""
-        self.kept.append((*of, *entry.attempt))
-        if entry.state == "pending":
-            lane = entry.endpoint, of[0]
-            self.again[lane] = min(entry.due_at, self.again.get(lane, entry.due_at))
-
-
-@dataclass(frozen=True, slots=True)
-class _Current:
-    """An application's present entry, as the statement `current` has it."""
-
-    revision: int
-    status: str
-    job_id: str
-    deleted: bool
-    attempted: bool
-    attempts: int
-    state: str
-    due_at: int
-    first_attempt_at: int | None
-    not_found_since: int | None
-    reason: str | None
-    endpoint: str
-
-    def says(self, entry: Entry) -> bool:
-        """Whether it has the same state."""
-        content = entry.content
-        return (self.status, self.job_id, bool(self.deleted)) == (content.status, content.job_id, content.deleted)
+            self.kept.append(current._replace(attempted=False))
 
     @property
-    def attempt(self) -> _Row:
-        """The columns of the statement `end_attempt` after the id."""
-        times = self.due_at, self.first_attempt_at, self.not_found_since
-        return bool(self.attempted), self.attempts, self.state, *times, self.reason
+    def again(self) -> dict[Lane, int]:
+        """The lanes of what is still pending, and when the first entry of each is due."""
+        found = dict[Lane, int]()
+        for entry in self.kept:
+            if entry.state == "pending":
+                lane = endpoint_of(entry.content.url), entry.watch
+                found[lane] = min(entry.due_at, found.get(lane, entry.due_at))
+        return found
 
 
-def _tried(entry: Entry, current: _Current) -> _Current:
+def _tried(sent: Entry, current: Entry) -> Entry:
     """The entry after a call of it without an acknowledgement."""
-    return replace(
-        current,
+    return current._replace(
         attempted=True,
-        attempts=entry.attempts,
-        first_attempt_at=entry.first_attempt_at,
-        not_found_since=entry.not_found_since,
+        attempts=sent.attempts,
+        first_attempt_at=sent.first_attempt_at,
+        not_found_since=sent.not_found_since,
     )
 
 
-def _retried(entry: Entry, current: _Current, again: Retry, reply: Mapping[str, Any]) -> _Current:
+def _retried(sent: Entry, current: Entry, again: Retry, reply: Mapping[str, Any]) -> Entry:
     """The entry that is tried again."""
-    return replace(
-        _tried(entry, current),
+    return _tried(sent, current)._replace(
         due_at=again.due_at,
-        first_attempt_at=None if again.restarts else entry.first_attempt_at,
+        first_attempt_at=None if again.restarts else sent.first_attempt_at,
         not_found_since=again.not_found_since,
-        reason=as_text(reply.get("reason")),
+        reason=reply.get("reason"),
     )
 
 
-def _detail(end: Finished, event: str, more: str) -> str:
-    """An end of a call as the history keeps it, in JSON."""
-    parts = [
-        # A success needs no French.
-        f"{in_json(value)},"
-        if isinstance(value, Reason) and event != "acknowledged"
-        else f'"{name}":{_WRITTEN.get(type(value), as_json)(value)},'
-        for name, value in end.reply.items()
-    ]
-    entry = end.entry
-    return f'{{{"".join(parts)}"attempt":{entry.attempts},"to":{described(entry.content)}{more}}}'
+def _attempt(entry: Entry) -> tuple[Any, ...]:
+    """The columns of the statement `end_attempt`."""
+    of, times = (entry.watch, entry.application_id), (entry.due_at, entry.first_attempt_at, entry.not_found_since)
+    return *of, entry.attempted, entry.attempts, entry.state, *times, as_text(entry.reason)
 
 
 async def _complete(
@@ -339,9 +259,9 @@ async def _complete(
     for end in finished:
         ends.add(end, current.get(_id_of(end)), end.at + shift)
     await write("remove", ends.removed)
-    await write("end_attempt", ends.kept)
+    await write("end_attempt", [_attempt(entry) for entry in ends.kept])
     await write("acknowledge", ends.acknowledged)
-    await write("add_history", ends.history)
+    await add_history(transaction, ends.history)
     await write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
     await _mend_all(transaction, ends.freed)
@@ -352,12 +272,12 @@ def _health_text(health: Health) -> str:
     return json.dumps(asdict(replace(health, reason=as_text(health.reason))))
 
 
-async def _current(transaction: Transaction, finished: Sequence[Finished]) -> dict[EntryId, _Current]:
+async def _current(transaction: Transaction, finished: Sequence[Finished]) -> dict[EntryId, Entry]:
     """The present entries of ended calls."""
     if not finished:
         return {}
-    ends = list(map(_id_of, finished))
-    return {(row[0], row[1]): _Current(*row[2:]) for row in await transaction.rows("current", ends=ends)}
+    rows = await transaction.rows("current", ends=[_id_of(end) for end in finished])
+    return {(row[0], row[1]): entry_from(row) for row in rows}
 
 
 async def _mend_all(transaction: Transaction, watches: Collection[str]) -> None:

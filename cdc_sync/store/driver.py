@@ -2,11 +2,13 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from cdc_sync.core.batch import HistoryLine
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store.clock import Clock
+from cdc_sync.store.encoding import as_json
 
 T = TypeVar("T")
 
@@ -44,6 +46,11 @@ async def about(transaction: Transaction, name: str) -> str | None:
 async def noted(transaction: Transaction, name: str, empty: str) -> Any:
     """A JSON note of the store, `empty` at first."""
     return json.loads(await about(transaction, name) or empty)
+
+
+async def add_history(transaction: Transaction, lines: Iterable[HistoryLine]) -> None:
+    """Write lines of applications' histories."""
+    await transaction.write("add_history", [(*line[:-1], as_json(line.detail)) for line in lines])
 
 
 async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:

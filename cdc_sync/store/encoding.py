@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from cdc_sync.core.content import Content, Kind, quoted
+from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Fuse, PendingEntry
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
@@ -15,6 +15,8 @@ from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
+
+_METADATA = "created", "event_date", "source", "extra", "url"
 
 _HEALTH = tuple(each.name for each in fields(Health))
 
@@ -24,18 +26,17 @@ _decode = json.JSONDecoder().raw_decode
 
 def state_columns(content: Content) -> tuple[str, str, bool, str]:
     """The four columns of a state; metadata leave out what is None."""
-    sent = f'{{"created":{content.created},"event_date":{content.event_date}'
-    if content.source is not None:
-        sent += f',"source":{quoted(content.source)}'
-    if content.extra is not None:
-        sent += f',"extra":{quoted(content.extra)}'
-    return content.status, content.job_id, content.deleted, f'{sent},"url":{quoted(content.url)}}}'
+    return _state_columns(content, {})
 
 
 def discarded_columns(content: Content) -> tuple[str, str, bool, str]:
     """The columns of a state that a person discarded; the mark stays until the next state takes its place."""
-    status, job_id, deleted, metadata = state_columns(content)
-    return status, job_id, deleted, f'{metadata.removesuffix("}")},"discarded":true}}'
+    return _state_columns(content, {"discarded": True})
+
+
+def _state_columns(content: Content, mark: Mapping[str, bool]) -> tuple[str, str, bool, str]:
+    metadata = {name: value for name in _METADATA if (value := getattr(content, name)) is not None}
+    return content.status, content.job_id, content.deleted, as_json({**metadata, **mark})
 
 
 def is_discarded(metadata: str) -> bool:

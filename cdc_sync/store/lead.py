@@ -1,11 +1,13 @@
 """A daemon's lead of a store, and its wait for that."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.leader import Leader
 
@@ -70,3 +72,16 @@ class Lead(Protocol):
 
     def no_more_calls(self) -> None:
         """No call is under way, and none begins."""
+
+
+L = TypeVar("L", bound=Lead)
+
+
+@asynccontextmanager
+async def held(lead: L) -> AsyncIterator[L]:
+    """Hold a lead; after an end in order, when no call is under way, the leader's row says so."""
+    try:
+        yield lead
+    finally:
+        await end([lead.holding])
+    await lead.store.driver.transact(lambda t: t.run("stop_leading", holder=lead.leader.holder))

@@ -1,15 +1,16 @@
 """The store for operators and the daemon's housekeeping: what is held, what people did, and small notes."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
-from cdc_sync.store.acts import EVERYTHING, NO_ACTIONS, Chosen, parameters, record
-from cdc_sync.store.driver import Driver, EntryId, Transaction, about, noted, watches_of
+from cdc_sync.store.acts import EVERYTHING, NO_ACTIONS, Chosen, SeenEntry, parameters, record
+from cdc_sync.store.driver import Driver, Transaction, about, noted, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
 
@@ -42,13 +43,17 @@ class Operation:
 
         return await self.driver.transact(work)
 
-    async def dead_letters(self, watch: str | None, ids: Sequence[str] | None = None) -> list[EntryId]:
-        """All dead letters, or those of these applications, the oldest first."""
+    async def chosen(
+        self, state: EntryState, watch: str | Collection[str] | None, chosen: Chosen = EVERYTHING
+    ) -> list[SeenEntry]:
+        """The chosen entries in a state, the oldest first."""
 
-        async def work(transaction: Transaction) -> list[EntryId]:
-            which = parameters(await watches_of(transaction, watch), Chosen(ids=None if ids is None else tuple(ids)))
-            rows = await transaction.rows("in_state", state="dead", **which)
-            return [(name, id_) for name, id_ in rows]
+        async def work(transaction: Transaction) -> list[SeenEntry]:
+            which = parameters(await watches_of(transaction, watch), chosen)
+            return [
+                (name, id_, revision)
+                for name, id_, revision in await transaction.rows("in_state", state=state, **which)
+            ]
 
         return await self.driver.transact(work)
 

@@ -118,5 +118,5 @@ def _for_postgres(body: str, columns: _Columns) -> Statement:
     body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
     body = _IN.sub(r"= ANY (:\1::text[])", body)
     body = _PAIRS.sub(r"IN (SELECT * FROM unnest(:\1_first::text[], :\1_second::text[]))", body)
-    body = _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", body))
+    body = _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", body.replace("%", "%%")))
     return Statement(body, columns)

@@ -71,8 +71,8 @@ MUTATIONS = [
     Mutation(
         "a call begins without the lead",
         "delivery/sender.py",
-        "        if not self._recorder.works or not self._may_begin():",
-        "        if not self._recorder.works:",
+        "        if self._stopping or not self._recorder.works or not self._may_begin():",
+        "        if self._stopping or not self._recorder.works:",
     ),
     Mutation(
         "a stop that cut calls off counts as clean",
@@ -101,20 +101,20 @@ MUTATIONS = [
     Mutation(
         "a call without an acknowledgement is no attempt",
         "store/delivery.py",
-        "        attempted=True,\n        attempts=entry.attempts,",
-        "        attempts=entry.attempts,",
+        "        attempted=True,\n        attempts=sent.attempts,",
+        "        attempts=sent.attempts,",
     ),
     Mutation(
         "an acknowledgement removes what replaced the entry",
         "store/delivery.py",
-        "        is_same = current is not None and current.says(end.entry)",
+        "        is_same = current is not None and current.content.same_as(sent.content)",
         "        is_same = current is not None",
     ),
     Mutation(
         "what replaced an acknowledged entry counts as attempted",
         "store/delivery.py",
-        "            self._keep(of, replace(current, attempted=False))",
-        "            self._keep(of, replace(current, attempted=True))",
+        "            self.kept.append(current._replace(attempted=False))",
+        "            self.kept.append(current._replace(attempted=True))",
     ),
     Mutation(
         "an apply takes another entry for the one whose call had begun",

@@ -16,7 +16,6 @@ from cdc_sync.store.acts import (
     Resume,
     Retry,
     execute,
-    for_some,
     in_steps,
 )
 from cdc_sync.store.driver import EntryId
@@ -33,29 +32,31 @@ async def release_held(
     store: Store, watch: str | None, now: int, *, by: PersonActed = SOMEBODY, **which: Any
 ) -> list[EntryId]:
     """Release held entries."""
-    return await in_steps(lambda part: execute(store.driver, Release(watch, part, by), now), chosen(**which))
+    entries = await store.operation.chosen("held", watch, chosen(**which))
+    return await in_steps(lambda part: execute(store.driver, Release(watch, part, by), now), entries)
 
 
 async def discard(
     store: Store, state: EntryState, watch: str | None, now: int, *, by: PersonActed = SOMEBODY, **which: Any
 ) -> list[EntryId]:
     """Discard held or dead entries."""
-    return await in_steps(lambda part: execute(store.driver, Discard(state, watch, part, by), now), chosen(**which))
+    entries = await store.operation.chosen(state, watch, chosen(**which))
+    return await in_steps(lambda part: execute(store.driver, Discard(state, watch, part, by), now), entries)
 
 
 async def retry_dead(
     store: Store, watch: str | None, now: int, *, ids: Sequence[str] | None = None, by: PersonActed = SOMEBODY
 ) -> list[EntryId]:
     """Retry dead letters."""
-    letters = await store.operation.dead_letters(watch, ids)
-    return await for_some(lambda some: execute(store.driver, Retry(some, by), now), letters)
+    letters = await store.operation.chosen("dead", watch, chosen(ids=ids))
+    return await in_steps(lambda some: execute(store.driver, Retry(some, by), now), letters)
 
 
 async def resend(
     store: Store, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
 ) -> list[EntryId]:
     """Resend applications."""
-    return await for_some(lambda some: execute(store.driver, Resend(watch, some, by), now), ids)
+    return await in_steps(lambda some: execute(store.driver, Resend(watch, some, by), now), ids)
 
 
 async def pause(store: Store, endpoint: str) -> list[str]:

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from cdc_sync.core.events import PersonActed
 from cdc_sync.store import Store
-from cdc_sync.store.acts import Captured, Forget, ForgetRest, Request
+from cdc_sync.store.acts import Captured, Forget, Request
 from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, read_answer
 
 A = TypeVar("A")
@@ -23,7 +23,7 @@ async def executed(store: Store, request: Request[A], captured: Captured = None)
 
 async def forgotten(store: Store, watch: str, by: PersonActed, captured: Captured = None) -> bool:
     """Forget a watch, as the command does; returns whether there was anything."""
-    found = await executed(store, Forget(watch, by), captured)
-    while found and await executed(store, ForgetRest(watch), captured):
-        pass
+    found = False
+    while await executed(store, Forget(watch, by), captured):
+        found = True
     return found

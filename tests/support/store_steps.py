@@ -70,7 +70,7 @@ async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: in
 
 
 async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
-    await store.delivery.complete([Finished(entry, DeadLetter(reason), {"http": 400}, at)], {})
+    await store.delivery.complete([Finished(entry, DeadLetter(reason), {"http": 400, "reason": reason}, at)], {})
 
 
 async def bury(store: Store, *observations: Reportable) -> None:

@@ -1,17 +1,12 @@
-"""URLs of calls: which need no look of their own, and that each is called as it was checked."""
+"""URLs of calls: which endpoint each belongs to, and that each is called as it was checked."""
 
-from dataclasses import replace
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import WATCH
 from support.sending import SETTINGS, an_entry
 from yarl import URL
 
 from cdc_sync.core.outbox import DueEntries, Entry
-from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_refusal
-from cdc_sync.delivery.calling import _PLAIN_ID, checked_beginnings
+from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import _as_it_stands
 from cdc_sync.delivery.endpoints import Endpoints
 from cdc_sync.delivery.lanes import Lanes
@@ -19,30 +14,6 @@ from cdc_sync.delivery.ready import Ready, lane_of
 from cdc_sync.wall_clock import wall_clock
 
 BASE = "https://ats-partner.hellowork.com"
-ALLOWED = AllowedHosts(frozenset({"staging.example:8443"}), base=f"{BASE}:443")
-PATHS = st.text(alphabet="/abz09.%2Fe-_~;:@?=", max_size=12)
-BASE_URLS = st.builds(
-    "{}{}".format, st.sampled_from([BASE, f"{BASE}:443", "https://staging.example:8443", "https://evil.example"]), PATHS
-)
-
-
-@given(base_url=BASE_URLS, application_id=st.from_regex(_PLAIN_ID, fullmatch=True))
-def test_what_is_built_of_a_checked_base_url_and_a_plain_id_may_be_called_if_any_is(
-    base_url: str, application_id: str
-) -> None:
-    settings = replace(SETTINGS, allowed=ALLOWED, built={WATCH: base_url})
-    beginning = checked_beginnings(settings).get(WATCH)
-
-    url = build(base_url, application_id)
-
-    assert id_refusal(application_id) is None
-    assert (beginning is None) == (ALLOWED.refusal(url) is not None)
-    assert beginning is None or f"{beginning}{application_id}/status" == url
-
-
-@pytest.mark.parametrize("application_id", ["", "a.b", "..", "a/b", "a%2Fb", "é", "a\n", "a b", "\u0663"])
-def test_any_other_id_is_looked_at(application_id: str) -> None:
-    assert _PLAIN_ID.fullmatch(application_id) is None
 
 
 @given(

@@ -15,7 +15,7 @@ from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import DueEntries, Entry
 from cdc_sync.core.replies import Credentials, Health
 from cdc_sync.delivery import endpoints, lanes, ready
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, fingerprint
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
 from cdc_sync.delivery.lanes import Lanes
 from cdc_sync.delivery.ready import Ready
 
@@ -73,9 +73,8 @@ class Memory:
             self.ready.lanes.read_at((ORIGIN, watch), NOW)
 
 
-def refused(watch: str) -> Health:
-    """An endpoint that refused the credentials of a watch."""
-    return Health("paused", 1, NOW + HOUR, "HTTP 401", fingerprint({"X-Api-Key": f"key of {watch}"}))
+REFUSED = Health("paused", 1, NOW + HOUR, "HTTP 401")
+"""An endpoint that refused credentials."""
 
 
 class TestCredentials:
@@ -98,29 +97,24 @@ class TestCredentials:
         assert "planted-secret" not in repr(memory.ready)
 
     def test_a_refusal_concerns_the_watches_that_have_them_only(self) -> None:
-        memory = Memory({f"{ORIGIN} [a]": refused("a")}, own=own("a", "b"))
+        memory = Memory(own=own("a", "b"))
+        memory.endpoints.of((ORIGIN, "a")).heed(REFUSED)
         memory.due("a", "b", "c")
 
         assert memory.wanted.keys() == {"b", "c"}
 
-    def test_at_first_sight_those_that_were_not_refused_are_tried_at_once(self) -> None:
-        memory = Memory({f"{ORIGIN} [a]": refused("a"), f"{ORIGIN} [b]": refused("another key")}, own=own("a", "b"))
+    def test_refused_ones_are_tried_at_once_after_a_start(self) -> None:
+        memory = Memory({f"{ORIGIN} [a]": REFUSED}, own=own("a"))
 
-        assert memory.modes == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
+        assert memory.modes == {f"{ORIGIN} [a]": ("paused", 0)}
 
-    def test_a_reload_that_changes_those_of_one_watch_concerns_its_endpoint_only(self) -> None:
-        memory = Memory({f"{ORIGIN} [{each}]": refused(each) for each in "ab"}, own=own("a", "b"))
-
-        memory.ready.use(replace(memory.settings, own={**own("a"), "b": Credentials("b", {"X-Api-Key": "new"})}))
-
-        assert memory.modes == {f"{ORIGIN} [a]": ("paused", NOW + HOUR), f"{ORIGIN} [b]": ("paused", 0)}
-
-    def test_a_reload_that_changes_none_tries_all(self) -> None:
-        memory = Memory({f"{ORIGIN} [a]": refused("a"), ORIGIN: refused("shared")}, own=own("a"))
+    def test_a_reload_tries_all_that_were_refused(self) -> None:
+        memory = Memory({f"{ORIGIN} [a]": Health()}, own=own("a"))
+        memory.endpoints.of((ORIGIN, "a")).heed(REFUSED)
 
         memory.ready.use(replace(memory.settings, concurrency=3))
 
-        assert {until for _, until in memory.modes.values()} == {0}
+        assert memory.modes == {f"{ORIGIN} [a]": ("paused", 0)}
 
     def test_what_had_not_begun_is_read_again_for_the_new_ones(self) -> None:
         memory = Memory()
@@ -148,26 +142,13 @@ class TestCredentials:
 
         assert memory.wanted.keys() == {"a"}
 
-    def test_an_endpoint_whose_credentials_have_another_owner_keeps_its_health_by_its_new_name(self) -> None:
-        healths = {f"{ORIGIN} [b]": refused("b"), f"{ORIGIN} [c]": refused("c")}
-        memory, shared = Memory(healths, own=own("b", "c"), built={"b": BASE_URL}), {"X-Api-Key": "key of b"}
+    def test_a_renamed_owner_is_a_new_endpoint(self) -> None:
+        memory = Memory({f"{ORIGIN} [b]": REFUSED}, own=own("b"), built={"b": BASE_URL})
+        same_key = Credentials("a", own("b")["b"].headers)
 
-        gone, followers = memory.ready.use(
-            replace(memory.settings, own={"a": Credentials("a", shared)}, built={"a": BASE_URL})
-        )
+        gone = memory.ready.use(replace(memory.settings, own={"a": same_key}, built={"a": BASE_URL}))
 
-        assert gone == [f"{ORIGIN} [b]", f"{ORIGIN} [c]"]
-        assert [each.name for each in followers] == [f"{ORIGIN} [a]"]
-        assert memory.modes[f"{ORIGIN} [a]"] == ("paused", NOW + HOUR)
-        assert memory.endpoints.unsaved == {f"{ORIGIN} [a]": followers[0].health}
-
-    def test_a_key_that_another_watch_has_too_has_the_health_that_is_known_of_it(self) -> None:
-        memory = Memory({f"{ORIGIN} [b]": refused("b")}, own=own("a", "b"), built=dict.fromkeys("ab", BASE_URL))
-        shared = own("a")["a"]
-
-        gone, followers = memory.ready.use(replace(memory.settings, own={"a": shared, "b": shared}))
-
-        assert (gone, followers) == ([f"{ORIGIN} [b]"], [])
+        assert gone == [f"{ORIGIN} [b]"]
         assert memory.modes == {f"{ORIGIN} [a]": ("healthy", 0)}
 
 

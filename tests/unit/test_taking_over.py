@@ -35,7 +35,7 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
         use = leading._sender.use
 
         def used(settings: SenderSettings) -> None:
-            turns[settings.headers["X-Api-Key"]] = turn
+            turns["sender"] = turn
             use(settings)
 
         async def no_watches(*_: object) -> None: ...
@@ -48,7 +48,7 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
             await asyncio.sleep(0)
         await using
 
-    assert turns["client"] == turns["new"]
+    assert turns["client"] == turns["sender"]
 
 
 async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line() -> None:

@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Standby, StandingBy
+from cdc_sync.store.lead import Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver, translating
 from cdc_sync.store.postgres.scripts import KIND
@@ -216,13 +215,8 @@ async def leading(
         asked = _seconds()
         leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
         lease.renewed(asked, leader.lease)
-        found = PostgresLead(driver, leader, lease)
-        try:
+        async with held(PostgresLead(driver, leader, lease)) as found:
             yield found
-        finally:
-            await end([found.holding])
-        # In order: no call is under way.
-        await driver.transact(lambda t: t.run("stop_leading", holder=leader.holder))
     finally:
         lease.end()
         await driver.close()

@@ -4,9 +4,6 @@
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
--- name: fuses_of
-SELECT name, fuse FROM @watch WHERE CAST(:watch AS text) IS NULL OR name = :watch ORDER BY name;
-
 -- name: add_watch
 INSERT INTO @watch (name) VALUES (:watch) ON CONFLICT DO NOTHING;
 
@@ -220,23 +217,12 @@ SELECT min(due_at) FROM @outbox
  WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :now AND due_at <= :latest;
 
 -- name: in_state
-SELECT o.watch, o.application_id
+SELECT o.watch, o.application_id, o.revision
   FROM @outbox o
  WHERE o.state = :state AND o.watch @in(watches)
    AND (:any_id OR o.application_id @in(ids))
    AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
- ORDER BY o.queued_at, o.watch, o.application_id
- LIMIT :limit;
-
--- name: in_groups
--- The same for groups of held entries, each with its group.
-SELECT o.watch, o.application_id, @transition
-  FROM @outbox o
- WHERE o.state = :state AND o.watch @in(watches)
-   AND (:any_id OR o.application_id @in(ids))
-   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
-   AND (o.watch, @transition) @pairs(groups)
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
@@ -263,7 +249,7 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
  ORDER BY watch, number DESC, transition, place;
 
 -- name: contents_in_state
-SELECT watch, application_id, status, job_id, deleted, metadata
+SELECT watch, application_id, revision, status, job_id, deleted, metadata
   FROM @outbox
  WHERE (watch, application_id) @pairs(keys) AND state = :state
  ORDER BY watch, application_id;
@@ -448,6 +434,29 @@ SELECT at, watch, application_id, event, detail
  WHERE application_id = :id AND (CAST(:watch AS text) IS NULL OR watch = :watch)
  ORDER BY number DESC
  LIMIT :limit;
+
+-- name: recent_ends
+-- One part for each kind, in the index's order; SQLite uses the index only if its condition stands here word for word.
+-- Acknowledgements are searched among the newest events only: nearly every second event is one, so no index holds them.
+-- `detail` as text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
+SELECT * FROM (
+SELECT at, watch, application_id, event, detail, number
+  FROM @history
+ WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
+   AND NOT (:failed AND detail LIKE '%"acknowledged"%')
+ ORDER BY number DESC LIMIT :limit) AS answered
+UNION ALL
+SELECT * FROM (
+SELECT at, watch, application_id, event, detail, number
+  FROM @history
+ WHERE event IN ('answered', 'dead-lettered') AND event = 'dead-lettered'
+ ORDER BY number DESC LIMIT :limit) AS dead_lettered
+UNION ALL
+SELECT * FROM (
+SELECT at, watch, application_id, event, detail, number
+  FROM @history
+ WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
+ ORDER BY number DESC LIMIT :limit) AS acknowledged;
 
 -- name: call_counts
 SELECT step, outcome, count FROM @call_count WHERE step > :after ORDER BY step;

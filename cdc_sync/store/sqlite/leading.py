@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Standby, StandingBy
+from cdc_sync.store.lead import Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.protocol import Upgrading
 from cdc_sync.store.sqlite.driver import SqliteDriver
@@ -63,12 +62,8 @@ async def leading(
         driver = await asyncio.to_thread(SqliteDriver, path, upgrading=upgrading)
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
-            found = SqliteLead(driver, leader)
-            try:
+            async with held(SqliteLead(driver, leader)) as found:
                 yield found
-            finally:
-                await end([found.holding])
-            await driver.transact(lambda t: t.run("stop_leading", holder=leader.holder))
         finally:
             await driver.close()
     finally:

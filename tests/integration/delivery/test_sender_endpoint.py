@@ -13,9 +13,8 @@ from support.sending import QUICK, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.events import EndpointChanged, Event
-from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE, Health
-from cdc_sync.core.status_url import AllowedHosts, endpoint_of
-from cdc_sync.delivery.endpoints import are_refused, fingerprint
+from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
+from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Delay, Fault, Hang, Reset, Status
 
@@ -93,7 +92,7 @@ class TestPaused:
         assert conditions(desk.observed) == NONE
 
     async def test_is_known_after_a_restart(self, tmp_path: Path, hellowork: Emulator) -> None:
-        hellowork.inject(REFUSED)
+        hellowork.inject(for_ever(REFUSED))
         async with delivery(tmp_path / "state.db") as desk:
             await desk.queue(hellowork.url, *IDS)
             await desk.send_once(policy=SLOW, concurrency=1)
@@ -101,52 +100,38 @@ class TestPaused:
         async with delivery(tmp_path / "state.db") as desk:
             async with desk.sending(policy=SLOW):
                 await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
-            assert len(hellowork.calls) == 1
+            assert len(hellowork.calls) == 2, "each start asks once"
             # Whoever keeps account of what is wrong hears of it, too.
             ((name, wrong),) = conditions(desk.observed).items()
             assert name == f"endpoint {hellowork.url}"
             assert wrong.startswith("paused: HTTP 401")
 
     @pytest.mark.parametrize("once", [True, False])
-    async def test_is_over_after_a_restart_with_other_credentials(
+    async def test_is_over_after_a_restart_with_credentials_that_are_accepted(
         self, desk: Delivery, hellowork: Emulator, *, once: bool
     ) -> None:
         hellowork.inject(REFUSED)
         await desk.queue(hellowork.url, *IDS)
-        await desk.send_once(policy=SLOW, concurrency=1, headers={"X-Api-Key": "mistyped"})
-        await desk.send_once(policy=SLOW, headers={"x-api-key": "mistyped"})
-        assert len(hellowork.calls) == 1, "the same are not tried before the hour is over"
+        await desk.send_once(policy=SLOW, concurrency=1)
+        assert len(hellowork.calls) == 1
 
         if once:
-            await desk.send_once(policy=SLOW, headers={"X-Api-Key": "right"})
+            await desk.send_once(policy=SLOW)
         else:
-            async with desk.sending(policy=SLOW, headers={"X-Api-Key": "right"}):
+            async with desk.sending(policy=SLOW):
                 await eventually(desk.is_settled, "everything is acknowledged")
 
         assert await desk.is_settled()
         assert modes(desk)[-1] == "healthy"
 
-    async def test_goes_on_after_a_restart_with_other_credentials_that_are_refused_too(
-        self, desk: Delivery, hellowork: Emulator
-    ) -> None:
+    async def test_is_asked_once_at_each_start(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.inject(for_ever(REFUSED))
         await desk.queue(hellowork.url, *IDS)
-        for headers in ({"X-Api-Key": "mistyped"}, {"X-Api-Key": "another"}, {"X-Api-Key": "another"}):
-            await desk.send_once(policy=SLOW, headers=headers)
-
-        assert len(hellowork.calls) <= desk.settings.concurrency + 1
-        assert modes(desk) == ["paused"]
-
-    async def test_that_an_earlier_version_wrote_is_asked_once(self, desk: Delivery, hellowork: Emulator) -> None:
-        await desk.queue(hellowork.url, *IDS)
-        paused = Health("paused", 1, desk.clock() + HOUR, "HTTP 401")
-        await desk.store.delivery.complete([], {endpoint_of(hellowork.url): paused})
-        hellowork.inject(for_ever(REFUSED))
-
         for _ in range(3):
-            await desk.send_once(policy=SLOW)
+            await desk.send_once(policy=SLOW, concurrency=1)
 
-        assert len(hellowork.calls) == 1
+        assert len(hellowork.calls) == 3
+        assert modes(desk) == ["paused"]
 
     async def test_is_no_concern_after_a_restart_if_nothing_waits_for_it(
         self, desk: Delivery, hellowork: Emulator
@@ -330,7 +315,7 @@ def assert_gentle(starts: Sequence[tuple[int, int]], concurrency: int) -> None:
     assert max(at_once for at_once, _ in starts) == concurrency
 
 
-@pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
+@pytest.mark.parametrize("fault", [THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
 async def test_an_endpoint_that_waits_keeps_new_entries(desk: Delivery, hellowork: Emulator, fault: Status) -> None:
     hellowork.inject(fault.model_copy(update={"times": FAILURES_TO_OPEN}))
     await desk.queue(hellowork.url, *IDS)
@@ -381,23 +366,3 @@ class TestWhatWasQueuedForAnotherBaseUrl:
         await desk.send_once(built={"another watch": self.GONE})
 
         assert [call.application_id for call in hellowork.calls] == ["a1"]
-
-
-class TestFingerprint:
-    SECRET = {"X-Api-Key": "planted-secret", "Accept": "*/*"}  # noqa: RUF012 - never changed
-
-    def test_tells_other_headers_and_nothing_else(self) -> None:
-        refused = Health("paused", refused=fingerprint(self.SECRET))
-
-        assert are_refused(dict(reversed(self.SECRET.items())), refused)
-        assert are_refused({"x-api-key": "planted-secret", "accept": "*/*"}, refused)
-        assert not are_refused({**self.SECRET, "X-Api-Key": "Planted-secret"}, refused)
-        assert not are_refused({}, refused)
-
-    def test_is_short_and_another_each_time(self) -> None:
-        """Who reads the store learns no more than 16 bits, and not that two stores have the same key."""
-        first, second = fingerprint(self.SECRET), fingerprint(self.SECRET)
-
-        assert len(first) == len(second) == 2 * (8 + 2)
-        assert first[:16] != second[:16]
-        assert first[16:] != second[16:]

@@ -20,7 +20,6 @@ from support.builders import (
     an_observation,
     some_rules,
 )
-from support.requests import forgotten
 from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
@@ -39,13 +38,13 @@ from support.store_steps import (
 
 from cdc_sync.core.batch import Applied
 from cdc_sync.core.content import request
-from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import DueEntries, Entry, Wanted
 from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Acked, Finished, Health, Retry, begun
 from cdc_sync.store import Store, delivery
 from cdc_sync.store.driver import Transaction
 
 STAGING = "https://staging.hellowork.com"
+REPLY = {"reason": "HTTP 404"}
 
 
 async def settle(store: Store, **due_in: int) -> None:
@@ -225,7 +224,7 @@ class TestHowLongItWasTried:
     async def test_from_a_refusal_of_our_credentials_on_it_counts_again(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)
-        await store.delivery.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), {}, NOW)], {})
+        await store.delivery.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), REPLY, NOW)], {})
 
         assert (await begin_call(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
 
@@ -238,11 +237,11 @@ class TestHowLongItWasTried:
     async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)
-        await store.delivery.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
+        await store.delivery.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), REPLY, NOW)], {})
 
         again = await begin_call(store, NOW + SECOND + LONGEST_UNASKED)
         assert again.not_found_since == NOW
-        await store.delivery.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
+        await store.delivery.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), REPLY, NOW)], {})
         much_later = NOW + HOUR
         again = await begin_call(store, much_later)
         assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED
@@ -492,7 +491,7 @@ class TestEndpoints:
         await settle(store, a1=MINUTE)
         await observe(store, an_observation("q1"), rules=some_rules("quiet"))
         await store.delivery.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
-        await store.delivery.note_credentials({"quiet": "quiet", "loud": "loud"}, ())
+        await store.delivery.note_credentials({"quiet": "quiet", "loud": "loud"})
 
         assert await store.delivery.endpoints() == {
             ENDPOINT: (Health(), NOW + MINUTE),
@@ -501,51 +500,26 @@ class TestEndpoints:
         named = (ENDPOINT, f"{ENDPOINT} [quiet]", f"{ENDPOINT} [loud]", f"{ENDPOINT} [no]", f"{STAGING}:443 [loud]")
         assert [await store.delivery.has_endpoint(name) for name in named] == [True, True, True, False, False]
 
-    async def test_a_watch_that_is_gone_has_its_own_credentials_until_it_is_forgotten(self, store: Store) -> None:
-        for watch in ("first", "gone"):
-            await adopt(store, "a1", watch=watch)
-        await store.delivery.note_credentials(
-            {"first": "first", "gone": "first", "unknown": "first"}, {"first", "gone"}
-        )
-
-        await store.delivery.note_credentials({"first": "first"}, {"first"})
-        assert await store.delivery.credentials() == {"first": "first", "gone": "gone"}
-
-        await forgotten(store, "gone", PersonActed(NOW, "forget", "somebody", 1, "gone"))
-        await store.delivery.note_credentials({"first": "first"}, {"first"})
-        assert await store.delivery.credentials() == {"first": "first"}
-
-    async def test_an_endpoint_whose_credentials_nobody_has_is_forgotten(self, store: Store) -> None:
-        await store.delivery.note_credentials({"a": "a", "b": "b"}, {"a", "b"})
+    async def test_an_endpoint_whose_credentials_no_watch_has_is_removed(self, store: Store) -> None:
+        await store.delivery.note_credentials({"a": "a", "b": "b"})
         await store.delivery.complete([], {f"{ENDPOINT} [{each}]": Health("paused", 1, NOW) for each in "ab"})
 
         for _ in range(2):
-            await store.delivery.note_credentials({"a": "a", "b": "a"}, {"a", "b"})
+            await store.delivery.note_credentials({"a": "a", "c": "a"})
 
+            assert await store.delivery.credentials() == {"a": "a", "c": "a"}
             assert await store.delivery.endpoints() == {f"{ENDPOINT} [a]": (Health("paused", 1, NOW), None)}
-            # As a call does that was under way, or a daemon that reads the configuration later.
+            # As a call does that was under way.
             await store.delivery.complete([], {f"{ENDPOINT} [b]": Health("paused", 1, NOW)})
 
-    async def test_an_endpoint_keeps_its_health_when_its_credentials_have_another_owner(self, store: Store) -> None:
-        for watch in "ab":
-            await adopt(store, "a1", watch=watch)
-        await store.delivery.note_credentials({"a": "a", "b": "a", "c": "c", "d": "d"}, {"a", "b", "c", "d"})
-        paused, open_ = Health("paused", 1, NOW, "HTTP 401"), Health("open", 5, NOW)
-        await store.delivery.complete([], {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [c]": open_})
+    async def test_a_pause_of_a_removed_endpoint_stays_until_it_is_ended(self, store: Store) -> None:
+        await store.delivery.note_credentials({"a": "a"})
+        await acting.pause(store, f"{ENDPOINT} [a]")
 
-        await store.delivery.note_credentials({"b": "b", "c": "d", "d": "d"}, {"b", "c", "d"})
+        await store.delivery.note_credentials({})
 
-        healths = {name: health for name, (health, _) in (await store.delivery.endpoints()).items()}
-        assert healths == {f"{ENDPOINT} [a]": paused, f"{ENDPOINT} [b]": paused}
-
-    async def test_what_is_paused_stays_so_when_other_watches_have_its_credentials_too(self, store: Store) -> None:
-        await store.delivery.note_credentials({"m": "m", "n": "m"}, {"m", "n"})
-        await acting.pause(store, f"{ENDPOINT} [m]")
-        await acting.pause(store, f"{STAGING}:443")
-
-        await store.delivery.note_credentials({"a": "a", "m": "a", "n": "a"}, {"a", "m", "n"})
-
-        assert await store.operation.paused() == {f"{ENDPOINT} [a]", f"{ENDPOINT} [m]", f"{STAGING}:443"}
+        assert await store.operation.paused() == {f"{ENDPOINT} [a]"}
+        assert await store.delivery.has_endpoint(f"{ENDPOINT} [a]"), "it can be resumed"
 
     async def test_its_health_outlives_further_entries(self, store: Store) -> None:
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")

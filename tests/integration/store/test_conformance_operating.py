@@ -1,8 +1,6 @@
 """What a person asks for: release, discard, retry, resend."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -43,6 +41,7 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
+from cdc_sync.store.acts import Discard, Release
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
 from cdc_sync.store.protocol import HeldGroup, Only
@@ -488,37 +487,17 @@ class TestResend:
         assert await acting.resend(store, None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
 
 
-class TestGroups:
+class TestReplacedMeanwhile:
     @pytest.mark.parametrize("discards", [False, True])
-    async def test_are_decided_in_one_transaction_the_oldest_of_each_and_no_more(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch, *, discards: bool
-    ) -> None:
-        await hold(store, "a1", "a2", "a3", "d1", "d2")
-        await hold(store, "a1", watch="other")
-        calls = list[Any]()
-        monkeypatch.setattr(store.driver, "transact", partial(_noting, calls, store.driver.transact))
-        groups = (WATCH, "applied → hired", 2), (WATCH, "deleted", 1), ("other", "applied → hired", 1)
-        decide: Any = partial(acting.discard, store, "held") if discards else partial(acting.release_held, store)
+    async def test_an_entry_stays_held_as_nobody_has_seen_it(self, store: Store, *, discards: bool) -> None:
+        await hold(store, "a1", "a2")
+        seen = tuple(await store.operation.chosen("held", None))
+        await observe(store, an_observation("a2", "refused"), rules=some_rules(max_changes=0))
 
-        done = await decide(None, LATER, groups=groups)
+        act = Discard("held", None, seen, acting.SOMEBODY) if discards else Release(None, seen, acting.SOMEBODY)
 
-        assert sorted(done) == [(WATCH, "a1"), (WATCH, "a2"), (WATCH, "d1"), ("other", "a1")]
-        assert len(calls) == 1
-        assert await left(store) == ["a3", "d2"]
-
-    async def test_of_many_entries_take_several(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        await hold(store, "a1", "a2", "a3", "d1", "d2")
-        monkeypatch.setattr(acts, "STEP", 2)
-        groups = (WATCH, "applied → hired", 3), (WATCH, "deleted", 2)
-
-        assert len(await acting.release_held(store, None, LATER, groups=groups)) == 5
-        assert await left(store) == []
-        assert not await is_blown(store)
-
-
-async def _noting(calls: list[Any], act: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
-    calls.append(arguments)
-    return await act(*arguments, **named)
+        assert await acts.execute(store.driver, act, LATER) == [(WATCH, "a1")]
+        assert await left(store) == ["a2"]
 
 
 class TestPause:

@@ -17,7 +17,7 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import KINDS, Chosen, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
+from cdc_sync.store.acts import KINDS, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, is_answered
@@ -65,19 +65,20 @@ async def hold(store: Store, *ids: str) -> None:
 class TestEachKind:
     async def test_releases(self, store: Store) -> None:
         await hold(store, "a1", "a2")
-        some = Chosen(groups=((WATCH, "applied → hired", 1),))
+        first, second = await store.operation.chosen("held", None)
+        await observe(store, an_observation("a2", "refused"), rules=some_rules(max_changes=0))
 
-        assert await executed(store, Release(WATCH, some, by("release"))) == [(WATCH, "a1")]
+        assert await executed(store, Release(WATCH, (first, second), by("release"))) == [(WATCH, "a1")]
 
         assert (await waiting_entry(store, "a1")).state == "pending"
-        assert (await waiting_entry(store, "a2")).state == "held"
+        assert (await waiting_entry(store, "a2")).state == "held", "nobody has seen what it says now"
 
     async def test_discards(self, store: Store) -> None:
         await bury(store, an_observation("a3"), an_observation("a4"))
         await hold(store, "a1", "a2")
 
-        assert await executed(store, Discard("held", None, Chosen(limit=1), by("discard"))) == [(WATCH, "a1")]
-        dead = Chosen(entries=((WATCH, "a4"), (WATCH, "a1"), ("other", "a3")))
+        assert await executed(store, Discard("held", None, ((WATCH, "a1", 1),), by("discard"))) == [(WATCH, "a1")]
+        dead = (WATCH, "a4", 1), (WATCH, "a1", 1), ("other", "a3", 1)
         assert await executed(store, Discard("dead", None, dead, by("discard"))) == [(WATCH, "a4")]
 
         left = [
@@ -88,9 +89,9 @@ class TestEachKind:
     async def test_retries(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await executed(store, Retry(((WATCH, "a2"), (WATCH, "nobody")), by("retry"))) == [(WATCH, "a2")]
+        assert await executed(store, Retry(((WATCH, "a2", 1), (WATCH, "nobody", 1)), by("retry"))) == [(WATCH, "a2")]
 
-        assert await store.operation.dead_letters(None) == [(WATCH, "a1")]
+        assert await store.operation.chosen("dead", None) == [(WATCH, "a1", 1)]
 
     async def test_resends(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
@@ -108,9 +109,10 @@ class TestEachKind:
 
     async def test_records_the_person(self, store: Store) -> None:
         await hold(store, "a1")
-        await executed(store, Release(None, Chosen(), by("release")))
+        held = tuple(await store.operation.chosen("held", None))
+        await executed(store, Release(None, held, by("release")))
         await executed(store, Pause(ELSEWHERE, by("pause")))
-        await executed(store, Release(None, Chosen(), by("release")))
+        await executed(store, Release(None, held, by("release")))
 
         assert await store.operation.count_actions() == {"release": 1, "pause": 1}
         assert [acted.who for acted in await store.operation.take_actions()] == ["julia", "julia"]
@@ -245,7 +247,8 @@ def vars_of(acted: PersonActed) -> dict[str, Any]:
 class TestFailure:
     async def test_of_the_store_leaves_the_request_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         await hold(store, "a1")
-        id_ = await ask(store, Release(None, Chosen(), by("release")))
+        held = tuple(await store.operation.chosen("held", None))
+        id_ = await ask(store, Release(None, held, by("release")))
 
         async def fail(*_: Any) -> None:
             raise StoreError("store-unusable", "the disk is full")

@@ -348,7 +348,7 @@ class Deliveries(RuleBasedStateMachine):
         self.look()
         before = self.waiting.get(one)
         assert before is not None, "what may have been heard is never dropped"
-        self.run(self.store.delivery.complete([Finished(call.entry, outcome, {}, self.now)], {}))
+        self.run(self.store.delivery.complete([Finished(call.entry, outcome, {"reason": "timed out"}, self.now)], {}))
         self.look()
         if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
             assert self.waiting.get(one) == before, "what was put in its place has a fate of its own"

@@ -164,7 +164,9 @@ class TestTheRole:
         store = Store(await PostgresDriver.open(own))
         await one_under_way(store)
         await store.delivery.begin_sending()
-        await store.delivery.complete([Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {}, NOW)], {})
+        await store.delivery.complete(
+            [Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {"reason": "HTTP 400"}, NOW)], {}
+        )
         await acting.retry_dead(store, None, NOW)
         await store.operation.prune(NOW + 1, 1_000, 10)
         await store.driver.close()

@@ -3,7 +3,7 @@
 import copy
 import json
 
-from cdc_sync.core.reasons import Reason, as_text, coded, filled, from_text, in_json, joined
+from cdc_sync.core.reasons import Reason, as_text, coded, fields_of, filled, from_text, joined
 
 _INNER = coded("http-answer", "HTTP %(status)s: %(answer)s", status=503, answer='"100 %"')
 _OUTER = coded("given-up", "given up after %(attempts)s attempts: %(reason)s", attempts=3, reason=_INNER)
@@ -31,7 +31,7 @@ def test_a_sentence_that_an_earlier_version_stored_stays_one() -> None:
     assert as_text(None) is from_text(None) is None
     for odd in ('{"reason":', '{"reason":"x"}'):
         assert from_text(odd) == odd
-    assert in_json("HTTP 503") == '"reason":"HTTP 503"'
+    assert fields_of("HTTP 503") == {"reason": "HTTP 503"}
 
 
 def test_a_value_that_is_no_number_is_kept_as_text_and_a_number_as_a_whole_one() -> None:

@@ -112,31 +112,6 @@ SELECT json_agg(
                                          WHERE o.watch = i.watch AND o.application_id = i.application_id)
                      OFFSET 0) AS s ON TRUE;
 
--- name: recent_ends
--- One part for each kind, in the index's order. Acknowledgements are searched among the newest events only: nearly
--- every second event is one, so no index holds them.
-(SELECT at, watch, application_id, event, detail, number
-   FROM @history
-  WHERE event = 'answered' AND event IN ('answered', 'dead-lettered')
-    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
-    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
-  ORDER BY number DESC
-  LIMIT :limit)
-UNION ALL
-(SELECT at, watch, application_id, event, detail, number
-   FROM @history
-  WHERE event = 'dead-lettered' AND event IN ('answered', 'dead-lettered')
-    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
-    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
-  ORDER BY number DESC
-  LIMIT :limit)
-UNION ALL
-(SELECT at, watch, application_id, event, detail, number
-   FROM @history
-  WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
-  ORDER BY number DESC
-  LIMIT :limit);
-
 -- name: prune
 WITH pruned AS (
     DELETE FROM @history
@@ -167,11 +142,10 @@ UPDATE @snapshot AS s SET verified = found.digest
 
 -- name: current
 -- In the order of the ends, one by one: as in `before`.
-SELECT o.*
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM unnest(:ends_first::text[], :ends_second::text[]) AS x (watch, application_id)
- CROSS JOIN LATERAL (SELECT watch, application_id, revision, status, job_id, deleted, attempted, attempts,
-                            state, due_at, first_attempt_at, not_found_since, reason, endpoint
-                       FROM @outbox
+ CROSS JOIN LATERAL (SELECT * FROM @outbox
                       WHERE watch = x.watch AND application_id = x.application_id OFFSET 0) AS o;
 
 -- name: may_create

@@ -73,38 +73,14 @@ SELECT json_group_array(
     ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
    AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
 
--- name: recent_ends
--- One part for each kind, in the index's order. SQLite uses the index only if its condition stands in the statement,
--- word for word. Acknowledgements are searched among the newest events only: nearly every second event is one, so no
--- index holds them.
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history INDEXED BY history_failures
- WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
-   AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
- ORDER BY number DESC LIMIT :limit)
-UNION ALL
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history INDEXED BY history_failures
- WHERE event IN ('answered', 'dead-lettered') AND event = 'dead-lettered'
-   AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
- ORDER BY number DESC LIMIT :limit)
-UNION ALL
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
- WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
- ORDER BY number DESC LIMIT :limit);
-
 -- name: prune
 DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
--- name: current -> 14
-SELECT o.watch, o.application_id, revision, status, job_id, deleted, attempted, attempts, state, due_at,
-       first_attempt_at, not_found_since, reason, endpoint
+-- name: current -> 16
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM json_each(:ends) e
  CROSS JOIN outbox o ON o.watch = json_extract(e.value, '$[0]') AND o.application_id = json_extract(e.value, '$[1]');
 
