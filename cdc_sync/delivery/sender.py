@@ -6,7 +6,7 @@
 
 - The Reader reads ahead, so that the next entry to call is in memory. Nothing of that is written.
 - Up to `concurrency` tasks call. Each takes an entry and begins its call in one step of the event loop, and ends when
-  no call may begin. `_dispatch` makes further ones whenever that may have changed.
+  no call may begin. `_Callers.dispatch` makes further ones whenever that may have changed.
 - The Recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
 
 The store's transactions change memory by effects, which run in the order of their commits
@@ -83,14 +83,10 @@ class Sender:
         steps = StoreSteps(observe, store_retry)
         self._reader = Reader(outbox, self._ready, steps, self._read, self._turned, look_every)
         self._recorder = Recorder(outbox, self._ready, steps, self._completed)
-        self._may_begin = may_begin
-        self._stopping = False
+        self._tasks = _Tasks()
+        self._callers = _Callers(self._ready, self._calls, self._recorder, self._reader, may_begin, self._tasks)
         self._once = False
         """Whether to try only what is due at the beginning, once."""
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._callers = 0
-        """How many tasks call, or look for a call."""
         self._is_over = asyncio.Event()
         self._is_over.set()
 
@@ -110,7 +106,7 @@ class Sender:
         self._ready.end_apply(applying, applied)
         if applied is None:
             self._reader.look()
-        self._dispatch()
+        self._callers.dispatch()
         self._reader.wake()
 
     # Life.
@@ -150,8 +146,7 @@ class Sender:
         self._end()
         over = asyncio.ensure_future(self._is_over.wait())
         await asyncio.wait([over], timeout=grace)
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
         await over
         return bool(self._ready.begun)
 
@@ -159,11 +154,12 @@ class Sender:
         """Deliver until stopped."""
         self._is_over.clear()
         try:
-            async with asyncio.TaskGroup() as self._group:
-                self._begin_task(self._group, self._recorder.run(self._has_ended, once=self._once))
-                self._begin_task(self._group, self._reader.run(lambda: self._stopping, once=self._once))
+            async with asyncio.TaskGroup() as group:
+                self._tasks.begin(group, self._recorder.run(self._callers.have_ended, once=self._once))
+                self._tasks.begin(group, self._reader.run(lambda: self._callers.stopping, once=self._once))
+                self._tasks.group = group
         finally:
-            self._group = None
+            self._tasks.group = None
             self._is_over.set()
 
     async def run_once(self) -> None:
@@ -180,12 +176,9 @@ class Sender:
 
     def _end(self) -> None:
         """Begin no more calls."""
-        self._stopping = True
+        self._callers.stopping = True
         self._reader.wake()
         self._recorder.wake()
-
-    def _has_ended(self) -> bool:
-        return self._stopping and not self._endpoints.under_way
 
     # What the parts cause.
 
@@ -197,7 +190,7 @@ class Sender:
             for endpoint in endpoints.unreported & {endpoints.of(lane) for lane in ready.lanes.unread}:
                 endpoints.unreported.discard(endpoint)
                 self._calls.report(endpoint.name, endpoint.health)
-        self._dispatch()
+        self._callers.dispatch()
 
     def _turned(self) -> None:
         """The reader has read what there was to read."""
@@ -207,7 +200,7 @@ class Sender:
 
     def _completed(self) -> None:
         """Some calls' results are in the store."""
-        self._dispatch()
+        self._callers.dispatch()
         self._reader.wake()
 
     def _health_changed(self, endpoint: Endpoint) -> None:
@@ -215,43 +208,85 @@ class Sender:
             self._ready.forget(lambda _, each: each is endpoint)
         self._reader.wake()
 
-    # Calls.
 
-    def _dispatch(self) -> None:
+class _Tasks:
+    """The sender's tasks, in a group while it runs."""
+
+    def __init__(self) -> None:
+        self.group: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    def begin(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> bool:
+        """Begin a task; returns False if the group ends, by a failure or a cancellation."""
+        try:
+            task = group.create_task(work)
+        except RuntimeError:
+            work.close()
+            return False
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return True
+
+    def cancel(self) -> None:
+        """Cancel all of them."""
+        for task in list(self._running):
+            task.cancel()
+
+
+class _Callers:
+    """Up to `concurrency` tasks that call.
+
+    Attributes:
+        stopping: whether no more calls begin.
+    """
+
+    def __init__(  # noqa: PLR0917 - the sender's own parts
+        self,
+        ready: Ready,
+        calls: Calls,
+        recorder: Recorder,
+        reader: Reader,
+        may_begin: Callable[[], bool],
+        tasks: _Tasks,
+    ) -> None:
+        self._ready = ready
+        self._calls = calls
+        self._recorder = recorder
+        self._reader = reader
+        self._may_begin = may_begin
+        self._tasks = tasks
+        self._number = 0
+        self.stopping = False
+
+    def have_ended(self) -> bool:
+        """Whether no call is under way, and none begins any more."""
+        return self.stopping and not self._ready.endpoints.under_way
+
+    def dispatch(self) -> None:
         """Let tasks look for calls that may begin: one for each entry whose call has not begun."""
-        ready = self._ready
-        free = ready.endpoints.settings.concurrency - self._callers
+        ready, group = self._ready, self._tasks.group
+        free = ready.endpoints.settings.concurrency - self._number
         for _ in range(min(free, len(ready.flying) - len(ready.begun))):
-            if self._group is None or self._stopping:
+            if self.stopping or group is None:
                 return
-            self._callers += 1
-            self._begin_task(self._group, self._call())
+            self._number += 1
+            self.stopping = not self._tasks.begin(group, self._call())
 
     async def _call(self) -> None:
         """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
         while (begun := self._begin()) is not None:
             application, entry, endpoint = begun
             self._recorder.add(application, await self._calls.make(entry, endpoint))
-            self._dispatch()  # the reply may let several begin
-            if self._has_ended():
+            self.dispatch()  # the reply may let several begin
+            if self.have_ended():
                 self._recorder.wake()
-        self._callers -= 1
+        self._number -= 1
 
     def _begin(self) -> tuple[Application, Entry, Endpoint] | None:
         """Begin the next call, if one may begin."""
-        if self._stopping or not self._recorder.works or not self._may_begin():
+        if self.stopping or not self._recorder.works or not self._may_begin():
             return None  # nothing is sent that may not be recorded
         begun = self._ready.begin()
         if begun is not None and (self._ready.endpoints.settings.rate or self._ready.lanes.is_low(begun[2])):
             self._reader.wake()
         return begun
-
-    def _begin_task(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            task = group.create_task(work)
-        except RuntimeError:  # the group ends, by a failure or a cancellation
-            work.close()
-            self._stopping = True
-            return
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -77,12 +77,6 @@ class Statements:
         )
         return with_position(query, self._width + 1)
 
-    def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
-        """As `by_key`, without digests and position, for arrays given as SQL; and its number of columns."""
-        rows = self.select(self._mapping.select, sql.SQL("NULL::text"), CLOCK)
-        query = composed("{} WHERE {}", rows, self._key_is_in(lists))
-        return _ended(query, self._width), self._width + 1
-
     def select(self, *items: sql.Composable) -> sql.Composed:
         """Items of all rows."""
         return composed("SELECT {} FROM {}", items, self._mapping.table)

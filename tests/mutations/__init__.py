@@ -71,8 +71,8 @@ MUTATIONS = [
     Mutation(
         "a call begins without the lead",
         "delivery/sender.py",
-        "        if self._stopping or not self._recorder.works or not self._may_begin():",
-        "        if self._stopping or not self._recorder.works:",
+        "        if self.stopping or not self._recorder.works or not self._may_begin():",
+        "        if self.stopping or not self._recorder.works:",
     ),
     Mutation(
         "a stop that cut calls off counts as clean",
