@@ -9,6 +9,8 @@ import signal
 
 from cdc_sync.signals import HELD
 
+_AWAITED = {*HELD, signal.SIGCHLD}
+
 _BY_SIGNAL = 128
 """Added to a signal's number, it is the exit code of a process that the signal ended, as shells have it."""
 
@@ -17,17 +19,19 @@ def leave() -> None:
     """In the first process: return in a child, and end with that. Elsewhere: nothing."""
     if os.getpid() != 1:
         return
+    # Before the fork: of a child that ends at once the signal would be gone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     child = os.fork()
-    if child != 0:
-        _serve(child)
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    _serve(child)
 
 
 def _serve(child: int) -> None:
     """Hand signals on, and reap children, until the program ends."""
-    awaited = {*HELD, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     while True:
-        number = signal.sigwait(awaited)
+        number = signal.sigwait(_AWAITED)
         if number != signal.SIGCHLD:
             os.kill(child, number)
             continue

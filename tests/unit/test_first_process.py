@@ -33,6 +33,11 @@ def test_the_program_is_another_process_and_its_exit_code_is_kept() -> None:
     assert int(done.stdout) > 1
 
 
+def test_a_program_that_ends_before_its_first_process_goes_on_is_noticed() -> None:
+    slow = "import os, time; fork = os.fork; os.fork = lambda: (child := fork()) and (time.sleep(1) or child)\n"
+    assert subprocess.run([*_FIRST, slow + _SAY + "sys.exit(7)"], timeout=30, check=False).returncode == 7
+
+
 def test_a_signal_that_ends_the_program_is_its_exit_code() -> None:
     assert run_first("signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(20)").returncode == 128 + signal.SIGALRM
 
