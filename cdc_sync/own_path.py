@@ -3,7 +3,7 @@
 Another role may have put functions, operators or types into a schema of that path. They would run with the rights of
 the daemon, or of the role that runs a script. So each session and script keeps the login's own path in two settings,
 and then sets `PINNED`. Two things still go by the own path: tables that the configuration names without a schema, which
-are looked up once, and the configuration's expressions (`source.connection.on_own_path`). The SQL is in `own_path.sql`.
+are looked up once, and the configuration's expressions (`ats.connection.on_own_path`). The SQL is in `own_path.sql`.
 """
 
 import re

@@ -27,7 +27,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper ends, included, of the buckets of every histogram, in seconds."""
 
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
-"""The causes of sweeps' repairs (`pipeline.sweep`)."""
+"""The causes of sweeps' repairs (`ats.sweep`)."""
 
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
 """People's actions (`PersonActed`)."""

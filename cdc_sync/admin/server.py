@@ -22,6 +22,7 @@ from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.metrics import EventMetrics, Trends
 from cdc_sync.admin.report import Grouped, lookup, overview, status_report
 from cdc_sync.admin.watches import LONGEST_PATTERN, Asked, foremost, part_of
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import STANDBY, Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
@@ -32,7 +33,6 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
-from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
     Chosen,

@@ -14,6 +14,14 @@ import typer
 from psycopg import sql
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cdc_sync.ats.check import check_database
+from cdc_sync.ats.connection import asking, connected, rows_on_own_path
+from cdc_sync.ats.database import found_elsewhere
+from cdc_sync.ats.discovery import discover
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import table_facts, whereabouts
+from cdc_sync.ats.mapping import Mapping
+from cdc_sync.ats.replica_guard import POSITION
 from cdc_sync.cli.check_endpoint import check_endpoint
 from cdc_sync.cli.check_store import check_identity, check_known_twice, check_store, stored_positions
 from cdc_sync.cli.console import console, print_table
@@ -29,14 +37,6 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.core.watch_names import MOST_LISTED, listed
-from cdc_sync.pipeline.database import found_elsewhere
-from cdc_sync.pipeline.discovery import discover
-from cdc_sync.source.check import check_database
-from cdc_sync.source.connection import asking, connected, rows_on_own_path
-from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import table_facts, whereabouts
-from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.replica_guard import POSITION
 from cdc_sync.store.errors import keys, watch_moved
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.protocol import FROM_DATABASE

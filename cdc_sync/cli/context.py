@@ -13,14 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cdc_sync.ats.connection import Connection, connected
+from cdc_sync.ats.discovery import Discovery, discover
 from cdc_sync.cli.asking import Asking, asking
 from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import listed, matches
-from cdc_sync.pipeline.discovery import Discovery, discover
-from cdc_sync.source.connection import Connection, connected
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 

@@ -15,6 +15,11 @@ import typer
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.depends_on import Used, used, why_not
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import table_facts
+from cdc_sync.ats.survey import Survey, survey, with_values
 from cdc_sync.cli.check import labels_of, show_labels
 from cdc_sync.cli.console import text
 from cdc_sync.cli.context import in_database, misused, print_json, put_out, say, say_lines, suspicious
@@ -26,11 +31,6 @@ from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.depends_on import Used, used, why_not
-from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import table_facts
-from cdc_sync.source.survey import Survey, survey, with_values
 
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."

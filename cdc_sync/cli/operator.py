@@ -13,6 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.report import facts
+from cdc_sync.ats.beginning import positions_elsewhere
+from cdc_sync.ats.connection import connected
+from cdc_sync.ats.database import found_elsewhere
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import server_facts, whereabouts
+from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
+from cdc_sync.ats.rows_elsewhere import without_live_row
+from cdc_sync.ats.tenant_table import FORGOTTEN, is_replaced
+from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.cli.asking import Asking
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
@@ -43,15 +52,6 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.daemon.wiring import make_database
-from cdc_sync.pipeline.beginning import positions_elsewhere
-from cdc_sync.pipeline.database import found_elsewhere
-from cdc_sync.pipeline.rows_elsewhere import without_live_row
-from cdc_sync.pipeline.tenant_table import FORGOTTEN, is_replaced
-from cdc_sync.pipeline.tenant_table import POSITION as TABLE
-from cdc_sync.source.connection import connected
-from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import server_facts, whereabouts
-from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
     Chosen,

@@ -8,6 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.report import facts
+from cdc_sync.ats.baseline import is_adopted
+from cdc_sync.ats.beginning import connect
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.preview import Action, Planned, before_edit, is_only_remapped, why_held
+from cdc_sync.ats.preview import plan as make_plan
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.cli.console import print_table, print_text, text, words
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
@@ -18,12 +24,6 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import endpoint_name, is_paused
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.wiring import make_database, make_parts
-from cdc_sync.pipeline.baseline import is_adopted
-from cdc_sync.pipeline.beginning import connect
-from cdc_sync.pipeline.preview import Action, Planned, before_edit, is_only_remapped, why_held
-from cdc_sync.pipeline.preview import plan as make_plan
-from cdc_sync.pipeline.rows_elsewhere import OtherWatches
-from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import leading_copy

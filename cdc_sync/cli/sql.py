@@ -12,6 +12,12 @@ import psycopg
 import typer
 from psycopg import errors
 
+from cdc_sync.ats import scripts, side_table
+from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.depends_on import refuse_undeclared
+from cdc_sync.ats.errors import translate, unwritable
+from cdc_sync.ats.facts import schemas_of_tenants
+from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
     DatabaseOption,
@@ -31,12 +37,6 @@ from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, t
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, listed
-from cdc_sync.source import scripts, side_table
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.depends_on import refuse_undeclared
-from cdc_sync.source.errors import translate, unwritable
-from cdc_sync.source.facts import schemas_of_tenants
-from cdc_sync.source.triggers import verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 

@@ -9,6 +9,7 @@ import typer
 
 from cdc_sync.admin.report import EVENTS, status_report, stories
 from cdc_sync.admin.watches import part_of, troubles, worst_first
+from cdc_sync.ats.baseline import POSITION, is_done
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -27,7 +28,6 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.replies import HEALTHY, endpoint_name, is_paused
 from cdc_sync.core.status_url import LONGEST_ID, endpoint_of
 from cdc_sync.core.watch_names import listed, matches
-from cdc_sync.pipeline.baseline import POSITION, is_done
 from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, Hit, meant

@@ -18,7 +18,7 @@ LONGEST_JSON = 100_000
 """Most characters of `source` or an extra field as JSON."""
 
 BLANKS = " \t\n\r\f\v"
-"""An id or a URL of blanks means NULL. `source.mapping` has the same rule in SQL."""
+"""An id or a URL of blanks means NULL. `ats.mapping` has the same rule in SQL."""
 
 Key = tuple[str, ...]
 """Each key column's text, in the configured order."""

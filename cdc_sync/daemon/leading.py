@@ -16,6 +16,8 @@ from typing import Any, Self
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cdc_sync.ats.database import Database
+from cdc_sync.ats.discovery import discover
 from cdc_sync.config import Config
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds
@@ -31,8 +33,6 @@ from cdc_sync.daemon.watching import RunningWatches, WatchWorker
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, regularly
-from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.discovery import discover
 from cdc_sync.store import Store
 from cdc_sync.store.lead import Lead
 from cdc_sync.store.opening import configuration_of, longest_call
@@ -97,7 +97,7 @@ class Leading:
         return await self._with_tenants(self._process.config, known, self._process.stopping)
 
     async def without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
-        """See `pipeline.rows_elsewhere`."""
+        """See `ats.rows_elsewhere`."""
         return await self._watches.without_live_row(self._config, watch, ids)
 
     def heed(self, event: Event) -> None:

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from cdc_sync.ats.beginning import begin, connect
+from cdc_sync.ats.database import WatchParts, nothing
+from cdc_sync.ats.discovery import discover
+from cdc_sync.ats.errors import SourceError, refused_by_system
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.rows_elsewhere import OtherWatches
+from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config
 from cdc_sync.core import events
 from cdc_sync.core.events import Consumer, Dispatch, Emit
@@ -19,13 +26,6 @@ from cdc_sync.daemon.requests import execute_requests
 from cdc_sync.daemon.tenant_news import TenantNews
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, regularly
-from cdc_sync.pipeline.beginning import begin, connect
-from cdc_sync.pipeline.database import WatchParts, nothing
-from cdc_sync.pipeline.discovery import discover
-from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.rows_elsewhere import OtherWatches
-from cdc_sync.pipeline.sweep import Sweep
-from cdc_sync.source.errors import SourceError, refused_by_system
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, store_error
 from cdc_sync.store.lead import Lead, Standby

@@ -20,17 +20,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cdc_sync.ats.beginning import KINDS
 from cdc_sync.config import Config
 from cdc_sync.core import events
 from cdc_sync.core.events import Emit, Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.core.replies import is_paused
-from cdc_sync.pipeline.beginning import KINDS
 from cdc_sync.store import Store
 
 STEP_OF_DATABASE = 900.0
-"""Seconds of a step of capture: a few statements, each of 5 minutes at most (`source.connection`)."""
+"""Seconds of a step of capture: a few statements, each of 5 minutes at most (`ats.connection`)."""
 
 STEP_OF_STORE = 90.0
 """Seconds of a step of the sender: the store waits 10 seconds for a locked file."""

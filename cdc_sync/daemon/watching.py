@@ -9,6 +9,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
+from cdc_sync.ats.beginning import begin, connect
+from cdc_sync.ats.capture import Capture, ChangedError
+from cdc_sync.ats.connection import READS, Pool, Reads, reading_as
+from cdc_sync.ats.database import Database, Sessions, WatchParts, wait_after
+from cdc_sync.ats.deletions import LONGEST_REST
+from cdc_sync.ats.errors import SourceError, refused_by_system
+from cdc_sync.ats.rows_elsewhere import OtherWatches, without_live_row
+from cdc_sync.ats.session import StandbyError
+from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.models import allowed_hosts
@@ -18,15 +27,6 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
-from cdc_sync.pipeline.beginning import begin, connect
-from cdc_sync.pipeline.capture import Capture, ChangedError
-from cdc_sync.pipeline.database import Database, Sessions, WatchParts, wait_after
-from cdc_sync.pipeline.deletions import LONGEST_REST
-from cdc_sync.pipeline.rows_elsewhere import OtherWatches, without_live_row
-from cdc_sync.pipeline.sweep import Sweep
-from cdc_sync.source.connection import READS, Pool, Reads, reading_as
-from cdc_sync.source.errors import SourceError, refused_by_system
-from cdc_sync.source.session import StandbyError
 from cdc_sync.store.errors import AnotherDatabaseError
 
 _CONNECTING, _DELETING = "connecting", "deletions"
@@ -307,7 +307,7 @@ class RunningWatches:
         return {name: pool for name, pool in pools.items() if pool is not None}
 
     async def without_live_row(self, config: Config, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `pipeline.rows_elsewhere`."""
+        """See `ats.rows_elsewhere`."""
         _, database = self._databases[config.database_name(name)]
         return await without_live_row(database, name, config.watches[name], ids)
 

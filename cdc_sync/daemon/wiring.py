@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
+from cdc_sync.ats.database import Database, Others, WatchParts
 from cdc_sync.config import Config
 from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
 from cdc_sync.config.tenants import SEPARATOR
@@ -19,7 +20,6 @@ from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.pipeline.database import Database, Others, WatchParts
 from cdc_sync.store import Store, opening
 from cdc_sync.store.lead import Lead, StandingBy
 from cdc_sync.store.opening import leading_copy

@@ -76,7 +76,7 @@ class Capture:
         return found
 
     async def compare(self, watch: str, digests: str) -> list[int]:
-        """A number for each row of a page of digests (`source.mapping`), in order.
+        """A number for each row of a page of digests (`ats.mapping`), in order.
 
         The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
         """

@@ -29,10 +29,10 @@ from support.installation import (
     plainly,
 )
 
+from cdc_sync.ats import scripts
+from cdc_sync.ats.discovery import discover
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Server
-from cdc_sync.pipeline.discovery import discover
-from cdc_sync.source import scripts
 
 FOUND, GONE = "found tenants", "tenants are gone"
 LOOKED_WITHIN = 60.0

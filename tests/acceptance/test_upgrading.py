@@ -25,9 +25,9 @@ from support.postgres import Cluster, fresh_database
 from support.upgrading import OldFile, OldSchema, newest
 from support.waiting import wait_until
 
+from cdc_sync.ats import scripts
 from cdc_sync.config import parse
 from cdc_sync.emulator import EmulatorOptions
-from cdc_sync.source import scripts
 from cdc_sync.store.statements import Database
 
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
+from cdc_sync.ats.baseline import BaselinePosition
+from cdc_sync.ats.beginning import adopt, connect, open_capture
+from cdc_sync.ats.capture import Capture, SweepOnlyCapture
+from cdc_sync.ats.database import STEPS, Database, Steps, WatchParts
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.poll import PollCapture
+from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.content import Content
 from cdc_sync.core.events import Emit, Event, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
-from cdc_sync.pipeline.baseline import BaselinePosition
-from cdc_sync.pipeline.beginning import adopt, connect, open_capture
-from cdc_sync.pipeline.capture import Capture, SweepOnlyCapture
-from cdc_sync.pipeline.database import STEPS, Database, Steps, WatchParts
-from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.pipeline.poll import PollCapture
-from cdc_sync.pipeline.sweep import Sweep
-from cdc_sync.source.errors import SourceError
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 from support.builders import WATCH

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from cdc_sync.ats.connection import Connection, Pool, connected, pooled
+from cdc_sync.ats.facts import table_facts
+from cdc_sync.ats.mapping import Mapping
+from cdc_sync.ats.reading import Reader, WatermarkReader
+from cdc_sync.ats.replica_guard import ReplicaGuard
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.rows import Row
-from cdc_sync.source.connection import Connection, Pool, connected, pooled
-from cdc_sync.source.facts import table_facts
-from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.reading import Reader, WatermarkReader
-from cdc_sync.source.replica_guard import ReplicaGuard
 
 
 @dataclass(frozen=True, slots=True)

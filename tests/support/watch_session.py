@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from cdc_sync.source.session import Process, Session, own_session
+from cdc_sync.ats.session import Process, Session, own_session
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
+from cdc_sync.ats.scripts import grants, install, uninstall
 from cdc_sync.config import Config, Watch, parse
-from cdc_sync.source.scripts import grants, install, uninstall
 from support.builders import WATCH
 
 COLUMNS: Mapping[str, Any] = {

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from cdc_sync.pipeline.capture import Capture
-from cdc_sync.pipeline.intake import Intake
+from cdc_sync.ats.capture import Capture
+from cdc_sync.ats.intake import Intake
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

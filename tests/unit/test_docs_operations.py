@@ -18,13 +18,13 @@ from support.observing import EXAMPLES
 
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminError
+from cdc_sync.ats import errors
+from cdc_sync.ats.row_security import Hiding, warning
 from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
 from cdc_sync.core.events import Dispatch, RowsHidden, StoreFailed, TakeOverBlocked, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
-from cdc_sync.source import errors
-from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import schema as postgres_schema
 from cdc_sync.store.sqlite import schema

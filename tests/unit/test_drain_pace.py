@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc_sync.source.bell import BUSY, CALM, WINDOW, Pace, count
+from cdc_sync.ats.bell import BUSY, CALM, WINDOW, Pace, count
 
 
 def test_a_window_that_is_not_over_counts_on() -> None:

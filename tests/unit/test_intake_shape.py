@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from support.builders import some_rules
 
-from cdc_sync.pipeline.intake import shape
+from cdc_sync.ats.intake import shape
 
 
 def shape_with(extra: Mapping[str, frozenset[str]]) -> str:

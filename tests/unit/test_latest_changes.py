@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdc_sync.ats.changelog import latest
 from cdc_sync.core.rows import Key
-from cdc_sync.source.changelog import latest
 
 
 def test_no_changes_no_keys() -> None:

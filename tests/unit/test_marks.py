@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.pipeline.sweep import mark, size_of
+from cdc_sync.ats.sweep import mark, size_of
 from cdc_sync.store.capture import unmarked
 
 

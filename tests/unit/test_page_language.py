@@ -17,13 +17,13 @@ from markupsafe import escape
 from cdc_sync.admin import page
 from cdc_sync.admin.access import REFUSALS
 from cdc_sync.admin.page import LANGUAGES
+from cdc_sync.ats import errors
 from cdc_sync.core import conditions, status_url, watermark
 from cdc_sync.core import events as seen
 from cdc_sync.core.conditions import KINDS, NONE, fold
 from cdc_sync.core.reasons import Reason, coded, joined
 from cdc_sync.core.replies import Mode, Reply
 from cdc_sync.delivery.calling import _REPLIES, describe
-from cdc_sync.source import errors
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.sqlite import schema
 

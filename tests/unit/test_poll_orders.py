@@ -13,11 +13,11 @@ from typing import Any, cast
 import pytest
 from support.transactions import Event, ServerModel
 
+from cdc_sync.ats.database import Steps
+from cdc_sync.ats.poll import PollCapture
+from cdc_sync.ats.reading import Page
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import Evidence, SnapshotReading
-from cdc_sync.pipeline.database import Steps
-from cdc_sync.pipeline.poll import PollCapture
-from cdc_sync.source.reading import Page
 
 LOOKBACK = 3
 """Ticks; each event takes one."""

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from support.watched import a_watch
 
+from cdc_sync.ats.expressions import SideTable, same, side_table
 from cdc_sync.config import PlainColumn
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.expressions import SideTable, same, side_table
 
 
 def found(expression: str, *key: str) -> SideTable | None:

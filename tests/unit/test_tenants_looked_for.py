@@ -9,6 +9,9 @@ import pytest
 from support.configurations import a_config
 from support.leading import a_lead, a_process
 
+from cdc_sync.ats.database import Database
+from cdc_sync.ats.discovery import Discovery
+from cdc_sync.ats.errors import source_error
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.config.watch import Override
@@ -16,9 +19,6 @@ from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
 from cdc_sync.daemon import leading
 from cdc_sync.daemon.tenant_news import TenantNews
 from cdc_sync.daemon.watching import RunningWatches
-from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.discovery import Discovery
-from cdc_sync.source.errors import source_error
 
 
 def with_template(**hosts: str) -> Config:

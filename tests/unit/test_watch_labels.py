@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.watched import a_watch
 
+from cdc_sync.ats.recorders import function_of, label_of, missed_of, recorder
 from cdc_sync.core.identifiers import LONGEST
-from cdc_sync.source.recorders import function_of, label_of, missed_of, recorder
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=100)
 PLAIN = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)

@@ -18,9 +18,9 @@ from support.daemon_process import COMMAND, DaemonProcess, free_port
 
 from bench.agreed import CONCURRENCY, STORE
 from bench.sink import ON_OUR_PATH, Sink
+from cdc_sync.ats import scripts
 from cdc_sync.config import Config, load
 from cdc_sync.demo.postgres import Binaries, Server, server
-from cdc_sync.source import scripts
 
 PATIENCE = 600.0
 """Seconds within which each awaited thing happens, on a slow machine too."""

@@ -10,10 +10,10 @@ from psycopg import sql
 from bench.figures import Budget, Figure, beside
 from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
+from cdc_sync.ats.beginning import connect, open_capture
+from cdc_sync.ats.database import NoOthers
 from cdc_sync.config import load
 from cdc_sync.daemon.wiring import make_database, make_parts
-from cdc_sync.pipeline.beginning import connect, open_capture
-from cdc_sync.pipeline.database import NoOthers
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 

@@ -19,9 +19,9 @@ from support.binaries import server_binaries
 from support.installation import a_watch
 from support.postgres import SETTINGS, create_ats
 
+from cdc_sync.ats.scripts import install
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import server
-from cdc_sync.source.scripts import install
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cdc-sync'"
 _TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"

@@ -18,10 +18,10 @@ from support.installation import a_watch, merged
 from support.postgres import SETTINGS, create_ats
 from support.watched import run_script
 
+from cdc_sync.ats import scripts
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import server
 from cdc_sync.emulator import EmulatorOptions
-from cdc_sync.source import scripts
 
 _FILL = """
 INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)

@@ -20,8 +20,8 @@ SUITES: Mapping[str, Suite] = {
     # Without what needs no PostgreSQL: client and sender, the SQLite store, the admin's pages, the emulator.
     "whole": Suite(
         (
-            "tests/integration/source",
-            "tests/integration/pipeline",
+            "tests/integration/ats",
+            "tests/integration/ats",
             "tests/integration/test_embedded_postgres.py",
             "tests/integration/test_bystanders.py",
             _FIXTURE,
@@ -32,8 +32,8 @@ SUITES: Mapping[str, Suite] = {
     # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
     "sql": Suite(
         (
-            "tests/integration/source",
-            "tests/integration/pipeline",
+            "tests/integration/ats",
+            "tests/integration/ats",
             _FIXTURE,
             "tests/acceptance/test_any_schema.py",
             "tests/acceptance/test_changes.py",
@@ -50,9 +50,9 @@ SUITES: Mapping[str, Suite] = {
         ),
         # Memory, and a silent network, do not depend on the version.
         without=(
-            "tests/integration/pipeline/test_walk_memory.py",
-            "tests/integration/pipeline/test_watch_reconnects.py",
-            "tests/integration/source/test_statements_unanswered.py",
+            "tests/integration/ats/test_walk_memory.py",
+            "tests/integration/ats/test_watch_reconnects.py",
+            "tests/integration/ats/test_statements_unanswered.py",
         ),
     ),
 }

@@ -8,10 +8,10 @@ import psycopg
 from psycopg import sql
 from support.postgres import create_ats
 
+from cdc_sync.ats import scripts
+from cdc_sync.ats.discovery import discover
+from cdc_sync.ats.scripts import grants
 from cdc_sync.config import Config
-from cdc_sync.pipeline.discovery import discover
-from cdc_sync.source import scripts
-from cdc_sync.source.scripts import grants
 from cdc_sync.store.postgres import scripts as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
 

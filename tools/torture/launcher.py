@@ -1,7 +1,7 @@
 """`cdc-sync` with pages of a few rows, or with death at a named point of the pipeline.
 
 Usage: python -m torture.launcher LIFE ARGUMENTS… LIFE is JSON (see `Life`), the arguments are those of `cdc-sync`. The
-texts of `cdc_sync.pipeline` and `cdc_sync.store.protocol` state the costs of a crash at each point. The product's
+texts of `cdc_sync.ats` and `cdc_sync.store.protocol` state the costs of a crash at each point. The product's
 methods are wrapped here.
 """
 
@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from typing import Any
 
+from cdc_sync.ats.changelog import ChangeLog, Changes
+from cdc_sync.ats.database import Steps, WatchParts
 from cdc_sync.cli import main
 from cdc_sync.core.batch import Applied
 from cdc_sync.daemon import wiring
 from cdc_sync.delivery.client import Client
-from cdc_sync.pipeline.database import Steps, WatchParts
-from cdc_sync.source.changelog import ChangeLog, Changes
 from cdc_sync.store.capture import Capture
 from cdc_sync.store.delivery import Delivery
 

@@ -23,10 +23,10 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support.standby import Standby, standby_of
 
+from cdc_sync.ats import scripts
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server
 from cdc_sync.demo.postgres import server as postgres_server
-from cdc_sync.source import scripts
 from trigger_cost.options import Options
 from trigger_cost.pgbench import Pgbench, find_pgbench
 from trigger_cost.workloads import BULK, Variant

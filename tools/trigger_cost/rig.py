@@ -18,11 +18,11 @@ from psycopg import sql
 from support.daemon_process import DaemonProcess, free_port
 from support.hellowork_server import hellowork
 
+from cdc_sync.ats import scripts
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import EmulatorOptions
-from cdc_sync.source import scripts
 from trigger_cost.workloads import VARIANTS
 
 UNIT = Path(__file__).parents[2] / "systemd" / "cdc-sync.service"

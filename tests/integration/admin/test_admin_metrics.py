@@ -17,6 +17,7 @@ from support.store_steps import begin_call, reject
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
+from cdc_sync.ats.sweep import _causes
 from cdc_sync.config.daemon import Metrics
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue
@@ -44,7 +45,6 @@ from cdc_sync.core.events import (
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.replies import CallOutcome, Health, Mode
 from cdc_sync.core.rows import Origin
-from cdc_sync.pipeline.sweep import _causes
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -1,0 +1,196 @@
+"""Applying batches to the store: the only place that writes observations.
+
+The store's transaction decides what a row means (`core.batch`). If one row cannot decide, all rows of its application
+are read and applied in a second transaction.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cdc_sync.ats import row_security
+from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.lookout import Watched
+from cdc_sync.ats.reading import Reader
+from cdc_sync.ats.replica_guard import POSITION as REPLICA
+from cdc_sync.ats.row_security import Hiding
+from cdc_sync.ats.tenant_table import TenantTable
+from cdc_sync.core.batch import Applied, Batch, Resolved
+from cdc_sync.core.diff import Adopt, Cancel, Enqueue
+from cdc_sync.core.events import Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.rows import Key, Origin, Row, WatchRules, by_application, current, interpret
+
+T = TypeVar("T")
+
+_REMEMBERED_SKIPS = 100_000
+_QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
+_OUTCOMES: Mapping[type, Outcome] = {Cancel: "cancelled", Adopt: "adopted"}
+
+
+class Applier:
+    """Applies one watch's batches, and reports the results.
+
+    Attributes:
+        lock: held from the reading of rows until they are applied; the caller takes it.
+        suspected: set when a deletion is suspected.
+        skipped: unreportable rows in the store: each is reported once.
+        table: whether it is still the same.
+        hidden_by: the policies of row-level security that may hide rows.
+
+    Raises:
+        SourceError: by `apply`: rows cannot be read; some parts of large ones may be applied.
+        StoreError: by every method: the outcome cannot be saved.
+    """
+
+    def __init__(self, parts: WatchParts, reader: Reader, watched: Watched) -> None:
+        self.parts, self.reader = parts, reader
+        self.lock = asyncio.Lock()
+        self.suspected = asyncio.Event()
+        self.skipped: dict[Key, str] = {}
+        self.table = TenantTable(parts, reader.mapping.facts, reader.pool)
+        self.hidden_by: frozenset[Hiding] = frozenset()
+        self._watched = watched
+        # The position that the store has for this watch.
+        self._replica = ""
+
+    async def load(self, positions: Mapping[str, str]) -> None:
+        """Load the results of an earlier run."""
+        skips = await self.parts.store.report.skipped(self.parts.name, _REMEMBERED_SKIPS)
+        self.skipped = {skip.key: skip.reason or "" for skip in skips}
+        # Another daemon may have saved news before this one took the watch.
+        self._replica = positions.get(REPLICA, "")
+        self.reader.pool.guard.load(self._replica)
+
+    def doubt(self, hidden_by: frozenset[Hiding]) -> str | None:
+        """Why deletions are held; `hidden_by` may hide rows."""
+        return row_security.described(hidden_by) if hidden_by else self.table.doubt
+
+    def see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
+        """Note which policies may hide rows; report news, or `anyhow`."""
+        if anyhow or hidden_by != self.hidden_by:
+            self.hidden_by, self._watched.rechecks, watch = hidden_by, bool(hidden_by), self.parts.name
+            hidden = RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch)
+            self.parts.observe(hidden)
+
+    def batch(self, origin: Origin, **found: Any) -> Batch:
+        """A batch; `found` has further fields of it."""
+        parts, position = self.parts, self.reader.pool.guard.text
+        batch = Batch(
+            origin=origin,
+            now=parts.clock(),
+            unseen=parts.rules.first_status,
+            skipped=self.skipped,
+            # With the news: after a restart, no server without them is read.
+            replica={} if position in ("", self._replica) else {REPLICA: position},
+            doubt=self.doubt(self.hidden_by),
+            others=parts.others.of(parts.name),
+        )
+        return replace(batch, **found)
+
+    async def apply(self, origin: Origin, **found: Any) -> Applied:
+        """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first.
+
+        `found` is as in `batch`. If the second reading fails, the first step stays applied, without the positions.
+        """
+        batch = self.batch(origin, **found)
+        has_news = bool(batch.observations or batch.gone or batch.resolved)
+        if not (has_news or batch.positions):
+            return Applied()
+        if has_news:
+            await self.table.look()
+        first = await self._uninterrupted(batch)
+        if not first.unresolved:
+            return first
+        resolved = await self.resolve(first.unresolved)
+        second = await self.apply(origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
+        return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
+
+    async def place(self, positions: Mapping[str, str]) -> None:
+        """Save capture positions only."""
+        async with self.lock:
+            await self.apply("poll", positions=positions)
+
+    async def resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
+        """Read all rows of these applications; each id comes with the time of its change."""
+        read = await self.reader.by_application(unresolved)
+        self.see_hiding(self.hidden_by | read.hidden_by)
+        found = by_application(read.rows, unresolved)
+        return [resolved(id_, at, found.get(id_, ()), self.parts.rules) for id_, at in unresolved.items()]
+
+    async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
+        """Await a write and note its success or failure; `what` names it for a later retry."""
+        try:
+            kept = await writing
+        except StoreError:
+            self.parts.unwritten.update(what)
+            raise
+        self._written(what)
+        return kept
+
+    def _written(self, what: Collection[str]) -> None:
+        unwritten = self.parts.unwritten
+        if unwritten:
+            unwritten.difference_update(what)
+            if not unwritten:
+                self.parts.all_written()
+
+    async def _uninterrupted(self, batch: Batch) -> Applied:
+        """Apply a batch to the end in any case: later readings are applied later."""
+        stepping = asyncio.create_task(self._step(batch), name="apply")
+        try:
+            return await asyncio.shield(stepping)
+        except asyncio.CancelledError:
+            # It may be cancelled repeatedly.
+            while not stepping.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([stepping])
+            raise
+
+    async def _step(self, batch: Batch) -> Applied:
+        """Apply one batch and report its results."""
+        parts = self.parts
+        try:
+            applied = await parts.store.capture.apply(parts.rules, batch, parts.calls)
+        except StoreError:
+            parts.unwritten.update(_named_by(batch))
+            raise
+        if applied.written:  # else the store may still fail
+            self._replica = batch.replica.get(REPLICA, self._replica)
+            if parts.unwritten:
+                self._written(_named_by(batch))
+        if applied.suspected:
+            self.suspected.set()
+        self._report(applied, batch.origin)
+        return applied
+
+    def _report(self, applied: Applied, origin: Origin) -> None:
+        watch, observe = self.parts.name, self.parts.observe
+        for skip in applied.skips:
+            if skip.reason is None:
+                self.skipped.pop(skip.key, None)
+            else:
+                self.skipped[skip.key] = skip.reason
+                observe(RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
+        for result in applied.results:
+            is_queued = isinstance(result.decision, Enqueue)
+            outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
+            # The baseline reports a number of adoptions.
+            if outcome != "adopted" or origin != "baseline":
+                observe(Decided(watch, result.application_id, origin, outcome, result.reason))
+
+
+def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
+    """What all of an application's rows mean."""
+    best = current(rows)
+    canonical = None if best is None else interpret(best, rules, changed_at)
+    return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
+
+
+def _named_by(batch: Batch) -> set[str]:
+    """The applications and rows of a batch, or its positions if it has none."""
+    rows = (*(row.key for row in batch.observations if row.application_id is None), *batch.gone)
+    return {*batch.application_ids, *map("/".join, rows)} or set(batch.positions)

@@ -1,0 +1,175 @@
+"""How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from cdc_sync.ats import baseline
+from cdc_sync.ats.capture import Capture
+from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.facts import table_facts
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.mapping import Mapping as TableMapping
+from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.poll import PollCapture
+from cdc_sync.ats.preview import measure_edit
+from cdc_sync.ats.replica_guard import POSITION as REPLICA
+from cdc_sync.ats.tenant_table import FORGOTTEN
+from cdc_sync.ats.tenant_table import POSITION as TABLE
+from cdc_sync.core.events import BaselineOverEarlierWork, PendingReread, WatchConnected
+from cdc_sync.core.outbox import ANSWERED_WITHIN, Suspicion
+from cdc_sync.core.rows import Key
+from cdc_sync.store.protocol import FROM_DATABASE
+
+KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
+"""The kinds of capture, by `capture.mode`."""
+
+
+@asynccontextmanager
+async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
+    """Connect a watch to its database, check its configuration there and, unless in a dry run, take its turn.
+
+    Raises:
+        SourceError: the database cannot be used as configured, or another daemon captures the watch.
+        StoreError: the store cannot be used, or belongs to another database.
+    """
+    async with AsyncExitStack() as stack:
+        sessions = await stack.enter_async_context(parts.database.sessions(parts.name))
+
+        async def prepare(connection: Connection) -> TableMapping:
+            facts = await table_facts(connection, parts.watch.table)
+            return await TableMapping.prepare(connection, parts.watch, facts)
+
+        mapping = await sessions.unless_lost(sessions.pool.ask("preparing to capture changes", prepare))
+        # A dry run works beside the daemon that has the turn.
+        if not parts.dry_run:
+            await stack.enter_async_context(parts.database.turn(parts.name, sessions))
+        intake = Intake(parts, sessions, mapping)
+        stack.callback(sessions.lookout.leave, intake.watched)
+        await sessions.unless_lost(_look(intake))
+        yield intake
+
+
+async def _look(intake: Intake) -> None:
+    await intake.sessions.lookout.join(intake.watched)
+    # Every later look is at least as recent.
+    intake.seen = intake.watched.state
+    await intake.load()
+    await intake.look_for_policies(first=True)
+
+
+async def open_capture(intake: Intake) -> Capture:
+    """Make a watch's capture."""
+    return await KINDS[intake.parts.watch.capture.mode].open(intake)
+
+
+async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+    """Adopt a watch's rows, and make its capture ready.
+
+    May raise `SourceError`, also when the sessions are lost, and `StoreError`.
+
+    `meanwhile` names what finds changes where triggers are missing.
+    """
+    return await intake.sessions.unless_lost(_begin(intake, meanwhile, progressed))
+
+
+async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+    parts = intake.parts
+    mode, version = parts.watch.capture.mode, intake.sessions.server.version
+    parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
+    capture = await open_capture(intake)
+    capture.report_problems(meanwhile)
+    position = await adopt(capture, progressed)
+    await measure_edit(intake, progressed)
+    number = await _reread_pending(intake, progressed)
+    parts.observe(PendingReread(parts.name, number))
+    await capture.begin(position.look)
+    return capture
+
+
+async def _reread_pending(intake: Intake, progressed: Callable[[], None]) -> int:
+    """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
+
+    The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
+    waits until the suspected deletion is answered. A pending deletion is confirmed again: a row with the application's
+    id may have come since, under any key.
+    """
+    number = 0
+    async for found in intake.store.capture.pending(intake.rules.watch, intake.parts.steps.read):
+        if found:
+            async with intake.lock:
+                await _reread(intake, found)
+            await _confirm_again(intake, found)
+        number += len(found)
+        progressed()
+    return number
+
+
+async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
+    """Read and apply the rows of these applications, each with its key."""
+    watch, now, applier = intake.rules.watch, intake.store.driver.clock.for_people(), intake.applier
+    # A key of other columns than now is a row's that is not there: all rows of its application are read.
+    parts = len(intake.reader.mapping.key_columns)
+    fitting = {key for key in keys.values() if len(key) == parts}
+    # No sweep found what these reads show.
+    origin = intake.parts.watch.capture.mode
+    await applier.apply(origin, gone=dict.fromkeys(set(keys.values()) - fitting, now))
+    async for read, answered in intake.reader.parts_by_key(fitting):
+        await intake.read(read, dict.fromkeys(answered, read.at or now), origin)
+    if suspected := await intake.store.capture.suspected(watch, list(keys)):
+        # An earlier suspicion may be of a row that came back.
+        found = await applier.resolve(dict.fromkeys(suspected, now))
+        gone = [each.application_id for each in found if each.is_deletion]
+        answered_at = intake.clock() + intake.rules.deletion_grace + ANSWERED_WITHIN
+        await intake.store.capture.postpone(watch, gone, answered_at)
+
+
+async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> None:
+    """Confirm those of these applications' entries that are pending deletions."""
+    now, watch = intake.clock(), intake.rules.watch
+    known = await intake.store.capture.known(watch, list(application_ids))
+    deletions = [
+        Suspicion(id_, of.pending.content.event_date, now)
+        for id_, of in known.items()
+        if of.state == "pending" and of.pending is not None and of.pending.content.deleted
+    ]
+    if deletions:
+        # If they cannot be answered now, they are asked about again.
+        await intake.store.capture.suspect_again(watch, deletions)
+        await intake.deletions.answer(deletions)
+
+
+async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
+    """Run the baseline, or the rest of it; returns its position."""
+    parts = capture.parts
+    positions = await parts.store.capture.positions(parts.name)
+    position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
+    if position is None:
+        is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
+        if is_silent and await capture.was_worked_before():
+            # The baseline takes as acknowledged what the earlier store may have had to send.
+            parts.observe(BaselineOverEarlierWork(parts.name))
+            await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
+        if parts.database.name:
+            await capture.intake.place({FROM_DATABASE: parts.database.name})
+        position = baseline.BaselinePosition(look=await capture.look())
+    if not position.done:
+        position = await baseline.adopt_everything(capture.intake, position, progressed)
+    return position
+
+
+def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
+    """The positions to write when a watch's store is given to another database.
+
+    A transaction's number means nothing in another cluster, nor does a table's oid. The watermark is a time and stays;
+    the new sweep at the next start finds what it misses. The baseline is done: the snapshot stays the reference.
+    """
+    kept: dict[str, str] = {}
+    adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
+    if adopted is not None:
+        kept[baseline.POSITION] = replace(adopted, look=None).to_text()
+    void = {REPLICA: "", TABLE: FORGOTTEN}
+    for kind in KINDS.values():
+        void |= kind.void_elsewhere
+    return kept | {name: text for name, text in void.items() if name in positions}

@@ -1,0 +1,112 @@
+"""The bell: a sequence by which an idle daemon asks the triggers for NOTIFY, until a time of the server's clock.
+
+All watches of a database share it. It is armed while changes are few, so that each wakes the daemon at once. It is
+disarmed while they are many, since each NOTIFY costs the ATS something. Nothing relies on a ring: a change that did not
+ring is found by the next look at the log (`lookout`). So a wrong bell costs time, never a change.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cdc_sync.ats.connection import Pool
+from cdc_sync.ats.expressions import sections
+
+_SQL = sections("changelog.sql")
+
+LEASE = 60
+"""Seconds for which the bell stays armed without renewal."""
+
+RENEWED_EVERY = LEASE / 3
+"""Seconds: if one renewal fails, the next one can do it."""
+
+BUSY = 50.0
+"""Changes per second from which the bell is disarmed."""
+
+CALM = 20.0
+"""Changes per second below which it is armed."""
+
+WINDOW = 0.5
+"""Seconds over which the rate is measured."""
+
+_MOST_OF_QUEUE = 0.25
+"""The used share of the server's NOTIFY queue above which the bell is not armed: a full queue fails commits."""
+
+
+class Pace(NamedTuple):
+    """The rate of changes per second.
+
+    Attributes:
+        since: the present window's start, in seconds of a monotonic clock.
+        changes: in it so far.
+        before: the previous window's rate.
+        rate: that, or the least that the present window will have: a burst shows as it begins.
+    """
+
+    since: float
+    changes: int = 0
+    before: float = 0.0
+    rate: float = 0.0
+
+
+def count(pace: Pace, now: float, changes: int) -> Pace:
+    """Add the changes of a read."""
+    since, before = pace.since, pace.before
+    if now - since < WINDOW:
+        changes += pace.changes
+    else:
+        since, before = now, pace.changes / (now - since)
+    return Pace(since, changes, before, max(before, changes / WINDOW))
+
+
+class Bell:
+    """See the module's text.
+
+    Attributes:
+        is_armed: whether changes ring, as far as is known.
+        is_busy: whether it is disarmed since changes are many.
+
+    Raises:
+        SourceError: by each method, if the database cannot answer.
+    """
+
+    def __init__(self, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_armed = self.is_busy = False
+        self._pool = pool
+        self._clock = clock
+        self._pace = Pace(clock())
+        self._renew_at = clock()
+        self._is_new = True
+
+    async def count(self, changes: int) -> None:
+        """Count changes that were read, and disarm the bell before more of them ring."""
+        self._pace = count(self._pace, self._clock(), changes)
+        if self._pace.rate >= BUSY and not self.is_busy:
+            self.is_busy = True
+            await self.disarm()
+
+    async def arm(self) -> None:
+        """Arm it once changes are few, and renew it in time."""
+        now = self._clock()
+        self._pace = count(self._pace, now, 0)
+        if self.is_busy and self._pace.rate < CALM:
+            self.is_busy, self._renew_at = False, now
+        if self.is_busy or now < self._renew_at:
+            return
+        if self._is_new:
+            # Those of earlier versions' triggers: unset they neither ring nor take a watch for abandoned.
+            await self._pool.fetch(_SQL["silence"], (), "silencing earlier versions' bells")
+            self._is_new = False
+        self._renew_at = now + RENEWED_EVERY
+        await self._set(until=LEASE)
+
+    async def disarm(self) -> None:
+        """Disarm it."""
+        if self.is_armed:
+            await self._set(until=-1)
+
+    async def _set(self, until: int) -> None:
+        """Set it to so many seconds from the server's present time, if it is there and we may."""
+        parameters = {"until": until, "most": _MOST_OF_QUEUE}
+        rows = await self._pool.fetch(_SQL["set_bell"], parameters, "setting the bell cdc_sync.bell")
+        self.is_armed = rows == [(True,)]

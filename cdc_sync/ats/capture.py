@@ -1,0 +1,157 @@
+"""What captures changes between sweeps: the interface, and what its kinds share.
+
+A kind is one module, with its jobs and its positions in the store. Its configuration names what it needs of the
+database (`config.Capture.needs`). `ats.beginning` lists the kinds.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from cdc_sync.ats.database import nothing
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.recorders import untriggered
+from cdc_sync.ats.triggers import Installation, installation
+from cdc_sync.config import Capture as Configured
+from cdc_sync.core.events import SweepDone, TriggersFound, TriggersMissing
+from cdc_sync.core.reasons import coded, joined
+from cdc_sync.core.watermark import SnapshotReading
+
+Jobs = dict[str, Coroutine[Any, Any, None]]
+
+
+class Capture(ABC):
+    """Captures one watch's changes between sweeps.
+
+    Attributes:
+        void_elsewhere: positions without meaning in another database, each with its value there.
+        sees_deletions: if not, a deletion that a sweep finds is no repair.
+
+    Raises:
+        SourceError: by every method: the database cannot be queried; nothing is lost.
+        StoreError: by every method: the outcome cannot be saved; changes are read again.
+    """
+
+    void_elsewhere: ClassVar[Mapping[str, str]] = {}
+    sees_deletions: ClassVar[bool] = True
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
+        self.watched, self.lookout = intake.watched, intake.sessions.lookout
+        # Another watch may refresh the shared facts meanwhile.
+        self._setup, self.server = intake.seen.setup, intake.sessions.server
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, intake: Intake) -> "Capture":
+        """Make a watch's capture."""
+
+    @staticmethod
+    @abstractmethod
+    def longest_silence(configured: Configured) -> float:
+        """Seconds that may normally pass without a complete look at the database."""
+
+    async def look(self) -> SnapshotReading | None:
+        """Look at the server's transactions before the baseline, if the kind needs that."""
+        return None
+
+    async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
+        """Get ready after the baseline; `look` is from before it."""
+
+    @abstractmethod
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """Apply every change committed before this call; `progressed` is called at each step."""
+
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
+        """The endless jobs; `progressed` is called after each look."""
+        return {"tables": self._watch_tables()}
+
+    async def look_at_tables(self) -> None:
+        """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less."""
+        before, now = self.intake.seen, self.watched.state
+        looks_for_policies = self.watched.rechecks or now.policies != before.policies
+        # A sweep that meets hidden rows again cancels their suspected and held deletions.
+        if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
+            await self.intake.request_sweeps(1)
+            self.parts.want_sweep()
+        self.intake.seen = now
+
+    async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
+        """Raise `ChangedError` if the database is set up otherwise than at the start."""
+
+    async def _watch_tables(self) -> None:
+        # A failure from the baseline is repeated by the next look if it lasts.
+        self.watched.error, looked_at = None, (self._setup, self.server)
+        while True:
+            await self.watched.has_changed()
+            await self.look_at_tables()
+            now = self.watched.state.setup, self.lookout.server
+            if now != looked_at:
+                await self.look_at_setup()
+                looked_at = now
+
+    async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
+        """Learn from a sweep's findings."""
+
+    def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
+        """Report what is missing, if anything, and what finds changes `meanwhile`."""
+
+    async def was_worked_before(self) -> bool:
+        """Whether the database shows that an earlier daemon captured the watch."""
+        return False
+
+
+class ChangedError(Exception):
+    """The triggers or the server's settings have changed: begin again."""
+
+
+class SweepOnlyCapture(Capture):
+    """Leaves changes to sweeps while triggers have no log."""
+
+    def __init__(self, intake: Intake, installed: Installation) -> None:
+        super().__init__(intake)
+        self.installed = installed
+
+    @classmethod
+    async def open(cls, intake: Intake) -> Capture:
+        """See `Capture`."""
+        return cls(intake, await look_for_triggers(intake))
+
+    @staticmethod
+    def longest_silence(configured: Configured) -> float:
+        """See `Capture`."""
+        return 2 * max(configured.drain_interval, configured.poll_interval).total_seconds()
+
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """Nothing to catch up with."""
+
+    def report_problems(self, meanwhile: str) -> None:
+        """See `Capture`."""
+        if not self.installed.problems:
+            self.parts.observe(TriggersFound(self.parts.name))
+            return
+        reason = joined(self.installed.problems)
+        remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
+        never = untriggered(self.intake.reader.mapping.facts.kind, self.server.version)
+        if never is not None:
+            reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
+        message = coded(
+            "triggers",
+            "capture.mode is notify, but %(reason)s. %(reason_meanwhile)s %(reason_remedy)s",
+            reason=reason,
+            reason_meanwhile=meanwhile,
+            reason_remedy=remedy,
+        )
+        self.parts.observe(TriggersMissing(self.parts.name, message))
+
+    async def look_at_setup(self) -> None:
+        """See `Capture`; server settings decide whether the bell may be armed."""
+        if self.lookout.server != self.server or await look_for_triggers(self.intake) != self.installed:
+            raise ChangedError
+
+
+async def look_for_triggers(intake: Intake) -> Installation:
+    """Look up the watch's triggers."""
+    looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
+    return await intake.sessions.pool.ask("looking for the triggers", looking)

@@ -1,0 +1,245 @@
+"""The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
+
+Each is a short transaction, whose settings end with it: a pooler may hand the session on. The catalog, the planner and
+LIMIT 0 are enough: no row is read. All are read-only but those of `depends_on`, which are rolled back.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+
+import psycopg
+
+from cdc_sync.ats.check_watch import check_left_over, check_watch, found
+from cdc_sync.ats.connection import Connection, connected, rows_of
+from cdc_sync.ats.errors import SourceError, translate
+from cdc_sync.ats.expressions import catalog
+from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
+from cdc_sync.ats.replica_guard import ReplicaGuard
+from cdc_sync.ats.scripts import noticed
+from cdc_sync.ats.session import primary_session
+from cdc_sync.ats.triggers import Triggers, find_triggers
+from cdc_sync.config import Config, Watch
+from cdc_sync.config.daemon import Database
+from cdc_sync.config.sessions import Sessions, sessions_at_server
+from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
+from cdc_sync.core.identifiers import written
+from cdc_sync.core.visible import HIDDEN
+
+_OLDEST, _NEWEST = 10, 18
+_ROUNDS = 5
+
+_WITHIN = 5.0
+"""Seconds within which a notification must arrive; it takes a millisecond."""
+
+_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_PROCESS = "SELECT pg_backend_pid()"
+
+
+async def check_database(
+    config: Config,
+    clock: Callable[[], int],
+    report: Tell,
+    read: Mapping[str, str] | None = None,
+    sessions: Sessions | None = None,
+    *,
+    only: Collection[str] | None = None,
+) -> str | None:
+    """Report on a database of the ATS; returns its identity, None if it cannot be reached.
+
+    Args:
+        config: as `Config.of_database` gives it.
+        clock: this machine's, in milliseconds since the epoch.
+        report: takes each finding.
+        read: the store's replica position, by watch.
+        sessions: the daemon's at the server; None if this is its only database.
+        only: the watches to check; None for all.
+    """
+    dsn = config.database.dsn.get_secret_value()
+    # The reader replaces what may not be shown.
+    shown = config.database.shown()
+    psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
+    try:
+        async with connected(dsn) as connection, connected(dsn) as other:
+            version = connection.info.server_version // 10_000
+            what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
+            report(found(f"server/{what}", version=version, oldest=_OLDEST))
+            async with asking_shortly(connection, "asking the server for its version and identity"):
+                facts = await server_facts(connection)
+            report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
+            report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+            await _search_path(connection, facts.user, report)
+            report(await _session(connection, other))
+            report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
+            report(await _clock(connection, clock))
+            stuck = noticed(config.watches) if facts.in_recovery else {}
+            for name in stuck:
+                report(found("standby/notified", watch=name))
+            if not stuck:
+                report(found("standby/polled" if facts.in_recovery else "standby/primary"))
+            for name, position in (read or {}).items():
+                report(_replica_position(facts, name, position))
+            # A standby's own locks are unknown elsewhere. A shared store decides itself.
+            if facts.in_recovery and config.state.backend != "postgres":
+                async with primary_session(dsn) as primary:
+                    report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
+            rung = {name: each for name, each in noticed(config.watches).items() if each.capture.wakeup == "notify"}
+            for finding in _neighbours(rung, facts):
+                report(finding)
+            if (notified := await _notify(connection, other, rung, facts)) is not None:
+                report(notified)
+            triggers: Triggers | SourceError
+            try:
+                async with asking_shortly(connection, "looking for the triggers"):
+                    triggers = await find_triggers(connection, config.watches)
+            except SourceError as error:
+                triggers = error  # reported for each watch
+            watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
+            await _check_watches([connection, other], config.database, watches, triggers, report)
+            await check_left_over(connection, config, triggers, report)
+            return facts.identity
+    except SourceError as error:
+        remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
+        # libpq gives only text when connecting fails.
+        if "permission denied for database" in error.message:
+            remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
+        report(Finding("connection", "failed", error.message, remedy))
+        return None
+
+
+async def _check_watches(
+    connections: Sequence[Connection],
+    database: Database,
+    watches: Mapping[str, Watch],
+    triggers: Triggers | SourceError,
+    report: Tell,
+) -> None:
+    """Report each watch in order; at most `database.pool` at a time, each on a connection."""
+    waiting = iter(watches.items())
+    checked = {name: asyncio.Future[list[Finding]]() for name in watches}
+
+    async def work(connection: Connection) -> None:
+        for name, watch in waiting:
+            findings: list[Finding] = []
+            await check_watch(connection, name, watch, triggers, findings.append)
+            checked[name].set_result(findings)
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        several = list(connections[: database.pool])
+        with suppress(SourceError):  # no more are available
+            while len(several) < min(database.pool, len(watches)):
+                several.append(await stack.enter_async_context(connected(database.dsn.get_secret_value())))
+        for connection in several:
+            tasks.create_task(work(connection))
+        for each in checked.values():
+            for finding in await each:
+                report(finding)
+
+
+async def _search_path(connection: Connection, user: str, report: Tell) -> None:
+    """Report each schema of the search_path in which others may make what an unqualified name could mean."""
+    async with asking_shortly(connection, "asking in which schemas names are looked for"):
+        await connection.execute(catalog("use_own_path"))
+        ((schemas,),) = await rows_of(connection, catalog("schemas_of_path"))
+    async with asking_shortly(connection, "asking who may create in the schemas of the search_path"):
+        creators = await rows_of(connection, catalog("creators"), {"schemas": schemas})
+    if not creators:
+        report(found("search-path/owners", schemas=", ".join(map(written, schemas)) or "none"))
+    for schema, roles in creators:
+        remedy = "\n".join(f"REVOKE CREATE ON SCHEMA {schema} FROM {role};" for role in roles)
+        who = " and ".join("every role (PUBLIC)" if role == "PUBLIC" else role for role in roles)
+        report(found("search-path/open", remedy, roles=who, schema=schema, user=user))
+
+
+async def _session(connection: Connection, other: Connection) -> Finding:
+    """Whether each connection has a session of its own.
+
+    Behind a pooler in transaction mode two share one, or with much traffic one meets several.
+    """
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for _ in range(_ROUNDS):
+        for seen, asked in ((ours, connection), (theirs, other)):
+            async with asking_shortly(asked, "asking for the session's process"):
+                ((process,),) = await rows_of(asked, _PROCESS)
+            seen.add(process)
+    if len(ours) > 1 or len(theirs) > 1 or ours & theirs:
+        return found("session/shared")
+    return found("session/direct" if connection.info.backend_pid in ours else "session/pooled")
+
+
+async def _connections(connection: Connection, needed: Sessions) -> Finding:
+    async with asking_shortly(connection, "asking how many connections there are"):
+        ((name, more, limit, has, role, is_servers),) = await rows_of(
+            connection, catalog("limits"), {"most": needed.most}
+        )
+    taken = f"the daemon takes {needed}; {name} is {limit}, of which others have {has}"
+    if limit - has < needed.least:
+        return found("connections/few", more, taken=taken)
+    what = "last" if is_servers and limit - has < needed.most else "enough"
+    return found(f"connections/{what}", taken=taken, role=role, least=needed.least)
+
+
+async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
+    async with asking_shortly(connection, "asking for the time"):
+        before = clock()
+        ((theirs,),) = await rows_of(connection, _CLOCK)
+        return check_clock("clock", "the database's clock", clock_skew(theirs, before, clock()))
+
+
+def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
+    guard = ReplicaGuard()
+    guard.load(read)
+    try:
+        guard.check(facts.position)
+    except SourceError as error:
+        return found("replica-position/behind", watch=watch, reason=error.message)
+    return found("replica-position/reached", watch=watch)
+
+
+def _neighbours(rung: Mapping[str, Watch], facts: ServerFacts) -> Iterator[Finding]:
+    """Whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
+    harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
+    for check, harms in harmed.items():
+        for name, watch in rung.items() if harms else ():
+            yield found(f"{check}/harmed", watch=name, pause=watch.capture.poll_interval.total_seconds())
+        if not (harms and rung):
+            yield found(f"{check}/harmless")
+
+
+async def _notify(
+    connection: Connection, other: Connection, rung: Mapping[str, Watch], facts: ServerFacts
+) -> Finding | None:
+    """Whether a NOTIFY arrives in another session; in its own it does behind a transaction pooler too."""
+    if not rung:
+        return found("notify/unused")
+    if facts.in_recovery:
+        return None  # reported already; PostgreSQL refuses LISTEN there
+    if facts.waits_for_standbys:
+        # Our commit could hold NOTIFY's lock while the standby stalls.
+        return found("notify/unsafe")
+    try:
+        took = await _round_trip(connection, other)
+    except psycopg.Error as error:
+        return found("notify/refused", reason=translate(error, "sending a notification to ourselves").message)
+    return found("notify/lost", within=_WITHIN) if took is None else found("notify/heard", took=took * 1000)
+
+
+async def _round_trip(listener: Connection, notifier: Connection) -> float | None:
+    """Seconds that a notification took; None if it did not arrive."""
+    # Wakes no other listener, and has nothing to quote.
+    channel = f"cdc_sync_check_{secrets.token_hex(8)}"
+    await listener.execute(f"LISTEN {channel}".encode())
+    try:
+        started = time.monotonic()
+        await notifier.execute("SELECT pg_notify(%s, '')", (channel,))
+        # Left early, the generator holds the connection until it is closed.
+        async with aclosing(listener.notifies(timeout=_WITHIN)) as notifications:
+            async for notification in notifications:
+                if notification.channel == channel:
+                    return time.monotonic() - started
+    finally:
+        await listener.execute(f"UNLISTEN {channel}".encode())
+    return None

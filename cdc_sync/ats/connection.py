@@ -1,0 +1,279 @@
+"""Connections to the ATS's database, and reads under a guard (`ats.replica_guard`).
+
+[Decision 9](../../docs/decisions/0009-how-a-dead-database-is-noticed.md): how soon a silent database is noticed.
+"""
+
+import asyncio
+import sys
+import time
+from collections import abc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partialmethod
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from cdc_sync.ats.errors import SourceError, source_error, translate
+from cdc_sync.ats.expressions import sections
+from cdc_sync.ats.replica_guard import NOW, NOW_AND_IDENTITY, ReplicaGuard, ReplicaPosition
+from cdc_sync.config.dsn import check
+from cdc_sync.config.problems import SettingError
+from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
+
+T = TypeVar("T")
+Connection = AsyncConnection[tuple[Any, ...]]
+Cursor = AsyncCursor[tuple[Any, ...]]
+Rows = list[tuple[Any, ...]]
+Query = str | bytes | sql.SQL | sql.Composed
+Parameters = Sequence[Any] | abc.Mapping[str, Any]
+
+_TRIES = 4
+"""Most connections in a row until an address leads to the server that was read last."""
+
+_AGAIN_AFTER = 0.1
+"""Seconds until a read is repeated at a server that is behind."""
+
+_FREE_WITHIN = ANSWERS_WITHIN - 60
+"""Seconds to wait for a connection: the only one may be reading a long page."""
+
+_LONGEST_PAUSE = 5.0
+"""Most seconds until a locked read is repeated: each failure is a line in the server's log."""
+
+OWN_PATH, _OWN_SCHEMAS, PINNED_PATH = (
+    sections("sessions.sql")[name] for name in ("own_path", "own_schemas", "pinned_path")
+)
+
+_QUICK = 1.0
+"""Seconds for which a quick read may hold a connection."""
+
+
+def conninfo(dsn: str) -> str:
+    """The DSN with our defaults; the `SourceError` for a wrong one does not quote it, for its password."""
+    try:
+        check(dsn)
+    except SettingError as mistake:
+        raise source_error("connection-string", mistake=mistake.in_full()) from None
+    return completed(dsn, "cdc-sync")
+
+
+@asynccontextmanager
+async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIterator[None]:
+    """Translate errors of an operation, as in "reading public.applications", and allow it `within` seconds."""
+    try:
+        async with asyncio.timeout(within):
+            yield
+    except psycopg.Error as error:
+        raise translate(error, doing) from error
+    except UnicodeError as error:
+        raise source_error("bytes-not-text", doing=doing) from error
+    except TimeoutError as error:
+        raise source_error("unanswered", doing=doing, within=within) from error
+
+
+class _Resting(AsyncConnection[tuple[Any, ...]]):
+    """Sleeps until something comes; psycopg's own looks ten times a second."""
+
+    wait = partialmethod(AsyncConnection[tuple[Any, ...]].wait, interval=5.0)
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """A connection in autocommit, outside any pool."""
+    async with asking("connecting"):
+        connection = await _Resting.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
+    try:
+        async with asking("connecting"):
+            await connection.execute(session_settings(connection.info.server_version))
+        yield connection
+    finally:
+        await connection.close()
+
+
+@dataclass(slots=True)
+class Reads:
+    """Reads that take turns at a pool together: those of a watch's capture, or of its sweeps.
+
+    They count as slow if the last one was, or `always`.
+    """
+
+    slow: bool = False
+    always: bool = False
+
+
+READS: ContextVar[Reads | None] = ContextVar("READS", default=None)
+"""The `Reads` of this task and of those that it starts."""
+
+
+@contextmanager
+def reading_as(reads: Reads) -> Iterator[None]:
+    """Read as one of `reads`."""
+    token = READS.set(reads)
+    try:
+        yield
+    finally:
+        READS.reset(token)
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """Connections for reads. One is enough: no task takes a second while it holds one.
+
+    Slow reads take turns, and leave a connection for quick ones. Connections stay on the server that was read last, if
+    it can be reached, and lead to none that is behind. Statements are prepared on request, not behind a pooler.
+
+    `refused` is why a server that answered refused the last connection.
+    """
+
+    def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
+        super().__init__(
+            conninfo(dsn),
+            connection_class=_StayingOnServer,
+            kwargs={"pool": self},
+            min_size=1,
+            max_size=size,
+            open=False,
+            timeout=_FREE_WITHIN,
+            # Broken connections are found by using them.
+            reconnect_timeout=_FREE_WITHIN,
+        )
+        self.guard = guard
+        self.refused: SourceError | None = None
+        self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
+
+    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
+        """Ask on a connection, in turn, and again while others hold a lock; raises `SourceError`.
+
+        In between it has no connection, so nobody queues behind it.
+        """
+        pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
+        reads = READS.get() or Reads()
+        while True:
+            try:
+                async with (
+                    self._slow_turns if reads.slow or reads.always else nullcontext(),
+                    asking(doing, within),
+                    self.connection() as connection,
+                ):
+                    begun = time.monotonic()
+                    try:
+                        return await what(connection)
+                    finally:
+                        reads.slow = time.monotonic() - begun > _QUICK
+            except SourceError as error:
+                if isinstance(error.__cause__, PoolTimeout) and self.refused is not None:
+                    raise self.refused from error
+                if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                    raise
+                if time.monotonic() > until:
+                    raise source_error("unanswered/lock", within=ANSWERS_WITHIN, message=error.message) from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def fetch(self, query: Query, parameters: Parameters, doing: str) -> Rows:
+        """The rows of one statement."""
+        return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
+
+    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
+        """The rows of a statement `with_position`; a server that stays behind is a `SourceError`."""
+        until = time.monotonic() + self.guard.behind_for
+        while True:
+            rows = await self.ask(doing, query)
+            try:
+                self.guard.advance(own_row(rows))
+            except SourceError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(_AGAIN_AFTER)
+            else:
+                return rows
+
+
+class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        """Connect to the server that was read last, though an address may lead to several."""
+        pool: Pool = kwargs.pop("pool")
+        before = ""
+        try:
+            for left in reversed(range(_TRIES)):
+                async with AsyncExitStack() as unless_kept:
+                    connection = await super().connect(*args, autocommit=True, prepare_threshold=None, **kwargs)
+                    unless_kept.push_async_callback(connection.close)
+                    await connection.execute(session_settings(connection.info.server_version))
+                    ((position, _),) = await rows_of(connection, NOW_AND_IDENTITY)
+                    server = ReplicaPosition.from_text(position).server
+                    # Twice the same other one: the address leads there now.
+                    if left == 0 or server == before or pool.guard.is_on(server):
+                        await pool.guard.meet(connection)
+                        ((process, _),) = await rows_of(connection, sections("sessions.sql")["configure"])
+                        if process == connection.info.backend_pid:
+                            connection.prepare_threshold = sys.maxsize  # only on request
+                        pool.refused = None
+                        unless_kept.pop_all()
+                        return connection
+                    before = server
+        except (psycopg.Error, SourceError) as error:
+            pool.refused = error if isinstance(error, SourceError) else translate(error, "connecting")
+            raise
+
+
+@asynccontextmanager
+async def pooled(
+    dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE, connects_within: float = 15.0
+) -> AsyncIterator[Pool]:
+    """A pool of at most `size` connections, the first within `connects_within` seconds."""
+    pool = Pool(dsn, guard or ReplicaGuard(), size)
+    try:
+        try:
+            await pool.open(wait=True, timeout=connects_within)
+        except PoolTimeout as error:
+            raise pool.refused or source_error("unreachable/first", within=connects_within) from error
+        yield pool
+    finally:
+        await pool.close(timeout=2)
+
+
+async def rows_of(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+    """The rows of a statement."""
+    return await (await connection.execute(query, parameters)).fetchall()
+
+
+async def on_own_path(
+    connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
+) -> Cursor:
+    """Run a statement with expressions of the configuration, whose names mean what they mean to the login.
+
+    What is ours in such a statement is written out: `OPERATOR(pg_catalog.=)`, `pg_catalog.left(…)`.
+    """
+    # One round trip, and one transaction, with which the setting ends also if the statement fails.
+    async with connection.pipeline():
+        await connection.execute(OWN_PATH)
+        cursor = await connection.execute(query, parameters, prepare=prepare)
+        await connection.execute(PINNED_PATH)
+    return cursor
+
+
+async def look_at_own_schemas(connection: Connection) -> None:
+    """Find out again which schemas the login's own path leads to; the statements then look for tables there."""
+    await on_own_path(connection, _OWN_SCHEMAS)
+
+
+async def rows_on_own_path(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+    """The rows of such a statement."""
+    return await (await on_own_path(connection, query, parameters)).fetchall()
+
+
+def with_position(query: sql.Composable, width: int) -> str:
+    """A query of so many columns, with its snapshot's position in one more."""
+    # In a row of its own, which comes also without others.
+    own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
+    return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()
+
+
+def own_row(rows: Rows) -> str:
+    """Remove the row with the position, and return that."""
+    return str(rows.pop(next(number for number, row in enumerate(rows) if row[-1] is not None))[-1])

@@ -1,0 +1,509 @@
+"""The ATS's database and what a watch works with: the sessions that all watches share, the store, the step sizes.
+
+The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
+watch's lock, so the pool closes too. The first watch to come back connects, the others share its sessions or its error.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from cdc_sync.ats.connection import Connection, Pool, asking, pooled
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
+from cdc_sync.ats.lookout import Lookout
+from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
+from cdc_sync.ats.row_security import Hiding
+from cdc_sync.ats.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.config import Watch
+from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.batch import NO_CALLS, Calls
+from cdc_sync.core.events import Emit
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.findings import Whereabouts
+from cdc_sync.core.rows import WatchRules
+from cdc_sync.core.watermark import Evidence
+from cdc_sync.event_loop import end
+from cdc_sync.store import Store
+from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
+from cdc_sync.store.protocol import FROM_DATABASE
+
+T = TypeVar("T")
+
+_FIRST_WAIT = 0.5
+_MISCONFIGURED_WAIT = 10.0
+"""Seconds between tries when only a person can repair it."""
+
+_GIVES_BACK_WITHIN = 2.0
+"""Seconds."""
+
+_ALIVE_FOR = 1.0
+"""Seconds for which another daemon's session counts as alive without a new query: its watches share it."""
+
+SWEEPS_AT_ONCE = 2
+"""Watches that sweep at once, at most: one long sweep does not hold up all others."""
+
+_REMEMBERED = 3
+"""Earlier sessions of this daemon that may still hold a lock."""
+
+
+def nothing() -> None:
+    """The default for callbacks without an argument."""
+
+
+def nobody(_: str) -> None:
+    """The default for callbacks that get a watch's name."""
+
+
+def wait_after(error: Exception, failures: int, longest: float) -> float:
+    """Seconds until the next try after `failures` in a row; `longest` at most if the error may pass."""
+    if isinstance(error, AnotherDatabaseError) or (isinstance(error, SourceError) and error.kind == "misconfigured"):
+        return _MISCONFIGURED_WAIT
+    ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+
+
+@dataclass(slots=True, eq=False)
+class Sessions:
+    """What all watches of a database share.
+
+    Attributes:
+        lasting: the session that listens.
+        locked: the one that holds the watches' locks; on a standby another one than `lasting`.
+        held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
+        stack: closes them.
+        is_recognised: whether this is known to be the database that the store has under its name.
+    """
+
+    lasting: Session
+    locked: Session
+    pool: Pool
+    held: asyncio.Task[None]
+    lookout: Lookout
+    stack: AsyncExitStack
+    is_recognised: bool
+    users: int = 0
+
+    @property
+    def server(self) -> ServerFacts:
+        """The server's facts."""
+        return self.lookout.server
+
+    async def until_lost(self) -> None:
+        """Wait until the sessions are lost, then raise `SourceError`."""
+        await asyncio.shield(self.held)
+
+    async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work that reads; end it when the sessions are lost, also if an answer never comes.
+
+        Raises:
+            SourceError: they are lost.
+        """
+        working = asyncio.create_task(work)
+        try:
+            await asyncio.wait({working, self.held}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await self.until_lost()
+            return await working
+        finally:
+            await end({working})
+
+    async def why_lost(self, error: SourceError) -> SourceError:
+        """The error to report: of lost sessions the same one for every watch."""
+        if error.kind != "unreachable" or isinstance(error, StandbyError):
+            return error
+        await asyncio.wait([self.held], timeout=_FIRST_WAIT)
+        lost = self.held.exception() if self.held.done() and not self.held.cancelled() else None
+        return lost if isinstance(lost, SourceError) else error
+
+
+@dataclass(slots=True, eq=False)
+class Database:
+    """The ATS's database, as one daemon uses it.
+
+    Attributes:
+        size: connections of the pool, at most.
+        name: in the configuration; "" for the section `database`.
+        section: the one with its `dsn`, for messages.
+        longest_wait: seconds between tries to connect, at most, if the error may pass.
+        prove_every: seconds between proofs that the lasting session is alive.
+        answers_within: seconds that such a proof may take.
+        recognised: called with each watch of a database known to be the one in the store.
+        is_only: if the only one is the wrong one, the daemon ends.
+        failure: why no watch can have sessions.
+        try_at: when they retry after it, by the event loop's clock.
+        reported: the error that a watch reported last; the others need not repeat it.
+        sweeping: the turns to sweep.
+        given_way: how many sweeps wait in the middle.
+
+    Raises:
+        SourceError: by `sessions` and `turn`: the database cannot be reached, or may not be read.
+        StoreError: by both: the store cannot be used.
+    """
+
+    dsn: str = field(repr=False)
+    store: Store
+    size: int = POOL_SIZE
+    name: str = ""
+    section: str = "database"
+    longest_wait: float = 5.0
+    prove_every: float = 15.0
+    answers_within: float = ECHO_WITHIN
+    recognised: Callable[[str], None] = nobody
+    is_only: bool = True
+    guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _sessions: Sessions | None = field(default=None, init=False)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
+    _earlier: tuple[Process, ...] = field(default=(), init=False)
+    failure: Exception | None = field(default=None, init=False)
+    try_at: float = field(default=0.0, init=False)
+    reported: Exception | None = field(default=None, init=False)
+    sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
+    given_way: int = field(default=0, init=False)
+    _failed_in_a_row: int = field(default=0, init=False)
+    _are_kept: bool = field(default=False, init=False)
+
+    @property
+    def shown_name(self) -> str | None:
+        """Its name for people, if there are several databases."""
+        return None if self.is_only else self.name
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool, while there is one."""
+        return None if self._sessions is None or self._sessions.held.done() else self._sessions.pool
+
+    @asynccontextmanager
+    async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
+        """The sessions, for as long as a watch uses them.
+
+        Raises:
+            AnotherDatabaseError: it is not the database in the store, or not this watch's.
+        """
+        sessions = await self._join(watch)
+        try:
+            positions = await self.store.capture.positions(watch)
+            if not (self._is_of(positions) and sessions.is_recognised):
+                recognise = partial(self._recognise, watch=watch, positions=positions)
+                await sessions.pool.ask("asking which server this is", recognise)
+                sessions.is_recognised = True
+            self.recognised(watch)
+            self.guard.load(positions.get(POSITION))
+            await sessions.pool.ask("asking which server this is", self.guard.meet)
+            yield sessions
+        except SourceError as error:
+            why = await sessions.why_lost(error)
+            if why is error:
+                raise
+            raise why.with_traceback(None) from None
+        finally:
+            sessions.users -= 1
+            if not sessions.users and (sessions.held.done() or not self._are_kept):
+                await self._leave(sessions)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the sessions open while no watch uses them."""
+        self._are_kept = True
+        try:
+            yield
+        finally:
+            self._are_kept = False
+            if self._sessions is not None and not self._sessions.users:
+                await self._leave(self._sessions)
+
+    async def _leave(self, sessions: Sessions) -> None:
+        if self._sessions is sessions:
+            self._sessions = None
+        await asyncio.shield(self._close(sessions.stack.aclose()))
+
+    @asynccontextmanager
+    async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
+        """Be the only one that captures a watch, over all stores; else raise `StandbyError`.
+
+        The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
+        """
+        session = sessions.locked
+        before = await self.store.databases.begin_capture(watch, session.process.as_text())
+        earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
+        try:
+            await session.lock(watch, *(each for each in earlier if each != session.process))
+            yield
+        finally:
+            session.give_up(watch)
+            if not sessions.held.done():
+                await session.unlock()
+
+    async def _join(self, watch: str) -> Sessions:
+        before = self.failure
+        async with self._lock:
+            if self.failure is not None and self.failure is not before:
+                # Another watch has tried meanwhile; it may still handle this exception.
+                raise self.failure.with_traceback(None)
+            sessions = self._sessions
+            try:
+                if sessions is None or sessions.held.done():
+                    if sessions is not None and not sessions.users:
+                        self._close(sessions.stack.aclose())
+                    if self._closing:
+                        # The server may not have connections for both.
+                        await asyncio.wait(self._closing)
+                    sessions = self._sessions = await self._connect(watch)
+            except Exception as error:
+                self.failure = error
+                self._failed_in_a_row += 1
+                wait = wait_after(error, self._failed_in_a_row, self.longest_wait)
+                self.try_at = asyncio.get_running_loop().time() + wait
+                raise
+            self._failed_in_a_row, self.failure = 0, None
+            sessions.users += 1
+            return sessions
+
+    async def _connect(self, watch: str) -> Sessions:
+        async with AsyncExitStack() as stack:
+            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
+            positions = await self.store.capture.positions(watch)
+            is_known = await self.store.databases.identity(self.name) is not None
+            async with asking("asking which server this is"):
+                server = await server_facts(lasting.connection)
+                # Before the replica position, which means nothing for another database.
+                if is_known:
+                    await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name, self.section)
+            # Only reads with news bind: without its primary, a standby never receives the others' position.
+            self.guard = ReplicaGuard()
+            self.guard.identity = server.identity
+            if is_known and self._is_of(positions):
+                self.recognised(watch)
+                self.guard.load(positions.get(POSITION))
+            # Before its turn: a watch that waits has seen that it could work, on a server that is not behind.
+            pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
+            if server.in_recovery:
+                primary = await stack.enter_async_context(primary_session(self.dsn))
+                locked = lasting if primary is None else primary
+            lookout = Lookout(pool, server)
+            held = asyncio.create_task(self._hold({lasting, locked}, lookout), name="holding the watches' locks")
+            stack.push_async_callback(end, {held})
+            held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
+            self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
+            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), is_known)
+
+    def _is_of(self, positions: Mapping[str, str]) -> bool:
+        """Whether a watch with these positions was captured under this database's name, or never."""
+        return not positions or positions.get(FROM_DATABASE, "") == self.name
+
+    async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
+        """Accept a name new to the store, or a watch captured under another name, if the database fits."""
+        store, identity = self.store, (await server_facts(connection)).identity
+        if not self._is_of(positions):
+            was = positions.get(FROM_DATABASE, "")
+            bound = await store.databases.identity(was)
+            if bound not in {None, identity}:
+                raise watch_moved(watch, was, self.name, str(bound), identity)
+            here = await whereabouts(self.dsn, connection)
+            before = await store.databases.hosts(was)
+            names = self.name, self.section
+            if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, *names)) is not None:
+                raise AnotherDatabaseError("watch-moved", why_not)
+        await recognise(store, identity, self.dsn, connection, self.name, self.section)
+        if not self._is_of(positions):
+            await store.databases.set_captured_from(watch, self.name)
+
+    def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Close something, also if the caller is cancelled."""
+        task = asyncio.create_task(closing, name="closing the sessions")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
+        holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
+        # On no watch's account (`connection.READS`): its queries are quick.
+        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches", context=Context()))
+        try:
+            done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            await end(holding)
+
+
+async def recognise(  # noqa: PLR0917 - a database, by its connection and by its configuration
+    store: Store, identity: str, dsn: str, connection: Connection, database: str = "", section: str = "database"
+) -> None:
+    """Bind the store to the database the first time, check that later, and remember the database's hosts.
+
+    `identity` is as in `ServerFacts`; `database` is the name in the configuration, `section` the one with its `dsn`.
+
+    Raises:
+        AnotherDatabaseError: the store belongs to another database.
+    """
+    await store.databases.bind(identity, database, section)
+    here = await whereabouts(dsn, connection)
+    before = await store.databases.hosts(database)
+    why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
+    if why_not is not None:
+        raise AnotherDatabaseError("store-another-database", why_not)
+    # A standby of this daemon may read another server of the cluster, on another host.
+    now = Whereabouts.from_text(before).joined(here) if before and store.driver.clock.shared else here
+    if before != now.to_text() and not store.driver.is_read_only:
+        await store.databases.set_hosts(now.to_text(), database)
+
+
+async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
+    before: str | None,
+    identity: str,
+    dsn: str,
+    now: Whereabouts,
+    connection: Connection,
+    database: str = "",
+    section: str = "database",
+) -> str | None:
+    """Why a database of the store's identity may be a copy; None if it is the store's own.
+
+    `before` has its hosts in the store (stores of 0.1.0 have none), `now` its present ones.
+    """
+    if not before:
+        return None
+    remembered = Whereabouts.from_text(before)
+    if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
+        return None
+    return elsewhere(identity, remembered, now, database, section)
+
+
+class UnreadElsewhereError(OperationError):
+    """The table of another watch cannot be asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What other watches' tables have.
+
+    Attributes:
+        watch_of: a watch with a live row, by application.
+        unseen: applications of such rows that their watch is about to see, and must compare with this one's state.
+        unreported: applications of such rows that cause no call: their watch has no record of them.
+        hidden_by: the policies that may have hidden rows.
+    """
+
+    watch_of: Mapping[str, str] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
+    unreported: frozenset[str] = frozenset()
+    hidden_by: frozenset[Hiding] = frozenset()
+
+
+class Others(Protocol):
+    """The other watches with a watch's credentials; see `ats.rows_elsewhere`."""
+
+    def of(self, watch: str) -> Sequence[str]:
+        """Their names."""
+
+    async def with_live_row(self, watch: str, application_ids: Collection[str]) -> Elsewhere:
+        """Ask their tables for live rows of these applications.
+
+        Raises:
+            UnreadElsewhereError: one cannot be asked.
+            StoreError: the store cannot be used.
+        """
+
+    def expect(self, watch: str, suspected: asyncio.Event) -> None:
+        """Set this event when `hand_over` leaves an application to the watch."""
+
+    def hand_over(self, watch: str) -> None:
+        """A watch was left an application: if this process captures it, it compares its row at once."""
+
+
+class NoOthers:
+    """There are none."""
+
+    def of(self, _: str) -> Sequence[str]:
+        """See `Others`."""
+        return ()
+
+    async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
+        """See `Others`."""
+        return Elsewhere()
+
+    def expect(self, _: str, __: asyncio.Event) -> None:
+        """See `Others`."""
+
+    def hand_over(self, _: str) -> None:
+        """See `Others`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How much a watch does at once, and how often, in seconds.
+
+    `give_back_every` and `place_every` are at least so long.
+
+    Attributes:
+        adopted: rows of the baseline.
+        drained: changes of the log.
+        give_back_every: tries to shorten the change log's file: each takes a short lock, which a standby replays.
+        polled: rows of a poll.
+        look_every: looks at the server's transactions, and moves of a poll's watermark: each takes a transaction id.
+        place_every: saves of a poll's watermark: a restart reads again from there.
+        compared: rows that a sweep compares: one store statement of some 10 ms, which may delay the capture.
+        read: rows that a sweep reads, at most: Python gives little of their memory back.
+        searched: record numbers examined for unmet records.
+        confirmed: suspected deletions.
+    """
+
+    adopted: int = 500
+    drained: int = 1_000
+    give_back_every: float = 60.0
+    polled: int = 2_000
+    look_every: float = 15.0
+    place_every: float = 300.0
+    compared: int = 5_000
+    read: int = 500
+    searched: int = 20_000
+    confirmed: int = 500
+
+
+STEPS = Steps()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchParts:
+    """What a watch works with, beside its database's sessions.
+
+    Attributes:
+        rules: the core's form of the watch's configuration.
+        clock: this daemon's, in milliseconds since the epoch.
+        calls: the sender's, beside an apply.
+        unwritten: names of failed writes to the store that have not succeeded since.
+        all_written: called when the last of them succeeds.
+        evidence: a poll's, about its watermark.
+    """
+
+    name: str
+    watch: Watch
+    rules: WatchRules
+    database: Database
+    observe: Emit
+    clock: Callable[[], int]
+    calls: Calls = NO_CALLS
+    unwritten: set[str] = field(default_factory=set)
+    all_written: Callable[[], None] = nothing
+    evidence: Evidence = field(default_factory=Evidence)
+    want_sweep: Callable[[], None] = nothing
+    others: Others = field(default_factory=NoOthers)
+    dry_run: bool = False
+    steps: Steps = STEPS
+
+    @property
+    def store(self) -> Store:
+        """The database's store."""
+        return self.database.store

@@ -1,0 +1,139 @@
+"""Suspected deletions, and their answers: after the grace, by a fresh read of all rows of their applications."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from cdc_sync.ats.applying import Applier
+from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
+from cdc_sync.ats.reading import Read
+from cdc_sync.core.batch import ASKED_AGAIN_AFTER, Resolved
+from cdc_sync.core.events import DeletionsDecided, DeletionsWait
+from cdc_sync.core.outbox import Known, Suspicion, former_row
+from cdc_sync.core.rows import Observation, Origin, WatchRules
+
+LONGEST_REST = 600.0
+"""Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
+
+_LOOK_EVERY = 1.0
+"""Seconds between looks, at most: a change of the clock may make a suspicion due earlier."""
+
+_SLACK = 60_000
+"""Milliseconds by which the clock may go back before a suspicion seems to come from a wrong one."""
+
+
+class Deletions:
+    """One watch's suspected deletions.
+
+    Attributes:
+        left_some_unanswered: whether the last look at them had to wait for another watch.
+
+    Raises:
+        SourceError: by every method: rows cannot be read.
+        StoreError: by every method: the outcome cannot be saved.
+    """
+
+    def __init__(self, applier: Applier) -> None:
+        self.left_some_unanswered = False
+        self.parts = applier.parts
+        self._applier, self._reader = applier, applier.reader
+        self._elsewhere_unread_until = 0
+        self.parts.others.expect(self.parts.name, applier.suspected)
+
+    async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
+        """Suspect deletions; returns the number of new suspicions."""
+        async with self._applier.lock:
+            resolved = [Resolved(id_, at, None) for id_ in application_ids]
+            return len((await self._applier.apply(origin, resolved=resolved)).suspected)
+
+    async def confirm(self, progressed: Callable[[], None]) -> None:
+        """Answer suspected deletions for ever."""
+        parts, suspected = self.parts, self._applier.suspected
+        while True:
+            suspected.clear()
+            await self.confirm_due()
+            progressed()
+            due_at = await parts.store.capture.next_suspicion(parts.name)
+            if due_at is not None:
+                await asyncio.sleep(min(max((due_at - parts.clock()) / 1000, 0.01), _LOOK_EVERY))
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_REST):
+                    await suspected.wait()
+
+    async def confirm_due(self) -> int:
+        """Answer the suspected deletions after their grace; returns their number."""
+        parts, answered = self.parts, 0
+        horizon = parts.rules.deletion_grace + _SLACK
+        while True:
+            limit = self._reader.at_once(parts.steps.confirmed)
+            due = await parts.store.capture.due_suspicions(parts.name, parts.clock(), limit, horizon=horizon)
+            if due:
+                await self.answer(due)
+                answered += len(due)
+            if len(due) < limit:
+                if answered:
+                    await self._applier.place(await self._applier.table.accepted())
+                return answered
+
+    async def answer(self, suspicions: Sequence[Suspicion]) -> None:
+        """Answer suspected deletions now."""
+        # Without the lock: another database may not answer for long.
+        elsewhere = await self._ask_elsewhere([each.application_id for each in suspicions])
+        async with self._applier.lock:
+            resolved = await self._applier.resolve({each.application_id: each.at for each in suspicions})
+            missing = [each.application_id for each in resolved if each.canonical is None]
+            left = await self._former_rows(missing) if missing else {}
+            resolved = [replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved]
+            await self._decide(resolved, elsewhere)
+
+    async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
+        """What the tables of the other watches with the same credentials have; None if one cannot be read."""
+        parts = self.parts
+        if parts.clock() < self._elsewhere_unread_until:
+            return None  # each try may take as long as a connection
+        try:
+            found = await parts.others.with_live_row(parts.name, application_ids)
+        except UnreadElsewhereError as error:
+            self._elsewhere_unread_until = parts.clock() + ASKED_AGAIN_AFTER
+            parts.observe(DeletionsWait(parts.name, error.message))
+            return None
+        parts.observe(DeletionsDecided(parts.name))
+        return found
+
+    async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
+        """The rows that still are those of applications whose id no row was found to carry."""
+        known = await self.parts.store.capture.known(self.parts.name, application_ids)
+        read = await self._reader.by_key({before.key for before in known.values()}, confirming=True)
+        self._applier.see_hiding(self._applier.hidden_by | read.hidden_by)
+        return former_rows(read, known, self.parts.rules)
+
+    async def _decide(self, resolved: Sequence[Resolved], elsewhere: Elsewhere | None) -> None:
+        """Answer suspicions, after a look at other watches' tables."""
+        resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
+        self.left_some_unanswered = any(each.is_unanswered for each in resolved)
+        hidden_by = self._applier.hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
+        await self._applier.apply("deletion", resolved=resolved, doubt=self._applier.doubt(hidden_by))
+        for heir in {each.elsewhere for each in resolved if each.elsewhere is not None}:
+            self.parts.others.hand_over(heir)
+
+
+def _compared(deletion: Resolved, elsewhere: Elsewhere | None) -> Resolved:
+    """A deletion after a look at other watches' tables; None: one of these cannot be read."""
+    if elsewhere is None or deletion.application_id in elsewhere.unseen:
+        return replace(deletion, is_unanswered=True)
+    if deletion.application_id in elsewhere.unreported:
+        return replace(deletion, is_kept=True)
+    return replace(deletion, elsewhere=elsewhere.watch_of.get(deletion.application_id))
+
+
+def former_rows(read: Read, known: Mapping[str, Known], rules: WatchRules) -> dict[str, Observation]:
+    """The rows, read by key, that still are their applications' own; see `core.outbox.former_row`."""
+    rows, found = {row.key: row for row in read.rows}, dict[str, Observation]()
+    for id_, before in known.items():
+        row = rows.get(before.key)
+        own = None if row is None else former_row(row, id_, before, rules, read.at)
+        if own is not None:
+            found[id_] = own
+    return found

@@ -1,0 +1,77 @@
+"""Finds the tenants, and with them the configuration that the daemon and the commands use."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from cdc_sync.ats.connection import Pool, asking, connected
+from cdc_sync.ats.errors import SourceError, refused_by_system
+from cdc_sync.ats.facts import schemas_of_tenants
+from cdc_sync.config import Config, Watch
+from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+
+_WITHIN = 10.0
+"""Seconds."""
+
+_LOOKING = "looking for tenants"
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """The result of a look for tenants.
+
+    Attributes:
+        refused: why some tenants have no watch, by the watch's name.
+        unasked: why databases could not be queried, by name.
+    """
+
+    config: Config
+    refused: Mapping[str, str]
+    unasked: Mapping[str, SourceError]
+
+
+async def discover(
+    config: Config, known: Iterable[str] = (), pools: Mapping[str, Pool] = MappingProxyType({})
+) -> Discovery:
+    """Look for the tenants of a configuration's templates: one statement for each database with tenant schemas.
+
+    If a database cannot be queried, its `known` watches stay. Databases without a pool get a connection.
+    """
+    earlier = tenants_named(config, known)
+    found: dict[str, list[Tenant]] = {}
+    unasked: dict[str, SourceError] = {}
+    asked: dict[str, dict[str, Watch]] = {}
+    for name, template in config.templates.items():
+        databases = databases_of(config, template)
+        has_schemas = template.for_each is not None and template.for_each.schemas is not None
+        found[name] = [] if has_schemas else [Tenant(database, None) for database in databases]
+        for database in databases if has_schemas else ():
+            asked.setdefault(database, {})[name] = template
+
+    async def look(database: str, templates: Mapping[str, Watch]) -> None:
+        try:
+            answer = await _ask(config.all_databases[database].dsn.get_secret_value(), pools.get(database), templates)
+        except (SourceError, OSError) as error:
+            unasked[database] = error if isinstance(error, SourceError) else refused_by_system(error)
+            for name in templates:
+                found[name] += [tenant for tenant in earlier[name] if tenant.database in (None, database)]
+            return
+        for name, schema in answer:
+            for_each = templates[name].for_each
+            found[name].append(Tenant(database if for_each and for_each.databases else None, schema))
+
+    await asyncio.gather(*(look(*each) for each in asked.items()))
+    with_tenants, refused = expanded(config, found, config.reveal)
+    return Discovery(with_tenants, {name: mistake.in_full() for name, mistake in refused.items()}, unasked)
+
+
+async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
+    ask = partial(schemas_of_tenants, templates=templates)
+    # With connecting and waiting for a lock: a start, a reload and the end wait for this.
+    async with asking(_LOOKING, _WITHIN):
+        if pool is not None:
+            return await pool.ask(_LOOKING, ask)
+        async with connected(dsn) as connection:
+            return await ask(connection)

@@ -1,0 +1,146 @@
+"""Errors of the ATS's database, with their remedies; `errors.yaml` has the texts."""
+
+import re
+from collections.abc import Awaitable
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import errors
+
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.reasons import Reason, coded, filled
+from cdc_sync.core.visible import visible
+from cdc_sync.packaged import data
+
+T = TypeVar("T")
+
+# fmt: off
+UNREACHABLE = frozenset({
+    "listener-deaf", "lock-foreign", "lock-taken", "server-behind", "server-may-lag", "standby", "system-refused",
+    "table-locked", "table-replaced", "unanswered", "unreachable",
+})
+# fmt: on
+"""Codes of errors that pass by themselves; here, since the system may refuse to open a file."""
+
+
+def texts(file: str = "errors.yaml") -> dict[str, Any]:
+    """A file of texts; of errors: the driver's `meanings`, our own `messages`, and `reasons`."""
+    found: dict[str, Any] = data(f"ats/{file}")
+    return found
+
+
+class SourceError(OperationError):
+    """The database cannot be used as configured.
+
+    Attributes:
+        code: its stable name in docs/operations.md.
+        kind: "unreachable" if it passes by itself, else "misconfigured".
+    """
+
+    # No frozen dataclass: contextlib writes tracebacks into exceptions.
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.kind = "unreachable" if code in UNREACHABLE else "misconfigured"
+        self.message = message
+
+    def followed_by(self, sentences: str) -> Self:
+        """The same error with further sentences."""
+        message = coded("followed", "%(reason)s %(reason_more)s", reason=self.message, reason_more=sentences)
+        return type(self)(self.code, message)
+
+
+_QUOTED = re.compile('["«].*["»]', re.DOTALL)
+"""From the first quote to the last, in any language: maybe a row's value."""
+
+_BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
+
+_KNOWN_CLASSES = frozenset(
+    each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
+)
+"""PostgreSQL's classes of SQLSTATEs; any other is a function's (RAISE … USING ERRCODE)."""
+
+
+def source_error(name: str, **facts: object) -> SourceError:
+    """The error with one of the messages, by its code and maybe a `/` and more."""
+    return _error(name, texts()["messages"][name], **facts)
+
+
+def reason(name: str, /, **facts: object) -> Reason:
+    """One of the reasons, by its code."""
+    return filled(name, texts()["reasons"][name], **facts)
+
+
+def refused_by_system(error: OSError) -> SourceError:
+    """The error for a lack of open files or the like, which may pass."""
+    return SourceError(
+        "system-refused",
+        coded("system-refused", "The operating system refuses what the watch needs: %(message)s.", message=error),
+    )
+
+
+def _error(name: str, text: str, /, **facts: object) -> SourceError:
+    return SourceError(name.partition("/")[0], filled(name, text, **facts))
+
+
+def unwritable(error: UnicodeEncodeError) -> SourceError:
+    """The error for a name outside the connection's encoding."""
+    return source_error("name-not-encodable", character=f"{ord(error.object[error.start]):04X}")
+
+
+def translate(error: psycopg.Error, doing: str) -> SourceError:
+    """The driver's error during an operation, as ours."""
+    line = visible(_first_line(error))
+    names = {kind.__name__ for kind in type(error).__mro__}
+    names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
+    for meaning in texts()["meanings"]:
+        match = re.search("|".join(meaning.get("found", ())), line)
+        if match is not None and names.intersection(meaning["of"]):
+            return _error(meaning["code"], meaning["text"], message=line, found=line[match.start() :], doing=doing)
+    raise AssertionError("the last one is of every error")
+
+
+_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57"})
+"""Classes of SQLSTATEs that say nothing of a row: of connections, transactions, resources, locks, operators."""
+
+
+def is_of_a_row(error: SourceError) -> bool:
+    """Whether a single row's contents may be the cause."""
+    cause = error.__cause__
+    if isinstance(cause, psycopg.Error):
+        return cause.sqlstate is not None and cause.sqlstate[:2] not in _OF_THE_SERVER
+    return isinstance(cause, UnicodeError)
+
+
+async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
+    """The answer; None if a row's contents prevent it."""
+    try:
+        return await asked
+    except SourceError as error:
+        if not is_of_a_row(error):
+            raise
+    return None
+
+
+def row_error_text(error: SourceError) -> str:
+    """The text of an error that `is_of_a_row`, without the row's values."""
+    cause = error.__cause__
+    if not isinstance(cause, psycopg.Error):
+        return error.message
+    return _BYTES.sub("…", _QUOTED.sub("…", _first_line(cause)))
+
+
+def _is_raised(error: psycopg.Error) -> bool:
+    return error.sqlstate is not None and error.sqlstate[:2] not in _KNOWN_CLASSES
+
+
+def _first_line(error: psycopg.Error) -> str:
+    """The server's primary message; its details can quote a row's values."""
+    text = error.diag.message_primary or str(error)
+    if isinstance(error, psycopg.DataError):
+        text = _QUOTED.sub("…", text)
+    elif isinstance(error, psycopg.ProgrammingError | errors.ObjectNotInPrerequisiteState) and error.diag.message_hint:
+        text = f"{text} ({error.diag.message_hint.rstrip('.')})"
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    fatal = [line for line in lines if "FATAL:" in line]
+    return (fatal or lines or [type(error).__name__])[0].rstrip(".")

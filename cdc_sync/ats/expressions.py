@@ -1,0 +1,237 @@
+"""SQL from identifiers and the configuration's expressions, and the columns that these name in `depends_on`.
+
+Names are always quoted. Expressions (`columns.*.sql`, `where`), the operator's own code, are put in as they are, in
+brackets. Nothing from a row becomes part of a statement.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote
+
+from psycopg import sql
+
+from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
+from cdc_sync.core.identifiers import QualifiedName, requoted, unwritten, written
+from cdc_sync.own_path import packaged_sql
+
+Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
+
+
+def fragment(text: str) -> sql.SQL:
+    """SQL for a statement with parameters: `%` stands for itself."""
+    return sql.SQL(text.replace("%", "%%"))
+
+
+def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
+    """SQL with its parts: a list with commas, a text or a number as a literal."""
+    return sql.SQL(text).format(*map(_whole, parts), **{name: _whole(part) for name, part in named.items()})
+
+
+def render(text: str, *parts: Part, **named: Part) -> str:
+    """As `composed`, for a script, whose dollar quotes no part can end."""
+    whole, whole_named = [*map(_whole, parts)], {name: _whole(part) for name, part in named.items()}
+    text = requoted(text, [part.as_string() for part in (*whole, *whole_named.values())])
+    return sql.SQL(text).format(*whole, **whole_named).as_string()
+
+
+def _whole(part: Part) -> sql.Composable:
+    if isinstance(part, str | int):
+        return sql.Literal(part)
+    return part if isinstance(part, sql.Composable) else sql.SQL(", ").join(part)
+
+
+def table(qualified: QualifiedName) -> sql.Composable:
+    """A table's name, quoted, for a script, where `%` needs no doubling."""
+    return sql.Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
+
+
+def name(*parts: str) -> sql.Identifier:
+    """A name, quoted, for a statement with parameters."""
+    return sql.Identifier(*(part.replace("%", "%%") for part in parts))
+
+
+def literal(text: str) -> sql.Literal:
+    """A text, quoted, for a statement with parameters."""
+    return sql.Literal(text.replace("%", "%%"))
+
+
+def column(column_name: str) -> sql.Composed:
+    """A column of the watch's table, which statements call `t`."""
+    return composed("t.{}", name(column_name))
+
+
+def template(file: str) -> str:
+    """One of the .sql files."""
+    return packaged_sql(f"ats/sql/{file}")
+
+
+@cache
+def sections(file: str) -> dict[str, str]:
+    """The parts of a .sql file by name (`-- name: …`), without comment lines."""
+    _, *parts = re.split(r"^-- name: (\w+)\n", template(file), flags=re.MULTILINE)
+    bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip("\n") for body in parts[1::2])
+    return dict(zip(parts[::2], bodies, strict=True))
+
+
+def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Rows as parameters: an array for each column."""
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+def catalog(name: str) -> str:
+    """A statement of `sql/catalog.sql`, with those that it has in braces."""
+    found = sections("catalog.sql")
+    return re.sub(r"\{(\w+)\}", lambda other: found.get(other[1], other[0]), found[name])
+
+
+POSTGRESQLS_OWN = "pg_catalog"
+"""The schema of PostgreSQL's own operators."""
+
+
+def operator(symbol: str, schema: str | None = POSTGRESQLS_OWN) -> sql.SQL:
+    """An operator with its schema: without (None), it could be one that somebody put into the search_path."""
+    return fragment(symbol if schema is None else f"OPERATOR({written(schema)}.{symbol})")
+
+
+def common_schema(schemas: Iterable[str]) -> str | None:
+    """The schema of all these operators; None if they have several, since a comparison of rows names one."""
+    found = set(schemas)
+    return found.pop() if len(found) == 1 else None
+
+
+_SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")
+_SAME_AS_JSON = re.compile(
+    r"numeric(\(\d+,-?\d+\))?|character(\(\d+\))?|boolean|date|timestamp(\(\d\))? without time zone"
+)
+
+
+def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
+    """A key column's value as text, the same in every session as far as possible.
+
+    `::text` takes much less time, but follows DateStyle and its like.
+    """
+    if _SAME_IN_EVERY_SESSION.fullmatch(type_):
+        return composed("{}::text", value)
+    return composed("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')", value)
+
+
+def may_depend_on_session(type_: str) -> bool:
+    """Whether a setting, as TimeZone, may change this type's `key_text`."""
+    return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
+
+
+def expression(one: Column) -> sql.Composed:
+    """A mapped column or expression, over `t`."""
+    if isinstance(one, PlainColumn):
+        return column(one.name)
+    # The line break ends a trailing comment.
+    return composed("({}\n)", fragment(one.sql))
+
+
+def spellings_in_url(application_id: str) -> set[str]:
+    """An id's spellings in a status URL: as it is, and percent-encoded in two ways."""
+    return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
+
+
+_NAME = r"""(?:(?![0-9$])[^\0-#%-/:-@\[-^`{-\x7f]+|"(?:[^"]|"")+")"""
+_LOOKUP = re.compile(
+    rf"\(?\s*SELECT\s+(?P<owner>{_NAME})\s*\.\s*(?P<column>{_NAME})"
+    rf"\s+FROM\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})"
+    rf"\s+WHERE\s+(?P<on>.+?)\s*\)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_NAME})\s*")
+
+
+def same(one: QualifiedName, other: QualifiedName) -> bool:
+    """Whether two names may be one table's; a missing schema fits any."""
+    return one.name == other.name and (one.schema or other.schema) == (other.schema or one.schema)
+
+
+class Dependencies(NamedTuple):
+    """Column names in order; not `complete` if an expression has no `depends_on`, and may use others."""
+
+    columns: tuple[str, ...]
+    complete: bool
+
+
+class SideTable(NamedTuple):
+    """A table with the watched rows' HelloWork ids or URLs; `key` are its columns with their key, in its order."""
+
+    table: QualifiedName
+    column: str
+    key: tuple[str, ...]
+
+
+def side_table(watch: Watch, one: Column | None) -> SideTable | None:
+    """The side table of an expression `SELECT s.value FROM table s WHERE s.key = t.key`; None for any other."""
+    match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
+    if match is None or (alias := unwritten(match["alias"])) == "t" or unwritten(match["owner"]) != alias:
+        return None
+    if match["table"].lower() in ("only", "lateral"):  # the table looks like the alias then
+        return None
+    key: dict[str, str] = {}
+    for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
+        equal = _EQUAL.fullmatch(pair)
+        owner, column, other, of_other = map(unwritten, equal.groups()) if equal else [""] * 4
+        sides = {owner: column, other: of_other}
+        if sides.keys() != {alias, "t"} or sides["t"] in key:
+            return None
+        key[sides["t"]] = sides[alias]
+    if key.keys() != set(watch.key):
+        return None
+    return SideTable(_table(match), unwritten(match["column"]), tuple(key[column] for column in watch.key))
+
+
+_METADATA = ("columns.event_date", "columns.source", "columns.created", "extra.")
+"""Places of what is sent and not compared."""
+
+
+def mapped(watch: Watch) -> dict[str, Column]:
+    """The payload's columns and expressions, by their place in `columns`, or as `extra.…`."""
+    found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
+    found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def by_place(watch: Watch) -> dict[str, Column]:
+    """All columns and expressions, by their place in the watch."""
+    found = {name if name.startswith("extra.") else f"columns.{name}": column for name, column in mapped(watch).items()}
+    return found if watch.where is None else {**found, "where": watch.where}
+
+
+def compared_by_place(watch: Watch) -> dict[str, Column]:
+    """Those without metadata, which most updates touch."""
+    return {place: column for place, column in by_place(watch).items() if not place.startswith(_METADATA)}
+
+
+def undeclared(watch: Watch) -> list[str]:
+    """The places of compared expressions without `depends_on`."""
+    return [place for place, column in compared_by_place(watch).items() if columns_of(column) is None]
+
+
+def watched(watch: Watch) -> Dependencies:
+    """The columns of the key, `columns`, `extra` and `where`."""
+    return _used(watch, by_place(watch).values())
+
+
+def compared(watch: Watch) -> Dependencies:
+    """The same without metadata: what the UPDATE trigger compares."""
+    return _used(watch, compared_by_place(watch).values())
+
+
+def columns_of(one: Column) -> tuple[str, ...] | None:
+    """The columns that a value is made of; None for an expression without `depends_on`."""
+    return (one.name,) if isinstance(one, PlainColumn) else one.depends_on
+
+
+def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
+    used = [columns_of(each) for each in columns]
+    names = dict.fromkeys((*watch.key, *(name for some in used for name in some or ())))
+    return Dependencies(tuple(names), complete=None not in used)
+
+
+def _table(found: re.Match[str]) -> QualifiedName:
+    return QualifiedName(unwritten(found["schema"]) if found["schema"] else None, unwritten(found["table"]))

@@ -1,0 +1,224 @@
+"""The catalog's answers: the server, where it is reached, and its tables. No row is read."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
+
+from cdc_sync.ats.connection import Connection, Rows, asking, connected, look_at_own_schemas, rows_of
+from cdc_sync.ats.errors import SourceError, source_error
+from cdc_sync.ats.expressions import arrays, catalog, composed, sections
+from cdc_sync.ats.replica_guard import IDENTITY, NOW, ReplicaPosition
+from cdc_sync.config import Watch
+from cdc_sync.core.findings import Whereabouts
+from cdc_sync.core.identifiers import QualifiedName, usable
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names of one address."""
+
+_ANSWERS_WITHIN = 3
+"""Seconds within which a former host must accept a connection, and a standby must replay.
+
+After three times as many a silent host gets a cancel. psycopg ends that after 5 seconds, and its wait for the answer
+after 5 more.
+"""
+
+_MOST_ASKED = 4
+
+_PORT = "5432"
+
+READABLE = "rpvmf"
+"""Relations with rows (`pg_class.relkind`): tables, partitioned ones, views, materialized ones, foreign tables."""
+
+_SERVER = composed(catalog("server"), identity=IDENTITY, position=NOW)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """The server behind a connection; position and login do not count in comparisons.
+
+    Attributes:
+        version: `server_version_num`, 150004 for 15.4.
+        identity: of the database and its cluster.
+        position: see `replica_guard`.
+        prepares_transactions: whether two-phase commits are possible.
+        waits_for_standbys: whether commits may wait for a synchronous standby.
+    """
+
+    version: int
+    in_recovery: bool
+    identity: str
+    position: str = field(compare=False)
+    prepares_transactions: bool
+    waits_for_standbys: bool
+    user: str = field(compare=False)
+    database: str = field(compare=False)
+    timezone: str = field(compare=False)
+    is_superuser: bool = field(compare=False)
+
+    @property
+    def started(self) -> str:
+        """The server's start, which no two running servers share."""
+        return ReplicaPosition.from_text(self.position).server.partition(" ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """A table in the catalog.
+
+    Attributes:
+        oid: another one if the table was created again.
+        estimate: the planner's row count, 0 if unknown.
+        columns: with their types as SQL writes them.
+        unique: the columns of each unique index.
+        operators: the schema of the operators that compare each column's type: `pg_catalog`, or an extension's.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    estimate: int
+    columns: Mapping[str, str]
+    not_null: Sequence[str]
+    readable: Sequence[str]
+    unique: Sequence[Sequence[str]]
+    operators: Mapping[str, str]
+
+    @property
+    def qualified(self) -> QualifiedName:
+        """Its name with its schema."""
+        return QualifiedName(self.schema, self.name)
+
+
+@asynccontextmanager
+async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
+    """Ask in a short read-only transaction, which waits briefly for locks."""
+    async with asking(doing), connection.transaction():
+        await connection.execute(sections("sessions.sql")["bounds"])
+        yield
+
+
+async def server_facts(connection: Connection) -> ServerFacts:
+    """Ask the server for its facts."""
+    async with asking("asking the server for its version and identity"):
+        (row,) = await rows_of(connection, _SERVER)
+    return ServerFacts(*row)
+
+
+async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | None:
+    """Look a table up; None if there is none, or without a schema none on the login's search_path."""
+    found = await _relations(connection, table)
+    if not found:
+        return None
+    ((oid, *facts),) = found
+    ((described,),) = await rows_of(connection, catalog("table"), {"tables": [oid]})
+    return TableFacts(oid, *facts, *json.loads(described))
+
+
+async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
+    """The oid of a table; None if there is none."""
+    found = await _relations(connection, table)
+    return int(found[0][0]) if found else None
+
+
+async def _relations(connection: Connection, table: QualifiedName) -> Rows:
+    if table.schema is None:
+        await look_at_own_schemas(connection)
+    return await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
+
+
+async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
+    """Look a table up; the `SourceError` for a missing one suggests similar names."""
+    async with asking(f"looking up the table {table}"):
+        found = await look_up(connection, table)
+        others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list(READABLE)})
+    if found is None:
+        names = [str(QualifiedName(*names)) for _, *names, _, _ in others]
+        alike = [name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]]
+        close = get_close_matches(str(table), names, n=3) or alike
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise source_error("table-missing", table=table, hint=hint)
+    return found
+
+
+async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
+    """Pairs of a template that looks for schemas and a tenant's, also with a table that we may not read."""
+    wanted = [(name, each.for_each.schemas, each.table.name) for name, each in templates.items() if each.for_each]
+    parameters = {**arrays(("templates", "patterns", "tables"), wanted), "kinds": list(READABLE)}
+    async with asking_shortly(connection, "looking for tenants"):
+        rows = await rows_of(connection, catalog("tenants"), parameters)
+    return [(template, schema) for template, schema in rows if usable(schema)]
+
+
+async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
+    """Where a DSN leads, and which server answered."""
+    return Whereabouts(hosts_of(dsn, connection), (await server_facts(connection)).started)
+
+
+def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
+    """The hosts of a DSN, its service or the environment, with ports, in one spelling."""
+    given = conninfo_to_dict(dsn)
+    # The connection knows all hosts of a service; of the environment's, which psycopg tries one by one, only its own.
+    options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
+    others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
+    named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
+    hosts = str(next(filter(None, named), connection.info.host)).split(",")
+    ports = str(given.get("port") or others.get("port") or _PORT).split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return tuple(dict.fromkeys(_spelled(host, port) for host, port in zip(hosts, ports, strict=False)))
+
+
+def _spelled(host: str, port: str) -> str:
+    host = host.strip()
+    if host.startswith("/"):
+        return f"{os.path.realpath(host)}:{port or _PORT}"
+    host = host.lower().rstrip(".")
+    return f"{'localhost' if host in _THIS_MACHINE or not host else host}:{port or _PORT}"
+
+
+async def is_same_cluster(
+    dsn: str, identity: str, before: Whereabouts, now: Whereabouts, connection: Connection
+) -> bool:
+    """Whether one of the hosts of `before` leads to the server of `now`, or one of both follows the other.
+
+    `dsn` has the login; `connection` leads to `now`.
+    """
+    for host in before.hosts[:_MOST_ASKED]:
+        name, _, port = host.rpartition(":")
+        with suppress(SourceError, psycopg.Error, TimeoutError):
+            led_to = {key: value for key, value in conninfo_to_dict(dsn).items() if key != "hostaddr"}
+            led_to |= {"host": name, "port": port, "target_session_attrs": "any", "connect_timeout": _ANSWERS_WITHIN}
+            # After the login a host may fall silent.
+            async with asyncio.timeout(3 * _ANSWERS_WITHIN), connected(make_conninfo("", **led_to)) as there:
+                seen = await server_facts(there)
+                if seen.identity == identity and (seen.started == now.started or await _follows(there, connection)):
+                    return True
+    return False
+
+
+async def _follows(one: Connection, another: Connection) -> bool:
+    """Whether one of two servers replays the other's present writes, as no copy does."""
+    in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
+    if in_recovery[0] == in_recovery[1]:
+        return False
+    primary, standby = (another, one) if in_recovery[0] else (one, another)
+    # Its id writes a WAL record: an idle primary would be where its copy is.
+    await primary.execute("SELECT txid_current()")
+    row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            while True:
+                replayed = await standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", row)
+                if await replayed.fetchone() == (True,):
+                    return True
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return False

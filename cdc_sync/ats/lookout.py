@@ -1,0 +1,324 @@
+"""Looks at a database for all its watches, by one statement each; idle watches query nothing.
+
+- **a look** at the change log shows which watches have changes, and how often changes were not recorded. There is one
+  every `drain_interval`, and one every few milliseconds while changes are so many that they do not ring.
+- **a round**, every 30 seconds, reads a digest of what each watch depends on: if that is new, the watch looks closer.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import PoolTimeout
+
+from cdc_sync.ats.bell import RENEWED_EVERY, Bell
+from cdc_sync.ats.connection import Pool, rows_of, with_position
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.expressions import arrays, composed, sections, template
+from cdc_sync.ats.facts import ServerFacts, server_facts
+from cdc_sync.ats.recorders import missed_of
+from cdc_sync.core.identifiers import QualifiedName
+
+T = TypeVar("T")
+
+_SQL = sections("lookout.sql")
+
+_BUSY_EVERY = 0.02
+"""Least seconds between looks while changes do not ring."""
+
+_BUSY_AT_LEAST_EVERY = 2.0
+
+_SHOWN_EVERY = 0.5
+"""Least seconds between two looks that a watch without changes learns of."""
+
+_COUNTED_AT_ONCE = 100
+"""Watches whose counts one look reads: it locks each, of the 64 locks per connection."""
+
+_LOOK = with_position(sql.SQL(_SQL["look"]), 2)
+
+_STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip().replace("%", "%%"))
+
+ROUND = 30.0
+"""Seconds between rounds."""
+
+_DISARMS_WITHIN = 2.0
+"""Seconds."""
+
+_READING = "reading the change log cdc_sync.changes"
+_ASKING = "looking for what the watches depend on"
+
+
+class State(NamedTuple):
+    """Digests of what the catalog has of a watch.
+
+    Attributes:
+        storage: its tables and what is read with them: files, definitions of views.
+        setup: what decides which changes are recorded: functions, triggers, sequences.
+        policies: what row-level security may hide, anywhere in the database.
+        log: the change log and the watch's sequences beside it; other ones if they were dropped and created again.
+    """
+
+    storage: str | None
+    setup: str | None
+    policies: str | None
+    log: str | None
+
+
+_UNKNOWN = State(None, None, None, None)
+
+
+class Ears(NamedTuple):
+    """How a watch in notify mode learns of changes in the log.
+
+    Attributes:
+        every: seconds between looks.
+        arms: whether it arms the bell.
+        rung: called if there are changes.
+        looked: called with the seconds that a look took which found none, now and then.
+    """
+
+    every: float
+    arms: bool
+    rung: Callable[[], None]
+    looked: Callable[[float], None]
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """One watch, as the lookout knows it.
+
+    Attributes:
+        tables: those whose rows it depends on.
+        function: the one that records their changes, if there is one.
+        ears: in notify mode, once it reads the log.
+        missed: how many changes were never recorded; None if unknown.
+        counted: set when `missed` changes.
+        rechecks: whether it looks closer after each round.
+        changed: set when there is something to look closer at.
+    """
+
+    name: str
+    tables: Collection[QualifiedName]
+    function: str | None
+    state: State = _UNKNOWN
+    ears: Ears | None = None
+    missed: int | None = None
+    counted: asyncio.Event = field(default_factory=asyncio.Event)
+    rechecks: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+
+    async def has_changed(self) -> None:
+        """Wait for something to look closer at; raises the lookout's error."""
+        await self.changed.wait()
+        self.changed.clear()
+        if self.error is not None:
+            raise self.error
+
+    def fail(self, error: Exception) -> None:
+        """Let the watch know of an error."""
+        self.error = error
+        self.changed.set()
+
+
+class Lookout:
+    """Looks for many watches; `server` is as of the last round.
+
+    Raises:
+        SourceError: by each method, if the database cannot answer.
+    """
+
+    def __init__(self, pool: Pool, server: ServerFacts) -> None:
+        self.server = server
+        self.bell = Bell(pool)
+        self._pool = pool
+        self._watched: dict[str, Watched] = {}
+        self._hurry = asyncio.Event()
+        self._round_at = time.monotonic() + ROUND
+        self._took = 0.0
+        # How often the log was looked at, and when its idle watches learned of it.
+        self._looks = 0
+        self._shown_at = time.monotonic()
+        # They wait for their states.
+        self._asking: set[Watched] = set()
+        self._lock = asyncio.Lock()
+        self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+
+    async def join(self, watched: Watched) -> None:
+        """Add a watch, and find out its state."""
+        self._watched[watched.name] = watched
+        await self.refresh(watched)
+
+    def leave(self, watched: Watched) -> None:
+        """Remove a watch."""
+        if self._watched.get(watched.name) is watched:
+            del self._watched[watched.name]
+        self._asking.discard(watched)
+
+    def listen(self, watched: Watched, ears: Ears) -> None:
+        """Let a watch learn of changes in the log."""
+        watched.ears = ears
+        self._hurry.set()
+
+    async def count(self, changes: int) -> None:
+        """Count changes that a watch with an armed bell has read."""
+        was_busy = self.bell.is_busy
+        await self.bell.count(changes)
+        if self.bell.is_busy and not was_busy:
+            self._hurry.set()
+
+    async def refresh(self, watched: Watched) -> None:
+        """Find out a watch's state, by one statement for all that ask at the same time."""
+        self._asking.add(watched)
+        async with self._lock:
+            if watched in self._asking:
+                asked, self._asking = self._asking, set()
+                try:
+                    await self._find_states(asked)
+                except BaseException:
+                    # Each of the others finds out itself.
+                    self._asking |= asked - {watched}
+                    raise
+
+    async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The answer to a question of all watches, asked once in so many seconds."""
+        now = time.monotonic()
+        since, task = self._shared.get(what, (0.0, None))
+        if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
+            self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
+            # A context without `connection.READS`: it is quick.
+            task = asyncio.create_task(asking(), name="asking for all watches", context=Context())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._shared[what] = now, task
+        answer: T = await asyncio.shield(task)
+        return answer
+
+    async def run(self) -> None:
+        """Look for ever, and report failures to the watches that rely on it."""
+        try:
+            while True:
+                if self._listening():
+                    await self._attempt(self.look, lambda one: one.ears is not None)
+                if time.monotonic() >= self._round_at:
+                    self._round_at = time.monotonic() + ROUND
+                    await self._attempt(self.go_round, lambda _: True)
+                await self._pause()
+        finally:
+            # On a lost connection it fails, and the lease expires.
+            with suppress(SourceError, OSError, TimeoutError):
+                async with asyncio.timeout(_DISARMS_WITHIN):
+                    await self.bell.disarm()
+
+    async def look(self) -> None:
+        """See to the bell, and let watches with changes know."""
+        listening = self._listening()
+        if any(one.ears.arms for one in listening if one.ears is not None):
+            await self.bell.arm()
+        begun = time.monotonic()
+        counted = self._next_to_count(listening)
+        names = [missed_of(one.name) for one in counted]
+        ((with_changes, counts, _),) = await self._pool.read(
+            _READING, partial(rows_of, query=_LOOK, parameters=(names,))
+        )
+        self._took = time.monotonic() - begun
+        is_shown = begun - self._shown_at >= _SHOWN_EVERY
+        if is_shown:
+            self._shown_at = begun
+        for one in listening:
+            if one.ears is None:
+                continue
+            if one.name in with_changes:
+                one.ears.rung()
+            elif is_shown:
+                one.ears.looked(self._took)
+        found = json.loads(counts or "{}")
+        for one in counted:
+            await self._counted(one, found.get(missed_of(one.name)))
+
+    async def go_round(self) -> None:
+        """Look for what has changed around the watches."""
+        if not self._watched:
+            return
+        async with self._lock:
+            await self._find_states(self._watched.values())
+        before, self.server = self.server, await self._pool.ask("asking how the server is set up", server_facts)
+        for one in self._watched.values():
+            if one.rechecks or self.server != before:
+                one.changed.set()
+
+    def _listening(self) -> list[Watched]:
+        return [one for one in self._watched.values() if one.ears is not None]
+
+    def _next_to_count(self, listening: list[Watched]) -> list[Watched]:
+        """The watches whose counts this look reads: all of them in turns."""
+        pages = -(-len(listening) // _COUNTED_AT_ONCE)
+        first = self._looks % pages * _COUNTED_AT_ONCE
+        self._looks += 1
+        return listening[first : first + _COUNTED_AT_ONCE]
+
+    async def _counted(self, watched: Watched, missed: int | None) -> None:
+        """Take over a watch's count."""
+        if missed is None:
+            name = missed_of(watched.name)
+            counting = composed(_SQL["count"], sql.Identifier("cdc_sync", name))
+            try:
+                await self._pool.fetch(counting, (), f"reading cdc_sync.{name}")
+            except SourceError as error:
+                watched.fail(error)
+        elif missed != watched.missed:
+            watched.missed = missed
+            watched.counted.set()
+
+    async def _pause(self) -> None:
+        """Wait until the next look or round."""
+        self._hurry.clear()
+        left = self._round_at - time.monotonic()
+        for one in self._listening():
+            if one.ears is not None:
+                left = min(left, one.ears.every, RENEWED_EVERY)
+        if self.bell.is_busy:
+            # A look reads the whole log with its dead rows: it takes a fifth of the time at most.
+            left = min(left, max(_BUSY_EVERY, 4 * self._took), _BUSY_AT_LEAST_EVERY)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(left, 0)):
+                await self._hurry.wait()
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
+        """Do some work; the watches that rely on it get its error."""
+        try:
+            try:
+                await work()
+            except SourceError as error:
+                # Again if its connection was lost, or a sequence was dropped meanwhile.
+                if not isinstance(error.__cause__, psycopg.Error) or isinstance(error.__cause__, PoolTimeout):
+                    raise
+                await work()
+        except (SourceError, OSError) as error:
+            for one in filter(whom, list(self._watched.values())):
+                one.fail(error)
+
+    async def _find_states(self, whom: Collection[Watched]) -> None:
+        whom = list(whom)
+        tables = [(one.name, table.schema, table.name) for one in whom for table in one.tables]
+        functions = [(one.name, one.function) for one in whom if one.function is not None]
+        sequences = [(one.name, missed_of(one.name)) for one in whom if one.function is not None]
+        parameters = {
+            "watches": [one.name for one in whom],
+            **arrays(("with_table", "schemas", "tables"), tables),
+            **arrays(("with_function", "functions"), functions),
+            **arrays(("with_sequence", "sequences"), sequences),
+        }
+        rows = await self._pool.fetch(_STATES, parameters, _ASKING)
+        found = {watch: State(*state) for watch, *state in rows}
+        for one in whom:
+            if one.state != found[one.name]:
+                one.state = found[one.name]
+                one.changed.set()

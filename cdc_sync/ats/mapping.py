@@ -1,0 +1,265 @@
+"""From the watch's configuration to the SELECT list of every read, and from its rows to the core's.
+
+Values are fetched as text, independent of DateStyle and TimeZone: dates as microseconds since the epoch, `source` and
+extra fields as JSON. A naive timestamp is in the watch's time zone: in the hour that the end of summer time repeats it
+means the second one; in the hour skipped in spring it moves forward.
+
+By its digest a sweep finds a row unchanged (decision 15): 64 bits of all that its reading depends on, and of the
+caller's `shape`, which stands for the rules. A page of digests is a JSON text, which goes to the store unchanged. Its
+elements, in key order, are:
+
+- sixteen hexadecimal digits and the row's key, as the store writes it (`store.encoding.key_text`): to be compared;
+- `n`: no row of HelloWork's, for it has no id;
+- `o` and a JSON array of the row's key and its application's id: out of scope;
+- `?`: unknown, to be read.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from cdc_sync.ats import expressions
+from cdc_sync.ats.connection import Connection, asking, on_own_path
+from cdc_sync.ats.errors import source_error
+from cdc_sync.ats.expressions import composed
+from cdc_sync.ats.facts import READABLE, TableFacts
+from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
+from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
+
+# Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
+_BOOL = 16
+_DATE = 1082
+_TIMESTAMP = 1114
+_TIMESTAMPTZ = 1184
+_DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
+_TEXT = 25
+_TEXTS = frozenset({_TEXT, 1043})  # and varchar
+
+_NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
+"""Types whose texts are never blank, and have nothing to escape in JSON."""
+
+_BYTES_OF_A_CHARACTER = 4  # at most, in any server's encoding
+
+_SQL = expressions.sections("reading.sql")
+
+WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
+"""Places in the watch's configuration: see `Mapping.expressions`."""
+
+_TEXT_FIELDS = ("application_id", "status_url", "status", "job_id")
+_FIELDS = (*_TEXT_FIELDS, "created", "event_date", "source", "deleted")
+
+DIGEST_LENGTH = 16
+"""Characters of a digest: 64 bits as hexadecimal digits."""
+
+_HASHES_SINCE = 110000
+_NULL = sql.SQL("NULL::text")
+_JOIN = sql.SQL("OPERATOR(pg_catalog.||)")
+
+
+class Mapping:
+    """A watch's SELECT list, for its expressions' types and the server's version.
+
+    `expressions` are read behind the key, by their places in the configuration. `digest` has the shape as parameter.
+    `operators` are the schemas of the key's operators, and `key_operators` is the only one (None: several). What
+    `is_plain` needs no name that the login's own path leads to.
+    """
+
+    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
+        self.watch = watch
+        self.knows_its_encoding = server.parameter_status("server_encoding") != "SQL_ASCII"
+        self.facts = facts
+        self._types = types
+        self._mapped = expressions.mapped(watch)
+        self.table = _table(facts)
+        self.key_columns = [expressions.column(name) for name in watch.key]
+        self.operators = [facts.operators[name] for name in watch.key]
+        self.key_operators = expressions.common_schema(self.operators)
+        has_expression = watch.where is not None or any(isinstance(one, SqlColumn) for one in self._mapped.values())
+        self.is_plain = not has_expression and {*self.operators} == {expressions.POSTGRESQLS_OWN}
+        self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
+        self.key_type_names = [facts.columns[name] for name in watch.key]
+        self.key_types = list(map(expressions.fragment, self.key_type_names))
+        self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
+        self.scope = _scope(watch)
+        self.expressions = (
+            {WHERE: composed("{}::int", self.scope)}
+            | {f"columns.{name}": self._read(name) for name in _FIELDS}
+            | {f"extra.{name}": self._read(f"extra.{name}") for name in watch.extra}
+        )
+        self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
+        self.width = len(self.key_texts) + len(self.expressions)
+        # Of a row in scope, without the event's date, in cheap forms that no session setting changes. Creation date,
+        # source and further fields count: they can make a row unreportable.
+        fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
+        decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
+        made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
+        self.digest = composed(made, decisive)
+
+    @classmethod
+    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
+        """Fit a watch to its table; raises `SourceError` if anything does not fit."""
+        name = f"{facts.schema}.{facts.name}"
+        if facts.kind not in READABLE:
+            raise source_error("not-a-table", table=name)
+        if missing := [column for column in watch.key if column not in facts.columns]:
+            raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))
+        await check_time_zone(connection, watch.timezone)
+        mapped = expressions.mapped(watch)
+        values = map(expressions.expression, mapped.values())
+        query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), _scope(watch))
+        async with asking(f"preparing to read {name}"):
+            cursor = await on_own_path(connection, query, ())
+        types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
+        _check_types(watch, types)
+        return cls(watch, facts, types, connection.info)
+
+    def _read(self, name: str) -> sql.Composable:
+        mapped, oid = self._mapped.get(name), self._types.get(name)
+        if name == "deleted":
+            test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
+            return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))
+        if mapped is None:
+            return _NULL
+        value = expressions.expression(mapped)
+        if name in _TEXT_FIELDS:
+            return _cut(composed("{}::text", value), LONGEST_TEXT)
+        if name in {"created", "event_date"}:
+            return self.instant(value, _DATES[oid or 0])
+        if oid == _TIMESTAMPTZ:
+            # HelloWork's format, whatever the session's time zone.
+            value = composed("""pg_catalog.to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
+        elif oid == _TEXT:
+            # A bare literal, text in a SELECT list, has no type inside a call.
+            value = composed("{}::text", value)
+        return _cut(composed("pg_catalog.to_json({})::text", value), LONGEST_JSON)
+
+    def _raw(self, name: str) -> sql.Composable:
+        mapped, oid = self._mapped.get(name), self._types.get(name)
+        if mapped is not None and name == "created":
+            send = sql.SQL(f"pg_catalog.{_DATES[oid or 0]}_send")
+            return composed("pg_catalog.encode({}({}), 'hex')", send, expressions.expression(mapped))
+        # What is too long as text is too long as JSON.
+        is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
+        if not (is_text and isinstance(mapped, PlainColumn)):
+            return self._read(name)
+        # Counting characters costs more than digesting some too many.
+        longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
+        text = composed("{}::text", expressions.expression(mapped))
+        most, cut = _BYTES_OF_A_CHARACTER * longest, _cut(text, longest)
+        is_long = composed("pg_catalog.octet_length({}) OPERATOR(pg_catalog.>) {}", text, most)
+        return composed("CASE WHEN {} THEN {} ELSE {} END", is_long, cut, text)
+
+    def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
+        """A date as microseconds since the epoch, as text."""
+        # PostgreSQL's last years cannot be converted: one such row would fail every read.
+        instant = composed("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", value, sql.SQL(type_))
+        if type_ != "timestamptz":
+            instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
+        return composed(_SQL["instant"], value, instant)
+
+    def type_of(self, field: str) -> str | None:
+        """A mapped field's type as SQL writes it; None if it is none of PostgreSQL's own."""
+        known = psycopg.adapters.types.get(self._types[field])
+        return None if known is None else known.name
+
+    def is_none(self, mapped: Column | None) -> sql.Composable:
+        """Whether a mapped id or URL is NULL or blank, as in `core.rows`."""
+        if mapped is None:
+            return sql.SQL("true")
+        value = expressions.expression(mapped)
+        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NUMBERS:
+            return composed("({} IS NULL)", value)
+        trimmed = composed("pg_catalog.btrim({}::text, {})", value, BLANKS)
+        return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)
+
+    def digests_element(self) -> sql.Composed:
+        """A row's element in a page of digests; the parameter is the shape."""
+        parts = [
+            composed(
+                """('"' {join} {} {join} '"')""" if type_ in _NUMBERS else "pg_catalog.to_json({})::text",
+                text,
+                join=_JOIN,
+            )
+            for text, type_ in zip(self.key_texts, self.key_type_names, strict=True)
+        ]
+        listed = sql.SQL(" {join} ',' {join} ".format(join=_JOIN.as_string())).join(parts)
+        key = composed("('[' {join} {} {join} ']')", listed, join=_JOIN)
+        has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))
+        digest = composed("{} {join} {}", self.digest, key, join=_JOIN)
+        if self.watch.where:
+            named = composed("pg_catalog.json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
+            out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' {join} {} END", has_no_id, named, join=_JOIN)
+            digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
+        # A key whose value has no text cannot be compared.
+        return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
+
+    def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
+        """A fetched row as the core's."""
+        split = len(self.key_columns)
+        key, extra = tuple(columns[:split]), tuple(columns[split + 9 : self.width])
+        in_scope, id_, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
+        # By position: it runs for each row.
+        return Row(key, in_scope == 1, id_, url, status, job, created, event_date, source, deleted == 1, extra, digest)
+
+    def key(self, columns: Sequence[Any]) -> Key:
+        """The key of a fetched row."""
+        return tuple(columns[: len(self.key_columns)])
+
+
+def keys_of(digests: str, places: list[int]) -> list[Key] | None:
+    """The keys of some elements of a page of digests; None if one has none."""
+    elements: list[str] = json.loads(digests)
+    texts: list[str] = []
+    for place in places:
+        kind = elements[place][0]
+        if kind in {"?", "n"}:
+            return None
+        texts.append(json.loads(elements[place][1:])[0] if kind == "o" else elements[place][DIGEST_LENGTH:])
+    return [tuple(json.loads(text)) for text in texts]
+
+
+def _table(facts: TableFacts) -> sql.Composed:
+    return composed("{} AS t", expressions.name(facts.schema, facts.name))
+
+
+def _scope(watch: Watch) -> sql.Composable:
+    if watch.where is None:
+        return sql.SQL("true")
+    return composed("({} IS TRUE)", expressions.expression(watch.where))
+
+
+def _cut(text: sql.Composed, longest: int) -> sql.Composed:
+    """Bound a row's size; one character more shows that the text is longer."""
+    return composed("pg_catalog.left({}, {})", text, longest + 1)
+
+
+async def check_time_zone(connection: Connection, name: str) -> None:
+    """Raise `SourceError` if the server does not know the zone's name."""
+    async with asking("looking up the time zone"):
+        try:
+            await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
+        except psycopg.errors.InvalidParameterValue as error:
+            raise source_error("time-zone-unknown", zone=name) from error
+
+
+def _check_types(watch: Watch, types: dict[str, int]) -> None:
+    wrong: list[str] = []
+    for field in ("created", "event_date", "deleted"):
+        oid, mapped = types.get(field), getattr(watch.columns, field)
+        if oid is None or oid in _DATES or (field == "deleted" and oid == _BOOL):
+            continue
+        known = psycopg.adapters.types.get(oid)
+        found = known.name if known else f"a type of the database's own (oid {oid})"
+        named = mapped.name if isinstance(mapped, PlainColumn) else "…"
+        also, another, instead = ("", "another representation", "to_timestamp(…)")
+        if field == "deleted":
+            also, another, instead = ("a boolean, ", "another one", f"{named} = …")
+        wrong.append(
+            f"columns.{field} must be {also}a date or a timestamp, not {found}; for {another} use "
+            f'{{sql: "{instead}", depends_on: [{named}]}}'
+        )
+    if wrong:
+        raise source_error("configuration-mismatch", wrong="; ".join(wrong))

@@ -1,0 +1,165 @@
+"""Capture by poll: read the rows at or behind the watermark, then move it to where the fence allows.
+
+The watermark follows the database's clock and transactions (`core.watermark`), never the rows: one dated in the future
+does not move it. While a transaction holds the fence, each poll reads all changes since, and the pauses grow (`pause`).
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Self
+
+from cdc_sync.ats.capture import Capture, Jobs
+from cdc_sync.ats.database import nothing
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.lookout import ROUND
+from cdc_sync.ats.reading import WatermarkReader
+from cdc_sync.config import Capture as Configured
+from cdc_sync.core.events import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.rows import Key
+from cdc_sync.core.watermark import Fence, SnapshotReading, look
+
+POSITION = "watermark"
+BEGAN = "watermark-began"
+
+_SHARE = 10
+"""Polls take at most one part in this many of the time, as far as `LONGEST_PAUSE` allows."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds that slow polls may lengthen a pause to."""
+
+
+def pause(every: float, took: float) -> float:
+    """Seconds until the next poll, after one that `took` so many, by the configured interval `every`."""
+    return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
+
+
+def _milliseconds(date: str | None) -> int | None:
+    """A row's date in milliseconds; None if it has none, or an infinite one."""
+    return None if date is None or date.endswith("infinity") else int(date) // 1000
+
+
+def _kind(doubts: str) -> str:
+    """The kind of doubt, without the number of rows."""
+    return re.sub(r"\d+ (changed )?rows", "rows", doubts)
+
+
+class PollCapture(Capture):
+    """Polls one watch, next from `watermark` on."""
+
+    void_elsewhere: ClassVar[Mapping[str, str]] = {BEGAN: ""}
+    sees_deletions: ClassVar[bool] = False
+
+    def __init__(self, intake: Intake, reader: WatermarkReader) -> None:
+        super().__init__(intake)
+        self.reader = reader
+        self.watermark = ""
+        # The first watermark's transaction id, while transactions from before it may be open.
+        self._began: int | None = None
+        self._fence = Fence()
+        self._reading: SnapshotReading | None = None
+        self._place_at = 0.0
+        self._took = 0.0
+        self._lock = asyncio.Lock()
+        self._evidence = intake.parts.evidence
+        self._evidence.column = intake.parts.watch.capture.watermark or ""
+        self._evidence.resolution = reader.resolution
+        self._swept_at: float | None = None
+
+    @classmethod
+    async def open(cls, intake: Intake) -> Self:
+        """See `Capture`."""
+        configured = intake.parts.watch.capture
+        watermark = configured.watermark or ""  # which poll mode requires
+        return cls(intake, WatermarkReader(intake.reader, watermark, configured.lookback))
+
+    @staticmethod
+    def longest_silence(configured: Configured) -> float:
+        """See `Capture`."""
+        return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
+
+    async def look(self) -> SnapshotReading:
+        """See `Capture`. All watches share a look, so it may be a little old."""
+        return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
+
+    async def begin(self, look: SnapshotReading | None) -> None:
+        """Go on at the saved watermark, or where the baseline began."""
+        positions = await self.parts.store.capture.positions(self.parts.name)
+        watermark, began = positions.get(POSITION), positions.get(BEGAN)
+        if watermark is None:
+            # Without a look the baseline ran in notify mode; the sweep at the start finds older changes.
+            look = look or await self.look()
+            watermark, began = await self._watermark_at(look.instant), str(look.xmax)
+            await self.intake.place({POSITION: watermark, BEGAN: began})
+        self.watermark, self._began = watermark, int(began) if began else None
+
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+        """See `Capture`."""
+        return {**await super().jobs(progressed), "poll": self.run(progressed)}
+
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """Poll once."""
+        async with self._lock:
+            started = time.monotonic()
+            # Before the rows: the pages show every transaction that had ended by then.
+            reading = await self.look()
+            place: Key | None = (self.watermark,)
+            while place is not None:
+                place = await self._page(place)
+                progressed()
+            if reading is not self._reading:
+                self._reading = reading
+                await self._advance(reading)
+            self._took = time.monotonic() - started
+            self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
+
+    async def _page(self, place: Key) -> Key | None:
+        reached = await self.intake.rows(lambda: self.reader.page(place, self.parts.steps.polled), "poll")
+        for row, date in zip(reached.rows, reached.dates, strict=False):
+            if (instant := _milliseconds(date)) is not None:
+                self._evidence.polled(row.key, instant, _milliseconds(row.created), reached.at)
+        return reached.last
+
+    async def swept(self, done: SweepDone) -> None:
+        """See `Capture`. The first sweep, which finds changes from before the polls, does not count."""
+        before, self._swept_at = self._swept_at, time.monotonic()
+        if before is not None and done.missed:
+            between = round((self._swept_at - before) * 1000)
+            for key, date, at in await self.reader.dates(done.missed):
+                self._evidence.missed(key, _milliseconds(date), at, between)
+        doubts, watch = self._evidence.verdict(self.parts.clock()), self.parts.name
+        if doubts is None and self._evidence.reported is not None:
+            self.parts.observe(WatermarkTrusted(watch))
+        elif doubts is not None and _kind(doubts) != _kind(self._evidence.reported or ""):
+            self.parts.observe(WatermarkDoubted(watch, doubts))
+        self._evidence.reported = doubts
+
+    async def _advance(self, reading: SnapshotReading) -> None:
+        before, self._fence = self._fence.instant, look(self._fence, reading)
+        fence, now, ends = self._fence.instant, time.monotonic(), None
+        if fence is None:
+            return
+        if fence != before:
+            self.watermark = await self._watermark_at(fence)
+        if self._began is not None and reading.xmin >= self._began:
+            # After a crash, the sweep at the start replaces this one.
+            self._began = None
+            ends = {BEGAN: ""}
+            self.parts.want_sweep()
+        if ends or now >= self._place_at:
+            self._place_at = now + self.parts.steps.place_every
+            await self.intake.place({POSITION: self.watermark, **(ends or {})})
+
+    async def _watermark_at(self, fence: int) -> str:
+        """The watermark that a fence allows, shared by all watches of the same kind."""
+        return await self.lookout.ask(
+            ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
+        )
+
+    async def run(self, progressed: Callable[[], None]) -> None:
+        """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""
+        every = self.parts.watch.capture.poll_interval.total_seconds()
+        while True:
+            await self.catch_up(progressed)
+            await asyncio.sleep(pause(every, self._took))

@@ -1,0 +1,63 @@
+"""Whether row-level security may have hidden rows from us: a hidden row looks like a deleted one.
+
+A read that proves a deletion asks, in its READ COMMITTED transaction and *after* the rows, which policies filtered
+them. Its locks keep policies as they were, and show the relations to ask about, but do not cover roles' attributes: the
+caller keeps an earlier "may hide" until a later question (decision 24).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.errors import reason
+from cdc_sync.ats.expressions import catalog
+from cdc_sync.core.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hiding:
+    """A table with policies that may hide rows from the reading role: ours, or a view's owner.
+
+    Names are as SQL writes them; `restrictive` are the restrictive policies for that role.
+    """
+
+    table: str
+    role: str
+    restrictive: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """What the DBA can do, in words."""
+        bypass = f"let a superuser run ALTER ROLE {self.role} BYPASSRLS"
+        if self.restrictive:
+            policies = ", ".join(self.restrictive)
+            return f"exclude {self.role} from the restrictive policies of {self.table} ({policies}), or {bypass}"
+        policy = f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true)"
+        return f"let the owner of {self.table} run {policy}, or {bypass}"
+
+    @property
+    def script(self) -> str:
+        """The shortest remedy, as SQL to paste."""
+        if self.restrictive:
+            return f"ALTER ROLE {self.role} BYPASSRLS;   -- by a superuser"
+        return f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true);   -- by its owner"
+
+
+async def hiding(connection: Connection) -> tuple[Hiding, ...]:
+    """The tables with policies that may have hidden rows from this open transaction."""
+    rows = await (await connection.execute(catalog("hiding"))).fetchall()
+    return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
+
+
+def described(found: Iterable[Hiding]) -> Reason:
+    """The roles that may miss rows, and of which tables."""
+    reasons = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
+    return reduce(lambda a, b: reason("both", reason=a, reason_other=b), reasons)
+
+
+def warning(found: Iterable[Hiding]) -> Reason:
+    """The same, with the consequence and the remedy."""
+    plain = described(found)
+    sentence = Reason(f"{plain[0].upper()}{plain[1:]}", plain.code, plain.values)
+    return reason("row-security", reason=sentence, remedies="; and ".join(one.remedy for one in sorted(found)))

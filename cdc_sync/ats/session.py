@@ -1,0 +1,338 @@
+"""The lasting session: it holds all watches' locks, listens for all of them, and proves that it is alive.
+
+It is never in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
+makes the ATS's COMMIT fail.
+
+Behind a pooler in transaction mode a second daemon may get the same session. So ours is marked with a token, and
+refused if it has another's, if a second connection meets it too, or if it loses ours.
+"""
+
+import asyncio
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, NamedTuple, Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from cdc_sync.ats.connection import Connection, asking, connected, rows_of
+from cdc_sync.ats.errors import SourceError, source_error
+from cdc_sync.ats.expressions import sections
+from cdc_sync.core.visible import visible
+
+CHANNEL = "cdc_sync"
+"""The triggers' channel. The payload is the watch's name; none (triggers of 0.1.0) means any."""
+
+ECHO_WITHIN = 10.0
+"""Seconds for our own notification to arrive."""
+
+_ENDS_WITHIN = 2.0
+"""Seconds for a terminated session to release its lock."""
+
+_ROUNDS = 5
+"""Turns of two connections that find out whether they share a session."""
+
+_PRIMARY_ANSWERS_WITHIN = 3
+"""Seconds for each host."""
+
+_KNOWS_PRIMARY = 140000
+"""The version of libpq that has target_session_attrs=primary."""
+
+_SQL = sections("sessions.sql")
+
+_HOLDING = "listening for changes, and holding the watches' locks"
+
+
+class Process(NamedTuple):
+    """A session's process; `started` in ISO 8601, `server` is its server's start, which identifies that."""
+
+    pid: int
+    started: str
+    server: str
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """From `as_text`."""
+        return cls(**json.loads(text))
+
+    def as_text(self) -> str:
+        """The text that the store keeps."""
+        return json.dumps(self._asdict())
+
+
+class StandbyError(SourceError):
+    """Another daemon captures the watch; this one stands by."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("standby", message)
+
+
+class Session:
+    """A session of its connection's own, from `own_session`. Methods take turns, and interrupt `hold`.
+
+    Raises:
+        SourceError: by each method, if the database does not answer, or the session is another's too.
+    """
+
+    def __init__(self, connection: Connection, process: Process, token: str) -> None:
+        self.connection = connection
+        self.process = process
+        self.is_pooled = connection.info.backend_pid != process.pid
+        """Whether a pooler gave the connection its session."""
+        self._token = token
+        self._locked: set[int] = set()
+        # Locks to give back; one may be held because its answer was lost.
+        self._given_up: set[int] = set()
+        self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
+        self._echo = ""
+        self._echoed = False
+        self._lock = asyncio.Lock()
+        self._wanted = 0
+        self._hearing: asyncio.Timeout | None = None
+
+    async def lock(self, watch: str, *before: Process | None) -> None:
+        """Take the watch's lock: be its only capture on this database, over all hosts and stores.
+
+        A process `before`, which its daemon no longer uses, is ended if it holds the lock.
+
+        Raises:
+            StandbyError: another daemon holds it.
+        """
+        number = _lock_number(watch)
+        async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
+            # A lock that could not be given back would be held twice.
+            await self._unlock()
+            if number in self._locked or await self._try_lock(number):
+                return
+            for process in filter(None, before):
+                if await self._end(process, number):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_ENDS_WITHIN):
+                            while not await self._try_lock(number):  # noqa: ASYNC110 - announced to nobody
+                                await asyncio.sleep(0.05)
+                            return
+            raise await _held_by(self.connection, watch)
+
+    def give_up(self, watch: str) -> None:
+        """Drop the watch's lock: `hold` gives it back next, `unlock` at once."""
+        number = _lock_number(watch)
+        if number in self._locked:
+            self._locked.discard(number)
+            self._given_up.add(number)
+
+    async def unlock(self) -> None:
+        """Give back dropped locks; without a quick answer `hold` does it later."""
+        if not self._given_up:
+            return
+        with suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(_ENDS_WITHIN), self._turn():
+                await self._unlock()
+
+    async def is_over(self, process: Process) -> bool:
+        """Whether a process of this session's server has ended; false for another server's."""
+        async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
+            return await self._ask("over", process._asdict()) == (True,)
+
+    async def listen(
+        self,
+        watch: str,
+        ring: Callable[[], None],
+        proved: Callable[[float], None] = lambda _: None,
+        *,
+        within: float = ECHO_WITHIN,
+    ) -> None:
+        """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
+
+        `proved` gets, now and at each proof, the used share of the server's NOTIFY queue.
+        """
+        async with self._turn(), asking(_HOLDING, within=within):
+            echo, usage = await self._ask("echo") or ("", 0.0)
+            if not self._echo:
+                await self.connection.execute(f"LISTEN {CHANNEL}")
+                await self.connection.execute(f"LISTEN {echo}")  # a constant and a number: nothing to quote
+                self._echo = echo
+        self._listeners[watch] = ring, proved
+        ring()
+        proved(usage)
+
+    def stop_listening(self, watch: str) -> None:
+        """Stop calling `ring` for the watch."""
+        self._listeners.pop(watch, None)
+
+    async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
+        """Receive notifications for ever; raise when the connection is lost, and the locks with it.
+
+        It raises at once if the server ends the connection. If the server is silent or notifications do not arrive, it
+        raises `within` seconds after a proof; there is one every `prove_every` seconds.
+        """
+        prove_at = time.monotonic() + prove_every
+        while True:
+            async with self._lock, asking(_HOLDING, within=None):
+                await self._hear_until(prove_at)
+                if time.monotonic() >= prove_at:
+                    await self._prove(within)
+                    prove_at = time.monotonic() + prove_every
+                async with asking(_HOLDING, within=within):
+                    await self._unlock()
+
+    async def prove(self) -> None:
+        """Check that the session is still ours alone; psycopg raises without an answer."""
+        if await self._ask("marked") != (self._token,):
+            raise source_error("pooled")
+
+    async def end(self) -> None:
+        """Clear a session that a pooler keeps; any other ends with its connection."""
+        if not self.is_pooled or self.connection.closed:
+            return
+        with suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(_ENDS_WITHIN):
+                # Several times: the pooler may choose among several.
+                for _ in range(_ROUNDS):
+                    for number in self._locked | self._given_up:
+                        await self._ask("unlock", (number, self._token))
+                    if await self._ask("unmark", (self._token,)):
+                        return
+                for number in self._locked | self._given_up:
+                    await self._end(self.process, number)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._wanted += 1
+        try:
+            if self._hearing is not None and not self._hearing.expired():
+                self._hearing.reschedule(0)
+            async with self._lock:
+                yield
+        finally:
+            self._wanted -= 1
+
+    async def _hear_until(self, end: float) -> None:
+        # `notifies` delivers together what arrives together.
+        try:
+            while not (self._wanted or self._given_up) and (left := end - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left) as self._hearing:
+                        async for notification in self.connection.notifies(stop_after=1):
+                            self._heard(notification)
+        finally:
+            self._hearing = None
+
+    def _heard(self, notification: psycopg.Notify) -> None:
+        if notification.channel != CHANNEL:
+            self._echoed = True
+            return
+        watch = notification.payload
+        for ring, _ in self._listeners.values() if not watch else filter(None, [self._listeners.get(watch)]):
+            ring()
+
+    async def _prove(self, within: float) -> None:
+        if not self._echo:
+            async with asking(_HOLDING, within=within):
+                await self.prove()
+            return
+        self._echoed = False
+        try:
+            async with asyncio.timeout(within):
+                _, usage, token = await self._ask("notify_ourselves", (self._echo,)) or (None, 0.0, None)
+                if token != self._token:
+                    raise source_error("pooled")
+                while not self._echoed:
+                    async for notification in self.connection.notifies(stop_after=1):
+                        self._heard(notification)
+        except TimeoutError as error:
+            raise source_error("listener-deaf", within=within) from error
+        for _, proved in list(self._listeners.values()):
+            proved(float(usage))
+
+    async def _ask(self, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
+        return await _row(self.connection, statement, parameters)
+
+    async def _try_lock(self, number: int) -> bool:
+        self._given_up.add(number)  # until the answer shows whether it is held
+        row = await self._ask("lock", (number, self._token))
+        if row is None:
+            raise source_error("pooled")
+        self._given_up.discard(number)
+        if row[0]:
+            self._locked.add(number)
+        return bool(row[0])
+
+    async def _unlock(self) -> None:
+        # For a lock that we do not have the server logs a warning.
+        for number in list(self._given_up):
+            await self._ask("unlock", (number, self._token))
+            self._given_up.discard(number)
+
+    async def _end(self, process: Process, number: int) -> bool:
+        """Ask a process that holds a lock to end; returns whether it was asked."""
+        try:
+            return await self._ask("end", {**process._asdict(), "number": number}) is not None
+        except psycopg.errors.InsufficientPrivilege:
+            return False  # another role's
+
+
+async def _row(connection: Connection, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
+    return await (await connection.execute(_SQL[statement], parameters)).fetchone()
+
+
+@asynccontextmanager
+async def own_session(dsn: str) -> AsyncIterator[Session]:
+    """Connect, and make sure that the session is the connection's alone."""
+    async with connected(dsn) as connection:
+        token = secrets.token_hex(8)
+        async with asking("marking the session"):
+            ours = await _row(connection, "ours")
+            if ours is None or not await _row(connection, "mark", (token,)):
+                raise source_error("pooled")
+            session = Session(connection, Process(*ours), token)
+        try:
+            if session.is_pooled:
+                # With little other traffic both get one session, with much a connection meets several.
+                async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
+                    for _ in range(_ROUNDS):
+                        if await _row(other, "marked") == (token,):
+                            raise source_error("pooled")
+                        await session.prove()
+            yield session
+        finally:
+            await session.end()
+
+
+@asynccontextmanager
+async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
+    """A session on the primary, if the DSN leads there: daemons of different standbys meet only there."""
+    attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
+    async with AsyncExitStack() as stack:
+        session: Session | None = None
+        with suppress(SourceError):
+            primary = make_conninfo(dsn, target_session_attrs=attribute, connect_timeout=_PRIMARY_ANSWERS_WITHIN)
+            session = await stack.enter_async_context(own_session(primary))
+        yield session
+
+
+async def _held_by(connection: Connection, watch: str) -> SourceError:
+    """Who holds the watch's lock; any role can, since its number is no secret."""
+    row = await _row(connection, "holders", {"number": _lock_number(watch)})
+    if row is None:
+        return source_error("lock-taken", watch=watch)
+    process, is_ours, description = row
+    who, end = visible(description), f"SELECT pg_terminate_backend({process});"
+    if is_ours:
+        return StandbyError(source_error("standby", watch=watch, who=who, end=end).message)
+    return source_error("lock-foreign", watch=watch, who=who, end=end)
+
+
+async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
+    """Those of the watches that any daemon captures here, by their locks."""
+    held = {number for (number,) in await rows_of(connection, _SQL["held"])}
+    return {watch for watch in watches if _lock_number(watch) in held}
+
+
+def _lock_number(watch: str) -> int:
+    """The same for every daemon; no application would choose it."""
+    digest = hashlib.sha256(f"cdc-sync watch {watch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

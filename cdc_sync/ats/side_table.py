@@ -1,0 +1,105 @@
+"""The side table of HelloWork's ids for an ATS without them: its script."""
+
+from typing import NamedTuple
+
+import yaml
+from psycopg import sql
+
+from cdc_sync import own_path
+from cdc_sync.ats import expressions
+from cdc_sync.ats.expressions import SideTable, composed, render, sections, side_table, template
+from cdc_sync.ats.scripts import granting
+from cdc_sync.ats.statements import id_in_url
+from cdc_sync.config import Watch
+from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
+from cdc_sync.core.visible import visible
+
+_SUFFIX = "_hellowork"
+
+
+class IdTable(NamedTuple):
+    """Where a watch has HelloWork's ids, or could have (not `is_configured`), and maybe status URLs."""
+
+    side: SideTable
+    url: str | None
+    is_configured: bool
+
+    @classmethod
+    def of(cls, watch: Watch) -> "IdTable":
+        """The table that the watch reads, else the one that it could have."""
+        side = side_table(watch, watch.columns.application_id)
+        if side is None:
+            name = watch.table.name.encode()[: LONGEST - len(_SUFFIX)].decode(errors="ignore") + _SUFFIX
+            side = SideTable(QualifiedName(watch.table.schema, name), "hellowork_id", watch.key)
+            return cls(side, "status_url", is_configured=False)
+        url = side_table(watch, watch.columns.status_url)
+        has_url = url is not None and (url.table, url.key) == (side.table, side.key)
+        return cls(side, url.column if url is not None and has_url else None, is_configured=True)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the daemon reads."""
+        return (*self.side.key, self.side.column, *([] if self.url is None else [self.url]))
+
+    def configuration(self, watch: Watch) -> str:
+        """The watch's keys for this table, as YAML."""
+        keys = zip(self.side.key, watch.key, strict=True)
+        on = " AND ".join(f"h.{written(own)} = t.{written(key)}" for own, key in keys)
+        looked_up = "(SELECT h.{column} FROM {table} h WHERE {on})"
+        columns = {"application_id": self.side.column, "status_url": self.url}
+        document = {
+            "columns": {
+                field: {
+                    "sql": looked_up.format(column=written(column), table=self.side.table, on=on),
+                    "depends_on": list(map(written, watch.key)),
+                }
+                for field, column in columns.items()
+                if column is not None
+            },
+            "related": [{"table": str(self.side.table), "key": list(map(written, self.side.key))}],
+        }
+        dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+        return dumped.rstrip("\n")
+
+
+def script(watch: Watch, role: str) -> str:
+    """The script that creates a watch's side table, for the daemon's role to read."""
+    ids = IdTable.of(watch)
+    side, watched = ids.side, expressions.table(watch.table)
+    to_fill = granting(side.table, "SELECT, INSERT, UPDATE", (), sql.Identifier("the_writer"))
+    url = index = composed("")
+    if ids.url is not None:
+        column = sql.Identifier(ids.url)
+        url = composed("\n        {} text,", column)
+        index = composed(
+            "\n    EXECUTE pg_catalog.format('CREATE INDEX ON %s (%s)', side, {});", id_in_url(column).as_string()
+        )
+    rest = render(
+        sections("parts.sql")["id_table"],
+        value=sql.Identifier(side.column),
+        url=url,
+        key=map(sql.Identifier, side.key),
+    )
+    end = render(sections("parts.sql")["id_table_end"], watched_key=map(sql.Identifier, watch.key))
+    granted = granting(side.table, "SELECT", ids.columns, sql.Identifier(role))
+    made = render(
+        template("id_table.sql"),
+        side=sql.SQL(visible(str(side.table))),
+        watched=sql.SQL(visible(str(watch.table))),
+        writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in to_fill)),
+        begin=sql.SQL(own_path.begin([watch.table, side.table])),
+        rest=rest,
+        end=end,
+        index=index,
+        side_oid=own_path.oid_of(side.table),
+        new_side=own_path.new_name(side.table),
+        side_keys=map(sql.Literal, side.key),
+        watched_oid=own_path.oid_of(watch.table),
+        watched_name=watched.as_string(),
+        watched_keys=map(sql.Literal, watch.key),
+        grants=sql.SQL(own_path.naming(side.table, "\n".join(granted))),
+    )
+    if ids.is_configured:
+        return made
+    wanted = "".join(f"--   {visible(line)}\n" for line in ids.configuration(watch).splitlines())
+    return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"

@@ -1,0 +1,209 @@
+"""The statements that read a watch's table: by key, by application, and in pages.
+
+`cdc-sync check` asks the planner about them. The server ends a page with the row that makes it too large; what it reads
+beyond is wasted, so each page asks for as many rows as should fit.
+"""
+
+from collections.abc import Callable, Sequence
+
+from psycopg import sql
+
+from cdc_sync.ats import expressions
+from cdc_sync.ats.connection import with_position
+from cdc_sync.ats.expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
+from cdc_sync.ats.mapping import Mapping
+from cdc_sync.config import Column, PlainColumn
+
+TEXT = sql.SQL("text")
+
+LARGEST = 4_000_000
+"""Bytes of a page, about, at the server; in memory some ten times as much until it is applied."""
+
+_COMPARED = ("varchar", "bpchar", "uuid", "int2", "int4", "int8", "numeric")
+"""Types in which ids are compared: with an equality of their own, and no length that would cut them."""
+
+_SQL = expressions.sections("reading.sql")
+
+CLOCK = sql.SQL(_SQL["clock"])
+
+
+class Statements:
+    """The statements for one watch's table.
+
+    Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
+    the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
+    rows. Of two statements the second begins behind a place.
+
+    Attributes:
+        key_is_given: whether a row has a given key; a list for each part is a parameter.
+        id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
+        url_is_given: the same by the status URL.
+        first_page: the first rows in key order without digests; the parameter is how many.
+        keys: the keys in key order, and the clock, without the configuration's expressions.
+        digests: a page of digests as one text, how many rows, the clock, and the key at a place, which precedes the
+            parameters of `pages`, once for each part of the key.
+        as_read: given keys, and each as a row's key is read; None if every session writes keys alike.
+    """
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._names = [sql.Identifier(f"k{number}") for number in range(len(mapping.key_columns))]
+        self._width = mapping.width + 2
+        self.id_type = self._id_type()
+        parts = len(self._names)
+        self.key_is_given = self._key_is_in([sql.SQL("%s::text[]" if parts > 1 else "%s")] * parts)
+        mapped = mapping.watch.columns.application_id
+        self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
+        self.url_is_given = self._url_is_given()
+        self.as_read = self._as_read()
+
+        self.first_page, following = walk(mapping, self.select(mapping.select, CLOCK))
+        self.shape = following.as_string()
+        rows = self.select(mapping.select, mapping.digest, CLOCK)
+        self.by_key = bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
+        self.pages = [bounded(page, self._width) for page in walk(mapping, rows)]
+        keys = self.select(*mapping.key_texts, CLOCK)
+        self.keys = [with_position(page, parts + 1) for page in walk(mapping, keys)]
+        backwards = [composed("{} USING {}", key, operator(">", mapping.key_operators)) for key in mapping.key_columns]
+        last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, backwards)
+        self.last_keys = with_position(last, parts + 1)
+        self.digests = [with_position(page, 3 + parts) for page in self._digests()]
+
+    def where(self, condition: sql.Composable) -> str:
+        """The rows for which a condition holds, in key order, however large."""
+        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
+        query = composed(
+            "{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping, self._mapping.key_operators)
+        )
+        return with_position(query, self._width + 1)
+
+    def select(self, *items: sql.Composable) -> sql.Composed:
+        """Items of all rows."""
+        return composed("SELECT {} FROM {}", items, self._mapping.table)
+
+    def _digests(self) -> list[sql.Composed]:
+        keys = zip(self._mapping.key_texts, self._names, strict=True)
+        element = composed("{} AS element", self._mapping.digests_element())
+        elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
+        # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
+        last = [composed("(pg_catalog.array_agg(page.{}))[%s]", name) for name in self._names]
+        page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({}) AS page"
+        return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
+
+    def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
+        keys, types = self._mapping.key_columns, self._mapping.key_types
+        equals = operator("=", self._mapping.key_operators)
+        if len(keys) == 1:
+            return composed("{} {} ANY ({}::{}[])", keys[0], equals, lists[0], types[0])
+        return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, self._given_values(), self._given(lists))
+
+    def _as_read(self) -> sql.Composed | None:
+        types = self._mapping.key_type_names
+        if not any(map(expressions.may_depend_on_session, types)):
+            return None
+        read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
+        given = self._given([sql.SQL("%s::text[]")] * len(types))
+        return composed("SELECT {} FROM {}", [*self._names, *read], given)
+
+    def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
+        each = [composed("pg_catalog.unnest({})", one) for one in lists]
+        return composed("ROWS FROM ({}) AS given ({})", each, self._names)
+
+    def _given_values(self) -> list[sql.Composed]:
+        types = self._mapping.key_types
+        return [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
+
+    def is_given_id(self, value: sql.Composable) -> sql.Composable:
+        """Whether a value is one of the given ids, in its own type, so that its index serves."""
+        compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
+        return composed("{} {} ANY (%s::{}[])", compared, operator("=", self._id_operators()), self.id_type)
+
+    def _id_type(self) -> sql.Composable:
+        mapped = self._mapping.watch.columns.application_id
+        if isinstance(mapped, PlainColumn):
+            return expressions.fragment(self._mapping.facts.columns[mapped.name])
+        if expressions.side_table(self._mapping.watch, mapped) is not None:
+            type_ = self._mapping.type_of("application_id")
+            return sql.SQL(type_ if type_ in _COMPARED else "text")
+        return TEXT
+
+    def _id_operators(self) -> str:
+        mapped = self._mapping.watch.columns.application_id
+        return self._mapping.facts.operators[mapped.name] if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
+
+    def _url_is_given(self) -> sql.Composable | None:
+        columns = self._mapping.watch.columns
+        if columns.status_url is None:
+            return None
+        given = self._where_value(columns.status_url, is_given_url)
+        if columns.application_id is None:
+            return given
+        return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
+
+    def _where_value(self, mapped: Column, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
+        """A condition on a mapped value; on a side table's in that table, where an index can serve."""
+        side = expressions.side_table(self._mapping.watch, mapped)
+        if side is None:
+            return condition(expressions.expression(mapped))
+        keys = [composed("s.{}", expressions.name(column)) for column in side.key]
+        equals = operator("=", self._mapping.key_operators)
+        return composed(
+            "({}) {} ANY (SELECT {} {})", self._mapping.key_columns, equals, keys, in_side_table(side, condition)
+        )
+
+
+def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
+    """The rows of a side table with a value for which a condition holds, behind a SELECT list over `s`."""
+    names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
+    value = composed("s.{}", expressions.name(side.column))
+    return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
+
+
+def is_given_url(url: sql.Composable) -> sql.Composed:
+    """Whether a status URL has one of the given ids.
+
+    By DISTINCT the planner expects few, and uses an index; else PostgreSQL 10 and 11 read all of a table that was never
+    analysed or has few URLs.
+    """
+    given = sql.SQL("""SELECT DISTINCT pg_catalog.lower(pg_catalog.unnest(%s::text[]) COLLATE "C")""")
+    return composed("{} {} ANY ({})", id_in_url(url), operator("="), given)
+
+
+def id_in_url(url: sql.Composable) -> sql.Composed:
+    """The id in a status URL, as it is compared."""
+    return expressions.fragment(_SQL["id_in_url"]).format(url)
+
+
+def walk(
+    mapping: Mapping, select: sql.Composable, mark: sql.Composable | None = None, type_: str = ""
+) -> tuple[sql.Composed, sql.Composed]:
+    """The first rows in key order, or from a `mark` on, which precedes the key, and those behind a place.
+
+    The last parameter is how many.
+    """
+    marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
+    # A comparison of rows has one operator: that of a mark's date, too.
+    schema = common_schema([*mapping.operators, *(POSTGRESQLS_OWN for _ in marks)])
+    given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
+    place = [*marks, *mapping.key_columns]
+    behind = composed("({}) {} ({}) AND {}", place, operator(">", schema), given, mapping.has_key)
+    from_mark = [composed("{} {} %s::{}", one, operator(">="), each) for one, each in zip(marks, types, strict=True)]
+    first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
+    sorting = [*marks, *_key_order(mapping, schema)]
+    page = "{} WHERE {} ORDER BY {} LIMIT %s"
+    return composed(page, select, first, sorting), composed(page, select, behind, sorting)
+
+
+def _key_order(mapping: Mapping, schema: str | None) -> list[sql.Composed]:
+    """The order of the walk's `>`, ascending; `schema` is that of its operator."""
+    return [composed("{} USING {}", key, operator("<", schema)) for key in mapping.key_columns]
+
+
+def bounded(query: sql.Composable, width: int) -> str:
+    """A query of so many columns, `with_position`, ended by the row that makes it too large."""
+    return with_position(_ended(query, width), width + 1)
+
+
+def _ended(query: sql.Composable, width: int) -> sql.Composed:
+    columns = [sql.Identifier(f"c{number}") for number in range(width)]
+    return composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST)

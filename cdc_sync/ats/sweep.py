@@ -1,0 +1,280 @@
+"""The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
+
+It walks the table in key order. Once the capture has caught up, a row that still differs as the page had it was missed:
+it is read again, applied, and counted by cause, unless a sweep was requested for it (`Intake.requests`). A bitmap marks
+each record that was met; an unmarked live record is a suspected deletion.
+
+**Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
+verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
+server computes the next page meanwhile; if that fails, this page is compared again.
+
+An interrupted sweep starts again.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+
+from cdc_sync.ats.capture import Capture
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.mapping import keys_of
+from cdc_sync.ats.reading import Digests, Read
+from cdc_sync.core.diff import Adopt, Decision, Enqueue
+from cdc_sync.core.events import ASKED_FOR, SweepDone
+from cdc_sync.core.outbox import Known, Verified, with_last_job
+from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
+
+_NAMED = 100
+"""Missed rows that are passed on, at most."""
+
+
+def mark(marks: bytearray, met: Iterable[int]) -> None:
+    """Mark records by number: bit n & 7 of byte n >> 3. Numbers below 1 are ignored, and those of later records."""
+    size = len(marks)
+    for number in met:
+        place = number >> 3
+        if number > 0 and place < size:
+            marks[place] |= 1 << (number & 7)
+
+
+def size_of(last: int) -> int:
+    """Bytes of the marks for record numbers up to `last`."""
+    return (last >> 3) + 1
+
+
+async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
+    """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+    async for found in intake.store.capture.unseen(intake.rules.watch, marks, last, intake.parts.steps.searched):
+        size = intake.reader.at_once(intake.parts.steps.read)
+        for first in range(0, max(len(found), 1), size):
+            yield found[first : first + size]
+
+
+async def _goes_on() -> float:
+    """Nobody waits."""
+    return 0.0
+
+
+class Sweep:
+    """One sweep.
+
+    Args:
+        catch_up: lets the capture catch up.
+        progressed: called at each step.
+        give_way: awaited between steps; returns the seconds that others swept.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        catch_up: Callable[[], Awaitable[None]],
+        progressed: Callable[[], None],
+        give_way: Callable[[], Awaitable[float]] = _goes_on,
+    ) -> None:
+        self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
+        self._sees_deletions = capture.sees_deletions
+        self._catch_up = catch_up
+        self._progressed = progressed
+        self._give_way = give_way
+        self._digests = capture.intake.shape_of_digests
+        self._ahead: tuple[Key, Digests | None] | None = None
+        self._after: Key | None = None
+        self._is_walked = False
+        self._rows = 0
+        # The database's clock at the last page.
+        self._at = 0
+        self._marks = bytearray()
+        self._repaired: Counter[str] = Counter()
+        self._missed: list[Key] = []
+        self._skipped: set[Key] = set()
+        self._began = time.monotonic()
+
+    async def run(self) -> SweepDone:
+        """Compare everything once; may raise `SourceError` and `StoreError`."""
+        intake = self._intake
+        skipped_before, requests = set(intake.applier.skipped), intake.requests
+        # Records made later come from a row that was read.
+        last = await intake.store.capture.highest_number()
+        self._marks = bytearray(size_of(last))
+        self._at = intake.store.driver.clock.for_people()
+        while not self._is_walked:
+            if not await self._pass_over():
+                await self._read()
+            await self._pause()
+        await self._find_gone(last)
+        stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
+        if stale:
+            await intake.forget_skips(stale, self._at)
+        if requests:
+            await intake.request_sweeps(-requests)
+        await intake.compared()
+        seconds = time.monotonic() - self._began
+        missed = tuple(self._missed[:_NAMED])
+        done = SweepDone(self._watch, self._rows, seconds, dict(self._repaired), missed)
+        intake.observe(done)
+        return done
+
+    async def _pause(self) -> None:
+        """Let others sweep between two steps."""
+        self._began += await self._give_way()
+        self._progressed()
+
+    async def _pass_over(self) -> bool:
+        """Compare the next page by digests and read the rows that differ; False if these are most of it."""
+        intake, compared, after = self._intake, self._steps.compared, self._after
+        if self._ahead is not None and self._ahead[0] == after:
+            page = self._ahead[1]
+        else:
+            page = await intake.reader.digests(after, compared, self._digests)
+        self._ahead = None
+        if page is None:
+            return False
+        comparing = intake.store.capture.compare(self._watch, page.text)
+        if page.last is None:
+            numbers = await comparing
+        else:
+            ahead = intake.reader.digests(page.last, compared, self._digests)
+            numbers, following = await asyncio.gather(comparing, ahead)
+            self._ahead = (page.last, following)
+        others = [place for place, number in enumerate(numbers) if number < 0]
+        if len(numbers) != page.rows or len(others) > compared // 2:
+            return False
+        keys = keys_of(page.text, others) if others else []
+        if keys is None:
+            return False
+        for first in range(0, len(keys), self._steps.read):
+            part = keys[first : first + self._steps.read]
+            async for read, _ in intake.reader.parts_by_key(part, shape=self._digests):
+                await self._compare(read)
+        mark(self._marks, numbers)
+        self._reach(page.rows, page.at, page.last)
+        return True
+
+    async def _read(self) -> None:
+        """Compare the next page by reading it, in parts."""
+        for left in range(self._steps.compared, 0, -self._steps.read):
+            size = min(self._steps.read, left)
+            page = await self._intake.reader.page(self._after, size, self._digests)
+            await self._compare(page)
+            self._reach(len(page.rows), page.at, page.last)
+            if page.last is None:
+                return
+
+    def _reach(self, rows: int, at: int, last: Key | None) -> None:
+        """Move past a page; an empty one has no clock."""
+        self._at = at if rows else self._at
+        self._rows += rows
+        self._after, self._is_walked = last, last is None
+
+    async def _count(self, repaired: Mapping[str, int]) -> None:
+        """Count repairs at once: after an interruption, the rows no longer differ."""
+        if repaired:
+            if self._intake.requests:
+                repaired = {ASKED_FOR: sum(repaired.values())}
+            self._repaired.update(repaired)
+            adding = self._intake.store.operation.add_repairs(self._watch, repaired)
+            await self._intake.applier.write(("repairs",), adding)
+
+    async def _compare(self, read: Read) -> None:
+        """Mark known records, and repair the rows that differ."""
+        rows = self._intake.interpreted(read)
+        known = await self._known(rows)
+        rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
+        mark(self._marks, (each.number for each in known.values()))
+        different = self._intake.different(rows, known)
+        self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
+        if different:
+            await self._repair([row for row in rows if row.key in different])
+        verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
+        if verified:
+            verifying = self._intake.store.capture.verify(self._watch, verified)
+            await self._intake.applier.write([each.application_id for each in verified], verifying)
+
+    async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
+        ids = [row.application_id for row in rows if row.application_id is not None]
+        return await self._intake.store.capture.known(self._watch, ids) if ids else {}
+
+    async def _repair(self, rows: list[Observation]) -> None:
+        """Let the capture catch up; read again, apply and count the rows that still differ.
+
+        Twice: a row that changes just before the capture's turn, and back after it, differs though nothing was missed.
+        """
+        store, deleted, suspected = self._intake.store, list[str](), set[str]()
+        for _ in range(2):
+            await self._catch_up()
+            different = self._intake.different(rows, await self._known(rows))
+            rows = [row for row in rows if row.key in different]
+            deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
+            # A deletion that is undone and repeated in between was not missed either.
+            suspected |= await store.capture.suspected(self._watch, deleted)
+            if not rows:
+                return
+        repaired: Counter[str] = Counter()
+        results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
+        found = {result.application_id for result in results}
+        applied = [row for row in rows if row.application_id in found]
+        # Rows that are no longer as on the page changed after the capture's turn.
+        different = self._intake.different(applied, await self._known(applied))
+        found -= {row.application_id or "" for row in applied if row.key in different}
+        for result in results:
+            if result.application_id in found:
+                repaired.update(_causes(result.decision))
+        if not self._intake.requests and len(self._missed) < _NAMED:
+            self._missed += [row.key for row in rows if row.application_id in found]
+        # No result counts them before their grace.
+        repaired.update(["deleted"] * len(await store.capture.suspected(self._watch, deleted) - suspected))
+        await self._count(repaired)
+
+    async def _absent(self, unmet: list[str]) -> list[str]:
+        """The unmet applications with a row that has gone unnoticed by the capture.
+
+        A row whose key moved to the part done, or behind the end, is not met either.
+
+        Twice: a row that went and came back before the capture's turn rightly leaves no trace.
+        """
+        store = self._intake.store
+        for _ in range(2):
+            known = await store.capture.known(self._watch, unmet) if unmet else {}
+            if not known:
+                return []
+            found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
+            there = {interpret(row, self._intake.rules, 0).application_id for row in found}
+            unreadable = {row.key for row in found if row.unreadable is not None}
+            absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
+            if not absent:
+                return []
+            await self._catch_up()
+            after = await store.capture.known(self._watch, list(absent))
+            suspected = await store.capture.suspected(self._watch, list(absent))
+            unmet = [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
+        return unmet
+
+    async def _find_gone(self, last: int) -> None:
+        """Suspect unmet live records."""
+        async for unmet in unmet_records(self._intake, bytes(self._marks), last):
+            absent = await self._absent(unmet)
+            suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
+            if suspected and self._sees_deletions:
+                await self._count({"gone": suspected})
+            await self._pause()
+
+
+def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
+    """What to keep of a row that does not differ; None if it is unknown, or its entry is pending."""
+    match row:
+        case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
+            return None if known[application_id].pending else Verified(application_id, key, digest, content)
+        case Ignored(application_id, key, str(digest)) if application_id in known:
+            return Verified(application_id, key, digest, None)
+    return None
+
+
+def _causes(decision: Decision) -> Iterable[str]:
+    match decision:
+        case Enqueue(kinds):
+            return kinds
+        case Adopt():
+            return ("first",)
+        case _:
+            return ("undone",)

@@ -1,0 +1,102 @@
+"""Whether a tenant's table is still the one that its watch was captured from, by the table's oid.
+
+Schemas are renamed, dropped and restored, so a tenant's name may lead to another table. Rows that are missing there
+prove nothing:
+
+- It is another tenant's table: two schemas' names were exchanged, say. The watch waits.
+- It is empty: a restore creates tables before their rows. The watch waits.
+- It is unknown: it was restored, or recreated. A sweep compares it, and the deletions that are found until they are
+  answered are held for a person. Only then it is the tenant's table: a crash repeats all of it.
+
+A dump that is restored gives tables other oids. A failover to a standby, a restored disk and pg_upgrade keep them
+(src/bin/pg_upgrade/pg_upgrade.c: "We control all assignments of pg_class.oid").
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from cdc_sync.ats.connection import Connection, Pool
+from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.errors import reason, source_error
+from cdc_sync.ats.facts import TableFacts, oid_of
+from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.core.events import TableReplaced
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.reasons import Reason
+from cdc_sync.store.protocol import FROM_DATABASE
+
+POSITION = "table"
+"""The position with the table's oid."""
+
+FORGOTTEN = ""
+"""The position after `adopt-database`: the next table is an unknown one."""
+
+
+async def is_replaced(connection: Connection, table: QualifiedName, positions: Mapping[str, str]) -> bool:
+    """Whether a watch with these positions was captured from another table than this one."""
+    before, now = positions.get(POSITION), await oid_of(connection, table)
+    return before not in {None, FORGOTTEN} and now is not None and before != str(now)
+
+
+class TenantTable:
+    """One watch's table; of a watch without a tenant any table is right.
+
+    Attributes:
+        doubt: why deletions are held; None if the table is the tenant's.
+    """
+
+    def __init__(self, parts: WatchParts, facts: TableFacts, pool: Pool) -> None:
+        self.doubt: Reason | None = None
+        self._parts, self._facts, self._pool = parts, facts, pool
+        self._is_of_tenant = SEPARATOR in parts.name
+        self._is_compared = False
+
+    async def recognise(self, before: str | None, is_empty: Callable[[], Awaitable[bool]]) -> Mapping[str, str]:
+        """Compare with the oid of an earlier run; returns the position to write at once.
+
+        Raises:
+            SourceError: it is another watch's table, or another one that is empty.
+        """
+        parts, facts = self._parts, self._facts
+        now = str(facts.oid)
+        if before == now or not self._is_of_tenant:
+            return {}
+        if before is None or not await parts.store.capture.knows_any(parts.name):
+            return {POSITION: now}
+        if (other := await self._other_watch()) is not None:
+            raise source_error("table-of-another", table=facts.qualified, watch=other)
+        if await is_empty():
+            raise source_error("table-emptied", table=facts.qualified)
+        self.doubt = reason("table-unknown", table=facts.qualified)
+        parts.observe(TableReplaced(parts.name, str(facts.qualified)))
+        return {}
+
+    async def _other_watch(self) -> str | None:
+        """The watch of the same template that was captured from this table; other templates may share it."""
+        parts, template = self._parts, self._parts.name.partition(SEPARATOR)[0]
+        for watch, of in (await parts.store.report.positions_of_all(POSITION, FROM_DATABASE)).items():
+            is_here = of.get(POSITION) == str(self._facts.oid) and of.get(FROM_DATABASE, "") == parts.database.name
+            if is_here and watch != parts.name and watch.partition(SEPARATOR)[0] == template:
+                return watch
+        return None
+
+    async def look(self) -> None:
+        """After each read: begin again, by `SourceError`, if the table's name leads to another table now."""
+        if not self._is_of_tenant:
+            return
+        table = self._parts.watch.table
+        if await self._pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != self._facts.oid:
+            raise source_error("table-replaced", table=self._facts.qualified)
+
+    def compared(self) -> None:
+        """A sweep has compared every row."""
+        self._is_compared = True
+
+    async def accepted(self) -> Mapping[str, str]:
+        """The position to write once a sweep has compared an unknown table, and its deletions are answered."""
+        if self.doubt is None or not self._is_compared:
+            return {}
+        if await self._parts.store.capture.next_suspicion(self._parts.name) is not None:
+            return {}
+        self.doubt = None
+        return {POSITION: str(self._facts.oid)}

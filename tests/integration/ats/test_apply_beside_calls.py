@@ -1,0 +1,123 @@
+"""Each step of capture is one apply, beside which no call of its applications begins.
+
+It is two if rows of an application have to be read together."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+
+from cdc_sync.ats.intake import Intake
+from cdc_sync.core.batch import Applied, Batch, Calls, NoCalls
+from cdc_sync.core.outbox import Applying
+from cdc_sync.core.rows import WatchRules
+
+
+class Deliveries(NoCalls):
+    """A sender of which only its part in an apply is there."""
+
+    def __init__(self) -> None:
+        self.begun: list[Applying] = []
+        self.ended: list[tuple[Applying, Applied | None]] = []
+
+    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
+        assert watch == WATCH
+        applying = Applying(watch, application_ids)
+        self.begun.append(applying)
+        return applying
+
+    def end_apply(self, applying: Applying, applied: Applied | None) -> None:
+        self.ended.append((applying, applied))
+
+    @property
+    def of(self) -> list[list[str]]:
+        """The applications of each apply that has ended."""
+        assert self.begun == [applying for applying, _ in self.ended]
+        return [sorted(applying.application_ids) for applying in self.begun]
+
+
+def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
+    return Intake(replace(rig.intake.parts, calls=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
+
+
+async def test_a_change_is_one_apply(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, 2, status="hired")
+        deliveries = Deliveries()
+
+        await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0}, "notify")
+
+        assert deliveries.of == [["a1", "a2"]]
+        ((_, applied),) = deliveries.ended
+        assert applied is not None
+        assert [result.application_id for result in applied.results] == ["a1", "a2"]
+
+
+async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        insert(ats, 3, "a1", job_id="J2")
+        update(ats, 2, status="hired")
+        deliveries = Deliveries()
+
+        results = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
+
+        assert deliveries.of == [["a1", "a2"], ["a1"]]
+        assert [result.application_id for result in results] == ["a2", "a1"]
+        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]
+
+
+async def test_nothing_new_writes_nothing(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        deliveries = Deliveries()
+        intake = intake_of(rig, deliveries)
+        await intake.place({"any": "thing"})
+
+        await intake.keys({("1",): 0, ("2",): 0}, "notify")
+
+        assert deliveries.of == [[], ["a1"]]
+        applied = deliveries.ended[-1][1]
+        assert applied is not None
+        assert (list(applied.results), applied.written) == ([], False)
+
+
+async def test_an_apply_goes_on_when_its_capture_is_cancelled(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read afterwards is applied afterwards."""
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        deliveries, begun, may_end = Deliveries(), asyncio.Event(), asyncio.Event()
+        apply = rig.store.capture.apply
+
+        async def slow(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
+            begun.set()
+            await may_end.wait()
+            return await apply(rules, batch, calls)
+
+        monkeypatch.setattr(rig.store.capture, "apply", slow)
+        capture = asyncio.create_task(intake_of(rig, deliveries).keys({("1",): 0}, "notify"))
+        await begun.wait()
+        capture.cancel()
+        await asyncio.wait([capture], timeout=0.05)
+        assert not capture.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await capture
+
+        ((_, applied),) = deliveries.ended
+        assert applied is not None
+        assert [result.application_id for result in applied.results] == ["a1"]

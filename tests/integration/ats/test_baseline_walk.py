@@ -1,0 +1,329 @@
+"""The first look: everything that is there is known afterwards, silently, whatever interrupts it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+from support.store_steps import events_of
+
+from cdc_sync.ats.baseline import POSITION, BaselinePosition
+from cdc_sync.ats.beginning import adopt
+from cdc_sync.ats.database import Steps
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.reading import Read
+from cdc_sync.core.batch import ApplyResult
+from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
+from cdc_sync.core.rows import Observation
+
+MANY = (
+    "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+    " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 5000) n"
+)
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(adopted=3)
+
+
+async def test_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: OpenRig) -> None:
+    ats.execute(MANY)
+    ats.execute("ANALYZE public.applications")
+    async with open_rig(steps=Steps()) as rig:
+        position = await rig.adopt()
+
+        assert (position.done, position.known, position.queued) == (True, 5000, 0)
+        assert await rig.deliver() == []
+        page = Steps().adopted
+        assert [progress.rows for progress in rig.heard(BaselineProgress)] == [*range(page, 5001, page), 5000]
+        assert {progress.estimate for progress in rig.heard(BaselineProgress)} == {5000}
+        (done,) = rig.heard(BaselineDone)
+        assert (done.known, done.queued) == (5000, 0)
+        assert rig.heard(Decided) == []
+        assert await events_of(rig.store) == []
+        assert (await rig.sweep()).repaired == {}
+
+
+async def test_an_empty_table(open_rig: OpenRig) -> None:
+    async with open_rig() as rig:
+        assert (await rig.adopt()).done
+
+        (done,) = rig.heard(BaselineDone)
+        assert (done.known, done.queued) == (0, 0)
+
+
+async def test_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        assert (await rig.adopt()).known == 1
+
+        assert rig.heard(BaselineProgress) == []
+        await rig.drain.catch_up()
+        assert await rig.deliver() == [("a2", "applied", "J1")]
+
+
+@pytest.mark.parametrize("failing", ["reading", "recording"])
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_goes_on_after_a_failure_in_the_middle(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, failing: str, after: int
+) -> None:
+    for number in range(1, 9):
+        insert(ats, number, f"a{number}")
+    async with open_rig() as rig:
+        with monkeypatch.context() as patched:
+            fail_after(after, rig, patched, failing)
+            with pytest.raises(SourceError, match="lost"):
+                await rig.adopt()
+
+    async with open_rig() as rig:
+        position = await rig.adopt()
+
+        assert (position.done, position.known) == (True, 8)
+        pages = [progress.rows for progress in rig.heard(BaselineProgress)]
+        assert pages == [3, 6, 8][after:], "what was recorded is not read again"
+        assert (await rig.store.report.counts())[WATCH].known == 8
+        assert await rig.deliver() == []
+
+
+async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ApplyResult later, it would set the position back, under the feet of whoever goes on."""
+    for number in range(1, 9):
+        insert(ats, number, f"a{number}")
+    async with open_rig() as rig:
+        fail_after(1, rig, monkeypatch, "reading")
+        adopt = rig.intake.adopt
+
+        async def adopt_late(
+            page: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+        ) -> Sequence[ApplyResult]:
+            for _ in range(100):
+                await asyncio.sleep(0)  # whatever could run before it has run
+            return await adopt(page, positions, rows_are_new=rows_are_new)
+
+        monkeypatch.setattr(rig.intake, "adopt", adopt_late)
+        with pytest.raises(SourceError, match="lost"):
+            await rig.adopt()
+
+        assert (await rig.store.report.counts())[WATCH].known == 3
+
+
+def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) -> None:
+    """Lose the connection after so many pages, before the next is read or before it is recorded."""
+    page, adopt = rig.intake.reader.page, rig.intake.adopt
+    count = iter(range(100))
+
+    async def page_or_fail(after: tuple[str, ...] | None, size: int, shape: str) -> Read:
+        if failing == "reading" and next(count) == pages:
+            raise SourceError("unreachable", "lost")
+        return await page(after, size, shape)
+
+    async def adopt_or_fail(
+        rows: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+    ) -> Sequence[ApplyResult]:
+        if failing == "recording" and next(count) == pages:
+            raise SourceError("unreachable", "lost")
+        return await adopt(rows, positions, rows_are_new=rows_are_new)
+
+    patched.setattr(rig.intake.reader, "page", page_or_fail)
+    patched.setattr(rig.intake, "adopt", adopt_or_fail)
+
+
+async def test_what_changes_behind_its_back_is_in_the_log(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 10):
+        insert(ats, number, f"a{number}")
+    async with open_rig() as rig:
+        adopt, turns = rig.intake.adopt, iter(range(10))
+
+        async def eventful(
+            rows: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
+        ) -> Sequence[ApplyResult]:
+            if next(turns) == 1:
+                update(ats, 1, 9, status="hired")
+                delete(ats, 2, 8)
+                insert(ats, 0, "a0")
+            return await adopt(rows, positions, rows_are_new=rows_are_new)
+
+        monkeypatch.setattr(rig.intake, "adopt", eventful)
+        await rig.adopt()
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a0", "applied", "J1"), ("a1", "hired", "J1")], "a9 was adopted as hired"
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a2", "deleted", "J1")], "a8 was never known"
+        assert (await rig.sweep()).repaired == {}
+
+
+class TestSend:
+    async def test_every_row_is_reported(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in range(1, 6):
+            insert(ats, number, f"a{number}")
+        async with open_rig(baseline="send") as rig:
+            position = await rig.adopt()
+
+            assert (position.known, position.queued) == (5, 5)
+            assert rig.heard(BaselineDone)[0].queued == 5
+            assert [entry.kinds for entry in await rig.entries()] == [{"first"}] * 5
+            assert len(await rig.deliver()) == 5
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_a_restart_reports_none_of_them_twice(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(1, 6):
+            insert(ats, number, f"a{number}")
+        async with open_rig(baseline="send") as rig:
+            with monkeypatch.context() as patched:
+                fail_after(1, rig, patched, "reading")
+                with pytest.raises(SourceError):
+                    await rig.adopt()
+            assert len(await rig.deliver()) == 3
+        async with open_rig(baseline="send") as rig:
+            assert (await rig.adopt()).known == 5
+            assert len(await rig.deliver()) == 2
+
+    async def test_deleted_rows_are_reported_as_such(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", deleted_at="2024-01-01")
+        async with open_rig(baseline="send") as rig:
+            await rig.adopt()
+
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+
+class TestRows:
+    async def test_deleted_ones_are_known_as_deleted(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", deleted_at="2024-01-01")
+        async with open_rig() as rig:
+            await rig.adopt()
+            assert await rig.told("a1") == {"a1": ("deleted", "J1")}
+
+            assert (await rig.sweep()).repaired == {}
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+
+    async def test_out_of_scope_ones_are_reported_when_they_come_into_it(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", notes="test")
+        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
+            await rig.adopt()
+            update(ats, 1, notes=None)
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+    @pytest.mark.parametrize(("apart", "live"), [(1, "first"), (1, "last"), (5, "first"), (5, "last")])
+    async def test_a_row_left_behind_by_a_move_is_no_call(
+        self, ats: Ats, open_rig: OpenRig, apart: int, live: str
+    ) -> None:
+        """On one page with the row that speaks for the application, or on another."""
+        numbers = (1, 1 + apart)
+        for number in range(1, 10):
+            insert(ats, number, f"other{number}")
+        delete(ats, *numbers)
+        for number in numbers:
+            is_live = (number == numbers[0]) == (live == "first")
+            insert(ats, number, "a1", job_id="new" if is_live else "old", deleted_at=None if is_live else "2024-01-01")
+        async with open_rig() as rig:
+            position = await rig.adopt()
+
+            assert position.queued == 0
+            assert await rig.told("a1") == {"a1": ("applied", "new")}
+            assert (await rig.sweep()).repaired == {}
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+
+    @pytest.mark.parametrize(("apart", "newer"), [(1, "first"), (1, "last"), (5, "first"), (5, "last")])
+    async def test_two_live_rows_of_one_application_are_no_call(
+        self, ats: Ats, open_rig: OpenRig, apart: int, newer: str
+    ) -> None:
+        numbers = (1, 1 + apart)
+        for number in range(1, 10):
+            insert(ats, number, f"other{number}")
+        delete(ats, *numbers)
+        for number in numbers:
+            is_newer = (number == numbers[0]) == (newer == "first")
+            created = "2024-02-01" if is_newer else "2024-01-01"
+            insert(ats, number, "a1", job_id="new" if is_newer else "old", created_at=created)
+        async with open_rig() as rig:
+            position = await rig.adopt()
+
+            assert position.queued == 0
+            assert await rig.told("a1") == {"a1": ("applied", "new")}
+            assert (await rig.sweep()).repaired == {}
+
+
+def test_its_position_survives_as_text() -> None:
+    position = BaselinePosition(done=False, after=('é "1"', "2"), known=7, queued=3)
+
+    assert BaselinePosition.from_text(position.to_text()) == position
+    assert BaselinePosition.from_text(None) is None
+
+
+class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    pass
+
+
+async def test_a_row_that_has_another_id_after_an_interruption_leaves_its_first_application(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store lost the position, and not the records: the rows are walked again, and are not new."""
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, hellowork_id="a2")
+        await rig.intake.place({POSITION: BaselinePosition().to_text()})
+
+        await rig.adopt()
+        await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert set(await rig.told("a1", "a2")) == {"a1", "a2"}
+
+
+async def adopt_a_page(rig: Rig) -> None:
+    """The baseline is interrupted when its first page is recorded."""
+
+    def interrupt() -> None:
+        raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        await adopt(rig.capture, interrupt)
+
+
+class TestAMoveBetweenItsPages:
+    """An application that was adopted on one page is met again, in another row, on a later one."""
+
+    async def test_is_a_change_if_the_first_row_is_gone(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in range(1, 5):
+            insert(ats, number, f"a{number}", job_id="J1")
+        async with open_rig() as rig:
+            await adopt_a_page(rig)
+            delete(ats, 1)
+            insert(ats, 9, "a1", job_id="J2")
+
+            await rig.adopt()
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+
+    async def test_is_none_if_both_are_there(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in range(1, 5):
+            insert(ats, number, f"a{number}", job_id="J1")
+        async with open_rig() as rig:
+            await adopt_a_page(rig)
+            insert(ats, 9, "a1", job_id="J2")
+
+            await rig.adopt()
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+            assert await rig.told("a1") == {"a1": ("applied", "J2")}

@@ -1,0 +1,121 @@
+"""The bell that all watches of a database share, on a real server."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.roles import NewRole
+from support.sessions import Ats, one, run
+from support.watched import a_config, install_triggers
+
+from cdc_sync.ats.bell import BUSY, LEASE, WINDOW, Bell
+from cdc_sync.ats.connection import Pool, pooled
+
+LEFT = "SELECT last_value - extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
+
+
+class Clock:
+    """A monotonic clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def pool(database: str, ats: Ats) -> AsyncIterator[Pool]:
+    install_triggers(ats, a_config())
+    async with pooled(database) as pool:
+        yield pool
+
+
+async def test_it_is_armed_for_a_lease_and_renewed_in_time(pool: Pool, ats: Ats) -> None:
+    clock = Clock()
+    bell = Bell(pool, clock)
+    await bell.arm()
+    assert bell.is_armed
+    assert LEASE - 5 < one(ats, LEFT) <= LEASE
+
+    run(ats, "SELECT setval('cdc_sync.bell', 1)")
+    clock.now += LEASE / 6
+    await bell.arm()
+    assert one(ats, LEFT) < 0, "not yet due"
+
+    clock.now += LEASE / 6
+    await bell.arm()
+    assert one(ats, LEFT) > LEASE - 5
+
+
+async def test_many_changes_disarm_it_until_they_are_few_again(pool: Pool, ats: Ats) -> None:
+    clock = Clock()
+    bell = Bell(pool, clock)
+    await bell.arm()
+
+    await bell.count(round(BUSY * WINDOW) - 1)
+    assert not bell.is_busy
+    await bell.count(1)
+    assert (bell.is_busy, bell.is_armed) == (True, False)
+    assert one(ats, LEFT) <= 0
+    await bell.arm()
+    assert not bell.is_armed, "they are many"
+
+    clock.now += WINDOW
+    await bell.arm()
+    clock.now += WINDOW
+    await bell.arm()
+    assert (bell.is_busy, bell.is_armed) == (False, True)
+    assert one(ats, LEFT) > 0
+
+
+@pytest.mark.parametrize("found", [-7200, 86_400])
+async def test_what_it_was_before_does_not_matter(pool: Pool, ats: Ats, found: int) -> None:
+    """As after the server's clock was set."""
+    run(
+        ats, "SELECT setval('cdc_sync.bell', extract(epoch FROM clock_timestamp())::bigint + {found})", found=str(found)
+    )
+    bell = Bell(pool)
+
+    await bell.arm()
+
+    assert LEASE - 5 < one(ats, LEFT) <= LEASE
+    await bell.disarm()
+    assert one(ats, LEFT) <= 0
+
+
+async def test_where_there_is_none_nothing_happens(pool: Pool, ats: Ats) -> None:
+    """The triggers of an earlier version have no bell of this kind."""
+    run(ats, "DROP SEQUENCE cdc_sync.bell")
+    bell = Bell(pool)
+
+    await bell.arm()
+    await bell.count(10_000)
+    await bell.disarm()
+
+    assert not bell.is_armed
+
+
+async def test_a_role_that_may_not_set_it_goes_without(ats: Ats, database: str, new_role: NewRole) -> None:
+    install_triggers(ats, a_config())
+    role = new_role()
+    async with pooled(make_conninfo(database, user=role, password=role)) as pool:
+        bell = Bell(pool)
+
+        await bell.arm()
+
+        assert not bell.is_armed
+
+
+async def test_bells_of_earlier_versions_are_silenced(pool: Pool, ats: Ats) -> None:
+    """Else their triggers would ring, or after a day take the watch for abandoned."""
+    for name in ("bell_applications", "bell_never_set", "belle_epoque"):
+        run(ats, "CREATE SEQUENCE cdc_sync.{name} MINVALUE 0", name=name)
+    run(ats, "SELECT setval('cdc_sync.bell_applications', 2000000000), setval('cdc_sync.belle_epoque', 7)")
+
+    await Bell(pool).arm()
+
+    values = "SELECT last_value, is_called FROM cdc_sync.{name}"
+    assert one(ats, values.format(name="bell_applications")) == 0
+    assert one(ats, "SELECT is_called FROM cdc_sync.bell_never_set") is False
+    assert one(ats, values.format(name="belle_epoque")) == 7

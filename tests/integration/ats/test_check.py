@@ -1,0 +1,713 @@
+"""What `cdc-sync check` finds in the ATS's database: each precondition is broken by itself, and names its remedy."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from psycopg.conninfo import make_conninfo
+from support.eventually import eventually
+from support.pgbouncer import pgbouncer, pgbouncer_binary
+from support.proxy import proxy_to
+from support.roles import NewRole, dsn_of
+from support.sessions import Ats, rows, run
+from support.versions import major
+from support.watch_session import session
+from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
+
+from cdc_sync.ats.check import check_database
+from cdc_sync.config import Config, Database
+from cdc_sync.core.findings import Finding
+
+POLL: Mapping[str, Any] = {"capture": {"mode": "poll", "watermark": "updated_at"}}
+NOTIFY: Mapping[str, Any] = {"capture": {"mode": "notify"}}
+
+
+def clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def found(config: Config, told: Any = clock) -> dict[str, Finding]:
+    """What is found, by the check's name; there is one watch."""
+    findings: list[Finding] = []
+    await check_database(config, told, findings.append)
+    return {finding.check: finding for finding in findings}
+
+
+def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
+
+
+class Installed:
+    """The ATS's database with everything in place, for a role that has the least privileges."""
+
+    def __init__(self, database: str, ats: Ats, role: str) -> None:
+        self.database, self.ats, self.role = database, ats, role
+
+    def config(self, **watch: Any) -> Config:
+        return a_config(dsn_of(self.database, self.role), **watch)
+
+    def install(self, **watch: Any) -> Config:
+        config = self.config(**watch)
+        install_triggers(self.ats, config)
+        grant(self.ats, config, self.role)
+        return config
+
+
+@pytest.fixture
+def installed(database: str, ats: Ats, new_role: NewRole) -> Installed:
+    return Installed(database, ats, new_role())
+
+
+@pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
+async def test_all_is_well(installed: Installed, watch: Mapping[str, Any]) -> None:
+    findings = await found(installed.install(**watch))
+
+    assert wrong(findings) == {}
+    assert {"connection", "session", "notify", "table", "columns", "key", "privileges", "row-security"} <= set(findings)
+    assert ("triggers" in findings) == (watch is NOTIFY)
+    assert ("watermark-index" in findings) == (watch is POLL)
+    assert all(finding.remedy is None for finding in findings.values())
+
+
+async def test_nothing_is_changed_and_nothing_is_left(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    run(installed.ats, "INSERT INTO public.applications (hellowork_id) VALUES ('hw-1')")
+
+    assert wrong(await found(config)) == {}
+
+    (logged,) = installed.ats.execute("SELECT count(*) FROM cdc_sync.changes").fetchall()
+    assert logged == (1,)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+    await eventually(lambda: rows(installed.ats, query, (installed.role,)) == [(0,)], "its sessions have ended")
+
+
+BROKEN: list[Any] = [
+    pytest.param(NOTIFY, "REVOKE SELECT (status) ON public.applications FROM {role}", {"privileges": "failed"},
+                 "GRANT SELECT (status) ON public.applications TO {role};", id="a column's SELECT"),
+    pytest.param(NOTIFY, "REVOKE USAGE ON SCHEMA cdc_sync FROM {role}", {"privileges": "failed"},
+                 "GRANT USAGE ON SCHEMA cdc_sync TO {role};", id="USAGE on our schema"),
+    pytest.param(NOTIFY, "REVOKE DELETE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
+                 "GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {role};", id="DELETE on the log"),
+    pytest.param(NOTIFY, "REVOKE TRUNCATE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
+                 "GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {role};", id="TRUNCATE on the log"),
+    pytest.param(NOTIFY, "REVOKE UPDATE ON SEQUENCE cdc_sync.bell FROM {role}", {"privileges": "failed"},
+                 "GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.bell TO {role};", id="UPDATE on the bell"),
+    pytest.param(NOTIFY, "REVOKE SELECT ON SEQUENCE cdc_sync.missed_applications FROM {role}",
+                 {"privileges": "failed"}, "GRANT SELECT ON SEQUENCE cdc_sync.missed_applications TO {role};",
+                 id="SELECT on the counter"),
+    pytest.param(POLL, "REVOKE SELECT (updated_at) ON public.applications FROM {role}", {"privileges": "failed"},
+                 "GRANT SELECT (updated_at) ON", id="the watermark's SELECT"),
+    pytest.param(NOTIFY, "ALTER TABLE public.applications RENAME TO candidatures",
+                 {"table": "failed"}, "information_schema.tables", id="the table is gone"),
+    pytest.param(POLL, "ALTER TABLE public.applications RENAME status TO statuses",
+                 {"columns": "failed"}, "status → statuses", id="a column is gone"),
+    pytest.param(POLL, "ALTER TABLE public.applications ALTER created_at TYPE text",
+                 {"columns": "failed"}, None, id="a column's type"),
+    pytest.param(POLL, "ALTER TABLE public.applications ALTER updated_at TYPE text USING ''",
+                 {"columns": "failed"}, None, id="the watermark's type"),
+    pytest.param(POLL, "ALTER TABLE public.applications DROP CONSTRAINT applications_pkey",
+                 {"key": "failed", "key-index": "warning"},
+                 "CREATE UNIQUE INDEX CONCURRENTLY ON public.applications (id);", id="the key is not unique"),
+    pytest.param(POLL, "ALTER TABLE public.applications DROP CONSTRAINT applications_pkey;"
+                 "ALTER TABLE public.applications ALTER id DROP IDENTITY, ALTER id DROP NOT NULL;"
+                 "CREATE UNIQUE INDEX ON public.applications (id)",
+                 {"key": "warning"}, "ALTER TABLE public.applications ALTER COLUMN id SET NOT NULL;",
+                 id="the key may be NULL"),
+    pytest.param(POLL, "DROP INDEX public.applications_updated_at_idx", {"watermark-index": "warning"},
+                 'CREATE INDEX CONCURRENTLY ON "public"."applications" ("updated_at");', id="no watermark index"),
+    pytest.param(POLL, "DROP INDEX public.applications_updated_at_idx;"
+                 "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'public.applications'::regclass",
+                 {"watermark-index": "failed"}, "CREATE INDEX CONCURRENTLY", id="no index on a big table's watermark"),
+    pytest.param(NOTIFY, "DROP INDEX public.applications_hellowork_id_idx", {"application-id-index": "warning"},
+                 'CREATE INDEX CONCURRENTLY ON "public"."applications" ("hellowork_id");', id="no index on the id"),
+    pytest.param(NOTIFY, "ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_row",
+                 {"triggers": "failed"}, "ALTER TABLE public.applications ENABLE TRIGGER cdc_sync_applications_row;",
+                 id="a trigger is disabled"),
+    pytest.param(NOTIFY, "DROP TRIGGER cdc_sync_applications_row ON public.applications",
+                 {"triggers": "failed"}, "cdc-sync sql install > install.sql", id="a trigger is gone"),
+    pytest.param(NOTIFY, "COMMENT ON FUNCTION cdc_sync.record_applications() IS 'cdc-sync older'",
+                 {"triggers": "failed"}, "cdc-sync sql install > install.sql", id="triggers of another version"),
+    pytest.param(NOTIFY, "ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY",
+                 {"row-security": "failed"}, "CREATE POLICY cdc_sync ON public.applications FOR SELECT TO {role}",
+                 id="row-level security"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("watch", "harm", "states", "remedy"), BROKEN)
+async def test_a_broken_precondition_names_its_remedy(
+    installed: Installed, watch: Mapping[str, Any], harm: str, states: dict[str, str], remedy: str | None
+) -> None:
+    config = installed.install(**watch)
+    run(installed.ats, harm.replace("{role}", installed.role))
+
+    findings = await found(config)
+
+    assert wrong(findings) == states
+    (first, *_) = (finding for finding in findings.values() if finding.state != "ok")
+    assert first.watch == "applications"
+    assert first.remedy is not None
+    if remedy is not None:
+        assert remedy.replace("{role}", installed.role) in first.remedy
+        if remedy.startswith(("GRANT", "CREATE", "ALTER")):
+            installed.ats.execute(first.remedy.split("\n--")[0].encode())
+            assert wrong(await found(config)) == {}
+
+
+async def test_a_schema_that_may_not_be_used(installed: Installed) -> None:
+    run(installed.ats, "CREATE SCHEMA ats; ALTER TABLE public.applications SET SCHEMA ats")
+    config = installed.install(table="ats.applications", **POLL)
+    run(installed.ats, "REVOKE USAGE ON SCHEMA ats FROM {role}", role=installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"privileges": "failed"}
+    assert findings["privileges"].remedy == f"GRANT USAGE ON SCHEMA ats TO {installed.role};"
+
+
+async def test_a_schema_that_may_not_be_used_hides_no_trigger(installed: Installed) -> None:
+    run(installed.ats, "CREATE SCHEMA ats; ALTER TABLE public.applications SET SCHEMA ats")
+    config = installed.install(table="ats.applications", **NOTIFY)
+    run(installed.ats, "REVOKE USAGE ON SCHEMA ats FROM {role}", role=installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"privileges": "failed"}
+    assert findings["triggers"].state == "ok"
+
+
+async def test_a_function_in_a_schema_that_may_not_be_used(installed: Installed) -> None:
+    run(installed.ats, "CREATE SCHEMA fn; CREATE FUNCTION fn.same(text) RETURNS text LANGUAGE sql AS 'SELECT $1'")
+    run(installed.ats, "GRANT SELECT ON public.applications TO {role}", role=installed.role)
+    config = installed.install(columns={"status": {"sql": "fn.same(t.status)"}}, **POLL)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"columns": "failed"}
+    assert "schema fn" in findings["columns"].message
+    assert (findings["columns"].remedy or "").startswith(f'GRANT USAGE ON SCHEMA … TO "{installed.role}";')
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "remedy"),
+    [
+        ({"status": "Statut"}, "(columns.status: statut)", 'statut → "Statut"'),
+        (
+            {"status": {"sql": "upper(t.Statut)", "depends_on": ["Statut"]}},
+            "(columns.status: statut)",
+            'statut → "Statut"',
+        ),
+        ({"status": '"Statut"', "job_id": '"Job_Id"'}, '(columns.job_id: "Job_Id")', '"Job_Id" → job_id'),
+    ],
+    ids=["a column", "in an expression", "capitals too many"],
+)
+async def test_a_name_in_the_wrong_case_is_the_only_finding(
+    installed: Installed, columns: dict[str, Any], said: str, remedy: str
+) -> None:
+    run(installed.ats, 'ALTER TABLE public.applications RENAME status TO "Statut"')
+    installed.install(columns={"status": '"Statut"'}, **NOTIFY)
+
+    findings = await found(installed.config(columns=columns, **NOTIFY))
+
+    assert wrong(findings) == {"columns": "failed"}
+    assert said in findings["columns"].message
+    assert remedy in (findings["columns"].remedy or "")
+
+
+async def test_an_expression_without_depends_on_reads_a_column_that_is_not_granted(installed: Installed) -> None:
+    config = installed.install(columns={"status": {"sql": "upper(status)"}}, **POLL)
+    run(installed.ats, "REVOKE SELECT ON public.applications FROM {role}", role=installed.role)
+    columns = "id, hellowork_id, job_id, created_at, updated_at, deleted_at"
+    run(installed.ats, f"GRANT SELECT ({columns}) ON public.applications TO {{role}}", role=installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"columns": "failed"}
+    assert findings["columns"].remedy == f'GRANT SELECT ON "public"."applications" TO "{installed.role}";'
+
+
+STAGED = "CASE WHEN t.notes = 'gone' THEN 'gone' ELSE t.status END"
+
+
+async def test_postgresql_names_the_columns_that_depends_on_lacks(installed: Installed) -> None:
+    every = {"columns": {"status": {"sql": STAGED, "depends_on": ["notes", "status", "source"]}}, **NOTIFY}
+    assert (await found(installed.install(**every)))["depends-on"].state == "ok"
+
+    findings = await found(
+        installed.config(
+            columns={
+                "status": {"sql": STAGED},
+                "job_id": {"sql": "lower(t.job_id)", "depends_on": ["status"]},
+                "source": {"sql": "upper(t.source)"},
+            },
+            where="t.source IS NULL",
+            **NOTIFY,
+        )
+    )
+
+    assert wrong(findings) == {"depends-on": "failed", "triggers": "failed"}
+    assert findings["depends-on"].message == (
+        "columns.status has no depends_on; columns.job_id uses job_id, which its depends_on lacks; where has no "
+        "depends_on; a change of a column that depends_on does not name is not recorded"
+    )
+    assert yaml.safe_load(findings["depends-on"].remedy or "") == {
+        "columns": {"status": {"depends_on": ["status", "notes"]}, "job_id": {"depends_on": ["job_id"]}},
+        "where": {"depends_on": ["source"]},
+    }
+    assert findings["triggers"].message == (
+        "depends_on is missing for columns.status, where: run `cdc-sync check`, paste the list that it prints, then "
+        "install again"
+    )
+
+
+async def test_poll_mode_needs_no_depends_on(installed: Installed) -> None:
+    findings = await found(installed.install(columns={"status": {"sql": STAGED}}, **POLL))
+
+    assert wrong(findings) == {}
+    assert findings["depends-on"].message.endswith("these columns are enough: columns.status: [status, notes]")
+
+
+async def test_a_server_that_does_not_name_the_columns_is_no_failure(installed: Installed) -> None:
+    config = installed.install(columns={"status": {"sql": STAGED, "depends_on": ["status", "notes"]}}, **NOTIFY)
+    run(installed.ats, "REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC", name=installed.ats.info.dbname)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {}
+    assert "permission denied to create temporary tables" in findings["depends-on"].message
+
+
+async def test_a_related_table(installed: Installed) -> None:
+    run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
+    related = [{"table": "public.rejections", "key": ["application"]}]
+    status = {
+        "sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)",
+        "depends_on": ["id"],
+    }
+    config = installed.install(columns={"status": status}, related=related, **NOTIFY)
+    assert wrong(await found(config)) == {}
+
+    run(installed.ats, "REVOKE SELECT ON public.rejections FROM {role}", role=installed.role)
+    findings = await found(config)
+    assert wrong(findings) == {"privileges": "failed"}
+    expected = f"GRANT SELECT ON public.rejections TO {installed.role};"
+    assert findings["privileges"].remedy == expected
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME application TO application_id")
+    assert (await found(config))["related"].remedy == "Correct the watch: application → application_id?"
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME TO refusals")
+    assert "information_schema" in ((await found(config))["related"].remedy or "")
+
+
+async def test_a_view_is_read_by_its_tables_indexes(installed: Installed) -> None:
+    run(installed.ats, "CREATE VIEW public.shown AS SELECT * FROM public.applications WHERE notes IS NULL")
+    config = installed.config(table="public.shown", **POLL)
+    grant(installed.ats, config, installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"key": "warning"}
+    assert "HAVING count(*) > 1" in (findings["key"].remedy or "")
+    findings = await found(installed.config(table="public.shown", **NOTIFY))
+    assert findings["triggers"].state == "failed"
+    assert "is a view" in findings["triggers"].message
+
+
+async def test_composite_keys_partitions_and_odd_names(installed: Installed) -> None:
+    run(
+        installed.ats,
+        """CREATE TABLE public."Candidatures 100%" ("N°" uuid, "Agence" text, "Id HW" uuid, "user" text, job text,
+             created date, "Modifié" timestamp) PARTITION BY LIST ("Agence");
+           CREATE TABLE public.lyon PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Lyon');
+           CREATE TABLE public.nice PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Nice')""",
+    )
+    # Before version 11 a partitioned table has no indexes of its own, hence no key.
+    keyed = ('public."Candidatures 100%"',) if major(installed.ats) >= 11 else ("public.lyon", "public.nice")
+    for table in keyed:
+        run(installed.ats, 'ALTER TABLE {table} ADD PRIMARY KEY ("N°", "Agence")', table=table)
+    undecided = {} if major(installed.ats) >= 11 else {"key": "warning"}
+    columns = {
+        "application_id": '"Id HW"', "status": '"user"', "job_id": "job", "created": "created", "event_date": None,
+        "deleted": None,
+    }  # fmt: skip
+    config = installed.install(
+        table='public."Candidatures 100%"',
+        key=['"N°"', '"Agence"'],
+        columns=columns,
+        capture={"mode": "poll", "watermark": '"Modifié"'},
+    )
+    findings = await found(config)
+    assert wrong(findings) == {"application-id-index": "warning", "watermark-index": "warning", **undecided}
+    for check in wrong(findings):
+        installed.ats.execute((findings[check].remedy or "").encode())
+    assert wrong(await found(config)) == undecided
+
+
+async def test_an_id_that_stands_in_the_status_url_only(installed: Installed) -> None:
+    columns = {"application_id": None, "status_url": "status_api_url"}
+    config = installed.install(columns=columns, **POLL)
+    findings = await found(config)
+    assert wrong(findings) == {"application-id-index": "warning"}
+    installed.ats.execute((findings["application-id-index"].remedy or "").encode())
+    assert wrong(await found(config)) == {}
+
+
+async def test_triggers_of_a_watch_that_is_polled_by_now(installed: Installed) -> None:
+    config = installed.install(**POLL)
+    install_triggers(installed.ats, installed.config(**NOTIFY))
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"left-over": "warning"}
+    assert "is in capture.mode poll" in findings["left-over"].message
+    assert (findings["left-over"].remedy or "").startswith("cdc-sync sql uninstall --watch applications")
+
+
+async def test_triggers_of_another_installations_watch(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
+    install_triggers(installed.ats, some_config("", {"theirs": watch}))
+
+    resting = await found(config)
+    async with session(installed.database, "theirs"):
+        at_work = await found(config)
+
+    assert wrong(resting) == {"left-over": "warning"}
+    assert (
+        "a watch theirs, which is not in this configuration; no daemon captures it now" in resting["left-over"].message
+    )
+    assert (resting["left-over"].remedy or "").startswith("If the watch is another installation's: start its daemon.")
+    assert wrong(at_work) == {}
+    assert "another installation's" in at_work["left-over"].message
+
+
+@pytest.mark.parametrize(("dsn", "command"), [("", "psql -c"), ("password=hunter2", "psql '…' -c")])
+async def test_a_remedy_can_be_pasted_also_where_the_connection_string_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, dsn: str, command: str
+) -> None:
+    monkeypatch.setenv("PGHOST", "/nowhere/at/all")
+    config = a_config(**POLL)
+    config = config.model_copy(update={"database": Database.model_validate({"dsn": dsn})})
+
+    findings = await found(config)
+
+    assert (findings["connection"].remedy or "").startswith(command)
+
+
+async def test_an_index_on_something_else_does_not_serve(installed: Installed) -> None:
+    """Neither one on another column, nor one that has the column behind another."""
+    run(
+        installed.ats,
+        "DROP INDEX public.applications_hellowork_id_idx; CREATE INDEX ON public.applications (status, hellowork_id)",
+    )
+    assert wrong(await found(installed.install(**NOTIFY))).keys() == {"application-id-index"}
+
+
+async def test_a_watermark_that_is_no_moment(installed: Installed) -> None:
+    config = installed.install(capture={"mode": "poll", "watermark": "status"})
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"watermark-index": "failed"}
+    assert "it must be a timestamp or a date" in findings["watermark-index"].message
+
+
+async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
+    installed.install(**NOTIFY)
+
+    findings = await found(a_config(installed.database, **NOTIFY))
+
+    assert wrong(findings) == {"role": "warning"}
+    assert "cdc-sync sql grants --role" in (findings["role"].remedy or "")
+
+
+PUBLICS = "every role (PUBLIC)"
+
+
+@pytest.mark.parametrize(
+    ("path", "grant", "roles", "remedy"),
+    [
+        (None, "ON SCHEMA public TO PUBLIC", PUBLICS, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"),
+        (None, "ON SCHEMA public TO {other}", "{other}", "REVOKE CREATE ON SCHEMA public FROM {other};"),
+        ("more, pg_catalog", 'ON SCHEMA "More" TO {other}', None, None),
+        ('"More", public', 'ON SCHEMA "More" TO {other}', "{other}", 'REVOKE CREATE ON SCHEMA "More" FROM {other};'),
+        (None, 'ON SCHEMA "More" TO PUBLIC', None, None),
+        ('"More", public', 'ON SCHEMA "More" TO {role}, {owner}, {member}, {superuser}', None, None),
+        (
+            '"$user", public',
+            "ON SCHEMA {role} TO PUBLIC, {other}",
+            f"{PUBLICS} and {{other}}",
+            "REVOKE CREATE ON SCHEMA {role} FROM PUBLIC;\nREVOKE CREATE ON SCHEMA {role} FROM {other};",
+        ),
+    ],
+    ids=str,
+)
+async def test_a_schema_of_the_search_path_in_which_others_may_create(  # noqa: PLR0917 - a table
+    installed: Installed,
+    new_role: NewRole,
+    path: str | None,
+    grant: str,
+    roles: str | None,
+    remedy: str | None,
+) -> None:
+    config = installed.install(**POLL)
+    names = {"role": installed.role, "owner": new_role(), "other": new_role(), "member": new_role()}
+    names["superuser"] = installed.ats.info.user
+    run(
+        installed.ats,
+        'CREATE SCHEMA "More" AUTHORIZATION {owner}; GRANT {owner} TO {member};'
+        'CREATE SCHEMA {role}; GRANT USAGE ON SCHEMA {role}, "More" TO PUBLIC; GRANT CREATE ' + grant,
+        **names,
+    )
+    if path is not None:
+        run(installed.ats, "ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}", path=path,
+            database=installed.ats.info.dbname, **names)  # fmt: skip
+
+    findings = await found(config)
+
+    finding = findings["search-path"]
+    assert wrong(findings) == ({} if roles is None else {"search-path": "warning"})
+    if roles is None or remedy is None:
+        assert finding.remedy is None
+    else:
+        assert finding.message.startswith(f"{roles} may create in the schema ".format(**names))
+        assert finding.remedy == remedy.format(**names)
+        run(installed.ats, finding.remedy)
+        assert wrong(await found(config)) == {}
+
+
+async def test_clocks_that_differ(installed: Installed) -> None:
+    config = installed.install(**POLL)
+
+    behind = await found(config, lambda: clock() + 90_000)
+    ahead = await found(config, lambda: clock() - 90_000)
+
+    assert wrong(behind) == wrong(ahead) == {"clock": "warning"}
+    assert "is 90 s behind this machine's" in behind["clock"].message
+    assert "is 90 s ahead of this machine's" in ahead["clock"].message
+    assert "timedatectl" in (ahead["clock"].remedy or "")
+
+
+async def test_notifications_that_are_lost(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    async with proxy_to(config.database.dsn.get_secret_value()) as proxy:
+        proxy.lose_notifications()
+        findings = await found(a_config(proxy.dsn, **NOTIFY))
+        assert wrong(findings) == {"notify": "failed"}
+        assert "pooler" in findings["notify"].message
+        assert "directly" in (findings["notify"].remedy or "")
+        # Whoever does not wait for them needs none.
+        assert wrong(await found(a_config(proxy.dsn, capture={"wakeup": "none"}))).get("notify") is None
+
+
+async def test_a_database_that_cannot_be_reached(installed: Installed) -> None:
+    dsn = dsn_of(installed.database, installed.role)
+    for broken, said in (
+        (make_conninfo(dsn, host="127.0.0.1", port="1"), "cannot be reached"),
+        (make_conninfo(dsn, dbname="nowhere"), "does not exist"),
+    ):
+        findings = await found(a_config(broken, **POLL))
+        assert wrong(findings) == {"connection": "failed"}
+        assert said in findings["connection"].message
+        assert "psql '" in (findings["connection"].remedy or "")
+        assert installed.role not in (findings["connection"].remedy or "").replace(f"user={installed.role}", "")
+
+
+async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Installed, other: Ats) -> None:
+    config = installed.install(**POLL)
+    with other.transaction():
+        other.execute("LOCK TABLE public.applications IN ACCESS EXCLUSIVE MODE")
+        findings = await found(config)
+    assert wrong(findings) == {"columns": "failed"}
+    assert "Something holds a lock" in findings["columns"].message
+    assert "pg_locks" in (findings["columns"].remedy or "")
+
+
+async def test_a_time_zone_that_the_server_does_not_know(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = installed.install(timezone="Europe/Kyiv", **POLL)
+    try:
+        installed.ats.execute("SELECT now() AT TIME ZONE 'Europe/Kyiv'")
+    except psycopg.DataError:
+        findings = await found(config)
+        assert wrong(findings) == {"timezone": "failed"}
+    else:
+        # Of a configuration that is checked on loading: as if the server were older than the zone's name.
+        watch = config.watches["applications"].model_copy(update={"timezone": "Europe/Nowhere"})
+        findings = await found(config.model_copy(update={"watches": {"applications": watch}}))
+        assert wrong(findings) == {"timezone": "failed", "columns": "failed"}
+    assert "pg_timezone_names" in (findings["timezone"].remedy or "")
+
+
+@pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
+async def test_a_real_pooler_in_transaction_mode(installed: Installed, watch: Mapping[str, Any]) -> None:
+    """Both modes need a session of their own: LISTEN belongs to one, and so does the lock against a second daemon.
+
+    Where there is no pgbouncer, `test_notifications_that_are_lost` shows the same of a stand-in.
+    """
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here")
+    config = installed.install(**watch)
+    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
+        findings = await found(a_config(dsn, **watch))
+    expected = {"session": "failed", "notify": "failed"} if watch is NOTIFY else {"session": "failed"}
+    assert wrong(findings) == expected
+    assert "transaction pooler" in findings["session"].message
+    assert "pool_mode=session" in (findings["session"].remedy or "")
+
+
+async def test_a_real_pooler_in_session_mode(installed: Installed) -> None:
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here")
+    config = installed.install(**NOTIFY)
+    with pgbouncer(binary, config.database.dsn.get_secret_value(), "session") as dsn:
+        findings = await found(a_config(dsn, **NOTIFY))
+    assert wrong(findings) == {}
+    assert "a pooler stands in between" in findings["session"].message
+
+
+SIDE: Mapping[str, Any] = {
+    "columns": {
+        "application_id": {
+            "sql": "(SELECT l.hellowork_id FROM public.links l WHERE l.application = t.id)",
+            "depends_on": ["id"],
+        }
+    },
+    "related": [{"table": "public.links", "key": ["application"]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "reference", "state", "message"),
+    [
+        ("UNIQUE NOT NULL", "ON DELETE CASCADE", None, None),
+        ("", "ON DELETE CASCADE", "failed", "nothing makes the key of public.links unique"),
+        ("PRIMARY KEY", "ON DELETE RESTRICT", "failed", "keeps the ATS from deleting"),
+        ("PRIMARY KEY", None, "warning", "stays in public.links"),
+        ("UNIQUE", "ON DELETE SET NULL", "warning", "stays in public.links"),
+    ],
+)
+async def test_a_side_table_holds_one_id_of_a_row_and_loses_it_with_the_row(
+    installed: Installed, key: str, reference: str | None, state: str | None, message: str | None
+) -> None:
+    refers = "" if reference is None else f"REFERENCES public.applications (id) {reference}"
+    run(
+        installed.ats,
+        "CREATE TABLE public.links (application bigint {key} {refers}, hellowork_id text UNIQUE);"
+        "INSERT INTO public.applications (id) VALUES (1); INSERT INTO public.links VALUES (1, 'hw-1')",
+        key=key,
+        refers=refers,
+    )
+    if reference is None:
+        run(installed.ats, "INSERT INTO public.links VALUES (2, 'hw-2')")
+    config = installed.install(**SIDE, **NOTIFY)
+
+    findings = await found(config)
+
+    assert wrong(findings) == ({} if state is None else {"related": state})
+    if message is not None:
+        assert message in findings["related"].message
+        installed.ats.execute((findings["related"].remedy or "").split("\n-- if")[0].encode())
+        assert wrong(await found(config)) == {}
+
+
+async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Installed) -> None:
+    run(installed.ats, "CREATE TABLE public.links (application bigint PRIMARY KEY REFERENCES public.applications (id)"
+        " ON DELETE CASCADE, hellowork_id text, url text)")  # fmt: skip
+    url = {"sql": "(SELECT l.url FROM public.links l WHERE t.id = l.application)", "depends_on": ["id"]}
+    config = installed.install(columns={**SIDE["columns"], "status_url": url}, related=SIDE["related"], **NOTIFY)
+
+    for advised in ('ON "public"."links" ("hellowork_id")', 'ON "public"."links" (pg_catalog.lower(substring("url"'):
+        findings = await found(config)
+        assert wrong(findings) == {"application-id-index": "warning"}
+        assert advised in (findings["application-id-index"].remedy or "")
+        installed.ats.execute((findings["application-id-index"].remedy or "").encode())
+    assert wrong(await found(config)) == {}
+
+
+STAGES = """
+CREATE TABLE public.stages (id integer PRIMARY KEY, etape text);
+ALTER TABLE public.applications ADD stage_id integer {leads}, ADD code text REFERENCES public.codes (code)
+"""
+CODES = "CREATE TABLE public.codes (code text PRIMARY KEY, libelle text);"
+JOIN = "(SELECT s.etape FROM public.stages s WHERE s.id = t.stage_id)"
+
+
+@pytest.mark.parametrize("leads", ["REFERENCES public.stages", ""], ids=["declared", "by its name alone"])
+async def test_a_bare_number_is_no_status(installed: Installed, leads: str) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=leads))
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "stage_id"})
+
+    finding = (await found(config))["status"]
+
+    assert finding.state == "failed"
+    assert "stage_id, is of type integer" in finding.message
+    columns, related = (part for part in str(finding.remedy).split("related:"))
+    assert f'status: {{sql: "{JOIN}", depends_on: [stage_id]}}' in columns
+    assert "{table: public.stages, key: []}" in related
+
+
+@pytest.mark.parametrize(
+    ("status", "map_", "state"),
+    [
+        ("stage_id", {"1": "Reçue"}, "failed"),
+        ({"sql": "t.stage_id"}, {}, "failed"),
+        ({"sql": "t.stage_id::text"}, {}, "failed"),
+        ({"sql": "CAST(stage_id AS text)", "depends_on": ["stage_id"]}, {}, "failed"),
+        ({"sql": "t.stage_id :: varchar(9)"}, {"1": "Reçue"}, "failed"),
+        ("stage_id", {"Reçue": "seen_by_recruiter", "": "none"}, "failed"),
+        ("code", {}, "failed"),
+        ("code", {"NEW": "Nouveau"}, "failed"),
+        ("status", {}, None),
+        ({"sql": JOIN, "depends_on": ["stage_id"]}, {}, None),
+    ],
+    ids=str,
+)
+async def test_a_number_or_a_key_is_a_status_where_the_map_translates_it(
+    installed: Installed, status: Any, map_: dict[str, str], state: str | None
+) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=""))
+    config = installed.install(**POLL, columns={**COLUMNS, "status": status}, status={"map": map_})
+
+    finding = (await found(config)).get("status")
+
+    assert (finding.state if finding is not None else None) == state
+
+
+@pytest.mark.parametrize("unmapped", ["ignore", "reject"])
+async def test_a_number_that_is_translated_or_not_sent_is_a_status(installed: Installed, unmapped: str) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=""))
+    mapped = {"map": {"1": "Reçue"}, "unmapped": unmapped}
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "stage_id"}, status=mapped)
+
+    assert (await found(config))["status"].state == "ok"
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "code"}, status=mapped)
+    assert "status" not in await found(config)
+
+
+async def test_a_key_is_a_status_where_each_code_of_its_table_is_one(installed: Installed) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=""))
+    run(installed.ats, "INSERT INTO public.codes VALUES ('hired'), ('NEW')")
+    mapped = {"map": {"NEW": "Nouveau"}}
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "code"}, status=mapped)
+    finding = (await found(config))["status"]
+    assert finding.state == "failed"
+    assert "s.libelle FROM public.codes s WHERE s.code = t.code" in str(finding.remedy)
+    for line in str(finding.remedy).splitlines():
+        if line.startswith("GRANT"):
+            run(installed.ats, line)
+    assert "status" not in await found(config)
+    run(installed.ats, "INSERT INTO public.codes VALUES ('STEP2')")
+    assert (await found(config))["status"].state == "failed"
+
+
+async def test_a_number_without_a_table_of_labels_is_for_the_map(installed: Installed) -> None:
+    run(installed.ats, "ALTER TABLE public.applications ADD progress smallint")
+    finding = (await found(installed.install(**POLL, columns={**COLUMNS, "status": "progress"})))["status"]
+
+    assert finding.state == "failed"
+    assert "map each value in status.map" in str(finding.remedy)

@@ -1,0 +1,511 @@
+"""Capture by notify: what is in the log is read and recorded, once, whatever dies in between."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.eventually import eventually
+from support.log_batches import batch
+from support.rig import OpenRig, Rig
+from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
+from support.store_steps import events_of
+from support.watched import COLUMNS, install_triggers, some_config
+
+from cdc_sync.ats.changelog import ChangeLog
+from cdc_sync.ats.database import Steps
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.triggers import Installation
+from cdc_sync.core.batch import Applied, Batch, Calls
+from cdc_sync.core.events import CaughtUp, ChangesRead
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.rows import WatchRules
+
+LOG = "SELECT count(*) FROM cdc_sync.changes"
+
+
+class CrashError(Exception):
+    """The daemon dies here."""
+
+
+async def test_a_change_becomes_an_entry_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        insert(ats, 3, "a3", "applied", job_id="J3")
+
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
+        assert one(ats, LOG) == 0
+        (caught_up,) = rig.heard(CaughtUp)
+        assert caught_up.watch == "applications"
+        assert 0 < caught_up.seconds < 60
+
+
+async def test_what_is_no_news_is_read_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        update(ats, 1, status="applied")
+
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == []
+        assert one(ats, LOG) == 0
+        assert await events_of(rig.store) == []
+
+
+async def test_changes_from_while_nobody_was_there(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+    update(ats, 1, job_id="J2")
+    insert(ats, 2, "a2")
+
+    async with open_rig() as rig:
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
+
+
+async def test_the_event_is_dated_by_the_change_where_no_column_does(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(columns={"event_date": None}) as rig:
+        await rig.adopt()
+        insert(ats, 1, "a1")
+        changed_at = one(ats, "SELECT (extract(epoch FROM changed_at) * 1000)::bigint FROM cdc_sync.changes")
+        ats.execute("SELECT pg_sleep(0.01)")
+
+        await rig.drain.catch_up()
+
+        (entry,) = await rig.entries()
+        assert entry.content.event_date == changed_at
+
+
+async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
+    """Take a batch, record it, do what else is given, and die before the commit."""
+    log = rig.drain.log
+    async with rig.intake.lock:
+        await rig.intake.changes((await log.read(100)).times)
+    for step in steps:
+        await step()
+    raise CrashError
+
+
+class TestCrash:
+    async def test_between_record_and_commit_the_change_comes_again_and_is_said_once(
+        self, ats: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with pytest.raises(CrashError):
+                await die(rig)
+            assert one(ats, LOG) == 1
+
+        async with open_rig() as rig:
+            await rig.drain.catch_up()
+
+            assert one(ats, LOG) == 0
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+            assert await events_of(rig.store) == ["queued", "acknowledged"]
+
+    async def test_also_if_it_was_sent_meanwhile(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with pytest.raises(CrashError):
+                await die(rig, rig.deliver)
+            assert await rig.told("a1") == {"a1": ("applied", "J1")}
+
+            await rig.drain.catch_up()
+
+            assert one(ats, LOG) == 0
+            assert await rig.deliver() == []
+
+    async def test_before_anything_was_recorded(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with pytest.raises(CrashError):
+                async with batch(rig.drain.log, 100):
+                    raise CrashError
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+    async def test_a_connection_that_is_lost_before_the_changes_are_deleted_is_unreachable(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            apply = rig.store.capture.apply
+
+            async def lose_it(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
+                applied = await apply(rules, batch, calls)
+                end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
+                return applied
+
+            monkeypatch.setattr(rig.store.capture, "apply", lose_it)
+            with pytest.raises(SourceError) as raised:
+                await rig.drain.catch_up()
+
+            assert raised.value.kind == "unreachable"
+            assert one(ats, LOG) == 1
+
+    @pytest.mark.parametrize("failing", ["store", "source"])
+    async def test_a_failure_keeps_the_log_and_stays_what_it_is(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, failing: str
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with monkeypatch.context() as patched:
+                if failing == "store":
+                    patched.setattr(rig.store.capture, "apply", failing_store)
+                else:
+                    ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
+                with pytest.raises((StoreError, SourceError), match=r"no space left|does not exist"):
+                    await rig.drain.catch_up()
+            assert one(ats, LOG) == 1
+            if failing == "source":
+                ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+
+async def failing_store(*_: object) -> None:
+    raise StoreError("store-unusable", "no space left")
+
+
+class TestSeveralSessions:
+    async def test_a_transaction_that_commits_late_is_met_when_it_does(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        async with open_rig() as rig:
+            await rig.adopt()
+            with other.transaction():
+                update(other, 1, status="late")
+                update(ats, 2, status="quick")
+                await rig.drain.catch_up()
+                assert await rig.deliver() == [("a2", "quick", "J1")]
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "late", "J1")]
+
+    async def test_a_transaction_that_is_rolled_back_is_not(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            with other.transaction(force_rollback=True):
+                update(other, 1, status="never")
+                await rig.drain.catch_up()
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+
+    @pytest.mark.parametrize("seed", range(3))
+    async def test_any_interleaving_ends_in_the_tables_state(
+        self, ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
+    ) -> None:
+        """Each session works on rows of its own, so that nobody waits for a lock."""
+        chance = random.Random(seed)  # noqa: S311 - a schedule
+        for number in range(1, 13):
+            insert(ats, number, f"a{number}", "0")
+        async with open_rig() as rig:
+            await rig.adopt()
+            writers = [Writer(open_session(), range(first, first + 3), chance) for first in (1, 4, 7, 10)]
+            for _ in range(120):
+                chance.choice(writers).step()
+                if chance.random() < 0.2:
+                    await rig.drain.catch_up()
+                    await rig.deliver()
+            for writer in writers:
+                writer.end()
+
+            await rig.drain.catch_up()
+            await rig.deliver()
+            await rig.pass_grace()
+            await rig.deliver()
+
+            ids = [f"a{number}" for number in range(1, 13)]
+            there = {id_: (status, job) for id_, status, job in rows(ats, STATES)}
+            assert {id_: told for id_, told in (await rig.told(*ids)).items() if told[0] != "deleted"} == there
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_writers_at_once_lose_nothing(self, ats: Ats, open_session: OpenSession, open_rig: OpenRig) -> None:
+        for number in range(1, 5):
+            insert(ats, number, f"a{number}", "0")
+        async with open_rig() as rig:
+            await rig.adopt()
+            writing = [asyncio.to_thread(write_often, open_session(), number) for number in range(1, 5)]
+            done = asyncio.gather(*writing)
+            while not done.done():
+                await rig.drain.catch_up()
+                await rig.deliver()
+                await asyncio.sleep(0)
+            await done
+
+            await rig.drain.catch_up()
+            await rig.deliver()
+
+            assert await rig.told("a1", "a2", "a3", "a4") == {f"a{n}": ("200", "J1") for n in range(1, 5)}
+            assert (await rig.sweep()).repaired == {}
+
+
+STATES = "SELECT hellowork_id, status, job_id FROM public.applications WHERE deleted_at IS NULL"
+
+
+def write_often(session: Ats, number: int) -> None:
+    for status in range(1, 201):
+        update(session, number, status=str(status))
+
+
+class Writer:
+    """A session that begins, changes, commits and rolls back by chance."""
+
+    def __init__(self, session: Ats, ids: range, chance: random.Random) -> None:
+        self._session = session
+        self._ids = ids
+        self._chance = chance
+
+    def step(self) -> None:
+        number = self._chance.choice(self._ids)
+        steps: list[Callable[[], object]] = [
+            self._begin_or_end,
+            lambda: update(self._session, number, status=str(self._chance.randrange(3))),
+            lambda: update(self._session, number, job_id=f"J{self._chance.randrange(2)}"),
+            lambda: delete(self._session, number),
+            lambda: self._insert(number),
+        ]
+        self._chance.choice(steps)()
+
+    def end(self) -> None:
+        self._session.execute("COMMIT" if self._in_transaction else "SELECT")
+
+    @property
+    def _in_transaction(self) -> bool:
+        return self._session.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
+
+    def _begin_or_end(self) -> None:
+        end = self._chance.choice(["COMMIT", "COMMIT", "ROLLBACK"])
+        run(self._session, end if self._in_transaction else "BEGIN")
+
+    def _insert(self, number: int) -> None:
+        delete(self._session, number)
+        insert(self._session, number, f"a{number}", "0")
+
+
+class TestSweepWanted:
+    async def test_by_truncate(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        async with open_rig() as rig:
+            await rig.adopt()
+            ats.execute("TRUNCATE public.applications")
+            insert(ats, 3, "a2", job_id="J2")
+
+            await rig.drain.catch_up()
+            assert rig.sweeps_wanted == 1
+            assert (await rig.sweep()).repaired == {"asked_for": 1}
+            assert await rig.deliver() == [("a2", "applied", "J2")]
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+    async def test_by_a_lookup_table(self, ats: Ats, open_rig: OpenRig) -> None:
+        ats.execute("CREATE TABLE public.stages (code text, label text)")
+        ats.execute("INSERT INTO public.stages VALUES ('n', 'New'), ('h', 'Hired')")
+        insert(ats, 1, "a1", "n")
+        insert(ats, 2, "a2", "h")
+        label = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
+        related = [{"table": "public.stages", "key": []}]
+        async with open_rig(columns={"status": label}, related=related) as rig:
+            await rig.adopt()
+            ats.execute("UPDATE public.stages SET label = 'Engaged' WHERE code = 'h'")
+
+            await rig.drain.catch_up()
+            assert rig.sweeps_wanted == 1
+            assert (await rig.sweep()).repaired == {"asked_for": 1}
+            assert await rig.deliver() == [("a2", "Engaged", "J1")]
+
+    async def test_not_by_a_related_table_with_a_key(self, ats: Ats, open_rig: OpenRig) -> None:
+        ats.execute("CREATE TABLE public.rejections (application bigint, reason text)")
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        rejected = "EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id)"
+        status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END", "depends_on": ["id", "status"]}
+        related = [{"table": "public.rejections", "key": ["application"]}]
+        async with open_rig(columns={"status": status}, related=related) as rig:
+            await rig.adopt()
+            ats.execute("INSERT INTO public.rejections VALUES (2, 'no'), (NULL, 'nobody'), (99, 'unknown')")
+
+            await rig.drain.catch_up()
+
+            assert rig.sweeps_wanted == 0
+            assert await rig.deliver() == [("a2", "rejected", "J1")]
+
+
+class TestLog:
+    async def test_is_emptied_in_batches(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(steps=Steps(drained=100), fuse={"max_changes": 10_000}) as rig:
+            await rig.adopt()
+            ats.execute(
+                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+                " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 350) n"
+            )
+
+            await rig.drain.catch_up()
+
+            assert len(await rig.deliver()) == 350
+            assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
+
+    async def test_is_emptied_of_what_was_there_not_of_what_comes_as_fast_as_it_is_taken(
+        self, ats: Ats, open_rig: OpenRig
+    ) -> None:
+        for number in range(1, 11):
+            insert(ats, number, f"a{number}")
+        async with open_rig(steps=Steps(drained=2)) as rig:
+            await rig.adopt()
+            await rig.drain.catch_up()
+            update(ats, *range(1, 10), status="hired")
+            batches = 0
+
+            def progressed() -> None:
+                nonlocal batches
+                batches += 1
+                update(ats, 10, status=f"status {2 * batches}")
+                update(ats, 10, status=f"status {2 * batches + 1}")
+
+            async with asyncio.timeout(30):
+                await rig.drain.catch_up(progressed)
+
+            assert {entry.application_id for entry in await rig.entries()} >= {f"a{n}" for n in range(1, 10)}
+            assert batches == 4
+            assert one(ats, LOG) > 0
+            while await rig.drain.step():
+                pass
+            assert one(ats, LOG) == 0
+
+    @pytest.mark.parametrize("style", ["SQL", "German", "Postgres"])
+    async def test_is_emptied_whatever_the_sessions_date_style_is(
+        self, ats: Ats, open_rig: OpenRig, style: str
+    ) -> None:
+        """A date as text with a zone's abbreviation may be no date for PostgreSQL, or one hours away."""
+        for number in range(1, 6):
+            insert(ats, number, f"a{number}")
+        for setting in (f"datestyle = '{style}'", "timezone = 'Asia/Jakarta'"):
+            run(ats, "ALTER DATABASE {name} SET {setting}", name=ats.info.dbname, setting=setting)
+        async with open_rig(steps=Steps(drained=2)) as rig:
+            await rig.adopt()
+            update(ats, *range(1, 6), status="hired")
+
+            await rig.drain.catch_up()
+
+            assert one(ats, LOG) == 0
+            assert len(await rig.entries()) == 5
+
+    async def test_of_another_watch_is_left_alone(self, database: str, ats: Ats, open_rig: OpenRig) -> None:
+        watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
+        install_triggers(ats, some_config(database, {WATCH: watch, "second": watch}))
+        async with open_rig(install=False) as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+
+            await rig.drain.catch_up()
+
+            assert len(await rig.deliver()) == 1
+            assert rows(ats, "SELECT watch FROM cdc_sync.changes") == [("second",)]
+
+    async def test_is_only_looked_at_in_a_dry_run(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            for number in range(1, 4):
+                insert(ats, number, f"a{number}")
+            log = ChangeLog(rig.intake.sessions.pool, WATCH, consume=False)
+
+            async with batch(log, 2) as changes:
+                assert len(changes.times) == 2
+
+            assert one(ats, LOG) == 3
+
+    async def test_that_is_missing_says_how_to_repair_it(self, open_rig: OpenRig) -> None:
+        async with open_rig(install=False) as rig:
+            capture = NotifyCapture(rig.intake, Installation((), has_log=True))
+            with pytest.raises(SourceError, match="the triggers are not installed") as raised:
+                await capture.catch_up()
+
+        assert raised.value.kind == "misconfigured"
+        assert "`cdc-sync sql install`" in str(raised.value)
+
+    async def test_that_keeps_what_is_deleted_is_an_error_the_second_time(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            ats.execute("CREATE RULE keep AS ON DELETE TO cdc_sync.changes DO INSTEAD NOTHING")
+            await rig.drain.step()
+            assert len(await rig.entries()) == 1
+            with pytest.raises(SourceError, match="DELETE leaves every row") as raised:
+                await rig.drain.step()
+            assert raised.value.code == "log-kept"
+            ats.execute("DROP RULE keep ON cdc_sync.changes")
+
+            await rig.drain.step()
+
+            assert one(ats, LOG) == 0
+
+    async def test_a_script_that_locks_table_and_log_is_no_victim_of_a_deadlock(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            other.execute("BEGIN; LOCK TABLE public.applications")
+            reading = asyncio.create_task(rig.drain.step())
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: one(ats, waits), "the daemon waits for the table")
+            # Longer than deadlock_timeout: PostgreSQL would look for a deadlock, and end whoever waits.
+            await asyncio.sleep(1.2)
+            await asyncio.to_thread(other.execute, "LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE")
+            other.execute("COMMIT")
+
+            await reading
+
+            assert len(await rig.entries()) == 1
+
+    async def test_two_drains_at_once_do_not_disturb_each_other(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(fuse={"max_changes": 10_000}) as rig:
+            await rig.adopt()
+            ats.execute(
+                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+                " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 2500) n"
+            )
+
+            await asyncio.gather(*(rig.drain.catch_up() for _ in range(4)))
+
+            assert len(await rig.deliver()) == 2500
+
+    async def test_holds_no_lock_that_the_ats_could_wait_for(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            async with batch(rig.drain.log, 100):
+                ats.execute("SET lock_timeout = '1s'")
+                update(ats, 1, status="hired")
+                insert(ats, 2, "a2")
+                delete(ats, 2)
+                ats.execute("TRUNCATE public.applications")

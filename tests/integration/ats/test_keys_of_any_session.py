@@ -1,0 +1,181 @@
+"""A key is the same key whatever the settings of the session that wrote it: the triggers write it as that one does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from support.rig import OpenRig
+from support.sessions import Ats, one, run
+from support.store_steps import events_of, known_one
+
+from cdc_sync.ats.statements import Statements
+from cdc_sync.core.events import ChangesRead
+
+KEYED: Mapping[str, Any] = {
+    "table": "public.keyed",
+    "key": ["k"],
+    "columns": {
+        "application_id": "id",
+        "status": "status",
+        "job_id": "job",
+        "created": {"sql": "now()"},
+        "event_date": None,
+        "deleted": None,
+    },
+}
+INDIA = "timezone = 'Asia/Kolkata'"
+PARIS = "timezone = 'Europe/Paris'"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A key of a type, and a setting of the ATS's session by which it is written otherwise than the daemon reads it."""
+
+    type_: str
+    key: str
+    setting: str
+
+    def __str__(self) -> str:
+        """What the test is called."""
+        return f"{self.type_} {self.key} with {self.setting}"
+
+
+CASES = [
+    Case("timestamptz", "2024-07-01 12:00:00.5+00", INDIA),
+    Case("timestamptz", "2024-10-27 00:30:00+00", PARIS),  # the hour that comes twice
+    Case("timestamptz", "2024-10-27 01:30:00+00", PARIS),
+    Case("timestamptz", "1900-01-01 00:00:00+00", PARIS),  # when its offset had seconds
+    Case("timestamptz", "0044-03-15 12:00:00+00 BC", INDIA),
+    Case("timestamptz(0)", "2024-07-01 12:00:00+00", "timezone = '-03:30'"),
+    Case("instant", "2024-07-01 12:00:00+00", INDIA),
+    Case("bytea", r"\x00ff5c27", "bytea_output = 'escape'"),
+    Case("bytea", r"\x5c7831", "bytea_output = 'escape'"),  # the bytes \x1
+    Case("interval", "1 year 2 mons 3 days 04:05:06.7", "intervalstyle = 'iso_8601'"),
+    Case("interval", "-3 days -04:05:06", "intervalstyle = 'postgres_verbose'"),
+    Case("interval", "1 mon", "intervalstyle = 'sql_standard'"),
+]
+
+
+def create(ats: Ats, type_: str, *keys: str) -> None:
+    """The table, with an application for each key: a1, a2 and so on."""
+    run(ats, "SET timezone = 'UTC'; CREATE DOMAIN public.instant AS timestamptz")
+    run(ats, "CREATE TABLE public.keyed (k {type_} PRIMARY KEY, id text, status text, job text)", type_=type_)
+    for number, key in enumerate(keys, start=1):
+        insert = "INSERT INTO public.keyed VALUES (%s::text::{type_}, %s, 'new', 'J1')"
+        run(ats, insert, [key, f"a{number}"], type_=type_)
+
+
+def with_setting(ats: Ats, setting: str, statement: str) -> None:
+    """Run a statement in a session that is set otherwise than the daemon's."""
+    run(ats, "SET {setting}", setting=setting)
+    run(ats, statement)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_deletion_needs_no_sweep(ats: Ats, open_rig: OpenRig, case: Case) -> None:
+    create(ats, case.type_, case.key)
+    async with open_rig(**KEYED) as rig:
+        await rig.adopt()
+        (read,) = (await known_one(rig.store)).key
+        with_setting(ats, case.setting, "DELETE FROM public.keyed")
+        assert one(ats, "SELECT row_key[1] FROM cdc_sync.changes") != read, "nothing to test"
+
+        await rig.drain.catch_up()
+        assert await events_of(rig.store) == ["suspected"]
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert (await known_one(rig.store)).key == (read,), "what the store has is as it was"
+
+
+@pytest.mark.parametrize(
+    ("type_", "key"),
+    [
+        ("smallint", "7"),
+        ("int", "7"),
+        ("bigint", "9007199254740993"),
+        ("numeric", "7.50"),
+        ("numeric(12,0)", "7"),
+        ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("text", "É"),
+        ("varchar(9)", "é"),
+        ("char(5)", "ab"),
+        ("boolean", "t"),
+        ("date", "2024-03-09"),
+        ("timestamp", "2024-03-09 10:00:00.5"),
+        ("timestamp(0)", "0044-03-15 12:00:00 BC"),
+    ],
+)
+async def test_of_a_type_that_every_session_writes_alike_nothing_is_asked(
+    ats: Ats, open_rig: OpenRig, type_: str, key: str
+) -> None:
+    create(ats, type_, key)
+    async with open_rig(**KEYED) as rig:
+        await rig.adopt()
+        assert Statements(rig.intake.reader.mapping).as_read is None
+        for setting in ("datestyle = 'SQL, DMY'", "bytea_output = 'escape'", "extra_float_digits = 0", INDIA):
+            run(ats, "SET {setting}", setting=setting)
+        ats.execute("DELETE FROM public.keyed")
+        await rig.drain.catch_up()
+        assert await events_of(rig.store) == ["suspected"]
+
+
+@pytest.mark.parametrize("digits", [0, 1, 3])
+async def test_nor_does_that_of_a_number_with_a_floating_point(ats: Ats, open_rig: OpenRig, digits: int) -> None:
+    create(ats, "float8", "0.1", "1234567890")
+    async with open_rig(**KEYED) as rig:
+        await rig.adopt()
+        with_setting(ats, f"extra_float_digits = {digits}", "DELETE FROM public.keyed")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
+
+
+async def test_changes_of_one_row_are_one_reading_at_the_time_of_the_last(ats: Ats, open_rig: OpenRig) -> None:
+    create(ats, "timestamptz", "2024-07-01 12:00:00+00")
+    ats.execute("ALTER TABLE public.keyed ADD n int NOT NULL DEFAULT 7")
+    async with open_rig(**{**KEYED, "key": ["n", "k"]}) as rig:
+        await rig.adopt()
+        with_setting(ats, INDIA, "UPDATE public.keyed SET status = 'read'")
+        with_setting(ats, PARIS, "UPDATE public.keyed SET status = 'hired'")
+        # As if the daemon had been away for an hour.
+        ats.execute("UPDATE cdc_sync.changes SET changed_at = changed_at - interval '1 hour'")
+        last = one(ats, "SELECT (extract(epoch FROM max(changed_at)) * 1000)::bigint FROM cdc_sync.changes")
+
+        await rig.drain.catch_up()
+
+        (entry,) = await rig.entries()
+        assert (entry.content.status, entry.content.event_date) == ("hired", last)
+        assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [1]
+
+
+async def test_what_can_be_no_key_keeps_nothing_from_being_read(ats: Ats, open_rig: OpenRig) -> None:
+    create(ats, "timestamptz", "2024-07-01 12:00:00+00")
+    ats.execute("CREATE TABLE public.rejections (application text)")
+    related = [{"table": "public.rejections", "key": ["application"]}]
+    async with open_rig(**KEYED, related=related) as rig:
+        await rig.adopt()
+        ats.execute("INSERT INTO public.rejections VALUES ('soon')")
+        await rig.drain.catch_up()
+        ats.execute("INSERT INTO public.rejections VALUES ('soon'), ('2024-02-30'), (NULL)")
+        with_setting(ats, INDIA, "DELETE FROM public.keyed")
+        await rig.drain.catch_up()
+        assert await events_of(rig.store) == ["suspected"]
+
+
+async def test_a_key_that_reads_like_another_ones_harms_nobody(ats: Ats, open_rig: OpenRig) -> None:
+    """Of a range of dates DateStyle tells which number is the month: the deletion of a1 looks like one of a2."""
+    create(ats, "daterange", "[2024-02-01,2024-03-05)", "[2024-01-02,2024-05-03)")
+    async with open_rig(**KEYED) as rig:
+        await rig.adopt()
+        with_setting(ats, "datestyle = 'SQL, DMY'", "DELETE FROM public.keyed WHERE id = 'a1'")
+        assert one(ats, "SELECT row_key[1] FROM cdc_sync.changes") == "[01/02/2024,05/03/2024)"
+
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+
+        assert (await rig.sweep()).repaired == {"gone": 1}
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await events_of(rig.store, "a2") == []

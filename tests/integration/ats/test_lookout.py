@@ -1,0 +1,288 @@
+"""What is looked at for all watches of a database at once, on a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.builders import WATCH
+from support.eventually import eventually
+from support.roles import NewRole
+from support.sessions import Ats, run
+from support.watched import a_config, install_triggers, some_config
+
+from cdc_sync.ats.connection import Pool, pooled
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import server_facts
+from cdc_sync.ats.lookout import Ears, Lookout, State, Watched
+from cdc_sync.ats.recorders import function_of, tables_of
+from cdc_sync.config import Config
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.event_loop import end
+
+COLUMNS = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id", "created": "created_at"}
+
+
+def config_of(*schemas: str) -> Config:
+    """A watch for each tenant's schema, named after it."""
+    return some_config(
+        "", {schema: {"table": f"{schema}.applications", "key": ["id"], "columns": COLUMNS} for schema in schemas}
+    )
+
+
+@pytest.fixture
+def tenants(ats: Ats) -> Iterator[Config]:
+    """Three tenants with triggers."""
+    config = config_of("one", "two", "three")
+    for schema in config.watches:
+        run(ats, "CREATE SCHEMA {schema}", schema=schema)
+        run(ats, "CREATE TABLE {schema}.applications (LIKE public.applications INCLUDING ALL)", schema=schema)
+    install_triggers(ats, config)
+    yield config
+    for schema in config.watches:
+        run(ats, "DROP SCHEMA IF EXISTS {schema} CASCADE", schema=schema)
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with pooled(database) as pool:
+        yield pool
+
+
+def watched(config: Config) -> list[Watched]:
+    return [Watched(name, tables_of(watch), function_of(name)) for name, watch in config.watches.items()]
+
+
+async def lookout_for(pool: Pool, watches: list[Watched]) -> Lookout:
+    lookout = Lookout(pool, await pool.ask("asking", server_facts))
+    for each in watches:
+        await lookout.join(each)
+        each.changed.clear()
+    return lookout
+
+
+OF_ONE = [
+    "ALTER TABLE one.applications DISABLE TRIGGER cdc_sync_one_row",
+    "DROP TRIGGER cdc_sync_one_row ON one.applications",
+    "COMMENT ON TRIGGER cdc_sync_one_row ON one.applications IS 'made anew'",
+    "COMMENT ON FUNCTION cdc_sync.record_one() IS 'edited'",
+    "ALTER FUNCTION cdc_sync.record_one() SECURITY INVOKER",
+    "DROP SEQUENCE cdc_sync.missed_one",
+    "TRUNCATE one.applications",
+    "CREATE TABLE one.archived () INHERITS (one.applications)",
+    "ALTER TABLE one.applications RENAME TO others",
+    "DROP TABLE one.applications",
+]
+
+
+@pytest.mark.parametrize("change", OF_ONE)
+async def test_a_round_tells_the_watch_that_it_concerns_and_no_other(
+    tenants: Config, ats: Ats, pool: Pool, change: str
+) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    await lookout.go_round()
+    assert not any(each.changed.is_set() for each in watches)
+
+    ats.execute(change.encode())
+    await lookout.go_round()
+
+    assert [each.name for each in watches if each.changed.is_set()] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY",
+        "CREATE RULE others AS ON INSERT TO cdc_sync.changes DO NOTHING",
+        "DROP TABLE cdc_sync.changes",
+    ],
+)
+async def test_what_may_concern_any_watch_is_told_to_all(tenants: Config, ats: Ats, pool: Pool, change: str) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+
+    ats.execute(change.encode())
+    await lookout.go_round()
+
+    assert all(each.changed.is_set() for each in watches)
+
+
+async def test_each_change_of_what_hides_rows_is_seen(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    assert watches[0].state.policies is None
+    seen = {watches[0].state.policies}
+    for change in (
+        "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY few ON one.applications USING (id > 1)",
+        "ALTER POLICY few ON one.applications USING (id > 2)",
+        "ALTER TABLE one.applications FORCE ROW LEVEL SECURITY",
+        "CREATE VIEW one.seen AS SELECT * FROM one.applications",
+    ):
+        ats.execute(change.encode())
+        await lookout.go_round()
+        assert watches[0].state.policies not in seen, change
+        seen.add(watches[0].state.policies)
+    ats.execute("ALTER TABLE one.applications DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
+    await lookout.go_round()
+    assert watches[0].state.policies is None
+
+
+async def test_a_table_that_is_not_there_is_nobody_elses_trouble(tenants: Config, pool: Pool) -> None:
+    watches = watched(tenants)
+    missing = Watched("missing", [QualifiedName("no_such", "table"), QualifiedName(None, "nor_this")], None)
+    await lookout_for(pool, [*watches, missing])
+
+    assert missing.state == State(None, missing.state.setup, None, missing.state.log)
+    assert all(each.state.storage for each in watches)
+
+
+@pytest.mark.usefixtures("tenants")
+async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None:
+    run(ats, "CREATE VIEW one.inner_view AS SELECT * FROM one.applications")
+    run(ats, "CREATE VIEW one.a_view AS SELECT id, status FROM one.inner_view")
+    run(ats, "CREATE TABLE one.others (LIKE one.applications)")
+    view = Watched("view", [QualifiedName("one", "a_view")], None)
+    lookout, states = await lookout_for(pool, [view]), [view.state]
+    for change in (
+        "TRUNCATE one.applications",
+        "CREATE OR REPLACE VIEW one.inner_view AS SELECT * FROM one.others",
+        "CREATE OR REPLACE VIEW one.inner_view AS SELECT * FROM one.others WHERE id > 1",
+        "CREATE OR REPLACE VIEW one.a_view AS SELECT id, upper(status) AS status FROM one.inner_view",
+    ):
+        run(ats, change)
+        await lookout.go_round()
+        states.append(view.state)
+    await lookout.go_round()
+
+    assert len({state.storage for state in [*states, view.state]}) == 5
+
+
+class Listening:
+    """What a watch learns of the change log."""
+
+    def __init__(self, every: float = 60.0) -> None:
+        self.rings = 0
+        self.looks = list[float]()
+        self.ears = Ears(every, arms=False, rung=self._ring, looked=self.looks.append)
+
+    def _ring(self) -> None:
+        self.rings += 1
+
+
+async def test_a_look_rings_for_the_watches_with_changes(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    listening = {each.name: Listening() for each in watches}
+    for each in watches:
+        lookout.listen(each, listening[each.name].ears)
+    run(ats, "INSERT INTO two.applications (hellowork_id, status) VALUES ('a', 'NEW')")
+
+    await asyncio.sleep(0.5)  # what has no changes is shown at most twice a second
+    await lookout.look()
+
+    assert {name: each.rings for name, each in listening.items()} == {"one": 0, "two": 1, "three": 0}
+    assert {name: len(each.looks) for name, each in listening.items()} == {"one": 1, "two": 0, "three": 1}
+
+
+async def test_it_counts_what_was_not_recorded(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    for each in watches:
+        lookout.listen(each, Listening().ears)
+    run(ats, "SELECT nextval('cdc_sync.missed_two'), nextval('cdc_sync.missed_two')")
+
+    await lookout.look()
+
+    assert [each.missed for each in watches] == [0, 2, 0]
+    assert all(each.counted.is_set() for each in watches)
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        ("DROP SEQUENCE cdc_sync.missed_two", 'missed_two" does not exist'),
+        ("REVOKE ALL ON SEQUENCE cdc_sync.missed_two FROM {role}", "permission denied for"),
+    ],
+)
+async def test_a_count_that_cannot_be_read_is_nobody_elses_trouble(  # noqa: PLR0917 - fixtures
+    new_role: NewRole, tenants: Config, ats: Ats, database: str, broken: str, expected: str
+) -> None:
+    role = new_role()
+    run(ats, "GRANT USAGE ON SCHEMA cdc_sync, one, two, three TO {role}", role=role)
+    run(ats, "GRANT SELECT ON ALL TABLES IN SCHEMA cdc_sync TO {role}", role=role)
+    run(ats, "GRANT SELECT ON ALL SEQUENCES IN SCHEMA cdc_sync TO {role}", role=role)
+    run(ats, broken, role=role)
+    watches = watched(tenants)
+    async with pooled(make_conninfo(database, user=role, password=role)) as pool:
+        lookout = await lookout_for(pool, watches)
+        for each in watches:
+            lookout.listen(each, Listening().ears)
+
+        await lookout.look()
+
+    assert [each.missed for each in watches] == [0, None, 0]
+    (error,) = (each.error for each in watches if each.error is not None)
+    assert expected in str(error)
+
+
+async def test_hundreds_of_counts_are_read_with_few_locks(ats: Ats, pool: Pool) -> None:
+    """All in one statement would take a lock for each of them: they take turns."""
+    names = [f"{WATCH}{number}" for number in range(250)]
+    install_triggers(ats, a_config())
+    for name in names:
+        run(ats, "CREATE SEQUENCE cdc_sync.missed_{name}", name=name)
+    watches = [Watched(name, [], function_of(name)) for name in names]
+    lookout = await lookout_for(pool, watches)
+    for each in watches:
+        lookout.listen(each, Listening().ears)
+
+    counted = list[int]()
+    for _ in range(3):
+        await lookout.look()
+        counted.append(sum(each.missed == 0 for each in watches))
+
+    assert counted == [100, 200, 250]
+
+
+async def test_it_looks_as_often_as_the_most_impatient_watch_wants(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches = watched(tenants)
+    lookout = await lookout_for(pool, watches)
+    patient, impatient = Listening(), Listening(every=0.05)
+    lookout.listen(watches[0], patient.ears)
+    run(ats, "INSERT INTO two.applications (hellowork_id, status) VALUES ('a', 'NEW')")
+    looking = asyncio.create_task(lookout.run())
+    lookout.listen(watches[1], impatient.ears)
+
+    await eventually(lambda: impatient.rings > 2, "some looks")
+
+    await end([looking])
+
+
+async def test_who_asks_at_the_same_time_gets_the_same_answer(pool: Pool) -> None:
+    lookout = await lookout_for(pool, [])
+    asked = 0
+
+    async def ask() -> int:
+        nonlocal asked
+        asked += 1
+        return asked
+
+    assert [await lookout.ask("what", 60, ask) for _ in range(3)] == [1, 1, 1]
+    assert await lookout.ask("something else", 60, ask) == 2
+    assert await lookout.ask("what", 0, ask) == 3
+
+
+async def test_an_answer_that_failed_is_asked_for_again(pool: Pool) -> None:
+    lookout = await lookout_for(pool, [])
+
+    async def fails() -> int:
+        raise SourceError("unreachable", "gone")
+
+    async def answers() -> int:
+        return 1
+
+    with pytest.raises(SourceError):
+        await lookout.ask("what", 60, fails)
+    assert await lookout.ask("what", 60, answers) == 1

@@ -1,0 +1,420 @@
+"""Capture by poll: nothing is missed that carries a time, and the watermark never passes what may still come."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.eventually import eventually
+from support.rig import Call, OpenRig, Rig
+from support.sessions import Ats, OpenSession, one, rows, run
+
+from cdc_sync.ats.database import Steps
+from cdc_sync.ats.poll import BEGAN, POSITION, PollCapture
+from cdc_sync.core.events import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+
+
+@pytest.fixture
+def steps() -> Steps:
+    """The watermark may move with every poll, instead of now and then."""
+    return Steps(look_every=0.0, place_every=0.0)
+
+
+@asynccontextmanager
+async def polling(open_rig: OpenRig, *, lookback: str = "0s", **watch: Any) -> AsyncIterator[tuple[Rig, PollCapture]]:
+    """A watch in poll mode, after its baseline."""
+    capture = {"mode": "poll", "watermark": "updated_at", "lookback": lookback}
+    async with open_rig(install=False, capture=capture, **watch) as rig:
+        yield rig, await rig.poll()
+
+
+async def calls(rig: Rig, poll: PollCapture) -> list[Call]:
+    """What a poll has HelloWork told."""
+    await poll.catch_up()
+    return await rig.deliver()
+
+
+async def moved(poll: PollCapture) -> None:
+    """Poll until the watermark has moved: other tests' transactions hold it too."""
+    before = poll.watermark
+
+    async def has_moved() -> bool:
+        await poll.catch_up()
+        return poll.watermark > before
+
+    await eventually(has_moved, "the watermark has moved")
+
+
+async def test_a_change_becomes_an_entry(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with polling(open_rig) as (rig, poll):
+        update(ats, 1, status="hired")
+        insert(ats, 3, "a3", job_id="J3")
+
+        assert await calls(rig, poll) == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
+        (caught_up,) = rig.heard(CaughtUp)
+        assert caught_up.watch == "applications"
+        assert 0 < caught_up.seconds < 60
+
+
+async def test_what_is_read_again_is_no_news(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with polling(open_rig, lookback="1h") as (rig, poll):
+        update(ats, 1, status="hired")
+        assert len(await calls(rig, poll)) == 1
+        said = len(rig.said)
+
+        for _ in range(3):
+            assert await calls(rig, poll) == []
+
+        assert {type(observation) for observation in rig.said[said:]} == {CaughtUp}, "and is not spoken of"
+
+
+async def test_nothing_is_installed_and_nothing_written(ats: Ats, open_rig: OpenRig) -> None:
+    ats.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on',"
+        " current_database()); END $$"
+    )
+    async with polling(open_rig) as (rig, poll):
+        insert(ats, 1, "a1")
+
+        assert await calls(rig, poll) == [("a1", "applied", "J1")]
+
+
+class TestLateCommits:
+    async def test_the_transaction_that_began_first_commits_last(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+        for number in (1, 2, 3):
+            insert(ats, number, f"a{number}")
+        async with polling(open_rig) as (rig, poll):
+            with other.transaction():
+                update(other, 1, status="late")
+                update(ats, 2, status="quick")
+                assert await calls(rig, poll) == [("a2", "quick", "J1")]
+                update(ats, 3, status="quick")
+                assert await calls(rig, poll) == [("a3", "quick", "J1")]
+
+            assert await calls(rig, poll) == [("a1", "late", "J1")]
+
+    async def test_its_time_may_be_its_own_beginning_within_lookback(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        """It takes an id at its first write only; before that nobody can see that it is there."""
+        insert(ats, 1, "a1")
+        async with polling(open_rig, lookback="1m") as (rig, poll):
+            with other.transaction():
+                other.execute("SELECT now()")
+                await moved(poll)
+                other.execute("UPDATE public.applications SET status = 'late', updated_at = now()")
+
+            assert await calls(rig, poll) == [("a1", "late", "J1")]
+
+    async def test_the_watermark_waits_for_it_and_then_goes_on(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with polling(open_rig) as (rig, poll):
+            with other.transaction():
+                update(other, 1, status="late")
+                written = one(other, "SELECT to_json(clock_timestamp()) #>> '{}'")
+                for _ in range(5):
+                    await poll.catch_up()
+                assert poll.watermark < written
+
+            await moved(poll)
+            await eventually(lambda: passes(poll, written), "the watermark has passed the late row")
+            assert await rig.deliver() == [("a1", "late", "J1")]
+            assert (await rig.store.capture.positions(WATCH))[POSITION] == poll.watermark
+
+    @pytest.mark.parametrize("seed", range(3))
+    async def test_any_interleaving_ends_in_the_tables_state(
+        self, ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
+    ) -> None:
+        chance = random.Random(seed)  # noqa: S311 - a schedule
+        for number in range(4):
+            insert(ats, number, f"a{number}", "0")
+        async with polling(open_rig) as (rig, poll):
+            sessions = [open_session() for _ in range(4)]
+            busy: set[int] = set()
+            for step in range(150):
+                number = chance.randrange(4)
+                if number not in busy:
+                    sessions[number].execute("BEGIN")
+                    busy.add(number)
+                elif chance.random() < 0.6:
+                    update(sessions[number], number, status=str(step))
+                else:
+                    run(sessions[number], chance.choice(["COMMIT", "COMMIT", "ROLLBACK"]))
+                    busy.remove(number)
+                if chance.random() < 0.3:
+                    await poll.catch_up()
+                    await rig.deliver()
+            for number in busy:
+                sessions[number].execute("COMMIT")
+
+            await poll.catch_up()
+            await rig.deliver()
+
+            there = dict(rows(ats, "SELECT hellowork_id, (status, job_id)::text FROM public.applications"))
+            told = {id_: f"({status},{job})" for id_, (status, job) in (await rig.told(*there)).items()}
+            assert told == there
+            assert rig.sweeps_wanted <= 1, "but for the one after the first watermark"
+            assert (await rig.sweep(poll)).repaired == {}
+
+    async def test_one_that_is_older_than_the_first_watermark_is_left_to_a_sweep(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        insert(ats, 1, "a1")
+        with other.transaction():
+            update(other, 1, status="late")
+            async with polling(open_rig) as (rig, poll):
+                await poll.catch_up()
+                assert rig.sweeps_wanted == 0
+        async with polling(open_rig) as (rig, poll):
+
+            async def is_wanted() -> bool:
+                await poll.catch_up()
+                return rig.sweeps_wanted == 1
+
+            await eventually(is_wanted, "the sweep is wanted when it has ended, also after a restart")
+            await rig.sweep(poll)
+
+            assert await rig.deliver() == [("a1", "late", "J1")]
+            for _ in range(3):
+                await poll.catch_up()
+            assert rig.sweeps_wanted == 1
+            assert (await rig.store.capture.positions(WATCH))[BEGAN] == ""
+
+
+async def passes(poll: PollCapture, moment: str) -> bool:
+    await poll.catch_up()
+    return poll.watermark > moment
+
+
+class TestTimes:
+    async def test_equal_ones_over_several_pages(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with polling(open_rig, steps=Steps(polled=3, look_every=0.0, place_every=0.0)) as (rig, poll):
+            moment = one(ats, "SELECT clock_timestamp()")
+            for number in range(1, 11):
+                insert(ats, number, f"a{number}", updated_at=moment)
+            assert len(await calls(rig, poll)) == 10
+
+            insert(ats, 0, "a0", updated_at=moment)
+            insert(ats, 11, "a11", updated_at=moment)
+
+            assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a0", "a11"]
+
+    async def test_days(self, ats: Ats, open_rig: OpenRig) -> None:
+        ats.execute("ALTER TABLE public.applications ALTER updated_at TYPE date")
+        insert(ats, 1, "a1")
+        async with polling(open_rig) as (rig, poll):
+            for status in ("one", "two", "three"):
+                update(ats, 1, status=status)
+                assert await calls(rig, poll) == [("a1", status, "J1")]
+            assert poll.watermark == one(ats, "SELECT to_json((now() AT TIME ZONE 'UTC')::date) #>> '{}'")
+
+    async def test_one_in_the_future_is_read_and_carries_nothing_away(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", updated_at="2999-12-31")
+        insert(ats, 2, "a2")
+        async with polling(open_rig) as (rig, poll):
+            update(ats, 1, status="far", touch=False)
+            assert await calls(rig, poll) == [("a1", "far", "J1")]
+
+            update(ats, 2, status="near")
+            assert await calls(rig, poll) == [("a2", "near", "J1")]
+            update(ats, 1, status="farther", touch=False)
+            assert await calls(rig, poll) == [("a1", "farther", "J1")]
+            assert poll.watermark < "2999"
+
+    @pytest.mark.parametrize("moment", ["infinity", "9999-12-31 23:59:59", "12000-01-01"])
+    async def test_the_farthest_future(self, ats: Ats, open_rig: OpenRig, moment: str) -> None:
+        async with polling(open_rig, steps=Steps(polled=1, look_every=0.0, place_every=0.0)) as (rig, poll):
+            insert(ats, 1, "a1", updated_at=moment)
+            insert(ats, 2, "a2", updated_at=moment)
+
+            assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a1", "a2"]
+            assert await calls(rig, poll) == []
+
+    async def test_without_a_zone(self, ats: Ats, open_rig: OpenRig) -> None:
+        ats.execute("ALTER TABLE public.applications ALTER updated_at TYPE timestamp")
+        ats.execute("SET timezone = 'Asia/Tokyo'")
+        insert(ats, 1, "a1")
+        async with polling(open_rig, timezone="Asia/Tokyo") as (rig, poll):
+            for status in ("one", "two"):
+                update(ats, 1, status=status)
+                assert await calls(rig, poll) == [("a1", status, "J1")]
+            await moved(poll)
+            update(ats, 1, status="three")
+            assert await calls(rig, poll) == [("a1", "three", "J1")]
+
+    async def test_cut_to_the_second_by_the_application(self, ats: Ats, open_rig: OpenRig) -> None:
+        """As many frameworks do: a time is then earlier than the change, by less than a second."""
+        insert(ats, 1, "a1")
+        async with polling(open_rig) as (rig, poll):
+            for status in map(str, range(20)):
+                second = one(ats, "SELECT date_trunc('second', clock_timestamp())")
+                update(ats, 1, status=status, updated_at=second)
+                assert await calls(rig, poll) == [("a1", status, "J1")]
+
+    async def test_none_at_all_is_left_to_the_sweep(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2", updated_at="2024-01-01")
+        async with polling(open_rig) as (rig, poll):
+            update(ats, 1, status="unmarked", updated_at=None)
+            update(ats, 2, status="forgotten", touch=False)
+            assert await calls(rig, poll) == []
+
+            assert (await rig.sweep(poll)).repaired == {"status": 2}
+            assert await rig.deliver() == [("a1", "unmarked", "J1"), ("a2", "forgotten", "J1")]
+
+
+class TestRestart:
+    async def test_goes_on_where_it_was(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        async with polling(open_rig) as (_, poll):
+            await moved(poll)
+            reached = poll.watermark
+        update(ats, 2, status="hired")
+        delete(ats, 1)
+        async with polling(open_rig) as (rig, poll):
+            assert poll.watermark == reached
+
+            assert await calls(rig, poll) == [("a2", "hired", "J1")]
+            assert (await rig.sweep(poll)).repaired == {}
+
+    async def test_a_poll_that_fails_leaves_the_watermark(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with polling(open_rig) as (rig, poll):
+            await moved(poll)
+            insert(ats, 1, "a1")
+            before = dict(await rig.store.capture.positions(WATCH))
+            ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
+            with pytest.raises(Exception, match="does not exist"):
+                await poll.catch_up()
+            assert await rig.store.capture.positions(WATCH) == before
+            ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
+
+            assert await calls(rig, poll) == [("a1", "applied", "J1")]
+
+    async def test_what_came_during_the_baseline_is_polled_from_its_beginning(
+        self, ats: Ats, open_rig: OpenRig
+    ) -> None:
+        insert(ats, 1, "a1")
+        capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
+        async with open_rig(install=False, capture=capture) as rig:
+            position = await rig.adopt()
+            update(ats, 1, status="hired")  # before the first watermark is computed, after the baseline's look
+            assert position.look is not None
+            poll = await rig.poll()
+
+            assert await calls(rig, poll) == [("a1", "hired", "J1")]
+
+    async def test_from_notify_mode_to_poll_mode(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+        update(ats, 1, status="meanwhile")
+        async with polling(open_rig) as (rig, poll):
+            await rig.sweep(poll)
+            assert await rig.deliver() == [("a1", "meanwhile", "J1")]
+            update(ats, 1, status="hired")
+            assert await calls(rig, poll) == [("a1", "hired", "J1")]
+
+
+async def test_a_soft_deletion_waits_for_its_grace_and_a_hard_one_for_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with polling(open_rig) as (rig, poll):
+        update(ats, 1, deleted_at="2024-01-01")
+        delete(ats, 2)
+        assert await calls(rig, poll) == []
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+        assert (await rig.sweep(poll)).repaired == {}, "polls see no hard deletion, so none was missed"
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a2", "deleted", "J1")]
+
+
+class TestWatermark:
+    """Whether it can be relied on is measured by what is read anyway."""
+
+    @staticmethod
+    async def swept(rig: Rig, poll: PollCapture) -> SweepDone:
+        done = await rig.sweep(poll)
+        await poll.swept(done)
+        return done
+
+    async def test_one_that_is_forgotten_is_said_once(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in range(1, 7):
+            insert(ats, number, f"a{number}", updated_at="2024-01-01")
+        async with polling(open_rig) as (rig, poll):
+            update(ats, 1, status="while nobody polled", touch=False)
+            assert (await self.swept(rig, poll)).missed == (("1",),)
+            for number in (2, 3):
+                update(ats, number, status="forgotten", touch=False)
+            await self.swept(rig, poll)
+            assert rig.heard(WatermarkDoubted) == []
+            for number in (4, 5):
+                update(ats, number, status="forgotten", touch=False)
+                await self.swept(rig, poll)
+            (doubted,) = rig.heard(WatermarkDoubted)
+            assert doubted.reason.startswith("updated_at did not move when 3 rows changed")
+            rig.clock.forward(2 * 24 * 60 * 60 * 1000)
+            await self.swept(rig, poll)
+            assert len(rig.heard(WatermarkTrusted)) == 1
+
+    async def test_evidence_outlives_a_connection_and_expires_after_it(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in (1, 2, 3):
+            insert(ats, number, f"a{number}", updated_at="2024-01-01")
+        async with polling(open_rig) as (rig, poll):
+            await self.swept(rig, poll)
+            for number in (1, 2, 3):
+                update(ats, number, status="forgotten", touch=False)
+            await self.swept(rig, poll)
+            assert len(rig.heard(WatermarkDoubted)) == 1
+
+            again = await PollCapture.open(rig.intake)
+            await again.begin(None)
+            await self.swept(rig, again)
+            update(ats, 1, status="forgotten again", touch=False)
+            await self.swept(rig, again)
+            assert len(rig.heard(WatermarkDoubted)) == 1
+            assert rig.heard(WatermarkTrusted) == []
+
+            rig.clock.forward(2 * 24 * 60 * 60 * 1000)
+            await self.swept(rig, again)
+            assert len(rig.heard(WatermarkTrusted)) == 1
+
+    async def test_dates_of_another_zone_are_seen_by_polls(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with polling(open_rig) as (rig, poll):
+            for number in range(1, 7):
+                insert(ats, number, f"a{number}")
+            ats.execute("UPDATE public.applications SET updated_at = 'infinity' WHERE id > 3")
+            await poll.catch_up()
+            await self.swept(rig, poll)
+            assert rig.heard(WatermarkDoubted) == []
+            ats.execute(
+                "UPDATE public.applications SET updated_at = clock_timestamp() + interval '2 hours' WHERE id < 4"
+            )
+            await poll.catch_up()
+            await self.swept(rig, poll)
+
+            (doubted,) = rig.heard(WatermarkDoubted)
+            assert doubted.reason.startswith("updated_at of 3 rows was in the future when it was written, by 2 h")
+
+    async def test_dates_behind_by_whole_hours_are_told_from_forgotten_ones(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in (1, 2, 3):
+            insert(ats, number, f"a{number}", updated_at="2024-01-01")
+        async with polling(open_rig) as (rig, poll):
+            await moved(poll)
+            await self.swept(rig, poll)
+            ats.execute(
+                "UPDATE public.applications SET status = 'x', updated_at = clock_timestamp() - interval '1 hour'"
+            )
+            assert await calls(rig, poll) == []
+            await self.swept(rig, poll)
+
+            (doubted,) = rig.heard(WatermarkDoubted)
+            assert doubted.reason.startswith("updated_at of 3 changed rows was 1 h in the past when it was written")

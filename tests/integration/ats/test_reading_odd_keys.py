@@ -1,0 +1,186 @@
+"""Keys and ids in types and collations with rules of their own, and keys that no row can have."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from support.eventually import eventually
+from support.extensions import create_extension
+from support.sessions import Ats, one, rows, run
+from support.source import opened
+from support.versions import needs
+from support.watched import a_config
+
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.config import Config
+from cdc_sync.core.rows import Key
+
+SCANNED = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'keyed'"
+BY_INDEX = "SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'keyed'"
+
+WORDS = ["", "9", "A1", "Ab", "b", "Ba", "É", "e", "Éa", "a-b", "aC"]
+
+
+def keyed(database: str, *key: str, **columns: Any) -> Config:
+    mapped = {"application_id": "s", "status": "s", "job_id": "s", "created": {"sql": "now()"}, **columns}
+    return a_config(
+        database, table="public.keyed", key=list(key), columns={**mapped, "deleted": None, "event_date": None}
+    )
+
+
+async def walk(database: str, size: int, *key: str) -> list[Key]:
+    """The keys of all pages; as many pages as there can be, and no more."""
+    async with opened(keyed(database, *key)) as source:
+        met: list[Key] = []
+        after: Key | None = None
+        for _ in range(100):
+            page = await source.reader.page(after, size)
+            met += [row.key for row in page.rows]
+            after = page.last
+            if after is None:
+                return met
+    raise AssertionError("the walk goes round in circles")
+
+
+def ignore_case(ats: Ats, collation: str = "loose") -> None:
+    """Create a collation to which case is nothing, or skip the test."""
+    needs(ats, 12, "nondeterministic collations")
+    create = "CREATE COLLATION {collation} (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    try:
+        run(ats, create, collation=collation)
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this PostgreSQL was built without ICU")
+
+
+def fill(ats: Ats, words: list[str]) -> None:
+    ats.cursor().executemany("INSERT INTO public.keyed (k, s) VALUES (%s, 'x')", [[word] for word in words])
+
+
+@pytest.mark.parametrize("schema", ["public", "extensions"])
+@pytest.mark.parametrize("size", [1, 4])
+async def test_a_walk_over_citext_meets_every_row_wherever_its_operators_are(
+    database: str, ats: Ats, schema: str, size: int
+) -> None:
+    run(ats, "CREATE SCHEMA IF NOT EXISTS {schema}", schema=schema)
+    create_extension(ats, "citext", schema)
+    run(ats, "CREATE TABLE public.keyed (k {schema}.citext PRIMARY KEY, s text)", schema=schema)
+    fill(ats, WORDS)
+
+    met = await walk(database, size, "k")
+
+    assert sorted(met) == sorted((word,) for word in WORDS)
+
+
+@pytest.mark.parametrize("schema", ["public", "extensions"])
+async def test_a_citext_key_and_id_are_found_by_their_indexes(database: str, ats: Ats, schema: str) -> None:
+    run(ats, "CREATE SCHEMA IF NOT EXISTS {schema}", schema=schema)
+    create_extension(ats, "citext", schema)
+    run(ats, "CREATE TABLE public.keyed (k {schema}.citext PRIMARY KEY, s {schema}.citext UNIQUE)", schema=schema)
+    ats.execute("INSERT INTO public.keyed SELECT 'k' || i, 's' || i FROM generate_series(1, 2000) AS i")
+    ats.execute("ANALYZE public.keyed")
+    config = keyed(database, "k", status={"sql": "t.s::text"}, job_id={"sql": "t.s::text"})
+
+    async with opened(config) as source:
+        by_key = await source.reader.by_key([("k7",), ("k1999",)])
+        by_id = await source.reader.by_application(["s8"])
+
+    assert {row.key for row in (*by_key.rows, *by_id.rows)} == {("k7",), ("k1999",), ("k8",)}
+    await eventually(lambda: one(ats, BY_INDEX) >= 2, "the counts of scans")
+    assert one(ats, SCANNED) == 0
+
+
+async def test_a_walk_in_a_collation_to_which_letters_of_either_case_are_equal(database: str, ats: Ats) -> None:
+    ignore_case(ats)
+    ats.execute("CREATE TABLE public.keyed (k text COLLATE loose PRIMARY KEY, s text)")
+    fill(ats, WORDS)
+
+    assert await walk(database, 1, "k") == rows(ats, "SELECT k FROM public.keyed ORDER BY k")
+
+
+async def test_a_walk_over_columns_of_different_collations(database: str, ats: Ats) -> None:
+    ignore_case(ats)
+    ats.execute('CREATE TABLE public.keyed (a text COLLATE loose, b text COLLATE "C", c "char", s text)')
+    ats.execute(
+        "INSERT INTO public.keyed SELECT a, b, c::\"char\", 'x' FROM unnest('{x,É,a}'::text[]) a,"
+        " unnest('{B,a,é}'::text[]) b, unnest('{p,Q}'::text[]) c"
+    )
+
+    met = await walk(database, 4, "a", "b", "c")
+
+    assert met == rows(ats, "SELECT a, b, c::text FROM public.keyed k ORDER BY k.a, k.b, k.c")
+    assert len(met) == 18
+
+
+async def test_an_id_is_found_in_a_url_of_any_collation(database: str, ats: Ats) -> None:
+    ignore_case(ats)
+    ats.execute("ALTER TABLE public.applications ALTER status_api_url TYPE text COLLATE loose")
+    url = "https://ats-partner.hellowork.com/v1/applications/A%C3%89%20É1/status"
+    ats.execute("INSERT INTO public.applications (id, status_api_url) VALUES (7, %s)", [url])
+    config = a_config(database, columns={"application_id": None, "status_url": "status_api_url"})
+
+    async with opened(config) as source:
+        found = await source.reader.by_application(["AÉ É1", "unknown"])
+        other = await source.reader.by_application([url.split("/")[-2]])
+
+    assert [row.key for row in [*found.rows, *other.rows]] in ([("7",)], [("7",), ("7",)])
+
+
+class TestKeysOfNoRow:
+    """A related table may keep keys in another type, and beside them other things."""
+
+    @pytest.mark.parametrize(
+        ("type_", "real", "others"),
+        [
+            ("int", "7", ["abc", "", "99999999999", "7.5", "-"]),
+            ("bigint", "9007199254740993", ["9223372036854775808", "x"]),
+            ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", ["7", "a0eebc99"]),
+            ("mood", "happy", ["HAPPY", "none"]),
+            ("date", "2024-01-02", ["2024-02-30", "soon"]),
+            ("numeric(4,2)", "7.00", ["12345", "NULL"]),
+        ],
+    )
+    async def test_keep_nothing_from_being_read(
+        self, database: str, ats: Ats, type_: str, real: str, others: list[str]
+    ) -> None:
+        ats.execute("CREATE TYPE mood AS ENUM ('sad', 'happy')")
+        run(ats, "CREATE TABLE public.keyed (k {type_} PRIMARY KEY, s text)", type_=type_)
+        run(ats, "INSERT INTO public.keyed VALUES (%s::text::{type_}, 'x')", [real], type_=type_)
+
+        async with opened(keyed(database, "k")) as source:
+            found = await source.reader.by_key([(key,) for key in [*others, real, *others]])
+            none = await source.reader.by_key([(key,) for key in others])
+
+        assert [row.key for row in found.rows] == [(real,)]
+        assert none.rows == []
+
+    async def test_of_several_columns(self, database: str, ats: Ats) -> None:
+        ats.execute("CREATE TABLE public.keyed (a int, b text, c uuid, s text)")
+        uuid = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+        ats.execute("INSERT INTO public.keyed VALUES (1, 'x', %s), (2, 'y', %s)", [uuid, uuid])
+
+        async with opened(keyed(database, "a", "b", "c")) as source:
+            found = await source.reader.by_key([("1", "x", "1"), ("one", "x", uuid), ("2", "y", uuid), ("3", "z", "")])
+
+        assert [row.key for row in found.rows] == [("2", "y", uuid)]
+
+    async def test_a_value_of_a_row_that_does_not_convert_stays_an_error(self, database: str, ats: Ats) -> None:
+        ats.execute("CREATE TABLE public.keyed (k int PRIMARY KEY, s text); INSERT INTO public.keyed VALUES (1, 'one')")
+
+        async with opened(keyed(database, "k", status={"sql": "t.s::int"})) as source:
+            for keys in ([("1",)], [("x",), ("1",)]):
+                with pytest.raises(SourceError, match="does not convert"):
+                    await source.reader.by_key(keys)
+
+    async def test_an_id_that_stands_in_a_url_only_need_not_fit_the_column(self, database: str, ats: Ats) -> None:
+        ats.execute("ALTER TABLE public.applications ALTER hellowork_id TYPE bigint USING NULL")
+        url = "https://ats-partner.hellowork.com/v1/applications/{}/status"
+        ats.cursor().executemany(
+            "INSERT INTO public.applications (id, hellowork_id, status_api_url) VALUES (%s, %s, %s)",
+            [(1, 77, None), (2, None, url.format("5f3c-a")), (3, None, url.format("78"))],
+        )
+        columns = {"application_id": "hellowork_id", "status_url": "status_api_url"}
+
+        async with opened(a_config(database, columns=columns)) as source:
+            found = await source.reader.by_application(["77", "5f3c-a", "78"])
+
+        assert sorted(row.key for row in found.rows) == [("1",), ("2",), ("3",)]

@@ -1,0 +1,398 @@
+"""The scripts for a template's tenants, run by psql's rules and by the command line."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from support.roles import NewRole
+from support.sessions import Ats, OpenSession, one, rows, run
+from support.watched import COLUMNS, run_script
+from typer.testing import CliRunner, Result
+
+from cdc_sync.ats import check as check_module
+from cdc_sync.ats.check import check_database
+from cdc_sync.ats.scripts import functions_for_tenants, grants, installation, uninstall, verify
+from cdc_sync.cli import app
+from cdc_sync.config import Config, ConfigurationError, parse
+from cdc_sync.config.tenants import Tenant, expanded
+from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.wall_clock import wall_clock
+
+ODD = "Ten\"ant 'x'; %s"
+PLAIN = ("tenant_1", "tenant_2", "user")
+TENANTS = (*PLAIN, ODD)
+
+PSQL = shutil.which("psql")
+
+Command = Callable[..., Result]
+
+
+def _document(dsn: str, **watch: Any) -> str:
+    template = {
+        "for_each": {"schemas": "%"}, "table": "applications", "key": ["id"], "columns": COLUMNS,
+        "related": [{"table": "stages", "key": []}], **watch,
+    }  # fmt: skip
+    return json.dumps({"database": {"dsn": dsn}, "watches": {"customers": template}})
+
+
+def configured(dsn: str = "postgresql:///ats", tenants: Iterable[str] = TENANTS, **watch: Any) -> Config:
+    config = parse(_document(dsn, **watch), name="the test's configuration", environ={})
+    return expanded(config, {"customers": [Tenant(None, tenant) for tenant in tenants]}, str)[0]
+
+
+def create(ats: Ats, tenant: str) -> None:
+    statement = (
+        "CREATE SCHEMA {0}; CREATE TABLE {0}.applications (LIKE public.of_customers INCLUDING ALL);"
+        "CREATE TABLE {0}.stages (id bigint)"
+    )
+    ats.execute(sql.SQL(statement).format(sql.Identifier(tenant)))
+
+
+def change(ats: Ats, tenant: str) -> None:
+    ats.execute(sql.SQL("INSERT INTO {}.applications (hellowork_id) VALUES ('a1')").format(sql.Identifier(tenant)))
+
+
+@pytest.fixture
+def vendor(ats: Ats) -> Ats:
+    """A database with the schemas of some customers."""
+    ats.execute("ALTER TABLE public.applications RENAME TO of_customers")
+    for tenant in TENANTS:
+        create(ats, tenant)
+    return ats
+
+
+@pytest.fixture
+def command(vendor: Ats, database: str, tmp_path: Path) -> Command:
+    """`cdc-sync sql …` with a configuration of these customers."""
+    config = tmp_path / "cdc-sync.yaml"
+    config.write_text(_document(database))
+    return lambda *arguments: CliRunner().invoke(app, ["--config", str(config), "sql", *arguments])
+
+
+def wrong(ats: Ats, config: Config) -> list[tuple[Any, ...]]:
+    return [row for row in rows(ats, verify(config.watches)) if row[-1] != "ok"]
+
+
+def install(ats: Ats, config: Config) -> None:
+    for part in installation(config):
+        run_script(ats, part.script)
+
+
+def test_every_tenant_is_installed_as_it_is_verified(vendor: Ats) -> None:
+    config = configured()
+    for _ in range(2):
+        install(vendor, config)
+        assert wrong(vendor, config) == []
+    for tenant in TENANTS:
+        change(vendor, tenant)
+    names = [f"customers@{tenant}" for tenant in TENANTS]
+    assert sorted(name for (name,) in rows(vendor, "SELECT watch FROM cdc_sync.changes")) == sorted(names)
+    run_script(vendor, uninstall())
+    assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
+
+
+def test_a_broken_schema_is_no_other_tenants_concern(vendor: Ats) -> None:
+    vendor.execute("DROP TABLE tenant_1.stages")
+    for part in installation(configured()):
+        try:
+            run_script(vendor, part.script)
+        except psycopg.Error:
+            assert part.watch == "customers@tenant_1"
+            vendor.execute("ROLLBACK")
+    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+
+
+def test_the_script_of_a_thousand_tenants_is_short() -> None:
+    parts = list(installation(configured(tenants=[f"tenant_{number}" for number in range(1000)])))
+    assert len(parts) == 1000 + 3
+    assert sum(len(part.script) for part in parts) < 200_000
+
+
+def test_an_expression_without_depends_on_is_refused_once_for_all_tenants() -> None:
+    config = configured(where="t.id > 0")
+    for made in (installation, functions_for_tenants):
+        with pytest.raises(ConfigurationError) as refused:
+            list(made(config))
+        assert [each.path for each in refused.value.problems] == ["watches.customers.where"]
+
+
+def test_a_function_installs_a_new_tenant(vendor: Ats) -> None:
+    run_script(vendor, functions_for_tenants(configured(tenants=())))
+    with vendor.transaction():
+        create(vendor, "tenant_43")
+        vendor.execute("SELECT cdc_sync.install_customers('tenant_43')")
+        assert one(vendor, "SHOW client_min_messages") == "notice"
+        assert one(vendor, "SHOW lock_timeout") == "0"
+    assert wrong(vendor, configured(tenants=["tenant_43"])) == []
+    change(vendor, "tenant_43")
+    assert one(vendor, "SELECT watch FROM cdc_sync.changes") == "customers@tenant_43"
+    run_script(vendor, uninstall())
+    assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
+
+
+@pytest.mark.parametrize("tenant", [ODD, "cdc_sync", "x" * 31])
+def test_a_function_takes_no_schema_whose_name_it_cannot_write(vendor: Ats, tenant: str) -> None:
+    run_script(vendor, functions_for_tenants(configured(tenants=())))
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as raised:
+        vendor.execute("SELECT cdc_sync.install_customers(%s)", [tenant])
+    assert raised.value.diag.message_hint is not None
+    assert "cdc-sync sql install --watch 'customers@" in raised.value.diag.message_hint
+
+
+def test_a_function_has_the_rights_of_who_calls_it(vendor: Ats, new_role: NewRole, open_session: OpenSession) -> None:
+    role = new_role()
+    run_script(vendor, functions_for_tenants(configured(tenants=())))
+    run(vendor, "GRANT USAGE ON SCHEMA cdc_sync TO {role}", role=role)
+    session = open_session(user=role, password=role)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"):
+        session.execute("SELECT cdc_sync.install_customers('tenant_1')")
+    run(vendor, "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA cdc_sync TO {role}", role=role)
+    with pytest.raises(psycopg.errors.DatabaseError, match=r"permission denied for|belongs to"):
+        session.execute("SELECT cdc_sync.install_customers('tenant_1')")
+
+
+def test_each_owner_reads_what_pg_dump_does(vendor: Ats, new_role: NewRole) -> None:
+    for tenant in PLAIN[:2]:
+        run(vendor, 'ALTER TABLE "{schema}".applications OWNER TO {owner}', schema=tenant, owner=new_role())
+    install(vendor, configured())
+    assert wrong(vendor, configured()) == []
+
+
+def test_grants_and_revokes(vendor: Ats, new_role: NewRole) -> None:
+    role = new_role()
+    install(vendor, configured())
+    run_script(vendor, grants(configured(), role))
+    for name in (ODD, "user"):
+        assert one(vendor, "SELECT has_column_privilege(%s, %s::regclass, 'status', 'SELECT')", [
+            role, sql.Identifier(name, "applications").as_string(),
+        ])  # fmt: skip
+
+
+class TestCommandLine:
+    def test_installs_the_tenants_that_it_finds(self, command: Command, vendor: Ats) -> None:
+        assert command("install", "--apply").output == "done\n"
+        assert wrong(vendor, configured()) == []
+        assert command("verify", "--apply").exit_code == 0
+
+    def test_a_pattern_means_some_of_them(self, command: Command, vendor: Ats) -> None:
+        assert command("install", "--apply", "--watch", "customers@tenant_%").output == "done\n"
+        assert {row[0] for row in wrong(vendor, configured())} == {f"customers@{name}" for name in ("user", ODD)}
+        assert command("verify", "--apply", "--watch", "customers@tenant_*").exit_code == 0
+        assert command("verify", "--apply").exit_code == 1
+        assert command("uninstall", "--apply", "--watch", "customers@tenant_%").output == "done\n"
+        assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
+
+    def test_a_tenant_that_is_named_is_not_looked_for(self, tmp_path: Path) -> None:
+        config = tmp_path / "cdc-sync.yaml"
+        config.write_text(_document("postgresql://nobody@127.0.0.1:1/nothing"))
+        done = CliRunner().invoke(app, ["--config", str(config), "sql", "install", "--watch", "customers@tenant_43"])
+        assert done.exit_code == 0
+        assert "cdc_sync_customers$tenant_43_row" in done.output or "'tenant_43'" in done.output
+        assert CliRunner().invoke(app, ["--config", str(config), "sql", "install"]).exit_code != 0
+
+    def test_a_tenant_that_fails_is_named_and_the_others_are_done(self, command: Command, vendor: Ats) -> None:
+        vendor.execute("DROP TABLE tenant_1.stages")
+        done = command("install", "--apply")
+        assert done.exit_code != 0
+        assert "customers@tenant_1: " in done.output
+        assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+
+    @pytest.mark.parametrize(
+        ("tenant", "message", "remedy"),
+        [
+            ("'tenant_1'", '"tenant_1.stages" does not exist', "tables"),
+            ("'tenant_nowhere'", 'schema "tenant_nowhere" does not exist', "tables"),
+            ("'Upper'", "a script of its own", "customers@Upper"),
+            ("''", "which schema", "SELECT"),
+            ("NULL", "which schema", "SELECT"),
+        ],
+    )
+    def test_a_function_says_shortly_what_is_wrong(
+        self, command: Command, vendor: Ats, tenant: str, message: str, remedy: str
+    ) -> None:
+        vendor.execute("DROP TABLE tenant_1.stages")
+        run_script(vendor, command("install", "--function").output)
+
+        with pytest.raises(psycopg.Error) as refused:
+            vendor.execute(f"SELECT cdc_sync.install_customers({tenant})")
+
+        assert message in str(refused.value.diag.message_primary)
+        assert remedy in str(refused.value.diag.message_hint)
+        assert len(str(refused.value)) < 1000, "the script is no part of the message"
+
+    def test_prints_functions(self, command: Command, vendor: Ats) -> None:
+        run_script(vendor, command("install", "--function").output)
+        vendor.execute("SELECT cdc_sync.install_customers('tenant_1')")
+        assert wrong(vendor, configured(tenants=["tenant_1"])) == []
+
+
+PLANTED = """
+CREATE FUNCTION cdc_sync.install_customers(tenant text) RETURNS void LANGUAGE plpgsql AS 'BEGIN RETURN; END'
+"""
+OF_FUNCTION = """
+SELECT pg_catalog.pg_get_userbyid(p.proowner)::text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname = 'cdc_sync' AND p.proname = 'install_customers'
+"""
+ANYTHING_ELSE = """
+SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'cdc_sync'
+"""
+
+
+class TestAStrangersFunction:
+    """Who calls a tenants' function acts with his own rights: its owner could have him do anything."""
+
+    @pytest.fixture
+    def stranger(self, vendor: Ats, new_role: NewRole) -> str:
+        """A role that may create in our schema, which is there."""
+        role = new_role()
+        run(vendor, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {role}", role=role)
+        return role
+
+    @staticmethod
+    def states(verified: Result) -> set[str]:
+        """What `verify` says of the function, if anything."""
+        assert isinstance(verified.exception, SystemExit | None), verified.exception
+        lines = [line for line in verified.output.splitlines() if "install_customers" in line]
+        return {"not ours" if line.startswith("not ours") else line.partition(" ")[0] for line in lines}
+
+    def test_is_refused_before_anything_is_made(
+        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
+    ) -> None:
+        run(open_session(user=stranger, password=stranger), PLANTED)
+        remedy = "DROP FUNCTION cdc_sync.install_customers(text)"
+
+        applied = command("install", "--function", "--apply")
+        with pytest.raises(psycopg.Error) as refused:
+            run_script(vendor, command("install", "--function").output)
+        vendor.execute("ROLLBACK")
+
+        assert applied.exit_code == 1
+        assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
+        for said in (str(applied.exception), str(refused.value)):
+            assert stranger in said
+        assert remedy in str(refused.value.diag.message_hint)
+        assert rows(vendor, ANYTHING_ELSE) == []
+        assert one(vendor, OF_FUNCTION) == stranger
+
+        run(vendor, remedy)
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert one(vendor, OF_FUNCTION) == vendor.info.user
+
+    def test_is_shown_where_nothing_else_is_wrong(
+        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
+    ) -> None:
+        run(open_session(user=stranger, password=stranger), PLANTED)
+        assert command("install", "--apply").output == "done\n"
+
+        verified = command("verify", "--apply")
+
+        assert verified.exit_code == 1
+        assert self.states(verified) <= {"different", "not ours"}
+        assert self.states(verified)
+
+    def test_is_shown_once_it_was_ours(self, command: Command, vendor: Ats, stranger: str) -> None:
+        """Even if its text is ours: he may change that at any time."""
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert command("install", "--apply").output == "done\n"
+        verified = command("verify", "--apply")
+        assert (verified.exit_code, self.states(verified)) in [(0, set()), (0, {"ok"})]
+        run(vendor, "GRANT CREATE ON SCHEMA cdc_sync TO {role}", role=stranger)
+
+        run(vendor, "ALTER FUNCTION cdc_sync.install_customers(text) OWNER TO {role}", role=stranger)
+        run(vendor, "REVOKE ALL ON SCHEMA cdc_sync FROM {role}", role=stranger)
+
+        verified = command("verify", "--apply")
+        assert verified.exit_code == 1
+        assert self.states(verified) <= {"different", "not ours"}
+        assert self.states(verified)
+
+    def test_is_shown_if_its_text_is_another(self, command: Command, vendor: Ats) -> None:
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert command("install", "--apply").output == "done\n"
+        run(vendor, PLANTED.replace("CREATE", "CREATE OR REPLACE"))
+
+        verified = command("verify", "--apply")
+
+        assert (verified.exit_code, self.states(verified)) == (1, {"different"})
+        assert command("install", "--function", "--apply").output == "done\n"
+        assert command("verify", "--apply").exit_code == 0
+
+
+@pytest.mark.skipif(PSQL is None, reason="psql is not on this machine")
+def test_psql_goes_on_after_a_broken_schema(vendor: Ats, database: str) -> None:
+    vendor.execute("DROP TABLE tenant_1.stages")
+    script = "".join(part.script for part in installation(configured()))
+    done = subprocess.run(
+        [str(PSQL), "-X", "-q", "-d", database], input=script.encode(), capture_output=True, check=False
+    )
+    assert done.stderr
+    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+
+
+class TestCheck:
+    async def findings(self, config: Config, only: list[str] | None = None) -> list[Finding]:
+        found: list[Finding] = []
+        await check_database(config, wall_clock, found.append, only=only)
+        return found
+
+    async def test_each_tenants_triggers_are_looked_at(self, vendor: Ats, database: str) -> None:
+        tenants = [f"tenant_{number}" for number in range(12)]
+        for tenant in tenants[3:] + tenants[:1]:
+            create(vendor, tenant)
+        config = configured(database, tenants)
+        install(vendor, config)
+        vendor.execute("ALTER TABLE tenant_7.applications DISABLE TRIGGER cdc_sync_customers$tenant_7_row")
+        vendor.execute("CREATE TABLE tenant_8.more () INHERITS (tenant_8.applications)")
+
+        findings = await self.findings(config)
+
+        states = {finding.watch: finding.state for finding in findings if finding.check == "triggers"}
+        assert states == dict.fromkeys(config.watches, "ok") | {
+            "customers@tenant_7": "failed", "customers@tenant_8": "failed",
+        }  # fmt: skip
+        of_watches = [finding.watch for finding in findings if finding.watch is not None]
+        assert [name for name, _ in groupby(of_watches)] == list(config.watches), (
+            "each once, in the configuration's order"
+        )
+
+    async def test_the_order_is_the_configurations(
+        self, vendor: Ats, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config, (slow, *_) = configured(database), configured(database).watches
+
+        async def check_watch(connection: object, name: str, watch: object, triggers: object, tell: Tell) -> None:
+            await asyncio.sleep(0.1 if name == slow else 0)
+            tell(Finding("table", "ok", "it is there", None, name))
+
+        monkeypatch.setattr(check_module, "check_watch", check_watch)
+
+        findings = await self.findings(config)
+
+        assert [finding.watch for finding in findings if finding.check == "table"] == list(config.watches)
+
+    async def test_others_than_the_wanted_ones_are_not_taken_for_left_over(self, vendor: Ats, database: str) -> None:
+        config = configured(database)
+        install(vendor, config)
+
+        findings = await self.findings(config, ["customers@user"])
+
+        assert {finding.watch for finding in findings} == {None, "customers@user"}
+        assert [finding.state for finding in findings if finding.check == "left-over"] == ["ok"]
+
+    async def test_what_is_left_over_is_named_as_it_was_configured(self, vendor: Ats, database: str) -> None:
+        install(vendor, configured())
+
+        findings = await self.findings(configured(database, PLAIN))
+
+        (left,) = [finding for finding in findings if finding.check == "left-over"]
+        assert f"customers@{ODD}" in left.message

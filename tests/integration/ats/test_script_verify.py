@@ -1,0 +1,130 @@
+"""What `cdc-sync sql verify` says of what is installed."""
+
+import pytest
+from support import strange
+from support.roles import NewRole
+from support.sessions import Ats, OpenSession, rows, run
+from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
+
+from cdc_sync.ats.scripts import install, verify
+from cdc_sync.config import Config
+
+RELATED = [{"table": "public.rejections", "key": ["application"]}]
+OBJECTS = 1 + 2 + 1 + 2 * 2
+"""The log, two sequences, a function, and two triggers for each of the two tables."""
+
+
+def wrong(session: Ats, config: Config | None = None) -> dict[str, str]:
+    """What is not ok, by object."""
+    found = rows(session, verify((config or a_config(related=RELATED)).watches))
+    return {name: state for _, _, name, _, _, state in found if state != "ok"}
+
+
+@pytest.fixture
+def installed(ats: Ats) -> Ats:
+    ats.execute("CREATE TABLE public.rejections (application bigint)")
+    install_triggers(ats, a_config(related=RELATED))
+    return ats
+
+
+def test_everything_is_ok_right_after_the_installation(installed: Ats) -> None:
+    found = rows(installed, verify(a_config(related=RELATED).watches))
+
+    assert [row[-1] for row in found] == ["ok"] * OBJECTS
+
+
+def test_nothing_is_installed(ats: Ats) -> None:
+    assert set(wrong(ats).values()) == {"missing"}
+    assert len(wrong(ats)) == OBJECTS
+
+
+def test_any_role_may_ask(installed: Ats, new_role: NewRole, open_session: OpenSession) -> None:
+    role = new_role()
+
+    assert wrong(open_session(user=role, password=role)) == {}
+
+
+@pytest.mark.parametrize(
+    ("harm", "found"),
+    [
+        ("DROP TABLE cdc_sync.changes", {"cdc_sync.changes": "missing"}),
+        ("DROP SEQUENCE cdc_sync.bell", {"cdc_sync.bell": "missing"}),
+        ("DROP SEQUENCE cdc_sync.missed_applications", {"cdc_sync.missed_applications": "missing"}),
+        (
+            "ALTER TABLE public.rejections DISABLE TRIGGER cdc_sync_applications$1_row",
+            {"cdc_sync_applications$1_row": "disabled"},
+        ),
+        (
+            "DROP TRIGGER cdc_sync_applications_row ON public.applications",
+            {"cdc_sync_applications_row": "missing"},
+        ),
+        (
+            # Somebody has made the comparison cheaper.
+            (
+                "DROP TRIGGER cdc_sync_applications_row ON public.applications;"
+                "CREATE TRIGGER cdc_sync_applications_row AFTER UPDATE ON public.applications"
+                " FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE PROCEDURE cdc_sync.record_applications()"
+            ),
+            {"cdc_sync_applications_row": "different"},
+        ),
+        (
+            # Somebody has edited the function, which keeps its comment.
+            (
+                "CREATE OR REPLACE FUNCTION cdc_sync.record_applications() RETURNS trigger LANGUAGE plpgsql"
+                " AS 'BEGIN RETURN NULL; END'"
+            ),
+            {"cdc_sync.record_applications": "different"},
+        ),
+        (
+            "CREATE FUNCTION cdc_sync.record_former() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            {"cdc_sync.record_former": "left over"},
+        ),
+    ],
+)
+def test_what_was_done_to_it_since_is_told(installed: Ats, harm: str, found: dict[str, str]) -> None:
+    run(installed, harm)
+
+    assert wrong(installed) == found
+
+
+def test_a_watch_that_the_configuration_no_longer_has_is_left_over_until_it_is_removed(ats: Ats) -> None:
+    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
+    install_triggers(ats, some_config("", {"one": watch, "two": watch}))
+    config = some_config("", {"one": watch})
+    assert wrong(ats, config) == {"cdc_sync.record_two": "left over"}
+
+    uninstall_triggers(ats, "two")
+
+    assert wrong(ats, config) == {}
+
+
+def test_a_configuration_without_notify_mode_wants_nothing(installed: Ats) -> None:
+    polled = a_config(capture={"mode": "poll", "watermark": "updated_at"})
+
+    assert set(wrong(installed, polled).values()) == {"left over"}
+    uninstall_triggers(installed)
+    assert rows(installed, verify(polled.watches)) == []
+
+
+def test_the_script_may_have_gone_through_a_file_of_windows(ats: Ats) -> None:
+
+    ats.execute(install(a_config()).replace("\n", "\r\n").encode())
+
+    assert wrong(ats, a_config()) == {}
+
+
+def test_triggers_that_must_fire_always_are_disabled_otherwise(installed: Ats) -> None:
+    always = a_config(related=RELATED, capture={"replicated": True})
+    assert set(wrong(installed, always).values()) == {"disabled"}
+
+    install_triggers(installed, always)
+
+    assert wrong(installed, always) == {}
+
+
+def test_strange_names(ats: Ats) -> None:
+    config = some_config("", {"strange": strange.WATCH_SECTION})
+    strange.create(ats)
+    install_triggers(ats, config)
+
+    assert wrong(ats, config) == {}

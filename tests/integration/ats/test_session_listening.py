@@ -1,0 +1,293 @@
+"""The lasting connection: it listens, it holds the watch's lock, and it knows when it is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import waiting
+from support.eventually import eventually
+from support.proxy import Direction, proxy_to
+from support.sessions import Ats, end_sessions, one, rows
+from support.watch_session import session
+
+from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.session import ECHO_WITHIN, own_session
+
+QUIET = 60.0
+"""Seconds between proofs that no test lives to see."""
+
+
+class Bell:
+    """Counts how often it is rung."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+
+    async def has_rung(self, times: int) -> None:
+        """Wait for it."""
+        await eventually(lambda: self.rung >= times, f"{times} rings")
+
+
+@asynccontextmanager
+async def listening(
+    dsn: str, prove_every: float = QUIET, watch: str = "applications", *, within: float = ECHO_WITHIN
+) -> AsyncIterator[tuple[Bell, asyncio.Task[None], Connection]]:
+    """A listener that has begun: its first ring has been heard."""
+    bell = Bell()
+    async with session(dsn, watch) as own:
+        await own.listen(watch, bell.ring)
+        task = asyncio.create_task(own.hold(prove_every, within=within))
+        try:
+            yield bell, task, own.connection
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def is_asked(ats: Ats, connection: Connection, statement: str, times: int) -> None:
+    """Wait until the connection has been used for that statement so many times."""
+    last = "SELECT query_start::text FROM pg_stat_activity WHERE pid = %s AND strpos(query, %s) = 1"
+    seen: set[str] = set()
+
+    def look() -> bool:
+        seen.update(start for (start,) in rows(ats, last, [connection.info.backend_pid, statement]))
+        return len(seen) >= times
+
+    await eventually(look, f"{statement}, {times} times")
+
+
+async def lost(task: asyncio.Task[None], within: float) -> SourceError:
+    """How the task ended, which it must do in time."""
+    done, _ = await asyncio.wait([task], timeout=within)
+    assert done, f"it has not noticed within {within} s"
+    error = task.exception()
+    assert isinstance(error, SourceError)
+    return error
+
+
+async def errors_in_silence(database: str, number: int, directions: tuple[Direction, ...]) -> list[SourceError]:
+    """How a listener, a holder, and a listener that begins only then end when the network falls silent."""
+    async with (
+        proxy_to(database) as proxy,
+        listening(proxy.dsn, prove_every=0.1, watch=f"listener{number}", within=0.3) as (_, listener, _),
+        session(proxy.dsn, f"holder{number}") as held,
+        own_session(proxy.dsn) as idle,
+    ):
+        holder = asyncio.create_task(held.hold(prove_every=0.1, within=0.3))
+        proxy.fall_silent(*directions)
+        beginner = asyncio.create_task(idle.listen("beginner", Bell().ring, within=0.3))
+        return list(await asyncio.gather(*(lost(task, within=30) for task in (listener, holder, beginner))))
+
+
+class TestListen:
+    async def test_rings_at_once_and_then_at_each_notification(self, database: str, ats: Ats) -> None:
+        async with listening(database) as (bell, _, _):
+            for expected in (2, 3):
+                ats.execute("NOTIFY cdc_sync")
+                await bell.has_rung(expected)
+            assert bell.rung == 3
+
+    async def test_tells_each_time_that_it_is_proved_how_full_the_queue_is(self, database: str) -> None:
+        usages: list[float] = []
+        async with session(database, "applications") as connection:
+            await connection.listen("applications", Bell().ring, usages.append)
+            task = asyncio.create_task(connection.hold(0.0))
+            await eventually(lambda: len(usages) >= 3 or task.done(), "three proofs")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        # Other tests of this server may notify, but none fills it.
+        assert len(usages) >= 3
+        assert all(0 <= usage < 0.01 for usage in usages)
+
+    async def test_hears_what_is_committed_from_the_first_ring_on(self, database: str, ats: Ats) -> None:
+        rung: list[str] = []
+
+        def ring() -> None:
+            if not rung:
+                ats.execute("NOTIFY cdc_sync")
+            rung.append("once more")
+
+        async with own_session(database) as own:
+            await own.listen("applications", ring)
+            task = asyncio.create_task(own.hold(QUIET))
+            await eventually(lambda: len(rung) == 2, "the notification")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_notification_rings_for_its_watch_alone(self, database: str, ats: Ats) -> None:
+        async with listening(database) as (bell, _, _), session(database, "both") as own:
+            others = {name: Bell() for name in ("first", "second")}
+            for name, other in others.items():
+                await own.listen(name, other.ring)
+            holding = asyncio.create_task(own.hold(QUIET))
+
+            for payload in ("somebody else's", "first", ""):
+                ats.execute("SELECT pg_notify('cdc_sync', %s)", [payload])
+
+            await others["second"].has_rung(2)
+            assert [other.rung for other in others.values()] == [3, 2], "at the beginning, and as they are named"
+            assert bell.rung == 2
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+    async def test_locks_are_taken_and_given_back_while_it_listens(self, database: str, ats: Ats) -> None:
+        async with listening(database) as (bell, _, _), own_session(database) as own:
+            holding = asyncio.create_task(own.hold(QUIET))
+            await asyncio.gather(*(own.lock(f"watch{number}") for number in range(20)))
+            assert (
+                one(ats, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", [own.process.pid])
+                == 20
+            )
+            own.give_up("watch0")
+            await own.unlock()
+            async with session(database, "watch0"):
+                ats.execute("NOTIFY cdc_sync")
+                await bell.has_rung(2)
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+    async def test_proves_itself_without_ringing(self, database: str, ats: Ats) -> None:
+        async with listening(database, prove_every=0.01) as (bell, task, connection):
+            await is_asked(ats, connection, "SELECT pg_notify", times=3)
+
+            assert (bell.rung, task.done()) == (1, False)
+
+    async def test_loses_no_ring_to_its_proofs(self, database: str, ats: Ats) -> None:
+        async with listening(database, prove_every=0.0) as (bell, _, _):
+            for _ in range(100):
+                rung = bell.rung
+                ats.execute("NOTIFY cdc_sync")
+                await bell.has_rung(rung + 1)
+
+    async def test_loses_no_ring_that_comes_with_the_echo(self, database: str, ats: Ats) -> None:
+        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.05) as (bell, _, connection):
+            proved = "SELECT state = 'idle' AND query LIKE 'SELECT pg_notify%%' FROM pg_stat_activity WHERE pid = %s"
+            await eventually(lambda: one(ats, proved, [connection.info.backend_pid]), "a proof")
+            proxy.fall_silent()
+            for _ in range(3):
+                ats.execute("NOTIFY cdc_sync")
+            proxy.flow()
+
+            await eventually(lambda: bell.rung > 1, "a ring")
+
+    async def test_never_sits_in_a_transaction(self, database: str, ats: Ats) -> None:
+        async with listening(database, prove_every=0.01) as (_, _, connection):
+            states = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+            for _ in range(50):
+                assert one(ats, states, [connection.info.backend_pid]) in {"idle", "active"}
+                await asyncio.sleep(0)
+
+
+class TestLoss:
+    @pytest.mark.parametrize("prove_every", [0.01, QUIET])
+    async def test_a_backend_that_is_terminated_is_noticed(self, database: str, ats: Ats, prove_every: float) -> None:
+        async with listening(database, prove_every) as (_, task, connection):
+            ats.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+
+            assert (await lost(task, within=30)).kind == "unreachable"
+
+    async def test_a_connection_that_falls_silent_is_noticed(self, database: str) -> None:
+        """In both directions or in one only, and from the first statement on."""
+        silences: tuple[tuple[Direction, ...], ...] = ((), ("requests",), ("answers",))
+
+        # They take their time: before they give up, the driver tries to cancel its statement, for ten seconds.
+        errors = await asyncio.gather(
+            *(errors_in_silence(database, number, directions) for number, directions in enumerate(silences))
+        )
+
+        for listener, holder, beginner in errors:
+            assert {listener.kind, holder.kind, beginner.kind} == {"unreachable"}
+            assert "deaf" in str(listener)
+            assert "has not answered within" in str(holder)
+            assert "has not answered within" in str(beginner)
+
+    async def test_a_connection_that_loses_notifications_is_noticed(self, database: str) -> None:
+        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.1, within=0.3) as (_, task, _):
+            proxy.lose_notifications()
+
+            error = await lost(task, within=30)
+
+        assert error.kind == "unreachable"
+        assert "let database.dsn lead directly to the server" in str(error)
+
+    async def test_whoever_only_holds_the_lock_notices_too(self, database: str, ats: Ats) -> None:
+        async with session(database, "applications") as own:
+            task = asyncio.create_task(own.hold(prove_every=0.05))
+            await is_asked(ats, own.connection, "SELECT current_setting", times=2)
+            assert not task.done()
+            ats.execute("SELECT pg_terminate_backend(%s)", [own.process.pid])
+
+            assert (await lost(task, within=30)).kind == "unreachable"
+
+
+class TestEnd:
+    @pytest.mark.parametrize("loop", ["listen", "hold"])
+    async def test_comes_whenever_it_is_asked_for(self, database: str, loop: str) -> None:
+        """Between any two steps of a proof: a cancellation that got lost would keep the daemon from ending."""
+        async with session(database, "applications") as own:
+            if loop == "listen":
+                await own.listen("applications", Bell().ring)
+            for pause in range(60):
+                task = asyncio.create_task(own.hold(prove_every=0.0))
+                await asyncio.sleep(0.002 + pause / 20_000)
+                task.cancel()
+
+                _, running = await asyncio.wait([task], timeout=5)
+
+                assert not running
+
+
+class TestLock:
+    async def test_a_second_worker_of_the_watch_is_refused(self, database: str) -> None:
+        async with session(database, "applications"):
+            with pytest.raises(SourceError, match="Another cdc-sync works the watch applications") as raised:
+                async with session(database, "applications"):
+                    pass
+
+        assert raised.value.kind == "unreachable"
+
+    async def test_another_watch_or_database_is_free(self, database: str, server: str) -> None:
+        async with session(database, "applications"), session(database, "others"), session(server, "applications"):
+            pass
+
+    async def test_it_is_free_again_afterwards(self, database: str, ats: Ats) -> None:
+        async with session(database, "applications") as own:
+            pid = own.process.pid
+        gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s"
+        await eventually(lambda: one(ats, gone, [pid]), "the backend has ended")
+
+        async with session(database, "applications"):
+            pass
+
+    async def test_a_lost_connection_gives_it_up(self, database: str, ats: Ats) -> None:
+        async with session(database, "applications") as own:
+            end_sessions(ats, "pid = %s", [own.process.pid])
+
+            async with session(database, "applications"):
+                pass
+
+
+async def test_it_sleeps_until_something_comes(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals, wait_async = list[float](), waiting.wait_async
+
+    async def noted(gen: Any, fileno: int, interval: float = 0.0, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        intervals.append(interval)
+        return await wait_async(gen, fileno, interval=interval, timeout=timeout)
+
+    async with listening(database) as (bell, _, _):
+        await bell.has_rung(1)
+        monkeypatch.setattr(waiting, "wait_async", noted)
+        with psycopg.connect(database, autocommit=True) as ats:
+            ats.execute("SELECT pg_notify('cdc_sync', 'applications')")
+        await bell.has_rung(2)
+        await eventually(lambda: intervals, "its waiting for the next one")
+
+    assert min(intervals) > 1

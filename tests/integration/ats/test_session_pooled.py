@@ -1,0 +1,131 @@
+"""Behind a pooler: a session that several clients use is no place for a lock, and nothing is left behind in it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+from support.eventually import eventually
+from support.pgbouncer import pgbouncer, pgbouncer_binary
+from support.sessions import Ats, one
+from support.watch_session import session
+
+from cdc_sync.ats import session as module
+from cdc_sync.ats.connection import connected
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.session import Session, own_session
+
+WATCH = "applications"
+
+# Whether a pooler gives the same session to whoever comes next, or each time another.
+CHOICES = ({"server_round_robin": 0}, {"server_round_robin": 1}, {"default_pool_size": 1})
+
+_LEFT = """
+SELECT count(*) FROM pg_locks
+ WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@pytest.fixture
+def binary() -> str:
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
+    return binary
+
+
+@asynccontextmanager
+async def unprobed(dsn: str, token: str) -> AsyncIterator[Session]:
+    """A session that was taken for our own, since nothing gave the pooler away when it began."""
+    async with connected(dsn) as connection:
+        row = await (await connection.execute(module._SQL["ours"])).fetchone()
+        await connection.execute(module._SQL["mark"], (token,))
+        assert row is not None
+        own = Session(connection, module.Process(*row), token)
+        try:
+            yield own
+        finally:
+            await own.end()
+
+
+@pytest.mark.parametrize("settings", CHOICES, ids=str)
+async def test_a_shared_session_is_refused_and_left_clean(
+    database: str, ats: Ats, binary: str, settings: dict[str, int]
+) -> None:
+    with pgbouncer(binary, database, "transaction", **settings) as dsn:
+        for _ in range(3):  # what the first one left would be met by the next
+            with pytest.raises(SourceError, match="directly to PostgreSQL") as raised:
+                async with own_session(dsn):
+                    pass
+            assert raised.value.kind == "misconfigured"
+            assert "pool_mode" in str(raised.value)
+        assert one(ats, _LEFT) == 0
+        async with await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+            marked = await (await connection.execute(module._SQL["marked"])).fetchone()
+        assert marked in {(None,), ("",)}
+
+
+async def test_a_session_that_has_anothers_mark_is_refused_and_not_locked(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "transaction", default_pool_size=1) as dsn:
+        async with unprobed(dsn, "first") as first:
+            await first.lock(WATCH)
+            with pytest.raises(SourceError, match="lets several clients use one session"):
+                async with own_session(dsn):
+                    pass
+            await first.prove()  # whoever was there first is left alone
+            assert one(ats, _LEFT) == 1
+        assert one(ats, _LEFT) == 0
+
+
+@pytest.mark.parametrize("loop", ["hold", "listen"])
+async def test_a_session_that_turns_out_to_be_shared_is_given_up(
+    database: str, ats: Ats, binary: str, loop: str
+) -> None:
+    """The other client keeps it in a transaction, so that the next proof is given another one."""
+    with pgbouncer(binary, database, "transaction") as dsn:
+        async with unprobed(dsn, "ours") as own:
+            await own.lock(WATCH)
+            if loop == "listen":
+                await own.listen(WATCH, lambda: None)
+            task = asyncio.create_task(own.hold(0.05))
+            async with await AsyncConnection.connect(dsn, prepare_threshold=None) as other:
+                await other.execute("SELECT 1")
+                await asyncio.wait([task], timeout=30)
+                error = task.exception()
+        assert isinstance(error, SourceError)
+        assert error.kind == "misconfigured"
+        assert "lets several clients use one session" in str(error)
+        await eventually(lambda: one(ats, _LEFT) == 0, "the lock to be gone")
+
+
+async def test_a_lock_in_a_session_out_of_reach_goes_with_that_session(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "transaction") as dsn:
+        async with unprobed(dsn, "ours") as own:
+            await own.lock(WATCH)
+            # As when the pooler had forgotten the session: our mark is nowhere any more.
+            await own.connection.execute("SELECT set_config('cdc_sync.session', 'theirs', false)")
+            with pytest.raises(SourceError, match="lets several clients use one session"):
+                await own.prove()
+            other = await AsyncConnection.connect(dsn, prepare_threshold=None)
+            await other.execute("SELECT 1")  # keeps the session
+            assert one(ats, _LEFT) == 1
+        with pytest.raises(psycopg.OperationalError):
+            await other.execute("SELECT 1")
+        await other.close()
+        assert one(ats, _LEFT) == 0
+
+
+async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "session", server_reset_query="") as dsn:
+        for _ in range(3):  # the pooler keeps the session, and cleans nothing up
+            async with session(dsn, WATCH) as own:
+                assert own.is_pooled
+                task = asyncio.create_task(own.hold(0.01))
+                await asyncio.wait([task], timeout=0.2)
+                assert not task.done()
+                assert one(ats, _LEFT) == 1
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert one(ats, _LEFT) == 0

@@ -1,0 +1,130 @@
+"""All watches of a database share one lasting session and one pool: what that saves, and what no watch pays for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.applications import insert
+from support.eventually import eventually
+from support.rig import Clock, parts_of
+from support.sessions import Ats, one, run
+from support.watched import COLUMNS, a_config, install_triggers, some_config
+
+from cdc_sync.ats.connection import Reads, pooled, reading_as
+from cdc_sync.ats.database import Database
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.config.models import watch_rules
+from cdc_sync.core.events import CaptureStarted, Event, WatchLost
+from cdc_sync.daemon.pulse import Pulse
+from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.event_loop import end
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
+
+NAMES = [f"watch{number}" for number in range(12)]
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
+
+
+@asynccontextmanager
+async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[list[Event], Store]]:
+    """Watches of one table, each with its own triggers, worked by one daemon."""
+    watch = {"table": "public.applications", "key": ["id"], "columns": COLUMNS}
+    config = some_config(database, dict.fromkeys(NAMES, watch))
+    install_triggers(ats, config)
+    said: list[Event] = []
+    store = Store(SqliteDriver(folder / "state.db"))
+    shared = Database(database, store)
+    parts = parts_of(a_config(database), store, said.append, Clock())
+    workers = [
+        WatchWorker(
+            replace(parts, name=name, watch=config.watches[name], rules=watch_rules(config, name), database=shared),
+            Pulse(),
+        )
+        for name in NAMES
+    ]
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        await eventually(lambda: started(said) == len(NAMES), "all watches work", within=60)
+        yield said, store
+        assert not any(task.done() for task in tasks)
+        assert shared.reported is not None
+        assert shared.reported.__traceback__ is None, "it keeps no watch's frames"
+        assert shared.reported.__context__ is None, "nor by another exception"
+    finally:
+        await end(tasks)
+        await store.driver.close()
+
+
+def started(said: list[Event]) -> int:
+    return sum(isinstance(each, CaptureStarted) for each in said)
+
+
+async def test_a_lost_database_is_said_once_and_every_watch_comes_back(database: str, ats: Ats, tmp_path: Path) -> None:
+    async with working(database, ats, tmp_path) as (said, store):
+        assert one(ats, SESSIONS) <= 5
+        locks = (
+            "SELECT count(*), count(DISTINCT l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+        )
+        assert ats.execute(locks).fetchone() == (len(NAMES), 1)
+        run(
+            ats,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'cdc-sync'",
+        )
+
+        await eventually(lambda: started(said) == 2 * len(NAMES), "all watches work again", within=60)
+
+        lost = [each for each in said if isinstance(each, WatchLost)]
+        assert sum(not each.repeated for each in lost) == 1, [each.message for each in lost]
+        assert one(ats, SESSIONS) <= 5
+        insert(ats, 1, "a1")
+        await eventually(lambda: is_everywhere(store), "each has captured the change", within=30)
+
+
+async def is_everywhere(store: Store) -> bool:
+    return len(await store.report.entries("pending", None, 100)) == len(NAMES)
+
+
+async def test_slow_reads_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:
+    run(ats, "SELECT pg_advisory_lock(4711)")
+    async with pooled(database, size=2) as pool:
+
+        async def slow() -> None:
+            with reading_as(Reads(always=True)):
+                await pool.fetch("SELECT pg_advisory_lock_shared(4711)", (), "reading")
+
+        reading = [asyncio.create_task(slow()) for _ in range(3)]
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await eventually(lambda: one(ats, waiting), "the first of them")
+        await pool.fetch("SELECT 1", (), "reading")
+        assert not any(task.done() for task in reading)
+        run(ats, "SELECT pg_advisory_unlock(4711)")
+        await asyncio.gather(*reading)
+
+
+async def test_a_watch_whose_read_was_slow_is_slow_until_one_was_quick(database: str) -> None:
+    reads = Reads()
+    async with pooled(database, size=2) as pool:
+        with reading_as(reads):
+            for statement, is_slow in (("SELECT pg_sleep(1.2)", True), ("SELECT 1", False)):
+                await pool.fetch(statement, (), "reading")
+                assert reads.slow == is_slow
+
+
+async def test_what_others_read_before_is_not_counted(database: str) -> None:
+    async with pooled(database, size=2) as pool:
+
+        async def reads(query: bytes, within: float) -> None:
+            with reading_as(Reads(always=True)):
+                await pool.ask("reading", lambda connection: connection.execute(query), within=within)
+
+        before = asyncio.create_task(reads(b"SELECT pg_sleep(2.5)", 60))
+        await asyncio.sleep(0.2)
+        await reads(b"SELECT 1", 1.5)
+        await before
+        with pytest.raises(SourceError, match="not answered within"):
+            await reads(b"SELECT pg_sleep(5)", 1.5)

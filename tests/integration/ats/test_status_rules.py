@@ -1,0 +1,132 @@
+"""An edited section `status` is noticed, measured and held before anything of it is sent."""
+
+from typing import Any
+
+import pytest
+from support.applications import insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig, nothing
+from support.sessions import Ats
+
+from cdc_sync.ats.preview import STATUS_RULES, before_edit, measure_edit, plan, to_text
+from cdc_sync.core.events import StatusRulesChanged
+from cdc_sync.core.rows import StatusRules
+
+BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
+AFTER = {"map": {"applied": "received", "hired": "hired"}}
+OLD = to_text(StatusRules(BEFORE["map"], "send", "deleted"))
+FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
+
+
+async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> None:
+    """So many applications are known, and the daemon has ended."""
+    for each in range(1, number + 1):
+        insert(ats, each, f"a{each}")
+    async with open_rig(fuse=FUSE, **watch) as rig:
+        await start(rig)
+
+
+async def start(rig: Rig) -> list[StatusRulesChanged]:
+    """What a start does before it captures; returns what it says of the rules."""
+    await rig.adopt()
+    await measure_edit(rig.intake, nothing)
+    return rig.heard(StatusRulesChanged)
+
+
+async def test_as_many_as_the_fuse_believes_are_said_and_sent(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 3, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=3, held=False)]
+
+        await rig.sweep()
+
+        assert [(entry.application_id, entry.content.status) for entry in await rig.entries()] == [
+            ("a1", "received"),
+            ("a2", "received"),
+            ("a3", "received"),
+        ]
+
+
+async def test_of_more_not_a_single_one_is_sent(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
+
+        await rig.sweep()
+
+        assert await rig.entries() == []
+        reason = "the section status has changed, and 4 applications would be sent with another status"
+        assert {(entry.application_id, entry.reason) for entry in await rig.entries("held")} == {
+            (f"a{number}", reason) for number in range(1, 5)
+        }
+
+
+async def test_it_is_noticed_once(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 1, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert len(await start(rig)) == 1
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == []
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"map": {"hired": "hired", "applied": "sent"}},
+        {**BEFORE, "unmapped": "send", "deleted": "deleted"},
+    ],
+    ids=["in another order", "with the defaults"],
+)
+async def test_what_means_the_same_is_no_change(ats: Ats, open_rig: OpenRig, same: dict[str, Any]) -> None:
+    await adopted(ats, open_rig, 1, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=same) as rig:
+        assert await start(rig) == []
+
+
+async def test_what_changed_by_itself_meanwhile_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    for number in range(1, 5):
+        update(ats, number, status="hired")
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+
+
+async def test_what_was_ignored_and_is_not_any_more_counts(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 2, status={"map": {"hired": "hired"}, "unmapped": "ignore"})
+    async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=2, held=False)]
+
+
+async def test_the_plan_tells_it_beforehand(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 2, status=BEFORE)
+    update(ats, 2, status="hired")
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        rules = rig.intake.rules
+        before = before_edit(await rig.store.capture.positions(WATCH), rules.status)
+
+        plans = plan(rig.intake, rules.first_status, old=before)
+
+        assert {(each.application_id, each.remapped) async for each in plans} == {("a1", True), ("a2", False)}
+        assert await rig.entries() == []
+
+
+async def test_a_store_of_an_earlier_version_begins_with_the_rules_of_now(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
+        await rig.adopt()
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == []
+    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
+        assert len(await start(rig)) == 1
+
+
+async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        await start(rig)
+        # As if it had died before the new rules were kept.
+        await rig.intake.place({STATUS_RULES: OLD})
+        first = (await rig.store.operation.fuses())[WATCH]
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
+        assert (await rig.store.operation.fuses())[WATCH] == first

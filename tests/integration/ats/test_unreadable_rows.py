@@ -1,0 +1,250 @@
+"""Rows on which an expression fails: what is read of them and of the others."""
+
+from typing import Any
+
+import pytest
+from support.applications import insert
+from support.sessions import Ats, run
+from support.source import Source, opened
+from support.watched import a_config
+
+from cdc_sync.ats import unreadable
+from cdc_sync.ats.connection import Pool, Rows
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.core.rows import Row
+
+FRAGILE: dict[str, Any] = {
+    "status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}
+}
+
+
+def insert_many(ats: Ats, number: int) -> None:
+    run(
+        ats,
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at, updated_at)"
+        " SELECT i, 'a' || i, 's', 'j', now(), now() FROM generate_series(1, %s) AS i",
+        [number],
+    )
+
+
+def spoil(ats: Ats, condition: str) -> None:
+    run(ats, "UPDATE public.applications SET notes = 'bad' WHERE {condition}", condition=condition)
+
+
+class Statements:
+    """Counts the statements that read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        read = Pool.read
+
+        async def counted(*arguments: Any) -> Rows:
+            self.number += 1
+            return await read(*arguments)
+
+        monkeypatch.setattr(Pool, "read", counted)
+
+    def since(self) -> int:
+        """How many there were since the last call."""
+        number, self.number = self.number, 0
+        return number
+
+
+def bad(rows: list[Row]) -> set[str]:
+    return {row.key[0] for row in rows if row.unreadable}
+
+
+async def test_a_page_that_cannot_be_read_is_read_row_by_row_once(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert_many(ats, 150)
+    spoil(ats, "id IN (10, 50, 99)")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        statements = Statements(monkeypatch)
+
+        page = await source.reader.page(None, 150)
+
+        assert len(page.rows) == 150
+        assert bad(page.rows) == {"10", "50", "99"}
+        # The page, its keys, their rows together, and each; ten expressions of each bad one, and a row that is read.
+        assert statements.since() <= 3 + 150 + 3 * (10 + 2)
+        again = await source.reader.page(None, 150)
+        assert bad(again.rows) == {"10", "50", "99"}
+        assert statements.since() <= 3 + 3 * (1 + 10), "it is known which rows to read alone"
+
+
+async def test_bad_rows_at_the_head_of_the_table_hold_up_no_others(database: str, ats: Ats) -> None:
+    insert_many(ats, 300)
+    spoil(ats, "id <= 100")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        page = await source.reader.page(None, 100)
+        assert len(bad(page.rows)) == 100
+        assert page.last == ("100",)
+        assert bad((await source.reader.page(page.last, 200)).rows) == set()
+
+
+async def test_too_many_unreadable_rows_stop_the_watch(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unreadable, "_MOST", 50)
+    insert_many(ats, 100)
+    spoil(ats, "id <= 50")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        first = await source.reader.page(None, 49)
+        with pytest.raises(SourceError) as raised:
+            await source.reader.page(first.last, 49)
+        assert raised.value.message.endswith(
+            "50 rows cannot be read. In the row 50, columns.status cannot be read: division by zero."
+        )
+
+
+async def test_what_fails_at_the_server_is_no_rows_own(database: str, ats: Ats) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN RAISE 'no memory' USING ERRCODE = '53200'; END IF; RETURN 'fine'; END$$",
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    async with opened(a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})) as source:
+        with pytest.raises(SourceError, match="no memory"):
+            await source.reader.by_key([("1",), ("2",)])
+
+
+async def test_a_key_that_the_columns_cannot_hold_is_in_no_row(database: str, ats: Ats) -> None:
+    insert_many(ats, 3)
+    spoil(ats, "id = 2")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        read = await source.reader.by_key([("1",), ("2",), ("x",)], confirming=True)
+
+        assert {row.key for row in read.rows} == {("1",), ("2",)}
+        assert bad(read.rows) == {"2"}
+
+
+async def test_what_can_be_read_of_a_bad_row_is(database: str, ats: Ats) -> None:
+    insert(ats, 1, "a1", notes="bad", deleted_at="2024-01-01")
+    insert(ats, 2, "a2")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        (row,) = (await source.reader.by_application(["a1"])).rows
+
+        assert (row.key, row.application_id, row.job_id, row.deleted) == (("1",), "a1", "J1", True)
+        assert row.status is None
+        assert row.unreadable == "columns.status cannot be read: division by zero"
+
+
+async def test_bytes_that_are_no_text_are_a_rows_own_where_the_database_knows_its_encoding(
+    database: str, ats: Ats
+) -> None:
+    insert(ats, 1, "a1", notes="e9")
+    insert(ats, 2, "a2", notes="41")
+    columns = {"status": {"sql": "convert_from(decode(t.notes, 'hex'), 'UTF8')"}}
+    async with opened(a_config(database, columns=columns)) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "A"
+        assert bad_row.unreadable == "columns.status cannot be read: invalid byte sequence for encoding …: …"
+
+
+@pytest.mark.parametrize("code", ["HW001", "45000", "U0001"])
+async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own(database: str, ats: Ats, code: str) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN RAISE 'no status for \"%\"', note USING ERRCODE = '{code}'; END IF;"
+        " RETURN 'fine'; END$$",
+        code=code,
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    config = a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})
+    async with opened(config) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "fine"
+        assert bad_row.unreadable == "columns.status cannot be read: no status for …"
+
+    run(ats, "UPDATE public.applications SET notes = 'bad'")
+    async with opened(config) as source:
+        with pytest.raises(SourceError, match="A function that columns or where call raises an error") as raised:
+            await source.reader.page(None, 10)
+        assert raised.value.code == "function-raised"
+
+
+async def test_a_name_that_is_missing_for_one_row_is_its_own_error(database: str, ats: Ats) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN EXECUTE 'SELECT missing()'; END IF; RETURN 'fine'; END$$",
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    async with opened(a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "fine"
+        assert bad_row.unreadable is not None
+        assert bad_row.unreadable.startswith("columns.status cannot be read: function missing() does not exist")
+
+
+async def test_several_expressions_that_fail_are_all_named(database: str, ats: Ats) -> None:
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2")
+    columns = {**FRAGILE, "job_id": FRAGILE["status"]}
+    async with opened(a_config(database, columns=columns)) as source:
+        read = await source.reader.by_key([("1",), ("2",)])
+
+        assert [row.unreadable for row in read.rows if row.unreadable] == [
+            "columns.status, columns.job_id cannot be read: division by zero"
+        ]
+
+
+@pytest.mark.parametrize("composite", [False, True])
+async def test_an_application_is_found_among_rows_whose_id_cannot_be_read(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch, *, composite: bool
+) -> None:
+    insert_many(ats, 2500)
+    spoil(ats, "id IN (1, 1700)")
+    id_ = "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END"
+    key = ["id", "hellowork_id"] if composite else ["id"]
+    async with opened(a_config(database, key=key, columns={"application_id": {"sql": id_}})) as source:
+        for _ in range(2):
+            read = await source.reader.by_application(["a2400", "a3"])
+            assert {row.application_id for row in read.rows} == {"a2400", "a3", None}
+            assert bad(read.rows) == {"1", "1700"}
+        statements = Statements(monkeypatch)
+        await source.reader.by_application(["a2400"])
+        assert statements.since() <= 30, "it is known which rows to leave out"
+
+
+async def test_a_row_that_is_corrected_is_read_as_any_other(database: str, ats: Ats) -> None:
+    insert_many(ats, 3)
+    spoil(ats, "id = 2")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        assert bad((await source.reader.page(None, 10)).rows) == {"2"}
+        run(ats, "UPDATE public.applications SET notes = NULL")
+        assert bad(await source.rows()) == set()
+
+
+async def test_another_error_stays_one(database: str, ats: Ats) -> None:
+    insert_many(ats, 3)
+    spoil(ats, "id = 2")
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        await source.reader.page(None, 10)
+        run(ats, "ALTER TABLE public.applications RENAME job_id TO job")
+        with pytest.raises(SourceError, match="does not exist"):
+            await source.reader.page(None, 10)
+
+
+async def test_no_row_that_can_be_read_is_the_configurations_fault(database: str, ats: Ats) -> None:
+    insert_many(ats, 100)
+    spoil(ats, "true")
+
+    async def complaint(source: Source) -> str:
+        with pytest.raises(SourceError) as raised:
+            await source.reader.page(None, 50)
+        return raised.value.message
+
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        assert (await complaint(source)).endswith(
+            "No row that was tried can be read. In the row 1, columns.status cannot be read: division by zero."
+        )
