@@ -335,7 +335,7 @@ def absent(watch: str | None = None) -> str:
 
 
 def grants(config: Config, role: str) -> str:
-    """The GRANTs for the daemon's role: columns to read, and in notify mode the log and the bells."""
+    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
     begin = sql.SQL(own_path.begin(_all_tables(config)))
     script = render(template("grants.sql").rstrip(), role=role, begin=begin)
     for name, watch in config.watches.items():
