@@ -61,6 +61,7 @@ class Applier:
         """Load the results of an earlier run."""
         skips = await self.parts.store.report.skipped(self.parts.name, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
+        self.reader.unreadable.expect(self.skipped)
         # Another daemon may have saved news before this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.pool.guard.load(self._replica)

@@ -16,7 +16,7 @@ from cdc_sync.ats.expressions import catalog, composed, sections, undeclared
 from cdc_sync.ats.facts import TableFacts
 from cdc_sync.config import SqlColumn, Watch
 from cdc_sync.config.problems import ConfigurationError, Problem
-from cdc_sync.config.tenants import SEPARATOR
+from cdc_sync.core.watch_names import SEPARATOR
 
 # A comparison with NULL gives every expression a type that a view's column can have.
 _VIEW = "CREATE TEMPORARY VIEW cdc_sync_expression AS SELECT {} IS NOT NULL AS is_there FROM {} AS t"

@@ -220,7 +220,9 @@ class Lookout:
     async def look(self) -> None:
         """See to the bell, and let watches with changes know."""
         listening = self._listening()
-        if any(one.ears.arms for one in listening if one.ears is not None):
+        if not listening:
+            return
+        if self._arms():
             await self.bell.arm()
         begun = time.monotonic()
         counted = self._next_to_count(listening)
@@ -254,6 +256,10 @@ class Lookout:
             if one.rechecks or self.server != before:
                 one.changed.set()
 
+    def _arms(self) -> bool:
+        """Whether a watch wants changes to ring."""
+        return any(one.ears.arms for one in self._listening() if one.ears is not None)
+
     def _listening(self) -> list[Watched]:
         return [one for one in self._watched.values() if one.ears is not None]
 
@@ -284,7 +290,7 @@ class Lookout:
         for one in self._listening():
             if one.ears is not None:
                 left = min(left, one.ears.every, RENEWED_EVERY)
-        if self.bell.is_busy:
+        if self.bell.is_busy and self._arms():
             # A look reads the whole log with its dead rows: it takes a fifth of the time at most.
             left = min(left, max(_BUSY_EVERY, 4 * self._took), _BUSY_AT_LEAST_EVERY)
         with suppress(TimeoutError):

@@ -19,10 +19,10 @@ from cdc_sync.ats import expressions
 from cdc_sync.ats.errors import texts
 from cdc_sync.ats.expressions import Dependencies, compared, composed, render, sections, template
 from cdc_sync.config import Watch
-from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR
 
 TRIGGERS = ("row", "truncate")
 """The triggers of a table, by the last part of their names."""

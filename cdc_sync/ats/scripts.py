@@ -34,9 +34,10 @@ from cdc_sync.ats.recorders import (
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.tenants import SEPARATOR, Tenant, watch_for, watch_name
+from cdc_sync.config.tenants import Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR
 
 PATIENCE = timedelta(seconds=3)
 """How long a script waits for the first lock by default; `LONGEST_PATIENCE` is the most."""

@@ -19,10 +19,10 @@ from cdc_sync.ats.connection import Connection, Pool
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.errors import reason, source_error
 from cdc_sync.ats.facts import TableFacts, oid_of
-from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.reasons import Reason
+from cdc_sync.core.watch_names import SEPARATOR
 from cdc_sync.store.protocol import FROM_DATABASE
 
 POSITION = "table"

@@ -90,7 +90,9 @@ class Triggers:
         """The problems of a watch, in words."""
         found, places = self.of(name), undeclared(watch)
         if places:  # what would be installed is unknown
-            found = [each for each in found if (each.function, each.state) != (function_of(name), "different")]
+            # Of related tables, too: in earlier versions each had a function of its own.
+            own = [each for each in found if each.table == str(watch.table) and each.state != "different"]
+            found = [*own, *(each for each in found if each.function is None)]
         problems = (*_undeclared(places), *_problems(found), *_blind_spots(watch, self.unseen.get(name, ())))
         return tuple(dict.fromkeys(problems))
 

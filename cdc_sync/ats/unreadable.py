@@ -4,6 +4,7 @@ If no row can be read, also none of the table's first and last ones, or if a tho
 configuration is wrong.
 """
 
+import collections.abc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from cdc_sync.ats.errors import SourceError, is_of_a_row, row_error_text, unless
 from cdc_sync.ats.expressions import composed
 from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
 from cdc_sync.ats.statements import CLOCK, Statements
-from cdc_sync.core.reasons import coded
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rows import Key, Row
 
 T = TypeVar("T")
@@ -58,6 +59,13 @@ class UnreadableRows:
         self.met: dict[Key, bool] = {}
         self._pool, self._mapping, self._statements, self._fetch = pool, mapping, statements, fetch
 
+    def expect(self, skipped: collections.abc.Mapping[Key, str]) -> None:
+        """Know the rows whose id an earlier run could not read: to find them takes a walk through the table."""
+        for key, reason in skipped.items():
+            if isinstance(reason, Reason) and reason.code == "unreadable":
+                places = str(reason.values["places"]).split(", ")
+                self.met[key] = not _OF_AN_ID.isdisjoint(places)
+
     async def examine(self, key: Key, error: SourceError) -> tuple[Row, int] | None:
         """What can be read of a row whose reading failed, and the database's clock; None if there is no such row.
 
@@ -87,7 +95,8 @@ class UnreadableRows:
             condition = composed("CASE WHEN {} THEN false ELSE {} END", self._statements.key_is_given, condition)
             parameters = [*columns_of(without_id), *parameters]
         keys = self._statements.select(*self._mapping.key_texts)
-        query = with_position(composed("{} WHERE {}", keys, condition), len(self._mapping.key_texts))
+        rows = composed("{} WHERE ({}) AND {}", keys, condition, self._mapping.has_key)
+        query = with_position(rows, len(self._mapping.key_texts))
         return [*map(self._mapping.key, await self._fetch(query, parameters)), *without_id]
 
     async def _pieces(self, key: Key) -> _Pieces | None:

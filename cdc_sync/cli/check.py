@@ -31,12 +31,12 @@ from cdc_sync.config.dsn import encryption
 from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
 from cdc_sync.config.sessions import sessions_at_server
-from cdc_sync.config.tenants import SEPARATOR, tenants_named, unused_overrides
+from cdc_sync.config.tenants import tenants_named, unused_overrides
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
-from cdc_sync.core.watch_names import MOST_LISTED, listed
+from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.errors import keys, watch_moved
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.protocol import FROM_DATABASE

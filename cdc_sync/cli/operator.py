@@ -42,7 +42,6 @@ from cdc_sync.cli.context import (
     with_known_tenants,
 )
 from cdc_sync.config import Config
-from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
@@ -50,7 +49,7 @@ from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.core.watch_names import SEPARATOR, listed, matches
 from cdc_sync.daemon.wiring import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
@@ -213,13 +212,14 @@ def decide_dead(
         raise misused("name applications, or say --all")
     config = with_known_tenants(configured(context))
     action = str(context.info_name)
+    which = Chosen(ids=tuple(ids) if ids else None)
+    # Before the question: what is given up meanwhile was not shown.
+    wanted = in_store(config, watch, lambda store: store.operation.chosen("dead", watch, which))
     letters = in_store(config, watch, lambda store: store.report.entries("dead", watch, _MOST_LETTERS)) if every else []
     if letters and not yes:
         reasons = Counter(letter.reason or "" for letter in letters).most_common()
         examples = {letter.reason or "": letter.application_id for letter in reversed(letters)}
         _confirm(text("decide_dead", reasons=reasons, examples=examples, most=_NAMED, action=action))
-    which = Chosen(ids=tuple(ids) if ids else None)
-    wanted = in_store(config, watch, lambda store: store.operation.chosen("dead", watch, which))
 
     async def act(asked: Asking) -> list[EntryId]:
         by = acting(asked.store, action, watch)

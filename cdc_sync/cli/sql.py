@@ -33,10 +33,10 @@ from cdc_sync.cli.context import (
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import SettingError
-from cdc_sync.config.tenants import SEPARATOR, Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN
-from cdc_sync.core.watch_names import MOST_LISTED, listed
+from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 

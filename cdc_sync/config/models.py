@@ -18,6 +18,7 @@ from cdc_sync.core.outbox import ANSWERED_WITHIN
 from cdc_sync.core.replies import Credentials, RetryPolicy
 from cdc_sync.core.rows import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
+from cdc_sync.core.watch_names import SEPARATOR
 
 
 class Config(Section):
@@ -213,8 +214,16 @@ def own_credentials(config: Config) -> dict[str, Credentials]:
         if any(value != shared.get(lower, ("", None))[1] for lower, (_, value) in own.items()):
             headers = {**shared, **own}
             same = frozenset((lower, value) for lower, (_, value) in headers.items())
-            found[name] = of_headers.setdefault(same, Credentials(name, dict(headers.values())))
+            found[name] = of_headers.setdefault(same, Credentials(_owner(config, name), dict(headers.values())))
     return found
+
+
+def _owner(config: Config, name: str) -> str:
+    """The name for a watch's own credentials: its template's if all tenants have them, whoever comes or goes."""
+    kind = name.partition(SEPARATOR)[0]
+    template = config.templates.get(kind)
+    is_common = template is not None and template.hellowork.headers == config.watches[name].hellowork.headers
+    return kind if is_common else name
 
 
 def _by_name(headers: Mapping[str, SecretStr]) -> dict[str, tuple[str, str]]:

@@ -19,9 +19,7 @@ from cdc_sync.config.problems import SettingError, setting_error
 from cdc_sync.config.values import HeaderValue
 from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
-
-SEPARATOR = "@"
-"""Between a template's name and a tenant's in a watch's name."""
+from cdc_sync.core.watch_names import SEPARATOR
 
 _HEADER_VALUE = TypeAdapter[SecretStr](HeaderValue)
 

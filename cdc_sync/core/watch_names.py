@@ -6,6 +6,9 @@ from itertools import islice
 
 MOST_LISTED = 10
 
+SEPARATOR = "@"
+"""Between a template's name and a tenant's in a watch's name."""
+
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is the pattern, or matches it: `%` and `*` stand for any characters.

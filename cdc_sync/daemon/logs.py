@@ -30,13 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from cdc_sync.config import Log
-from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.content import iso, to_the_second
 from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
-from cdc_sync.core.watch_names import listed
+from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.packaged import data
 
 Fields = dict[str, object]

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from cdc_sync.ats.discovery import Discovery
 from cdc_sync.config import Config
-from cdc_sync.config.tenants import SEPARATOR, unused_overrides
+from cdc_sync.config.tenants import unused_overrides
 from cdc_sync.core import events
+from cdc_sync.core.watch_names import SEPARATOR
 
 LOOK_FOR_TENANTS = 30.0
 """Seconds between two looks: a new customer's first application takes longer."""

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from cdc_sync.ats.database import Database, Others, WatchParts
 from cdc_sync.config import Config
 from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
-from cdc_sync.config.tenants import SEPARATOR
 from cdc_sync.core import events
 from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.content import request
@@ -16,7 +15,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import Credentials, Reply
 from cdc_sync.core.visible import visible, visible_json
-from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -140,8 +139,9 @@ async def known_watches(store: Store) -> Collection[str] | None:
 
 
 async def note_credentials(config: Config, store: Store) -> None:
-    """Save the owner of each watch's credentials, for commands."""
-    owners = {name: own.owner for name, own in own_credentials(config).items()}
+    """Save the watches with the owners of their credentials, for commands."""
+    own = own_credentials(config)
+    owners = {name: own[name].owner if name in own else None for name in config.watches}
     with suppress(StoreError):
         await store.delivery.note_credentials(owners)
 

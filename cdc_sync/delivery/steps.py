@@ -147,9 +147,15 @@ class Reader:
             self._read()
 
     async def _look(self) -> None:
-        for lane, due_at in (await self._outbox.lanes()).items():
-            self._ready.lanes.read_at(lane, due_at)
+        # Before the answer, so that a look that is wanted meanwhile is not lost.
         self._look_at = self._moment() + self._look_every
+        try:
+            lanes = await self._outbox.lanes()
+        except StoreError:
+            self._look_at = -math.inf
+            raise
+        for lane, due_at in lanes.items():
+            self._ready.lanes.read_at(lane, due_at)
 
     def _seconds_left(self) -> float:
         """Until there may be something to read, or to call by an endpoint's pace."""

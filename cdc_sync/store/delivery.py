@@ -99,13 +99,15 @@ class Delivery:
         healths, lanes, owners = await self.healths(), await self.lanes(), await self.credentials()
         due: dict[str, int | None] = {}
         for (origin, watch), due_at in lanes.items():
+            if owners and watch not in owners:
+                continue  # it is not configured: its entries wait
             name = endpoint_name(origin, owners.get(watch))
             earlier = due.get(name)
             due[name] = due_at if earlier is None else min(earlier, due_at)
         return {name: (healths.get(name, HEALTHY), due.get(name)) for name in healths | due}
 
-    async def credentials(self) -> dict[str, str]:
-        """The owner's name for each watch with own credentials, by the last configured daemon."""
+    async def credentials(self) -> dict[str, str | None]:
+        """The watches of the last configured daemon, each with the owner of its own credentials, None without any."""
         return dict(json.loads(await self.driver.note("credentials") or "{}"))
 
     async def has_endpoint(self, name: str) -> bool:
@@ -114,7 +116,7 @@ class Delivery:
         origin, owners = name.partition(" [")[0], (await self.credentials()).values()
         return name in known or name in paused or (origin in known and credentials_of(name) in owners)
 
-    async def note_credentials(self, owners: Mapping[str, str]) -> None:
+    async def note_credentials(self, owners: Mapping[str, str | None]) -> None:
         """Record what `credentials` returns, and remove the endpoints of owners that no watch has any more.
 
         A pause of such an endpoint stays until an operator ends it: the watch may return.

@@ -443,7 +443,7 @@ SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
   FROM @history
  WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
-   AND NOT (:failed AND detail LIKE '%"acknowledged"%')
+   AND NOT (:failed AND detail LIKE '%"acknowledged":%')
  ORDER BY number DESC LIMIT :limit) AS answered
 UNION ALL
 SELECT * FROM (

@@ -491,7 +491,7 @@ class TestEndpoints:
         await settle(store, a1=MINUTE)
         await observe(store, an_observation("q1"), rules=some_rules("quiet"))
         await store.delivery.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
-        await store.delivery.note_credentials({"quiet": "quiet", "loud": "loud"})
+        await store.delivery.note_credentials({WATCH: None, "quiet": "quiet", "loud": "loud"})
 
         assert await store.delivery.endpoints() == {
             ENDPOINT: (Health(), NOW + MINUTE),
@@ -499,6 +499,12 @@ class TestEndpoints:
         }
         named = (ENDPOINT, f"{ENDPOINT} [quiet]", f"{ENDPOINT} [loud]", f"{ENDPOINT} [no]", f"{STAGING}:443 [loud]")
         assert [await store.delivery.has_endpoint(name) for name in named] == [True, True, True, False, False]
+
+    async def test_what_waits_of_a_watch_that_is_not_configured_is_not_due(self, store: Store) -> None:
+        await observe(store, an_observation("q1"), rules=some_rules("removed"))
+        await store.delivery.note_credentials({WATCH: None})
+
+        assert await store.delivery.endpoints() == {}
 
     async def test_an_endpoint_whose_credentials_no_watch_has_is_removed(self, store: Store) -> None:
         await store.delivery.note_credentials({"a": "a", "b": "b"})
