@@ -85,20 +85,24 @@ class Bell:
             self.is_busy = True
             await self.disarm()
 
-    async def arm(self) -> None:
-        """Arm it once changes are few, and renew it in time."""
+    async def follow(self) -> None:
+        """Arm it while changes are few, keep it disarmed while they are many, and renew either in time."""
         now = self._clock()
         self._pace = count(self._pace, now, 0)
         if self.is_busy and self._pace.rate < CALM:
             self.is_busy, self._renew_at = False, now
-        if self.is_busy or now < self._renew_at:
-            return
+        if now >= self._renew_at:
+            self._renew_at = now + RENEWED_EVERY
+            # Another daemon may have armed it.
+            await self._set(until=-1 if self.is_busy else LEASE)
+        if self.is_busy:  # since this began, perhaps
+            await self.disarm()
+
+    async def silence(self) -> None:
+        """Unset the bells of earlier versions, once: so they neither ring nor take a watch for abandoned."""
         if self._is_new:
-            # Those of earlier versions' triggers: unset they neither ring nor take a watch for abandoned.
             await self._pool.fetch(_SQL["silence"], (), "silencing earlier versions' bells")
             self._is_new = False
-        self._renew_at = now + RENEWED_EVERY
-        await self._set(until=LEASE)
 
     async def disarm(self) -> None:
         """Disarm it."""

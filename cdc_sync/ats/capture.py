@@ -73,9 +73,12 @@ class Capture(ABC):
         looks_for_policies = self.watched.rechecks or now.policies != before.policies
         # A sweep that meets hidden rows again cancels their suspected and held deletions.
         if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
-            await self.intake.request_sweeps(1)
-            self.parts.want_sweep()
+            await self._ask_for_sweep()
         self.intake.seen = now
+
+    async def _ask_for_sweep(self) -> None:
+        await self.intake.request_sweeps(1)
+        self.parts.want_sweep()
 
     async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
         """Raise `ChangedError` if the database is set up otherwise than at the start."""
@@ -89,6 +92,9 @@ class Capture(ABC):
             now = self.watched.state.setup, self.lookout.server
             if now != looked_at:
                 await self.look_at_setup()
+                if now[0] != looked_at[0]:
+                    # Triggers may have been off meanwhile, and be on again.
+                    await self._ask_for_sweep()
                 looked_at = now
 
     async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing

@@ -34,7 +34,7 @@ _SQL = sections("lookout.sql")
 _BUSY_EVERY = 0.02
 """Least seconds between looks while changes do not ring."""
 
-_BUSY_AT_LEAST_EVERY = 2.0
+_AT_LEAST_EVERY = 10.0
 
 _SHOWN_EVERY = 0.5
 """Least seconds between two looks that a watch without changes learns of."""
@@ -223,7 +223,7 @@ class Lookout:
         if not listening:
             return
         if self._arms():
-            await self.bell.arm()
+            await self.bell.follow()
         begun = time.monotonic()
         counted = self._next_to_count(listening)
         names = [missed_of(one.name) for one in counted]
@@ -291,8 +291,9 @@ class Lookout:
             if one.ears is not None:
                 left = min(left, one.ears.every, RENEWED_EVERY)
         if self.bell.is_busy and self._arms():
-            # A look reads the whole log with its dead rows: it takes a fifth of the time at most.
-            left = min(left, max(_BUSY_EVERY, 4 * self._took), _BUSY_AT_LEAST_EVERY)
+            left = min(left, _BUSY_EVERY)
+        # A look reads the whole log with its dead rows: a fifth of the time, unless that were too seldom.
+        left = max(left, min(4 * self._took, _AT_LEAST_EVERY))
         with suppress(TimeoutError):
             async with asyncio.timeout(max(left, 0)):
                 await self._hurry.wait()

@@ -68,6 +68,7 @@ class NotifyCapture(SweepOnlyCapture):
             self.parts.observe(BellLeftAlone(name, self._look_every))
         jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
         if not self.parts.dry_run:
+            await self.lookout.bell.silence()
             jobs["missed changes"] = self.watch_missed()
         return jobs
 

@@ -49,6 +49,7 @@ class Clock:
         self._base = base
         self._ahead = ahead
         self._latest = base + uptime()
+        self._shift = 0
 
     def __call__(self) -> int:
         """Now."""
@@ -61,7 +62,9 @@ class Clock:
         if self._ahead is not None:
             return -self._ahead
         found = time.time_ns() // 1_000_000 - self()
-        return found if abs(found) > WORTH_REPORTING else 0
+        if abs(found - self._shift) > 1:  # else only the two clocks' milliseconds begin at different moments
+            self._shift = found
+        return self._shift if abs(self._shift) > WORTH_REPORTING else 0
 
     @property
     def shared(self) -> bool:

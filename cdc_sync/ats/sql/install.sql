@@ -15,9 +15,10 @@
 --           the log, in the ATS's own transaction, the first of a transaction in a subtransaction; and while the daemon
 --           is idle, which it is not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
 -- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, one in a transaction, and the ATS's statement
---           succeeds. A lock on the log is waited for once in a transaction, for half a second. What was not recorded is
---           counted, and the daemon then compares every row. Only a full disk under the log, or a right that is revoked in
---           mid-transaction, can fail a statement, from a transaction's second recorded row on.
+--           succeeds. A lock on the log is waited for once in a transaction and watch, for half a second. What was not
+--           recorded is counted, and the daemon then compares every row. From a transaction's second recorded row on, a
+--           statement can fail by a full disk under the log, by a right that is revoked in mid-transaction, or if the
+--           transaction alters the log itself.
 -- Rights    the functions run with their installer's rights, and a search_path of their own. The ATS's roles need no
 --           rights and get none, but that the owner of a partitioned table may execute its functions, without which he
 --           could make no partition: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of

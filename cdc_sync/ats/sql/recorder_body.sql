@@ -1,18 +1,19 @@
 
 DECLARE
-    -- What this transaction has come to: 'recorded', 'all' (the daemon will compare every row), 'failed', or nothing yet.
+    -- What this transaction has come to: 'recorded', 'all' (recorded, and every row will be compared), 'failed', or nothing.
     mark text := current_setting('cdc_sync.mark_{label}', true);
     patience text := current_setting('lock_timeout');
     key text[];
     former text[]; -- the key before, if it has changed
 BEGIN
     BEGIN -- Whatever fails in this block is counted, once in a transaction, and the ATS's statement goes on.
-        IF mark IN ('all', 'failed') THEN RETURN NULL; END IF;
-{keys}        IF former = key THEN former := NULL; END IF;
-        IF mark IS DISTINCT FROM 'recorded' THEN
+        IF mark = 'failed' THEN RETURN NULL; END IF;
+{keys}        IF mark = 'all' AND key IS NULL THEN RETURN NULL; END IF;
+        IF former = key THEN former := NULL; END IF;
+        IF coalesce(mark, '') = '' THEN
             SET LOCAL lock_timeout = '500ms'; -- to look at the log's size takes a lock, too
             IF pg_relation_size('cdc_sync.changes') >= {max_backlog} THEN
-                RAISE EXCEPTION 'cdc_sync.changes is full (max_backlog is {max_backlog} bytes)';
+                RAISE EXCEPTION USING ERRCODE = 'CDC01'; -- full: counted, but without a warning in each transaction
             END IF;
             INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", key, clock_timestamp());
             IF former IS NOT NULL THEN
@@ -23,8 +24,10 @@ BEGIN
             RETURN NULL;
         END IF;
     EXCEPTION WHEN OTHERS THEN
-        RAISE WARNING 'cdc_sync: changes of %.% were not recorded: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
-            USING HINT = 'Nothing of this watch is recorded in this transaction. The daemon will compare every row.';
+        IF SQLSTATE <> 'CDC01' THEN
+            RAISE WARNING 'cdc_sync: changes of %.% were not recorded: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
+                USING HINT = 'Nothing of this watch is recorded in this transaction. The daemon will compare every row.';
+        END IF;
         PERFORM set_config('cdc_sync.mark_{label}', 'failed', true);
         BEGIN
             SET LOCAL lock_timeout = '500ms';
@@ -42,6 +45,7 @@ BEGIN
     IF former IS NOT NULL THEN
         INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", former, clock_timestamp());
     END IF;
+    IF key IS NULL THEN PERFORM set_config('cdc_sync.mark_{label}', 'all', true); END IF;
     IF patience <> '0' THEN PERFORM set_config('lock_timeout', patience, true); END IF;
     RETURN NULL;
 END

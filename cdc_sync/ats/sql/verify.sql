@@ -25,7 +25,8 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
 ), found_function AS (
     SELECT p.oid, p.proname::text AS name, pg_catalog.obj_description(p.oid, 'pg_proc') AS fingerprint,
            -- Line ends as they are here, in case the script went through a file of Windows.
-           pg_catalog.md5(pg_catalog.convert_to(pg_catalog.replace(p.prosrc, E'\r', ''), 'UTF8')) AS body
+           pg_catalog.md5(pg_catalog.convert_to(pg_catalog.replace(p.prosrc, E'\r', ''), 'UTF8')) AS body,
+           p.prosecdef AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AS is_set
       FROM pg_catalog.pg_proc p
      WHERE p.pronamespace IN (SELECT oid FROM in_schema) AND p.proname {of_functions}
 ), fires AS (
@@ -57,7 +58,7 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
     UNION ALL
     SELECT w.watch, 'function', 'cdc_sync.' || w.name, w.relation, w.name,
            CASE WHEN f.name IS NULL THEN 'missing'
-                WHEN f.body = w.body AND f.fingerprint = w.fingerprint THEN 'ok'
+                WHEN f.body = w.body AND f.fingerprint = w.fingerprint AND f.is_set THEN 'ok'
                 ELSE 'different' END
       FROM wanted_function w LEFT JOIN found_function f ON f.name = w.name
      WHERE w.name IS NOT NULL

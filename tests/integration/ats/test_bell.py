@@ -34,39 +34,54 @@ async def pool(database: str, ats: Ats) -> AsyncIterator[Pool]:
 async def test_it_is_armed_for_a_lease_and_renewed_in_time(pool: Pool, ats: Ats) -> None:
     clock = Clock()
     bell = Bell(pool, clock)
-    await bell.arm()
+    await bell.follow()
     assert bell.is_armed
     assert LEASE - 5 < one(ats, LEFT) <= LEASE
 
     run(ats, "SELECT setval('cdc_sync.bell', 1)")
     clock.now += LEASE / 6
-    await bell.arm()
+    await bell.follow()
     assert one(ats, LEFT) < 0, "not yet due"
 
     clock.now += LEASE / 6
-    await bell.arm()
+    await bell.follow()
     assert one(ats, LEFT) > LEASE - 5
 
 
 async def test_many_changes_disarm_it_until_they_are_few_again(pool: Pool, ats: Ats) -> None:
     clock = Clock()
     bell = Bell(pool, clock)
-    await bell.arm()
+    await bell.follow()
 
     await bell.count(round(BUSY * WINDOW) - 1)
     assert not bell.is_busy
     await bell.count(1)
     assert (bell.is_busy, bell.is_armed) == (True, False)
     assert one(ats, LEFT) <= 0
-    await bell.arm()
+    await bell.follow()
     assert not bell.is_armed, "they are many"
 
     clock.now += WINDOW
-    await bell.arm()
+    await bell.follow()
     clock.now += WINDOW
-    await bell.arm()
+    await bell.follow()
     assert (bell.is_busy, bell.is_armed) == (False, True)
     assert one(ats, LEFT) > 0
+
+
+async def test_while_changes_are_many_it_is_kept_disarmed(pool: Pool, ats: Ats) -> None:
+    """Another daemon, with other watches in the database, may arm it."""
+    clock = Clock()
+    bell = Bell(pool, clock)
+    await bell.count(10_000)
+    run(ats, "SELECT setval('cdc_sync.bell', 2000000000)")
+
+    clock.now += LEASE / 3
+    await bell.count(10_000)
+    await bell.follow()
+
+    assert (bell.is_busy, bell.is_armed) == (True, False)
+    assert one(ats, LEFT) <= 0
 
 
 @pytest.mark.parametrize("found", [-7200, 86_400])
@@ -77,7 +92,7 @@ async def test_what_it_was_before_does_not_matter(pool: Pool, ats: Ats, found: i
     )
     bell = Bell(pool)
 
-    await bell.arm()
+    await bell.follow()
 
     assert LEASE - 5 < one(ats, LEFT) <= LEASE
     await bell.disarm()
@@ -89,7 +104,7 @@ async def test_where_there_is_none_nothing_happens(pool: Pool, ats: Ats) -> None
     run(ats, "DROP SEQUENCE cdc_sync.bell")
     bell = Bell(pool)
 
-    await bell.arm()
+    await bell.follow()
     await bell.count(10_000)
     await bell.disarm()
 
@@ -102,7 +117,7 @@ async def test_a_role_that_may_not_set_it_goes_without(ats: Ats, database: str, 
     async with pooled(make_conninfo(database, user=role, password=role)) as pool:
         bell = Bell(pool)
 
-        await bell.arm()
+        await bell.follow()
 
         assert not bell.is_armed
 
@@ -113,7 +128,7 @@ async def test_bells_of_earlier_versions_are_silenced(pool: Pool, ats: Ats) -> N
         run(ats, "CREATE SEQUENCE cdc_sync.{name} MINVALUE 0", name=name)
     run(ats, "SELECT setval('cdc_sync.bell_applications', 2000000000), setval('cdc_sync.belle_epoque', 7)")
 
-    await Bell(pool).arm()
+    await Bell(pool).silence()
 
     values = "SELECT last_value, is_called FROM cdc_sync.{name}"
     assert one(ats, values.format(name="bell_applications")) == 0

@@ -136,6 +136,20 @@ async def test_triggers_of_an_earlier_version_are_heard_by_looks(ats: Ats, open_
             await eventually(lambda: one(ats, "SELECT count(*) = 0 FROM cdc_sync.changes"), "it is taken")
 
 
+async def test_triggers_that_were_off_for_a_while_are_followed_by_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
+    """Within one transaction nobody ever sees them off."""
+    insert(ats, 1, "a1")
+    async with open_rig(capture={"drain_interval": "100ms"}) as rig, notify_mode(rig) as doorbell:
+        with ats.transaction():
+            ats.execute("ALTER TABLE public.applications DISABLE TRIGGER USER")
+            update(ats, 1, status="silent")
+            ats.execute("ALTER TABLE public.applications ENABLE TRIGGER USER")
+
+        await doorbell.lookout.go_round()
+
+        await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
+
+
 async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture=NEVER) as rig, notify_mode(rig):
         await eventually(lambda: is_armed(ats), "the bell is armed")

@@ -57,7 +57,7 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
         assert watch.drain.installed == Installation((), has_log=True)
         await watch.adopt()
         bell = Bell(watch.intake.sessions.pool)
-        await bell.arm()
+        await bell.follow()
         assert bell.is_armed
         await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
         watch.drain.rung.clear()

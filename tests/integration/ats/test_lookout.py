@@ -246,6 +246,13 @@ async def test_hundreds_of_counts_are_read_with_few_locks(ats: Ats, pool: Pool) 
     assert counted == [100, 200, 250]
 
 
+async def test_a_look_without_anybody_who_listens_does_nothing(tenants: Config, pool: Pool) -> None:
+    """The last watch may leave between a look that failed and the next try."""
+    lookout = await lookout_for(pool, watched(tenants))
+
+    await lookout.look()
+
+
 async def test_it_looks_as_often_as_the_most_impatient_watch_wants(tenants: Config, ats: Ats, pool: Pool) -> None:
     watches = watched(tenants)
     lookout = await lookout_for(pool, watches)

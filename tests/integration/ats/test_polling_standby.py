@@ -68,7 +68,7 @@ async def test_what_needs_to_write_says_so(restartable_server: Server, standby: 
             replica = on_standby()
             replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
             await eventually(lambda: one(replica, replayed, [position]), "the standby has the log")
-        for writes in (consume(ChangeLog(pool, "applications")), Bell(pool).arm()):
+        for writes in (consume(ChangeLog(pool, "applications")), Bell(pool).follow()):
             with pytest.raises(SourceError, match="it is a standby") as raised:
                 await writes
             assert raised.value.kind == "misconfigured"

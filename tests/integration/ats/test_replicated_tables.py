@@ -29,7 +29,7 @@ class TestFedByLogicalReplication:
             assert watch.trigger_problems == ()
             await watch.adopt()
             bell = Bell(watch.intake.sessions.pool)
-            await bell.arm()
+            await bell.follow()
             await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
             watch.drain.rung.clear()
 

@@ -194,7 +194,7 @@ async def test_any_watch(ats: Ats, database: str, names: list[str]) -> None:
             ats.execute(for_psql(grants(config, ats.info.user)).encode())
             assert {row[-1] for row in rows(ats, verify(config.watches))} == {"ok"}
             ats.execute("LISTEN cdc_sync")
-            await Bell(pool).arm()
+            await Bell(pool).follow()
             ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
             assert {heard.payload for heard in ats.notifies(timeout=5, stop_after=len(names))} == set(names)
             assert sorted(name for (name,) in rows(ats, "SELECT watch FROM cdc_sync.changes")) == sorted(names)

@@ -75,6 +75,11 @@ def test_any_role_may_ask(installed: Ats, new_role: NewRole, open_session: OpenS
             ),
             {"cdc_sync.record_applications": "different"},
         ),
+        ("ALTER FUNCTION cdc_sync.record_applications() RESET ALL", {"cdc_sync.record_applications": "different"}),
+        (
+            "ALTER FUNCTION cdc_sync.record_applications() SECURITY INVOKER",
+            {"cdc_sync.record_applications": "different"},
+        ),
         (
             "CREATE FUNCTION cdc_sync.record_former() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
             {"cdc_sync.record_former": "left over"},

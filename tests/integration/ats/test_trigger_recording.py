@@ -343,17 +343,18 @@ class TestRelatedTables:
 
         assert recorded(related) == [("D", None), ("U", None)]
 
-    def test_once_all_are_asked_for_nothing_else_of_the_transaction_is_recorded(self, related: Ats) -> None:
+    def test_rows_with_a_key_are_recorded_beside_it(self, related: Ats) -> None:
         with related.transaction():
-            related.execute("UPDATE public.stages SET label = 'renamed' WHERE id = 1")
-            related.execute("INSERT INTO public.applications (id) VALUES (1)")
+            related.execute("UPDATE public.stages SET label = label || '!'")
+            related.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
+            related.execute("UPDATE public.stages SET label = label || '?'")
 
-        assert recorded(related) == [("U", None)]
+        assert recorded(related) == [("I", ["1"]), ("I", ["2"]), ("U", None)]
 
-    def test_what_was_recorded_before_does_not_keep_it_from_asking(self, related: Ats) -> None:
+    def test_what_was_recorded_before_does_not_keep_it_from_asking_once(self, related: Ats) -> None:
         with related.transaction():
             related.execute("INSERT INTO public.applications (id) VALUES (1)")
-            related.execute("UPDATE public.stages SET label = 'renamed' WHERE id = 1")
+            related.execute("UPDATE public.stages SET label = label || '!'")
 
         assert recorded(related) == [("I", ["1"]), ("U", None)]
 

@@ -229,8 +229,7 @@ class TestBacklog:
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == self.ROWS
         assert one(ats, MISSED) == 1
         assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == self.ROWS
-        (warning,) = warnings
-        assert "cdc_sync.changes is full" in warning
+        assert warnings == [], "one in each transaction would fill the server's log"
 
     def test_recording_begins_again_when_the_logs_space_is_given_back(self, ats: Ats) -> None:
         install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))

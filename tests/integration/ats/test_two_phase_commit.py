@@ -59,7 +59,7 @@ async def test_works_with_wakeup_though_a_bell_was_left_armed(
     async with pooled(two_phase_server) as pool:
         bell = Bell(pool)
         install_triggers(ats, a_config())
-        await bell.arm()
+        await bell.follow()
 
         prepare_a_change(ats, "notify")
 
