@@ -66,6 +66,13 @@ class Mixed:
         wait_until(lambda: self.work.is_known_to(self.hellowork), "every change at HelloWork")
 
     @contextmanager
+    def new_daemon(self) -> Iterator[DaemonProcess]:
+        """This version's daemon, capturing: it is not ready until the triggers are this version's, too."""
+        with self.new.daemon(ready=False) as new:
+            new.wait_for_event("watching")
+            yield new
+
+    @contextmanager
     def new_daemon_that_calls(self) -> Iterator[DaemonProcess]:
         """Start this version's daemon, and again when it has ended, as a service manager does."""
         before, began = self.calls_by("new"), time.monotonic()
@@ -122,7 +129,6 @@ def mixed(
         # The triggers of that release go on working.
         fresh.ats.execute(both.run_old("sql", "install").stdout.encode())
         fresh.ats.execute(both.run_old("sql", "grants", "--role", fresh.role).stdout.encode())
-        fresh.grant()
         yield both
 
 
@@ -136,7 +142,7 @@ def test_this_version_calls_only_when_the_older_daemon_has_ended(mixed: Mixed) -
         old.kill()
         with mixed.new_daemon_that_calls():
             mixed.wait_for_calls_by("new", 20)
-    with mixed.new.daemon():
+    with mixed.new_daemon():
         mixed.wait_until_known()
     mixed.check()
 
@@ -153,7 +159,7 @@ def test_an_older_daemon_that_was_frozen_for_longer_than_its_lease_does_no_harm_
             old.send_signal(signal.SIGCONT)
             wait_until(lambda: not old.is_running or old.readiness()[0] != HTTPStatus.OK, "it to be of no use")
             mixed.wait_for_calls_by("new", 20)
-    with mixed.new.daemon():
+    with mixed.new_daemon():
         mixed.wait_until_known()
     mixed.check()
 
@@ -184,7 +190,7 @@ def test_an_older_daemon_that_was_stopped_is_followed_by_this_version_for_good(m
         mixed.work.step()
         mixed.wait_until_known()
         assert old.stop() == 0
-    with mixed.new.daemon() as new:
+    with mixed.new_daemon() as new:
         with mixed.work.going_on():
             mixed.wait_for_calls_by("new")
             with mixed.old_daemon() as old:

@@ -94,7 +94,7 @@ def test_one_run_tells_that_calls_were_refused(notify: Installation) -> None:
     assert notify.run("run", "--once").code == 0
 
 
-def test_one_run_that_may_not_even_try_fails_until_the_key_is_another(notify: Installation) -> None:
+def test_one_run_with_a_refused_key_fails_until_the_key_is_another(notify: Installation) -> None:
     notify.configure(hellowork={"retry": {"first": "1h", "max": "1h"}})
     notify.variables["HELLOWORK_API_KEY"] = "another-planted-api-key"
     notify.add("hw-1")
@@ -103,8 +103,8 @@ def test_one_run_that_may_not_even_try_fails_until_the_key_is_another(notify: In
     assert notify.run("run", "--once").code == 1
     paused = notify.run("run", "--once")
     assert paused.code == 1
-    assert paused.stdout == "0 sent, 0 to try again, 0 given up; 1 pending, 0 held, 0 dead letters\n"
-    assert len(notify.hellowork.calls) == 1
+    assert paused.stdout == "0 sent, 1 to try again, 0 given up; 1 pending, 0 held, 0 dead letters\n"
+    assert len(notify.hellowork.calls) == 2, "one for each start"
     notify.variables["HELLOWORK_API_KEY"] = API_KEY
     assert notify.run("run", "--once").stdout.startswith("1 sent, ")
 

@@ -31,8 +31,8 @@ from cdc_sync.core.replies import Health
 from cdc_sync.daemon.pulse import Lateness
 
 WATCH = "applications"
-LATE = 60.0 + 2 * 30.0
-"""A minute, and two of the default `drain_interval`."""
+LATE = 60.0 + 2 * 2.0
+"""A minute, and two of the default `poll_interval`, which is the longer one."""
 
 
 @dataclass
@@ -194,9 +194,9 @@ async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin) 
     ("late", "in_time", "reason"),
     [
         (
-            CaptureLate(WATCH, 120.0),
+            CaptureLate(WATCH, LATE),
             CaptureInTime(WATCH),
-            "lag applications: changes were last read completely more than 120 s ago\n",
+            "lag applications: changes were last read completely more than 64 s ago\n",
         ),
         (
             DeliveryLate(ENDPOINT, 60.0),
