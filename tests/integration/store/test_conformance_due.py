@@ -504,7 +504,7 @@ class TestEndpoints:
         await observe(store, an_observation("q1"), rules=some_rules("removed"))
         await store.delivery.note_credentials({WATCH: None})
 
-        assert await store.delivery.endpoints() == {}
+        assert await store.delivery.endpoints() == {ENDPOINT: (Health(), None)}
 
     async def test_an_endpoint_whose_credentials_no_watch_has_is_removed(self, store: Store) -> None:
         await store.delivery.note_credentials({"a": "a", "b": "b"})
