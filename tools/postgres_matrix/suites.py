@@ -21,7 +21,6 @@ SUITES: Mapping[str, Suite] = {
     "whole": Suite(
         (
             "tests/integration/ats",
-            "tests/integration/ats",
             "tests/integration/test_embedded_postgres.py",
             "tests/integration/test_bystanders.py",
             _FIXTURE,
@@ -32,7 +31,6 @@ SUITES: Mapping[str, Suite] = {
     # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
     "sql": Suite(
         (
-            "tests/integration/ats",
             "tests/integration/ats",
             _FIXTURE,
             "tests/acceptance/test_any_schema.py",
