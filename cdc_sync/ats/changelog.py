@@ -7,7 +7,7 @@ The role needs SELECT and DELETE, and TRUNCATE to give the file's space back.
 
 Rows are deleted by their place (ctid), so the log needs no index. After another daemon's DELETE and a VACUUM another
 row may be there. So one of the batch's transactions, which had ended at the read, must have written it (xmin). VACUUM
-FULL moves other rows of theirs, into another file, which is compared too.
+FULL moves their other rows into another file, which is compared too.
 """
 
 import asyncio

@@ -394,7 +394,7 @@ def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
     needed, watermark = watched(watch), watch.capture.needs.watermark
     if watermark is not None:
         needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
-    # Which columns of theirs an expression reads, only the server knows.
+    # Which of their columns an expression reads, only the server knows.
     whole = Dependencies((), complete=False)
     return [(watch.table, needed), *((each.table, whole) for each in watch.related)]
 

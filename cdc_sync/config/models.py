@@ -219,7 +219,7 @@ def own_credentials(config: Config) -> dict[str, Credentials]:
 
 
 def _owner(config: Config, name: str) -> str:
-    """The name for a watch's own credentials: its template's if all tenants have them, whoever comes or goes."""
+    """The name for a watch's own credentials: its template's if all its tenants have them."""
     kind = name.partition(SEPARATOR)[0]
     template = config.templates.get(kind)
     is_common = template is not None and template.hellowork.headers == config.watches[name].hellowork.headers
