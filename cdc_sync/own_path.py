@@ -42,12 +42,32 @@ def naming(table: QualifiedName, statements: str) -> str:
     return f"{_parts()['on_own_path']}\n{statements.rstrip()}\n{_parts()['pin']}\n"
 
 
+def found(table: QualifiedName) -> sql.Composed:
+    """As `oid_of`, also without a right on the schema, which `to_regclass` asks for."""
+    if table.schema is None:
+        return oid_of(table)
+    return sql.SQL(_parts()["in_schema"]).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
+
+
+def existing(table: QualifiedName) -> sql.Composed:
+    """An expression for a table, as regclass; PostgreSQL's own error if there is none."""
+    named = sql.Literal(sql.Identifier(*filter(None, (table.schema, table.name))).as_string())
+    if table.schema is not None:
+        return sql.SQL("{}::regclass").format(named)
+    return sql.SQL(_parts()["existing"]).format(found=oid_of(table), name=named)
+
+
 def oid_of(table: QualifiedName) -> sql.Composed:
     """An expression for a table's oid; NULL if there is none."""
     if table.schema is None:
         return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
     name = sql.Identifier(table.schema, table.name).as_string()
     return sql.SQL("pg_catalog.to_regclass({})").format(sql.Literal(name))
+
+
+def given_by_default(role: str) -> str:
+    """The query of what default privileges of a role, an SQL expression, give others: one text a row."""
+    return _parts()["given_by_default"].replace("{role}", role)
 
 
 def new_name(table: QualifiedName) -> sql.Composed:

@@ -33,6 +33,22 @@ $cdc_sync$;
 -- name: in_own_schemas
 (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = {name} AND ON_OWN_PATH(c))
 
+-- What ALTER DEFAULT PRIVILEGES of a role gives others beyond reading, which would be rights on all that it makes here.
+-- name: given_by_default
+SELECT format('default privileges of %I give %s to %s', {role}, string_agg(DISTINCT privilege_type, ', '), grantee::regrole)
+          FROM pg_default_acl CROSS JOIN aclexplode(defaclacl)
+         WHERE pg_get_userbyid(defaclrole) = {role} AND defaclnamespace IN (0, to_regnamespace('cdc_sync'))
+           AND grantee <> defaclrole AND privilege_type NOT IN ('SELECT', 'USAGE') AND (grantee <> 0 OR defaclobjtype <> 'f')
+         GROUP BY grantee
+
+-- OFFSET keeps the planner from looking the name up by itself.
+-- name: existing
+(SELECT coalesce(named.oid, named.name::regclass) FROM (SELECT {found} AS oid, {name}::text AS name OFFSET 0) AS named)
+
+-- name: in_schema
+(SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = {schema} AND c.relname = {name})
+
 -- name: in_first_schema
 (SELECT pg_catalog.format('%I.%I', path.schema, {name})
        FROM pg_catalog.unnest(pg_catalog.current_setting('cdc_sync.own_schemas')::name[]) WITH ORDINALITY AS path (schema, place)

@@ -17,8 +17,8 @@ from cdc_sync.ats.connection import Connection, connected, rows_of
 from cdc_sync.ats.errors import SourceError, translate
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
+from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.replica_guard import ReplicaGuard
-from cdc_sync.ats.scripts import noticed
 from cdc_sync.ats.session import primary_session
 from cdc_sync.ats.triggers import Triggers, find_triggers
 from cdc_sync.config import Config, Watch

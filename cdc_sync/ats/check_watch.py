@@ -19,10 +19,10 @@ from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError, texts
 from cdc_sync.ats.expressions import SideTable, catalog, composed, render, sections
 from cdc_sync.ats.facts import TableFacts, asking_shortly, look_up, table_facts
+from cdc_sync.ats.granting import granting, missing_grants
 from cdc_sync.ats.mapping import Mapping, check_time_zone
 from cdc_sync.ats.reading import watermark_type
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
-from cdc_sync.ats.scripts import granting, missing_grants
 from cdc_sync.ats.session import being_captured
 from cdc_sync.ats.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.ats.survey import survey

@@ -42,6 +42,11 @@ def _whole(part: Part) -> sql.Composable:
     return part if isinstance(part, sql.Composable) else sql.SQL(", ").join(part)
 
 
+def among(values: Iterable[str]) -> sql.Composed:
+    """A condition, behind what it is about: one of these values."""
+    return composed("IN ({})", [*map(sql.Literal, values)] or [sql.NULL])
+
+
 def table(qualified: QualifiedName) -> sql.Composable:
     """A table's name, quoted, for a script, where `%` needs no doubling."""
     return sql.Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)

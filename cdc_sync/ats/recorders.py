@@ -1,20 +1,17 @@
 """What records the changes of a watch: a function, and triggers on its table and on each related one.
 
-Their comment, a fingerprint, shows the daemon and `cdc-sync sql verify` what this version and configuration would
-install. A replaced trigger has none; of functions the body is compared too.
+The function's text is all that depends on the configuration's columns: `cdc-sync sql verify` compares it.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from textwrap import indent
 from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync import own_path
 from cdc_sync.ats import expressions
 from cdc_sync.ats.errors import texts
 from cdc_sync.ats.expressions import Dependencies, compared, composed, render, sections, template
@@ -24,8 +21,8 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
 
-TRIGGERS = ("row", "truncate")
-"""The triggers of a table, by the last part of their names."""
+TRIGGERS = {"row": 29, "truncate": 32}
+"""A table's triggers, by the last part of their names, with their `pg_trigger.tgtype`."""
 
 BELL = "bell"
 """The sequence with the time (seconds since the epoch) until which an idle daemon wants to be rung."""
@@ -58,10 +55,17 @@ def _untriggered() -> list[Untriggered]:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One trigger: its name, and its table."""
+    """One trigger.
+
+    Attributes:
+        argument: what it gives the function: a related table's number, or nothing.
+        kind: one of `TRIGGERS`.
+    """
 
     name: str
     table: QualifiedName
+    argument: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,6 @@ class Recorder:
     Attributes:
         always: whether the triggers fire for replicated changes too.
         body: the function's text between the quotes.
-        script: the statements that create all of it.
-        fingerprint: the comment of the function and of each trigger.
     """
 
     watch: str
@@ -80,8 +82,6 @@ class Recorder:
     triggers: tuple[Trigger, ...]
     always: bool
     body: str
-    script: str
-    fingerprint: str
 
 
 class _Recorded(NamedTuple):
@@ -93,14 +93,6 @@ class _Recorded(NamedTuple):
     number: int
 
 
-class _Depends(NamedTuple):
-    """What a recorder's text depends on beside the watch's name."""
-
-    tables: tuple[_Recorded, ...]
-    max_backlog: int
-    rings: bool
-
-
 def _compared_of_related(related: Related) -> Dependencies:
     """The columns of a related table that count, and its key; all if none is named."""
     if not related.columns:
@@ -110,35 +102,24 @@ def _compared_of_related(related: Related) -> Dependencies:
 
 def recorder(name: str, watch: Watch) -> Recorder:
     """What records a watch's changes."""
-    capture = watch.capture
     own = _Recorded(watch.table, watch.key, compared(watch), 0)
     related = [
         _Recorded(of.table, of.key, _compared_of_related(of), number)
         for number, of in enumerate(watch.related, start=1)
     ]
-    depends = _Depends((own, *related), capture.max_backlog, capture.wakeup == "notify")
-    function, body = function_of(name), _body(name, depends)
-    # If the function's name has not the watch's, `verify` reads it here.
-    named = f" {name}" if _HASHED in function else ""
-    fingerprint = f"cdc-sync {_digest(name, depends)}{named}"
-    triggers = [Trigger(trigger_of(name, kind, of.number), of.table) for of in depends.tables for kind in TRIGGERS]
-    script = "".join(_script(name, depends, body, fingerprint, always=capture.replicated))
-    return Recorder(name, function, tuple(triggers), capture.replicated, body, script, fingerprint)
+    tables, capture = [own, *related], watch.capture
+    triggers = [
+        Trigger(trigger_of(name, kind, of.number), of.table, str(of.number or ""), kind)
+        for of in tables
+        for kind in TRIGGERS
+    ]
+    body = _body(name, tables, capture.max_backlog, rings=capture.wakeup == "notify")
+    return Recorder(name, function_of(name), tuple(triggers), capture.replicated, body)
 
 
-def _digest(name: str, depends: _Depends) -> str:
-    """A digest of all that is installed for a watch; all tenants of a template have the same."""
-    template, separator, _ = name.partition(SEPARATOR)
-    if not separator:
-        return _digest_of(name, depends)
-    tables = [of._replace(table=QualifiedName(None, of.table.name)) for of in depends.tables]
-    return _digest_of(f"{template}{SEPARATOR}tenant", depends._replace(tables=tuple(tables)))
-
-
-@lru_cache
-def _digest_of(name: str, depends: _Depends) -> str:
-    script = "".join(_script(name, depends, _body(name, depends), "", always=False))
-    return hashlib.sha256(script.encode()).hexdigest()[:16]
+def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
+    """The watches in notify mode."""
+    return {name: watch for name, watch in watches.items() if watch.capture.needs.log}
 
 
 def tables_of(watch: Watch) -> list[QualifiedName]:
@@ -149,23 +130,6 @@ def tables_of(watch: Watch) -> list[QualifiedName]:
 def untriggered(kind: str, version: int) -> Untriggered | None:
     """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
     return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)
-
-
-def only_tables(watch: Watch) -> str:
-    """The part of the installation script that refuses relations without triggers."""
-    columns = [(watch.table, compared(watch).columns), *((each.table, each.columns) for each in watch.related)]
-    is_compared = [
-        composed("a.attrelid = {} AND a.attname IN ({})", own_path.oid_of(table), map(sql.Literal, names))
-        for table, names in columns
-        if names
-    ]
-    lines = [composed("({})", map(sql.Literal, each)) for each in _untriggered()]
-    return render(
-        template("only_tables.sql"),
-        compared=sql.SQL("\n            OR ").join(is_compared),
-        tables=[own_path.oid_of(each) for each in tables_of(watch)],
-        untriggered=sql.SQL(",\n            ").join(lines),
-    )
 
 
 def label_of(watch: str) -> str:
@@ -201,18 +165,17 @@ def missed_of(watch: str) -> str:
     return f"missed_{label_of(watch)}"
 
 
-def _body(name: str, depends: _Depends) -> str:
+def _body(name: str, tables: Sequence[_Recorded], max_backlog: int, *, rings: bool) -> str:
     """The function's text."""
-    tables = depends.tables
     keys = _keys(tables[0]) if len(tables) == 1 else _keys_of_several(tables)
     return render(
         template("recorder_body.sql"),
         watch=name,
         label=sql.SQL(label_of(name)),
         missed=sql.Identifier(missed_of(name)),
-        max_backlog=depends.max_backlog,
+        max_backlog=max_backlog,
         keys=sql.SQL(keys),
-        ring=composed(_PARTS["ring"] + "\n", watch=name) if depends.rings else sql.SQL(""),
+        ring=composed(_PARTS["ring"] + "\n", watch=name) if rings else sql.SQL(""),
     )
 
 
@@ -233,22 +196,6 @@ def _keys(of: _Recorded) -> str:
     rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
     new_key, old_key = (list(map(expressions.key_text, _of_row(row, of.key))) for row in ("NEW", "OLD"))
     return render(part, **rows, new_key=new_key, old_key=old_key)
-
-
-def _script(name: str, depends: _Depends, body: str, comment: str, *, always: bool) -> Iterator[str]:
-    """The statements that create a watch's function and its triggers."""
-    function = sql.Identifier(function_of(name))
-    yield render(template("recorder.sql"), function=function, body=sql.SQL(body), comment=comment)
-    for of in depends.tables:
-        table, names = expressions.table(of.table), {kind: trigger_of(name, kind, of.number) for kind in TRIGGERS}
-        triggers = {kind: sql.Identifier(trigger) for kind, trigger in names.items()}
-        number = sql.SQL(str(of.number) if of.number else "")
-        about = {"table": table, "function": function, "number": number, "comment": sql.Literal(comment)}
-        statements = render(template("triggers.sql"), **about, **triggers)
-        if always:
-            each = [render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};\n", table, one) for one in triggers.values()]
-            statements += "".join(each)
-        yield "\n" + own_path.naming(of.table, statements)
 
 
 def _row(row: str, dependencies: Dependencies) -> sql.Composable:

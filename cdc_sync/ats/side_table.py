@@ -1,14 +1,14 @@
 """The side table of HelloWork's ids for an ATS without them: its script."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import yaml
 from psycopg import sql
 
 from cdc_sync import own_path
-from cdc_sync.ats import expressions
-from cdc_sync.ats.expressions import SideTable, composed, render, sections, side_table, template
-from cdc_sync.ats.scripts import granting
+from cdc_sync.ats.expressions import SideTable, composed, name, render, side_table, template
+from cdc_sync.ats.granting import granting
 from cdc_sync.ats.statements import id_in_url
 from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
@@ -65,41 +65,40 @@ class IdTable(NamedTuple):
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, for the daemon's role to read."""
     ids = IdTable.of(watch)
-    side, watched = ids.side, expressions.table(watch.table)
-    to_fill = granting(side.table, "SELECT, INSERT, UPDATE", (), sql.Identifier("the_writer"))
-    url = index = composed("")
-    if ids.url is not None:
-        column = sql.Identifier(ids.url)
-        url = composed("\n        {} text,", column)
-        index = composed(
-            "\n    EXECUTE pg_catalog.format('CREATE INDEX ON %s (%s)', side, {});", id_in_url(column).as_string()
-        )
-    rest = render(
-        sections("parts.sql")["id_table"],
-        value=sql.Identifier(side.column),
-        url=url,
-        key=map(sql.Identifier, side.key),
-    )
-    end = render(sections("parts.sql")["id_table_end"], watched_key=map(sql.Identifier, watch.key))
-    granted = granting(side.table, "SELECT", ids.columns, sql.Identifier(role))
+    to_fill = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), sql.Identifier("the_writer"))
+    granted = granting(ids.side.table, "SELECT", ids.columns, sql.Identifier(role))
     made = render(
         template("id_table.sql"),
-        side=sql.SQL(visible(str(side.table))),
+        **_statements(ids, watch.key),
+        side=sql.SQL(visible(str(ids.side.table))),
         watched=sql.SQL(visible(str(watch.table))),
         writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in to_fill)),
-        begin=sql.SQL(own_path.begin([watch.table, side.table])),
-        rest=rest,
-        end=end,
-        index=index,
-        side_oid=own_path.oid_of(side.table),
-        new_side=own_path.new_name(side.table),
-        side_keys=map(sql.Literal, side.key),
-        watched_oid=own_path.oid_of(watch.table),
-        watched_name=watched.as_string(),
-        watched_keys=map(sql.Literal, watch.key),
-        grants=sql.SQL(own_path.naming(side.table, "\n".join(granted))),
+        begin=sql.SQL(own_path.begin([watch.table, ids.side.table])),
+        watched_name=own_path.existing(watch.table),
+        side_name=own_path.new_name(ids.side.table),
+        side_oid=own_path.oid_of(ids.side.table),
+        key=", ".join(watch.key),
+        grants=sql.SQL(own_path.naming(ids.side.table, "\n".join(granted)).rstrip()),
     )
     if ids.is_configured:
         return made
     wanted = "".join(f"--   {visible(line)}\n" for line in ids.configuration(watch).splitlines())
     return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"
+
+
+def _statements(ids: IdTable, watched_key: Sequence[str]) -> dict[str, str]:
+    """What makes the table, as formats for `format()`: the first %s is the side table, the other the watched one."""
+    value, key, own_key = name(ids.side.column), [*map(name, ids.side.key)], [*map(name, watched_key)]
+    columns = [composed("{} AS {}", own, side) for own, side in zip(own_key, key, strict=True)]
+    columns.append(composed("''::text AS {}", value))
+    alter = composed("ALTER TABLE %s ADD PRIMARY KEY ({}), ALTER {} SET NOT NULL, ADD UNIQUE ({})", key, value, value)
+    if ids.url is not None:
+        url = name(ids.url)
+        columns.append(composed("''::text AS {}", url))
+        alter = composed("{}; CREATE INDEX ON %1$s ({})", alter, id_in_url(url))
+    refers = "ALTER TABLE %s ADD FOREIGN KEY ({}) REFERENCES %s ({}) ON UPDATE CASCADE ON DELETE CASCADE"
+    return {
+        "create": composed("CREATE TABLE %s AS SELECT {} FROM %s WITH NO DATA", columns).as_string(),
+        "alter": alter.as_string(),
+        "refer": composed(refers, key, own_key).as_string(),
+    }

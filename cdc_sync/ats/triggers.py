@@ -16,19 +16,14 @@ from typing import NamedTuple
 from cdc_sync.ats.connection import Connection, Pool, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
 from cdc_sync.ats.expressions import arrays, catalog, sections, undeclared
-from cdc_sync.ats.recorders import function_of, missed_of, tables_of
-from cdc_sync.ats.scripts import noticed, verify
+from cdc_sync.ats.recorders import function_of, missed_of, noticed, tables_of
+from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Watch
 
 _SQL = sections("changelog.sql")
 
 _STATES = ("missing", "disabled", "different")
 """States of a function and its triggers that are problems, the worst first."""
-
-_RIGHTS = {
-    "exposed": "another role has rights by which it could act as their owner",
-    "unreadable": "pg_dump by the owner of a watched table fails",
-}
 
 
 class Verified(NamedTuple):
@@ -50,7 +45,7 @@ class Installation(NamedTuple):
 
 
 async def verified(connection: Connection, query: str) -> list[Verified]:
-    """Run a query of `scripts.verify`."""
+    """Run a query of `verifying.verify`."""
     try:
         # In the server's encoding: in another, a name's last byte might swallow its closing quote.
         text = query.encode(connection.info.encoding)
@@ -73,7 +68,7 @@ class Triggers:
     """The objects of watches.
 
     Attributes:
-        objects: by watch; under None those that all need, and other roles' rights.
+        objects: by watch; under None those that all need.
         unseen: by watch, why and which tables its triggers do not see.
         left_over: other watches for which something was installed.
     """
@@ -98,10 +93,10 @@ class Triggers:
 
 
 async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
-    """Look up the objects of watches, by two statements; without others', and without rights, unless these are all."""
+    """Look up the objects of watches, by two statements; without others' unless these are all."""
     objects: dict[str | None, list[Verified]] = defaultdict(list)
     left_over: set[str] = set()
-    for each in await verified(connection, verify(watches, is_all=is_all, rights_too=is_all)):
+    for each in await verified(connection, verify(watches, is_all=is_all)):
         if each.state != "left over":
             objects[each.watch].append(each)
         elif each.watch is not None:
@@ -146,11 +141,8 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
     for each in found:
         if is_installed and each.function is None and each.state == "missing":
             yield reason("object-not-there", kind=each.kind, name=each.name)
-        if each.state == "not ours":
-            yield reason("object-foreign", table=each.table, kind=each.kind, name=each.name)
-    for state, what in _RIGHTS.items():
-        if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
-            yield f"{what} ({'; '.join(of_state)})"
+        if each.kind == "table" and each.state == "different":
+            yield reason("log-different")
 
 
 async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:

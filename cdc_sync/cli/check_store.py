@@ -5,11 +5,11 @@ import os
 import pwd
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import psycopg
 
@@ -19,14 +19,13 @@ from cdc_sync.config.models import own_credentials
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew
-from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.packaged import data
 from cdc_sync.store.driver import about
 from cdc_sync.store.errors import keys
 from cdc_sync.store.leader import leader_in
-from cdc_sync.store.opening import opened_beside, store_dsn, tables_beside
+from cdc_sync.store.opening import opened_beside, store_dsn
 from cdc_sync.store.postgres import schema
-from cdc_sync.store.postgres.scripts import KIND, TABLES, exposed, unreadable
+from cdc_sync.store.postgres.scripts import KIND, TABLES
 from cdc_sync.store.postgres.session import PostgresTransaction
 from cdc_sync.store.protocol import KnownTwice
 from cdc_sync.store.sqlite.driver import run
@@ -47,7 +46,7 @@ TOO_LITTLE_SPACE = 64 * 2**20
 async def check_store(config: Config, tell: Tell) -> str | None:
     """Report findings about the store; returns the identity of the database that it belongs to, if any."""
     if config.state.backend == "postgres":
-        bound = await check_shared(store_dsn(config), tell, tables_beside(config))
+        bound = await check_shared(store_dsn(config), tell)
     else:
         bound = await asyncio.to_thread(check_file, config.state.path, tell)
     with suppress(StoreError):  # it does not exist yet, or its error is reported
@@ -133,12 +132,12 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-async def check_shared(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()) -> str | None:
-    """Report findings about the database and the daemons; returns as `check_store`; `tables`: see `tables_beside`."""
+async def check_shared(dsn: str, tell: Tell) -> str | None:
+    """Report findings about the database and the daemons; returns as `check_store`."""
     try:
         async with schema.connected(dsn) as connection:
             schema.check_server(connection, dsn)
-            return await _check_schema(connection, dsn, tell, tables)
+            return await _check_schema(connection, dsn, tell)
     except (psycopg.Error, StoreError) as error:
         what = schema.translate(dsn, error) if isinstance(error, psycopg.Error) else error
         is_refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
@@ -146,15 +145,10 @@ async def check_shared(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = (
     return None
 
 
-async def _check_schema(
-    connection: schema.Connection, dsn: str, tell: Tell, tables: Iterable[QualifiedName]
-) -> str | None:
+async def _check_schema(connection: schema.Connection, dsn: str, tell: Tell) -> str | None:
     transaction, newest = PostgresTransaction(connection), len(migrations("postgres"))
     store, version = f"the store in {shown(dsn)}", await schema.version_of(connection)
     facts = {"store": store, "version": version, "newest": newest}
-
-    async def ask(query: str) -> list[tuple[Any, ...]]:
-        return await (await connection.execute(query.encode())).fetchall()
 
     if version > newest:
         tell(failed("newer", **facts))
@@ -174,23 +168,13 @@ async def _check_schema(
     is_led = (await transaction.rows("leads", kind=KIND))[0][0]
     leader = await leader_in(transaction) if is_led else None
     by = "nobody: no daemon runs" if leader is None else f"process {leader.process} on {leader.host}"
-    undumped = await ask(unreadable(tables))
-    if others := await ask(exposed()):
-        tell(failed("rights-of-others", store=store, what=_listed(others)))
-    elif undumped:
-        tell(failed("not-dumped", store=store, what=_listed(undumped)))
-    else:
-        tell(usable(store, version, newest))
+    tell(usable(store, version, newest))
     tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
     before = wall_clock()
     ((theirs, *_),) = await transaction.rows("clock")
     found = clock_skew(theirs, before, wall_clock())
     tell(check_clock("store-clock", "the clock of the store's server", found))
     return await about(transaction, "database")
-
-
-def _listed(found: list[tuple[Any, ...]]) -> str:
-    return "; ".join(f"{name}: {what}" for _, name, what in found)
 
 
 # The findings.

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import psycopg
 import typer
 from psycopg import errors
 
-from cdc_sync.ats import scripts, side_table
+from cdc_sync.ats import granting, scripts, side_table, verifying
 from cdc_sync.ats.connection import Connection
 from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.facts import schemas_of_tenants
+from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
@@ -83,8 +84,18 @@ AnyWatchOption = Annotated[
 _FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Else 3s."
 LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
 
-_NOT_GRANTED = {"01007", "01006"}
-"""SQLSTATEs of warnings: the role may not grant, or revoke, something."""
+OwnerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROLE",
+        callback=decodable,
+        help="The role that shall own schema, log and functions. Else the owner of the watched tables.",
+    ),
+]
+
+
+_NOT_GRANTED = {"01006", "01007"}
+"""SQLSTATEs of warnings: this role may not grant, or revoke, something."""
 
 
 class Target:
@@ -187,6 +198,7 @@ def install(  # noqa: PLR0917 - typer's options
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     database: DatabaseOption = None,
+    owner: OwnerOption = None,
     lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
@@ -195,16 +207,16 @@ def install(  # noqa: PLR0917 - typer's options
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
     target = Target(context, dsn, store=store, database=database, watch=watch)
-    patience = lock_timeout or scripts.PATIENCE
+    terms = _terms(lock_timeout, owner)
     script: str | Iterable[scripts.Part]
     if store:
-        script = store_scripts.install(target.user, tables_beside(target.config))
+        script = store_scripts.install(tables_beside(target.config))
     elif function:
-        script = scripts.functions_for_tenants(target.config, patience)
+        script = scripts.functions_for_tenants(target.config, terms, target.user)
         if not script:
             raise OperationError(text("no_function"))
-    elif scripts.noticed((config := _selected(target, watch)).watches):
-        script = scripts.installation(config, patience)
+    elif noticed((config := _selected(target, watch)).watches):
+        script = scripts.installation(config, terms)
     else:
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         if config.templates and not config.watches:
@@ -236,17 +248,22 @@ def uninstall(  # noqa: PLR0917 - typer's options
     if everything and apply and dsn is None:
         raise misused("no configuration is read with --all: name the connection", "--dsn")
     target = None if everything else Target(context, dsn, store=store, database=database, watch=watch)
-    patience = lock_timeout or scripts.PATIENCE
+    terms = _terms(lock_timeout, None)
     script: str | Iterable[scripts.Part]
     if target is not None and watch is not None and set("%*") & set(watch):
-        script = [scripts.Part(name, scripts.uninstall(name, patience)) for name in _selected(target, watch).watches]
+        script = [scripts.Part(name, scripts.uninstall(name, terms)) for name in _selected(target, watch).watches]
     else:
-        script = store_scripts.uninstall() if store else scripts.uninstall(watch, patience)
+        script = store_scripts.uninstall() if store else scripts.uninstall(watch, terms)
     where = (lambda: str(dsn)) if target is None else target.connection
     _put_out(script, where, apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
         say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
+
+
+def _terms(lock_timeout: timedelta | None, owner: str | None) -> scripts.Terms:
+    terms = scripts.Terms(owner=owner)
+    return terms if lock_timeout is None else terms._replace(patience=lock_timeout)
 
 
 def _refuse_patience(lock_timeout: timedelta | None, *, store: bool) -> None:
@@ -274,14 +291,15 @@ def verify(  # noqa: PLR0917 - typer's options
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
-    if config is None:
-        query = scripts.absent(watch)
+    if target is None or config is None:
+        query = verifying.absent(watch)
     else:
         refuse_undeclared(config.watches if watch is not None else {**config.templates, **config.watches})
-        for_tenants = scripts.tenant_functions(config) if watch is None else None
-        query = scripts.verify(config.watches, for_tenants, is_all=watch is None)
+        for_tenants = scripts.tenant_functions(config, role=target.user) if watch is None else None
+        query = verifying.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:
-        put_out(scripts.for_psql(scripts.as_script(query, {} if config is None else config.watches)))
+        for part in scripts.for_psql([verifying.as_script(query, {} if config is None else config.watches)]):
+            put_out(part)
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     # Of many watches only problems.
@@ -311,7 +329,7 @@ def grants(  # noqa: PLR0917 - typer's options
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
-        script = (scripts.revokes if revoke else scripts.grants)(_selected(target, watch), user)
+        script = (granting.revokes if revoke else granting.grants)(_selected(target, watch), user)
     _put_out(script, target.connection, apply=apply, store=store)
 
 
@@ -341,44 +359,56 @@ def _put_out(
 ) -> None:
     parts = [scripts.Part(None, script)] if isinstance(script, str) else script
     if not apply:
-        for part in parts:
-            put_out(scripts.for_psql(part.script))
+        for part in scripts.for_psql(part.script for part in parts):
+            put_out(part)
         return
-    notices, failed = in_database(where(), partial(_apply_all, parts=parts, store=store))
-    for notice in notices:
+    applied = in_database(where(), partial(_apply_all, parts=parts, store=store))
+    for notice in applied.notices:
         say(notice, err=True)
-    for watch, reason in islice(failed.items(), MOST_LISTED):
+    if applied.not_granted:
+        raise OperationError(text("not_granted", refused=applied.not_granted))
+    for watch, reason in islice(applied.failed.items(), MOST_LISTED):
         say(f"{watch}: {reason}", err=True)
-    if failed:
-        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
+    if applied.failed:
+        raise OperationError(f"{len(applied.failed)} watch(es) failed, the others are done: {listed(applied.failed)}")
     say("done")
 
 
-async def _apply_all(
-    connection: Connection, parts: Iterable[scripts.Part], *, store: bool
-) -> tuple[list[str], dict[str, str]]:
-    """Run a script; returns its notices, and the errors of failed watches."""
-    notices, failed = list[str](), dict[str, str]()
+class _Applied(NamedTuple):
+    """What became of a script.
+
+    Attributes:
+        notices: what the server said.
+        not_granted: what it said of GRANTs and REVOKEs that it left out.
+        failed: the errors of watches.
+    """
+
+    notices: list[str]
+    not_granted: list[str]
+    failed: dict[str, str]
+
+
+async def _apply_all(connection: Connection, parts: Iterable[scripts.Part], *, store: bool) -> _Applied:
+    """Run a script."""
+    applied = _Applied([], [], {})
     for part in parts:
         try:
-            notices += await _apply(connection, part.script, store=store)
+            await _apply(connection, part.script, applied, store=store)
         except OperationError as error:
             if part.watch is None or connection.closed:
                 raise
-            failed[part.watch] = str(error)
+            applied.failed[part.watch] = str(error)
             await connection.execute("ROLLBACK")
-    return notices, failed
+    return applied
 
 
-async def _apply(connection: Connection, script: str, *, store: bool) -> list[str]:
-    notices: list[str] = []
-
+async def _apply(connection: Connection, script: str, applied: _Applied, *, store: bool) -> None:
     def note(diagnostic: errors.Diagnostic) -> None:
-        # The script's last step reports missing rights.
         notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
-        of_course = "does not exist, skipping" in notice or "already exists" in notice
-        if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
-            notices.append(notice)
+        if diagnostic.sqlstate in _NOT_GRANTED:
+            applied.not_granted.append(str(diagnostic.message_primary))
+        elif "does not exist, skipping" not in notice and "already exists" not in notice:
+            applied.notices.append(notice)
 
     connection.add_notice_handler(note)
     try:
@@ -390,7 +420,6 @@ async def _apply(connection: Connection, script: str, *, store: bool) -> list[st
         raise unwritable(error) from error
     finally:
         connection.remove_notice_handler(note)
-    return notices
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:

@@ -31,6 +31,7 @@ from support.installation import (
 
 from cdc_sync.ats import scripts
 from cdc_sync.ats.discovery import discover
+from cdc_sync.ats.granting import grants
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Server
 
@@ -147,7 +148,7 @@ def install(installation: Installation) -> None:
     expanded = asyncio.run(discover(config)).config
     with psycopg.connect(installation.dsn, autocommit=True) as dba:
         dba.execute(scripts.install(expanded).encode())
-        dba.execute(scripts.grants(expanded, installation.role).encode())
+        dba.execute(grants(expanded, installation.role).encode())
 
 
 def reload(daemon: DaemonProcess) -> dict[str, Any]:

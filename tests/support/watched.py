@@ -6,7 +6,8 @@ from typing import Any
 
 import psycopg
 
-from cdc_sync.ats.scripts import grants, install, uninstall
+from cdc_sync.ats.granting import grants
+from cdc_sync.ats.scripts import install, uninstall
 from cdc_sync.config import Config, Watch, parse
 from support.builders import WATCH
 
@@ -37,8 +38,8 @@ def some_config(dsn: str, watches: Mapping[str, Any]) -> Config:
 
 
 def run_script(connection: psycopg.Connection, script: str) -> None:
-    """Run a whole script in one go, as psql does with a file."""
-    connection.execute(script.encode())
+    """Run a whole script in one go, as psql does with a file; a command of psql's own is left out."""
+    connection.execute(script.removeprefix("\\set ON_ERROR_STOP on\n").encode())
 
 
 def install_triggers(connection: psycopg.Connection, config: Config) -> None:

@@ -50,15 +50,3 @@ def test_no_two_watches_share_an_object(names: list[str]) -> None:
     recorders = [recorder(name, watch) for name in names]
     assert len({each.function for each in recorders}) == len(names)
     assert len({trigger.name for each in recorders for trigger in each.triggers}) == 4 * len(names)
-
-
-def test_one_fingerprint_is_every_tenants() -> None:
-    one, two = (recorder(name, a_watch()) for name in ("applications@tenant_1", "applications@tenant_2"))
-    assert one.fingerprint == two.fingerprint
-    assert one.body != two.body
-    other = recorder("applications@tenant_1", a_watch(capture={"max_backlog": "1MB"}))
-    assert other.fingerprint != one.fingerprint
-
-
-def test_a_name_that_the_function_does_not_tell_stands_in_its_comment() -> None:
-    assert recorder("applications@Ten", a_watch()).fingerprint.endswith(" applications@Ten")

@@ -19,6 +19,7 @@ from support.daemon_process import COMMAND, DaemonProcess, free_port
 from bench.agreed import CONCURRENCY, STORE
 from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.ats import scripts
+from cdc_sync.ats.granting import grants
 from cdc_sync.config import Config, load
 from cdc_sync.demo.postgres import Binaries, Server, server
 
@@ -238,7 +239,7 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
         )
         made.config.write_text(yaml.safe_dump(document))
         ats.execute(scripts.install(made.loaded).encode())
-        ats.execute(scripts.grants(made.loaded, _DAEMON).encode())
+        ats.execute(grants(made.loaded, _DAEMON).encode())
         for table in _TABLES:
             ats.execute(sql.SQL("VACUUM ANALYZE {}").format(_named(table)))
         ats.execute("CHECKPOINT")

@@ -19,6 +19,7 @@ from support.daemon_process import DaemonProcess, free_port
 from support.hellowork_server import hellowork
 
 from cdc_sync.ats import scripts
+from cdc_sync.ats.granting import grants
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server
 from cdc_sync.demo.postgres import server as postgres_server
@@ -141,7 +142,7 @@ def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
             dba.execute(template.format(table=table, name=sql.Literal(variant), rows=sql.Literal(rows)))
         loaded = load(config, {})
         dba.execute(scripts.install(loaded).encode())
-        dba.execute(scripts.grants(loaded, _DAEMON).encode())
+        dba.execute(grants(loaded, _DAEMON).encode())
         port = int(document["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(config), "run"]
         daemon = DaemonProcess(arguments, {}, Path(folder) / "daemon", port, admin_token="")

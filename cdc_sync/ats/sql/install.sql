@@ -1,38 +1,12 @@
--- cdc-sync: the triggers of capture.mode notify. One transaction: all of it or nothing; and one for each tenant of a
--- template. Run it as the owner of the watched tables, again at any time: it replaces what an earlier version or
--- configuration installed.
---
--- Creates   the schema cdc_sync with the table changes (a log of keys, no other data) and the sequence bell (until when
---           somebody wants to be woken); per watch the sequence missed_<watch> (in how many transactions changes were not
---           recorded) and a function record_<watch>; on each watched table triggers named cdc_sync_*. Nothing else.
--- Locks     each watched table with its partitions, and the log where an earlier version made it, until the end of this
---           script, which takes milliseconds: writes wait, and where earlier triggers are replaced reads wait too. The
---           first lock is waited for up to {patience} while no other is held, all further ones together for half of
---           deadlock_timeout: so the ATS never fails by a deadlock with us, and waits for us no longer than both. If
---           one is not to be had, all are let go, and it comes first in the next of up to 5 attempts. If the first is
---           not to be had, or the attempts are used up, nothing is installed: run it again in a quieter moment.
--- Costs     an UPDATE that changes no watched column: a comparison, for each row. A change that matters: one INSERT into
---           the log, in the ATS's own transaction, the first of a transaction in a subtransaction; and while the daemon
---           is idle, which it is not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
--- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, one in a transaction, and the ATS's statement
---           succeeds. A lock on the log is waited for once in a transaction and watch, for half a second. What was not
---           recorded is counted, and the daemon then compares every row. From a transaction's second recorded row on, a
---           statement can fail by a full disk under the log, by a right that is revoked in mid-transaction, or if the
---           transaction alters the log itself.
--- Rights    the functions run with their installer's rights, and a search_path of their own. The ATS's roles need no
---           rights and get none, but that the owner of a partitioned table may execute its functions, without which he
---           could make no partition: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of
---           what was there before, the daemon's role keeps what `cdc-sync sql grants` gives. A superuser can install
---           them, but had better not: the owner of a watched table could borrow the rights of its functions, by a cast
---           of a key's type for instance. A schema, log or sequence that somebody else made and could use for the same
---           is refused.
--- Hinders   no ALTER TABLE. (If a watched column is renamed or dropped, changes are counted and not recorded, until this
---           script is run again.) No NOTIFY where the server allows prepared transactions (max_prepared_transactions
---           above 0), where commits wait for a synchronous standby (synchronous_standby_names), or in a session that has
---           a lock_timeout: PREPARE TRANSACTION or COMMIT could fail, or wait.
--- Publishes nothing by itself. But a publication FOR ALL TABLES takes in the log too, and a subscriber that does not
---           have the table stops. So where there is one, a new log is refused, unless you allow it before this
---           script: SET cdc_sync.published = 'yes';
--- Grows     cdc_sync.changes, while no daemon consumes it, up to max_backlog ({backlog}); then recording stops.
--- Verify    with what `cdc-sync sql verify` prints: one row per object, and whether it is what this script installs.
--- Remove    with what `cdc-sync sql uninstall` prints.
+-- cdc-sync: the triggers of capture.mode notify. Run it again at any time: it replaces what was installed before.
+-- Creates   the schema cdc_sync with the table changes (a log of keys, no other data) and the sequence bell (until when an
+--           idle daemon wants to be woken); per watch the sequence missed_<watch> (in how many transactions changes were
+--           not recorded), the function record_<watch>, and on each table two triggers named cdc_sync_*. Nothing else.
+--           All of it belongs to {owner}.
+-- Locks     each watched table and its partitions for milliseconds: writes wait, and reads where triggers are replaced. The
+--           first lock is waited for up to {patience}, each other one 10 ms; else nothing is changed.
+-- Costs     an UPDATE of other columns a comparison; a change that matters one INSERT into the log, in the ATS's own
+--           transaction, and while the daemon is idle one NOTIFY a transaction. Figures: docs/for-dbas.md.
+-- Fails     nothing of the ATS's: it gets a WARNING at most, and the daemon compares every row. Few cases remain, as a full
+--           disk: docs/for-dbas.md. The log grows while no daemon takes it, up to {backlog}; then recording stops.
+-- See also  `cdc-sync sql verify` (is all of it as it should be?), `cdc-sync sql uninstall`.

@@ -33,20 +33,6 @@
             END IF;
         END IF;
 
--- name: uninstall_rest
-    DROP TABLE IF EXISTS cdc_sync.changes;
-    BEGIN
-        DROP SCHEMA IF EXISTS cdc_sync;
-    EXCEPTION WHEN dependent_objects_still_exist THEN
-        RAISE WARNING 'The schema cdc_sync stays: it holds something else. A store of cdc-sync is removed by '
-            '`cdc-sync sql uninstall --store`.';
-    END;
-
--- name: uninstall_pending
-    IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
-        DELETE FROM cdc_sync.changes WHERE watch = {watch};
-    END IF;
-
 -- Partitions of partitions, which have none of their own either, are looked through.
 -- name: index_on_each_partition
 DO $cdc_sync$
@@ -67,53 +53,79 @@ BEGIN
 END
 $cdc_sync$;
 
--- A side table for HelloWork's ids, behind the columns of its key.
--- name: id_table
-,
-        {value} text NOT NULL UNIQUE,{url}
-        PRIMARY KEY ({key}),
-        FOREIGN KEY ({key}) REFERENCES
-
--- name: id_table_end
- ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE)
-
--- name: log_is_unfinished
--- Only what `log.sql` has to alter is worth a lock that keeps the triggers from recording.
-(c.relreplident <> 'f'
-                        OR pg_catalog.current_setting('server_version_num')::int >= 120000
-                           AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')
-
--- name: timeouts
-SET LOCAL lock_timeout = '{patience}';
+-- name: quietly
 SET LOCAL client_min_messages = warning;
 
--- name: functions
-p.proname LIKE 'record\_%'
+-- name: owners
+SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid IN ({tables})
 
--- name: owners_of_watched
-SELECT DISTINCT c.relowner
-          FROM pg_catalog.pg_proc p
-          JOIN pg_catalog.pg_trigger t ON t.tgfoid = p.oid
-          JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
+-- name: row
+CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
+    FOR EACH ROW EXECUTE PROCEDURE cdc_sync.{function}({argument});
+
+-- name: truncate
+CREATE TRIGGER {trigger} AFTER TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE PROCEDURE cdc_sync.{function}({argument});
+
+-- name: as_installer
+SET LOCAL ROLE NONE;
+
+-- name: as_owner
+SET LOCAL ROLE {};
+
+-- name: as_tables_owner
+SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE oid = {};
 
 -- name: tenants
 /* The tenants of templates, each in a transaction of its own: their tables are locked for milliseconds, one after the
-   other. If one fails, the others are installed all the same; repair its cause, and run the whole again. */
+   other. psql stops at the first that fails; repair its cause, and run the whole again. */
 
 -- name: for_new_tenants
-/* cdc-sync: functions that install what a new tenant needs, to be called when its tables are there, by the owner of these:
+/* cdc-sync: functions that install what a new tenant needs, to be called when its tables are there, by their owner:
        SELECT cdc_sync.install_…('its schema');
-   Each does what the script of `cdc-sync sql install --watch` does, with the rights of who calls it. What the daemon's role
-   needs is printed by `cdc-sync sql grants`. Run this script again after an upgrade, or after a change of a template. */
+   Each does what `cdc-sync sql install --watch` and `cdc-sync sql grants --watch` do, with the rights of who calls it. Run this
+   script again after an upgrade, or after a change of a template. */
 
--- name: installers
-SELECT p.proowner FROM pg_catalog.pg_proc p
-         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
+-- name: of_all
+    DROP TABLE IF EXISTS cdc_sync.changes;
+    BEGIN
+        DROP SCHEMA IF EXISTS cdc_sync;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+        RAISE WARNING 'the schema cdc_sync stays, for it holds something else: a store goes by `sql uninstall --store`';
+    END;
 
--- name: relations
--- What `install` creates in the schema besides functions, as a condition on pg_class.
-(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell$|bell_|missed_)')
+-- name: of_watch
+    IF to_regclass('cdc_sync.changes') IS NOT NULL THEN
+        DELETE FROM cdc_sync.changes WHERE watch = {watch};
+    END IF;
 
--- name: nothing_exposed
-SELECT NULL::text AS name, NULL::text AS what WHERE false
+-- name: revoke_counter
+DO $cdc_sync$ BEGIN
+    IF to_regclass('cdc_sync.{counter}') IS NOT NULL THEN
+        REVOKE ALL ON SEQUENCE cdc_sync.{counter} FROM {role};
+    END IF;
+END $cdc_sync$;
+
+-- name: own_name
+CASE WHEN ON_OWN_PATH(c) THEN ARRAY[c.relname::text] END
+
+-- name: no_own_name
+NULL::text[]
+
+-- Whether the present role has what it needs; NULL if there is no such thing.
+-- name: has_schema
+(SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = {schema})
+
+-- name: has_columns
+(SELECT bool_and(has_column_privilege(attrelid, attnum, 'SELECT'))
+   FROM pg_attribute WHERE attrelid = {table} AND attname IN ({columns}))
+
+-- name: has_some_column
+(SELECT has_any_column_privilege(oid, 'SELECT') FROM pg_class WHERE oid = {table})
+
+-- name: has_relation
+(SELECT {each} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = 'cdc_sync' AND c.relname = {name})
+
+-- name: missing_grants
+SELECT format('GRANT %s TO %I;', need.what, current_user) FROM (VALUES {}) AS need (what, has) WHERE NOT need.has

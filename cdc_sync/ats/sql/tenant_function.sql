@@ -1,23 +1,22 @@
 
 -- What this script does for a tenant of {kind}, for any whose schema's name is written without quotes.
 CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
-    LANGUAGE plpgsql SET lock_timeout = '{patience}' SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
+    LANGUAGE plpgsql SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
 $cdc_sync$
 DECLARE
+    -- What the script changes for the transaction, and the caller has again afterwards.
+    caller CONSTANT text := current_setting('role');
+    patience CONSTANT text := current_setting('lock_timeout');
     state text;
     message text;
     detail text;
     remedy text;
 BEGIN
     IF coalesce(tenant, '') = '' THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'expected the tenant''s schema: which schema is meant?',
-            HINT = {usage};
+        RAISE invalid_parameter_value USING MESSAGE = 'expected the tenant''s schema: which schema is meant?', HINT = {usage};
     END IF;
     IF tenant !~ '^[a-z_][a-z0-9_]*$' OR length(tenant) > {longest} OR tenant ~ '^cdc_sync' THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
+        RAISE invalid_parameter_value USING
             MESSAGE = format('the schema %I has to be installed by a script of its own', tenant),
             HINT = format('Run what `cdc-sync sql install --watch %L` prints.', {watch} || tenant);
     END IF;
@@ -25,6 +24,7 @@ BEGIN
         EXECUTE replace(
 {script},
             {placeholder}, tenant);
+        PERFORM set_config('role', caller, true), set_config('lock_timeout', patience, true);
     EXCEPTION WHEN OTHERS THEN
         -- Raised again without its context, which is the whole script.
         GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,

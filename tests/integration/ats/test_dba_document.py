@@ -6,7 +6,7 @@ from pathlib import Path
 from support.sessions import Ats, rows, run
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.scripts import verify
+from cdc_sync.ats.verifying import verify
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "for-dbas.md").read_text(encoding="utf-8")
 

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from psycopg import sql
 from support.roles import NewRole
 from support.sessions import Ats, one, rows
-from support.watched import a_config, uninstall_triggers
+from support.watched import a_config, run_script, uninstall_triggers
 
 from cdc_sync.ats.bell import Bell
 from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import connected, pooled
+from cdc_sync.ats.granting import grants, revokes
 from cdc_sync.ats.recorders import missed_of
-from cdc_sync.ats.scripts import absent, for_psql, grants, install, revokes, uninstall, verify
+from cdc_sync.ats.scripts import for_psql, install, uninstall
 from cdc_sync.ats.survey import survey
+from cdc_sync.ats.verifying import absent, verify
 from cdc_sync.config import Config, ConfigurationError, PlainColumn, parse
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, usable, written
 from cdc_sync.core.visible import UNSAFE
@@ -190,8 +192,8 @@ async def test_any_watch(ats: Ats, database: str, names: list[str]) -> None:
     before = snapshot(ats)
     async with pooled(database) as pool:
         try:
-            ats.execute(for_psql(install(config)).encode())
-            ats.execute(for_psql(grants(config, ats.info.user)).encode())
+            run_script(ats, install(config))
+            run_script(ats, grants(config, ats.info.user))
             assert {row[-1] for row in rows(ats, verify(config.watches))} == {"ok"}
             ats.execute("LISTEN cdc_sync")
             await Bell(pool).follow()
@@ -242,7 +244,7 @@ def test_names_that_another_encoding_reads_otherwise(ats: Ats, tmp_path: Path) -
     create(ats, names)
     before = snapshot(ats)
 
-    run_psql(ats, tmp_path, for_psql(install(configured(names))), {"PGCLIENTENCODING": "GBK"})
+    run_psql(ats, tmp_path, "".join(for_psql([install(configured(names))])), {"PGCLIENTENCODING": "GBK"})
 
     assert snapshot(ats) - before == OURS
 
@@ -256,7 +258,7 @@ def test_a_role_with_any_name(ats: Ats, tmp_path: Path) -> None:
         run_psql(ats, tmp_path, install(a_config()))
         run_psql(ats, tmp_path, grants(a_config(), role))
         run_psql(ats, tmp_path, revokes(a_config(), role))
-        for script in (store_scripts.install(role), store_scripts.grants(role), store_scripts.revokes(role)):
+        for script in (store_scripts.install(), store_scripts.grants(role), store_scripts.revokes(role)):
             run_psql(ats, tmp_path, script)
         run_psql(ats, tmp_path, store_scripts.uninstall())
         assert snapshot(ats) - before == OURS

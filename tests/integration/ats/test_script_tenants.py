@@ -12,14 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from support.roles import NewRole
+from support.dumping import dump
+from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import COLUMNS, run_script
 from typer.testing import CliRunner, Result
 
 from cdc_sync.ats import check as check_module
 from cdc_sync.ats.check import check_database
-from cdc_sync.ats.scripts import functions_for_tenants, grants, installation, uninstall, verify
+from cdc_sync.ats.granting import grants
+from cdc_sync.ats.scripts import Terms, for_psql, functions_for_tenants, installation, uninstall
+from cdc_sync.ats.verifying import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.tenants import Tenant, expanded
@@ -112,7 +115,7 @@ def test_a_broken_schema_is_no_other_tenants_concern(vendor: Ats) -> None:
 
 def test_the_script_of_a_thousand_tenants_is_short() -> None:
     parts = list(installation(configured(tenants=[f"tenant_{number}" for number in range(1000)])))
-    assert len(parts) == 1000 + 3
+    assert len(parts) == 1000 + 2
     assert sum(len(part.script) for part in parts) < 200_000
 
 
@@ -159,11 +162,35 @@ def test_a_function_has_the_rights_of_who_calls_it(vendor: Ats, new_role: NewRol
         session.execute("SELECT cdc_sync.install_customers('tenant_1')")
 
 
-def test_each_owner_reads_what_pg_dump_does(vendor: Ats, new_role: NewRole) -> None:
-    for tenant in PLAIN[:2]:
-        run(vendor, 'ALTER TABLE "{schema}".applications OWNER TO {owner}', schema=tenant, owner=new_role())
-    install(vendor, configured())
-    assert wrong(vendor, configured()) == []
+def test_one_role_owns_what_is_of_several_owners(
+    vendor: Ats, new_role: NewRole, open_session: OpenSession, database: str
+) -> None:
+    config, owner = configured(tenants=PLAIN), new_role()
+    owners = {tenant: new_role() for tenant in PLAIN}
+    for tenant, role in owners.items():
+        for statement in (
+            'ALTER TABLE "{schema}".applications OWNER TO {role}',
+            'ALTER TABLE "{schema}".stages OWNER TO {role}',
+            'ALTER SCHEMA "{schema}" OWNER TO {role}',
+        ):
+            run(vendor, statement, schema=tenant, role=role)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="belongs to"):
+        install(vendor, config)
+    vendor.execute("ROLLBACK")
+    run_script(vendor, uninstall())
+
+    for part in installation(config, Terms(owner=owner)):
+        run_script(vendor, part.script)
+
+    assert wrong(vendor, config) == []
+    assert {role for (role,) in rows(vendor, OWNED)} == {owner}
+    assert one(vendor, "SELECT current_user::text = session_user::text")
+    for tenant, role in owners.items():
+        change(open_session(user=role, password=role), tenant)
+        assert dump(dsn_of(database, role), "--schema", tenant).returncode == 0
+    watches = [f"customers@{tenant}" for tenant in PLAIN]
+    assert sorted(name for (name,) in rows(vendor, "SELECT watch FROM cdc_sync.changes")) == watches
+    run_script(vendor, uninstall())
 
 
 def test_grants_and_revokes(vendor: Ats, new_role: NewRole) -> None:
@@ -209,7 +236,7 @@ class TestCommandLine:
         ("tenant", "message", "remedy"),
         [
             ("'tenant_1'", '"tenant_1.stages" does not exist', "tables"),
-            ("'tenant_nowhere'", 'schema "tenant_nowhere" does not exist', "tables"),
+            ("'tenant_nowhere'", '"tenant_nowhere.applications" does not exist', "tables"),
             ("'Upper'", "a script of its own", "customers@Upper"),
             ("''", "which schema", "SELECT"),
             ("NULL", "which schema", "SELECT"),
@@ -228,12 +255,32 @@ class TestCommandLine:
         assert remedy in str(refused.value.diag.message_hint)
         assert len(str(refused.value)) < 1000, "the script is no part of the message"
 
-    def test_prints_functions(self, command: Command, vendor: Ats) -> None:
+    def test_a_function_grants_what_the_daemon_needs(
+        self, command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
+    ) -> None:
+        daemon, database = new_role(), vendor.info.dsn
+        (tmp_path / "cdc-sync.yaml").write_text(_document(dsn_of(database, daemon)))
         run_script(vendor, command("install", "--function").output)
-        vendor.execute("SELECT cdc_sync.install_customers('tenant_1')")
-        assert wrong(vendor, configured(tenants=["tenant_1"])) == []
+
+        with vendor.transaction():
+            vendor.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
+            assert one(vendor, "SELECT current_user::text = session_user::text")
+
+        assert wrong(vendor, configured(tenants=["tenant_1", "tenant_2"])) == []
+        session = open_session(user=daemon, password=daemon)
+        for tenant in ("tenant_1", "tenant_2"):
+            change(vendor, tenant)
+            run(session, "SELECT hellowork_id, status FROM {tenant}.applications", tenant=tenant)
+            run(session, "SELECT last_value FROM cdc_sync.missed_customers${tenant}", tenant=tenant)
+        assert one(session, "SELECT count(*) FROM cdc_sync.changes") == 2
+        done = command("verify", "--apply", "--dsn", database, "--watch", "customers@tenant_1")
+        assert done.exit_code == 0
 
 
+OWNED = """
+SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE relnamespace = 'cdc_sync'::regnamespace
+UNION SELECT pg_get_userbyid(proowner)::text FROM pg_proc WHERE pronamespace = 'cdc_sync'::regnamespace
+"""
 PLANTED = """
 CREATE FUNCTION cdc_sync.install_customers(tenant text) RETURNS void LANGUAGE plpgsql AS 'BEGIN RETURN; END'
 """
@@ -263,13 +310,12 @@ class TestAStrangersFunction:
         """What `verify` says of the function, if anything."""
         assert isinstance(verified.exception, SystemExit | None), verified.exception
         lines = [line for line in verified.output.splitlines() if "install_customers" in line]
-        return {"not ours" if line.startswith("not ours") else line.partition(" ")[0] for line in lines}
+        return {line.partition(" ")[0] for line in lines}
 
     def test_is_refused_before_anything_is_made(
         self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
     ) -> None:
         run(open_session(user=stranger, password=stranger), PLANTED)
-        remedy = "DROP FUNCTION cdc_sync.install_customers(text)"
 
         applied = command("install", "--function", "--apply")
         with pytest.raises(psycopg.Error) as refused:
@@ -280,11 +326,11 @@ class TestAStrangersFunction:
         assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
         for said in (str(applied.exception), str(refused.value)):
             assert stranger in said
-        assert remedy in str(refused.value.diag.message_hint)
+        assert "ALTER FUNCTION cdc_sync.install_customers(text) OWNER TO" in str(refused.value.diag.message_hint)
         assert rows(vendor, ANYTHING_ELSE) == []
         assert one(vendor, OF_FUNCTION) == stranger
 
-        run(vendor, remedy)
+        run(vendor, "DROP FUNCTION cdc_sync.install_customers(text)")
         assert command("install", "--function", "--apply").output == "done\n"
         assert one(vendor, OF_FUNCTION) == vendor.info.user
 
@@ -297,7 +343,7 @@ class TestAStrangersFunction:
         verified = command("verify", "--apply")
 
         assert verified.exit_code == 1
-        assert self.states(verified) <= {"different", "not ours"}
+        assert self.states(verified) == {"different"}
         assert self.states(verified)
 
     def test_is_shown_once_it_was_ours(self, command: Command, vendor: Ats, stranger: str) -> None:
@@ -313,7 +359,7 @@ class TestAStrangersFunction:
 
         verified = command("verify", "--apply")
         assert verified.exit_code == 1
-        assert self.states(verified) <= {"different", "not ours"}
+        assert self.states(verified) <= {"different"}
         assert self.states(verified)
 
     def test_is_shown_if_its_text_is_another(self, command: Command, vendor: Ats) -> None:
@@ -329,14 +375,15 @@ class TestAStrangersFunction:
 
 
 @pytest.mark.skipif(PSQL is None, reason="psql is not on this machine")
-def test_psql_goes_on_after_a_broken_schema(vendor: Ats, database: str) -> None:
-    vendor.execute("DROP TABLE tenant_1.stages")
-    script = "".join(part.script for part in installation(configured()))
+def test_psql_stops_at_a_broken_schema(vendor: Ats, database: str) -> None:
+    vendor.execute("DROP TABLE tenant_2.stages")
+    script = "".join(for_psql(part.script for part in installation(configured())))
     done = subprocess.run(
         [str(PSQL), "-X", "-q", "-d", database], input=script.encode(), capture_output=True, check=False
     )
-    assert done.stderr
-    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+    assert done.returncode != 0
+    assert b"customers@tenant_2: relation" in done.stderr
+    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_2", "customers@user"}
 
 
 class TestCheck:

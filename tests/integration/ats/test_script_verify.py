@@ -6,7 +6,8 @@ from support.roles import NewRole
 from support.sessions import Ats, OpenSession, rows, run
 from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
 
-from cdc_sync.ats.scripts import install, verify
+from cdc_sync.ats.scripts import install
+from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Config
 
 RELATED = [{"table": "public.rejections", "key": ["application"]}]

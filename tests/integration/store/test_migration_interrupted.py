@@ -292,7 +292,7 @@ class TestARoleThatMayNotChangeTheSchema:
             Store(await PostgresDriver.open(own))
         assert data.tables() == before
         with dba(database) as connection:
-            connection.execute(scripts.install(role).encode())
+            connection.execute(scripts.install().encode())
             connection.execute(scripts.grants(role).encode())
 
         async with AsyncExitStack() as opened:

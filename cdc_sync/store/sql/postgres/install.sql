@@ -9,9 +9,9 @@
 -- Grows     snapshot by about 300 bytes for each application ever seen; history for the time of state.history; the
 --           other tables are empty while all is well.
 -- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
--- Rights    what ALTER DEFAULT PRIVILEGES or a GRANT gave other roles on all this is revoked: a role with a trigger on a
---           table acts as each role that writes to it. Of what was there before, the daemon's role keeps what it needs.
---           The owners of the watched tables may read it, where they are in this database: their pg_dump would fail.
+-- Rights    The owners of the watched tables may read it, where they are in this database: their pg_dump would fail. A
+--           role whose default privileges would give others more is refused: a role with a trigger on a table acts as each
+--           role that writes to it.
 -- Then      what `cdc-sync sql grants --store` prints gives the daemon's role the rows of these tables, and no more. A
 --           role that may create schemas here needs neither script: the daemon does it at its start.
 -- Remove    with what `cdc-sync sql uninstall --store` prints.
@@ -22,16 +22,23 @@ DO $cdc_sync$
 DECLARE
     version integer := 0;
     older text;
-    is_new_schema boolean := false;
+    given text;
+    reader name;
 BEGIN
     -- Two daemons may start at once.
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cdc-sync store'));
     IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN
         CREATE SCHEMA cdc_sync;
-        is_new_schema := true;
     END IF;
     IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN
         SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';
+    END IF;
+    SELECT string_agg(found.given, '; ') INTO given FROM (
+        {given_by_default}
+    ) AS found (given);
+    IF version = 0 AND given IS NOT NULL THEN
+        RAISE EXCEPTION '%', given
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let a role without them make the store.';
     END IF;
     IF version BETWEEN 1 AND {newest} - 1 THEN
         -- A daemon that is frozen inside a transaction keeps its tables locked for good.

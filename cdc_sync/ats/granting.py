@@ -1,0 +1,155 @@
+"""The scripts that grant the daemon's role what it needs, and take it back."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from psycopg import sql
+
+from cdc_sync import own_path
+from cdc_sync.ats.by_schema import BySchema, by_schema
+from cdc_sync.ats.expressions import Dependencies, composed, render, sections, template, watched
+from cdc_sync.ats.expressions import table as quoted
+from cdc_sync.ats.recorders import BELL, missed_of, tables_of
+from cdc_sync.config import Config, Watch
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR
+
+_PARTS = sections("parts.sql")
+
+_UNKNOWN = """\
+-- An expression of this watch has no depends_on. With it (`cdc-sync check` prints the list) a few columns
+-- are enough here."""
+
+
+def grants(config: Config, role: str) -> str:
+    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
+    to = sql.Identifier(role)
+    head = render(template("grants.sql"), role=role, begin=sql.SQL(own_path.begin(_all_tables(config))))
+    granted = _of_watches(config, lambda name, watch: "\n".join(granting_watch(name, watch, to)))
+    return f"{head}{granted}\n{render(template('granted.sql'), role=sql.SQL(visible(to.as_string())))}\nCOMMIT;\n"
+
+
+class _Need(NamedTuple):
+    """What the daemon's role needs: as GRANT has it, and whether the present role has it, in SQL.
+
+    `table` is one that the configuration names.
+    """
+
+    what: str
+    has: sql.Composable
+    table: QualifiedName | None = None
+
+
+def granting_watch(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
+    """The GRANTs for a watch."""
+    if not watched(watch).complete:
+        yield _UNKNOWN
+    for need in _needs(name, watch):
+        grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
+        yield grant if need.table is None else own_path.naming(need.table, grant).rstrip()
+
+
+def missing_grants(name: str, watch: Watch) -> str:
+    """The query of the GRANTs that our role lacks for a watch; what does not exist, it does not lack."""
+    rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch)]
+    return composed(_PARTS["missing_grants"], rows).as_string()
+
+
+def _needs(name: str, watch: Watch) -> Iterator[_Need]:
+    """What the role needs for a watch."""
+    for table, needed in _tables(watch):
+        if table.schema is not None:
+            yield _schema(table.schema)
+        yield _columns(table, needed.columns if needed.complete else ())
+    if watch.capture.needs.log:
+        yield _schema("cdc_sync")
+        yield _relation("table", "changes", "SELECT", "DELETE", "TRUNCATE")
+        yield _relation("sequence", BELL, "SELECT", "UPDATE")
+        yield _relation("sequence", missed_of(name), "SELECT")
+
+
+def _schema(schema: str) -> _Need:
+    what = composed("USAGE ON SCHEMA {}", sql.Identifier(schema)).as_string()
+    return _Need(what, composed(_PARTS["has_schema"], schema=schema))
+
+
+def _columns(table: QualifiedName, columns: Sequence[str]) -> _Need:
+    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
+    what = composed("SELECT{} ON {}", which, quoted(table)).as_string()
+    found = own_path.found(table)
+    has = composed(_PARTS["has_columns"], table=found, columns=map(sql.Literal, columns))
+    return _Need(what, has if columns else composed(_PARTS["has_some_column"], table=found), table)
+
+
+def _relation(kind: Literal["table", "sequence"], name: str, *privileges: str) -> _Need:
+    what = f"{', '.join(privileges)} ON {kind.upper()} cdc_sync.{sql.Identifier(name).as_string()}"
+    each = [composed(f"has_{kind}_privilege(c.oid, {{}})", privilege) for privilege in privileges]
+    return _Need(what, composed(_PARTS["has_relation"], name=name, each=sql.SQL(" AND ").join(each)))
+
+
+def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
+    """The GRANTs of privileges on a table, or on columns."""
+    schema = (
+        [] if table.schema is None else [render("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(table.schema), to)]
+    )
+    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
+    return [*schema, render(f"GRANT {privileges}{{}} ON {{}} TO {{}};", which, quoted(table), to)]
+
+
+def revokes(config: Config, role: str) -> str:
+    """The script that revokes what `grants` gives, so that the role can be dropped."""
+    of = sql.Identifier(role)
+    head = render(template("revokes.sql"), begin=sql.SQL(own_path.begin(_all_tables(config))))
+    revoked = _of_watches(config, lambda name, watch: "\n".join(_revoking_watch(name, watch, of)))
+    return f"{head}{revoked}\n{render(template('revoked.sql'), role=role)}\nCOMMIT;\n"
+
+
+def _revoking_watch(name: str, watch: Watch, of: sql.Identifier) -> Iterator[str]:
+    """The REVOKEs for a watch; on a table also of columns that an earlier configuration named."""
+    for table in tables_of(watch):
+        yield own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), of)).rstrip()
+        if table.schema is not None:
+            yield render("REVOKE USAGE ON SCHEMA {} FROM {};", sql.Identifier(table.schema), of)
+    if watch.capture.needs.log:
+        yield render(_PARTS["revoke_counter"], counter=sql.Identifier(missed_of(name)), role=of)
+
+
+def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
+    """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
+    single, schemas = [], defaultdict[str, list[str]](list)
+    found = {name: by_schema(config, name, statements) for name in config.templates}
+    for name, watch in config.watches.items():
+        of = found.get(name.partition(SEPARATOR)[0])
+        schema = None if of is None else of.schema_of(name)
+        if schema is None:
+            single.append(f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n")
+        else:
+            schemas[name.partition(SEPARATOR)[0]].append(schema)
+    return "".join([*single, *(_loop(of, schemas[name]) for name, of in found.items() if of and schemas[name])])
+
+
+def _loop(of: BySchema, schemas: Iterable[str]) -> str:
+    """The statements of a template for all these schemas."""
+    return render(
+        template("each_schema.sql"),
+        kind=sql.SQL(of.prefix),
+        schemas=map(sql.Literal, schemas),
+        statements=sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(of.script))),
+        placeholder=of.placeholder,
+    )
+
+
+def _all_tables(config: Config) -> list[QualifiedName]:
+    return [table for watch in config.watches.values() for table in tables_of(watch)]
+
+
+def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
+    """The columns that a watch reads, by table, its own first."""
+    needed, watermark = watched(watch), watch.capture.needs.watermark
+    if watermark is not None:
+        needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
+    # Which of their columns an expression reads, only the server knows.
+    whole = Dependencies((), complete=False)
+    return [(watch.table, needed), *((each.table, whole) for each in watch.related)]

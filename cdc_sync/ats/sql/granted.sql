@@ -1,0 +1,2 @@
+-- If a watched table has row-level security: a row hidden from the daemon looks like a deleted one, so that every deletion
+-- waits for a person. Then also: CREATE POLICY cdc_sync ON <table> FOR SELECT TO {role} USING (true);

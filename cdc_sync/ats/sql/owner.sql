@@ -1,0 +1,42 @@
+
+-- Whatever is in the way of this script, said before anything is locked.
+DO $cdc_sync$
+DECLARE
+    owners CONSTANT name[] := ARRAY({owners});
+    owner CONSTANT name := owners[1];
+    ours CONSTANT oid := to_regnamespace('cdc_sync');
+    wrong record;
+BEGIN
+    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true)
+       FROM pg_settings WHERE name = 'lock_timeout';
+    SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
+        SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '), 'Name one for all of this: --owner ROLE'
+         WHERE cardinality(owners) > 1
+        UNION ALL SELECT format('%I may not act as %I', session_user, owner), format('GRANT %I TO %I', owner, session_user)
+         WHERE NOT pg_has_role(session_user, owner, 'MEMBER')
+        UNION ALL SELECT 'no right to create a schema', format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner)
+         WHERE ours IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
+        UNION ALL SELECT format('%s belongs to %I', what, pg_get_userbyid(of)), format('ALTER %s OWNER TO %I', what, owner)
+          FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE oid = ours
+                UNION ALL SELECT (CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END) || oid::regclass, relowner
+                  FROM pg_class WHERE relnamespace = ours AND relname IN ({relations})
+                UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner
+                  FROM pg_proc WHERE pronamespace = ours AND regexp_replace(proname, '[$]\d+$', '') {functions}
+               ) AS object (what, of) WHERE pg_get_userbyid(of) <> owner
+        UNION ALL SELECT given, 'Name a role without these: --owner ROLE' FROM (
+        {given_by_default}) AS by_default (given)
+        UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
+               'Create it there; then SET cdc_sync.published = ''yes'' before this script'
+          FROM pg_publication WHERE puballtables AND current_setting('cdc_sync.published', true) IS DISTINCT FROM 'yes'
+           AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = ours AND relname = 'changes')
+        UNION ALL SELECT format('no trigger sees the column %I, generated VIRTUAL', attname), 'Map what it is made from'
+          FROM pg_attribute WHERE ({compared}) AND to_jsonb(pg_attribute) ->> 'attgenerated' = 'v'
+    ) AS found (what, remedy);
+    IF wrong.what IS NOT NULL THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = wrong.what, HINT = wrong.remedy;
+    END IF;
+    IF ours IS NULL THEN
+        EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner);
+    END IF;
+    PERFORM set_config('role', owner, true);
+END $cdc_sync$;

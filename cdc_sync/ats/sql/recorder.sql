@@ -1,6 +1,0 @@
-
-CREATE FUNCTION cdc_sync.{function}() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
-$cdc_sync${body}$cdc_sync$;
-COMMENT ON FUNCTION cdc_sync.{function}() IS {comment};
-REVOKE ALL ON FUNCTION cdc_sync.{function}() FROM PUBLIC;
