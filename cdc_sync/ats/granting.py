@@ -64,7 +64,7 @@ def _needs(name: str, watch: Watch) -> Iterator[_Need]:
             yield _schema(table.schema)
         yield _columns(table, needed.columns if needed.complete else ())
     if watch.capture.needs.log:
-        yield _schema("cdc_sync")
+        yield _OUR_SCHEMA
         yield _relation("table", "changes", "SELECT", "DELETE", "TRUNCATE")
         yield _relation("sequence", BELL, "SELECT", "UPDATE")
         yield _relation("sequence", missed_of(name), "SELECT")
@@ -73,6 +73,9 @@ def _needs(name: str, watch: Watch) -> Iterator[_Need]:
 def _schema(schema: str) -> _Need:
     what = composed("USAGE ON SCHEMA {}", sql.Identifier(schema)).as_string()
     return _Need(what, composed(_PARTS["has_schema"], schema=schema))
+
+
+_OUR_SCHEMA = _schema("cdc_sync")._replace(what="USAGE ON SCHEMA cdc_sync")
 
 
 def _columns(table: QualifiedName, columns: Sequence[str]) -> _Need:
@@ -84,7 +87,7 @@ def _columns(table: QualifiedName, columns: Sequence[str]) -> _Need:
 
 
 def _relation(kind: Literal["table", "sequence"], name: str, *privileges: str) -> _Need:
-    what = f"{', '.join(privileges)} ON {kind.upper()} cdc_sync.{sql.Identifier(name).as_string()}"
+    what = f"{', '.join(privileges)} ON {'SEQUENCE ' if kind == 'sequence' else ''}cdc_sync.{name}"
     each = [composed(f"has_{kind}_privilege(c.oid, {{}})", privilege) for privilege in privileges]
     return _Need(what, composed(_PARTS["has_relation"], name=name, each=sql.SQL(" AND ").join(each)))
 
@@ -113,7 +116,7 @@ def _revoking_watch(name: str, watch: Watch, of: sql.Identifier) -> Iterator[str
         if table.schema is not None:
             yield render("REVOKE USAGE ON SCHEMA {} FROM {};", sql.Identifier(table.schema), of)
     if watch.capture.needs.log:
-        yield render(_PARTS["revoke_counter"], counter=sql.Identifier(missed_of(name)), role=of)
+        yield render(_PARTS["revoke_counter"], counter=sql.SQL(missed_of(name)), role=of)
 
 
 def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:

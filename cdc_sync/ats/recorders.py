@@ -133,7 +133,7 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
 
 
 def label_of(watch: str) -> str:
-    """A watch's name in the names of its functions, triggers, sequences and settings.
+    """A watch's name in the names of its functions, triggers, sequences and settings, which need no quotes.
 
     A name of at most 40 characters without need of quotes has `$` for `@` and `.` (`applications$tenant_42`). Any other
     is cut to its allowed characters, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
@@ -172,7 +172,7 @@ def _body(name: str, tables: Sequence[_Recorded], max_backlog: int, *, rings: bo
         template("recorder_body.sql"),
         watch=name,
         label=sql.SQL(label_of(name)),
-        missed=sql.Identifier(missed_of(name)),
+        missed=sql.SQL(missed_of(name)),
         max_backlog=max_backlog,
         keys=sql.SQL(keys),
         ring=composed(_PARTS["ring"] + "\n", watch=name) if rings else sql.SQL(""),

@@ -153,13 +153,13 @@ def _compared(watches: Iterable[Watch]) -> Iterator[sql.Composed]:
 
 def _watch(of: Recorder, terms: Terms) -> str:
     """The part that makes a watch's counter, function and triggers."""
-    function = sql.Identifier(of.function)
-    missed = sql.Identifier(missed_of(of.watch))
+    function = sql.SQL(of.function)
+    missed = sql.SQL(missed_of(of.watch))
     script = render(
         template("watch.sql"),
         watch_name=sql.SQL(visible(of.watch)),
         missed=missed,
-        former_bell=sql.Identifier(bell_of(of.watch)),
+        former_bell=sql.SQL(bell_of(of.watch)),
         function=function,
         body=sql.SQL(of.body),
         comment=f"cdc-sync: {of.watch}",
@@ -181,12 +181,12 @@ def _watch(of: Recorder, terms: Terms) -> str:
 
 def _trigger(trigger: Trigger, of: Recorder) -> str:
     """The statements that make a trigger."""
-    table, name = quoted(trigger.table), sql.Identifier(trigger.name)
+    table, name = quoted(trigger.table), sql.SQL(trigger.name)
     made = render(
         _PARTS[trigger.kind],
         trigger=name,
         table=table,
-        function=sql.Identifier(of.function),
+        function=sql.SQL(of.function),
         argument=sql.SQL(trigger.argument),
     )
     always = render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};\n", table, name) if of.always else ""
