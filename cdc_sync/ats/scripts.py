@@ -108,22 +108,16 @@ def _transaction(watches: Mapping[str, Watch], terms: Terms) -> str:
 
 def _steps(watches: Mapping[str, Watch], terms: Terms) -> Iterator[str]:
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
-    functions = among(map(function_of, watches))
-    yield _owner(watches, tables, functions, terms)
-    if terms.owner is not None:
-        yield _PARTS["as_installer"] + "\n"
-    yield _locks(tables, functions)
-    if terms.owner is not None:
-        yield render(_PARTS["as_owner"], sql.Identifier(terms.owner)) + "\n"
+    yield _beginning(watches, tables, among(map(function_of, watches)), terms)
     yield template("log.sql")
     for name, watch in watches.items():
         yield _watch(recorder(name, watch), terms)
 
 
-def _owner(
+def _beginning(
     watches: Mapping[str, Watch], tables: Sequence[QualifiedName], functions: sql.Composable, terms: Terms
 ) -> str:
-    """The part that finds what is in the way, makes the schema, and becomes the owner."""
+    """The part that finds what is in the way, locks, drops what was installed before, and becomes the owner."""
     owners = composed("SELECT current_user")
     if terms.owner is not None:
         owners = composed("SELECT {}", terms.owner)
@@ -131,13 +125,12 @@ def _owner(
         owners = composed(_PARTS["owners"], tables=_existing(tables))
     relations = ["changes", BELL, *(name_of(watch) for watch in watches for name_of in (missed_of, bell_of))]
     return render(
-        template("owner.sql"),
+        template("begin.sql"),
+        **_locks(tables, functions, terms),
         owners=owners,
         relations=map(sql.Literal, relations),
-        functions=functions,
         given_by_default=sql.SQL(own_path.given_by_default("owner")),
         compared=sql.SQL(" OR ").join([*_compared(watches.values())] or [composed("false")]),
-        patience=_milliseconds(terms),
     )
 
 
@@ -193,9 +186,13 @@ def _trigger(trigger: Trigger, of: Recorder) -> str:
     return f"{made}\n{always}"
 
 
-def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> str:
-    """The part that locks these tables and those with earlier triggers, and drops the functions of these."""
-    return render(template("locks.sql"), tables=_existing(tables), functions=functions)
+def _locks(tables: Iterable[QualifiedName], functions: sql.Composable, terms: Terms) -> dict[str, sql.Composable]:
+    """The parts that lock these tables and those with earlier triggers, and drop the functions of these."""
+    return {
+        "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=_existing(tables)),
+        "lock": composed(_PARTS["lock"], patience=_milliseconds(terms)),
+        "busy": sql.SQL(_PARTS["busy"]),
+    }
 
 
 def functions_for_tenants(config: Config, terms: Terms = TERMS, role: str | None = None) -> str:
@@ -207,7 +204,7 @@ def functions_for_tenants(config: Config, terms: Terms = TERMS, role: str | None
     names = among(function.name for function in functions)
     head = f"{_PARTS['for_new_tenants']}\n\n{own_path.begin()}\n{_PARTS['quietly']}\n"
     created = "".join(function.create("cdc_sync") for function in functions)
-    return f"{head}{_owner({}, [], names, terms)}{template('log.sql')}{created}\nCOMMIT;\n"
+    return f"{head}{_beginning({}, [], names, terms)}{template('log.sql')}{created}\nCOMMIT;\n"
 
 
 class TenantFunction(NamedTuple):
@@ -283,8 +280,10 @@ def uninstall(watch: str | None = None, terms: Terms = TERMS) -> str:
         begin=sql.SQL(own_path.begin()),
         patience=_milliseconds(terms),
     )
-    removed = render(template("uninstalled.sql"), sequences=sequences, rest=sql.SQL(rest))
-    return f"{head}{_locks([], functions)}{removed}\nCOMMIT;\n"
+    removed = render(
+        template("uninstalled.sql"), **_locks([], functions, terms), sequences=sequences, rest=sql.SQL(rest)
+    )
+    return f"{head}{removed}\nCOMMIT;\n"
 
 
 def for_psql(parts: Iterable[str]) -> Iterator[str]:

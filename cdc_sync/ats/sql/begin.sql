@@ -1,14 +1,14 @@
 
--- Whatever is in the way of this script, said before anything is locked.
+-- What is in the way of this script is said first. Then what the ATS could notice is locked; after the first lock none is
+-- waited for longer than 10 ms, so no deadlock with the ATS is ever found. Then what was installed before is dropped.
 DO $cdc_sync$
 DECLARE
     owners CONSTANT name[] := ARRAY({owners});
     owner CONSTANT name := owners[1];
     ours CONSTANT oid := to_regnamespace('cdc_sync');
+{declare_locks}
     wrong record;
 BEGIN
-    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true)
-       FROM pg_settings WHERE name = 'lock_timeout';
     SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
         SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '), 'Name one for all of this: --owner ROLE'
          WHERE cardinality(owners) > 1
@@ -18,10 +18,9 @@ BEGIN
          WHERE ours IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
         UNION ALL SELECT format('%s belongs to %I', what, pg_get_userbyid(of)), format('ALTER %s OWNER TO %I', what, owner)
           FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE oid = ours
-                UNION ALL SELECT (CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END) || oid::regclass, relowner
-                  FROM pg_class WHERE relnamespace = ours AND relname IN ({relations})
-                UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner
-                  FROM pg_proc WHERE pronamespace = ours AND regexp_replace(proname, '[$]\d+$', '') {functions}
+                UNION ALL SELECT 'TABLE ' || oid::regclass, relowner FROM pg_class
+                 WHERE relnamespace = ours AND relname IN ({relations})
+                UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner FROM pg_proc WHERE oid = ANY (earlier)
                ) AS object (what, of) WHERE pg_get_userbyid(of) <> owner
         UNION ALL SELECT given, 'Name a role without these: --owner ROLE' FROM (
         {given_by_default}) AS by_default (given)
@@ -35,8 +34,10 @@ BEGIN
     IF wrong.what IS NOT NULL THEN
         RAISE object_not_in_prerequisite_state USING MESSAGE = wrong.what, HINT = wrong.remedy;
     END IF;
+{lock}
     IF ours IS NULL THEN
         EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner);
     END IF;
     PERFORM set_config('role', owner, true);
+{busy}
 END $cdc_sync$;
