@@ -67,21 +67,16 @@ async def test_any_relation_can_be_read_in_every_way(database: str) -> None:
         assert (await reader.page(("2024-01-02",), 1)).rows == [row]
 
 
+@pytest.mark.usefixtures("refusal")
 @pytest.mark.parametrize("place", ["table", "related"])
-def test_only_tables_get_triggers_and_the_script_says_what_to_do(
-    ats: Ats, refusal: tuple[str, str], place: str
-) -> None:
+def test_only_tables_get_triggers(ats: Ats, place: str) -> None:
     section: dict[str, Any] = {"related": [{"table": "public.shown", "key": ["id"]}]}
     if place == "table":
         section = {"table": "public.shown", "columns": COLUMNS}
 
-    with pytest.raises(psycopg.errors.WrongObjectType) as refused:
+    with pytest.raises(psycopg.errors.WrongObjectType):
         install_triggers(ats, a_config(**section))
 
-    reason, remedy = refusal
-    assert refused.value.diag.message_primary == reason
-    assert remedy in (refused.value.diag.message_hint or "")
-    assert "capture.mode poll" in (refused.value.diag.message_hint or "")
     ats.execute("ROLLBACK")
     assert one(ats, "SELECT to_regnamespace('cdc_sync')") is None
 
