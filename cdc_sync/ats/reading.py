@@ -58,6 +58,9 @@ _INSTANTS = {
 """A watermark's types as the catalog writes them, each as a cast."""
 
 
+_PLANNED_EVERY = 60.0
+"""Seconds for which the plan of a prepared statement is kept: one for a small table reads all of it."""
+
 _IDLE = 10.0
 """Seconds after which the server ends a confirming read whose daemon is stopped or gone."""
 
@@ -160,9 +163,8 @@ class Reader:
             if confirming:
                 found, is_cut = await self._confirmed(query, parameters)
             else:
-                # To parse and to plan it takes five times as long as to run it. A kept plan reads all of a table that was
-                # small: each minute it is another statement.
-                query = f"{query} -- {time.monotonic() // 60:.0f}"
+                # To parse and to plan it takes five times as long as to run it.
+                query = f"{query} -- {time.monotonic() // _PLANNED_EVERY}"
                 found, is_cut = self.interpreted(await self.fetch(query, parameters, prepare=True))
             if not is_cut:
                 return found

@@ -4,7 +4,7 @@
 beyond is wasted, so each page asks for as many rows as should fit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from psycopg import sql
 
