@@ -7,7 +7,6 @@ ring is found by the next look at the log (`lookout`). So a wrong bell costs tim
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.expressions import sections
@@ -33,32 +32,6 @@ _MOST_OF_QUEUE = 0.25
 """The used share of the server's NOTIFY queue above which the bell is not armed: a full queue fails commits."""
 
 
-class Pace(NamedTuple):
-    """The rate of changes per second.
-
-    Attributes:
-        since: the present window's start, in seconds of a monotonic clock.
-        changes: in it so far.
-        before: the previous window's rate.
-        rate: that, or the least that the present window will have: a burst shows as it begins.
-    """
-
-    since: float
-    changes: int = 0
-    before: float = 0.0
-    rate: float = 0.0
-
-
-def count(pace: Pace, now: float, changes: int) -> Pace:
-    """Add the changes of a read."""
-    since, before = pace.since, pace.before
-    if now - since < WINDOW:
-        changes += pace.changes
-    else:
-        since, before = now, pace.changes / (now - since)
-    return Pace(since, changes, before, max(before, changes / WINDOW))
-
-
 class Bell:
     """See the module's text.
 
@@ -74,22 +47,21 @@ class Bell:
         self.is_armed = self.is_busy = False
         self._pool = pool
         self._clock = clock
-        self._pace = Pace(clock())
+        # The present window, and the rate in the one before.
+        self._since, self._changes, self._before = clock(), 0, 0.0
         self._renew_at = clock()
         self._is_new = True
 
     async def count(self, changes: int) -> None:
         """Count changes that were read, and disarm the bell before more of them ring."""
-        self._pace = count(self._pace, self._clock(), changes)
-        if self._pace.rate >= BUSY and not self.is_busy:
+        if self._rate(changes) >= BUSY and not self.is_busy:
             self.is_busy = True
             await self.disarm()
 
     async def follow(self) -> None:
         """Arm it while changes are few, keep it disarmed while they are many, and renew either in time."""
-        now = self._clock()
-        self._pace = count(self._pace, now, 0)
-        if self.is_busy and self._pace.rate < CALM:
+        now, rate = self._clock(), self._rate(0)
+        if self.is_busy and rate < CALM:
             self.is_busy, self._renew_at = False, now
         if now >= self._renew_at:
             self._renew_at = now + RENEWED_EVERY
@@ -97,6 +69,14 @@ class Bell:
             await self._set(until=-1 if self.is_busy else LEASE)
         if self.is_busy:  # since this began, perhaps
             await self.disarm()
+
+    def _rate(self, changes: int) -> float:
+        """Changes per second, with these: of the window before, or the least of the present one, as a burst begins."""
+        now = self._clock()
+        if now - self._since >= WINDOW:
+            self._since, self._changes, self._before = now, 0, self._changes / (now - self._since)
+        self._changes += changes
+        return max(self._before, self._changes / WINDOW)
 
     async def silence(self) -> None:
         """Unset the bells of earlier versions, once: so they neither ring nor take a watch for abandoned."""

@@ -89,7 +89,7 @@ class ChangeLog:
             if not self._may_delete:
                 await connection.execute(_MAY_DELETE)
                 self._may_delete = True
-            return await rows_of(connection, self._batch, (limit,))
+            return await rows_of(connection, self._batch, (limit,), prepare=True)
 
         ((text,),) = await self._pool.ask(_DOING, ask)
         listed, size, position, *places = json.loads(text)

@@ -237,9 +237,11 @@ async def pooled(
         await pool.close(timeout=2)
 
 
-async def rows_of(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+async def rows_of(
+    connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
+) -> Rows:
     """The rows of a statement."""
-    return await (await connection.execute(query, parameters)).fetchall()
+    return await (await connection.execute(query, parameters, prepare=prepare)).fetchall()
 
 
 async def on_own_path(
@@ -262,9 +264,11 @@ async def look_at_own_schemas(connection: Connection) -> None:
     await on_own_path(connection, _OWN_SCHEMAS)
 
 
-async def rows_on_own_path(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+async def rows_on_own_path(
+    connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
+) -> Rows:
     """The rows of such a statement."""
-    return await (await on_own_path(connection, query, parameters)).fetchall()
+    return await (await on_own_path(connection, query, parameters, prepare=prepare)).fetchall()
 
 
 def with_position(query: sql.Composable, width: int) -> str:

@@ -6,6 +6,7 @@ A read that proves that a row is gone is `confirming`: it includes what may have
 
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -56,6 +57,9 @@ _INSTANTS = {
 }
 """A watermark's types as the catalog writes them, each as a cast."""
 
+
+_PLANNED_EVERY = 60.0
+"""Seconds for which the plan of a prepared statement is kept: one for a small table reads all of it."""
 
 _IDLE = 10.0
 """Seconds after which the server ends a confirming read whose daemon is stopped or gone."""
@@ -126,7 +130,7 @@ class Reader:
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
-        read, _ = await self._read(self.statements.pages[0], [None, 0], confirming=True)
+        read, _ = await self._confirmed(self.statements.pages[0], [None, 0])
         return read.hidden_by
 
     def interpreted(self, fetched: Rows, hidden_by: frozenset[Hiding] = frozenset()) -> tuple[Read, bool]:
@@ -155,7 +159,13 @@ class Reader:
         """As `by_key`, in parts of bounded size, each with the keys that it answers."""
 
         async def read(some: Sequence[Key]) -> Read:
-            found, is_cut = await self._read(self.statements.by_key, [shape, *columns_of(some)], confirming=confirming)
+            query, parameters = self.statements.by_key, [shape, *columns_of(some)]
+            if confirming:
+                found, is_cut = await self._confirmed(query, parameters)
+            else:
+                # To parse and to plan it takes five times as long as to run it.
+                query = f"{query} -- {time.monotonic() // _PLANNED_EVERY}"
+                found, is_cut = self.interpreted(await self.fetch(query, parameters, prepare=True))
             if not is_cut:
                 return found
             # Asking for all of them again would never end.
@@ -222,7 +232,7 @@ class Reader:
     async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
         """The rows for which a condition holds, and others if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
-        found = await unless_a_row_fails(self._read(query, [None, *columns_of(values)], confirming=True))
+        found = await unless_a_row_fails(self._confirmed(query, [None, *columns_of(values)]))
         if found is not None:
             return found[0]
         possible = await convertible(self.pool, values, [type_])
@@ -246,7 +256,7 @@ class Reader:
         size, behind = min(size, self.fit), after is not None
         parameters = [shape, *(after or ()), size]
         try:
-            read, is_cut = await self._read(self.statements.pages[behind], parameters)
+            read, is_cut = self.interpreted(await self.fetch(self.statements.pages[behind], parameters))
         except SourceError as error:
             size = min(size, _AT_FIRST)
             found = await self.without_expressions(error, self.statements.keys[behind], [*(after or ()), size])
@@ -274,16 +284,15 @@ class Reader:
         ((text, rows, at, *last, _),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def fetch(self, query: str, parameters: Sequence[Any]) -> Rows:
+    async def fetch(self, query: str, parameters: Sequence[Any], *, prepare: bool = False) -> Rows:
         """The rows of a statement `with_position`, maybe with expressions of the configuration."""
         asked = rows_of if self.mapping.is_plain else rows_on_own_path
-        return await self.pool.read(self._doing, lambda connection: asked(connection, query, parameters))
+        asking = partial(asked, query=query, parameters=parameters, prepare=prepare)
+        return await self.pool.read(self._doing, asking)
 
-    async def _read(self, query: str, parameters: Sequence[Any], *, confirming: bool = False) -> tuple[Read, bool]:
-        """A statement's rows, and whether its size ended it."""
-        if confirming:
-            return self.interpreted(*await confirmed(self.pool, self._doing, query, parameters, idle=self._idle))
-        return self.interpreted(await self.fetch(query, parameters))
+    async def _confirmed(self, query: str, parameters: Sequence[Any]) -> tuple[Read, bool]:
+        """A statement's rows, and whether their size ended it; confirming."""
+        return self.interpreted(*await confirmed(self.pool, self._doing, query, parameters, idle=self._idle))
 
 
 async def confirmed(

@@ -194,8 +194,9 @@ def _keys(of: _Recorded) -> str:
     """What returns if no column that counts has changed, and else finds the row's key and its former one."""
     part = _PARTS["keys" if of.key else "any_key"] + "\n"
     rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
+    places = {f"{row.lower()}_place": _row(row, Dependencies(of.key, complete=True)) for row in ("OLD", "NEW")}
     new_key, old_key = (list(map(expressions.key_text, _of_row(row, of.key))) for row in ("NEW", "OLD"))
-    return render(part, **rows, new_key=new_key, old_key=old_key)
+    return render(part, **rows, **places, new_key=new_key, old_key=old_key)
 
 
 def _row(row: str, dependencies: Dependencies) -> sql.Composable:

@@ -4,7 +4,7 @@
 beyond is wasted, so each page asks for as many rows as should fit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from psycopg import sql
 
@@ -51,7 +51,7 @@ class Statements:
         self._width = mapping.width + 2
         self.id_type = self._id_type()
         parts = len(self._names)
-        self.key_is_given = self._key_is_in([sql.SQL("%s::text[]" if parts > 1 else "%s")] * parts)
+        self.key_is_given = self._key_is_given()
         mapped = mapping.watch.columns.application_id
         self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
         self.url_is_given = self._url_is_given()
@@ -90,24 +90,24 @@ class Statements:
         page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({}) AS page"
         return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
 
-    def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
+    def _key_is_given(self) -> sql.Composable:
+        # In a SELECT, so that the planner does not see how many: then it makes one plan for any number, and keeps it.
         keys, types = self._mapping.key_columns, self._mapping.key_types
         equals = operator("=", self._mapping.key_operators)
         if len(keys) == 1:
-            return composed("{} {} ANY ({}::{}[])", keys[0], equals, lists[0], types[0])
-        return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, self._given_values(), self._given(lists))
+            return composed("{} {} ANY (ARRAY(SELECT pg_catalog.unnest(%s::{}[])))", keys[0], equals, types[0])
+        return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, self._given_values(), self._given())
 
     def _as_read(self) -> sql.Composed | None:
         types = self._mapping.key_type_names
         if not any(map(expressions.may_depend_on_session, types)):
             return None
         read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
-        given = self._given([sql.SQL("%s::text[]")] * len(types))
-        return composed("SELECT {} FROM {}", [*self._names, *read], given)
+        return composed("SELECT {} FROM {}", [*self._names, *read], self._given())
 
-    def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
-        each = [composed("pg_catalog.unnest({})", one) for one in lists]
-        return composed("ROWS FROM ({}) AS given ({})", each, self._names)
+    def _given(self) -> sql.Composed:
+        lists = [sql.SQL("pg_catalog.unnest((SELECT %s::text[]))")] * len(self._names)
+        return composed("ROWS FROM ({}) AS given ({})", lists, self._names)
 
     def _given_values(self) -> list[sql.Composed]:
         types = self._mapping.key_types

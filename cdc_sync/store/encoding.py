@@ -20,7 +20,7 @@ _METADATA = "created", "event_date", "source", "extra", "url"
 
 _HEALTH = tuple(each.name for each in fields(Health))
 
-as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+as_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().raw_decode
 
 

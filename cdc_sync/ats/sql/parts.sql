@@ -2,35 +2,31 @@
 
 -- The first recorded row of a transaction rings. Never where a NOTIFY can make a COMMIT or PREPARE TRANSACTION fail, or wait.
 -- name: ring
-            IF pg_sequence_last_value('cdc_sync.bell') > extract(epoch FROM clock_timestamp()) AND patience = '0'
-                AND current_setting('max_prepared_transactions') = '0'
-                AND current_setting('synchronous_standby_names') = ''
-            THEN
-                NOTIFY cdc_sync, {watch};
-            END IF;
+            IF to_timestamp(pg_sequence_last_value('cdc_sync.bell')) > clock_timestamp() AND patience = '0'
+               AND current_setting('max_prepared_transactions') = '0' AND current_setting('synchronous_standby_names') = ''
+            THEN NOTIFY cdc_sync, {watch}; END IF;
 
 -- PostgreSQL 10 prepares no expression with a record that the operation does not have: hence one branch for each.
 -- name: keys
         IF TG_OP = 'UPDATE' THEN
             IF {old}
                 *= {new}
-            THEN
-                RETURN NULL;
+            THEN RETURN NULL; END IF;
+            IF {old_place} *<> {new_place} THEN
+                former := ARRAY[{old_key}];
             END IF;
             key := ARRAY[{new_key}];
-            former := ARRAY[{old_key}];
-        ELSIF TG_OP = 'INSERT' THEN
-            key := ARRAY[{new_key}];
-        ELSIF TG_OP = 'DELETE' THEN
-            key := ARRAY[{old_key}];
+        ELSIF TG_OP = 'INSERT' THEN key := ARRAY[{new_key}];
+        ELSIF TG_OP = 'DELETE' THEN key := ARRAY[{old_key}];
         END IF;
 
 -- Of a table without a key: any row of the watched one may be concerned.
 -- name: any_key
+        IF mark = 'all' THEN RETURN NULL; END IF;
         IF TG_OP = 'UPDATE' THEN
-            IF {old} *= {new} THEN
-                RETURN NULL;
-            END IF;
+            IF {old}
+                *= {new}
+            THEN RETURN NULL; END IF;
         END IF;
 
 -- Partitions of partitions, which have none of their own either, are looked through.

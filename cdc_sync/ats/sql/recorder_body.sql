@@ -3,36 +3,34 @@ DECLARE
     -- What this transaction has come to: 'recorded', 'all' (recorded, and every row will be compared), 'failed', or nothing.
     mark text := current_setting('cdc_sync.mark_{label}', true);
     patience text := current_setting('lock_timeout');
-    key text[];
+    key text[]; -- NULL: any row may have changed
     former text[]; -- the key before, if it has changed
+    done text; -- assignments cost less than PERFORM
 BEGIN
     BEGIN -- Whatever fails in this block is counted, once in a transaction, and the ATS's statement goes on.
         IF mark = 'failed' THEN RETURN NULL; END IF;
-{keys}        IF mark = 'all' AND key IS NULL THEN RETURN NULL; END IF;
-        IF former = key THEN former := NULL; END IF;
-        IF coalesce(mark, '') = '' THEN
-            SET LOCAL lock_timeout = '500ms'; -- to look at the log's size takes a lock, too
+{keys}        IF mark IS NULL OR mark = '' OR key IS NULL THEN
+            done := set_config('lock_timeout', '500ms', true); -- to look at the log's size takes a lock, too
             IF pg_relation_size('cdc_sync.changes') >= {max_backlog} THEN
                 RAISE EXCEPTION USING ERRCODE = 'CDC01'; -- full: counted, but without a warning in each transaction
             END IF;
             INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", key, clock_timestamp());
-            IF former IS NOT NULL THEN
-                INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", former, clock_timestamp());
-            END IF;
-{ring}            PERFORM set_config('lock_timeout', patience, true);
-            PERFORM set_config('cdc_sync.mark_{label}', CASE WHEN key IS NULL THEN 'all' ELSE 'recorded' END, true);
-            RETURN NULL;
+{ring}            done := set_config('lock_timeout', patience, true);
+            done := set_config('cdc_sync.mark_{label}', CASE WHEN key IS NULL THEN 'all' ELSE 'recorded' END, true);
+            IF former IS NULL THEN RETURN NULL; END IF;
+            key := former; -- goes on as a further row
+            former := NULL;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         IF SQLSTATE <> 'CDC01' THEN
             RAISE WARNING 'cdc_sync: changes of %.% were not recorded: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
                 USING HINT = 'Nothing of this watch is recorded in this transaction. The daemon will compare every row.';
         END IF;
-        PERFORM set_config('cdc_sync.mark_{label}', 'failed', true);
+        done := set_config('cdc_sync.mark_{label}', 'failed', true);
         BEGIN
-            SET LOCAL lock_timeout = '500ms';
-            PERFORM nextval('cdc_sync.{missed}');
-            PERFORM set_config('lock_timeout', patience, true);
+            done := set_config('lock_timeout', '500ms', true);
+            done := nextval('cdc_sync.{missed}');
+            done := set_config('lock_timeout', patience, true);
         EXCEPTION WHEN OTHERS THEN
             NULL; -- The next sweep finds all of it.
         END;
@@ -40,12 +38,11 @@ BEGIN
     END;
     -- The first row of the transaction was written above: its lock on the log lasts as long as the mark. So these rows need
     -- no guard, which would take a transaction id for each. But to wait for the log's file to grow must not fail either.
-    IF patience <> '0' THEN SET LOCAL lock_timeout = 0; END IF;
+    IF patience <> '0' THEN done := set_config('lock_timeout', '0', true); END IF;
     INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", key, clock_timestamp());
     IF former IS NOT NULL THEN
         INSERT INTO cdc_sync.changes VALUES ({watch}, TG_OP::"char", former, clock_timestamp());
     END IF;
-    IF key IS NULL THEN PERFORM set_config('cdc_sync.mark_{label}', 'all', true); END IF;
-    IF patience <> '0' THEN PERFORM set_config('lock_timeout', patience, true); END IF;
+    IF patience <> '0' THEN done := set_config('lock_timeout', patience, true); END IF;
     RETURN NULL;
 END

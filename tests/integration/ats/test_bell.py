@@ -52,17 +52,22 @@ async def test_many_changes_disarm_it_until_they_are_few_again(pool: Pool, ats: 
     clock = Clock()
     bell = Bell(pool, clock)
     await bell.follow()
+    clock.now += LEASE / 6
 
     await bell.count(round(BUSY * WINDOW) - 1)
     assert not bell.is_busy
     await bell.count(1)
-    assert (bell.is_busy, bell.is_armed) == (True, False)
+    assert (bell.is_busy, bell.is_armed) == (True, False), "a burst is seen as it begins"
     assert one(ats, LEFT) <= 0
     await bell.follow()
     assert not bell.is_armed, "they are many"
 
-    clock.now += WINDOW
+    clock.now += WINDOW / 2
     await bell.follow()
+    assert not bell.is_armed, "the window is not over"
+    clock.now += WINDOW / 2
+    await bell.follow()
+    assert not bell.is_armed, "they were many in the window before"
     clock.now += WINDOW
     await bell.follow()
     assert (bell.is_busy, bell.is_armed) == (False, True)

@@ -13,6 +13,8 @@ from cdc_sync.core.rows import Key
 
 WORDS = ["", " 10", "9", "A", "B", "Z", "_", "a", "a b", "a-b", "ab", "b", "É", "é", "ÿ", "œuf", "-", "'", "%", "\\"]
 
+KEPT = "SELECT to_jsonb(p) ->> 'generic_plans' FROM pg_prepared_statements AS p WHERE statement ~ 'public.*keyed'"
+
 
 async def walk(source: Source, size: int) -> list[Key]:
     """The keys of all pages."""
@@ -125,6 +127,26 @@ class TestWalk:
 
 ID = "A/é 1"
 BASE = "https://ats-partner.hellowork.com/v1/applications/"
+
+
+class TestByKey:
+    @pytest.mark.parametrize("key", [("a",), ("a", "b")])
+    async def test_is_parsed_and_planned_once_for_any_number_of_keys(
+        self, database: str, ats: Ats, key: tuple[str, ...]
+    ) -> None:
+        ats.execute("CREATE TABLE public.keyed (a int PRIMARY KEY, b int UNIQUE, s text)")
+        ats.execute("INSERT INTO public.keyed SELECT i, i, 'x' FROM generate_series(1, 9) AS i")
+
+        async with opened(keyed(database, *key)) as source:
+            for number in [1, 9] * 6:
+                keys = [(str(each),) * len(key) for each in range(1, number + 1)]
+                assert len((await source.reader.by_key(keys)).rows) == number
+            kept = await source.reader.pool.fetch(KEPT, (), "looking")
+
+        # Another minute is another statement.
+        assert len(kept) in {1, 2}
+        if kept[0] != (None,):  # unknown before PostgreSQL 14
+            assert max(int(planned_once) for (planned_once,) in kept) > 0
 
 
 class TestByApplication:
