@@ -286,11 +286,14 @@ def uninstall(watch: str | None = None, terms: Terms = TERMS) -> str:
     return f"{head}{removed}\nCOMMIT;\n"
 
 
-def for_psql(parts: Iterable[str]) -> Iterator[str]:
-    """A script as a file for psql, whatever its encoding, which stops at the first error."""
-    yield "\\set ON_ERROR_STOP on\n"
+def for_psql(parts: Iterable[Part]) -> Iterator[str]:
+    """A script as a file for psql, whatever its encoding; it stops at the first watch that fails."""
+    is_stopping = False
     for part in parts:
-        yield part if part.isascii() else f"SET client_encoding = 'UTF8';\n{part}"
+        if part.watch is not None and not is_stopping:
+            is_stopping = True
+            yield "\\set ON_ERROR_STOP on\n"
+        yield part.script if part.script.isascii() else f"SET client_encoding = 'UTF8';\n{part.script}"
 
 
 def _milliseconds(terms: Terms) -> int:

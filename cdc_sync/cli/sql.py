@@ -298,8 +298,8 @@ def verify(  # noqa: PLR0917 - typer's options
         for_tenants = scripts.tenant_functions(config, role=target.user) if watch is None else None
         query = verifying.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:
-        for part in scripts.for_psql([verifying.as_script(query, {} if config is None else config.watches)]):
-            put_out(part)
+        shown = verifying.as_script(query, {} if config is None else config.watches)
+        _put_out(shown, target.connection if target else lambda: str(dsn), apply=False)
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     # Of many watches only problems.
@@ -359,8 +359,8 @@ def _put_out(
 ) -> None:
     parts = [scripts.Part(None, script)] if isinstance(script, str) else script
     if not apply:
-        for part in scripts.for_psql(part.script for part in parts):
-            put_out(part)
+        for text_of_part in scripts.for_psql(parts):
+            put_out(text_of_part)
         return
     applied = in_database(where(), partial(_apply_all, parts=parts, store=store))
     for notice in applied.notices:

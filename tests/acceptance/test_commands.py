@@ -168,12 +168,11 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     # The daemon's own role may not, and says so.
     refused = notify.run("sql", "install", "--apply")
     assert refused.code == 1
-    assert "Nothing was changed: permission denied" in refused.stderr
-    assert "with --dsn" in refused.stderr
-    # Neither may it grant, unless nothing is missing; and a role must be there before it is granted anything.
-    assert notify.run("sql", "grants", "--apply").code == 0
+    assert "Nothing was changed: " in refused.stderr
+    assert " may not act as " in refused.stderr
+    # Neither may it grant; and a role must be there before it is granted anything.
     for role, dsn, said in (
-        ("pg_signal_backend", [], "tables' owner"),
+        ("pg_signal_backend", [], "Run it as the owner of what is named"),
         ("no such role", ["--dsn", notify.dsn], 'role "no such role" does not exist. Create the role first'),
     ):
         refused = notify.run("sql", "grants", "--role", role, "--apply", *dsn)

@@ -38,8 +38,8 @@ def some_config(dsn: str, watches: Mapping[str, Any]) -> Config:
 
 
 def run_script(connection: psycopg.Connection, script: str) -> None:
-    """Run a whole script in one go, as psql does with a file; a command of psql's own is left out."""
-    connection.execute(script.removeprefix("\\set ON_ERROR_STOP on\n").encode())
+    """Run a whole script in one go, as psql does with a file."""
+    connection.execute(script.encode())
 
 
 def install_triggers(connection: psycopg.Connection, config: Config) -> None:

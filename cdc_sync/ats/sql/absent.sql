@@ -18,9 +18,8 @@ SELECT NULL AS watch, found.kind, found.object, found.on_table, found.function, 
     SELECT 'trigger', t.tgname::text, t.tgrelid::regclass::text, f.name
       FROM found_function f
       JOIN pg_trigger t ON t.tgfoid = f.oid AND NOT t.tgisinternal
-     UNION ALL -- it belongs to the ATS's owner: `sql uninstall` leaves it
+     UNION ALL -- HelloWork's ids, which `sql uninstall` leaves
     SELECT 'side table', c.oid::regclass::text, NULL, NULL FROM pg_class c
-     WHERE {schema} AND c.relkind = 'r'
-       AND (c.relname LIKE '%\_hellowork' OR obj_description(c.oid, 'pg_class') LIKE 'cdc-sync: %')
+     WHERE {schema} AND c.relkind = 'r' AND obj_description(c.oid, 'pg_class') LIKE 'cdc-sync: %'
        ) AS found
  ORDER BY found.kind, found.object, found.on_table;

@@ -21,7 +21,7 @@ from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.granting import grants, revokes
 from cdc_sync.ats.recorders import missed_of
-from cdc_sync.ats.scripts import for_psql, install, uninstall
+from cdc_sync.ats.scripts import Part, for_psql, install, uninstall
 from cdc_sync.ats.survey import survey
 from cdc_sync.ats.verifying import absent, verify
 from cdc_sync.config import Config, ConfigurationError, PlainColumn, parse
@@ -244,7 +244,7 @@ def test_names_that_another_encoding_reads_otherwise(ats: Ats, tmp_path: Path) -
     create(ats, names)
     before = snapshot(ats)
 
-    run_psql(ats, tmp_path, "".join(for_psql([install(configured(names))])), {"PGCLIENTENCODING": "GBK"})
+    run_psql(ats, tmp_path, "".join(for_psql([Part(None, install(configured(names)))])), {"PGCLIENTENCODING": "GBK"})
 
     assert snapshot(ats) - before == OURS
 

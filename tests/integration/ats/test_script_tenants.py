@@ -377,7 +377,7 @@ class TestAStrangersFunction:
 @pytest.mark.skipif(PSQL is None, reason="psql is not on this machine")
 def test_psql_stops_at_a_broken_schema(vendor: Ats, database: str) -> None:
     vendor.execute("DROP TABLE tenant_2.stages")
-    script = "".join(for_psql(part.script for part in installation(configured())))
+    script = "".join(for_psql(installation(configured())))
     done = subprocess.run(
         [str(PSQL), "-X", "-q", "-d", database], input=script.encode(), capture_output=True, check=False
     )
