@@ -19,7 +19,7 @@ from cdc_sync.ats.facts import ServerFacts, is_same_cluster, server_facts, where
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.batch import NO_CALLS, Calls
@@ -153,7 +153,7 @@ class Database:
     section: str = "database"
     longest_wait: float = 5.0
     prove_every: float = 15.0
-    answers_within: float = ECHO_WITHIN
+    answers_within: float = ANSWERS_WITHIN
     recognised: Callable[[str], None] = nobody
     is_only: bool = True
     guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)

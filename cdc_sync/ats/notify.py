@@ -15,7 +15,7 @@ from cdc_sync.ats.database import nothing
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.triggers import Installation, log_filled_by, worked_before
-from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved, LogReplaced
+from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, LogReplaced, NotifyQueueSeen
 
 MISSED = "missed"
 """The position with the number of dropped changes that a sweep was requested for."""
@@ -62,8 +62,7 @@ class NotifyCapture(SweepOnlyCapture):
         """See `Capture`."""
         name = self.parts.name
         if self._may_ring:
-            proved = lambda usage: self.parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            await self.intake.sessions.lasting.listen(name, self.rung.set, proved)
+            await self.intake.sessions.lasting.listen(name, self.rung.set, self._proved)
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._look_every))
         jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
@@ -103,6 +102,9 @@ class NotifyCapture(SweepOnlyCapture):
         finally:
             self.watched.ears = None
             self.intake.sessions.lasting.stop_listening(self.parts.name)
+
+    def _proved(self, queue_usage: float) -> None:
+        self.parts.observe(NotifyQueueSeen(self.parts.name, queue_usage))
 
     def _looked(self, seconds: float) -> None:
         """A look has shown no changes."""

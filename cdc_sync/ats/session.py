@@ -1,4 +1,4 @@
-"""The lasting session: it holds all watches' locks, listens for all of them, and proves that it is alive.
+"""The lasting session: it holds all watches' locks, listens for all of them, and is asked whether it is alive.
 
 It is never in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail.
@@ -27,8 +27,8 @@ from cdc_sync.core.visible import visible
 CHANNEL = "cdc_sync"
 """The triggers' channel. The payload is the watch's name; none (triggers of 0.1.0) means any."""
 
-ECHO_WITHIN = 10.0
-"""Seconds for our own notification to arrive."""
+ANSWERS_WITHIN = 10.0
+"""Seconds for the session to answer."""
 
 _ENDS_WITHIN = 2.0
 """Seconds for a terminated session to release its lock."""
@@ -88,8 +88,6 @@ class Session:
         # Locks to give back; one may be held because its answer was lost.
         self._given_up: set[int] = set()
         self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
-        self._echo = ""
-        self._echoed = False
         self._lock = asyncio.Lock()
         self._wanted = 0
         self._hearing: asyncio.Timeout | None = None
@@ -103,7 +101,7 @@ class Session:
             StandbyError: another daemon holds it.
         """
         number = _lock_number(watch)
-        async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
+        async with self._turn(), asking("taking the watch's lock", within=ANSWERS_WITHIN):
             # A lock that could not be given back would be held twice.
             await self._unlock()
             if number in self._locked or await self._try_lock(number):
@@ -134,27 +132,24 @@ class Session:
 
     async def is_over(self, process: Process) -> bool:
         """Whether a process of this session's server has ended; false for another server's."""
-        async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
+        async with self._turn(), asking("looking for the session that captures", within=ANSWERS_WITHIN):
             return await self._ask("over", process._asdict()) == (True,)
 
     async def listen(
         self,
         watch: str,
         ring: Callable[[], None],
-        proved: Callable[[float], None] = lambda _: None,
+        proved: Callable[[float], None],
         *,
-        within: float = ECHO_WITHIN,
+        within: float = ANSWERS_WITHIN,
     ) -> None:
         """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
 
         `proved` gets, now and at each proof, the used share of the server's NOTIFY queue.
         """
         async with self._turn(), asking(_HOLDING, within=within):
-            echo, usage = await self._ask("echo") or ("", 0.0)
-            if not self._echo:
-                await self.connection.execute(f"LISTEN {CHANNEL}")
-                await self.connection.execute(f"LISTEN {echo}")  # a constant and a number: nothing to quote
-                self._echo = echo
+            await self.connection.execute(f"LISTEN {CHANNEL}")
+            usage = await self.prove()
         self._listeners[watch] = ring, proved
         ring()
         proved(usage)
@@ -163,26 +158,30 @@ class Session:
         """Stop calling `ring` for the watch."""
         self._listeners.pop(watch, None)
 
-    async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
+    async def hold(self, prove_every: float, *, within: float = ANSWERS_WITHIN) -> None:
         """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        It raises at once if the server ends the connection. If the server is silent or notifications do not arrive, it
-        raises `within` seconds after a proof; there is one every `prove_every` seconds.
+        It raises at once if the server ends the connection. There is a proof every `prove_every` seconds; without an
+        answer it raises after `within`.
         """
         prove_at = time.monotonic() + prove_every
         while True:
             async with self._lock, asking(_HOLDING, within=None):
                 await self._hear_until(prove_at)
-                if time.monotonic() >= prove_at:
-                    await self._prove(within)
-                    prove_at = time.monotonic() + prove_every
                 async with asking(_HOLDING, within=within):
                     await self._unlock()
+                    if time.monotonic() >= prove_at:
+                        usage = await self.prove()
+                        prove_at = time.monotonic() + prove_every
+                        for _, proved in self._listeners.values():
+                            proved(usage)
 
-    async def prove(self) -> None:
-        """Check that the session is still ours alone; psycopg raises without an answer."""
-        if await self._ask("marked") != (self._token,):
+    async def prove(self) -> float:
+        """Check that the session is still ours alone, and return the used share of the server's NOTIFY queue."""
+        token, usage = await self._ask("marked") or (None, 0.0)
+        if token != self._token:
             raise source_error("pooled")
+        return float(usage)
 
     async def end(self) -> None:
         """Clear a session that a pooler keeps; any other ends with its connection."""
@@ -222,31 +221,9 @@ class Session:
             self._hearing = None
 
     def _heard(self, notification: psycopg.Notify) -> None:
-        if notification.channel != CHANNEL:
-            self._echoed = True
-            return
         watch = notification.payload
         for ring, _ in self._listeners.values() if not watch else filter(None, [self._listeners.get(watch)]):
             ring()
-
-    async def _prove(self, within: float) -> None:
-        if not self._echo:
-            async with asking(_HOLDING, within=within):
-                await self.prove()
-            return
-        self._echoed = False
-        try:
-            async with asyncio.timeout(within):
-                _, usage, token = await self._ask("notify_ourselves", (self._echo,)) or (None, 0.0, None)
-                if token != self._token:
-                    raise source_error("pooled")
-                while not self._echoed:
-                    async for notification in self.connection.notifies(stop_after=1):
-                        self._heard(notification)
-        except TimeoutError as error:
-            raise source_error("listener-deaf", within=within) from error
-        for _, proved in list(self._listeners.values()):
-            proved(float(usage))
 
     async def _ask(self, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
         return await _row(self.connection, statement, parameters)
@@ -292,9 +269,12 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
         try:
             if session.is_pooled:
                 # With little other traffic both get one session, with much a connection meets several.
-                async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
+                async with (
+                    connected(dsn) as other,
+                    asking("looking whether the session is shared", within=ANSWERS_WITHIN),
+                ):
                     for _ in range(_ROUNDS):
-                        if await _row(other, "marked") == (token,):
+                        if token in (await _row(other, "marked") or ()):
                             raise source_error("pooled")
                         await session.prove()
             yield session

@@ -322,10 +322,10 @@ class CaughtUp(WatchEvent):
     seconds: float
 
 
-class ListenerProved(WatchEvent):
-    """The listening connection works; `queue_usage` is the NOTIFY queue's used share, from 0 to 1."""
+class NotifyQueueSeen(WatchEvent):
+    """`usage` is the used share of the server's NOTIFY queue, from 0 to 1."""
 
-    queue_usage: float
+    usage: float
 
 
 class CaptureLate(WatchEvent):

@@ -41,9 +41,9 @@ from cdc_sync.core.events import (
     HeartBeat,
     LeadLost,
     LeadTaken,
-    ListenerProved,
     LoopsRecovered,
     LoopsStalled,
+    NotifyQueueSeen,
     PendingReread,
     PersonActed,
     Reloaded,
@@ -72,7 +72,7 @@ from cdc_sync.packaged import data
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
-UNSAID = (CaughtUp, ListenerProved)
+UNSAID = (CaughtUp, NotifyQueueSeen)
 HOSTILE = "a\n<3>event=forged\r\x1b[2Jb\x00 _priority=3 \u2028c"
 
 
@@ -184,8 +184,8 @@ def test_a_line_is_formatted_only_if_its_level_is_on() -> None:
 @pytest.mark.parametrize(
     ("level", "silent"),
     [
-        ("debug", {CaughtUp, ListenerProved}),
-        ("info", {CaughtUp, ListenerProved, ChangesRead, PendingReread, ReloadStarted, TriggersFound}),
+        ("debug", {CaughtUp, NotifyQueueSeen}),
+        ("info", {CaughtUp, NotifyQueueSeen, ChangesRead, PendingReread, ReloadStarted, TriggersFound}),
     ],
 )
 def test_an_event_that_never_has_a_line_on_a_level_has_no_handler(level: str, silent: set[type[Event]]) -> None:

@@ -45,7 +45,7 @@ SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time())
 SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting('cdc_sync.session', true), '') = ''
 
 -- name: marked
-SELECT current_setting('cdc_sync.session', true)
+SELECT current_setting('cdc_sync.session', true), pg_notification_queue_usage()
 
 -- name: unmark
 SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
@@ -55,12 +55,6 @@ SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) 
 
 -- name: unlock
 SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s
-
--- name: echo
-SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()
-
--- name: notify_ourselves
-SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)
 
 -- name: holders
 -- A lock by one number of 64 bits is shown as its halves. Of another role's session one sees the process, the role and
