@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from cdc_sync.ats.connection import Connection, Pool, asking, pooled
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
+from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.row_security import Hiding
@@ -25,7 +25,6 @@ from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
@@ -306,10 +305,8 @@ class Database:
             bound = await store.databases.identity(was)
             if bound not in {None, identity}:
                 raise watch_moved(watch, was, self.name, str(bound), identity)
-            here = await whereabouts(self.dsn, connection)
-            before = await store.databases.hosts(was)
-            names = self.name, self.section
-            if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, *names)) is not None:
+            before, here = await store.databases.hosts(was), hosts_of(self.dsn, connection)
+            if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
                 raise AnotherDatabaseError("watch-moved", why_not)
         await recognise(store, identity, self.dsn, connection, self.name, self.section)
         if not self._is_of(positions):
@@ -345,36 +342,11 @@ async def recognise(  # noqa: PLR0917 - a database, by its connection and by its
         AnotherDatabaseError: the store belongs to another database.
     """
     await store.databases.bind(identity, database, section)
-    here = await whereabouts(dsn, connection)
-    before = await store.databases.hosts(database)
-    why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
-    if why_not is not None:
+    before, here = await store.databases.hosts(database), hosts_of(dsn, connection)
+    if (why_not := elsewhere(identity, before, here, database, section)) is not None:
         raise AnotherDatabaseError("store-another-database", why_not)
-    # A standby of this daemon may read another server of the cluster, on another host.
-    now = Whereabouts.from_text(before).joined(here) if before and store.driver.clock.shared else here
-    if before != now.to_text() and not store.driver.is_read_only:
-        await store.databases.set_hosts(now.to_text(), database)
-
-
-async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
-    before: str | None,
-    identity: str,
-    dsn: str,
-    now: Whereabouts,
-    connection: Connection,
-    database: str = "",
-    section: str = "database",
-) -> str | None:
-    """Why a database of the store's identity may be a copy; None if it is the store's own.
-
-    `before` has its hosts in the store (stores of 0.1.0 have none), `now` its present ones.
-    """
-    if not before:
-        return None
-    remembered = Whereabouts.from_text(before)
-    if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
-        return None
-    return elsewhere(identity, remembered, now, database, section)
+    if before != here and not store.driver.is_read_only:
+        await store.databases.set_hosts(here, database)
 
 
 class UnreadElsewhereError(OperationError):
