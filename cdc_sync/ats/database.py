@@ -38,12 +38,6 @@ _FIRST_WAIT = 0.5
 _MISCONFIGURED_WAIT = 10.0
 """Seconds between tries when only a person can repair it."""
 
-_GIVES_BACK_WITHIN = 2.0
-"""Seconds."""
-
-_ALIVE_FOR = 1.0
-"""Seconds for which another daemon's session counts as alive without a new query: its watches share it."""
-
 SWEEPS_AT_ONCE = 2
 """Watches that sweep at once, at most: one long sweep does not hold up all others."""
 

@@ -48,16 +48,16 @@ _HOLDING = "listening for changes, and holding the watches' locks"
 
 
 class Process(NamedTuple):
-    """A session's process; `started` in ISO 8601, `server` is its server's start, which identifies that."""
+    """A session's process; `started` in ISO 8601."""
 
     pid: int
     started: str
-    server: str
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """From `as_text`."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        return cls(fields["pid"], fields["started"])
 
     def as_text(self) -> str:
         """The text that the store keeps."""
@@ -130,11 +130,6 @@ class Session:
             async with asyncio.timeout(_ENDS_WITHIN), self._turn():
                 await self._unlock()
 
-    async def is_over(self, process: Process) -> bool:
-        """Whether a process of this session's server has ended; false for another server's."""
-        async with self._turn(), asking("looking for the session that captures", within=ANSWERS_WITHIN):
-            return await self._ask("over", process._asdict()) == (True,)
-
     async def listen(
         self,
         watch: str,
@@ -184,19 +179,11 @@ class Session:
         return float(usage)
 
     async def end(self) -> None:
-        """Clear a session that a pooler keeps; any other ends with its connection."""
-        if not self.is_pooled or self.connection.closed:
-            return
-        with suppress(psycopg.Error, TimeoutError):
-            async with asyncio.timeout(_ENDS_WITHIN):
-                # Several times: the pooler may choose among several.
-                for _ in range(_ROUNDS):
-                    for number in self._locked | self._given_up:
-                        await self._ask("unlock", (number, self._token))
-                    if await self._ask("unmark", (self._token,)):
-                        return
-                for number in self._locked | self._given_up:
-                    await self._end(self.process, number)
+        """End a session that a pooler would keep, with its mark and locks; any other ends with its connection."""
+        if self.is_pooled and not self.connection.closed:
+            with suppress(psycopg.Error, TimeoutError):
+                async with asyncio.timeout(_ENDS_WITHIN):
+                    await self._ask("end_own", self.process._asdict())
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

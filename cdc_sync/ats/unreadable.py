@@ -7,7 +7,7 @@ configuration is wrong.
 import collections.abc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -20,9 +20,6 @@ from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
 from cdc_sync.ats.statements import CLOCK, Statements
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rows import Key, Row
-
-T = TypeVar("T")
-Item = TypeVar("Item")
 
 _AT_EACH_END = 20
 """Rows at either end of the table, of which one must be readable."""
@@ -169,20 +166,3 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
             if isinstance(error.__cause__, psycopg.ProgrammingError) or not is_of_a_row(error):
                 raise
     return found
-
-
-async def halved(
-    items: Sequence[Item], ask: Callable[[Sequence[Item]], Awaitable[T | None]]
-) -> tuple[list[T], list[Item]]:
-    """Ask about items, in halves where the answer is None; returns the answers, and the items without one."""
-    if not items:
-        return [], []
-    answer = await ask(items)
-    if answer is not None:
-        return [answer], []
-    if len(items) == 1:
-        return [], [items[0]]
-    middle = len(items) // 2
-    answers, failing = await halved(items[:middle], ask)
-    more, others = await halved(items[middle:], ask)
-    return [*answers, *more], [*failing, *others]

@@ -37,7 +37,7 @@ SET LOCAL idle_in_transaction_session_timeout = '30s';
 
 -- name: ours
 -- As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
-SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'
+SELECT pid, to_json(backend_start) #>> '{}'
   FROM pg_stat_activity WHERE pid = pg_backend_pid()
 
 -- name: mark
@@ -46,9 +46,6 @@ SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting(
 
 -- name: marked
 SELECT current_setting('cdc_sync.session', true), pg_notification_queue_usage()
-
--- name: unmark
-SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
 
 -- name: lock
 SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s
@@ -89,8 +86,8 @@ SELECT pg_terminate_backend(a.pid)
                   AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid
                   AND l.objid = (%(number)s::bigint & 4294967295)::oid AND l.objsubid = 1)
 
--- name: over
--- Of another role's session only the number is shown.
-SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-                    WHERE pid = %(pid)s AND (backend_start IS NULL OR backend_start = %(started)s::timestamptz))
- WHERE pg_postmaster_start_time() = %(server)s::timestamptz
+-- name: end_own
+-- The pooler may have given us another session meanwhile, and our own one to somebody else.
+SELECT pg_terminate_backend(pid)
+  FROM pg_stat_activity
+ WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND (state = 'idle' OR pid = pg_backend_pid())
