@@ -132,7 +132,6 @@ class Database:
         try_at: when they retry after it, by the event loop's clock.
         reported: the error that a watch reported last; the others need not repeat it.
         sweeping: the turns to sweep.
-        given_way: how many sweeps wait in the middle.
 
     Raises:
         SourceError: by `sessions` and `turn`: the database cannot be reached, or may not be read.
@@ -159,7 +158,6 @@ class Database:
     try_at: float = field(default=0.0, init=False)
     reported: Exception | None = field(default=None, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
-    given_way: int = field(default=0, init=False)
     _failed_in_a_row: int = field(default=0, init=False)
     _are_kept: bool = field(default=False, init=False)
 

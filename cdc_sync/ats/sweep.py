@@ -51,32 +51,21 @@ async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterato
             yield found[first : first + size]
 
 
-async def _goes_on() -> float:
-    """Nobody waits."""
-    return 0.0
-
-
 class Sweep:
     """One sweep.
 
     Args:
         catch_up: lets the capture catch up.
         progressed: called at each step.
-        give_way: awaited between steps; returns the seconds that others swept.
     """
 
     def __init__(
-        self,
-        capture: Capture,
-        catch_up: Callable[[], Awaitable[None]],
-        progressed: Callable[[], None],
-        give_way: Callable[[], Awaitable[float]] = _goes_on,
+        self, capture: Capture, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]
     ) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
         self._progressed = progressed
-        self._give_way = give_way
         self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
         self._after: Key | None = None
@@ -101,7 +90,7 @@ class Sweep:
         while not self._is_walked:
             if not await self._pass_over():
                 await self._read()
-            await self._pause()
+            self._progressed()
         await self._find_gone(last)
         stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
         if stale:
@@ -114,11 +103,6 @@ class Sweep:
         done = SweepDone(self._watch, self._rows, seconds, dict(self._repaired), missed)
         intake.observe(done)
         return done
-
-    async def _pause(self) -> None:
-        """Let others sweep between two steps."""
-        self._began += await self._give_way()
-        self._progressed()
 
     async def _pass_over(self) -> bool:
         """Compare the next page by digests and read the rows that differ; False if these are most of it."""
@@ -257,7 +241,7 @@ class Sweep:
             suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
             if suspected and self._sees_deletions:
                 await self._count({"gone": suspected})
-            await self._pause()
+            self._progressed()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

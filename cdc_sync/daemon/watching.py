@@ -2,12 +2,10 @@
 
 import asyncio
 import math
-import time
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
@@ -34,58 +32,6 @@ _CONNECTING, _DELETING = "connecting", "deletions"
 
 _SWEEP_SHARE = 10
 """Sweeps take at most one part in this many of the time."""
-
-LONGEST_TURN = 10.0
-"""Seconds after which a sweep gives way to waiting ones."""
-
-MOST_GIVEN_WAY = 8
-"""Interrupted sweeps of a database: each keeps a bit for every record of the store."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A sweep's turn; a long one gives way to other sweeps of its database.
-
-    Attributes:
-        waits: called before waiting for a turn.
-        waited: seconds that others had it.
-    """
-
-    database: Database
-    waits: Callable[[], None]
-    waited: float = 0.0
-    _since: float | None = None
-
-    async def __aenter__(self) -> Self:
-        self.waits()
-        await self.database.sweeping.acquire()
-        self._since = time.monotonic()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._since is not None:
-            self.database.sweeping.release()
-
-    async def give_way(self) -> float:
-        """Give others a turn, if this one has lasted; returns the seconds that others had it."""
-        begun, database = time.monotonic(), self.database
-        if (
-            self._since is None
-            or begun - self._since < LONGEST_TURN
-            or not database.sweeping.locked()
-            or database.given_way >= MOST_GIVEN_WAY
-        ):
-            return 0.0
-        self._since = None
-        database.sweeping.release()
-        database.given_way += 1
-        try:
-            await self.__aenter__()
-        finally:
-            database.given_way -= 1
-        waited = time.monotonic() - begun
-        self.waited += waited
-        return waited
 
 
 def phase(watch: str) -> float:
@@ -239,7 +185,8 @@ class WatchWorker:
             self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
             # Waiting is no stall: the sweep with the turn reports its own.
-            async with _Turn(self._parts.database, partial(self._beat, SWEEPS, math.inf)) as turn:
+            self._beat(SWEEPS, math.inf)
+            async with self._parts.database.sweeping:
                 self._sweep_wanted.clear()
                 started = reached = clock()
 
@@ -252,11 +199,11 @@ class WatchWorker:
                 try:
                     with reading_as(Reads(always=True)):
                         catch_up = partial(self._catch_up, capture, progressed)
-                        done = await Sweep(capture, catch_up, progressed, turn.give_way).run()
+                        done = await Sweep(capture, catch_up, progressed).run()
                         await capture.swept(done)
                     progressed()
                 finally:
-                    worked = max(reached - started - turn.waited, 0)
+                    worked = reached - started
                     self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
             # Every failed write has succeeded, or is obsolete.
             self._store_works()
