@@ -387,24 +387,6 @@ class Others(Protocol):
         """A watch was left an application: if this process captures it, it compares its row at once."""
 
 
-class NoOthers:
-    """There are none."""
-
-    def of(self, _: str) -> Sequence[str]:
-        """See `Others`."""
-        return ()
-
-    async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
-        """See `Others`."""
-        return Elsewhere()
-
-    def expect(self, _: str, __: asyncio.Event) -> None:
-        """See `Others`."""
-
-    def hand_over(self, _: str) -> None:
-        """See `Others`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Steps:
     """How much a watch does at once, and how often, in seconds.
@@ -456,6 +438,7 @@ class WatchParts:
     watch: Watch
     rules: WatchRules
     database: Database
+    others: Others
     observe: Emit
     clock: Callable[[], int]
     calls: Calls = NO_CALLS
@@ -463,7 +446,6 @@ class WatchParts:
     all_written: Callable[[], None] = nothing
     evidence: Evidence = field(default_factory=Evidence)
     want_sweep: Callable[[], None] = nothing
-    others: Others = field(default_factory=NoOthers)
     dry_run: bool = False
     steps: Steps = STEPS
 

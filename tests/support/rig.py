@@ -17,6 +17,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.poll import PollCapture
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
@@ -160,6 +161,7 @@ def parts_of(config: Config, store: Store, observe: Emit, clock: Clock, steps: S
         watch=config.watches[WATCH],
         rules=watch_rules(config, WATCH),
         database=Database(config.database.dsn.get_secret_value(), store),
+        others=OtherWatches(),
         observe=observe,
         clock=clock,
         steps=steps,

@@ -15,15 +15,17 @@ from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import a_config, uninstall_triggers
 
-from cdc_sync.ats.database import Elsewhere, NoOthers, Steps, UnreadElsewhereError
+from cdc_sync.ats.database import Elsewhere, Steps, UnreadElsewhereError
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.core.batch import ASKED_AGAIN_AFTER
 
 
-class UnreadableOthers(NoOthers):
+class UnreadableOthers(OtherWatches):
     """Another watch's table, of a database that does not answer."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked = 0
 
     async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
