@@ -1,7 +1,7 @@
 """The first walk through a table: its rows are adopted silently, or enqueued with `baseline: send`.
 
 Each page, in key order, is applied together with the position that it reaches: a restart goes on there. Later changes
-are in the change log, or at or behind the poll's first watermark.
+are in the change log; in poll mode the sweep after the baseline finds them.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.events import BaselineDone, BaselineProgress
 from cdc_sync.core.rows import Key, Observation
-from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 
@@ -31,14 +30,12 @@ class BaselinePosition:
         after: the last key adopted.
         known: rows so far.
         queued: calls so far; after a failure, those of a page may be missing.
-        look: the server's transactions at its beginning, for a poll's first watermark.
     """
 
     done: bool = False
     after: Key | None = None
     known: int = 0
     queued: int = 0
-    look: SnapshotReading | None = None
 
     def to_text(self) -> str:
         """As the store keeps it."""
@@ -50,8 +47,8 @@ class BaselinePosition:
         if text is None:
             return None
         fields = json.loads(text)
-        after, look = fields["after"], fields["look"]
-        return cls(**fields | {"after": after and tuple(after), "look": look and SnapshotReading(**look)})
+        after = fields["after"]
+        return cls(fields["done"], after and tuple(after), fields["known"], fields["queued"])
 
 
 OVER_EARLIER_WORK = "baseline over earlier work"

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 from cdc_sync.ats import baseline
 from cdc_sync.ats.capture import Capture
@@ -80,11 +79,11 @@ async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None])
     parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
     capture = await open_capture(intake)
     capture.report_problems(meanwhile)
-    position = await adopt(capture, progressed)
+    await adopt(capture, progressed)
     await measure_edit(intake, progressed)
     number = await _reread_pending(intake, progressed)
     parts.observe(PendingReread(parts.name, number))
-    await capture.begin(position.look)
+    await capture.begin()
     return capture
 
 
@@ -153,7 +152,7 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
             await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
         if parts.database.name:
             await capture.intake.place({FROM_DATABASE: parts.database.name})
-        position = baseline.BaselinePosition(look=await capture.look())
+        position = baseline.BaselinePosition()
     if not position.done:
         position = await baseline.adopt_everything(capture.intake, position, progressed)
     return position
@@ -163,13 +162,9 @@ def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     """The positions to write when a watch's store is given to another database.
 
     A transaction's number means nothing in another cluster, nor does a table's oid. The watermark is a time and stays;
-    the new sweep at the next start finds what it misses. The baseline is done: the snapshot stays the reference.
+    the new sweep at the next start finds what it misses. The snapshot stays the reference.
     """
-    kept: dict[str, str] = {}
-    adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
-    if adopted is not None:
-        kept[baseline.POSITION] = replace(adopted, look=None).to_text()
     void = {REPLICA: "", TABLE: FORGOTTEN}
     for kind in KINDS.values():
         void |= kind.void_elsewhere
-    return kept | {name: text for name, text in void.items() if name in positions}
+    return {name: text for name, text in void.items() if name in positions}

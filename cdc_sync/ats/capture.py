@@ -16,7 +16,6 @@ from cdc_sync.ats.triggers import Installation, installation
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
-from cdc_sync.core.watermark import SnapshotReading
 
 Jobs = dict[str, Coroutine[Any, Any, None]]
 
@@ -52,12 +51,8 @@ class Capture(ABC):
     def longest_silence(configured: Configured) -> float:
         """Seconds that may normally pass without a complete look at the database."""
 
-    async def look(self) -> SnapshotReading | None:
-        """Look at the server's transactions before the baseline, if the kind needs that."""
-        return None
-
-    async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
-        """Get ready after the baseline; `look` is from before it."""
+    async def begin(self) -> None:  # noqa: B027 - most kinds are ready
+        """Get ready after the baseline."""
 
     @abstractmethod
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:

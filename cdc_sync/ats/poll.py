@@ -79,18 +79,17 @@ class PollCapture(Capture):
         """See `Capture`."""
         return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
 
-    async def look(self) -> SnapshotReading:
-        """See `Capture`. All watches share a look, so it may be a little old."""
+    async def _look(self) -> SnapshotReading:
+        """Look at the server's transactions. All watches share a look, so it may be a little old."""
         return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
 
-    async def begin(self, look: SnapshotReading | None) -> None:
-        """Go on at the saved watermark, or where the baseline began."""
+    async def begin(self) -> None:
+        """Go on at the saved watermark, or now: the sweep at the start finds older changes."""
         positions = await self.parts.store.capture.positions(self.parts.name)
         watermark, began = positions.get(POSITION), positions.get(BEGAN)
         if watermark is None:
-            # Without a look the baseline ran in notify mode; the sweep at the start finds older changes.
-            look = look or await self.look()
-            watermark, began = await self._watermark_at(look.instant), str(look.xmax)
+            now = await self._look()
+            watermark, began = await self._watermark_at(now.instant), str(now.xmax)
             await self.intake.place({POSITION: watermark, BEGAN: began})
         self.watermark, self._began = watermark, int(began) if began else None
 
@@ -103,7 +102,7 @@ class PollCapture(Capture):
         async with self._lock:
             started = time.monotonic()
             # Before the rows: the pages show every transaction that had ended by then.
-            reading = await self.look()
+            reading = await self._look()
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)

@@ -117,7 +117,8 @@ class Rig:
     async def poll(self) -> PollCapture:
         """The capture of poll mode, after the baseline."""
         assert isinstance(self.capture, PollCapture)
-        await self.capture.begin((await self.adopt()).look)
+        await self.adopt()
+        await self.capture.begin()
         return self.capture
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:

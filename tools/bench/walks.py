@@ -70,7 +70,7 @@ async def _polled(site: Site, options: Options) -> list[float]:
     medians: list[float] = []
     async with connect(parts) as intake:
         poll = await open_capture(intake)
-        await poll.begin(None)
+        await poll.begin()
         for _ in range(options.rounds):
             took: list[float] = []
             for _ in range(options.polls):
