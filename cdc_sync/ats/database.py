@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from cdc_sync.ats.connection import Connection, Pool, asking, pooled
+from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
@@ -70,7 +70,7 @@ class Sessions:
         locked: the one that holds the watches' locks; on a standby another one than `lasting`.
         held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
-        is_recognised: whether this is known to be the database that the store has under its name.
+        hosts: those of the DSN.
     """
 
     lasting: Session
@@ -79,7 +79,7 @@ class Sessions:
     held: asyncio.Task[None]
     lookout: Lookout
     stack: AsyncExitStack
-    is_recognised: bool
+    hosts: Sequence[str]
     users: int = 0
 
     @property
@@ -181,10 +181,7 @@ class Database:
         sessions = await self._join(watch)
         try:
             positions = await self.store.capture.positions(watch)
-            if not (self._is_of(positions) and sessions.is_recognised):
-                recognise = partial(self._recognise, watch=watch, positions=positions)
-                await sessions.pool.ask("asking which server this is", recognise)
-                sessions.is_recognised = True
+            await self._recognise_watch(watch, positions, sessions)
             self.recognised(watch)
             self.guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", self.guard.meet)
@@ -262,16 +259,14 @@ class Database:
             lasting = locked = await stack.enter_async_context(own_session(self.dsn))
             positions = await self.store.capture.positions(watch)
             is_known = await self.store.databases.identity(self.name) is not None
-            async with asking("asking which server this is"):
-                server = await server_facts(lasting.connection)
-                # Before the replica position, which means nothing for another database.
-                if is_known:
-                    await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name, self.section)
+            server, hosts = await server_facts(lasting.connection), hosts_of(self.dsn, lasting.connection)
+            # Before the replica position, which means nothing for another database.
+            if is_known:
+                await self._recognise(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
             if is_known and self._is_of(positions):
-                self.recognised(watch)
                 self.guard.load(positions.get(POSITION))
             # Before its turn: a watch that waits has seen that it could work, on a server that is not behind.
             pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
@@ -283,26 +278,41 @@ class Database:
             stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
-            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), is_known)
+            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), hosts)
 
     def _is_of(self, positions: Mapping[str, str]) -> bool:
         """Whether a watch with these positions was captured under this database's name, or never."""
         return not positions or positions.get(FROM_DATABASE, "") == self.name
 
-    async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
+    async def _recognise_watch(self, watch: str, positions: Mapping[str, str], sessions: Sessions) -> None:
         """Accept a name new to the store, or a watch captured under another name, if the database fits."""
-        store, identity = self.store, (await server_facts(connection)).identity
-        if not self._is_of(positions):
-            was = positions.get(FROM_DATABASE, "")
-            bound = await store.databases.identity(was)
-            if bound not in {None, identity}:
-                raise watch_moved(watch, was, self.name, str(bound), identity)
-            before, here = await store.databases.hosts(was), hosts_of(self.dsn, connection)
-            if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
-                raise AnotherDatabaseError("watch-moved", why_not)
-        await recognise(store, identity, self.dsn, connection, self.name, self.section)
-        if not self._is_of(positions):
-            await store.databases.set_captured_from(watch, self.name)
+        store, identity, here = self.store, sessions.server.identity, sessions.hosts
+        if self._is_of(positions):
+            await self._recognise(identity, here)
+            return
+        was = positions.get(FROM_DATABASE, "")
+        bound = await store.databases.identity(was)
+        if bound not in {None, identity}:
+            raise watch_moved(watch, was, self.name, str(bound), identity)
+        before = await store.databases.hosts(was)
+        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
+            raise AnotherDatabaseError("watch-moved", why_not)
+        await self._recognise(identity, here)
+        await store.databases.set_captured_from(watch, self.name)
+
+    async def _recognise(self, identity: str, here: Sequence[str]) -> None:
+        """Bind the store to the database the first time, check that later, and remember the database's hosts.
+
+        Raises:
+            AnotherDatabaseError: the store belongs to another database.
+        """
+        databases = self.store.databases
+        await databases.bind(identity, self.name, self.section)
+        before = await databases.hosts(self.name)
+        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
+            raise AnotherDatabaseError("store-another-database", why_not)
+        if before != here and not self.store.driver.is_read_only:
+            await databases.set_hosts(here, self.name)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled."""
@@ -321,24 +331,6 @@ class Database:
                 await task
         finally:
             await end(holding)
-
-
-async def recognise(  # noqa: PLR0917 - a database, by its connection and by its configuration
-    store: Store, identity: str, dsn: str, connection: Connection, database: str = "", section: str = "database"
-) -> None:
-    """Bind the store to the database the first time, check that later, and remember the database's hosts.
-
-    `identity` is as in `ServerFacts`; `database` is the name in the configuration, `section` the one with its `dsn`.
-
-    Raises:
-        AnotherDatabaseError: the store belongs to another database.
-    """
-    await store.databases.bind(identity, database, section)
-    before, here = await store.databases.hosts(database), hosts_of(dsn, connection)
-    if (why_not := elsewhere(identity, before, here, database, section)) is not None:
-        raise AnotherDatabaseError("store-another-database", why_not)
-    if before != here and not store.driver.is_read_only:
-        await store.databases.set_hosts(here, database)
 
 
 class UnreadElsewhereError(OperationError):
