@@ -6,7 +6,6 @@ are in the change log; in poll mode the sweep after the baseline finds them.
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from cdc_sync.ats.intake import Intake
@@ -62,9 +61,7 @@ def is_done(text: str | None) -> bool:
     return position is not None and position.done
 
 
-async def adopt_everything(
-    intake: Intake, position: BaselinePosition, progressed: Callable[[], None]
-) -> BaselinePosition:
+async def adopt_everything(intake: Intake, position: BaselinePosition) -> BaselinePosition:
     """Walk the rest of the table and return the final position.
 
     After a `SourceError` or `StoreError`, call again with the position in the store.
@@ -82,7 +79,6 @@ async def adopt_everything(
         queued = sum(isinstance(result.decision, Enqueue) for result in await adopting)
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))
-        progressed()
     known = await intake.store.report.known_of(watch)
     intake.observe(BaselineDone(watch, known, position.queued, time.monotonic() - started))
     return position

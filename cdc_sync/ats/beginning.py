@@ -1,6 +1,6 @@
 """How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cdc_sync.ats import baseline
@@ -63,31 +63,31 @@ async def open_capture(intake: Intake) -> Capture:
     return await KINDS[intake.parts.watch.capture.mode].open(intake)
 
 
-async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+async def begin(intake: Intake, meanwhile: str) -> Capture:
     """Adopt a watch's rows, and make its capture ready.
 
     May raise `SourceError`, also when the sessions are lost, and `StoreError`.
 
     `meanwhile` names what finds changes where triggers are missing.
     """
-    return await intake.sessions.unless_lost(_begin(intake, meanwhile, progressed))
+    return await intake.sessions.unless_lost(_begin(intake, meanwhile))
 
 
-async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+async def _begin(intake: Intake, meanwhile: str) -> Capture:
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.server.version
     parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
     capture = await open_capture(intake)
     capture.report_problems(meanwhile)
-    await adopt(capture, progressed)
-    await measure_edit(intake, progressed)
-    number = await _reread_pending(intake, progressed)
+    await adopt(capture)
+    await measure_edit(intake)
+    number = await _reread_pending(intake)
     parts.observe(PendingReread(parts.name, number))
     await capture.begin()
     return capture
 
 
-async def _reread_pending(intake: Intake, progressed: Callable[[], None]) -> int:
+async def _reread_pending(intake: Intake) -> int:
     """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
 
     The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
@@ -101,7 +101,6 @@ async def _reread_pending(intake: Intake, progressed: Callable[[], None]) -> int
                 await _reread(intake, found)
             await _confirm_again(intake, found)
         number += len(found)
-        progressed()
     return number
 
 
@@ -139,7 +138,7 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
         await intake.deletions.answer(deletions)
 
 
-async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
+async def adopt(capture: Capture) -> baseline.BaselinePosition:
     """Run the baseline, or the rest of it; returns its position."""
     parts = capture.parts
     positions = await parts.store.capture.positions(parts.name)
@@ -154,7 +153,7 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
             await capture.intake.place({FROM_DATABASE: parts.database.name})
         position = baseline.BaselinePosition()
     if not position.done:
-        position = await baseline.adopt_everything(capture.intake, position, progressed)
+        position = await baseline.adopt_everything(capture.intake, position)
     return position
 
 

@@ -7,11 +7,10 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from cdc_sync.ats.capture import Capture, Jobs
-from cdc_sync.ats.database import nothing
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import ROUND
 from cdc_sync.ats.reading import WatermarkReader
@@ -93,11 +92,11 @@ class PollCapture(Capture):
             await self.intake.place({POSITION: watermark, BEGAN: began})
         self.watermark, self._began = watermark, int(began) if began else None
 
-    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+    async def jobs(self) -> Jobs:
         """See `Capture`."""
-        return {**await super().jobs(progressed), "poll": self.run(progressed)}
+        return {**await super().jobs(), "poll": self.run()}
 
-    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+    async def catch_up(self) -> None:
         """Poll once."""
         async with self._lock:
             started = time.monotonic()
@@ -106,7 +105,6 @@ class PollCapture(Capture):
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-                progressed()
             if reading is not self._reading:
                 self._reading = reading
                 await self._advance(reading)
@@ -156,9 +154,9 @@ class PollCapture(Capture):
             ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
         )
 
-    async def run(self, progressed: Callable[[], None]) -> None:
+    async def run(self) -> None:
         """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""
         every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
-            await self.catch_up(progressed)
+            await self.catch_up()
             await asyncio.sleep(pause(every, self._took))

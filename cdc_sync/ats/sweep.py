@@ -56,16 +56,15 @@ class Sweep:
 
     Args:
         catch_up: lets the capture catch up.
-        progressed: called at each step.
+
+    Attributes:
+        worked: seconds until the last step, without a wait for a lost connection's end.
     """
 
-    def __init__(
-        self, capture: Capture, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]
-    ) -> None:
+    def __init__(self, capture: Capture, catch_up: Callable[[], Awaitable[None]]) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
-        self._progressed = progressed
         self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
         self._after: Key | None = None
@@ -78,6 +77,7 @@ class Sweep:
         self._missed: list[Key] = []
         self._skipped: set[Key] = set()
         self._began = time.monotonic()
+        self.worked = 0.0
 
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
@@ -90,7 +90,7 @@ class Sweep:
         while not self._is_walked:
             if not await self._pass_over():
                 await self._read()
-            self._progressed()
+            self._note_progress()
         await self._find_gone(last)
         stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
         if stale:
@@ -98,11 +98,14 @@ class Sweep:
         if requests:
             await intake.request_sweeps(-requests)
         await intake.compared()
-        seconds = time.monotonic() - self._began
+        self._note_progress()
         missed = tuple(self._missed[:_NAMED])
-        done = SweepDone(self._watch, self._rows, seconds, dict(self._repaired), missed)
+        done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired), missed)
         intake.observe(done)
         return done
+
+    def _note_progress(self) -> None:
+        self.worked = time.monotonic() - self._began
 
     async def _pass_over(self) -> bool:
         """Compare the next page by digests and read the rows that differ; False if these are most of it."""
@@ -241,7 +244,7 @@ class Sweep:
             suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
             if suspected and self._sees_deletions:
                 await self._count({"gone": suspected})
-            self._progressed()
+            self._note_progress()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -165,19 +165,9 @@ class TenantAccepted(WatchEvent):
 
 
 class HeartBeat(Event):
-    """Every loop makes progress. `pending` counts entries; None if the store does not answer."""
+    """The event loop turns. `pending` counts entries; None if the store does not answer."""
 
     pending: int | None
-
-
-class LoopsStalled(Event):
-    """These loops are stalled."""
-
-    loops: tuple[str, ...]
-
-
-class LoopsRecovered(Event):
-    """All loops make progress again."""
 
 
 class WatchConnected(WatchEvent):

@@ -107,7 +107,7 @@ class Rig:
 
     async def adopt(self) -> BaselinePosition:
         """The baseline, or the rest of it."""
-        return await adopt(self.capture, nothing)
+        return await adopt(self.capture)
 
     async def look_at_tables(self) -> None:
         """What the daemon does of itself, some seconds later."""
@@ -123,7 +123,7 @@ class Rig:
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the capture catches up unless another one is given."""
-        return await Sweep(self.capture, (fast or self.capture).catch_up, nothing).run()
+        return await Sweep(self.capture, (fast or self.capture).catch_up).run()
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""

@@ -15,7 +15,7 @@ from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.reading import Read
 from cdc_sync.core.batch import ApplyResult
-from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
+from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided, Event
 from cdc_sync.core.rows import Observation
 
 MANY = (
@@ -267,11 +267,17 @@ async def test_a_row_that_has_another_id_after_an_interruption_leaves_its_first_
 async def adopt_a_page(rig: Rig) -> None:
     """The baseline is interrupted when its first page is recorded."""
 
-    def interrupt() -> None:
-        raise _Interrupted
+    observe = rig.intake.observe
 
+    def interrupt(event: Event) -> None:
+        observe(event)
+        if isinstance(event, BaselineProgress):
+            raise _Interrupted
+
+    rig.intake.observe = interrupt
     with pytest.raises(_Interrupted):
-        await adopt(rig.capture, interrupt)
+        await adopt(rig.capture)
+    rig.intake.observe = observe
 
 
 class TestAMoveBetweenItsPages:

@@ -15,7 +15,6 @@ from cdc_sync.ats.reading import Digests
 from cdc_sync.ats.triggers import Installation
 from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 
 PAGES = 60
@@ -77,7 +76,7 @@ async def test_between_sweeps(
     async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch)
-        worker = WatchWorker(rig.intake.parts, Pulse())
+        worker = WatchWorker(rig.intake.parts)
         async with sweeping(worker, rig):
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
             if wanted:
@@ -93,7 +92,7 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
     async with open_rig(install=False, capture={"sweep": "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES // 2)
-        worker = WatchWorker(rig.intake.parts, Pulse())
+        worker = WatchWorker(rig.intake.parts)
         async with sweeping(worker, rig):
             await eventually(lambda: len(paged.asked) > PAGES // 2, "half of a sweep")
         before = len(paged.asked)
@@ -108,13 +107,12 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
 async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
         await rig.adopt()
-        turns, pulse = rig.intake.parts.database.sweeping, Pulse()
+        turns = rig.intake.parts.database.sweeping
         for _ in range(SWEEPS_AT_ONCE):
             await turns.acquire()
-        async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
+        async with sweeping(WatchWorker(rig.intake.parts), rig):
             await asyncio.sleep(0.2)
             assert not rig.heard(SweepDone)
-            assert pulse.stalled() == ()
 
             turns.release()
 
