@@ -225,9 +225,8 @@ class Database:
             await session.lock(watch, *(each for each in earlier if each != session.process))
             yield
         finally:
-            session.give_up(watch)
             if not sessions.held.done():
-                await session.unlock()
+                await session.unlock(watch)
 
     async def _join(self, watch: str) -> Sessions:
         before = self.failure

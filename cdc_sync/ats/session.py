@@ -39,9 +39,6 @@ _ROUNDS = 5
 _PRIMARY_ANSWERS_WITHIN = 3
 """Seconds for each host."""
 
-_KNOWS_PRIMARY = 140000
-"""The version of libpq that has target_session_attrs=primary."""
-
 _SQL = sections("sessions.sql")
 
 _HOLDING = "listening for changes, and holding the watches' locks"
@@ -115,17 +112,12 @@ class Session:
                             return
             raise await _held_by(self.connection, watch)
 
-    def give_up(self, watch: str) -> None:
-        """Drop the watch's lock: `hold` gives it back next, `unlock` at once."""
+    async def unlock(self, watch: str) -> None:
+        """Give the watch's lock back; without a quick answer `hold` does it later."""
         number = _lock_number(watch)
         if number in self._locked:
             self._locked.discard(number)
             self._given_up.add(number)
-
-    async def unlock(self) -> None:
-        """Give back dropped locks; without a quick answer `hold` does it later."""
-        if not self._given_up:
-            return
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(_ENDS_WITHIN), self._turn():
                 await self._unlock()
@@ -272,11 +264,10 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
 @asynccontextmanager
 async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
     """A session on the primary, if the DSN leads there: daemons of different standbys meet only there."""
-    attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
     async with AsyncExitStack() as stack:
         session: Session | None = None
-        with suppress(SourceError):
-            primary = make_conninfo(dsn, target_session_attrs=attribute, connect_timeout=_PRIMARY_ANSWERS_WITHIN)
+        with suppress(SourceError):  # libpq before version 14 knows no primary
+            primary = make_conninfo(dsn, target_session_attrs="primary", connect_timeout=_PRIMARY_ANSWERS_WITHIN)
             session = await stack.enter_async_context(own_session(primary))
         yield session
 

@@ -141,8 +141,7 @@ class TestListen:
                 one(ats, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", [own.process.pid])
                 == 20
             )
-            own.give_up("watch0")
-            await own.unlock()
+            await own.unlock("watch0")
             async with session(database, "watch0"):
                 ats.execute("NOTIFY cdc_sync")
                 await bell.has_rung(2)
