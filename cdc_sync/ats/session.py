@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.ats.connection import Connection, asking, connected, rows_of
+from cdc_sync.ats.connection import Connection, asking, connected
 from cdc_sync.ats.errors import SourceError, source_error
 from cdc_sync.ats.expressions import sections
 from cdc_sync.core.visible import visible
@@ -286,8 +286,8 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
 
 async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
     """Those of the watches that any daemon captures here, by their locks."""
-    held = {number for (number,) in await rows_of(connection, _SQL["held"])}
-    return {watch for watch in watches if _lock_number(watch) in held}
+    numbers = {watch: _lock_number(watch) for watch in watches}
+    return {watch for watch, number in numbers.items() if await _row(connection, "holders", {"number": number})}
 
 
 def _lock_number(watch: str) -> int:

@@ -69,13 +69,6 @@ SELECT l.pid, a.usename = current_user,
    AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid AND l.objid = (%(number)s::bigint & 4294967295)::oid
    AND l.objsubid = 1
 
--- name: held
--- The numbers of all advisory locks of this database.
-SELECT (l.classid::bigint << 32) | l.objid::bigint
-  FROM pg_catalog.pg_locks l
-  JOIN pg_catalog.pg_database d ON d.oid = l.database
- WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted AND l.objsubid = 1
-
 -- name: end
 -- A process that holds a lock; the lock's condition is that of `holders`.
 SELECT pg_terminate_backend(a.pid)
