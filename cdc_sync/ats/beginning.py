@@ -107,13 +107,9 @@ async def _reread_pending(intake: Intake) -> int:
 async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
     """Read and apply the rows of these applications, each with its key."""
     watch, now, applier = intake.rules.watch, intake.store.driver.clock.for_people(), intake.applier
-    # A key of other columns than now is a row's that is not there: all rows of its application are read.
-    parts = len(intake.reader.mapping.key_columns)
-    fitting = {key for key in keys.values() if len(key) == parts}
     # No sweep found what these reads show.
     origin = intake.parts.watch.capture.mode
-    await applier.apply(origin, gone=dict.fromkeys(set(keys.values()) - fitting, now))
-    async for read, answered in intake.reader.parts_by_key(fitting):
+    async for read, answered in intake.reader.parts_by_key(set(keys.values())):
         await intake.read(read, dict.fromkeys(answered, read.at or now), origin)
     if suspected := await intake.store.capture.suspected(watch, list(keys)):
         # An earlier suspicion may be of a row that came back.
