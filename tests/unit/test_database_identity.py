@@ -1,4 +1,7 @@
+import pytest
+
 from cdc_sync.cli.check_store import check_identity
+from cdc_sync.core.findings import host_name
 from cdc_sync.store.errors import elsewhere
 
 
@@ -23,6 +26,15 @@ def test_a_physical_copy_fails_though_it_has_the_same_identity() -> None:
     found = check_identity("ats of cluster 1", "ats of cluster 1", "it is on another host")
     assert (found.state, found.message) == ("failed", "it is on another host")
     assert "adopt-database" in str(found.remedy)
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST.", "127.0.0.1", "::1", "/var/run/postgresql"])
+def test_sockets_and_loopback_are_one_host(host: str) -> None:
+    assert host_name(host, "") == "localhost:5432"
+
+
+def test_a_host_has_one_spelling() -> None:
+    assert host_name(" DB-1.example. ", "6000") == "db-1.example:6000"
 
 
 class TestHosts:
