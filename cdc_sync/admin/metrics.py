@@ -100,7 +100,6 @@ class Lag:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._complete_until: dict[str, float] = {}
-        self._heard_at: dict[str, float] = {}
 
     def handlers(self) -> Handlers:
         """The events that show capture's progress."""
@@ -113,7 +112,6 @@ class Lag:
             events.SweepDone: self._looked,
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete_until.update({e.watch: self._clock()}),
-            events.ListenerProved: lambda e: self._heard_at.update({e.watch: self._clock()}),
             # The daemon that reads it knows.
             events.WatchStandsBy: lambda e: self._end(e.watch, for_good=True),
             events.WatchEnded: lambda e: self._end(e.watch, for_good=e.for_good),
@@ -130,11 +128,9 @@ class Lag:
         self._complete_until[event.watch] = max(self._complete_until.get(event.watch, began), began)
 
     def _lead_lost(self, _: events.LeadLost) -> None:
-        self._heard_at.clear()
         self._complete_until.clear()
 
     def _end(self, watch: str, *, for_good: bool) -> None:
-        self._heard_at.pop(watch, None)
         if for_good:
             self._complete_until.pop(watch, None)
 
@@ -142,11 +138,6 @@ class Lag:
         """Seconds for which changes may be unread, by watch."""
         now = self._clock()
         return {watch: now - until for watch, until in self._complete_until.items()}
-
-    def listeners(self) -> dict[str, float]:
-        """Seconds since notifications last proved to arrive, by watch."""
-        now = self._clock()
-        return {watch: now - heard_at for watch, heard_at in self._heard_at.items()}
 
 
 class EventMetrics:
@@ -198,7 +189,7 @@ class EventMetrics:
             events.CallEnded: self._call_ended,
             events.ChangesMissed: lambda e: of["cdc_sync_missed_changes"].add(e.number, e.watch),
             events.SweepDone: self._sweep_done,
-            events.ListenerProved: lambda e: of["cdc_sync_notify_queue_usage_ratio"].set(e.queue_usage, e.watch),
+            events.NotifyQueueSeen: lambda e: of["cdc_sync_notify_queue_usage_ratio"].set(e.usage, e.watch),
             events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].add(1),
             events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].add(1),
         }
@@ -273,7 +264,6 @@ class EventMetrics:
             of[name].replace({(watch,): number_of(counts, now) for watch, counts in counted.items()})
         of["cdc_sync_fuse_blown"].replace({(watch,): fuse.blown_at is not None for watch, fuse in fuses.items()})
         of["cdc_sync_capture_lag_seconds"].replace({(watch,): lag for watch, lag in self.lag.capture().items()})
-        of["cdc_sync_listener_age_seconds"].replace({(watch,): age for watch, age in self.lag.listeners().items()})
         of["cdc_sync_clock_skew_seconds"].set(store.driver.clock.skew / 1000 if store.driver.clock.shared else 0)
         due_now, paused = now - store.driver.clock.shift, await store.operation.paused()
         for endpoint, (health, due_at) in (await store.delivery.endpoints()).items():

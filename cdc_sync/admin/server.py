@@ -31,7 +31,6 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import listed
 from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
@@ -129,7 +128,6 @@ class AdminServer:
     clock: Callable[[], int]
     _: KW_ONLY
     without_live_row: WithoutLiveRow
-    stalled: Callable[[], Sequence[str]] = lambda: ()
     observe: Emit = lambda _: None
     places: int = 128
     patience: float = 10.0
@@ -254,9 +252,7 @@ class AdminServer:
                 return self._html(request, "refusal.html", status=refusal.status, message=why)
 
     async def _health(self, _: web.Request) -> web.Response:
-        """503 if a new process can help."""
-        if stalled := self.stalled():
-            return web.Response(status=503, text=f"these loops are stalled: {listed(stalled)}\n")
+        """Whether the event loop turns."""
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:

@@ -1,8 +1,7 @@
 """How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 from cdc_sync.ats import baseline
 from cdc_sync.ats.capture import Capture
@@ -64,31 +63,31 @@ async def open_capture(intake: Intake) -> Capture:
     return await KINDS[intake.parts.watch.capture.mode].open(intake)
 
 
-async def begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+async def begin(intake: Intake, meanwhile: str) -> Capture:
     """Adopt a watch's rows, and make its capture ready.
 
     May raise `SourceError`, also when the sessions are lost, and `StoreError`.
 
     `meanwhile` names what finds changes where triggers are missing.
     """
-    return await intake.sessions.unless_lost(_begin(intake, meanwhile, progressed))
+    return await intake.sessions.unless_lost(_begin(intake, meanwhile))
 
 
-async def _begin(intake: Intake, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+async def _begin(intake: Intake, meanwhile: str) -> Capture:
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.server.version
     parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
     capture = await open_capture(intake)
     capture.report_problems(meanwhile)
-    position = await adopt(capture, progressed)
-    await measure_edit(intake, progressed)
-    number = await _reread_pending(intake, progressed)
+    await adopt(capture)
+    await measure_edit(intake)
+    number = await _reread_pending(intake)
     parts.observe(PendingReread(parts.name, number))
-    await capture.begin(position.look)
+    await capture.begin()
     return capture
 
 
-async def _reread_pending(intake: Intake, progressed: Callable[[], None]) -> int:
+async def _reread_pending(intake: Intake) -> int:
     """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
 
     The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
@@ -102,20 +101,15 @@ async def _reread_pending(intake: Intake, progressed: Callable[[], None]) -> int
                 await _reread(intake, found)
             await _confirm_again(intake, found)
         number += len(found)
-        progressed()
     return number
 
 
 async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
     """Read and apply the rows of these applications, each with its key."""
     watch, now, applier = intake.rules.watch, intake.store.driver.clock.for_people(), intake.applier
-    # A key of other columns than now is a row's that is not there: all rows of its application are read.
-    parts = len(intake.reader.mapping.key_columns)
-    fitting = {key for key in keys.values() if len(key) == parts}
     # No sweep found what these reads show.
     origin = intake.parts.watch.capture.mode
-    await applier.apply(origin, gone=dict.fromkeys(set(keys.values()) - fitting, now))
-    async for read, answered in intake.reader.parts_by_key(fitting):
+    async for read, answered in intake.reader.parts_by_key(set(keys.values())):
         await intake.read(read, dict.fromkeys(answered, read.at or now), origin)
     if suspected := await intake.store.capture.suspected(watch, list(keys)):
         # An earlier suspicion may be of a row that came back.
@@ -140,7 +134,7 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
         await intake.deletions.answer(deletions)
 
 
-async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
+async def adopt(capture: Capture) -> baseline.BaselinePosition:
     """Run the baseline, or the rest of it; returns its position."""
     parts = capture.parts
     positions = await parts.store.capture.positions(parts.name)
@@ -153,9 +147,9 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
             await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
         if parts.database.name:
             await capture.intake.place({FROM_DATABASE: parts.database.name})
-        position = baseline.BaselinePosition(look=await capture.look())
+        position = baseline.BaselinePosition()
     if not position.done:
-        position = await baseline.adopt_everything(capture.intake, position, progressed)
+        position = await baseline.adopt_everything(capture.intake, position)
     return position
 
 
@@ -163,13 +157,9 @@ def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     """The positions to write when a watch's store is given to another database.
 
     A transaction's number means nothing in another cluster, nor does a table's oid. The watermark is a time and stays;
-    the new sweep at the next start finds what it misses. The baseline is done: the snapshot stays the reference.
+    the new sweep at the next start finds what it misses. The snapshot stays the reference.
     """
-    kept: dict[str, str] = {}
-    adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
-    if adopted is not None:
-        kept[baseline.POSITION] = replace(adopted, look=None).to_text()
     void = {REPLICA: "", TABLE: FORGOTTEN}
     for kind in KINDS.values():
         void |= kind.void_elsewhere
-    return kept | {name: text for name, text in void.items() if name in positions}
+    return {name: text for name, text in void.items() if name in positions}

@@ -5,18 +5,16 @@ database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from cdc_sync.ats.database import nothing
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.recorders import untriggered
 from cdc_sync.ats.triggers import Installation, installation
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
-from cdc_sync.core.watermark import SnapshotReading
 
 Jobs = dict[str, Coroutine[Any, Any, None]]
 
@@ -52,19 +50,15 @@ class Capture(ABC):
     def longest_silence(configured: Configured) -> float:
         """Seconds that may normally pass without a complete look at the database."""
 
-    async def look(self) -> SnapshotReading | None:
-        """Look at the server's transactions before the baseline, if the kind needs that."""
-        return None
-
-    async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
-        """Get ready after the baseline; `look` is from before it."""
+    async def begin(self) -> None:  # noqa: B027 - most kinds are ready
+        """Get ready after the baseline."""
 
     @abstractmethod
-    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
-        """Apply every change committed before this call; `progressed` is called at each step."""
+    async def catch_up(self) -> None:
+        """Apply every change committed before this call."""
 
-    async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
-        """The endless jobs; `progressed` is called after each look."""
+    async def jobs(self) -> Jobs:
+        """The endless jobs."""
         return {"tables": self._watch_tables()}
 
     async def look_at_tables(self) -> None:
@@ -129,7 +123,7 @@ class SweepOnlyCapture(Capture):
         """See `Capture`."""
         return 2 * max(configured.drain_interval, configured.poll_interval).total_seconds()
 
-    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+    async def catch_up(self) -> None:
         """Nothing to catch up with."""
 
     def report_problems(self, meanwhile: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 import psycopg
 
 from cdc_sync.ats.check_watch import check_left_over, check_watch, found
-from cdc_sync.ats.connection import Connection, connected, rows_of
+from cdc_sync.ats.connection import Connection, asking, connected, rows_of, rows_on_own_path
 from cdc_sync.ats.errors import SourceError, translate
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
@@ -140,9 +140,8 @@ async def _check_watches(
 
 async def _search_path(connection: Connection, user: str, report: Tell) -> None:
     """Report each schema of the search_path in which others may make what an unqualified name could mean."""
-    async with asking_shortly(connection, "asking in which schemas names are looked for"):
-        await connection.execute(catalog("use_own_path"))
-        ((schemas,),) = await rows_of(connection, catalog("schemas_of_path"))
+    async with asking("asking in which schemas names are looked for"):
+        ((schemas,),) = await rows_on_own_path(connection, catalog("schemas_of_path"))
     async with asking_shortly(connection, "asking who may create in the schemas of the search_path"):
         creators = await rows_of(connection, catalog("creators"), {"schemas": schemas})
     if not creators:

@@ -13,19 +13,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from cdc_sync.ats.connection import Connection, Pool, asking, pooled
+from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
+from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.event_loop import end
@@ -38,12 +37,6 @@ T = TypeVar("T")
 _FIRST_WAIT = 0.5
 _MISCONFIGURED_WAIT = 10.0
 """Seconds between tries when only a person can repair it."""
-
-_GIVES_BACK_WITHIN = 2.0
-"""Seconds."""
-
-_ALIVE_FOR = 1.0
-"""Seconds for which another daemon's session counts as alive without a new query: its watches share it."""
 
 SWEEPS_AT_ONCE = 2
 """Watches that sweep at once, at most: one long sweep does not hold up all others."""
@@ -77,7 +70,7 @@ class Sessions:
         locked: the one that holds the watches' locks; on a standby another one than `lasting`.
         held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
-        is_recognised: whether this is known to be the database that the store has under its name.
+        hosts: those of the DSN.
     """
 
     lasting: Session
@@ -86,7 +79,7 @@ class Sessions:
     held: asyncio.Task[None]
     lookout: Lookout
     stack: AsyncExitStack
-    is_recognised: bool
+    hosts: Sequence[str]
     users: int = 0
 
     @property
@@ -139,7 +132,6 @@ class Database:
         try_at: when they retry after it, by the event loop's clock.
         reported: the error that a watch reported last; the others need not repeat it.
         sweeping: the turns to sweep.
-        given_way: how many sweeps wait in the middle.
 
     Raises:
         SourceError: by `sessions` and `turn`: the database cannot be reached, or may not be read.
@@ -153,7 +145,7 @@ class Database:
     section: str = "database"
     longest_wait: float = 5.0
     prove_every: float = 15.0
-    answers_within: float = ECHO_WITHIN
+    answers_within: float = ANSWERS_WITHIN
     recognised: Callable[[str], None] = nobody
     is_only: bool = True
     guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
@@ -166,7 +158,6 @@ class Database:
     try_at: float = field(default=0.0, init=False)
     reported: Exception | None = field(default=None, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
-    given_way: int = field(default=0, init=False)
     _failed_in_a_row: int = field(default=0, init=False)
     _are_kept: bool = field(default=False, init=False)
 
@@ -190,10 +181,7 @@ class Database:
         sessions = await self._join(watch)
         try:
             positions = await self.store.capture.positions(watch)
-            if not (self._is_of(positions) and sessions.is_recognised):
-                recognise = partial(self._recognise, watch=watch, positions=positions)
-                await sessions.pool.ask("asking which server this is", recognise)
-                sessions.is_recognised = True
+            await self._recognise_watch(watch, positions, sessions)
             self.recognised(watch)
             self.guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", self.guard.meet)
@@ -237,9 +225,8 @@ class Database:
             await session.lock(watch, *(each for each in earlier if each != session.process))
             yield
         finally:
-            session.give_up(watch)
             if not sessions.held.done():
-                await session.unlock()
+                await session.unlock(watch)
 
     async def _join(self, watch: str) -> Sessions:
         before = self.failure
@@ -271,16 +258,14 @@ class Database:
             lasting = locked = await stack.enter_async_context(own_session(self.dsn))
             positions = await self.store.capture.positions(watch)
             is_known = await self.store.databases.identity(self.name) is not None
-            async with asking("asking which server this is"):
-                server = await server_facts(lasting.connection)
-                # Before the replica position, which means nothing for another database.
-                if is_known:
-                    await recognise(self.store, server.identity, self.dsn, lasting.connection, self.name, self.section)
+            server, hosts = await server_facts(lasting.connection), hosts_of(self.dsn, lasting.connection)
+            # Before the replica position, which means nothing for another database.
+            if is_known:
+                await self._recognise(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
             self.guard = ReplicaGuard()
             self.guard.identity = server.identity
             if is_known and self._is_of(positions):
-                self.recognised(watch)
                 self.guard.load(positions.get(POSITION))
             # Before its turn: a watch that waits has seen that it could work, on a server that is not behind.
             pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
@@ -292,28 +277,41 @@ class Database:
             stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
-            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), is_known)
+            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), hosts)
 
     def _is_of(self, positions: Mapping[str, str]) -> bool:
         """Whether a watch with these positions was captured under this database's name, or never."""
         return not positions or positions.get(FROM_DATABASE, "") == self.name
 
-    async def _recognise(self, connection: Connection, watch: str, positions: Mapping[str, str]) -> None:
+    async def _recognise_watch(self, watch: str, positions: Mapping[str, str], sessions: Sessions) -> None:
         """Accept a name new to the store, or a watch captured under another name, if the database fits."""
-        store, identity = self.store, (await server_facts(connection)).identity
-        if not self._is_of(positions):
-            was = positions.get(FROM_DATABASE, "")
-            bound = await store.databases.identity(was)
-            if bound not in {None, identity}:
-                raise watch_moved(watch, was, self.name, str(bound), identity)
-            here = await whereabouts(self.dsn, connection)
-            before = await store.databases.hosts(was)
-            names = self.name, self.section
-            if (why_not := await found_elsewhere(before, identity, self.dsn, here, connection, *names)) is not None:
-                raise AnotherDatabaseError("watch-moved", why_not)
-        await recognise(store, identity, self.dsn, connection, self.name, self.section)
-        if not self._is_of(positions):
-            await store.databases.set_captured_from(watch, self.name)
+        store, identity, here = self.store, sessions.server.identity, sessions.hosts
+        if self._is_of(positions):
+            await self._recognise(identity, here)
+            return
+        was = positions.get(FROM_DATABASE, "")
+        bound = await store.databases.identity(was)
+        if bound not in {None, identity}:
+            raise watch_moved(watch, was, self.name, str(bound), identity)
+        before = await store.databases.hosts(was)
+        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
+            raise AnotherDatabaseError("watch-moved", why_not)
+        await self._recognise(identity, here)
+        await store.databases.set_captured_from(watch, self.name)
+
+    async def _recognise(self, identity: str, here: Sequence[str]) -> None:
+        """Bind the store to the database the first time, check that later, and remember the database's hosts.
+
+        Raises:
+            AnotherDatabaseError: the store belongs to another database.
+        """
+        databases = self.store.databases
+        await databases.bind(identity, self.name, self.section)
+        before = await databases.hosts(self.name)
+        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
+            raise AnotherDatabaseError("store-another-database", why_not)
+        if before != here and not self.store.driver.is_read_only:
+            await databases.set_hosts(here, self.name)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled."""
@@ -332,49 +330,6 @@ class Database:
                 await task
         finally:
             await end(holding)
-
-
-async def recognise(  # noqa: PLR0917 - a database, by its connection and by its configuration
-    store: Store, identity: str, dsn: str, connection: Connection, database: str = "", section: str = "database"
-) -> None:
-    """Bind the store to the database the first time, check that later, and remember the database's hosts.
-
-    `identity` is as in `ServerFacts`; `database` is the name in the configuration, `section` the one with its `dsn`.
-
-    Raises:
-        AnotherDatabaseError: the store belongs to another database.
-    """
-    await store.databases.bind(identity, database, section)
-    here = await whereabouts(dsn, connection)
-    before = await store.databases.hosts(database)
-    why_not = await found_elsewhere(before, identity, dsn, here, connection, database, section)
-    if why_not is not None:
-        raise AnotherDatabaseError("store-another-database", why_not)
-    # A standby of this daemon may read another server of the cluster, on another host.
-    now = Whereabouts.from_text(before).joined(here) if before and store.driver.clock.shared else here
-    if before != now.to_text() and not store.driver.is_read_only:
-        await store.databases.set_hosts(now.to_text(), database)
-
-
-async def found_elsewhere(  # noqa: PLR0917 - those of `recognise`, and what is compared
-    before: str | None,
-    identity: str,
-    dsn: str,
-    now: Whereabouts,
-    connection: Connection,
-    database: str = "",
-    section: str = "database",
-) -> str | None:
-    """Why a database of the store's identity may be a copy; None if it is the store's own.
-
-    `before` has its hosts in the store (stores of 0.1.0 have none), `now` its present ones.
-    """
-    if not before:
-        return None
-    remembered = Whereabouts.from_text(before)
-    if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
-        return None
-    return elsewhere(identity, remembered, now, database, section)
 
 
 class UnreadElsewhereError(OperationError):
@@ -421,24 +376,6 @@ class Others(Protocol):
 
     def hand_over(self, watch: str) -> None:
         """A watch was left an application: if this process captures it, it compares its row at once."""
-
-
-class NoOthers:
-    """There are none."""
-
-    def of(self, _: str) -> Sequence[str]:
-        """See `Others`."""
-        return ()
-
-    async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
-        """See `Others`."""
-        return Elsewhere()
-
-    def expect(self, _: str, __: asyncio.Event) -> None:
-        """See `Others`."""
-
-    def hand_over(self, _: str) -> None:
-        """See `Others`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,6 +429,7 @@ class WatchParts:
     watch: Watch
     rules: WatchRules
     database: Database
+    others: Others
     observe: Emit
     clock: Callable[[], int]
     calls: Calls = NO_CALLS
@@ -499,7 +437,6 @@ class WatchParts:
     all_written: Callable[[], None] = nothing
     evidence: Evidence = field(default_factory=Evidence)
     want_sweep: Callable[[], None] = nothing
-    others: Others = field(default_factory=NoOthers)
     dry_run: bool = False
     steps: Steps = STEPS
 

@@ -1,7 +1,7 @@
 """Suspected deletions, and their answers: after the grace, by a fresh read of all rows of their applications."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -47,13 +47,12 @@ class Deletions:
             resolved = [Resolved(id_, at, None) for id_ in application_ids]
             return len((await self._applier.apply(origin, resolved=resolved)).suspected)
 
-    async def confirm(self, progressed: Callable[[], None]) -> None:
+    async def confirm(self) -> None:
         """Answer suspected deletions for ever."""
         parts, suspected = self.parts, self._applier.suspected
         while True:
             suspected.clear()
             await self.confirm_due()
-            progressed()
             due_at = await parts.store.capture.next_suspicion(parts.name)
             if due_at is not None:
                 await asyncio.sleep(min(max((due_at - parts.clock()) / 1000, 0.01), _LOOK_EVERY))

@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 # fmt: off
 UNREACHABLE = frozenset({
-    "listener-deaf", "lock-foreign", "lock-taken", "server-behind", "server-may-lag", "standby", "system-refused",
-    "table-locked", "table-replaced", "unanswered", "unreachable",
+    "lock-foreign", "lock-taken", "server-behind", "server-may-lag", "standby", "system-refused", "table-locked",
+    "table-replaced", "unanswered", "unreachable",
 })
 # fmt: on
 """Codes of errors that pass by themselves; here, since the system may refuse to open a file."""

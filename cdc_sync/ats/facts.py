@@ -1,38 +1,21 @@
 """The catalog's answers: the server, where it is reached, and its tables. No row is read."""
 
-import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from cdc_sync.ats.connection import Connection, Rows, asking, connected, look_at_own_schemas, rows_of
-from cdc_sync.ats.errors import SourceError, source_error
+from cdc_sync.ats.connection import Connection, Rows, asking, look_at_own_schemas, rows_of
+from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import arrays, catalog, composed, sections
-from cdc_sync.ats.replica_guard import IDENTITY, NOW, ReplicaPosition
+from cdc_sync.ats.replica_guard import IDENTITY, NOW
 from cdc_sync.config import Watch
-from cdc_sync.core.findings import Whereabouts
+from cdc_sync.core.findings import host_name
 from cdc_sync.core.identifiers import QualifiedName, usable
-
-_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Names of one address."""
-
-_ANSWERS_WITHIN = 3
-"""Seconds within which a former host must accept a connection, and a standby must replay.
-
-After three times as many a silent host gets a cancel. psycopg ends that after 5 seconds, and its wait for the answer
-after 5 more.
-"""
-
-_MOST_ASKED = 4
-
-_PORT = "5432"
 
 READABLE = "rpvmf"
 """Relations with rows (`pg_class.relkind`): tables, partitioned ones, views, materialized ones, foreign tables."""
@@ -62,11 +45,6 @@ class ServerFacts:
     database: str = field(compare=False)
     timezone: str = field(compare=False)
     is_superuser: bool = field(compare=False)
-
-    @property
-    def started(self) -> str:
-        """The server's start, which no two running servers share."""
-        return ReplicaPosition.from_text(self.position).server.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +136,6 @@ async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Wat
     return [(template, schema) for template, schema in rows if usable(schema)]
 
 
-async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
-    """Where a DSN leads, and which server answered."""
-    return Whereabouts(hosts_of(dsn, connection), (await server_facts(connection)).started)
-
-
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
     """The hosts of a DSN, its service or the environment, with ports, in one spelling."""
     given = conninfo_to_dict(dsn)
@@ -171,54 +144,6 @@ def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
     others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
     named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
     hosts = str(next(filter(None, named), connection.info.host)).split(",")
-    ports = str(given.get("port") or others.get("port") or _PORT).split(",")
+    ports = str(given.get("port") or others.get("port") or "").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
-    return tuple(dict.fromkeys(_spelled(host, port) for host, port in zip(hosts, ports, strict=False)))
-
-
-def _spelled(host: str, port: str) -> str:
-    host = host.strip()
-    if host.startswith("/"):
-        return f"{os.path.realpath(host)}:{port or _PORT}"
-    host = host.lower().rstrip(".")
-    return f"{'localhost' if host in _THIS_MACHINE or not host else host}:{port or _PORT}"
-
-
-async def is_same_cluster(
-    dsn: str, identity: str, before: Whereabouts, now: Whereabouts, connection: Connection
-) -> bool:
-    """Whether one of the hosts of `before` leads to the server of `now`, or one of both follows the other.
-
-    `dsn` has the login; `connection` leads to `now`.
-    """
-    for host in before.hosts[:_MOST_ASKED]:
-        name, _, port = host.rpartition(":")
-        with suppress(SourceError, psycopg.Error, TimeoutError):
-            led_to = {key: value for key, value in conninfo_to_dict(dsn).items() if key != "hostaddr"}
-            led_to |= {"host": name, "port": port, "target_session_attrs": "any", "connect_timeout": _ANSWERS_WITHIN}
-            # After the login a host may fall silent.
-            async with asyncio.timeout(3 * _ANSWERS_WITHIN), connected(make_conninfo("", **led_to)) as there:
-                seen = await server_facts(there)
-                if seen.identity == identity and (seen.started == now.started or await _follows(there, connection)):
-                    return True
-    return False
-
-
-async def _follows(one: Connection, another: Connection) -> bool:
-    """Whether one of two servers replays the other's present writes, as no copy does."""
-    in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
-    if in_recovery[0] == in_recovery[1]:
-        return False
-    primary, standby = (another, one) if in_recovery[0] else (one, another)
-    # Its id writes a WAL record: an idle primary would be where its copy is.
-    await primary.execute("SELECT txid_current()")
-    row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
-    try:
-        async with asyncio.timeout(_ANSWERS_WITHIN):
-            while True:
-                replayed = await standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", row)
-                if await replayed.fetchone() == (True,):
-                    return True
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return False
+    return tuple(dict.fromkeys(host_name(host, port) for host, port in zip(hosts, ports, strict=False)))

@@ -7,15 +7,13 @@ did not ring waits for the next look. Some writers never ring (`docs/for-dbas.md
 import asyncio
 import math
 import time
-from collections.abc import Callable
 
 from cdc_sync.ats.capture import Capture, ChangedError, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.ats.changelog import ChangeLog, all_ended
-from cdc_sync.ats.database import nothing
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.triggers import Installation, log_filled_by, worked_before
-from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved, LogReplaced
+from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, LogReplaced, NotifyQueueSeen
 
 MISSED = "missed"
 """The position with the number of dropped changes that a sweep was requested for."""
@@ -37,7 +35,6 @@ class NotifyCapture(SweepOnlyCapture):
         self.log = ChangeLog(intake.sessions.pool, parts.name, consume=not parts.dry_run)
         self._log_seen = intake.seen.log
         self.rung = asyncio.Event()
-        self._progressed = nothing
         # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self._begun: float | None = None
@@ -58,27 +55,25 @@ class NotifyCapture(SweepOnlyCapture):
         worked = await self.pool.ask("looking for an earlier daemon's work", worked_before)
         return worked and not await self.parts.store.report.counts()
 
-    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+    async def jobs(self) -> Jobs:
         """See `Capture`."""
         name = self.parts.name
         if self._may_ring:
-            proved = lambda usage: self.parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            await self.intake.sessions.lasting.listen(name, self.rung.set, proved)
+            await self.intake.sessions.lasting.listen(name, self.rung.set, self._proved)
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._look_every))
-        jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
+        jobs = {**await super().jobs(), "change log": self.run()}
         if not self.parts.dry_run:
             await self.lookout.bell.silence()
             jobs["missed changes"] = self.watch_missed()
         return jobs
 
-    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+    async def catch_up(self) -> None:
         """See `Capture`. Later changes, which may come as fast as they are read, are not waited for."""
         if not await self.step():
             return
         begun = await self.log.clock()
         while await self.log.has_older(begun):
-            progressed()
             if not await self.step():
                 return
 
@@ -89,25 +84,25 @@ class NotifyCapture(SweepOnlyCapture):
             raise ChangedError
         await super().look_at_setup()
 
-    async def run(self, progressed: Callable[[], None]) -> None:
+    async def run(self) -> None:
         """Read the log for ever."""
-        self._progressed = progressed
         self.rung.set()
         self.lookout.listen(self.watched, Ears(self._look_every, self._arms, self.rung.set, self._looked))
         try:
             while True:
                 await self.rung.wait()
                 while await self.step():
-                    progressed()
-                progressed()
+                    pass
         finally:
             self.watched.ears = None
             self.intake.sessions.lasting.stop_listening(self.parts.name)
 
+    def _proved(self, queue_usage: float) -> None:
+        self.parts.observe(NotifyQueueSeen(self.parts.name, queue_usage))
+
     def _looked(self, seconds: float) -> None:
         """A look has shown no changes."""
         self.intake.observe(CaughtUp(self.parts.name, seconds))
-        self._progressed()
 
     async def step(self) -> bool:
         """Apply a batch of changes; returns whether there may be more."""

@@ -7,11 +7,10 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from cdc_sync.ats.capture import Capture, Jobs
-from cdc_sync.ats.database import nothing
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import ROUND
 from cdc_sync.ats.reading import WatermarkReader
@@ -79,35 +78,33 @@ class PollCapture(Capture):
         """See `Capture`."""
         return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
 
-    async def look(self) -> SnapshotReading:
-        """See `Capture`. All watches share a look, so it may be a little old."""
+    async def _look(self) -> SnapshotReading:
+        """Look at the server's transactions. All watches share a look, so it may be a little old."""
         return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
 
-    async def begin(self, look: SnapshotReading | None) -> None:
-        """Go on at the saved watermark, or where the baseline began."""
+    async def begin(self) -> None:
+        """Go on at the saved watermark, or now: the sweep at the start finds older changes."""
         positions = await self.parts.store.capture.positions(self.parts.name)
         watermark, began = positions.get(POSITION), positions.get(BEGAN)
         if watermark is None:
-            # Without a look the baseline ran in notify mode; the sweep at the start finds older changes.
-            look = look or await self.look()
-            watermark, began = await self._watermark_at(look.instant), str(look.xmax)
+            now = await self._look()
+            watermark, began = await self._watermark_at(now.instant), str(now.xmax)
             await self.intake.place({POSITION: watermark, BEGAN: began})
         self.watermark, self._began = watermark, int(began) if began else None
 
-    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+    async def jobs(self) -> Jobs:
         """See `Capture`."""
-        return {**await super().jobs(progressed), "poll": self.run(progressed)}
+        return {**await super().jobs(), "poll": self.run()}
 
-    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+    async def catch_up(self) -> None:
         """Poll once."""
         async with self._lock:
             started = time.monotonic()
             # Before the rows: the pages show every transaction that had ended by then.
-            reading = await self.look()
+            reading = await self._look()
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-                progressed()
             if reading is not self._reading:
                 self._reading = reading
                 await self._advance(reading)
@@ -157,9 +154,9 @@ class PollCapture(Capture):
             ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
         )
 
-    async def run(self, progressed: Callable[[], None]) -> None:
+    async def run(self) -> None:
         """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""
         every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
-            await self.catch_up(progressed)
+            await self.catch_up()
             await asyncio.sleep(pause(every, self._took))

@@ -6,12 +6,11 @@ repeats the measurement.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cdc_sync.ats.applying import resolved
-from cdc_sync.ats.database import nothing
 from cdc_sync.ats.deletions import former_rows
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Page
@@ -61,7 +60,6 @@ async def plan(
     *,
     fuse: Fuse | None = None,
     old: StatusRules | None = None,
-    progressed: Callable[[], None] = nothing,
 ) -> AsyncIterator[Planned]:
     """Walk the table and the snapshot and yield every difference.
 
@@ -74,7 +72,6 @@ async def plan(
     after: Key | None = None
     while True:
         page = await intake.reader.page(after, PAGE)
-        progressed()
         for planned in await preview.of_page(page):
             yield planned
         if page.last is None:
@@ -82,7 +79,6 @@ async def plan(
         after = page.last
     async for unmet in unmet_records(intake, bytes(preview.marks), last):
         before = await store.capture.known(watch, unmet)
-        progressed()
         if before:
             for planned in await preview.of_gone(before):
                 yield planned
@@ -199,13 +195,13 @@ def why_held(touched: int) -> str:
     )
 
 
-async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
+async def measure_edit(intake: Intake) -> None:
     """Measure the effect of changed status rules, and hold it if it is too large."""
     store, rules = intake.store, intake.rules
     positions = await store.capture.positions(rules.watch)
     old = before_edit(positions, rules.status)
     if old is not None:
-        plans = plan(intake, rules.first_status, old=old, progressed=progressed)
+        plans = plan(intake, rules.first_status, old=old)
         touched = sum([is_only_remapped(planned) async for planned in plans])
         held = touched > rules.fuse.max_changes
         if held:

@@ -172,9 +172,9 @@ class Reader:
             unread = frozenset(some) - {row.key for row in found.rows}
             return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
-        met = self.unreadable.met
-        alone = [key for key in keys if key in met]
-        left = [key for key in keys if key not in met]
+        met, fitting = self.unreadable.met, [key for key in keys if self._fits(key)]
+        alone = [key for key in fitting if key in met]
+        left = [key for key in fitting if key not in met]
         while left:
             given, left = left[: self.fit], left[self.fit :]
             found = await unless_a_row_fails(read(given))
@@ -185,6 +185,12 @@ class Reader:
             left = [*found.unread, *left]
         for key in alone:
             yield await self._alone(key, read([key]), confirming=confirming), [key]
+        if others := [key for key in keys if not self._fits(key)]:
+            yield Read([], 0), others
+
+    def _fits(self, key: Key) -> bool:
+        """Whether a key has the present columns: before an edit of `key` it may have had others, and no row has it."""
+        return len(key) == len(self.mapping.key_columns)
 
     async def _alone(self, key: Key, reading: Awaitable[Read], *, confirming: bool) -> Read:
         """A row that is read alone, whether it can be read or not."""
@@ -208,7 +214,7 @@ class Reader:
         query = self.statements.as_read
         if query is None or not keys:
             return {}
-        given, parts = list(keys), len(self.mapping.key_columns)
+        given, parts = list(filter(self._fits, keys)), len(self.mapping.key_columns)
         found = await unless_a_row_fails(self.pool.fetch(query, columns_of(given), self._doing))
         if found is None:
             given = await convertible(self.pool, given, self.mapping.key_types)

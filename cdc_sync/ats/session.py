@@ -1,4 +1,4 @@
-"""The lasting session: it holds all watches' locks, listens for all of them, and proves that it is alive.
+"""The lasting session: it holds all watches' locks, listens for all of them, and is asked whether it is alive.
 
 It is never in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail.
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.ats.connection import Connection, asking, connected, rows_of
+from cdc_sync.ats.connection import Connection, asking, connected
 from cdc_sync.ats.errors import SourceError, source_error
 from cdc_sync.ats.expressions import sections
 from cdc_sync.core.visible import visible
@@ -27,8 +27,8 @@ from cdc_sync.core.visible import visible
 CHANNEL = "cdc_sync"
 """The triggers' channel. The payload is the watch's name; none (triggers of 0.1.0) means any."""
 
-ECHO_WITHIN = 10.0
-"""Seconds for our own notification to arrive."""
+ANSWERS_WITHIN = 10.0
+"""Seconds for the session to answer."""
 
 _ENDS_WITHIN = 2.0
 """Seconds for a terminated session to release its lock."""
@@ -39,25 +39,22 @@ _ROUNDS = 5
 _PRIMARY_ANSWERS_WITHIN = 3
 """Seconds for each host."""
 
-_KNOWS_PRIMARY = 140000
-"""The version of libpq that has target_session_attrs=primary."""
-
 _SQL = sections("sessions.sql")
 
 _HOLDING = "listening for changes, and holding the watches' locks"
 
 
 class Process(NamedTuple):
-    """A session's process; `started` in ISO 8601, `server` is its server's start, which identifies that."""
+    """A session's process; `started` in ISO 8601."""
 
     pid: int
     started: str
-    server: str
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """From `as_text`."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        return cls(fields["pid"], fields["started"])
 
     def as_text(self) -> str:
         """The text that the store keeps."""
@@ -88,8 +85,6 @@ class Session:
         # Locks to give back; one may be held because its answer was lost.
         self._given_up: set[int] = set()
         self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
-        self._echo = ""
-        self._echoed = False
         self._lock = asyncio.Lock()
         self._wanted = 0
         self._hearing: asyncio.Timeout | None = None
@@ -103,7 +98,7 @@ class Session:
             StandbyError: another daemon holds it.
         """
         number = _lock_number(watch)
-        async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
+        async with self._turn(), asking("taking the watch's lock", within=ANSWERS_WITHIN):
             # A lock that could not be given back would be held twice.
             await self._unlock()
             if number in self._locked or await self._try_lock(number):
@@ -117,44 +112,31 @@ class Session:
                             return
             raise await _held_by(self.connection, watch)
 
-    def give_up(self, watch: str) -> None:
-        """Drop the watch's lock: `hold` gives it back next, `unlock` at once."""
+    async def unlock(self, watch: str) -> None:
+        """Give the watch's lock back; without a quick answer `hold` does it later."""
         number = _lock_number(watch)
         if number in self._locked:
             self._locked.discard(number)
             self._given_up.add(number)
-
-    async def unlock(self) -> None:
-        """Give back dropped locks; without a quick answer `hold` does it later."""
-        if not self._given_up:
-            return
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(_ENDS_WITHIN), self._turn():
                 await self._unlock()
-
-    async def is_over(self, process: Process) -> bool:
-        """Whether a process of this session's server has ended; false for another server's."""
-        async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
-            return await self._ask("over", process._asdict()) == (True,)
 
     async def listen(
         self,
         watch: str,
         ring: Callable[[], None],
-        proved: Callable[[float], None] = lambda _: None,
+        proved: Callable[[float], None],
         *,
-        within: float = ECHO_WITHIN,
+        within: float = ANSWERS_WITHIN,
     ) -> None:
         """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
 
         `proved` gets, now and at each proof, the used share of the server's NOTIFY queue.
         """
         async with self._turn(), asking(_HOLDING, within=within):
-            echo, usage = await self._ask("echo") or ("", 0.0)
-            if not self._echo:
-                await self.connection.execute(f"LISTEN {CHANNEL}")
-                await self.connection.execute(f"LISTEN {echo}")  # a constant and a number: nothing to quote
-                self._echo = echo
+            await self.connection.execute(f"LISTEN {CHANNEL}")
+            usage = await self.prove()
         self._listeners[watch] = ring, proved
         ring()
         proved(usage)
@@ -163,41 +145,37 @@ class Session:
         """Stop calling `ring` for the watch."""
         self._listeners.pop(watch, None)
 
-    async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
+    async def hold(self, prove_every: float, *, within: float = ANSWERS_WITHIN) -> None:
         """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        It raises at once if the server ends the connection. If the server is silent or notifications do not arrive, it
-        raises `within` seconds after a proof; there is one every `prove_every` seconds.
+        It raises at once if the server ends the connection. There is a proof every `prove_every` seconds; without an
+        answer it raises after `within`.
         """
         prove_at = time.monotonic() + prove_every
         while True:
             async with self._lock, asking(_HOLDING, within=None):
                 await self._hear_until(prove_at)
-                if time.monotonic() >= prove_at:
-                    await self._prove(within)
-                    prove_at = time.monotonic() + prove_every
                 async with asking(_HOLDING, within=within):
                     await self._unlock()
+                    if time.monotonic() >= prove_at:
+                        usage = await self.prove()
+                        prove_at = time.monotonic() + prove_every
+                        for _, proved in self._listeners.values():
+                            proved(usage)
 
-    async def prove(self) -> None:
-        """Check that the session is still ours alone; psycopg raises without an answer."""
-        if await self._ask("marked") != (self._token,):
+    async def prove(self) -> float:
+        """Check that the session is still ours alone, and return the used share of the server's NOTIFY queue."""
+        token, usage = await self._ask("marked") or (None, 0.0)
+        if token != self._token:
             raise source_error("pooled")
+        return float(usage)
 
     async def end(self) -> None:
-        """Clear a session that a pooler keeps; any other ends with its connection."""
-        if not self.is_pooled or self.connection.closed:
-            return
-        with suppress(psycopg.Error, TimeoutError):
-            async with asyncio.timeout(_ENDS_WITHIN):
-                # Several times: the pooler may choose among several.
-                for _ in range(_ROUNDS):
-                    for number in self._locked | self._given_up:
-                        await self._ask("unlock", (number, self._token))
-                    if await self._ask("unmark", (self._token,)):
-                        return
-                for number in self._locked | self._given_up:
-                    await self._end(self.process, number)
+        """End a session that a pooler would keep, with its mark and locks; any other ends with its connection."""
+        if self.is_pooled and not self.connection.closed:
+            with suppress(psycopg.Error, TimeoutError):
+                async with asyncio.timeout(_ENDS_WITHIN):
+                    await self._ask("end_own", self.process._asdict())
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -222,31 +200,9 @@ class Session:
             self._hearing = None
 
     def _heard(self, notification: psycopg.Notify) -> None:
-        if notification.channel != CHANNEL:
-            self._echoed = True
-            return
         watch = notification.payload
         for ring, _ in self._listeners.values() if not watch else filter(None, [self._listeners.get(watch)]):
             ring()
-
-    async def _prove(self, within: float) -> None:
-        if not self._echo:
-            async with asking(_HOLDING, within=within):
-                await self.prove()
-            return
-        self._echoed = False
-        try:
-            async with asyncio.timeout(within):
-                _, usage, token = await self._ask("notify_ourselves", (self._echo,)) or (None, 0.0, None)
-                if token != self._token:
-                    raise source_error("pooled")
-                while not self._echoed:
-                    async for notification in self.connection.notifies(stop_after=1):
-                        self._heard(notification)
-        except TimeoutError as error:
-            raise source_error("listener-deaf", within=within) from error
-        for _, proved in list(self._listeners.values()):
-            proved(float(usage))
 
     async def _ask(self, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
         return await _row(self.connection, statement, parameters)
@@ -292,9 +248,12 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
         try:
             if session.is_pooled:
                 # With little other traffic both get one session, with much a connection meets several.
-                async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
+                async with (
+                    connected(dsn) as other,
+                    asking("looking whether the session is shared", within=ANSWERS_WITHIN),
+                ):
                     for _ in range(_ROUNDS):
-                        if await _row(other, "marked") == (token,):
+                        if token in (await _row(other, "marked") or ()):
                             raise source_error("pooled")
                         await session.prove()
             yield session
@@ -305,11 +264,10 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
 @asynccontextmanager
 async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
     """A session on the primary, if the DSN leads there: daemons of different standbys meet only there."""
-    attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
     async with AsyncExitStack() as stack:
         session: Session | None = None
-        with suppress(SourceError):
-            primary = make_conninfo(dsn, target_session_attrs=attribute, connect_timeout=_PRIMARY_ANSWERS_WITHIN)
+        with suppress(SourceError):  # libpq before version 14 knows no primary
+            primary = make_conninfo(dsn, target_session_attrs="primary", connect_timeout=_PRIMARY_ANSWERS_WITHIN)
             session = await stack.enter_async_context(own_session(primary))
         yield session
 
@@ -328,8 +286,8 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
 
 async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
     """Those of the watches that any daemon captures here, by their locks."""
-    held = {number for (number,) in await rows_of(connection, _SQL["held"])}
-    return {watch for watch in watches if _lock_number(watch) in held}
+    numbers = {watch: _lock_number(watch) for watch in watches}
+    return {watch for watch, number in numbers.items() if await _row(connection, "holders", {"number": number})}
 
 
 def _lock_number(watch: str) -> int:

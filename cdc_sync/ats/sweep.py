@@ -51,32 +51,20 @@ async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterato
             yield found[first : first + size]
 
 
-async def _goes_on() -> float:
-    """Nobody waits."""
-    return 0.0
-
-
 class Sweep:
     """One sweep.
 
     Args:
         catch_up: lets the capture catch up.
-        progressed: called at each step.
-        give_way: awaited between steps; returns the seconds that others swept.
+
+    Attributes:
+        worked: seconds until the last step, without a wait for a lost connection's end.
     """
 
-    def __init__(
-        self,
-        capture: Capture,
-        catch_up: Callable[[], Awaitable[None]],
-        progressed: Callable[[], None],
-        give_way: Callable[[], Awaitable[float]] = _goes_on,
-    ) -> None:
+    def __init__(self, capture: Capture, catch_up: Callable[[], Awaitable[None]]) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
-        self._progressed = progressed
-        self._give_way = give_way
         self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
         self._after: Key | None = None
@@ -89,6 +77,7 @@ class Sweep:
         self._missed: list[Key] = []
         self._skipped: set[Key] = set()
         self._began = time.monotonic()
+        self.worked = 0.0
 
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
@@ -101,7 +90,7 @@ class Sweep:
         while not self._is_walked:
             if not await self._pass_over():
                 await self._read()
-            await self._pause()
+            self._note_progress()
         await self._find_gone(last)
         stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
         if stale:
@@ -109,16 +98,14 @@ class Sweep:
         if requests:
             await intake.request_sweeps(-requests)
         await intake.compared()
-        seconds = time.monotonic() - self._began
+        self._note_progress()
         missed = tuple(self._missed[:_NAMED])
-        done = SweepDone(self._watch, self._rows, seconds, dict(self._repaired), missed)
+        done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired), missed)
         intake.observe(done)
         return done
 
-    async def _pause(self) -> None:
-        """Let others sweep between two steps."""
-        self._began += await self._give_way()
-        self._progressed()
+    def _note_progress(self) -> None:
+        self.worked = time.monotonic() - self._began
 
     async def _pass_over(self) -> bool:
         """Compare the next page by digests and read the rows that differ; False if these are most of it."""
@@ -257,7 +244,7 @@ class Sweep:
             suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
             if suspected and self._sees_deletions:
                 await self._count({"gone": suspected})
-            await self._pause()
+            self._note_progress()
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -59,7 +59,9 @@ class UnreadableRows:
     def expect(self, skipped: collections.abc.Mapping[Key, str]) -> None:
         """Know the rows whose id an earlier run could not read: to find them takes a walk through the table."""
         for key, reason in skipped.items():
-            if isinstance(reason, Reason) and reason.code == "unreadable":
+            # Before an edit of `key` it may have had other columns.
+            fits = len(key) == len(self._mapping.key_columns)
+            if fits and isinstance(reason, Reason) and reason.code == "unreadable":
                 places = str(reason.values["places"]).split(", ")
                 self.met[key] = not _OF_AN_ID.isdisjoint(places)
 

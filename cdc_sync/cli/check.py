@@ -16,10 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
-from cdc_sync.ats.database import found_elsewhere
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import table_facts, whereabouts
+from cdc_sync.ats.facts import hosts_of, table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.replica_guard import POSITION
 from cdc_sync.cli.check_endpoint import check_endpoint
@@ -37,7 +36,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
-from cdc_sync.store.errors import keys, watch_moved
+from cdc_sync.store.errors import elsewhere, keys, watch_moved
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.protocol import FROM_DATABASE
 from cdc_sync.wall_clock import wall_clock
@@ -258,8 +257,7 @@ async def _check_identity(config: Config, name: str, identity: str, tell: Tell, 
                     moved.append(Finding("identity", "failed", error.message, remedy, watch))
             if bound == identity:
                 async with connected(dsn) as connection:
-                    here = await whereabouts(dsn, connection)
-                    why_not = await found_elsewhere(hosts, identity, dsn, here, connection, name, section)
+                    why_not = elsewhere(identity, hosts, hosts_of(dsn, connection), name, section)
     tell(check_identity(bound, identity, why_not, name, section))
     for finding in moved:
         tell(finding)

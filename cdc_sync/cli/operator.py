@@ -15,9 +15,8 @@ import typer
 from cdc_sync.admin.report import facts
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
-from cdc_sync.ats.database import found_elsewhere
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import server_facts, whereabouts
+from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.rows_elsewhere import without_live_row
 from cdc_sync.ats.tenant_table import FORGOTTEN, is_replaced
@@ -45,7 +44,6 @@ from cdc_sync.config import Config
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
@@ -65,6 +63,7 @@ from cdc_sync.store.acts import (
     in_steps,
 )
 from cdc_sync.store.driver import EntryId
+from cdc_sync.store.errors import elsewhere
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
@@ -424,12 +423,12 @@ class _Binding:
 
     Attributes:
         bound: the identity in the store.
-        hosts: the database's last hosts, as text.
+        hosts: the database's last hosts.
         positions: the capture positions, by watch.
     """
 
     bound: str | None
-    hosts: str | None
+    hosts: Sequence[str]
     positions: Mapping[str, Mapping[str, str]]
 
 
@@ -447,7 +446,7 @@ class _Found:
     """
 
     identity: str
-    here: Whereabouts
+    here: Sequence[str]
     fits: bool
     behind: Sequence[str]
     moved: Sequence[str]
@@ -465,15 +464,14 @@ async def _adopt(whole: Config, database: str, *, sure: bool) -> None:
         return
     if database:
         counts = {watch: counts[watch] for watch in binding.positions if watch in counts}
-    hosts = binding.hosts and Whereabouts.from_text(binding.hosts)
     about = {"dsn": f"{config.section_of(database)}.dsn", "shown": config.database.shown(), "counts": counts}
-    print_text("adopting", **vars(found), **about, bound=binding.bound, hosts=hosts)
+    print_text("adopting", **vars(found), **about, bound=binding.bound, hosts=binding.hosts)
     if not sure:
         _confirm("The store is to belong to this database.")
     async with opened_alone(whole) as store:
         if await _binding(store, config, database) != binding:
             raise OperationError("The store was changed meanwhile, so nothing is done. Run this again.")
-        await store.databases.rebind(found.identity, found.here.to_text(), _adopted(found, binding, database), database)
+        await store.databases.rebind(found.identity, found.here, _adopted(found, binding, database), database)
         await store.operation.record_action(acting(store, "adopt-database", database or None))
     say("done")
 
@@ -486,13 +484,12 @@ async def _binding(store: Store, config: Config, database: str) -> _Binding:
 async def _found(config: Config, database: str, binding: _Binding) -> _Found:
     dsn, stored = config.database.dsn.get_secret_value(), binding.positions
     async with connected(dsn) as connection:
-        server, here = await server_facts(connection), await whereabouts(dsn, connection)
-        why_not = await found_elsewhere(binding.hosts, server.identity, dsn, here, connection, database)
+        server, here = await server_facts(connection), hosts_of(dsn, connection)
         tables = {watch: config.watches[watch].table for watch in stored}
         replaced = [watch for watch, of in stored.items() if await is_replaced(connection, tables[watch], of)]
     moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != database]
     behind = [watch for watch, of in stored.items() if watch not in moved and _is_behind(of, server.position)]
-    fits = binding.bound == server.identity and not behind and why_not is None
+    fits = binding.bound == server.identity and not behind and elsewhere(server.identity, binding.hosts, here) is None
     return _Found(server.identity, here, fits, behind, moved, replaced)
 
 

@@ -100,7 +100,7 @@ def status(
 
 
 def _what_is_wrong(config: Config) -> str | None:
-    """Why a new process might help; None if the daemon has the store and no stalled loop."""
+    """Why a new process might help; None if the daemon has the store, and answers."""
     if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
         return f"no daemon works on the store {config.state.path}"
     listen = config.admin.listen

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from cdc_sync.core import events as seen
 from cdc_sync.core.events import Event
 from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.watch_names import listed
 
 Conditions = Mapping[str, str]
 """What is wrong, in words, with the remedy, by the condition's name."""
@@ -75,16 +74,6 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
             why = reason or ""
             message = "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
             return _with(conditions, f"endpoint {endpoint}", message)
-        case seen.LoopsStalled(loops):
-            return _with(
-                conditions,
-                "loops",
-                coded(
-                    "stalled",
-                    "stalled, and only a restart repairs that: %(loops)s",
-                    loops=listed(loops),
-                ),
-            )
     kind = _KIND_OF.get(type(event))
     if kind is None:
         return conditions
@@ -143,7 +132,6 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     STANDBY: (seen.StandsBy, seen.LeadTaken),
     "take-over": (seen.TakeOverBlocked, seen.TakeOverUnblocked),
     _DIFFERS: (seen.StandbyDiffers, seen.StandbyAgrees),
-    "loops": (seen.LoopsRecovered,),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
     "tenant": (seen.TenantRefused, seen.TenantAccepted),
 }
@@ -167,7 +155,7 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 # fmt: off
 EVENTS = frozenset({
     seen.Reloaded, seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress,
-    seen.EndpointChanged, seen.LoopsStalled, *_KIND_OF,
+    seen.EndpointChanged, *_KIND_OF,
 })
 # fmt: on
 """The events that can change a condition."""

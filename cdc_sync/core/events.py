@@ -165,19 +165,9 @@ class TenantAccepted(WatchEvent):
 
 
 class HeartBeat(Event):
-    """Every loop makes progress. `pending` counts entries; None if the store does not answer."""
+    """The event loop turns. `pending` counts entries; None if the store does not answer."""
 
     pending: int | None
-
-
-class LoopsStalled(Event):
-    """These loops are stalled."""
-
-    loops: tuple[str, ...]
-
-
-class LoopsRecovered(Event):
-    """All loops make progress again."""
 
 
 class WatchConnected(WatchEvent):
@@ -322,10 +312,10 @@ class CaughtUp(WatchEvent):
     seconds: float
 
 
-class ListenerProved(WatchEvent):
-    """The listening connection works; `queue_usage` is the NOTIFY queue's used share, from 0 to 1."""
+class NotifyQueueSeen(WatchEvent):
+    """`usage` is the used share of the server's NOTIFY queue, from 0 to 1."""
 
-    queue_usage: float
+    usage: float
 
 
 class CaptureLate(WatchEvent):

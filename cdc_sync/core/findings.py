@@ -3,10 +3,9 @@
 Also: clocks, a database's place, and a query's plan.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 State = Literal["ok", "warning", "failed"]
@@ -87,39 +86,11 @@ def check_clock(check: str, name: str, skew: int) -> Finding:
 # remembers the hosts.
 
 
-@dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """Where a database was reached.
-
-    Attributes:
-        hosts: the configured hosts with their ports; a socket's folder is one.
-        started: the server's start, in microseconds since the epoch. No other server and no copy shares it, so a new
-            host name with it is the same server.
-    """
-
-    hosts: tuple[str, ...]
-    started: str
-
-    def to_text(self) -> str:
-        """The text that the store keeps."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def from_text(cls, text: str) -> "Whereabouts":
-        """The inverse of `to_text`."""
-        fields = json.loads(text)
-        return cls(tuple(fields["hosts"]), fields["started"])
-
-    def has(self, other: "Whereabouts") -> bool:
-        """Whether both are the same database: they share a host or the running server."""
-        return self.started == other.started or not set(self.hosts).isdisjoint(other.hosts)
-
-    def joined(self, other: "Whereabouts") -> "Whereabouts":
-        """The other one's server, under the hosts of both."""
-        return Whereabouts(tuple(dict.fromkeys((*self.hosts, *other.hosts))), other.started)
-
-    def __str__(self) -> str:
-        return ", ".join(self.hosts)
+def host_name(host: str, port: str) -> str:
+    """A host and port in one spelling: sockets and loopback are one host."""
+    host = host.strip().lower().rstrip(".")
+    is_here = not host or host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}
+    return f"{'localhost' if is_here else host}:{port or '5432'}"
 
 
 # How a plan (`EXPLAIN (FORMAT JSON)`, made with sequential scans and sorts forbidden, whatever the table's present

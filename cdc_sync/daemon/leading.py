@@ -26,7 +26,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.gate import Gate
 from cdc_sync.daemon.process import Process, until
-from cdc_sync.daemon.pulse import LOOK_EVERY, STEP_OF_STORE, Lateness
+from cdc_sync.daemon.pulse import LOOK_EVERY, Lateness
 from cdc_sync.daemon.requests import execute_requests
 from cdc_sync.daemon.tenant_news import TenantNews, look_after
 from cdc_sync.daemon.watching import RunningWatches, WatchWorker
@@ -68,7 +68,6 @@ class Leading:
         self._lasting: Sequence[asyncio.Task[None]] = ()
         self.store = store = lead.store
         self._tenants = TenantNews(process.emit)
-        progressed = partial(process.pulse.beat, "sender", STEP_OF_STORE)
         settings = wiring.sender_settings(process.config)
         self._gate = Gate(lambda: self._sender.follow_gate())  # noqa: PLW0108 - it is made below
         self._sender = Sender(
@@ -79,7 +78,6 @@ class Leading:
             store.driver.clock,
             may_begin=lead.may_call,
             may_send=self._gate.may_send,
-            progressed=progressed,
         )
         database = partial(wiring.make_database, store=store)
         self._watches = RunningWatches(self._worker, database, process.emit)
@@ -161,7 +159,7 @@ class Leading:
     def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
         shared = database, self._process.emit, self._watches.others
         parts = wiring.make_parts(config, name, *shared, calls=self._sender, dry_run=self._process.dry_run)
-        return WatchWorker(parts, self._process.pulse)
+        return WatchWorker(parts)
 
     # Reloads, and other tenants.
 

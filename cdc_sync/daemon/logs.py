@@ -281,7 +281,7 @@ class EventLogger:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # Nor have frequent events and mere numbers.
-        self._silent = (*shown_elsewhere, events.CaughtUp, events.ListenerProved)
+        self._silent = (*shown_elsewhere, events.CaughtUp, events.NotifyQueueSeen)
         self._repeats = Repeats(clock)
         # The last refusal of the admin server, by type.
         self._at_door: dict[str, events.TokenRefused | events.ConnectionDisplaced] = {}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cdc_sync.ats.beginning import begin, connect
-from cdc_sync.ats.database import WatchParts, nothing
+from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.intake import Intake
@@ -204,9 +204,9 @@ async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as intake:
         # Missing triggers are no failure.
         meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
-        capture = await begin(intake, meanwhile, nothing)
+        capture = await begin(intake, meanwhile)
         await capture.catch_up()
-        await Sweep(capture, capture.catch_up, nothing).run()
+        await Sweep(capture, capture.catch_up).run()
         await _confirm(intake)
 
 

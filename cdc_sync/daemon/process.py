@@ -11,7 +11,6 @@ from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core import events
 from cdc_sync.core.conditions import NONE, Conditions
 from cdc_sync.core.events import Dispatch, Event
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.event_loop import end
 
 
@@ -39,7 +38,6 @@ class Process:
     dry_run: bool
     beat_every: float
     metrics: EventMetrics = field(default_factory=EventMetrics)
-    pulse: Pulse = field(default_factory=Pulse)
     conditions: Conditions = field(default_factory=lambda: NONE)
     conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     signalled: asyncio.Event = field(default_factory=asyncio.Event)

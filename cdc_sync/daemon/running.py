@@ -74,7 +74,6 @@ class _Daemon:
             *consumers,
             process.metrics.handlers,
             process.metrics.lag.handlers,
-            process.pulse.handlers,
             self._handlers,
             lambda: dict.fromkeys(conditions.EVENTS, self._fold),
         )
@@ -86,7 +85,6 @@ class _Daemon:
             lambda: process.conditions,
             lambda: wall_clock() if self._leading is None else self._leading.store.driver.clock.for_people(),
             without_live_row=self._without_live_row,
-            stalled=process.pulse.stalled,
             observe=process.emit,
         )
 
@@ -100,7 +98,7 @@ class _Daemon:
             loop.add_signal_handler(signal.SIGHUP, self._want_reload)
         signals.deliver()
         every = min(BEAT_EVERY, process.beat_every)
-        beating = asyncio.create_task(beat_for_ever(process.pulse, self._opened, process.emit, every), name="beating")
+        beating = asyncio.create_task(beat_for_ever(self._opened, process.emit, every), name="beating")
         try:
             async with self._serving:
                 while not process.stop:
@@ -142,7 +140,6 @@ class _Daemon:
             self._leading = None
             self._process.conditions = conditions.NONE
         self._admin.leave()
-        self._process.pulse.rest("")
 
     async def _stand_by(self, stack: AsyncExitStack) -> Lead | None:
         """Stand by until this daemon leads; None if a signal comes first."""

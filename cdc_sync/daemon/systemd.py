@@ -30,7 +30,7 @@ _LONGEST = 100
 
 
 class SystemdNotifier:
-    """Reports start, reload, end, live loops and status; silent without a manager."""
+    """Reports start, reload, end, life and status; silent without a manager."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -66,7 +66,6 @@ class SystemdNotifier:
             events.TenantsGone: lambda e: self._follow(tuple(each for each in self._watches if each not in e.watches)),
             events.ReloadRefused: lambda _: self._ready("the configuration was read again and refused, see the log"),
             events.HeartBeat: self._heart_beat,
-            events.LoopsStalled: lambda e: send(f"STATUS=Stalled: {listed(e.loops)}"),
             events.CallEnded: self._call_ended,
         }
 

@@ -1,19 +1,15 @@
 """A watch's life: connect, adopt, then capture, sweep and confirm until something is lost; and again."""
 
 import asyncio
-import math
-import time
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import READS, Pool, Reads, reading_as
 from cdc_sync.ats.database import Database, Sessions, WatchParts, wait_after
-from cdc_sync.ats.deletions import LONGEST_REST
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.rows_elsewhere import OtherWatches, without_live_row
 from cdc_sync.ats.session import StandbyError
@@ -25,67 +21,11 @@ from cdc_sync.config.watch import Watch
 from cdc_sync.core import events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
-from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.store.errors import AnotherDatabaseError
 
-_CONNECTING, _DELETING = "connecting", "deletions"
-"""Loops of a watch."""
-
 _SWEEP_SHARE = 10
 """Sweeps take at most one part in this many of the time."""
-
-LONGEST_TURN = 10.0
-"""Seconds after which a sweep gives way to waiting ones."""
-
-MOST_GIVEN_WAY = 8
-"""Interrupted sweeps of a database: each keeps a bit for every record of the store."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    """A sweep's turn; a long one gives way to other sweeps of its database.
-
-    Attributes:
-        waits: called before waiting for a turn.
-        waited: seconds that others had it.
-    """
-
-    database: Database
-    waits: Callable[[], None]
-    waited: float = 0.0
-    _since: float | None = None
-
-    async def __aenter__(self) -> Self:
-        self.waits()
-        await self.database.sweeping.acquire()
-        self._since = time.monotonic()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._since is not None:
-            self.database.sweeping.release()
-
-    async def give_way(self) -> float:
-        """Give others a turn, if this one has lasted; returns the seconds that others had it."""
-        begun, database = time.monotonic(), self.database
-        if (
-            self._since is None
-            or begun - self._since < LONGEST_TURN
-            or not database.sweeping.locked()
-            or database.given_way >= MOST_GIVEN_WAY
-        ):
-            return 0.0
-        self._since = None
-        database.sweeping.release()
-        database.given_way += 1
-        try:
-            await self.__aenter__()
-        finally:
-            database.given_way -= 1
-        waited = time.monotonic() - begun
-        self.waited += waited
-        return waited
 
 
 def phase(watch: str) -> float:
@@ -102,10 +42,9 @@ def captured_alike(one: Watch, other: Watch) -> bool:
 class WatchWorker:
     """Keeps one watch running."""
 
-    def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
+    def __init__(self, parts: WatchParts) -> None:
         self._parts = replace(parts, all_written=self._store_works, want_sweep=self.want_sweep)
         self._sweep_wanted = asyncio.Event()
-        self._pulse = pulse
         self._reads = Reads()
         self._lost: str | None = None
         self._store_failed = False
@@ -123,15 +62,8 @@ class WatchWorker:
             AnotherDatabaseError: nothing may be sent from the only database.
         """
         READS.set(self._reads)
-        try:
-            await self._run()
-        finally:
-            self._pulse.rest(self._parts.name)
-
-    async def _run(self) -> None:
         failures = 0
         while True:
-            self._beat(_CONNECTING)
             try:
                 # A store's error explains more than a source's.
                 with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
@@ -157,10 +89,6 @@ class WatchWorker:
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
-
-    def _beat(self, loop: str, rest: float = 0.0) -> None:
-        """A loop made progress, and rests for at most so many seconds."""
-        self._pulse.beat(loop, rest + STEP_OF_DATABASE, watch=self._parts.name)
 
     def _report(self, failure: Exception) -> None:
         """Report a failure if it is news."""
@@ -194,29 +122,17 @@ class WatchWorker:
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             with reading_as(Reads(always=True)):
-                capture = await begin(intake, meanwhile, partial(self._beat, _CONNECTING))
-            within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
-            progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
+                capture = await begin(intake, meanwhile)
             # Nothing may fail before the jobs start: Python warns about unstarted coroutines.
-            jobs = await capture.jobs(progressed)
+            jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
-            jobs["deletions"] = intake.deletions.confirm(self._deletions_progressed)
-            self._pulse.rest(parts.name)
-            for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
-                beat()
-            try:
-                await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
-            finally:
-                self._pulse.rest(parts.name)
-                self._beat(_CONNECTING)
-
-    def _deletions_progressed(self) -> None:
-        self._beat(_DELETING, LONGEST_REST)
+            jobs["deletions"] = intake.deletions.confirm()
+            await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
 
     async def _begin_and_sweep(self, capture: Capture) -> None:
         # Ready: capture works, and earlier commits are applied.
-        await capture.catch_up(partial(self._beat, SWEEPS))
+        await capture.catch_up()
         if not self._parts.unwritten:
             # It can be read again; failed writes are reported until they succeed.
             self._store_works()
@@ -235,43 +151,29 @@ class WatchWorker:
         until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
         while True:
             # An interrupted sweep cost the database too: its pause outlasts the connection.
-            pause = max(self._next_sweep_from - clock(), 0)
-            self._beat(SWEEPS, pause)
-            await asyncio.sleep(pause)
-            # Waiting is no stall: the sweep with the turn reports its own.
-            async with _Turn(self._parts.database, partial(self._beat, SWEEPS, math.inf)) as turn:
+            await asyncio.sleep(max(self._next_sweep_from - clock(), 0))
+            async with self._parts.database.sweeping:
                 self._sweep_wanted.clear()
-                started = reached = clock()
-
-                def progressed() -> None:
-                    nonlocal reached
-                    reached = clock()  # without the wait for a lost connection's end
-                    self._beat(SWEEPS)
-
-                progressed()
+                started, sweep = clock(), Sweep(capture, partial(self._catch_up, capture))
                 try:
                     with reading_as(Reads(always=True)):
-                        catch_up = partial(self._catch_up, capture, progressed)
-                        done = await Sweep(capture, catch_up, progressed, turn.give_way).run()
+                        done = await sweep.run()
                         await capture.swept(done)
-                    progressed()
                 finally:
-                    worked = max(reached - started - turn.waited, 0)
-                    self._next_sweep_from = clock() + worked * (_SWEEP_SHARE - 1)
+                    self._next_sweep_from = clock() + sweep.worked * (_SWEEP_SHARE - 1)
             # Every failed write has succeeded, or is obsolete.
             self._store_works()
             next_at, until_next = started + until_next, interval
-            self._beat(SWEEPS, max(next_at - clock(), 0))
             try:
                 async with asyncio.timeout_at(next_at):
                     await self._sweep_wanted.wait()
             except TimeoutError:
                 continue
 
-    async def _catch_up(self, capture: Capture, progressed: Callable[[], None]) -> None:
+    async def _catch_up(self, capture: Capture) -> None:
         """Catch up in a sweep, on the capture's account."""
         with reading_as(self._reads):
-            await capture.catch_up(progressed)
+            await capture.catch_up()
 
 
 @dataclass(slots=True)

@@ -52,7 +52,6 @@ class Sender:
         clock: for due times.
         may_begin: whether a call may begin: this process leads, for as long as a call takes.
         may_send: whether a watch's entries may be sent; see `follow_gate`.
-        progressed: called at each turn of the reader, at least about once a second.
         look_every: seconds between looks at all lanes.
         store_retry: seconds between tries while the store cannot be used.
         monotonic: seconds, for durations.
@@ -69,14 +68,12 @@ class Sender:
         *,
         may_begin: Callable[[], bool] = lambda: True,
         may_send: Callable[[str], bool] = lambda _: True,
-        progressed: Callable[[], None] = lambda: None,
         look_every: float = 1.0,
         store_retry: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._observe = observe
-        self._progressed = progressed
         self._endpoints = Endpoints(settings, clock, monotonic)
         self._ready = Ready(self._endpoints, Lanes(self._endpoints, may_send))
         self._calls = Calls(caller, self._endpoints, observe, self._health_changed, monotonic, chance)
@@ -184,7 +181,6 @@ class Sender:
 
     def _read(self) -> None:
         """The reader has read something."""
-        self._progressed()
         endpoints, ready = self._endpoints, self._ready
         if endpoints.unreported:
             for endpoint in endpoints.unreported & {endpoints.of(lane) for lane in ready.lanes.unread}:

@@ -1,8 +1,10 @@
 """The store for the databases that the configuration names: which one each is, and who captures it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cdc_sync.core.findings import host_name
 from cdc_sync.store.driver import Driver, Transaction
 from cdc_sync.store.errors import another_database
 from cdc_sync.store.protocol import FROM_DATABASE, hosts_note, identity_note
@@ -33,23 +35,26 @@ class Databases:
         """The database to which a configured name is bound."""
         return await self.driver.note(identity_note(database))
 
-    async def hosts(self, database: str = "") -> str | None:
-        """A database's last hosts (`core.findings.Whereabouts`) as text."""
-        return await self.driver.note(hosts_note(database))
+    async def hosts(self, database: str = "") -> tuple[str, ...]:
+        """The hosts by which a database was reached last; empty if unknown."""
+        text = await self.driver.note(hosts_note(database))
+        hosts = json.loads(text)["hosts"] if text else []
+        # Earlier versions wrote a socket's folder.
+        return tuple(host_name(*host.rsplit(":", 1)) for host in hosts)
 
-    async def set_hosts(self, hosts: str, database: str = "") -> None:
+    async def set_hosts(self, hosts: Sequence[str], database: str = "") -> None:
         """Set a database's hosts."""
-        await self.driver.transact(lambda t: t.run("set_about", name=hosts_note(database), value=hosts))
+        await self.driver.transact(lambda t: t.run("set_about", name=hosts_note(database), value=_text_of(hosts)))
 
     async def rebind(
-        self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]], database: str = ""
+        self, identity: str, hosts: Sequence[str], positions: Mapping[str, Mapping[str, str]], database: str = ""
     ) -> None:
         """Bind a configured name to another database, with these capture positions by watch."""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
 
         async def work(transaction: Transaction) -> None:
             await transaction.run("set_about", name=identity_note(database), value=identity)
-            await transaction.run("set_about", name=hosts_note(database), value=hosts)
+            await transaction.run("set_about", name=hosts_note(database), value=_text_of(hosts))
             await transaction.write("set_position", rows)
 
         await self.driver.transact(work)
@@ -69,3 +74,7 @@ class Databases:
             return str(rows[0][0]) if rows and rows[0][0] is not None else None
 
         return await self.driver.transact(work)
+
+
+def _text_of(hosts: Sequence[str]) -> str:
+    return json.dumps({"hosts": hosts}, ensure_ascii=False)

@@ -1,9 +1,9 @@
 """Errors of the store, with their remedies; the texts are in `errors.yaml`."""
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Whereabouts
 from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.packaged import data
 
@@ -33,10 +33,12 @@ def keys(database: str, section: str) -> dict[str, str]:
 
 
 def elsewhere(
-    identity: str, before: Whereabouts, now: Whereabouts, database: str = "", section: str = "database"
-) -> str:
-    """Why a database with the store's identity is taken for another one."""
-    facts = {"identity": identity, "before": before, "now": now, **keys(database, section)}
+    identity: str, before: Collection[str], now: Collection[str], database: str = "", section: str = "database"
+) -> str | None:
+    """Why a database with the store's identity may be a copy; None if they have a host in common, or none was known."""
+    if not before or not set(before).isdisjoint(now):
+        return None
+    facts = {"identity": identity, "before": ", ".join(before), "now": ", ".join(now), **keys(database, section)}
     return message("store-another-database/elsewhere", **facts)
 
 

@@ -6,7 +6,6 @@ from contextlib import closing
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from support.balancer import balancer
 from support.installation import JOB, PASSWORD, Installation
 from support.standby import standby_of
 
@@ -48,22 +47,6 @@ def test_a_physical_copy_is_refused_until_it_is_adopted(
         assert on_own_server.hellowork.told("hw-1") == [("TESTED", JOB)]
         assert on_own_server.run("run", "--once").code == 1
         assert "Nothing to do" in on_own_server.run("adopt-database", "--yes", variables=there).stdout
-
-
-def test_the_same_server_may_get_another_name(on_own_server: Installation, restartable_server: Server) -> None:
-    with balancer(restartable_server.dsn) as dsn:
-        renamed = login(on_own_server, dsn)
-        assert on_own_server.run("run", "--once").code == 0
-        for variables in (renamed, {}, renamed):
-            assert on_own_server.run("run", "--once", variables=variables).code == 0
-            assert "ok       identity" in on_own_server.run("check", variables=variables).stdout
-
-        # It is asked by the name of before, which still leads there.
-        on_own_server.ats.close()
-        restartable_server.stop()
-        restartable_server.start()
-        on_own_server.reconnect()
-        assert on_own_server.run("run", "--once").code == 0
 
 
 def test_hosts_that_are_added_or_left_out_are_remembered_anew(

@@ -17,6 +17,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.poll import PollCapture
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
@@ -106,7 +107,7 @@ class Rig:
 
     async def adopt(self) -> BaselinePosition:
         """The baseline, or the rest of it."""
-        return await adopt(self.capture, nothing)
+        return await adopt(self.capture)
 
     async def look_at_tables(self) -> None:
         """What the daemon does of itself, some seconds later."""
@@ -116,12 +117,13 @@ class Rig:
     async def poll(self) -> PollCapture:
         """The capture of poll mode, after the baseline."""
         assert isinstance(self.capture, PollCapture)
-        await self.capture.begin((await self.adopt()).look)
+        await self.adopt()
+        await self.capture.begin()
         return self.capture
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the capture catches up unless another one is given."""
-        return await Sweep(self.capture, (fast or self.capture).catch_up, nothing).run()
+        return await Sweep(self.capture, (fast or self.capture).catch_up).run()
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
@@ -160,6 +162,7 @@ def parts_of(config: Config, store: Store, observe: Emit, clock: Clock, steps: S
         watch=config.watches[WATCH],
         rules=watch_rules(config, WATCH),
         database=Database(config.database.dsn.get_secret_value(), store),
+        others=OtherWatches(),
         observe=observe,
         clock=clock,
         steps=steps,

@@ -147,7 +147,7 @@ class Delivery:
     """What a sender works with.
 
     Attributes:
-        look_every: see `Sender`, as `store_retry`, `chance` and `progressed`.
+        look_every: see `Sender`, as `store_retry` and `chance`.
         at_work: the sender that is at work.
     """
 
@@ -160,7 +160,6 @@ class Delivery:
     look_every: float = 1.0
     store_retry: float = 1.0
     chance: Callable[[], float] = random.random
-    progressed: Callable[[], None] = lambda: None
     at_work: Sender | None = None
 
     def __post_init__(self) -> None:
@@ -175,7 +174,6 @@ class Delivery:
             used,
             self.observed.append,
             self.clock,
-            progressed=self.progressed,
             look_every=self.look_every,
             store_retry=self.store_retry,
             chance=self.chance,

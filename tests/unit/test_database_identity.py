@@ -1,5 +1,7 @@
+import pytest
+
 from cdc_sync.cli.check_store import check_identity
-from cdc_sync.core.findings import Whereabouts
+from cdc_sync.core.findings import host_name
 from cdc_sync.store.errors import elsewhere
 
 
@@ -26,40 +28,35 @@ def test_a_physical_copy_fails_though_it_has_the_same_identity() -> None:
     assert "adopt-database" in str(found.remedy)
 
 
-class TestWhereabouts:
-    """A host in common, or the running server, tells that it is the same database."""
+@pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST.", "127.0.0.1", "::1", "/var/run/postgresql"])
+def test_sockets_and_loopback_are_one_host(host: str) -> None:
+    assert host_name(host, "") == "localhost:5432"
 
-    BEFORE = Whereabouts(("db-1:5432", "db-2:5432"), "17")
 
-    def test_they_come_out_of_the_store_as_they_went_in(self) -> None:
-        assert Whereabouts.from_text(self.BEFORE.to_text()) == self.BEFORE
-        assert str(self.BEFORE) == "db-1:5432, db-2:5432"
+def test_a_host_has_one_spelling() -> None:
+    assert host_name(" DB-1.example. ", "6000") == "db-1.example:6000"
+
+
+class TestHosts:
+    """A host in common tells that it is the same database."""
+
+    BEFORE = ("db-1:5432", "db-2:5432")
 
     def test_one_host_of_several_is_enough(self) -> None:
-        assert self.BEFORE.has(Whereabouts(("db-3:5432", "db-2:5432"), "99"))
+        assert elsewhere("ats of cluster 1", self.BEFORE, ("db-3:5432", "db-2:5432")) is None
 
-    def test_the_server_that_runs_on_may_have_another_name(self) -> None:
-        assert self.BEFORE.has(Whereabouts(("localhost:6000",), "17"))
-
-    def test_anything_else_may_be_a_copy(self) -> None:
-        assert not self.BEFORE.has(Whereabouts(("db-1:5433",), "99"))
+    def test_a_store_that_remembers_none_takes_any(self) -> None:
+        assert elsewhere("ats of cluster 1", (), ("db-3:5432",)) is None
 
     def test_a_copy_is_named_with_both_places_and_the_remedy(self) -> None:
-        message = elsewhere("ats of cluster 1", self.BEFORE, Whereabouts(("db-1:5433",), "99"))
+        message = elsewhere("ats of cluster 1", self.BEFORE, ("db-1:5433",)) or ""
         assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in message
         assert "cdc-sync adopt-database" in message
 
     def test_the_setting_of_a_groups_database_is_the_groups(self) -> None:
-        now = Whereabouts(("db-1:5433",), "99")
-        message = elsewhere("ats of cluster 1", self.BEFORE, now, "customer_1", "databases.customers")
+        message = elsewhere("ats of cluster 1", self.BEFORE, ("db-1:5433",), "customer_1", "databases.customers") or ""
         found = check_identity("ats of cluster 1", "ats of cluster 2", None, "customer_1", "databases.customers")
 
         for text in (message, f"{found.message} {found.remedy}"):
             assert "databases.customers.dsn" in text
             assert "cdc-sync adopt-database customer_1" in text
-
-
-def test_the_hosts_of_several_daemons_are_remembered_together() -> None:
-    first, second = Whereabouts(("a:5432", "b:5432"), "1"), Whereabouts(("b:5432", "c:5432"), "2")
-
-    assert first.joined(second) == Whereabouts(("a:5432", "b:5432", "c:5432"), "2")

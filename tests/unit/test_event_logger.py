@@ -41,9 +41,7 @@ from cdc_sync.core.events import (
     HeartBeat,
     LeadLost,
     LeadTaken,
-    ListenerProved,
-    LoopsRecovered,
-    LoopsStalled,
+    NotifyQueueSeen,
     PendingReread,
     PersonActed,
     Reloaded,
@@ -72,7 +70,7 @@ from cdc_sync.packaged import data
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
-UNSAID = (CaughtUp, ListenerProved)
+UNSAID = (CaughtUp, NotifyQueueSeen)
 HOSTILE = "a\n<3>event=forged\r\x1b[2Jb\x00 _priority=3 \u2028c"
 
 
@@ -184,8 +182,8 @@ def test_a_line_is_formatted_only_if_its_level_is_on() -> None:
 @pytest.mark.parametrize(
     ("level", "silent"),
     [
-        ("debug", {CaughtUp, ListenerProved}),
-        ("info", {CaughtUp, ListenerProved, ChangesRead, PendingReread, ReloadStarted, TriggersFound}),
+        ("debug", {CaughtUp, NotifyQueueSeen}),
+        ("info", {CaughtUp, NotifyQueueSeen, ChangesRead, PendingReread, ReloadStarted, TriggersFound}),
     ],
 )
 def test_an_event_that_never_has_a_line_on_a_level_has_no_handler(level: str, silent: set[type[Event]]) -> None:
@@ -312,8 +310,6 @@ def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Fo
         (ClockAgrees(), "info"),
         (Reloaded((WATCH,)), "info"),
         (ReloadRefused(("line 3 is wrong",)), "error"),
-        (LoopsStalled(("sender",)), "error"),
-        (LoopsRecovered(), "info"),
         (HeartBeat(0), "debug"),
         (StoreFailed("the disk is full"), "error"),
         (StoreRecovered(), "info"),

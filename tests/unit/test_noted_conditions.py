@@ -9,7 +9,7 @@ from support.configurations import a_config
 from support.eventually import eventually
 from support.leading import a_lead, a_process
 
-from cdc_sync.core.events import CaptureStarted, LoopsStalled
+from cdc_sync.core.events import CaptureLate, CaptureStarted
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import wiring
 from cdc_sync.event_loop import end
@@ -46,10 +46,10 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
 
             await eventually(nothing_is_left, "the past condition is deleted", within=5)
 
-            process.emit(LoopsStalled(("sender",)))
+            process.emit(CaptureLate(WATCH, 60.0))
 
             async def the_next_is_there() -> bool:
-                return await saved() == {"loops"}
+                return await saved() == {f"lag {WATCH}"}
 
             await eventually(the_next_is_there, "another one is saved", within=5)
         finally:

@@ -130,10 +130,6 @@ def _conditions(event: seen.Event) -> str:
         ),
         (_conditions(seen.CaptureLate("w", 60.0)), "la dernière lecture complète des changements date de plus de 60 s"),
         (_conditions(seen.DeliveryLate("e", 60.0)), "un appel aurait dû partir il y a plus de 60 s"),
-        (
-            _conditions(seen.LoopsStalled(("sender", "sweep"))),
-            "bloquées ; seul un redémarrage y remédie : sender, sweep",
-        ),
         (status_url.id_refusal("") or "", "l'identifiant de la candidature est vide"),
         (
             status_url.id_refusal("\0") or "",

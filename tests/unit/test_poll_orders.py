@@ -211,7 +211,7 @@ class NewestSeen(PollCapture):
 class ReadFirst(PollCapture):
     """The look comes after the rows."""
 
-    async def catch_up(self, _progressed: Callable[[], None] = lambda: None) -> None:
+    async def catch_up(self) -> None:
         await self._page((self.watermark,))
         await self._advance(await self.reader.look())
 

@@ -17,7 +17,6 @@ from cdc_sync.core.events import (
     Dispatch,
     HeartBeat,
     LeadTaken,
-    LoopsStalled,
     Reloaded,
     ReloadRefused,
     ReloadStarted,
@@ -106,7 +105,6 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
     emit(HeartBeat(3))
     emit(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
     emit(HeartBeat(None))
-    emit(LoopsStalled(("sender",)))
 
     assert manager.recv(900) == (
         b"WATCHDOG=1\nSTATUS=Watching applications, candidates: 3 pending; last call: none yet"
@@ -117,7 +115,6 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
         r"last call: \d{4}-\d\d-\d\dT[\d:.]+Z retry \(HTTP 503: line x{85}\)",
         beat,
     )
-    assert manager.recv(900) == b"STATUS=Stalled: sender"
 
 
 def test_a_reply_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket) -> None:

@@ -11,7 +11,7 @@ from bench.figures import Budget, Figure, beside
 from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
 from cdc_sync.ats.beginning import connect, open_capture
-from cdc_sync.ats.database import NoOthers
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.config import load
 from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.store import Store
@@ -66,11 +66,11 @@ async def _polled(site: Site, options: Options) -> list[float]:
     config = load(config_file, {})
     store = Store(SqliteDriver(site.folder / "poll.db"))
     database = make_database(config, "", store)
-    parts = make_parts(config, "applications", database, lambda _: None, NoOthers(), dry_run=False)
+    parts = make_parts(config, "applications", database, lambda _: None, OtherWatches(), dry_run=False)
     medians: list[float] = []
     async with connect(parts) as intake:
         poll = await open_capture(intake)
-        await poll.begin(None)
+        await poll.begin()
         for _ in range(options.rounds):
             took: list[float] = []
             for _ in range(options.polls):

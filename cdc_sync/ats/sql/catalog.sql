@@ -8,15 +8,9 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identit
        current_user::text, current_database()::text, current_setting('TimeZone'),
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 
--- name: use_own_path
--- Until the transaction's end, the path that the login has without us; behind a pooler it may have none of its own.
-SELECT pg_catalog.set_config('search_path', coalesce(
-           nullif(pg_catalog.current_setting('cdc_sync.own_path', true), ''), pg_catalog.current_setting('search_path')
-       ), true)
-
 -- name: schemas_of_path
--- Those that exist, and that the role may use.
-SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]
+-- Those that exist, and that the role may use; PostgreSQL's own one comes first.
+SELECT (pg_catalog.current_schemas(false)::pg_catalog.text[])[2:]
 
 -- name: creators
 -- Of each schema the roles that may CREATE in it, but for who could do so anyway: its owner, members of that, superusers.

@@ -37,7 +37,7 @@ SET LOCAL idle_in_transaction_session_timeout = '30s';
 
 -- name: ours
 -- As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
-SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'
+SELECT pid, to_json(backend_start) #>> '{}'
   FROM pg_stat_activity WHERE pid = pg_backend_pid()
 
 -- name: mark
@@ -45,22 +45,13 @@ SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time())
 SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting('cdc_sync.session', true), '') = ''
 
 -- name: marked
-SELECT current_setting('cdc_sync.session', true)
-
--- name: unmark
-SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
+SELECT current_setting('cdc_sync.session', true), pg_notification_queue_usage()
 
 -- name: lock
 SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s
 
 -- name: unlock
 SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s
-
--- name: echo
-SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()
-
--- name: notify_ourselves
-SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)
 
 -- name: holders
 -- A lock by one number of 64 bits is shown as its halves. Of another role's session one sees the process, the role and
@@ -78,13 +69,6 @@ SELECT l.pid, a.usename = current_user,
    AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid AND l.objid = (%(number)s::bigint & 4294967295)::oid
    AND l.objsubid = 1
 
--- name: held
--- The numbers of all advisory locks of this database.
-SELECT (l.classid::bigint << 32) | l.objid::bigint
-  FROM pg_catalog.pg_locks l
-  JOIN pg_catalog.pg_database d ON d.oid = l.database
- WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted AND l.objsubid = 1
-
 -- name: end
 -- A process that holds a lock; the lock's condition is that of `holders`.
 SELECT pg_terminate_backend(a.pid)
@@ -95,8 +79,8 @@ SELECT pg_terminate_backend(a.pid)
                   AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid
                   AND l.objid = (%(number)s::bigint & 4294967295)::oid AND l.objsubid = 1)
 
--- name: over
--- Of another role's session only the number is shown.
-SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-                    WHERE pid = %(pid)s AND (backend_start IS NULL OR backend_start = %(started)s::timestamptz))
- WHERE pg_postmaster_start_time() = %(server)s::timestamptz
+-- name: end_own
+-- The pooler may have given us another session meanwhile, and our own one to somebody else.
+SELECT pg_terminate_backend(pid)
+  FROM pg_stat_activity
+ WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND (state = 'idle' OR pid = pg_backend_pid())

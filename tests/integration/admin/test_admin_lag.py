@@ -20,7 +20,6 @@ from cdc_sync.core.events import (
     Dispatch,
     Event,
     LeadTaken,
-    ListenerProved,
     Reloaded,
     SweepDone,
     WatchConnected,
@@ -96,25 +95,14 @@ def test_a_baseline_is_not_late() -> None:
     assert lag.capture() == {"w": 0}
 
 
-def test_a_listeners_age_is_since_its_last_proof() -> None:
-    time = Time()
-    lag = Lag(time)
-    emit = Dispatch(lag.handlers).emit
-    assert lag.listeners() == {}
-    emit(ListenerProved("w", 0.0))
-    time.seconds += 4
-
-    assert lag.listeners() == {"w": 4}
-
-
 def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
     time = Time()
     lag = Lag(time)
     emit = Dispatch(lag.handlers).emit
-    for event in (LeadTaken("2026-01-01T00:00:00Z", (WATCH,)), ListenerProved(WATCH, 0.0), WatchStandsBy(WATCH, "")):
+    for event in (LeadTaken("2026-01-01T00:00:00Z", (WATCH,)), WatchStandsBy(WATCH, "")):
         emit(event)
     time.seconds += 3600
-    assert (lag.capture(), lag.listeners()) == ({}, {})
+    assert lag.capture() == {}
 
     emit(WatchConnected(WATCH, "notify", 180_000))  # its turn has come
     time.seconds += 5
@@ -126,15 +114,12 @@ def test_a_watch_that_has_ended_has_no_lag() -> None:
     lag = Lag(time)
     emit = Dispatch(lag.handlers).emit
     emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
-    emit(ListenerProved("w", 0.0))
-    emit(ListenerProved("v", 0.0))
     time.seconds += 10
     emit(WatchEnded("w", for_good=False))
     emit(WatchEnded("v", for_good=True))
     emit(Reloaded(("w", "u")))
 
     assert lag.capture() == {"w": 10, "u": 0}, "one that begins again is as late as it was"
-    assert lag.listeners() == {}
 
 
 async def test_a_watch_that_is_no_longer_configured_is_not_late(admin: Admin) -> None:

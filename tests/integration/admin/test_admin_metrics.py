@@ -31,7 +31,7 @@ from cdc_sync.core.events import (
     Event,
     LeadLost,
     LeadTaken,
-    ListenerProved,
+    NotifyQueueSeen,
     Outcome,
     PersonActed,
     Reloaded,
@@ -275,23 +275,22 @@ async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
 
 
 async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin) -> None:
-    working = WatchConnected("w", "notify", 180_000), CaughtUp("w", 2.0), ListenerProved("w", 0.7)
+    working = WatchConnected("w", "notify", 180_000), CaughtUp("w", 2.0), NotifyQueueSeen("w", 0.7)
     assert (await read(admin, LeadTaken("now", ("w",)), *working))["cdc_sync_leading"] == 1
 
     samples = await read(admin, LeadLost("its session is lost"))
 
     assert samples["cdc_sync_leading"] == 0
-    of_databases = "watch_connected", "capture_lag_seconds", "listener_age_seconds", "notify_queue_usage_ratio"
+    of_databases = "watch_connected", "capture_lag_seconds", "notify_queue_usage_ratio"
     assert [name for name in of_databases if f'cdc_sync_{name}{{watch="w"}}' in samples] == []
 
 
 async def test_lag(admin: Admin) -> None:
     await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen"), now=NOW - 90 * SECOND))
 
-    samples = await read(admin, CaughtUp("w", 2.0), ListenerProved("w", 0.25))
+    samples = await read(admin, CaughtUp("w", 2.0), NotifyQueueSeen("w", 0.25))
 
     assert 2 <= samples['cdc_sync_capture_lag_seconds{watch="w"}'] < 60
-    assert 0 <= samples['cdc_sync_listener_age_seconds{watch="w"}'] < 60
     assert samples['cdc_sync_notify_queue_usage_ratio{watch="w"}'] == 0.25
     assert samples[f'cdc_sync_delivery_lag_seconds{{endpoint="{ENDPOINT}"}}'] == 90
     assert samples['cdc_sync_last_change_timestamp_seconds{watch="applications"}'] == NOW / 1000 - 90
@@ -350,8 +349,8 @@ async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin
         CaughtUp(STRANGE, 300.0),
         LeadTaken("2026-01-01T00:00:00Z", ("one", STRANGE)),
         WatchConnected("one", "notify", 180_000),
-        ListenerProved("one", 0.25),
-        ListenerProved(STRANGE, 0.5),
+        NotifyQueueSeen("one", 0.25),
+        NotifyQueueSeen(STRANGE, 0.5),
         *(CallEnded(watch, "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2) for watch in ("one", STRANGE)),
     )
 

@@ -1,6 +1,5 @@
 """The first look: everything that is there is known afterwards, silently, whatever interrupts it."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -16,7 +15,7 @@ from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.reading import Read
 from cdc_sync.core.batch import ApplyResult
-from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
+from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided, Event
 from cdc_sync.core.rows import Observation
 
 MANY = (
@@ -90,30 +89,6 @@ async def test_goes_on_after_a_failure_in_the_middle(
         assert pages == [3, 6, 8][after:], "what was recorded is not read again"
         assert (await rig.store.report.counts())[WATCH].known == 8
         assert await rig.deliver() == []
-
-
-async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ApplyResult later, it would set the position back, under the feet of whoever goes on."""
-    for number in range(1, 9):
-        insert(ats, number, f"a{number}")
-    async with open_rig() as rig:
-        fail_after(1, rig, monkeypatch, "reading")
-        adopt = rig.intake.adopt
-
-        async def adopt_late(
-            page: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
-        ) -> Sequence[ApplyResult]:
-            for _ in range(100):
-                await asyncio.sleep(0)  # whatever could run before it has run
-            return await adopt(page, positions, rows_are_new=rows_are_new)
-
-        monkeypatch.setattr(rig.intake, "adopt", adopt_late)
-        with pytest.raises(SourceError, match="lost"):
-            await rig.adopt()
-
-        assert (await rig.store.report.counts())[WATCH].known == 3
 
 
 def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) -> None:
@@ -292,11 +267,17 @@ async def test_a_row_that_has_another_id_after_an_interruption_leaves_its_first_
 async def adopt_a_page(rig: Rig) -> None:
     """The baseline is interrupted when its first page is recorded."""
 
-    def interrupt() -> None:
-        raise _Interrupted
+    observe = rig.intake.observe
 
+    def interrupt(event: Event) -> None:
+        observe(event)
+        if isinstance(event, BaselineProgress):
+            raise _Interrupted
+
+    rig.intake.observe = interrupt
     with pytest.raises(_Interrupted):
-        await adopt(rig.capture, interrupt)
+        await adopt(rig.capture)
+    rig.intake.observe = observe
 
 
 class TestAMoveBetweenItsPages:

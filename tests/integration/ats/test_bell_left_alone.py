@@ -20,7 +20,6 @@ from support.watched import a_config, install_triggers
 from cdc_sync.ats.check import check_database
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, Event
 from cdc_sync.core.findings import Finding
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store import Store
@@ -88,7 +87,7 @@ async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Serv
                 assert one(ats, _LEFT_ARMED)
                 update(ats, 1, status="not rung for")  # its COMMIT would wait behind the one that notified
 
-                working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
+                working = asyncio.create_task(WatchWorker(parts).run())
                 await eventually(lambda: times(CaptureStarted), "capture has started")
                 update(ats, 1, status="read")
                 await eventually(lambda: is_told("read"), "the entry")

@@ -10,20 +10,22 @@ import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import Nothing, OpenRig, nothing, rig
+from support.rig import Nothing, OpenRig, rig
 from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import a_config, uninstall_triggers
 
-from cdc_sync.ats.database import Elsewhere, NoOthers, Steps, UnreadElsewhereError
+from cdc_sync.ats.database import Elsewhere, Steps, UnreadElsewhereError
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.core.batch import ASKED_AGAIN_AFTER
 
 
-class UnreadableOthers(NoOthers):
+class UnreadableOthers(OtherWatches):
     """Another watch's table, of a database that does not answer."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked = 0
 
     async def with_live_row(self, _: str, __: Collection[str]) -> Elsewhere:
@@ -311,7 +313,7 @@ class TestLoop:
         insert(ats, 1, "a1")
         async with open_rig(deletion_grace="300ms") as rig:
             await rig.adopt()
-            task = asyncio.create_task(rig.intake.deletions.confirm(nothing))
+            task = asyncio.create_task(rig.intake.deletions.confirm())
             delete(ats, 1)
             await rig.drain.catch_up()
             suspected_at = rig.clock()
@@ -322,13 +324,23 @@ class TestLoop:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def test_notices_that_the_clock_was_set_forward(self, ats: Ats, open_rig: OpenRig) -> None:
+    async def test_notices_that_the_clock_was_set_forward(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         insert(ats, 1, "a1")
         async with open_rig(deletion_grace="1h") as rig:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            task = asyncio.create_task(rig.intake.deletions.confirm(lambda: rig.clock.forward(3_600_001)))
+            deletions, confirm_due = rig.intake.deletions, rig.intake.deletions.confirm_due
+
+            async def confirm_due_before_the_clock_goes_forward() -> int:
+                answered = await confirm_due()
+                rig.clock.forward(3_600_001)
+                return answered
+
+            monkeypatch.setattr(deletions, "confirm_due", confirm_due_before_the_clock_goes_forward)
+            task = asyncio.create_task(deletions.confirm())
 
             await eventually(rig.entries, "the entry")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.applications import insert, update
 from support.eventually import eventually
-from support.rig import OpenRig, Rig, nothing
+from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, end_sessions, one, run
 
 from cdc_sync.ats.errors import SourceError
@@ -37,7 +37,7 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
 async def notify_mode(rig: Rig) -> AsyncIterator[NotifyCapture]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
     await rig.adopt()
-    async with running(*(await rig.drain.jobs(nothing)).values()):
+    async with running(*(await rig.drain.jobs()).values()):
         yield rig.drain
 
 
@@ -161,23 +161,28 @@ class TestDrainLoop:
     async def test_drains_without_being_rung_for_now_and_then(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig:
             await rig.adopt()
-            async with running(rig.drain.run(nothing)):
+            async with running(rig.drain.run()):
                 insert(ats, 1, "a1")
 
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
-    async def test_a_ring_during_a_drain_is_not_lost(self, ats: Ats, open_rig: OpenRig) -> None:
+    async def test_a_ring_during_a_drain_is_not_lost(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async with open_rig(capture=NEVER) as rig:
             await rig.adopt()
-            turns: list[None] = []
+            turns, step = list[None](), rig.drain.step
 
-            def ring_within() -> None:
+            async def step_and_ring() -> bool:
+                more = await step()
                 turns.append(None)
                 if len(turns) == 1:
                     insert(ats, 1, "a1")
                     rig.drain.rung.set()
+                return more
 
-            async with running(rig.drain.run(ring_within)):
+            monkeypatch.setattr(rig.drain, "step", step_and_ring)
+            async with running(rig.drain.run()):
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
 

@@ -375,7 +375,7 @@ class TestLog:
             assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
 
     async def test_is_emptied_of_what_was_there_not_of_what_comes_as_fast_as_it_is_taken(
-        self, ats: Ats, open_rig: OpenRig
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for number in range(1, 11):
             insert(ats, number, f"a{number}")
@@ -383,16 +383,20 @@ class TestLog:
             await rig.adopt()
             await rig.drain.catch_up()
             update(ats, *range(1, 10), status="hired")
-            batches = 0
+            batches, has_older = 0, rig.drain.log.has_older
 
-            def progressed() -> None:
+            async def has_older_and_more_come(begun: str) -> bool:
                 nonlocal batches
-                batches += 1
-                update(ats, 10, status=f"status {2 * batches}")
-                update(ats, 10, status=f"status {2 * batches + 1}")
+                found = await has_older(begun)
+                if found:
+                    batches += 1
+                    update(ats, 10, status=f"status {2 * batches}")
+                    update(ats, 10, status=f"status {2 * batches + 1}")
+                return found
 
+            monkeypatch.setattr(rig.drain.log, "has_older", has_older_and_more_come)
             async with asyncio.timeout(30):
-                await rig.drain.catch_up(progressed)
+                await rig.drain.catch_up()
 
             assert {entry.application_id for entry in await rig.entries()} >= {f"a{n}" for n in range(1, 10)}
             assert batches == 4

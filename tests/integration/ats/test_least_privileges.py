@@ -59,7 +59,7 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
         bell = Bell(watch.intake.sessions.pool)
         await bell.follow()
         assert bell.is_armed
-        await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
+        await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set, lambda _: None)
         watch.drain.rung.clear()
         update(ats, 1, status="hired")
         delete(ats, 2)

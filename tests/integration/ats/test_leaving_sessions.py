@@ -217,7 +217,7 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
     async def looks(intake: Intake) -> None:
         found = await SweepOnlyCapture.open(intake)
         monkeypatch.setattr(lookout, "server_facts", otherwise)
-        for job in (await found.jobs(lambda: None)).values():
+        for job in (await found.jobs()).values():
             with pytest.raises(ChangedError):
                 await job
 

@@ -297,18 +297,20 @@ class TestRestart:
 
             assert await calls(rig, poll) == [("a1", "applied", "J1")]
 
-    async def test_what_came_during_the_baseline_is_polled_from_its_beginning(
+    async def test_what_came_during_the_baseline_is_found_by_the_sweep_after_it(
         self, ats: Ats, open_rig: OpenRig
     ) -> None:
-        insert(ats, 1, "a1")
+        insert(ats, 1, "a1", updated_at="2024-01-01")
         capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
         async with open_rig(install=False, capture=capture) as rig:
-            position = await rig.adopt()
-            update(ats, 1, status="hired")  # before the first watermark is computed, after the baseline's look
-            assert position.look is not None
+            await rig.adopt()
+            update(ats, 1, status="hired", touch=False)  # as if long before the first watermark
             poll = await rig.poll()
+            assert await calls(rig, poll) == []
 
-            assert await calls(rig, poll) == [("a1", "hired", "J1")]
+            await rig.sweep(poll)
+
+            assert await rig.deliver() == [("a1", "hired", "J1")]
 
     async def test_from_notify_mode_to_poll_mode(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
@@ -376,7 +378,7 @@ class TestWatermark:
             assert len(rig.heard(WatermarkDoubted)) == 1
 
             again = await PollCapture.open(rig.intake)
-            await again.begin(None)
+            await again.begin()
             await self.swept(rig, again)
             update(ats, 1, status="forgotten again", touch=False)
             await self.swept(rig, again)

@@ -30,7 +30,7 @@ class TestFedByLogicalReplication:
             await watch.adopt()
             bell = Bell(watch.intake.sessions.pool)
             await bell.follow()
-            await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set)
+            await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set, lambda _: None)
             watch.drain.rung.clear()
 
             insert(publisher, 1, "a1")

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import psycopg
 import pytest
 from psycopg import AsyncConnection
 from support.eventually import eventually
@@ -64,7 +63,8 @@ async def test_a_shared_session_is_refused_and_left_clean(
         assert one(ats, _LEFT) == 0
         async with await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
             marked = await (await connection.execute(module._SQL["marked"])).fetchone()
-        assert marked in {(None,), ("",)}
+        assert marked is not None
+        assert not marked[0]
 
 
 async def test_a_session_that_has_anothers_mark_is_refused_and_not_locked(database: str, ats: Ats, binary: str) -> None:
@@ -88,7 +88,7 @@ async def test_a_session_that_turns_out_to_be_shared_is_given_up(
         async with unprobed(dsn, "ours") as own:
             await own.lock(WATCH)
             if loop == "listen":
-                await own.listen(WATCH, lambda: None)
+                await own.listen(WATCH, lambda: None, lambda _: None)
             task = asyncio.create_task(own.hold(0.05))
             async with await AsyncConnection.connect(dsn, prepare_threshold=None) as other:
                 await other.execute("SELECT 1")
@@ -100,21 +100,15 @@ async def test_a_session_that_turns_out_to_be_shared_is_given_up(
         await eventually(lambda: one(ats, _LEFT) == 0, "the lock to be gone")
 
 
-async def test_a_lock_in_a_session_out_of_reach_goes_with_that_session(database: str, ats: Ats, binary: str) -> None:
+async def test_a_session_that_somebody_else_works_in_is_not_ended(database: str, ats: Ats, binary: str) -> None:
     with pgbouncer(binary, database, "transaction") as dsn:
+        other = await AsyncConnection.connect(dsn, prepare_threshold=None)
         async with unprobed(dsn, "ours") as own:
             await own.lock(WATCH)
-            # As when the pooler had forgotten the session: our mark is nowhere any more.
-            await own.connection.execute("SELECT set_config('cdc_sync.session', 'theirs', false)")
-            with pytest.raises(SourceError, match="lets several clients use one session"):
-                await own.prove()
-            other = await AsyncConnection.connect(dsn, prepare_threshold=None)
             await other.execute("SELECT 1")  # keeps the session
             assert one(ats, _LEFT) == 1
-        with pytest.raises(psycopg.OperationalError):
-            await other.execute("SELECT 1")
+        await other.execute("SELECT 1")
         await other.close()
-        assert one(ats, _LEFT) == 0
 
 
 async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: str, ats: Ats, binary: str) -> None:

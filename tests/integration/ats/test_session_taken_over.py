@@ -53,7 +53,7 @@ async def test_a_process_that_only_has_the_same_number_is_left_alone(database: s
             "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s",
             [own.process.pid],
         )
-        other = LastSession(Process(own.process.pid, started, own.process.server))
+        other = LastSession(Process(own.process.pid, started))
         with pytest.raises(SourceError, match="Another cdc-sync works the watch"):
             async with session(database, "applications", other):
                 pass

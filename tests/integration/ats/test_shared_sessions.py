@@ -18,7 +18,6 @@ from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
@@ -40,8 +39,7 @@ async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[
     parts = parts_of(a_config(database), store, said.append, Clock())
     workers = [
         WatchWorker(
-            replace(parts, name=name, watch=config.watches[name], rules=watch_rules(config, name), database=shared),
-            Pulse(),
+            replace(parts, name=name, watch=config.watches[name], rules=watch_rules(config, name), database=shared)
         )
         for name in NAMES
     ]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.applications import insert, update
 from support.builders import WATCH
-from support.rig import OpenRig, Rig, nothing
+from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.ats.preview import STATUS_RULES, before_edit, measure_edit, plan, to_text
@@ -29,7 +29,7 @@ async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> Non
 async def start(rig: Rig) -> list[StatusRulesChanged]:
     """What a start does before it captures; returns what it says of the rules."""
     await rig.adopt()
-    await measure_edit(rig.intake, nothing)
+    await measure_edit(rig.intake)
     return rig.heard(StatusRulesChanged)
 
 

@@ -62,7 +62,7 @@ class Interrupted:
 
         patched.setattr(reader, "parts_by_key", parts)
         rig = self._rig
-        return await Sweep(rig.capture, lambda: self._step(rig.drain.catch_up), nothing).run()
+        return await Sweep(rig.capture, lambda: self._step(rig.drain.catch_up)).run()
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
         if self.steps == self._at:

@@ -1,7 +1,6 @@
 """A sweep never takes more than a tenth of the time, however short its interval and however often it is interrupted."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,8 +15,6 @@ from cdc_sync.ats.reading import Digests
 from cdc_sync.ats.triggers import Installation
 from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
-from cdc_sync.daemon import watching
-from cdc_sync.daemon.pulse import SWEEPS, Pulse
 from cdc_sync.daemon.watching import WatchWorker
 
 PAGES = 60
@@ -79,7 +76,7 @@ async def test_between_sweeps(
     async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch)
-        worker = WatchWorker(rig.intake.parts, Pulse())
+        worker = WatchWorker(rig.intake.parts)
         async with sweeping(worker, rig):
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
             if wanted:
@@ -95,7 +92,7 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
     async with open_rig(install=False, capture={"sweep": "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES // 2)
-        worker = WatchWorker(rig.intake.parts, Pulse())
+        worker = WatchWorker(rig.intake.parts)
         async with sweeping(worker, rig):
             await eventually(lambda: len(paged.asked) > PAGES // 2, "half of a sweep")
         before = len(paged.asked)
@@ -110,80 +107,14 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
 async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
         await rig.adopt()
-        turns, pulse = rig.intake.parts.database.sweeping, Pulse()
+        turns = rig.intake.parts.database.sweeping
         for _ in range(SWEEPS_AT_ONCE):
             await turns.acquire()
-        async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
+        async with sweeping(WatchWorker(rig.intake.parts), rig):
             await asyncio.sleep(0.2)
             assert not rig.heard(SweepDone)
-            assert pulse.stalled() == ()
 
             turns.release()
 
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
         assert not turns.locked(), "whoever is interrupted gives its turn back"
-
-
-@pytest.mark.usefixtures("filled")
-async def test_a_long_sweep_gives_way_to_those_of_other_watches(
-    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watching, "LONGEST_TURN", 0.0)
-    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
-        await rig.adopt()
-        turns = rig.intake.parts.database.sweeping
-        for _ in range(SWEEPS_AT_ONCE - 1):
-            await turns.acquire()
-        paged = Paged(rig, monkeypatch)
-        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
-            await eventually(lambda: paged.asked, "a sweep's beginning")
-            async with asyncio.timeout(60):
-                await turns.acquire()
-            assert not rig.heard(SweepDone), "in the middle of it"
-            assert len(paged.asked) < PAGES
-            waits = 3.0
-            await asyncio.sleep(waits)
-
-            turns.release()
-
-            await eventually(lambda: rig.heard(SweepDone), "the rest of it")
-            (done,) = rig.heard(SweepDone)
-            assert done.rows == PAGES * 10 - 1
-            worked = paged.given[-1] - paged.asked[0] - waits
-            assert done.seconds < worked + waits / 2, "without the wait for its turn"
-        for _ in range(SWEEPS_AT_ONCE - 1):
-            turns.release()
-        assert turns._value == SWEEPS_AT_ONCE
-
-
-@pytest.mark.usefixtures("filled")
-async def test_one_that_has_its_turn_again_is_noticed_if_it_hangs(
-    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watching, "LONGEST_TURN", 0.0)
-    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
-        await rig.adopt()
-        for _ in range(SWEEPS_AT_ONCE - 1):
-            await rig.intake.parts.database.sweeping.acquire()
-        paged, pulse = Paged(rig, monkeypatch, 3), Pulse()
-        async with sweeping(WatchWorker(rig.intake.parts, pulse), rig):
-            await eventually(lambda: len(paged.asked) > 3, "a page that never comes")
-            assert pulse._until[rig.intake.parts.name][SWEEPS] < math.inf
-
-
-@pytest.mark.usefixtures("filled")
-async def test_only_so_many_sweeps_wait_in_the_middle(open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "LONGEST_TURN", 0.0)
-    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
-        await rig.adopt()
-        database = rig.intake.parts.database
-        database.given_way = watching.MOST_GIVEN_WAY
-        for _ in range(SWEEPS_AT_ONCE - 1):
-            await database.sweeping.acquire()
-        paged = Paged(rig, monkeypatch)
-        async with sweeping(WatchWorker(rig.intake.parts, Pulse()), rig):
-            await eventually(lambda: paged.asked, "a sweep's beginning")
-            async with asyncio.timeout(60):
-                await database.sweeping.acquire()
-            assert rig.heard(SweepDone), "its end, since no more may wait with what they have met"
-        assert database.given_way == watching.MOST_GIVEN_WAY

@@ -16,7 +16,6 @@ from support.watched import a_config, install_triggers
 from cdc_sync.ats import capture, triggers
 from cdc_sync.ats.database import Database
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
@@ -44,7 +43,7 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
     store = Store(SqliteDriver(tmp_path / "state.db"))
     shared = Database(config.database.dsn.get_secret_value(), store, longest_wait=0.2)
     parts = replace(parts_of(config, store, said.append, Clock()), database=shared)
-    working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
+    working = asyncio.create_task(WatchWorker(parts).run())
     try:
         await eventually(lambda: of(CaptureStarted), "it works")
         refused = True

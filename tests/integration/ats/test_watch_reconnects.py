@@ -17,11 +17,10 @@ from support.sessions import Ats, one
 from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.capture import SweepOnlyCapture
-from cdc_sync.ats.database import Database, Steps, nothing
+from cdc_sync.ats.database import Database, Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.events import CaptureStarted, Event, SweepDone, WatchLost
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
@@ -62,7 +61,7 @@ async def test_in_the_middle_of_a_sweeps_page(
         store = Store(SqliteDriver(tmp_path / "state.db"))
         parts = parts_of(config, store, said.append, Clock(), Steps(compared=3))
         parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=2))
-        working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
+        working = asyncio.create_task(WatchWorker(parts).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")
             ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
@@ -101,7 +100,7 @@ async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_
         store = Store(SqliteDriver(tmp_path / "state.db"))
         parts = parts_of(config, store, said.append, Clock())
         parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=2))
-        working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
+        working = asyncio.create_task(WatchWorker(parts).run())
         try:
             await eventually(lambda: one(ats, _IN_A_PAGE), "a page that takes its time")
             proxy.forget()
@@ -125,7 +124,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         taken = [await pool.getconn(timeout=30) for _ in range(POOL_SIZE)]
 
         with pytest.raises(SourceError, match="a connection after") as raised:
-            await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs(nothing))["tables"]
+            await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs())["tables"]
 
         assert raised.value.kind == "unreachable"
         for connection in taken:
@@ -149,7 +148,7 @@ async def test_a_store_that_takes_no_more_is_waited_for_ever_longer(
         with closing(sqlite3.connect(tmp_path / "state.db")) as store:
             store.execute("CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(FAIL, 'full'); END")
         update(ats, 1, status="hired")
-        working = asyncio.create_task(WatchWorker(rig.intake.parts, Pulse()).run())
+        working = asyncio.create_task(WatchWorker(rig.intake.parts).run())
         try:
             await eventually(lambda: len(waits) >= 6, "some tries")
             assert waits[:6] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]

@@ -15,7 +15,6 @@ from support.standby import Standby, standby_of
 from support.watched import a_config
 
 from cdc_sync.core.events import CaptureStarted, Event, SweepDone, WatchLost
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store import Store
@@ -58,7 +57,7 @@ async def test_it_waits_until_the_replica_has_caught_up(
     with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
         ats, replica = on_primary(), on_standby()
         insert(ats, 1, "a1", "new")
-        working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
+        working = asyncio.create_task(WatchWorker(parts).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")
             await eventually(lambda: one(replica, _IS_THERE), "the replica has the row")

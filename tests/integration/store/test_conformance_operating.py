@@ -589,7 +589,7 @@ class TestForgetting:
     async def test_nothing_of_it_is_left_and_all_of_the_others(self, store: Store) -> None:
         await hold(store, "hw-1", "hw-2")
         await hold(store, "hw-1", watch="other")
-        await store.databases.rebind("a database", "a host", {WATCH: {"somewhere": "1"}})
+        await store.databases.rebind("a database", ["a-host:5432"], {WATCH: {"somewhere": "1"}})
 
         assert await forgotten(store, WATCH, self.BY)
 

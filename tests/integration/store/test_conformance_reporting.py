@@ -68,36 +68,37 @@ class TestIdentity:
         await store.databases.bind("7312/ats")
 
     async def test_it_remembers_where_the_database_was_reached(self, store: Store, open_store: OpenStore) -> None:
-        assert await store.databases.hosts() is None
-        for hosts in ("db-1", "db-2"):
+        assert await store.databases.hosts() == ()
+        for hosts in (("db-1:5432",), ("db-2:5432", "db-3:6000")):
             await store.databases.set_hosts(hosts)
             assert await store.databases.hosts() == hosts
         await store.driver.close()
 
-        assert await (await open_store()).databases.hosts() == "db-2"
+        assert await (await open_store()).databases.hosts() == ("db-2:5432", "db-3:6000")
 
     async def test_it_takes_another_one_with_its_hosts_and_positions(self, store: Store) -> None:
         await store.databases.bind("7312/ats")
-        await store.databases.set_hosts("db-1")
+        await store.databases.set_hosts(["db-1:5432"])
 
-        await store.databases.rebind("9999/ats", "db-2", {WATCH: {"replica": ""}})
+        await store.databases.rebind("9999/ats", ["db-2:5432"], {WATCH: {"replica": ""}})
 
         await store.databases.bind("9999/ats")
-        assert await store.databases.hosts() == "db-2"
+        assert await store.databases.hosts() == ("db-2:5432",)
         assert await store.capture.positions(WATCH) == {"replica": ""}
 
     async def test_it_remembers_each_configured_database_by_its_name(self, store: Store) -> None:
         await store.databases.bind("7312/ats")
-        await store.databases.set_hosts("db-1")
-        assert (await store.databases.identity("main"), await store.databases.hosts("main")) == (None, None)
+        await store.databases.set_hosts(["db-1:5432"])
+        assert (await store.databases.identity("main"), await store.databases.hosts("main")) == (None, ())
         await store.databases.bind("8000/other", "main")
-        await store.databases.set_hosts("db-2", "main")
-        assert (await store.databases.identity(), await store.databases.hosts()) == ("7312/ats", "db-1")
-        assert (await store.databases.identity("main"), await store.databases.hosts("main")) == ("8000/other", "db-2")
+        await store.databases.set_hosts(["db-2:5432"], "main")
+        assert (await store.databases.identity(), await store.databases.hosts()) == ("7312/ats", ("db-1:5432",))
+        assert await store.databases.identity("main") == "8000/other"
+        assert await store.databases.hosts("main") == ("db-2:5432",)
 
         with pytest.raises(AnotherDatabaseError, match=r"Correct databases\.all\.dsn; .* adopt-database main`"):
             await store.databases.bind("7312/ats", "main", "databases.all")
-        await store.databases.rebind("7312/ats", "db-1", {}, "main")
+        await store.databases.rebind("7312/ats", ["db-1:5432"], {}, "main")
         await store.databases.bind("7312/ats", "main")
 
     async def test_it_remembers_from_which_database_a_watch_is_captured(self, store: Store) -> None:

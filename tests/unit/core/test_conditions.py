@@ -33,8 +33,6 @@ from cdc_sync.core.events import (
     EndpointChanged,
     Event,
     LeadTaken,
-    LoopsRecovered,
-    LoopsStalled,
     Reloaded,
     RowsHidden,
     RowsVisible,
@@ -122,11 +120,6 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([StoreFailed("disk full", "a"), StoreRecovered("a")], {}),
         ([StoreFailed("disk full", "a"), WatchEnded("a", for_good=True)], {}),
         ([LOST, OPEN, CAPTURING], {f"endpoint {API}": "open: 503"}),
-        (
-            [LoopsStalled(("sender", "capture applications"))],
-            {"loops": "stalled, and only a restart repairs that: sender, capture applications"},
-        ),
-        ([LoopsStalled(("sender",)), LoopsRecovered()], {}),
         ([LOST, MISSING, HIDDEN, OPEN, ENDED], {f"endpoint {API}": "open: 503"}),
         ([BaselineProgress("applications", 7, 0), ENDED], {}),
         (
@@ -181,7 +174,6 @@ def test_a_daemon_that_starts_is_connected_to_nothing() -> None:
         TriggersFound("applications"),
         BASELINE_DONE,
         ENDED,
-        LoopsRecovered(),
         Reloaded(("others",)),
         HEALTHY,
         StoreRecovered(),
