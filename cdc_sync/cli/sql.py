@@ -298,8 +298,8 @@ def verify(  # noqa: PLR0917 - typer's options
         for_tenants = scripts.tenant_functions(config, role=target.user) if watch is None else None
         query = verifying.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:
-        shown = verifying.as_script(query, {} if config is None else config.watches)
-        _put_out(shown, target.connection if target else lambda: str(dsn), apply=False)
+        script = verifying.as_script(query, {} if config is None else config.watches)
+        put_out("".join(scripts.for_psql([scripts.Part(None, script)])))
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     # Of many watches only problems.

@@ -262,7 +262,7 @@ def _owner(made: Installation) -> Iterator[str]:
 def test_no_script_calls_what_is_planted(dba: Dba) -> None:
     role = dba.installation.role
     dba.sql("id-table", "--watch", "hires", "--role", role)
-    assert dba.verify("--expect", "absent") == set()
+    assert dba.verify("--expect", "absent", "--watch", "customers@tenant_1") == set()
     dba.sql("install", "--watch", "customers@tenant_1")
     assert dba.verify("--watch", "customers@tenant_1") == {"ok"}
     dba.sql("install")
@@ -282,6 +282,7 @@ def test_no_script_calls_what_is_planted(dba: Dba) -> None:
     dba.sql("grants", "--role", role, "--revoke")
     dba.sql("uninstall", "--store")
     dba.sql("uninstall")
+    dba.installation.ats.execute("DROP TABLE public.hires_hellowork")
     assert dba.verify("--expect", "absent") == set()
     dba.sql("uninstall", "--all")
 

@@ -148,6 +148,8 @@ class TestTheScript:
         for _ in range(2):
             ats.ats.execute(script.encode())
         assert links(ats) == [(1, "hw-1", None)]
+        left = ats.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", ats.dsn)
+        assert (left.code, f"side table  {TABLE}" in left.stdout) == (1, True)
         assert ats.run("check").code in (0, 1)
         (undo,) = (line.removeprefix("-- Undo      ") for line in script.splitlines() if line.startswith("-- Undo"))
         ats.ats.execute(undo.encode())
