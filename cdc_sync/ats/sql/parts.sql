@@ -112,7 +112,7 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
     BEGIN
         DROP SCHEMA IF EXISTS cdc_sync;
     EXCEPTION WHEN dependent_objects_still_exist THEN
-        RAISE WARNING 'the schema cdc_sync stays, for it holds something else: a store goes by `sql uninstall --store`';
+        RAISE WARNING 'the schema cdc_sync stays, for it holds something else: see `cdc-sync sql uninstall --store`';
     END;
 
 -- name: of_watch
