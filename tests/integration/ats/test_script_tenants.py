@@ -236,7 +236,7 @@ class TestCommandLine:
         ("tenant", "message", "remedy"),
         [
             ("'tenant_1'", '"tenant_1.stages" does not exist', "tables"),
-            ("'tenant_nowhere'", '"tenant_nowhere.applications" does not exist', "tables"),
+            ("'tenant_nowhere'", "does not exist", "tables"),
             ("'Upper'", "a script of its own", "customers@Upper"),
             ("''", "which schema", "SELECT"),
             ("NULL", "which schema", "SELECT"),
