@@ -75,8 +75,9 @@ def verify(
     )
 
 
-def _line(wanted: _Wanted) -> str:
-    return composed("({})", map(sql.Literal, wanted)).as_string()
+def _line(of: _Wanted) -> str:
+    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
+    return composed("({})", map(sql.Literal, found)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
