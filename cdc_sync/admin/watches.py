@@ -98,8 +98,8 @@ def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) ->
 def troubles(report: Mapping[str, Any]) -> dict[str, int]:
     """The watches that need a person: 0 if changes do not arrive, 1 if they do.
 
-    0: a condition, held entries. 1: dead letters, an unreliable watermark, no longer configured, begun over another
-    store's work.
+    0: a condition, held entries. 1: dead letters, event dates that are whole hours off, no longer configured, begun
+    over another store's work.
     """
     reasons = {each["name"]: each["message"] for each in report["conditions"]}
     stuck, undecided = ({watch_of(name) for name in some} for some in (wrong(reasons), reasons))

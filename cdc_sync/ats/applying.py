@@ -19,10 +19,11 @@ from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.tenant_table import TenantTable
 from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue
-from cdc_sync.core.events import Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
+from cdc_sync.core.events import Decided, Outcome, RowsHidden, RowSkipped, RowsVisible, ZoneDoubted, ZoneTrusted
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.rows import Key, Origin, Row, WatchRules, by_application, current, interpret
+from cdc_sync.core.rows import Key, Origin, Reportable, Row, WatchRules, by_application, current, interpret
+from cdc_sync.core.zone import Dated
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Applier:
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
         hidden_by: the policies of row-level security that may hide rows.
+        swept_at: when the last sweep ended, in milliseconds since the epoch; 0 before the first one.
 
     Raises:
         SourceError: by `apply`: rows cannot be read; some parts of large ones may be applied.
@@ -53,6 +55,7 @@ class Applier:
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, reader.mapping.facts, reader.pool)
         self.hidden_by: frozenset[Hiding] = frozenset()
+        self.swept_at = 0
         self._watched = watched
         # The position that the store has for this watch.
         self._replica = ""
@@ -166,7 +169,22 @@ class Applier:
         if applied.suspected:
             self.suspected.set()
         self._report(applied, batch.origin)
+        self._see_dates(batch, applied)
         return applied
+
+    def _see_dates(self, batch: Batch, applied: Applied) -> None:
+        """Compare the event dates of changed rows with the changes; report news."""
+        if self.parts.watch.columns.event_date is None or batch.origin not in {"notify", "poll", "sweep"}:
+            return
+        changed = {each.application_id for each in applied.results if isinstance(each.decision, Enqueue)}
+        observed = (*batch.observations, *(each.canonical for each in batch.resolved))
+        rows = [each for each in observed if isinstance(each, Reportable) and each.application_id in changed]
+        # The first sweep finds what changed at any time before.
+        since = {row.key: self.swept_at if batch.origin == "sweep" else row.changed_at for row in rows}
+        dated = [Dated(row.key, row.content.event_date, since[row.key], row.changed_at) for row in rows]
+        dates, watch = self.parts.event_dates, self.parts.name
+        if dates.see(dated):
+            self.parts.observe(ZoneDoubted(watch, dates.reason) if dates.hours else ZoneTrusted(watch))
 
     def _report(self, applied: Applied, origin: Origin) -> None:
         watch, observe = self.parts.name, self.parts.observe

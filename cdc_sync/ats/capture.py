@@ -13,7 +13,7 @@ from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.recorders import untriggered
 from cdc_sync.ats.triggers import Installation, installation
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.events import SweepDone, TriggersFound, TriggersMissing
+from cdc_sync.core.events import TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
 
 Jobs = dict[str, Coroutine[Any, Any, None]]
@@ -90,9 +90,6 @@ class Capture(ABC):
                     # Triggers may have been off meanwhile, and be on again.
                     await self._ask_for_sweep()
                 looked_at = now
-
-    async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
-        """Learn from a sweep's findings."""
 
     def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
         """Report what is missing, if anything, and what finds changes `meanwhile`."""

@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, aclosing, suppress
 
 import psycopg
 
-from cdc_sync.ats.check_watch import check_left_over, check_watch, found
+from cdc_sync.ats.check_watch import check_left_over, check_watch
+from cdc_sync.ats.checked import Shared, found
 from cdc_sync.ats.connection import Connection, asking, connected, rows_of, rows_on_own_path
 from cdc_sync.ats.errors import SourceError, translate
 from cdc_sync.ats.expressions import catalog
@@ -63,9 +64,7 @@ async def check_database(
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
         async with connected(dsn) as connection, connected(dsn) as other:
-            version = connection.info.server_version // 10_000
-            what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
-            report(found(f"server/{what}", version=version, oldest=_OLDEST))
+            report(_version(connection))
             async with asking_shortly(connection, "asking the server for its version and identity"):
                 facts = await server_facts(connection)
             report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
@@ -74,46 +73,33 @@ async def check_database(
             report(await _session(connection, other))
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             report(await _clock(connection, clock))
-            stuck = noticed(config.watches) if facts.in_recovery else {}
-            for name in stuck:
-                report(found("standby/notified", watch=name))
-            if not stuck:
-                report(found("standby/polled" if facts.in_recovery else "standby/primary"))
+            await _standby(config, facts, report)
             for name, position in (read or {}).items():
                 report(_replica_position(facts, name, position))
-            # A standby's own locks are unknown elsewhere. A shared store decides itself.
-            if facts.in_recovery and config.state.backend != "postgres":
-                async with primary_session(dsn) as primary:
-                    report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
-            rung = {name: each for name, each in noticed(config.watches).items() if each.capture.wakeup == "notify"}
-            for finding in _neighbours(rung, facts):
-                report(finding)
-            if (notified := await _notify(connection, other, rung, facts)) is not None:
-                report(notified)
-            triggers: Triggers | SourceError
-            try:
-                async with asking_shortly(connection, "looking for the triggers"):
-                    triggers = await find_triggers(connection, config.watches)
-            except SourceError as error:
-                triggers = error  # reported for each watch
+            await _bell(connection, other, config, facts, report)
+            shared = Shared(await _triggers(connection, config))
             watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
-            await _check_watches([connection, other], config.database, watches, triggers, report)
-            await check_left_over(connection, config, triggers, report)
+            await _check_watches([connection, other], config.database, watches, shared, report)
+            await check_left_over(connection, config, shared, report)
             return facts.identity
     except SourceError as error:
-        remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
-        # libpq gives only text when connecting fails.
-        if "permission denied for database" in error.message:
-            remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
-        report(Finding("connection", "failed", error.message, remedy))
+        report(_unconnected(error.message, psql))
         return None
+
+
+def _unconnected(message: str, psql: str) -> Finding:
+    remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
+    # libpq gives only text when connecting fails.
+    if "permission denied for database" in message:
+        remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
+    return Finding("connection", "failed", message, remedy)
 
 
 async def _check_watches(
     connections: Sequence[Connection],
     database: Database,
     watches: Mapping[str, Watch],
-    triggers: Triggers | SourceError,
+    shared: Shared,
     report: Tell,
 ) -> None:
     """Report each watch in order; at most `database.pool` at a time, each on a connection."""
@@ -123,7 +109,7 @@ async def _check_watches(
     async def work(connection: Connection) -> None:
         for name, watch in waiting:
             findings: list[Finding] = []
-            await check_watch(connection, name, watch, triggers, findings.append)
+            await check_watch(connection, name, watch, shared, findings.append)
             checked[name].set_result(findings)
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
@@ -136,6 +122,43 @@ async def _check_watches(
         for each in checked.values():
             for finding in await each:
                 report(finding)
+
+
+def _version(connection: Connection) -> Finding:
+    version = connection.info.server_version // 10_000
+    what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
+    return found(f"server/{what}", version=version, oldest=_OLDEST)
+
+
+async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
+    """Report what a standby cannot do; a primary can do everything."""
+    stuck = noticed(config.watches) if facts.in_recovery else {}
+    for name in stuck:
+        report(found("standby/notified", watch=name))
+    if not stuck:
+        report(found("standby/polled" if facts.in_recovery else "standby/primary"))
+    # A standby's own locks are unknown elsewhere. A shared store decides itself.
+    if facts.in_recovery and config.state.backend != "postgres":
+        async with primary_session(config.database.dsn.get_secret_value()) as primary:
+            report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
+
+
+async def _bell(connection: Connection, other: Connection, config: Config, facts: ServerFacts, report: Tell) -> None:
+    """Report whether changes can ring."""
+    rung = {name: each for name, each in noticed(config.watches).items() if each.capture.wakeup == "notify"}
+    for finding in _neighbours(rung, facts):
+        report(finding)
+    if (notified := await _notify(connection, other, rung, facts)) is not None:
+        report(notified)
+
+
+async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
+    """Those of all watches; an error is reported for each watch."""
+    try:
+        async with asking_shortly(connection, "looking for the triggers"):
+            return await find_triggers(connection, config.watches)
+    except SourceError as error:
+        return error
 
 
 async def _search_path(connection: Connection, user: str, report: Tell) -> None:

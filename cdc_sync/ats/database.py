@@ -26,7 +26,7 @@ from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import WatchRules
-from cdc_sync.core.watermark import Evidence
+from cdc_sync.core.zone import EventDates
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
@@ -422,7 +422,7 @@ class WatchParts:
         calls: the sender's, beside an apply.
         unwritten: names of failed writes to the store that have not succeeded since.
         all_written: called when the last of them succeeds.
-        evidence: a poll's, about its watermark.
+        event_dates: how those of the last changed rows fit.
     """
 
     name: str
@@ -435,7 +435,7 @@ class WatchParts:
     calls: Calls = NO_CALLS
     unwritten: set[str] = field(default_factory=set)
     all_written: Callable[[], None] = nothing
-    evidence: Evidence = field(default_factory=Evidence)
+    event_dates: EventDates = field(default_factory=EventDates)
     want_sweep: Callable[[], None] = nothing
     dry_run: bool = False
     steps: Steps = STEPS

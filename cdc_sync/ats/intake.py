@@ -135,6 +135,7 @@ class Intake:
 
     async def compared(self) -> None:
         """A sweep has compared every row."""
+        self.applier.swept_at = self.clock()
         self.applier.table.compared()
         await self.place(await self.applier.table.accepted())
 

@@ -5,7 +5,6 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -15,7 +14,7 @@ from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import ROUND
 from cdc_sync.ats.reading import WatermarkReader
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.events import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.events import CaughtUp
 from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, look
 
@@ -32,16 +31,6 @@ LONGEST_PAUSE = 60.0
 def pause(every: float, took: float) -> float:
     """Seconds until the next poll, after one that `took` so many, by the configured interval `every`."""
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
-
-
-def _milliseconds(date: str | None) -> int | None:
-    """A row's date in milliseconds; None if it has none, or an infinite one."""
-    return None if date is None or date.endswith("infinity") else int(date) // 1000
-
-
-def _kind(doubts: str) -> str:
-    """The kind of doubt, without the number of rows."""
-    return re.sub(r"\d+ (changed )?rows", "rows", doubts)
 
 
 class PollCapture(Capture):
@@ -61,10 +50,6 @@ class PollCapture(Capture):
         self._place_at = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
-        self._evidence = intake.parts.evidence
-        self._evidence.column = intake.parts.watch.capture.watermark or ""
-        self._evidence.resolution = reader.resolution
-        self._swept_at: float | None = None
 
     @classmethod
     async def open(cls, intake: Intake) -> Self:
@@ -113,24 +98,7 @@ class PollCapture(Capture):
 
     async def _page(self, place: Key) -> Key | None:
         reached = await self.intake.rows(lambda: self.reader.page(place, self.parts.steps.polled), "poll")
-        for row, date in zip(reached.rows, reached.dates, strict=False):
-            if (instant := _milliseconds(date)) is not None:
-                self._evidence.polled(row.key, instant, _milliseconds(row.created), reached.at)
         return reached.last
-
-    async def swept(self, done: SweepDone) -> None:
-        """See `Capture`. The first sweep, which finds changes from before the polls, does not count."""
-        before, self._swept_at = self._swept_at, time.monotonic()
-        if before is not None and done.missed:
-            between = round((self._swept_at - before) * 1000)
-            for key, date, at in await self.reader.dates(done.missed):
-                self._evidence.missed(key, _milliseconds(date), at, between)
-        doubts, watch = self._evidence.verdict(self.parts.clock()), self.parts.name
-        if doubts is None and self._evidence.reported is not None:
-            self.parts.observe(WatermarkTrusted(watch))
-        elif doubts is not None and _kind(doubts) != _kind(self._evidence.reported or ""):
-            self.parts.observe(WatermarkDoubted(watch, doubts))
-        self._evidence.reported = doubts
 
     async def _advance(self, reading: SnapshotReading) -> None:
         before, self._fence = self._fence.instant, look(self._fence, reading)

@@ -82,13 +82,9 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Page(Read):
-    """A page of a walk; `last` is where the next one begins, None if this was the last.
-
-    `dates` are the rows' watermarks, if the walk is by them and every row could be read.
-    """
+    """A page of a walk; `last` is where the next one begins, None if this was the last."""
 
     last: Key | None
-    dates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +330,6 @@ class WatermarkReader:
     """Polls one watch's table. Methods raise as those of `Reader`.
 
     Attributes:
-        resolution: milliseconds that a watermark stands for.
         kind: what a watermark depends on beside the fence.
     """
 
@@ -344,18 +339,13 @@ class WatermarkReader:
         self._lookback = lookback
         self._type = watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
-        date = mapping.instant(mark, self._type)
         self.kind = (self._type, mapping.watch.timezone, lookback)
-        # A date may be any time of its day.
-        self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
-        select, ends = reader.statements.select, (date, expressions.key_text(mark), CLOCK)
+        select, ends = reader.statements.select, (expressions.key_text(mark), CLOCK)
         keys, width = mapping.key_texts, len(mapping.key_texts)
         pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
-        self._pages = [bounded(page, mapping.width + 3) for page in pages]
+        self._pages = [bounded(page, mapping.width + 2) for page in pages]
         # If a row fails, its page's rows are read by key.
-        self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
-        dates = composed("{} WHERE {}", select(*keys, date, CLOCK), reader.statements.key_is_given)
-        self._dates = with_position(dates, width + 2)
+        self._keys = [with_position(page, width + 2) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
 
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
@@ -387,20 +377,15 @@ class WatermarkReader:
             size = min(size, _AT_FIRST)
             found = await reader.without_expressions(error, self._keys[behind], [*place, size])
             width, is_cut = len(self._mapping.key_columns), False
-            rows, dates = (await reader.by_key(list(map(self._mapping.key, found)))).rows, []
+            rows = (await reader.by_key(list(map(self._mapping.key, found)))).rows
         else:
-            width, is_cut = self._mapping.width, reader.are_large(found, self._mapping.width + 3)
-            rows, dates = list(map(self._mapping.row, found)), [columns[width] for columns in found]
+            width, is_cut = self._mapping.width, reader.are_large(found, self._mapping.width + 2)
+            rows = list(map(self._mapping.row, found))
         if not found:
             return Page([], 0, None)
-        _, mark, at, *_ = found[-1][width:]
+        mark, at, *_ = found[-1][width:]
         last = (mark, *self._mapping.key(found[-1])) if is_cut or len(found) == size else None
-        return Page(rows, at, last, dates)
-
-    async def dates(self, keys: Sequence[Key]) -> list[tuple[Key, str | None, int]]:
-        """The watermarks of the rows of these keys, each with its key and the database's clock."""
-        found = await self._reader.fetch(self._dates, columns_of(keys))
-        return [(self._mapping.key(columns), *columns[len(self._mapping.key_columns) : -1]) for columns in found]
+        return Page(rows, at, last)
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:

@@ -25,7 +25,6 @@ from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 
-_NAMED = 100
 """Missed rows that are passed on, at most."""
 
 
@@ -74,7 +73,6 @@ class Sweep:
         self._at = 0
         self._marks = bytearray()
         self._repaired: Counter[str] = Counter()
-        self._missed: list[Key] = []
         self._skipped: set[Key] = set()
         self._began = time.monotonic()
         self.worked = 0.0
@@ -99,8 +97,7 @@ class Sweep:
             await intake.request_sweeps(-requests)
         await intake.compared()
         self._note_progress()
-        missed = tuple(self._missed[:_NAMED])
-        done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired), missed)
+        done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired))
         intake.observe(done)
         return done
 
@@ -207,8 +204,6 @@ class Sweep:
         for result in results:
             if result.application_id in found:
                 repaired.update(_causes(result.decision))
-        if not self._intake.requests and len(self._missed) < _NAMED:
-            self._missed += [row.key for row in rows if row.application_id in found]
         # No result counts them before their grace.
         repaired.update(["deleted"] * len(await store.capture.suspected(self._watch, deleted) - suspected))
         await self._count(repaired)

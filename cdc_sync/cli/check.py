@@ -31,7 +31,7 @@ from cdc_sync.config.meanings import code_meant, is_bare_number, known
 from cdc_sync.config.models import watch_rules
 from cdc_sync.config.sessions import sessions_at_server
 from cdc_sync.config.tenants import tenants_named, unused_overrides
-from cdc_sync.core.conditions import REMEDY, WATERMARK
+from cdc_sync.core.conditions import REMEDY, ZONE
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.rows import StatusRules, map_status
@@ -204,11 +204,11 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config) as store:
             for condition in await store.operation.conditions():
-                # The daemon has seen the watermarks.
+                # The daemon has seen the dates.
                 kind, _, watch = condition.name.partition(" ")
-                if kind == WATERMARK and watch in config.watches:
+                if kind == ZONE and watch in config.watches:
                     reason = condition.message.removesuffix(f". Remedy: {REMEDY}")
-                    tell(Finding("watermark", "warning", reason, REMEDY, watch))
+                    tell(Finding("zone", "warning", reason, REMEDY, watch))
     await check_endpoint(config, wall_clock, tell)
     return counted
 

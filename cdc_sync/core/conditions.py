@@ -16,23 +16,23 @@ NONE: Conditions = MappingProxyType({})
 STANDBY = "standby"
 """The condition that is no problem: another daemon leads; or with a watch's name, one of another store captures it."""
 
-WATERMARK = "watermark"
-"""Prefix of conditions that an operator should know, though every change arrives: sweeps find it, later."""
+ZONE = "zone"
+"""Prefix of conditions that an operator should know, though every change arrives: with a wrong date."""
 
 SENDING = "sending"
 """Prefix of conditions that an operator has caused: sending is paused."""
 
 REMEDY = (
-    "have every part of the ATS set that column, in the time zone that `timezone` names, or use capture.mode notify; "
-    "until then a shorter capture.sweep finds such changes sooner"
+    "let `timezone` name the zone in which the ATS writes its dates; if the column of event_date has a time zone of "
+    "its own (timestamptz), correct the ATS"
 )
-"""The remedy for an unreliable watermark."""
+"""The remedy for event dates that are whole hours off."""
 
 _DIFFERS = "configuration"
 
 _FIELD = re.compile(r"%\((\w+)\)s")
 
-_OF_A_WATCH = ("watch", WATERMARK, "triggers", "deletions", "row security", "baseline", "store")
+_OF_A_WATCH = ("watch", ZONE, "triggers", "deletions", "row security", "baseline", "store")
 """The conditions of a captured watch, except its lag."""
 
 
@@ -85,13 +85,13 @@ def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 -
 
 def wrong(conditions: Conditions) -> Conditions:
     """Those that delay or stop changes."""
-    aside = {name for name in conditions if kind_of(name) in {STANDBY, _DIFFERS, WATERMARK}}
+    aside = {name for name in conditions if kind_of(name) in {STANDBY, _DIFFERS, ZONE}}
     return {name: message for name, message in conditions.items() if name not in aside}
 
 
 def is_for_a_person(name: str) -> bool:
     """Whether a condition is no fault, but what a person has caused or has to decide."""
-    return kind_of(name) in {WATERMARK, SENDING, _DIFFERS}
+    return kind_of(name) in {ZONE, SENDING, _DIFFERS}
 
 
 def is_standby(name: str) -> bool:
@@ -122,7 +122,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "triggers": (seen.TriggersMissing, seen.TriggersFound),
     "deletions": (seen.DeletionsWait, seen.DeletionsDecided),
     "row security": (seen.RowsHidden, seen.RowsVisible),
-    WATERMARK: (seen.WatermarkDoubted, seen.WatermarkTrusted),
+    ZONE: (seen.ZoneDoubted, seen.ZoneTrusted),
     "baseline": (seen.BaselineDone,),
     "endpoint": (seen.EndpointGone,),
     SENDING: (seen.SendingPaused, seen.SendingResumed),
@@ -144,7 +144,7 @@ _SUBJECTS = ("watch", "endpoint", "by", "database")
 
 _REASONS: Mapping[type[Event], tuple[str, str]] = {
     seen.WatchConnected: ("preparing", "connected, and getting ready"),
-    seen.WatermarkDoubted: ("watermark", f"%(reason)s. Remedy: {REMEDY}"),
+    seen.ZoneDoubted: ("zone", f"%(reason)s. Remedy: {REMEDY}"),
     seen.SendingPaused: ("sending-paused", "paused by an operator: `cdc-sync resume` lets calls go out again"),
     seen.StandbyDiffers: ("standby-differs", "this daemon's configuration is another one than the leader's"),
     seen.CaptureLate: ("lag", "changes were last read completely more than %(limit)s s ago"),

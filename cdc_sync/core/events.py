@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, dataclass_transform
 
 from cdc_sync.core.replies import Mode
-from cdc_sync.core.rows import Key, Origin
+from cdc_sync.core.rows import Origin
 
 
 @dataclass_transform(frozen_default=True)
@@ -227,14 +227,14 @@ class BaselineOverEarlierWork(WatchEvent):
     """A silent baseline begins although another store captured the watch before."""
 
 
-class WatermarkDoubted(WatchEvent):
-    """Polls cannot rely on the watermark. Emitted when the evidence changes."""
+class ZoneDoubted(WatchEvent):
+    """The event dates of the last changed rows are whole hours off. Emitted when these hours change."""
 
     reason: str
 
 
-class WatermarkTrusted(WatchEvent):
-    """No evidence against the watermark for a day."""
+class ZoneTrusted(WatchEvent):
+    """The event dates of the last changed rows fit again."""
 
 
 class ChangesMissed(WatchEvent):
@@ -380,15 +380,11 @@ ASKED_FOR = "asked_for"
 
 
 class SweepDone(WatchEvent):
-    """The whole table was compared. `repaired` counts by cause the changes that only the sweep found.
-
-    `missed` lists keys of repaired rows, not all if they are many.
-    """
+    """The whole table was compared. `repaired` counts by cause the changes that only the sweep found."""
 
     rows: int
     seconds: float
     repaired: Mapping[str, int]
-    missed: tuple[Key, ...] = ()
 
 
 class CallEnded(WatchEvent):

@@ -116,6 +116,11 @@ def plan_indexes(plan: Plan) -> frozenset[str]:
     return frozenset(node["Index Name"] for node in _nodes(plan) if "Index Name" in node)
 
 
+def plan_schemas(plan: Plan) -> frozenset[str]:
+    """The schemas of the tables in a verbose plan."""
+    return frozenset(node["Schema"] for node in _nodes(plan) if "Schema" in node)
+
+
 def plan_is_in_order(plan: Plan) -> bool:
     """Whether rows come in the query's order without a sort, so that a page costs only a page.
 

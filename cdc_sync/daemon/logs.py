@@ -313,9 +313,7 @@ class EventLogger:
                 handlers[event] = self._line(event, **line)
         handlers |= {
             Event: self._unknown if level <= INFO else None,
-            events.WatermarkDoubted: self._line(
-                events.WatermarkDoubted, "warning", f"the watermark cannot be relied on: {REMEDY}"
-            ),
+            events.ZoneDoubted: self._line(events.ZoneDoubted, "warning", f"event dates are whole hours off: {REMEDY}"),
             events.ReloadRefused: self._reload_refused,
             events.HeartBeat: self._heart_beat if level <= WARNING else None,
             events.CallEnded: self._call_ended,

@@ -97,8 +97,8 @@ class WatchWorker:
         if isinstance(failure, StandbyError):
             # The other store has what this one could not save.
             self._store_works()
-            # The event ends the watermark's condition.
-            self._parts.evidence.reported = None
+            # The event ends the condition.
+            self._parts.event_dates.hours = 0
             if message != self._lost:
                 observe(events.WatchStandsBy(name, message))
             self._lost = message
@@ -157,8 +157,7 @@ class WatchWorker:
                 started, sweep = clock(), Sweep(capture, partial(self._catch_up, capture))
                 try:
                     with reading_as(Reads(always=True)):
-                        done = await sweep.run()
-                        await capture.swept(done)
+                        await sweep.run()
                 finally:
                     self._next_sweep_from = clock() + sweep.worked * (_SWEEP_SHARE - 1)
             # Every failed write has succeeded, or is obsolete.

@@ -68,8 +68,8 @@ from cdc_sync.core.events import (
     WatchLost,
     WatchStandsBy,
     WatchUnconfigured,
-    WatermarkDoubted,
-    WatermarkTrusted,
+    ZoneDoubted,
+    ZoneTrusted,
 )
 from support.builders import ENDPOINT, WATCH
 
@@ -104,8 +104,8 @@ EXAMPLES: tuple[Event, ...] = (
     TriggersMissing(WATCH, "install the triggers"),
     TriggersFound(WATCH),
     BellLeftAlone(WATCH, 2.0),
-    WatermarkDoubted(WATCH, "updated_at did not move when 7 rows changed"),
-    WatermarkTrusted(WATCH),
+    ZoneDoubted(WATCH, "the event dates of the last 3 changed rows are 1 h before the changes"),
+    ZoneTrusted(WATCH),
     ChangesMissed(WATCH, 12, "the change log is full"),
     DeletionsWait(WATCH, "an application may have moved to the table of the watch archive"),
     DeletionsDecided(WATCH),

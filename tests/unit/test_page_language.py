@@ -18,10 +18,10 @@ from cdc_sync.admin import page
 from cdc_sync.admin.access import REFUSALS
 from cdc_sync.admin.page import LANGUAGES
 from cdc_sync.ats import errors
-from cdc_sync.core import conditions, status_url, watermark
+from cdc_sync.core import conditions, status_url, zone
 from cdc_sync.core import events as seen
 from cdc_sync.core.conditions import KINDS, NONE, fold
-from cdc_sync.core.reasons import Reason, coded, joined
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import Mode, Reply
 from cdc_sync.delivery.calling import _REPLIES, describe
 from cdc_sync.store import errors as store_errors
@@ -81,7 +81,7 @@ def _given() -> set[tuple[str, str]]:
         if b"coded(" in (content := file.read_bytes())
         for _, text, _, code in extract("python", BytesIO(content), keywords)
     }
-    given |= {*conditions._REASONS.values(), *watermark._TEXTS.items(), *_REPLIES.items(), *REFUSALS.items()}
+    given |= {*conditions._REASONS.values(), *zone._TEXTS.items(), *_REPLIES.items(), *REFUSALS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {each["code"]: each["text"] for each in errors.texts()["meanings"]}
     texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}
@@ -146,22 +146,12 @@ def _conditions(event: seen.Event) -> str:
         ),
         (
             _conditions(
-                seen.WatermarkDoubted(
-                    "w",
-                    joined(
-                        [
-                            coded("watermark-early", "%(column)s of %(rows)s rows is …", column="u", rows=9),
-                            coded("watermark-ahead-by", "%(column)s, %(rows)s, %(hours)s", column="u", rows=8, hours=2),
-                        ]
-                    ),
-                )
+                seen.ZoneDoubted("w", coded("zone-before", "%(rows)s, %(hours)s", rows=3, hours=1)),
             ),
             (
-                "u précède `created`, sur 9 lignes ; u avait 2 h d'avance à l'écriture, sur 8 lignes : une partie "
-                "de l'ATS écrit dans un autre fuseau horaire que `timezone`. Remède : faites mettre à jour "
-                "cette colonne par toutes les parties de l'ATS, dans le fuseau horaire indiqué par `timezone`, "
-                "ou choisissez capture.mode notify ; en attendant, un capture.sweep plus court trouve ces changements "
-                "plus tôt"
+                "les dates d'événement des 3 dernières lignes modifiées précèdent leur modification de 1 h. Remède : "
+                "indiquez dans `timezone` le fuseau horaire dans lequel l'ATS écrit ses dates ; si la colonne de "
+                "event_date a son propre fuseau horaire (timestamptz), corrigez l'ATS"
             ),
         ),
         (

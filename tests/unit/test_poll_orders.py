@@ -17,7 +17,7 @@ from cdc_sync.ats.database import Steps
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.reading import Page
 from cdc_sync.core.rows import Key, Row
-from cdc_sync.core.watermark import Evidence, SnapshotReading
+from cdc_sync.core.watermark import SnapshotReading
 
 LOOKBACK = 3
 """Ticks; each event takes one."""
@@ -54,8 +54,6 @@ def turn() -> Generator[None, None, None]:
 
 class Reader:
     """A `WatermarkReader` on the model; it and the intake give a turn to others before each statement."""
-
-    resolution = 0
 
     kind = ()
 
@@ -111,7 +109,6 @@ class Intake:
     sessions = types.SimpleNamespace(pool=None, server=None, lookout=Lookout())
     parts = types.SimpleNamespace(
         name="applications",
-        evidence=Evidence(),
         steps=Steps(look_every=0.0, place_every=0.0),
         watch=types.SimpleNamespace(
             table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2), watermark="stamp")

@@ -1,5 +1,6 @@
 """The command line, and what is measured."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
 from support.postgres import SETTINGS, create_ats
+from support.watched import run_script
 
 from cdc_sync.demo.postgres import Server, server
 
@@ -125,6 +127,7 @@ class Bench:
         say(f"  configuration              {len(config.read_text().splitlines())} lines")
         if self.shape.mode == "notify":
             self.install(config)
+        self.check(config)
         with self.daemon(config) as (daemon, seconds):
             say(f"  start until all captured   {seconds:.1f} s")
             self.rest(daemon)
@@ -199,8 +202,16 @@ class Bench:
             command = [*COMMAND, "--config", str(config), "sql", "install", *chosen]
             made = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=True)
             with psycopg.connect(self.server.dsn_for(name), autocommit=True) as dba:
-                dba.execute(made.stdout.encode())
+                run_script(dba, made.stdout)
         say(f"  sql install, all of them   {time.monotonic() - begun:.1f} s")
+
+    def check(self, config: Path) -> None:
+        begun = time.monotonic()
+        command = [*COMMAND, "--config", str(config), "check", "--json"]
+        made = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=False)
+        wrong = [each for each in json.loads(made.stdout) if each["watch"] and each["state"] != "ok"]
+        assert not wrong, wrong[0]
+        say(f"  check of all of them       {time.monotonic() - begun:.1f} s")
 
     @contextmanager
     def daemon(self, config: Path) -> Iterator[tuple[DaemonProcess, float]]:

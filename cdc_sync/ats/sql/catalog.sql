@@ -269,9 +269,12 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_ha
 SET LOCAL enable_mergejoin = off
 
 -- name: leading_columns
+-- An index is in its table's schema; a thousand others may have one of that name.
 SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexdef(c.oid, 1, false) END
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
- WHERE c.relname::text = ANY (%s)
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+ WHERE c.relname = ANY (%(indexes)s::name[]) AND n.nspname = ANY (%(schemas)s::name[])
 
 -- name: unseen
 -- Tables that are read with watches' tables, but do not fire their triggers. A watch's own table is the root. As above,

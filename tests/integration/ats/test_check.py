@@ -18,6 +18,8 @@ from support.watch_session import session
 from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
 
 from cdc_sync.ats.check import check_database
+from cdc_sync.ats.checked import Asking, Checked
+from cdc_sync.ats.connection import connected
 from cdc_sync.config import Config, Database
 from cdc_sync.core.findings import Finding
 
@@ -406,6 +408,14 @@ async def test_an_index_on_something_else_does_not_serve(installed: Installed) -
     assert wrong(await found(installed.install(**NOTIFY))).keys() == {"application-id-index"}
 
 
+async def test_an_index_of_another_schema_with_the_same_name_is_another_one(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    run(installed.ats, "CREATE SCHEMA other CREATE TABLE applications (id bigint, hellowork_id text)")
+    run(installed.ats, "CREATE INDEX applications_hellowork_id_idx ON other.applications (id, hellowork_id)")
+
+    assert wrong(await found(config)) == {}
+
+
 async def test_a_watermark_that_is_no_moment(installed: Installed) -> None:
     config = installed.install(capture={"mode": "poll", "watermark": "status"})
 
@@ -514,6 +524,23 @@ async def test_a_database_that_cannot_be_reached(installed: Installed) -> None:
         assert said in findings["connection"].message
         assert "psql '" in (findings["connection"].remedy or "")
         assert installed.role not in (findings["connection"].remedy or "").replace(f"user={installed.role}", "")
+
+
+async def test_a_session_that_the_server_ends_is_a_finding(installed: Installed) -> None:
+    config, findings = installed.config(**NOTIFY), list[Finding]()
+
+    async def question(one: Checked) -> None:
+        await one.connection.execute("SELECT 1")
+
+    async with connected(config.database.dsn.get_secret_value()) as connection:
+        asking = Asking(Checked(connection, "applications", config.watches["applications"]), findings.append)
+        assert await asking.holds("key", "asking", question)
+        run(installed.ats, "SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        await asking.end()
+        assert not await asking.holds("key", "asking again", question)
+        await asking.end()
+
+    assert [(finding.check, finding.state) for finding in findings] == [("key", "failed")]
 
 
 async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Installed, other: Ats) -> None:

@@ -14,7 +14,7 @@ from support.sessions import Ats, OpenSession, one, rows, run
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.poll import BEGAN, POSITION, PollCapture
-from cdc_sync.core.events import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.events import CaughtUp
 
 
 @pytest.fixture
@@ -337,86 +337,3 @@ async def test_a_soft_deletion_waits_for_its_grace_and_a_hard_one_for_the_sweep(
         assert (await rig.sweep(poll)).repaired == {}, "polls see no hard deletion, so none was missed"
         await rig.pass_grace()
         assert await rig.deliver() == [("a2", "deleted", "J1")]
-
-
-class TestWatermark:
-    """Whether it can be relied on is measured by what is read anyway."""
-
-    @staticmethod
-    async def swept(rig: Rig, poll: PollCapture) -> SweepDone:
-        done = await rig.sweep(poll)
-        await poll.swept(done)
-        return done
-
-    async def test_one_that_is_forgotten_is_said_once(self, ats: Ats, open_rig: OpenRig) -> None:
-        for number in range(1, 7):
-            insert(ats, number, f"a{number}", updated_at="2024-01-01")
-        async with polling(open_rig) as (rig, poll):
-            update(ats, 1, status="while nobody polled", touch=False)
-            assert (await self.swept(rig, poll)).missed == (("1",),)
-            for number in (2, 3):
-                update(ats, number, status="forgotten", touch=False)
-            await self.swept(rig, poll)
-            assert rig.heard(WatermarkDoubted) == []
-            for number in (4, 5):
-                update(ats, number, status="forgotten", touch=False)
-                await self.swept(rig, poll)
-            (doubted,) = rig.heard(WatermarkDoubted)
-            assert doubted.reason.startswith("updated_at did not move when 3 rows changed")
-            rig.clock.forward(2 * 24 * 60 * 60 * 1000)
-            await self.swept(rig, poll)
-            assert len(rig.heard(WatermarkTrusted)) == 1
-
-    async def test_evidence_outlives_a_connection_and_expires_after_it(self, ats: Ats, open_rig: OpenRig) -> None:
-        for number in (1, 2, 3):
-            insert(ats, number, f"a{number}", updated_at="2024-01-01")
-        async with polling(open_rig) as (rig, poll):
-            await self.swept(rig, poll)
-            for number in (1, 2, 3):
-                update(ats, number, status="forgotten", touch=False)
-            await self.swept(rig, poll)
-            assert len(rig.heard(WatermarkDoubted)) == 1
-
-            again = await PollCapture.open(rig.intake)
-            await again.begin()
-            await self.swept(rig, again)
-            update(ats, 1, status="forgotten again", touch=False)
-            await self.swept(rig, again)
-            assert len(rig.heard(WatermarkDoubted)) == 1
-            assert rig.heard(WatermarkTrusted) == []
-
-            rig.clock.forward(2 * 24 * 60 * 60 * 1000)
-            await self.swept(rig, again)
-            assert len(rig.heard(WatermarkTrusted)) == 1
-
-    async def test_dates_of_another_zone_are_seen_by_polls(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with polling(open_rig) as (rig, poll):
-            for number in range(1, 7):
-                insert(ats, number, f"a{number}")
-            ats.execute("UPDATE public.applications SET updated_at = 'infinity' WHERE id > 3")
-            await poll.catch_up()
-            await self.swept(rig, poll)
-            assert rig.heard(WatermarkDoubted) == []
-            ats.execute(
-                "UPDATE public.applications SET updated_at = clock_timestamp() + interval '2 hours' WHERE id < 4"
-            )
-            await poll.catch_up()
-            await self.swept(rig, poll)
-
-            (doubted,) = rig.heard(WatermarkDoubted)
-            assert doubted.reason.startswith("updated_at of 3 rows was in the future when it was written, by 2 h")
-
-    async def test_dates_behind_by_whole_hours_are_told_from_forgotten_ones(self, ats: Ats, open_rig: OpenRig) -> None:
-        for number in (1, 2, 3):
-            insert(ats, number, f"a{number}", updated_at="2024-01-01")
-        async with polling(open_rig) as (rig, poll):
-            await moved(poll)
-            await self.swept(rig, poll)
-            ats.execute(
-                "UPDATE public.applications SET status = 'x', updated_at = clock_timestamp() - interval '1 hour'"
-            )
-            assert await calls(rig, poll) == []
-            await self.swept(rig, poll)
-
-            (doubted,) = rig.heard(WatermarkDoubted)
-            assert doubted.reason.startswith("updated_at of 3 changed rows was 1 h in the past when it was written")

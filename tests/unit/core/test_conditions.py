@@ -51,8 +51,8 @@ from cdc_sync.core.events import (
     WatchEnded,
     WatchLost,
     WatchStandsBy,
-    WatermarkDoubted,
-    WatermarkTrusted,
+    ZoneDoubted,
+    ZoneTrusted,
 )
 
 API = "https://ats-partner.hellowork.com:443"
@@ -63,7 +63,7 @@ LOST = WatchLost("applications", "no route to host", misconfigured=False)
 MISSING = TriggersMissing("applications", "install them")
 WAITING = DeletionsWait("applications", "the archive cannot be read")
 HIDDEN = RowsHidden("applications", "create a policy")
-DOUBTED = WatermarkDoubted("applications", "it did not move")
+DOUBTED = ZoneDoubted("applications", "they are 1 h early")
 ENDED = WatchEnded("applications", for_good=True)
 RENEWED = WatchEnded("applications", for_good=False)
 LATE = CaptureLate("applications", 120.0)
@@ -97,8 +97,8 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([WAITING, DeletionsDecided("applications")], {}),
         ([HIDDEN, CAPTURING], {"row security applications": "create a policy"}),
         ([HIDDEN, RowsVisible("applications")], {}),
-        ([DOUBTED, CAPTURING], {"watermark applications": f"it did not move. Remedy: {REMEDY}"}),
-        ([DOUBTED, WatermarkTrusted("applications")], {}),
+        ([DOUBTED, CAPTURING], {"zone applications": f"they are 1 h early. Remedy: {REMEDY}"}),
+        ([DOUBTED, ZoneTrusted("applications")], {}),
         ([DOUBTED, ENDED], {}),
         (
             [BaselineProgress("applications", rows=7, estimate=0)],

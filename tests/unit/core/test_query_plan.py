@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.core.findings import plan_indexes, plan_is_in_order, plan_seeks
+from cdc_sync.core.findings import plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
 
 
 def a_scan(condition: str | None, index: str = "by_id", kind: str = "Index Scan") -> dict[str, Any]:
@@ -43,6 +43,10 @@ def test_a_condition_on_the_indexs_beginning_is_what_counts(
 
 def test_a_plan_names_its_indexes() -> None:
     assert plan_indexes({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}) == {"one", "by_id"}
+
+
+def test_a_verbose_plan_names_its_schemas() -> None:
+    assert plan_schemas({"Node Type": "Append", "Plans": [SEQ | {"Schema": "tenant_1"}, BITMAP]}) == {"tenant_1"}
 
 
 @pytest.mark.parametrize(

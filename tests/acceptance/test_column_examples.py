@@ -1,0 +1,209 @@
+"""docs/configuring-columns.md: less usual places of an id, a job and a deletion, as they stand there, with a daemon."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import yaml
+from support.daemon_process import DaemonProcess
+from support.installation import Installation, merged
+from support.reader import ROOT
+
+PAGE = (ROOT / "docs" / "configuring-columns.md").read_text(encoding="utf-8")
+
+TABLES = """
+CREATE TABLE public.candidates (id bigint PRIMARY KEY, hellowork_id text, erased_at timestamptz, seen int DEFAULT 0);
+CREATE TABLE public.jobs (id bigint PRIMARY KEY, reference text, visits int DEFAULT 0);
+CREATE TABLE public.application_jobs (id bigint PRIMARY KEY, application_id bigint, job_id bigint);
+CREATE TABLE public.applications_archive (LIKE public.applications INCLUDING ALL);
+ALTER TABLE public.applications ADD candidate_id bigint REFERENCES public.candidates ON DELETE SET NULL;
+ALTER TABLE public.applications ADD payload jsonb;
+DELETE FROM public.applications;
+INSERT INTO public.candidates (id, hellowork_id) VALUES (1, 'hw-1'), (2, 'hw-2');
+INSERT INTO public.jobs (id, reference) VALUES (1, 'job-1'), (2, 'job-2');
+INSERT INTO public.application_jobs VALUES (1, 1, 1), (2, 2, 1);
+INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at, updated_at, candidate_id, payload)
+SELECT i, 'hw-' || i, 'NEW', 'job-1', now(), now(), i, json_build_object('applicationId', 'hw-' || i)
+  FROM generate_series(1, 2) AS i;
+"""
+
+Call = tuple[str, str]
+
+
+def blocks(lead: str, number: int) -> list[tuple[str, str]]:
+    """The next blocks of the page behind its words `**lead**`, each with its language."""
+    _, behind = PAGE.split(f"**{lead}**")
+    return re.findall(r"^```(\w+)\n(.*?)^```$", behind, re.MULTILINE | re.DOTALL)[:number]
+
+
+@pytest.fixture
+def follow(bare: Installation) -> Callable[..., Installation]:
+    """What makes an ATS with a part of the page; sweeps are rare in notify mode, so that the triggers show."""
+
+    def follow(lead: str, number: int = 1, **watch: object) -> Installation:
+        bare.ats.execute(TABLES.encode())
+        piece: dict[str, object] = {}
+        for language, text in blocks(lead, number):
+            if language == "sql":
+                bare.ats.execute(text.encode())
+            else:
+                piece = yaml.safe_load(text)
+        bare.configure_watch(**merged(piece, watch))
+        bare.install()
+        return bare
+
+    return follow
+
+
+def check(ats: Installation) -> None:
+    """Nothing of the watch fails or is warned of; of a view nothing shows that its key is unique."""
+    found = json.loads(ats.run("check", "--json").stdout)
+    assert [each for each in found if each["watch"] and each["state"] != "ok" and each["check"] != "key"] == []
+
+
+def is_told(ats: Installation, application: str, *calls: Call) -> bool:
+    return ats.hellowork.told(application) == list(calls)
+
+
+def told(daemon: DaemonProcess, ats: Installation, application: str, *calls: Call) -> None:
+    daemon.wait_until(partial(is_told, ats, application, *calls), f"{application}: {calls}")
+
+
+def run(ats: Installation, statement: str) -> None:
+    ats.ats.execute(statement.encode())
+
+
+def touch(ats: Installation, values: str, number: int = 1) -> None:
+    """Update an application as the ATS does."""
+    update = "UPDATE public.applications SET {}, updated_at = clock_timestamp() WHERE id = "
+    run(ats, update.replace("{}", values) + str(number))
+
+
+def sweeps(daemon: DaemonProcess) -> int:
+    return len(daemon.events_named("swept"))
+
+
+Follow = Callable[..., Installation]
+
+
+def test_ids_in_json(follow: Follow) -> None:
+    ats = follow("In JSON", 2)
+    check(ats)
+    with ats.daemon() as daemon:
+        touch(ats, "status = 'SEEN'")
+        told(daemon, ats, "hw-1", ("SEEN", "job-1"))
+        touch(ats, """payload = payload || '{"cv": "read"}'""")
+        run(ats, "DELETE FROM public.applications WHERE id = 2")
+        told(daemon, ats, "hw-2", ("deleted", "job-1"))
+        ats.quiet(daemon)
+        assert is_told(ats, "hw-1", ("SEEN", "job-1"))
+
+
+def test_a_job_through_a_join_table(follow: Follow) -> None:
+    ats = follow("Through a join table")
+    check(ats)
+    with ats.daemon() as daemon:
+        run(ats, "UPDATE public.application_jobs SET job_id = 2 WHERE application_id = 1")
+        told(daemon, ats, "hw-1", ("NEW", "job-2"))
+        run(ats, "INSERT INTO public.application_jobs VALUES (3, 1, 1)")
+        run(ats, "UPDATE public.jobs SET reference = 'job-one' WHERE id = 1")
+        told(daemon, ats, "hw-2", ("NEW", "job-one"))
+        ats.quiet(daemon)
+        assert is_told(ats, "hw-1", ("NEW", "job-2"))
+
+
+def test_deleted_by_a_column_of_a_parent(follow: Follow) -> None:
+    ats = follow("By a column of a parent")
+    check(ats)
+    with ats.daemon() as daemon:
+        daemon.wait_for_event("swept")
+        if ats.mode == "notify":
+            before = sweeps(daemon)
+            run(ats, "UPDATE public.candidates SET seen = seen + 1")
+            touch(ats, "status = 'SEEN'", 2)
+            told(daemon, ats, "hw-2", ("SEEN", "job-1"))
+            assert ats.unread() == 0
+            assert sweeps(daemon) == before
+        run(ats, "UPDATE public.candidates SET erased_at = now() WHERE id = 1")
+        told(daemon, ats, "hw-1", ("deleted", "job-1"))
+
+
+def test_deleted_by_a_parent_that_is_set_to_null(follow: Follow) -> None:
+    ats = follow("By a parent that is set to NULL")
+    check(ats)
+    with ats.daemon() as daemon:
+        with ats.ats.transaction():
+            run(ats, "DELETE FROM public.candidates WHERE id = 1")
+            touch(ats, "notes = NULL")  # a poll sees it at once; else the sweep does
+        told(daemon, ats, "hw-1", ("deleted", "job-1"))
+        ats.quiet(daemon)
+        assert is_told(ats, "hw-2")
+
+
+@pytest.mark.parametrize("id_of_parent", [False, True], ids=["own id", "the parent's id"])
+def test_a_parent_set_to_null_is_no_news_of_itself(follow: Follow, *, id_of_parent: bool) -> None:
+    """As the page says of both, and the application goes on."""
+    read = {"sql": "(SELECT c.hellowork_id FROM public.candidates c WHERE c.id = t.candidate_id)"}
+    columns: dict[str, object] = {"deleted": None}
+    if id_of_parent:
+        columns["application_id"] = {**read, "depends_on": ["candidate_id"]}
+    related = [{"table": "public.candidates", "key": []}]
+    ats = follow("By a parent that is set to NULL", columns=columns, related=related)
+    with ats.daemon() as daemon:
+        with ats.ats.transaction():
+            run(ats, "DELETE FROM public.candidates WHERE id = 1")
+            touch(ats, "notes = NULL")
+        touch(ats, "status = 'SEEN'", 2)
+        told(daemon, ats, "hw-2", ("SEEN", "job-1"))
+        ats.quiet(daemon)
+        assert is_told(ats, "hw-1")
+        if id_of_parent:
+            explained = partial(ats.run, "explain", "hw-1", "--json")
+            daemon.wait_until(lambda: "id lost" in explained().stdout, "what became of it")
+        else:
+            touch(ats, "status = 'SEEN'")
+            told(daemon, ats, "hw-1", ("SEEN", "job-1"))
+
+
+ARCHIVED = """
+INSERT INTO public.applications_archive SELECT id, hellowork_id, status_api_url, status, job_id, created_at, {}, source
+  FROM public.applications WHERE id = 1;
+"""
+REMOVED = "DELETE FROM public.applications WHERE id = 1;"
+
+
+@pytest.mark.parametrize("mode", ["poll"])
+@pytest.mark.parametrize("updated_at", ["updated_at", "clock_timestamp()"])
+@pytest.mark.parametrize("steps", [[ARCHIVED + REMOVED], [ARCHIVED, REMOVED]], ids=["at once", "copied first"])
+def test_live_and_archived_rows_in_a_view(follow: Follow, updated_at: str, steps: list[str]) -> None:
+    no_more = {"columns": {"source": None, "deleted": None}}
+    ats = follow("Live and archived rows in two tables", 2, **no_more, deletion_grace="2s")
+    ats.ats.execute("CREATE INDEX ON public.applications_archive (hellowork_id)")
+    check(ats)
+    with ats.daemon() as daemon:
+        for step in steps:
+            run(ats, step.replace("{}", updated_at))
+            ats.sweeps(daemon)
+        touch(ats, "status = 'SEEN'", 2)
+        told(daemon, ats, "hw-2", ("SEEN", "job-1"))
+        ats.quiet(daemon)
+        assert is_told(ats, "hw-1")
+        run(ats, "UPDATE public.applications_archive SET status = 'HIRED', updated_at = clock_timestamp()")
+        told(daemon, ats, "hw-1", ("HIRED", "job-1"))
+        run(ats, "DELETE FROM public.applications_archive")
+        told(daemon, ats, "hw-1", ("HIRED", "job-1"), ("deleted", "job-1"))
+
+
+@pytest.mark.parametrize("mode", ["poll"])
+def test_a_row_that_is_in_neither_table_for_a_moment(follow: Follow) -> None:
+    no_more = {"columns": {"source": None, "deleted": None}}
+    ats = follow("Live and archived rows in two tables", 2, **no_more, deletion_grace="5s")
+    with ats.daemon() as daemon:
+        run(ats, "CREATE TABLE public.moving AS SELECT * FROM public.applications WHERE id = 1")
+        run(ats, REMOVED)
+        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
+        run(ats, ARCHIVED.replace("{}", "updated_at").replace("FROM public.applications", "FROM public.moving"))
+        ats.quiet(daemon)
+        assert is_told(ats, "hw-1")

@@ -1,0 +1,83 @@
+"""Event dates that are whole hours off are reported once: the watch's `timezone` is not the one of the ATS."""
+
+import json
+from typing import Any
+
+import pytest
+from psycopg import sql
+from support.daemon_process import DaemonProcess
+from support.installation import Installation
+
+DOUBTED, TRUSTED = "event dates are whole hours off", "event dates agree with the changes again"
+NUMBERS = (1, 2, 3, 4, 5)
+IN_PARIS = "clock_timestamp() AT TIME ZONE 'Europe/Paris'"
+
+
+@pytest.fixture
+def ats(installation: Installation) -> Installation:
+    """An ATS that writes its dates without a zone, in the time of Paris."""
+    installation.ats.execute("ALTER TABLE public.applications ADD COLUMN changed_on timestamp")
+    installation.ats.execute("CREATE INDEX ON public.applications (changed_on)")
+    for number in NUMBERS:
+        installation.add(f"hw-{number}")
+    watermark = {"watermark": "changed_on"} if installation.mode == "poll" else {}
+    installation.configure_watch(timezone="Europe/Paris", columns={"event_date": "changed_on"}, capture=watermark)
+    installation.install()
+    return installation
+
+
+def change(ats: Installation, number: int, status: str, changed_on: str = IN_PARIS) -> None:
+    ats.change(f"hw-{number}", status=status, changed_on=sql.SQL(changed_on))
+
+
+def change_one_by_one(ats: Installation, daemon: DaemonProcess, status: str, changed_on: str = IN_PARIS) -> None:
+    """Change each application, once the change before is sent."""
+    for number in NUMBERS:
+        change(ats, number, status, changed_on)
+        daemon.wait_until(lambda number=number: is_sent(ats, number, status), f"{status} of {number}")  # type: ignore[misc] # bound
+
+
+def is_sent(ats: Installation, number: int, status: str) -> bool:
+    return [sent for sent, _ in ats.hellowork.told(f"hw-{number}")][-1:] == [status]
+
+
+def findings(ats: Installation) -> list[dict[str, Any]]:
+    found = json.loads(ats.run("check", "--json").stdout)
+    return [each for each in found if each["check"] == "zone"]
+
+
+@pytest.mark.parametrize(("zone", "said"), [("Europe/Athens", "1 h before"), ("Europe/London", "1 h after")])
+def test_a_wrong_zone_is_reported_once(ats: Installation, zone: str, said: str) -> None:
+    ats.configure_watch(timezone=zone)
+    with ats.daemon() as daemon:
+        change_one_by_one(ats, daemon, "SEEN")
+        reason = daemon.wait_for_event(DOUBTED)["reason"]
+        assert reason.startswith(f"the event dates of the last 3 changed rows are {said}")
+        change_one_by_one(ats, daemon, "INTERVIEW")
+        assert len(daemon.events_named(DOUBTED)) == 1
+        assert daemon.readiness()[0] == 200
+        assert "zone applications" in {each["name"] for each in daemon.report()["conditions"]}
+        (finding,) = findings(ats)
+        assert (finding["state"], finding["watch"], finding["message"]) == ("warning", "applications", reason)
+        assert "timezone" in finding["remedy"]
+
+        # Dates that fit end it.
+        here = sql.SQL("clock_timestamp() AT TIME ZONE {}").format(zone).as_string()
+        change_one_by_one(ats, daemon, "HIRED", here)
+        daemon.wait_for_event(TRUSTED)
+        assert findings(ats) == []
+
+
+def test_dates_that_are_old_for_a_reason_are_not_reported(ats: Installation) -> None:
+    """A bulk whose rows were all dated hours ago, one date for many rows, and dates that people entered."""
+    with ats.daemon() as daemon:
+        change_one_by_one(ats, daemon, "SEEN")
+        bulk = "UPDATE public.applications SET status = 'CLOSED', changed_on = {} WHERE hellowork_id <> 'hw-sentinel'"
+        one_date = IN_PARIS.replace("clock_timestamp", "now") + " - interval '1 hour'"
+        for moment in (f"{IN_PARIS} - id * interval '37 minutes'", one_date):
+            ats.ats.execute(bulk.replace("{}", moment).encode())
+            daemon.wait_until(lambda: all(is_sent(ats, number, "CLOSED") for number in NUMBERS), "the bulk")
+            change_one_by_one(ats, daemon, "SEEN")
+        change_one_by_one(ats, daemon, "INTERVIEW", f"{IN_PARIS} - interval '90 minutes'")
+        ats.settle(daemon)
+        assert daemon.events_named(DOUBTED) == []
