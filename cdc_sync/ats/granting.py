@@ -18,6 +18,8 @@ from cdc_sync.core.watch_names import SEPARATOR
 
 _PARTS = sections("parts.sql")
 
+_OUR_ROLE = sql.SQL("current_user")
+
 _UNKNOWN = """\
 -- An expression of this watch has no depends_on. With it (`cdc-sync check` prints the list) a few columns
 -- are enough here."""
@@ -32,7 +34,7 @@ def grants(config: Config, role: str) -> str:
 
 
 class _Need(NamedTuple):
-    """What the daemon's role needs: as GRANT has it, and whether the present role has it, in SQL.
+    """What the daemon's role needs: as GRANT has it, and whether a role has it, in SQL.
 
     `table` is one that the configuration names.
     """
@@ -46,49 +48,46 @@ def granting_watch(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]
     """The GRANTs for a watch."""
     if not watched(watch).complete:
         yield _UNKNOWN
-    for need in _needs(name, watch):
+    for need in _needs(name, watch, _OUR_ROLE):
         grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
         yield grant if need.table is None else own_path.naming(need.table, grant).rstrip()
 
 
-def missing_grants(name: str, watch: Watch) -> str:
-    """The query of the GRANTs that our role lacks for a watch; what does not exist, it does not lack."""
-    rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch)]
-    return composed(_PARTS["missing_grants"], rows).as_string()
+def missing_grants(name: str, watch: Watch, role: sql.Composable = _OUR_ROLE) -> str:
+    """The query of the GRANTs that a role (in SQL) lacks for a watch; what does not exist, it does not lack."""
+    rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch, role)]
+    return composed(_PARTS["missing_grants"], rows=rows, role=role).as_string()
 
 
-def _needs(name: str, watch: Watch) -> Iterator[_Need]:
-    """What the role needs for a watch."""
+def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
+    """What a role needs for a watch."""
     for table, needed in _tables(watch):
         if table.schema is not None:
-            yield _schema(table.schema)
-        yield _columns(table, needed.columns if needed.complete else ())
+            yield _schema(table.schema, role)
+        yield _columns(table, needed.columns if needed.complete else (), role)
     if watch.capture.needs.log:
-        yield _OUR_SCHEMA
-        yield _relation("table", "changes", "SELECT", "DELETE", "TRUNCATE")
-        yield _relation("sequence", BELL, "SELECT", "UPDATE")
-        yield _relation("sequence", missed_of(name), "SELECT")
+        yield _schema("cdc_sync", role)._replace(what="USAGE ON SCHEMA cdc_sync")
+        yield _relation("table", "changes", ("SELECT", "DELETE", "TRUNCATE"), role)
+        yield _relation("sequence", BELL, ("SELECT", "UPDATE"), role)
+        yield _relation("sequence", missed_of(name), ("SELECT",), role)
 
 
-def _schema(schema: str) -> _Need:
+def _schema(schema: str, role: sql.Composable) -> _Need:
     what = composed("USAGE ON SCHEMA {}", sql.Identifier(schema)).as_string()
-    return _Need(what, composed(_PARTS["has_schema"], schema=schema))
+    return _Need(what, composed(_PARTS["has_schema"], schema=schema, role=role))
 
 
-_OUR_SCHEMA = _schema("cdc_sync")._replace(what="USAGE ON SCHEMA cdc_sync")
-
-
-def _columns(table: QualifiedName, columns: Sequence[str]) -> _Need:
+def _columns(table: QualifiedName, columns: Sequence[str], role: sql.Composable) -> _Need:
     which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
     what = composed("SELECT{} ON {}", which, quoted(table)).as_string()
     found = own_path.found(table)
-    has = composed(_PARTS["has_columns"], table=found, columns=map(sql.Literal, columns))
-    return _Need(what, has if columns else composed(_PARTS["has_some_column"], table=found), table)
+    part = _PARTS["has_columns" if columns else "has_some_column"]
+    return _Need(what, composed(part, table=found, columns=map(sql.Literal, columns), role=role), table)
 
 
-def _relation(kind: Literal["table", "sequence"], name: str, *privileges: str) -> _Need:
+def _relation(kind: Literal["table", "sequence"], name: str, privileges: Sequence[str], role: sql.Composable) -> _Need:
     what = f"{', '.join(privileges)} ON {'SEQUENCE ' if kind == 'sequence' else ''}cdc_sync.{name}"
-    each = [composed(f"has_{kind}_privilege(c.oid, {{}})", privilege) for privilege in privileges]
+    each = [composed(f"has_{kind}_privilege({{}}, c.oid, {{}})", role, privilege) for privilege in privileges]
     return _Need(what, composed(_PARTS["has_relation"], name=name, each=sql.SQL(" AND ").join(each)))
 
 

@@ -2,18 +2,19 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import psycopg
 import typer
 from psycopg import errors
+from psycopg import sql as psycopg_sql
 
 from cdc_sync.ats import granting, scripts, side_table, verifying
-from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.connection import Connection, rows_of
 from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.facts import schemas_of_tenants
@@ -95,7 +96,7 @@ OwnerOption = Annotated[
 
 
 _NOT_GRANTED = {"01006", "01007"}
-"""SQLSTATEs of warnings: this role may not grant, or revoke, something."""
+"""SQLSTATEs of warnings: this role may not grant, or revoke, something, which the other one may have anyway."""
 
 
 class Target:
@@ -328,9 +329,20 @@ def grants(  # noqa: PLR0917 - typer's options
     user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
+        _put_out(script, target.connection, apply=apply, store=store)
+        return
+    config = _selected(target, watch)
+    if revoke:
+        _put_out(granting.revokes(config, user), target.connection, apply=apply)
     else:
-        script = (granting.revokes if revoke else granting.grants)(_selected(target, watch), user)
-    _put_out(script, target.connection, apply=apply, store=store)
+        lacking = partial(_lacking, config=config, role=user)
+        _put_out(granting.grants(config, user), target.connection, apply=apply, lacking=lacking)
+
+
+async def _lacking(connection: Connection, config: Config, role: str) -> list[str]:
+    """The GRANTs that a role lacks."""
+    queries = (granting.missing_grants(name, watch, psycopg_sql.Literal(role)) for name, watch in config.watches.items())
+    return [line for query in queries for (line,) in await rows_of(connection, query.encode())]
 
 
 @sql.command("id-table")
@@ -354,19 +366,32 @@ def _the_one(config: Config, watch: str | None) -> Watch:
     return config.watches[chosen(config, watch)[0]]
 
 
+Lacking: TypeAlias = Callable[[Connection], Awaitable[list[str]]]
+"""Finds out what a script should have granted, and PostgreSQL has only warned of."""
+
+
+async def _nothing(_: Connection) -> list[str]:
+    return []
+
+
 def _put_out(
-    script: str | Iterable[scripts.Part], where: Callable[[], str], *, apply: bool, store: bool = False
+    script: str | Iterable[scripts.Part],
+    where: Callable[[], str],
+    *,
+    apply: bool,
+    store: bool = False,
+    lacking: Lacking = _nothing,
 ) -> None:
     parts = [scripts.Part(None, script)] if isinstance(script, str) else script
     if not apply:
         for text_of_part in scripts.for_psql(parts):
             put_out(text_of_part)
         return
-    applied = in_database(where(), partial(_apply_all, parts=parts, store=store))
+    applied = in_database(where(), partial(_apply_all, parts=parts, lacking=lacking, store=store))
     for notice in applied.notices:
         say(notice, err=True)
-    if applied.not_granted:
-        raise OperationError(text("not_granted", refused=applied.not_granted))
+    if applied.lacking:
+        raise OperationError(text("not_granted", lacking=applied.lacking))
     for watch, reason in islice(applied.failed.items(), MOST_LISTED):
         say(f"{watch}: {reason}", err=True)
     if applied.failed:
@@ -379,16 +404,18 @@ class _Applied(NamedTuple):
 
     Attributes:
         notices: what the server said.
-        not_granted: what it said of GRANTs and REVOKEs that it left out.
+        lacking: the GRANTs that it left out.
         failed: the errors of watches.
     """
 
     notices: list[str]
-    not_granted: list[str]
+    lacking: list[str]
     failed: dict[str, str]
 
 
-async def _apply_all(connection: Connection, parts: Iterable[scripts.Part], *, store: bool) -> _Applied:
+async def _apply_all(
+    connection: Connection, parts: Iterable[scripts.Part], lacking: Lacking, *, store: bool
+) -> _Applied:
     """Run a script."""
     applied = _Applied([], [], {})
     for part in parts:
@@ -399,15 +426,15 @@ async def _apply_all(connection: Connection, parts: Iterable[scripts.Part], *, s
                 raise
             applied.failed[part.watch] = str(error)
             await connection.execute("ROLLBACK")
+    applied.lacking.extend(await lacking(connection))
     return applied
 
 
 async def _apply(connection: Connection, script: str, applied: _Applied, *, store: bool) -> None:
     def note(diagnostic: errors.Diagnostic) -> None:
         notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
-        if diagnostic.sqlstate in _NOT_GRANTED:
-            applied.not_granted.append(str(diagnostic.message_primary))
-        elif "does not exist, skipping" not in notice and "already exists" not in notice:
+        of_course = "does not exist, skipping" in notice or "already exists" in notice
+        if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
             applied.notices.append(notice)
 
     connection.add_notice_handler(note)

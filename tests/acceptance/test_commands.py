@@ -172,7 +172,7 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     assert " may not act as " in refused.stderr
     # Neither may it grant; and a role must be there before it is granted anything.
     for role, dsn, said in (
-        ("pg_signal_backend", [], "Run it as the owner of what is named"),
+        ("pg_signal_backend", [], "As the owner of what is named"),
         ("no such role", ["--dsn", notify.dsn], 'role "no such role" does not exist. Create the role first'),
     ):
         refused = notify.run("sql", "grants", "--role", role, "--apply", *dsn)

@@ -133,20 +133,20 @@ CASE WHEN ON_OWN_PATH(c) THEN ARRAY[c.relname::text] END
 -- name: no_own_name
 NULL::text[]
 
--- Whether the present role has what it needs; NULL if there is no such thing.
+-- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema
-(SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = {schema})
+(SELECT has_schema_privilege({role}, oid, 'USAGE') FROM pg_namespace WHERE nspname = {schema})
 
 -- name: has_columns
-(SELECT bool_and(has_column_privilege(attrelid, attnum, 'SELECT'))
+(SELECT bool_and(has_column_privilege({role}, attrelid, attnum, 'SELECT'))
    FROM pg_attribute WHERE attrelid = {table} AND attname IN ({columns}))
 
 -- name: has_some_column
-(SELECT has_any_column_privilege(oid, 'SELECT') FROM pg_class WHERE oid = {table})
+(SELECT has_any_column_privilege({role}, oid, 'SELECT') FROM pg_class WHERE oid = {table})
 
 -- name: has_relation
 (SELECT {each} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = 'cdc_sync' AND c.relname = {name})
 
 -- name: missing_grants
-SELECT format('GRANT %s TO %I;', need.what, current_user) FROM (VALUES {}) AS need (what, has) WHERE NOT need.has
+SELECT format('GRANT %s TO %I;', need.what, {role}) FROM (VALUES {rows}) AS need (what, has) WHERE NOT need.has
