@@ -53,10 +53,11 @@ def granting_watch(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]
         yield grant if need.table is None else own_path.naming(need.table, grant).rstrip()
 
 
-def missing_grants(name: str, watch: Watch, role: sql.Composable = _OUR_ROLE) -> str:
-    """The query of the GRANTs that a role (in SQL) lacks for a watch; what does not exist, it does not lack."""
-    rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch, role)]
-    return composed(_PARTS["missing_grants"], rows=rows, role=role).as_string()
+def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
+    """The query of the GRANTs that a role (None: ours) lacks for a watch; what does not exist, it does not lack."""
+    whose = _OUR_ROLE if role is None else sql.Literal(role)
+    rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch, whose)]
+    return composed(_PARTS["missing_grants"], rows=rows, role=whose).as_string()
 
 
 def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:

@@ -11,7 +11,6 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import psycopg
 import typer
 from psycopg import errors
-from psycopg import sql as psycopg_sql
 
 from cdc_sync.ats import granting, scripts, side_table, verifying
 from cdc_sync.ats.connection import Connection, rows_of
@@ -341,7 +340,7 @@ def grants(  # noqa: PLR0917 - typer's options
 
 async def _lacking(connection: Connection, config: Config, role: str) -> list[str]:
     """The GRANTs that a role lacks."""
-    queries = (granting.missing_grants(name, watch, psycopg_sql.Literal(role)) for name, watch in config.watches.items())
+    queries = (granting.missing_grants(name, watch, role) for name, watch in config.watches.items())
     return [line for query in queries for (line,) in await rows_of(connection, query.encode())]
 
 
