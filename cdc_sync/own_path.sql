@@ -35,7 +35,8 @@ $cdc_sync$;
 
 -- What ALTER DEFAULT PRIVILEGES of a role gives others beyond reading, which would be rights on all that it makes here.
 -- name: given_by_default
-SELECT format('default privileges of %I give %s to %s', {role}, string_agg(DISTINCT privilege_type, ', '), grantee::regrole)
+SELECT format('default privileges of %I give %s to %s', {role}, string_agg(DISTINCT privilege_type, ', '),
+               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
           FROM pg_default_acl CROSS JOIN aclexplode(defaclacl)
          WHERE pg_get_userbyid(defaclrole) = {role} AND defaclnamespace IN (0, to_regnamespace('cdc_sync'))
            AND grantee <> defaclrole AND privilege_type NOT IN ('SELECT', 'USAGE') AND (grantee <> 0 OR defaclobjtype <> 'f')

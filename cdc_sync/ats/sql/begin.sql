@@ -10,19 +10,23 @@ DECLARE
     wrong record;
 BEGIN
     SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
-        SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '), 'Name one for all of this: --owner ROLE'
+        SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '), 'Name one for all of it: --owner ROLE'
          WHERE cardinality(owners) > 1
-        UNION ALL SELECT format('%I may not act as %I', session_user, owner), format('GRANT %I TO %I', owner, session_user)
+        UNION ALL SELECT format('%I may not act as %I', session_user, owner), format('Run it as %I, or GRANT %1$I TO %I', owner, session_user)
          WHERE NOT pg_has_role(session_user, owner, 'MEMBER')
         UNION ALL SELECT 'no right to create a schema', format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner)
          WHERE ours IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
-        UNION ALL SELECT format('%s belongs to %I', what, pg_get_userbyid(of)), format('ALTER %s OWNER TO %I', what, owner)
+        UNION ALL SELECT format('%s belongs to %I', what, rolname), -- who could act with the rights of the owner
+               format(CASE WHEN rolsuper THEN 'ALTER %s OWNER TO %I' ELSE 'Look at it and DROP %s, unless you trust it' END, what, owner)
           FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE oid = ours
                 UNION ALL SELECT 'TABLE ' || oid::regclass, relowner FROM pg_class
                  WHERE relnamespace = ours AND relname IN ({relations})
                 UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner FROM pg_proc WHERE oid = ANY (earlier)
-               ) AS object (what, of) WHERE pg_get_userbyid(of) <> owner
-        UNION ALL SELECT given, 'Name a role without these: --owner ROLE' FROM (
+               ) AS object (what, of) JOIN pg_roles ON pg_roles.oid = of WHERE rolname <> owner
+        UNION ALL SELECT 'TABLE cdc_sync.changes has triggers or rules', 'Look at them and drop them' FROM pg_class
+         WHERE relnamespace = ours AND relname = 'changes'
+           AND (relhasrules OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid))
+        UNION ALL SELECT given, 'Let another role own all of it: --owner ROLE' FROM (
         {given_by_default}) AS by_default (given)
         UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
                'Create it there; then SET cdc_sync.published = ''yes'' before this script'

@@ -3,6 +3,7 @@ DECLARE
     -- What this transaction has come to: 'recorded', 'all' (recorded, and every row will be compared), 'failed', or nothing.
     mark text := current_setting('cdc_sync.mark_{label}', true);
     patience text := current_setting('lock_timeout');
+    brief text;
     key text[]; -- NULL: any row may have changed
     former text[]; -- the key before, if it has changed
     done text; -- assignments cost less than PERFORM
@@ -10,7 +11,9 @@ BEGIN
     BEGIN -- Whatever fails in this block is counted, once in a transaction, and the ATS's statement goes on.
         IF mark = 'failed' THEN RETURN NULL; END IF;
 {keys}        IF mark IS NULL OR mark = '' OR key IS NULL THEN
-            done := set_config('lock_timeout', '500ms', true); -- to look at the log's size takes a lock, too
+            -- To look at the log's size takes a lock, too. Half a second, or less if the session waits for less.
+            brief := CASE WHEN patience::interval BETWEEN '1 ms' AND '500 ms' THEN patience ELSE '500ms' END;
+            done := set_config('lock_timeout', brief, true);
             IF pg_relation_size('cdc_sync.changes') >= {max_backlog} THEN
                 RAISE EXCEPTION USING ERRCODE = 'CDC01'; -- full: counted, but without a warning in each transaction
             END IF;
@@ -24,11 +27,11 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         IF SQLSTATE <> 'CDC01' THEN
             RAISE WARNING 'cdc_sync: changes of %.% were not recorded: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
-                USING HINT = 'Nothing of this watch is recorded in this transaction. The daemon will compare every row.';
+                USING HINT = 'The daemon will compare every row. If a column has another type now: connect again.';
         END IF;
         done := set_config('cdc_sync.mark_{label}', 'failed', true);
         BEGIN
-            done := set_config('lock_timeout', '500ms', true);
+            done := set_config('lock_timeout', coalesce(brief, '500ms'), true);
             done := nextval('cdc_sync.{missed}');
             done := set_config('lock_timeout', patience, true);
         EXCEPTION WHEN OTHERS THEN

@@ -119,6 +119,25 @@ class TestFailures:
         assert "lock timeout" in warning
 
 
+@pytest.mark.parametrize(
+    ("own", "seen"), [("0", "500ms"), ("20ms", "20ms"), ("500ms", "500ms"), ("9s", "500ms"), ("2min", "500ms")]
+)
+def test_a_lock_on_the_log_is_waited_for_no_longer_than_the_session_waits(installed: Ats, own: str, seen: str) -> None:
+    installed.execute("CREATE TABLE public.seen (setting text)")
+    installed.execute(
+        "CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO public.seen VALUES (current_setting('lock_timeout')); RETURN NEW; END$$"
+    )
+    installed.execute(
+        "CREATE TRIGGER see BEFORE INSERT ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE public.see()"
+    )
+    installed.execute(f"SET lock_timeout = '{own}'")
+
+    installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+
+    assert rows(installed, "SELECT setting FROM public.seen") == [(seen,)]
+
+
 def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) -> None:
     """Whether a change is recorded, cannot be, or is left out because the log is full."""
     installed.execute("SET lock_timeout = '9s'")
