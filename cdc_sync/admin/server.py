@@ -27,7 +27,7 @@ from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import STANDBY, Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
@@ -46,7 +46,6 @@ from cdc_sync.store.acts import (
     execute,
     in_steps,
 )
-from cdc_sync.store.driver import EntryId
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
 
