@@ -2,11 +2,17 @@
 
 import json
 import signal
+import time
 from typing import Any
 
 import pytest
 from support.daemon_process import DaemonProcess
+from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, SENTINEL, Installation
+
+from cdc_sync.emulator import EmulatorOptions
+
+MASS = 10_000
 
 WRONG = "a-revoked-key-of-a-customer"
 
@@ -92,7 +98,7 @@ def test_a_revoked_key_stops_its_account_only(shared: Installation) -> None:
     paused = f"{shared.hellowork.url} [acme]"
     with shared.daemon() as daemon:
         shared.change("hw-acme", status="SEEN")
-        assert f"endpoint {paused}: paused" in daemon.wait_until_not_ready("paused")
+        daemon.wait_until_an_account_stops(f"endpoint {paused}: paused")
         shared.change("hw-beta", status="SEEN")
         shared.settle(daemon, pending=1)
         assert (whose(shared, "hw-acme"), whose(shared, "hw-beta")) == ([], [("SEEN", "beta")])
@@ -110,7 +116,7 @@ def test_an_entry_that_has_not_begun_goes_to_its_rows_new_account(shared: Instal
         shared.add(f"hw-{number}", tenant="acme")
     with shared.daemon() as daemon:
         shared.change("hw-1", status="SEEN")
-        daemon.wait_until_not_ready("paused")
+        daemon.wait_until_an_account_stops("[acme]: paused")
         shared.change("hw-2", status="SEEN")
         shared.settle(daemon, pending=2)
         shared.ats.execute("UPDATE public.applications SET tenant = 'beta' WHERE hellowork_id = 'hw-2'")
@@ -271,3 +277,24 @@ def test_check_says_which_headers_are_configured(bare: Installation) -> None:
     assert bare.run("config", "validate").code == 0
     findings = json.loads(bare.run("check", "--json").stdout)
     assert [each["state"] for each in findings if each["check"] == "headers"] == ["ok"]
+
+
+def test_ten_thousand_changes_of_one_account_delay_anothers_by_a_second_at_most(notify: Installation) -> None:
+    required = {"X-Api-Key": API_KEY}
+    with running_hellowork(EmulatorOptions(latency=0.02, required_headers=required)) as slow:
+        notify.configure(hellowork={"base_url": slow.url})
+        by_column(notify, "acme", "beta", fuse={"max_changes": 100_000})
+        notify.add_many("hw", MASS)
+        notify.ats.execute("UPDATE public.applications SET tenant = 'acme'")
+        notify.add("hw-beta", tenant="beta")
+        with notify.daemon() as daemon:
+            notify.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE tenant = 'acme'")
+            # Beyond the applying of earlier commits.
+            daemon.wait_until(lambda: not notify.unread(), "the mass change to be read", within=60)
+            committed = time.time()
+            notify.change("hw-beta", status="SEEN")
+            daemon.wait_until(lambda: slow.told("hw-beta"), "the other account's call")
+            assert len(slow.calls) < MASS, "in the middle of the others"
+            (call,) = slow.calls_for("hw-beta")
+            assert call.received - committed < 1.0
+            daemon.kill()
