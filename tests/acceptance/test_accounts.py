@@ -298,3 +298,26 @@ def test_ten_thousand_changes_of_one_account_delay_anothers_by_a_second_at_most(
             (call,) = slow.calls_for("hw-beta")
             assert call.received - committed < 1.0
             daemon.kill()
+
+
+def test_the_example_of_one_table_works_as_it_stands(notify: Installation) -> None:
+    """The commands are those of docs/many-customers.md; only where the keys are is this test's own business."""
+    accounts = {name: account(name) for name in ("acme", "beta")}
+    notify.configure(hellowork={"accounts": accounts})
+    notify.uninstall()
+    notify.follow("one-table", "notify")
+    assert notify.run("config", "validate").code == 0
+    notify.install()
+    checked = notify.run("check")
+    assert checked.code == 0, checked.output
+    assert notify.run("run", "--dry-run", "--once").code == 0
+    with notify.daemon() as daemon:
+        notify.ats.execute("UPDATE public.applications SET status = 'SEEN'")
+        daemon.wait_until(lambda: whose(notify, "hw-acme") and whose(notify, "hw-beta"), "both customers' calls")
+        assert [whose(notify, f"hw-{name}") for name in ("acme", "beta", "gamma")] == [
+            [("SEEN", "acme")],
+            [("SEEN", "beta")],
+            [],
+        ]
+        report = daemon.wait_for_report(lambda report: report["skipped_rows"], "the row without an account")
+        assert skipped(report) == ["its account 'gamma' is not in hellowork.accounts"]
