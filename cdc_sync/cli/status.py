@@ -175,16 +175,18 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
     paused = await store.operation.paused()
     endpoints = await store.delivery.endpoints()
     runs = await store.report.leader() is not None
-    clock, found = store.driver.clock, list[dict[str, Any]]()
+    clock, configured = store.driver.clock, await store.delivery.configured()
+    found = list[dict[str, Any]]()
     conditions = {each.name: each.message for each in await store.operation.conditions()}
     for record, story in await stories(config, store, application_id, watch):
         entry = record.entry
-        endpoint = ""
+        endpoint, gone = "", None
         if entry is not None and entry.state == "pending":
             endpoint = entry.content.endpoint
+            gone = None if configured.has(endpoint) else entry.content.account
         health, _ = endpoints.get(endpoint, (HEALTHY, None))
         until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
-        sending = {"runs": runs, "is_paused": is_held_up, "endpoint": endpoint}
+        sending = {"runs": runs, "gone": gone, "is_paused": is_held_up, "endpoint": endpoint}
         waits = conditions.get(f"deletions {record.watch}")
         about = {"health": health, "until": until, "now": iso(clock.for_people()), "waits": waits}
         lines = text("next", story=story, **sending, **about)
