@@ -21,6 +21,7 @@ INSERT INTO cdc_sync.endpoint (endpoint) SELECT DISTINCT endpoint FROM cdc_sync.
 DELETE FROM cdc_sync.about WHERE name = 'credentials';
 
 -- How full the fuse of each account is, in a watch whose rows name their accounts.
+DROP TABLE IF EXISTS cdc_sync.account_fuse; -- as in 010
 CREATE TABLE cdc_sync.account_fuse (
     watch   text COLLATE "C" NOT NULL,
     account text COLLATE "C" NOT NULL,
