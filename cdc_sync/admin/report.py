@@ -103,6 +103,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
             _endpoint(store, endpoint, health, due_at, paused)
             for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
         ],
+        "accounts_waiting": await store.delivery.waiting(),
         "conditions": [each for each in conditions if not is_standby(each["name"])],
         "standby": [each for each in conditions if is_standby(each["name"])],
         "last_failures": [

@@ -24,10 +24,10 @@ from cdc_sync.admin.report import Grouped, lookup, overview, status_report
 from cdc_sync.admin.watches import LONGEST_PATTERN, Asked, foremost, part_of
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config import Config, HostPort
-from cdc_sync.core.conditions import STANDBY, Conditions, is_standby, kind_of, wrong
+from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
@@ -46,7 +46,6 @@ from cdc_sync.store.acts import (
     execute,
     in_steps,
 )
-from cdc_sync.store.driver import EntryId
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
 
@@ -266,9 +265,10 @@ class AdminServer:
             held = {"store": str(error)}
         # Afterwards: a locked store answers late.
         conditions = {each.name: each.message for each in self._wrong_here()}
-        found = wrong(conditions)
+        found = {name: message for name, message in wrong(conditions).items() if not is_of_one_account(name)}
         reasons = {**found, **held, **found}  # a condition of the store's name says more
-        shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
+        aside = {name: message for name, message in conditions.items() if is_standby(name) or is_of_one_account(name)}
+        shown = reasons or aside
         if self._access.is_stranger(_visitor.get()):
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
         else:

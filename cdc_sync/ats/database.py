@@ -358,13 +358,13 @@ class Elsewhere:
 
 
 class Others(Protocol):
-    """The other watches with a watch's credentials; see `ats.rows_elsewhere`."""
+    """The other watches of a watch's account; see `ats.rows_elsewhere`."""
 
     def of(self, watch: str) -> Sequence[str]:
         """Their names."""
 
-    async def with_live_row(self, watch: str, application_ids: Collection[str]) -> Elsewhere:
-        """Ask their tables for live rows of these applications.
+    async def with_live_row(self, watch: str, accounts: Mapping[str, str]) -> Elsewhere:
+        """Ask their tables for live rows of these applications, each of its account.
 
         Raises:
             UnreadElsewhereError: one cannot be asked.

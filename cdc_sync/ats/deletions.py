@@ -88,12 +88,14 @@ class Deletions:
             await self._decide(resolved, elsewhere)
 
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
-        """What the tables of the other watches with the same credentials have; None if one cannot be read."""
+        """What the tables of the other watches with the same account have; None if one cannot be read."""
         parts = self.parts
         if parts.clock() < self._elsewhere_unread_until:
             return None  # each try may take as long as a connection
         try:
-            found = await parts.others.with_live_row(parts.name, application_ids)
+            known = await parts.store.capture.known(parts.name, list(application_ids))
+            accounts = {id_: of.latest.account for id_, of in known.items() if of.latest is not None}
+            found = await parts.others.with_live_row(parts.name, accounts)
         except UnreadElsewhereError as error:
             self._elsewhere_unread_until = parts.clock() + ASKED_AGAIN_AFTER
             parts.observe(DeletionsWait(parts.name, error.message))

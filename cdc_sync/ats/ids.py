@@ -8,13 +8,13 @@ from psycopg import sql
 from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Pool, with_position
 from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL
+from cdc_sync.ats.mapping import ACCOUNT, APPLICATION_ID, STATUS_URL
 from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.reading import Read, confirmed
 from cdc_sync.ats.statements import Statements
 from cdc_sync.core.rows import Row
 
-_WIDTH = 4
+_WIDTH = 5
 
 
 class Ids:
@@ -22,8 +22,8 @@ class Ids:
 
     def __init__(self, mapping: TableMapping) -> None:
         statements = Statements(mapping)
-        ids, urls, deleted = (mapping.expressions[each] for each in (APPLICATION_ID, STATUS_URL, "columns.deleted"))
-        rows = statements.select(sql.SQL("%s::int"), ids, urls, deleted)
+        of_a_row = (mapping.expressions[each] for each in (APPLICATION_ID, STATUS_URL, "columns.deleted", ACCOUNT))
+        rows = statements.select(sql.SQL("%s::int"), *of_a_row)
         self.by_id = _where(rows, statements.id_is_given)
         self.by_url = _where(rows, statements.url_is_given)
 
@@ -34,7 +34,7 @@ def _where(rows: sql.Composable, condition: sql.Composable | None) -> sql.SQL | 
 
 
 async def carrying(pool: Pool, tables: Mapping[str, Ids], application_ids: Collection[str]) -> list[tuple[str, Read]]:
-    """The rows of each table that carry one of these ids, or a similar one; of a row only id, URL and deletion.
+    """The rows of each table that carry one of these ids, or a similar one; of a row id, URL, deletion and account.
 
     Raises:
         SourceError: the statement fails, maybe on one row of one table, or on an id that a column cannot hold.
@@ -50,6 +50,7 @@ async def carrying(pool: Pool, tables: Mapping[str, Ids], application_ids: Colle
     query = with_position(sql.SQL(" UNION ALL ").join(parts), _WIDTH)
     rows, hidden_by = await confirmed(pool, "asking other watches' tables for ids", query, parameters)
     found: dict[str, list[Row]] = {name: [] for name in names}
-    for place, id_, url, deleted in (row[:_WIDTH] for row in rows):
-        found[names[place]].append(Row((), True, id_, url, None, None, None, None, None, deleted == 1, ()))  # noqa: FBT003
+    for place, id_, url, deleted, account in (row[:_WIDTH] for row in rows):
+        row = Row((), True, id_, url, None, None, None, None, None, deleted == 1, (), account=account)  # noqa: FBT003
+        found[names[place]].append(row)
     return [(name, Read(of_one, 0, hidden_by=hidden_by)) for name, of_one in found.items()]

@@ -170,6 +170,6 @@ def shape(statement: str, rules: WatchRules) -> str:
     """A digest of what a comparison depends on beside the data: table, key, mapping, rules."""
     # As a list: the fields' order is that of the row's values.
     extra = [{"name": name, "only_for": statuses} for name, statuses in rules.extra.items()]
-    # Sets have no order of their own.
-    text = json.dumps(asdict(rules) | {"extra": extra}, sort_keys=True, default=sorted)
+    # Further accounts change no row that could be reported. Sets have no order of their own.
+    text = json.dumps(asdict(rules) | {"extra": extra, "accounts": None}, sort_keys=True, default=sorted)
     return hashlib.sha256(f"{statement}\0{text}".encode()).hexdigest()

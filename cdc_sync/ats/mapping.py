@@ -45,10 +45,10 @@ _BYTES_OF_A_CHARACTER = 4  # at most, in any server's encoding
 
 _SQL = expressions.sections("reading.sql")
 
-WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
+WHERE, APPLICATION_ID, STATUS_URL, ACCOUNT = "where", "columns.application_id", "columns.status_url", "columns.account"
 """Places in the watch's configuration: see `Mapping.expressions`."""
 
-_TEXT_FIELDS = ("application_id", "status_url", "status", "job_id")
+_TEXT_FIELDS = ("application_id", "status_url", "status", "job_id", "account")
 _FIELDS = (*_TEXT_FIELDS, "created", "event_date", "source", "deleted")
 
 DIGEST_LENGTH = 16
@@ -199,10 +199,11 @@ class Mapping:
     def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
         """A fetched row as the core's."""
         split = len(self.key_columns)
-        key, extra = tuple(columns[:split]), tuple(columns[split + 9 : self.width])
-        in_scope, id_, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
+        key, extra = tuple(columns[:split]), tuple(columns[split + 10 : self.width])
+        in_scope, id_, url, status, job, account, created, event_date, source, deleted = columns[split : split + 10]
         # By position: it runs for each row.
-        return Row(key, in_scope == 1, id_, url, status, job, created, event_date, source, deleted == 1, extra, digest)
+        sent = id_, url, status, job, created, event_date, source, deleted == 1, extra
+        return Row(key, in_scope == 1, *sent, digest, None, False, account)  # noqa: FBT003 - as above
 
     def key(self, columns: Sequence[Any]) -> Key:
         """The key of a fetched row."""

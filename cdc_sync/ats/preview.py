@@ -7,7 +7,7 @@ repeats the measurement.
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cdc_sync.ats.applying import resolved
@@ -93,6 +93,7 @@ class _Preview:
     old: StatusRules | None
     fuse: Fuse
     marks: bytearray
+    of_accounts: dict[str, Fuse] = field(default_factory=dict)
 
     async def of_page(self, page: Page) -> list[Planned]:
         """What follows from a page."""
@@ -148,8 +149,9 @@ class _Preview:
         # As after the grace.
         clock = self.intake.store.driver.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
-        plan = plan_batch(self.intake.rules, batch, before, self.fuse, elsewhere)
+        plan = plan_batch(self.intake.rules, batch, before, self.fuse, elsewhere, of_accounts=self.of_accounts)
         self.fuse = plan.fuse or self.fuse
+        self.of_accounts |= plan.of_accounts
         planned = [Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips]
         entries = {each.application_id: each for each in plan.enqueued}
         adopted = {each.application_id: each.content for each in (*plan.adopted, *plan.acknowledged)}

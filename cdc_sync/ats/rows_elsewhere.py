@@ -1,7 +1,7 @@
 """Which applications the ATS's tables have, asked outside a watch's own capture: by `resend`, and before a deletion.
 
-An application may move to the table of another watch, an archive for instance. If calls of both watches have the same
-credentials, it is one application for HelloWork: while a live row has its id, it is not deleted.
+An application may move to the table of another watch, an archive for instance. If it has the same account there, it is
+one application for HelloWork: while a live row has its id, it is not deleted.
 
 Each read is as the capture's: on the sessions of the database, of the store's own database, and never of an older
 server. A deletion is one of few, but an ATS may have a thousand tables: one statement asks several of them.
@@ -22,7 +22,7 @@ from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.reading import Read, Reader
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.models import own_credentials, watch_rules
+from cdc_sync.config.models import account_of, watch_rules
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, by_application
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -32,12 +32,12 @@ _TABLES_AT_ONCE = 50
 
 
 class OtherWatches:
-    """The watches whose calls have the same credentials as another one's; none until `use`."""
+    """The watches that may have rows of another one's account; none until `use`."""
 
     def __init__(self) -> None:
         self._config: Config | None = None
         self._databases: Mapping[str, Database] = {}
-        self._owner_of: dict[str, str | None] = {}
+        self._account_of: dict[str, str | None] = {}
         self._watches_of: dict[str | None, list[str]] = {}
         self._ids_of: dict[str, tuple[Watch, Ids]] = {}
         self._suspected: dict[str, asyncio.Event] = {}
@@ -45,21 +45,26 @@ class OtherWatches:
     def use(self, config: Config, databases: Mapping[str, Database]) -> None:
         """Use another configuration, with its databases by name."""
         self._config, self._databases = config, databases
-        own = own_credentials(config)
-        self._owner_of = {name: own[name].owner if name in own else None for name in config.watches}
+        self._account_of = {name: account_of(config, name) for name in config.watches}
         watches_of = defaultdict[str | None, list[str]](list)
-        for name, owner in self._owner_of.items():
-            watches_of[owner].append(name)
+        for name, account in self._account_of.items():
+            watches_of[account].append(name)
         self._watches_of = dict(watches_of)
         self._ids_of = {name: of for name, of in self._ids_of.items() if config.watches.get(name) is of[0]}
 
     def of(self, watch: str) -> list[str]:
-        """The other watches with this one's credentials."""
-        together = self._watches_of.get(self._owner_of.get(watch), []) if watch in self._owner_of else []
+        """The other watches with this one's account, and those whose rows name theirs."""
+        if watch not in self._account_of:
+            return []
+        account = self._account_of[watch]
+        together = (
+            self._account_of if account is None else (*self._watches_of[account], *self._watches_of.get(None, ()))
+        )
         return [name for name in together if name != watch]
 
-    async def with_live_row(self, watch: str, application_ids: Collection[str]) -> Elsewhere:
+    async def with_live_row(self, watch: str, accounts: Mapping[str, str]) -> Elsewhere:
         """See `ats.database.Others`."""
+        application_ids = list(accounts)
         by_database: dict[str, list[str]] = defaultdict(list)
         for name in self.of(watch):
             by_database[self._config_now.database_name(name)].append(name)
@@ -73,7 +78,7 @@ class OtherWatches:
                 some = names[first : first + _TABLES_AT_ONCE]
                 for name, read in await self._ask(database, some, application_ids):
                     hidden_by |= read.hidden_by
-                    alive = _alive(read, application_ids)
+                    alive = _alive(read, accounts, self._account_of[name])
                     unknown = await self._unknown(database, name, alive)
                     watch_of |= dict.fromkeys(alive - unknown, name)
                     soon = await self._reportable(database, name, unknown)
@@ -149,7 +154,7 @@ def _unread(watch: str, error: SourceError | AnotherDatabaseError) -> UnreadElse
     return UnreadElsewhereError(
         coded(
             "unread-elsewhere",
-            "an application may have moved to the table of the watch %(watch)s, which has the same credentials and "
+            "an application may have moved to the table of the watch %(watch)s, which has the same account and "
             "cannot be read: %(reason)s",
             watch=watch,
             reason=error.message,
@@ -157,10 +162,17 @@ def _unread(watch: str, error: SourceError | AnotherDatabaseError) -> UnreadElse
     )
 
 
-def _alive(read: Read, application_ids: Collection[str]) -> set[str]:
-    """The applications of which a row is not marked as deleted, also one out of scope."""
-    found = by_application(read.rows, application_ids)
-    return {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
+def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[str]:
+    """The applications of which a row of their account is not marked as deleted, also one out of scope.
+
+    `account` is that of all rows; None: each names its own.
+    """
+    found = by_application(read.rows, accounts)
+    return {
+        id_
+        for id_, rows in found.items()
+        if any(not row.deleted and (account or row.account) == accounts[id_] for row in rows)
+    }
 
 
 async def _mapping(pool: Pool, watch: Watch) -> TableMapping:
@@ -194,4 +206,5 @@ async def without_live_row(database: Database, name: str, watch: Watch, applicat
     if not alive:
         return set()
     async with reading(database, name, watch) as reader:
-        return set(alive) - _alive(await reader.by_application(alive), alive)
+        found = by_application((await reader.by_application(alive)).rows, alive)
+        return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}

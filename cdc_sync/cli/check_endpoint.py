@@ -22,6 +22,7 @@ from yarl import URL
 from cdc_sync import __version__
 from cdc_sync.config import Config
 from cdc_sync.config.hellowork import HelloWork
+from cdc_sync.config.models import account_of, accounts
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.findings import Finding, Tell, Texts, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
@@ -144,13 +145,20 @@ _STEPS: Mapping[str, Callable[[_Place, Callable[[], int]], Awaitable[list[Findin
 
 
 def _check_headers(config: Config) -> Finding:
-    settings = config.hellowork
+    settings, of_accounts = config.hellowork, accounts(config)
     own = {name: watch.hellowork.headers for name, watch in (config.watches or config.templates).items()}
-    names = dict.fromkeys([*settings.headers, *chain.from_iterable(own.values())])
-    without = [] if settings.headers else [name for name, headers in own.items() if not headers]
+    names = dict.fromkeys(chain.from_iterable((*of_accounts.values(), *own.values())))
+    without = [name for name, headers in own.items() if not (headers or _headers_of(config, name, of_accounts))]
     is_local = is_loopback(urlsplit(settings.base_url).hostname or "")
     what = "configured" if not without else "unneeded" if is_local else "of-some" if names else "missing"
     return found(_texts(), f"headers/{what}", names=", ".join(names), without=listed(without))
+
+
+def _headers_of(config: Config, name: str, of_accounts: Mapping[str, Mapping[str, str]]) -> object:
+    """The headers of a watch's account; of a template's, or of rows', those of any."""
+    account = account_of(config, name) if name in config.watches else config.templates[name].account
+    found = of_accounts.get(account or "")
+    return any(of_accounts.values()) if found is None else found
 
 
 async def _open(place: _Place, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:

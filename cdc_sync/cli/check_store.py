@@ -15,7 +15,7 @@ import psycopg
 
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
-from cdc_sync.config.models import own_credentials
+from cdc_sync.config.models import account_of
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew
@@ -57,11 +57,10 @@ async def check_store(config: Config, tell: Tell) -> str | None:
 
 
 async def check_known_twice(config: Config, tell: Tell, only: Collection[str]) -> None:
-    """Report the applications of two watches whose calls have the same credentials: HelloWork has one of each id."""
-    own = own_credentials(config)
+    """Report the applications of two watches whose calls have the same account: HelloWork has one of each id."""
     together = defaultdict[str | None, list[str]](list)
     for watch in config.watches:
-        together[own[watch].owner if watch in own else None].append(watch)
+        together[account_of(config, watch)].append(watch)
     with suppress(StoreError):  # as above
         async with opened_beside(config) as store:
             for watches in together.values():

@@ -41,19 +41,22 @@ from cdc_sync.cli.context import (
     with_known_tenants,
 )
 from cdc_sync.config import Config
+from cdc_sync.config.models import accounts
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import Entry, EntryId
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR, listed, matches
 from cdc_sync.daemon.wiring import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
+    NUMBERS,
     Chosen,
     Discard,
     Forget,
+    ForgetAccount,
     Pause,
     Release,
     Resend,
@@ -62,7 +65,6 @@ from cdc_sync.store.acts import (
     SeenEntry,
     in_steps,
 )
-from cdc_sync.store.driver import EntryId
 from cdc_sync.store.errors import elsewhere
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
@@ -376,18 +378,54 @@ def backup(
 
 def forget(
     context: typer.Context,
-    watch: Annotated[str, typer.Argument(metavar="WATCH", help="As `status` shows it.", callback=decodable)],
+    watch: Annotated[
+        str | None,
+        typer.Argument(metavar="[WATCH]", help="As `status` shows it.", callback=decodable, show_default=False),
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option("--account", metavar="NAME", help="An account instead of a watch.", callback=decodable),
+    ] = None,
     yes: YesOption = False,
 ) -> None:
-    """Forget a watch that is no longer configured, with its history. Works with the daemon up or down."""
+    """Forget a watch that is no longer configured, with its history; or such an account. With the daemon up or down."""
     config = configured(context)
+    if (watch is None) == (account is None):
+        raise misused("name a watch, or an account by --account")
+    if account is not None:
+        _forget_account(config, account, sure=yes)
+    elif watch is not None:
+        _forget_watch(config, watch, sure=yes)
+
+
+def _forget_account(config: Config, account: str, *, sure: bool) -> None:
+    if account in accounts(config):
+        raise misused(f"the account {account} is configured: take it out first, and have the daemon reload (SIGHUP)")
+    pending = in_store(config, None, lambda store: store.delivery.waiting()).get(account, 0)
+    if not sure:
+        _confirm(
+            f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
+            "acknowledged for it. If it is configured again, the applications of its rows are new."
+        )
+
+    async def act(asked: Asking) -> int:
+        by, highest = acting(asked.store, "forget", account), await asked.store.capture.highest_number()
+        return sum([await asked.ask(ForgetAccount(account, after, by)) for after in range(0, highest + 1, NUMBERS)])
+
+    if not by_requests(config, act):
+        say(f"the store has nothing of an account {account}", err=True)
+        raise typer.Exit(1)
+    say(f"{account} is forgotten")
+
+
+def _forget_watch(config: Config, watch: str, *, sure: bool) -> None:
     # An existing tenant would begin again at once.
     if watch.partition(SEPARATOR)[0] in config.templates and is_there(config, watch):
         raise misused(f"the tenant of the watch {watch} is there: its schema has the table")
     if watch in config.watches:
         raise misused(f"the watch {watch} is configured: take it out first, and have the daemon reload (SIGHUP)")
     of = in_store(config, None, lambda store: store.report.counts()).get(watch)
-    if of is not None and not yes:
+    if of is not None and not sure:
         _confirm(
             f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "
             f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline."

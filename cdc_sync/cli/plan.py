@@ -17,12 +17,10 @@ from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.cli.console import print_table, print_text, text, words
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
-from cdc_sync.config.models import own_credentials
 from cdc_sync.core.content import iso
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.replies import endpoint_name, is_paused
-from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -101,7 +99,7 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
     # A copy: of one moment, without disturbing the daemon.
     async with leading_copy(config) as lead:
         store = lead.store
-        paused, owners = await store.operation.paused(), own_credentials(config)
+        paused = await store.operation.paused()
         notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
         for name in names:
             if (database := config.database_name(name)) in down:
@@ -124,8 +122,8 @@ async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, An
                 for each in await _waiting(store, name)
                 if each.application_id not in replaced and (each.action, each.application_id) not in confirmed
             ]
-            owner, now = owners[name].owner if name in owners else None, store.driver.clock.for_people()
-            found += [_item(name, each, paused, owner, now) for each in (*entries, *news)]
+            now = store.driver.clock.for_people()
+            found += [_item(name, each, paused, now) for each in (*entries, *news)]
     return found, notes, failed
 
 
@@ -171,10 +169,10 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     return planned
 
 
-def _item(watch: str, planned: Planned, paused: Collection[str], owner: str | None, now: int) -> dict[str, Any]:
+def _item(watch: str, planned: Planned, paused: Collection[str], now: int) -> dict[str, Any]:
     observed, due_at, when = planned.observed, planned.due_at, str(planned.action)
     if planned.action == "send" and observed is not None:
-        when = _PAUSED if is_paused(paused, endpoint_name(endpoint_of(observed.url), owner)) else when
+        when = _PAUSED if is_paused(paused, observed.endpoint) else when
         when = _LATER if when == "send" and due_at is not None and due_at > now else when
     return {
         "watch": watch,

@@ -25,8 +25,8 @@ from cdc_sync.cli.context import (
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.content import iso
-from cdc_sync.core.replies import HEALTHY, endpoint_name, is_paused
-from cdc_sync.core.status_url import LONGEST_ID, endpoint_of
+from cdc_sync.core.replies import HEALTHY, is_paused
+from cdc_sync.core.status_url import LONGEST_ID
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
@@ -175,16 +175,18 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
     paused = await store.operation.paused()
     endpoints = await store.delivery.endpoints()
     runs = await store.report.leader() is not None
-    clock, owners, found = store.driver.clock, await store.delivery.credentials(), []
+    clock, configured = store.driver.clock, await store.delivery.configured()
+    found = list[dict[str, Any]]()
     conditions = {each.name: each.message for each in await store.operation.conditions()}
     for record, story in await stories(config, store, application_id, watch):
         entry = record.entry
-        endpoint = ""
+        endpoint, gone = "", None
         if entry is not None and entry.state == "pending":
-            endpoint = endpoint_name(endpoint_of(entry.content.url), owners.get(entry.watch))
+            endpoint = entry.content.endpoint
+            gone = None if configured.has(endpoint) else entry.content.account
         health, _ = endpoints.get(endpoint, (HEALTHY, None))
         until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
-        sending = {"runs": runs, "is_paused": is_held_up, "endpoint": endpoint}
+        sending = {"runs": runs, "gone": gone, "is_paused": is_held_up, "endpoint": endpoint}
         waits = conditions.get(f"deletions {record.watch}")
         about = {"health": health, "until": until, "now": iso(clock.for_people()), "waits": waits}
         lines = text("next", story=story, **sending, **about)

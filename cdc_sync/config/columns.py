@@ -149,6 +149,9 @@ class Columns(Section):
             recorded (notify) or seen (poll). A date that is not later than the last one sent is replaced: see
             `ordered_dates`.
         source: Where the application came from: text, or a JSON object. Null: not sent.
+        account: Whose calls the row's are: the name of one of `hellowork.accounts`, or `default`. So one table with all
+            customers needs one watch. A row whose account is not configured cannot be reported. Its account is no state
+            of an application: another one alone causes no call. Null: every row has the watch's account.
         deleted: Whether an existing row counts as deleted: a boolean, or a timestamp that is NULL as long as the row
             lives. Null: only a row that is gone is deleted.
     """
@@ -160,6 +163,7 @@ class Columns(Section):
     created: Column = Field(examples=["created_at"])
     event_date: Column | None = Field(default=None, examples=["updated_at"])
     source: Column | None = Field(default=None, examples=["source"])
+    account: Column | None = Field(default=None, examples=["tenant_id"])
     deleted: Column | None = Field(default=None, examples=["deleted_at"])
 
     @field_validator("status_url")

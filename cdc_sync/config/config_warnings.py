@@ -3,9 +3,11 @@
 A file's group is trusted: that is how a file is shared on purpose.
 """
 
+import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 
 import psycopg
@@ -13,12 +15,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
 from cdc_sync.config.daemon import HOW_TO_MAKE_ONE, SHORTEST_TOKEN
-from cdc_sync.config.document import Document, read_text, substitute
+from cdc_sync.config.document import Document, Part, files_named, read_text, substitute
 from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import code_meant, is_personal, known, words
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import Path, Problem, SettingError, messages
 from cdc_sync.config.watch import Status, Watch
+from cdc_sync.core.watch_names import listed
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
@@ -51,9 +54,28 @@ def _warnings(config: Config) -> Iterator[Problem]:
         yield _warning("path-relative", ("state", "path"), str(state.path))
     if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
         yield _warning("token-short", ("admin", "token"), shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
+    yield from _of_customers(config)
     for name, watch in {**config.watches, **config.templates}.items():
         yield from _labels(("watches", name), watch)
         yield from _columns(("watches", name, "columns"), watch)
+
+
+def _of_customers(config: Config) -> Iterator[Problem]:
+    """Watches that seem to be customers', and would better share a watch or an account."""
+    by_table = defaultdict[object, list[str]](list)
+    by_headers = defaultdict[object, dict[str, str]](dict)
+    for name, watch in config.watches.items():
+        if watch.where is not None:
+            by_table[config.database_name(name), watch.table].append(name)
+        if own := watch.hellowork.headers:
+            by_headers[frozenset(own.items())].setdefault(watch.account or name, name)
+    for names in by_table.values():
+        if len(names) > 1:
+            yield _warning("table-of-customers", ("watches", names[0], "where"), watches=listed(names))
+    for first, *others in (list(of_accounts.values()) for of_accounts in by_headers.values()):
+        if others:
+            of_all = listed([first, *others])
+            yield _warning("headers-twice", ("watches", others[0], "hellowork"), watches=of_all, first=first)
 
 
 def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -107,7 +129,7 @@ def _warning(name: str, path: Path, found: str | None = None, **facts: object) -
 
 def exposures(path: FilePath, config: Config) -> list[Problem]:
     """What other users can read or write and should not: the configuration's file, its secrets, the store."""
-    return [*_of_configuration(path), *_of_store(config)]
+    return [*_of_configuration(path), *_of_files(path), *_of_store(config)]
 
 
 def others_may(path: FilePath) -> str | None:
@@ -130,15 +152,38 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
     if "write" in may:
         message = f"every user of this host may {may} {path}, and so decide where credentials are sent"
         yield Problem("", None, None, None, message, f"chmod o-w {path}")
-    try:
-        parts = Document(read_text(path)).parts
-    except (OSError, SettingError):
-        return  # it has changed since it was loaded; a reload checks it
-    for where, part in parts.items():
-        if isinstance(part.value, str) and at(where).is_secret and _is_secret(where, part.value):
+    parts = _parts(path)
+    for where, part, text in _secrets(parts):
+        if _is_secret(where, text):
             message = f"is a secret, and every user of this host may {may} {path}"
             remedy = f"chmod o-rwx {path}, or write ${{NAME}} or ${{file:PATH}} in its place"
             yield Problem(path_text(where, parts), *part.place, None, message, remedy)
+
+
+def _of_files(path: FilePath) -> Iterator[Problem]:
+    """Files of secrets; a folder of tenants' ones is one problem."""
+    parts = _parts(path)
+    for where, part, text in _secrets(parts):
+        for named in files_named(text):
+            file = path.parent / substitute(named.replace("{tenant}", "*"), lambda name: os.environ.get(name, "?"))
+            found = [each for each in file.parent.glob(file.name) if others_may(each)]
+            if found:
+                message = f"every user of this host may {others_may(found[0])} {listed([*map(str, found)])}"
+                remedy = f"chmod o-rwx {file}"
+                yield Problem(path_text(where, parts), *part.place, None, message, remedy)
+
+
+def _parts(path: FilePath) -> Mapping[Path, Part]:
+    try:
+        return Document(read_text(path)).parts
+    except (OSError, SettingError):
+        return {}  # it has changed since it was loaded; a reload checks it
+
+
+def _secrets(parts: Mapping[Path, Part]) -> list[tuple[Path, Part, str]]:
+    """The secrets in a file, as they are written there."""
+    texts = [(where, part, part.value) for where, part in parts.items() if isinstance(part.value, str)]
+    return [each for each in texts if at(each[0]).is_secret]
 
 
 def _of_store(config: Config) -> Iterator[Problem]:

@@ -219,6 +219,12 @@ class References:
         return substitute(text, lambda body: resolve(body, self.environ, self.folder))
 
 
+def files_named(text: str) -> list[str]:
+    """The paths of a value's files, as they are written."""
+    bodies = [match["body"] or "" for match in _REFERENCE.finditer(text)]
+    return [body.removeprefix("file:") for body in bodies if body.startswith("file:")]
+
+
 def is_for_each_tenant(text: str) -> bool:
     """Whether a reference in a value has `{tenant}` in it."""
     return any("{tenant}" in (match["body"] or "") for match in _REFERENCE.finditer(text))

@@ -11,8 +11,8 @@ from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import Kind, decision, is_personal, known, mentions, weight, words
 from cdc_sync.core.identifiers import QualifiedName, written
 
-FIELDS = tuple(Columns.model_fields)
-"""The mapped columns, in the configuration's order."""
+FIELDS = tuple(name for name in Columns.model_fields if name != "account")
+"""The mapped columns, in the configuration's order; accounts are a person's decision."""
 
 _NEAR = 2
 """A second best within this distance is a doubt."""

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from cdc_sync.config import values
 from cdc_sync.config.problems import setting_error
 from cdc_sync.config.values import Section
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
 Headers = Annotated[
     Mapping[values.HeaderName, values.HeaderValue],
@@ -16,13 +17,23 @@ Headers = Annotated[
 ]
 
 
+class Account(Section):
+    """A customer's calls.
+
+    Attributes:
+        headers: All request headers of this account's calls; those of the section `hellowork` are not among them.
+    """
+
+    headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${file:/etc/cdc-sync/keys/acme}"}])
+
+
 class OwnHelloWork(Section):
     """How HelloWork is called for one watch.
 
     Attributes:
         headers: Request headers of this watch's calls, beside those of the section `hellowork` and in place of those
-            with the same name: one customer's credentials. If they are refused, only that customer's calls pause. In a
-            watch with `for_each`, `${file:/etc/cdc-sync/keys/{tenant}}` is a file for each tenant. None by default.
+            with the same name. They make an account with the watch's name, or the one that `account` gives. In a watch
+            with `for_each`, `${file:/etc/cdc-sync/keys/{tenant}}` is a file for each tenant. None by default.
     """
 
     headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${file:/etc/cdc-sync/keys/{tenant}}"}])
@@ -61,10 +72,15 @@ class HelloWork(Section):
         base_url: Where calls go for rows without a status URL of their own: the call for an application is
             `{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be
             https; http is accepted for a loopback address only, for the emulator.
-        headers: Request headers of every call: credentials go here, best as `${NAME}` or `${file:PATH}` (a credential
-            of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in logs or messages. None by
-            default, since HelloWork's pages do not describe how calls are authenticated. Headers that cdc-sync sets
-            itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, Idempotency-Key) are refused.
+        headers: Request headers of the calls of the account `default`: credentials go here, best as `${NAME}` or
+            `${file:PATH}` (a credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in
+            logs or messages. None by default, since HelloWork's pages do not describe how calls are authenticated.
+            Headers that cdc-sync sets itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection,
+            Idempotency-Key) are refused.
+        accounts: Further accounts, by name: each a named set of headers, a customer's credentials. A watch names the
+            account of its calls (`account`), or a column of its rows does (`columns.account`). If an account's headers
+            are refused, only its calls pause. Entries of an account that is no longer here wait until it is again, or
+            until `cdc-sync forget --account`.
         allowed_hosts: Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the
             scheme's default port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database,
             and our credentials must not go to a host or a port that nobody named here.
@@ -82,6 +98,10 @@ class HelloWork(Section):
 
     base_url: values.BaseUrl = "https://ats-partner.hellowork.com"
     headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}])
+    accounts: Annotated[
+        Mapping[values.AccountName, Account],
+        values.must(lambda accounts: DEFAULT_ACCOUNT not in accounts, "account-default"),
+    ] = Field(default_factory=dict, examples=[{"acme": {"headers": {"X-Api-Key": "${file:/etc/cdc-sync/keys/acme}"}}}])
     allowed_hosts: tuple[values.AllowedHost, ...] = ()
     timeout: values.PositiveDuration = timedelta(seconds=10)
     concurrency: values.WholeNumber = Field(default=16, ge=1, le=1000)

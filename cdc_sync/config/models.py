@@ -1,24 +1,23 @@
 """The configuration as a whole, and what the core makes of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.daemon import Admin, Database, Log, Metrics, NamedDatabase, State
-from cdc_sync.config.hellowork import HelloWork
+from cdc_sync.config.hellowork import Headers, HelloWork
 from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.outbox import ANSWERED_WITHIN
-from cdc_sync.core.replies import Credentials, RetryPolicy
+from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.rows import StatusRules, WatchRules
-from cdc_sync.core.status_url import AllowedHosts, endpoint_of
-from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, endpoint_name, endpoint_of
 
 
 class Config(Section):
@@ -117,6 +116,15 @@ class Config(Section):
                         raise setting_error("schema-of-database", path=(name, *path))
         return watches
 
+    @field_validator("watches")
+    @classmethod
+    def _accounts_are_known(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
+        if "hellowork" in info.data:  # else its own error is reported
+            headers_of = headers_of_accounts(info.data["hellowork"], watches)
+            for name, watch in watches.items():
+                check_account(headers_of, watch, name)
+        return watches
+
     @model_validator(mode="after")
     def _groups_become_databases(self) -> Self:
         groups = {name: section.names for name, section in self.databases.items() if section.names}
@@ -203,31 +211,74 @@ def allowed_hosts(config: Config) -> AllowedHosts:
     return AllowedHosts(frozenset(config.hellowork.allowed_hosts), endpoint_of(config.hellowork.base_url))
 
 
-def own_credentials(config: Config) -> dict[str, Credentials]:
-    """The credentials of each watch whose headers differ from the shared ones."""
-    found: dict[str, Credentials] = {}
-    of_headers: dict[frozenset[tuple[str, str]], Credentials] = {}
-    shared = _by_name(config.hellowork.headers)
-    for name in sorted(name for name, watch in config.watches.items() if watch.hellowork.headers):
-        own = _by_name(config.watches[name].hellowork.headers)
-        # However a name is spelled.
-        if any(value != shared.get(lower, ("", None))[1] for lower, (_, value) in own.items()):
-            headers = {**shared, **own}
-            same = frozenset((lower, value) for lower, (_, value) in headers.items())
-            found[name] = of_headers.setdefault(same, Credentials(_owner(config, name), dict(headers.values())))
+def define_account(headers_of: dict[str, Headers], watch: Watch, name: str) -> None:
+    """Add the account that a watch's own headers make.
+
+    Raises:
+        SettingError: it has other headers already.
+    """
+    own, account = watch.hellowork.headers, watch.account or name
+    if not own or watch.for_each is not None:
+        return
+    if account == DEFAULT_ACCOUNT or headers_of.setdefault(account, own) != own:
+        raise setting_error("account-twice", path=(name, "account"), account=account)
+
+
+def check_account(known: Collection[str], watch: Watch, name: str) -> None:
+    """Check what a watch says of its account; `known` are all but the default one.
+
+    Raises:
+        SettingError: it names none, or two.
+    """
+    has_own, account = bool(watch.hellowork.headers), watch.account
+    if watch.columns.account is not None and (account is not None or has_own):
+        raise setting_error("account-and-column", path=(name, "columns", "account"))
+    of_tenants, is_template = "{tenant}" in (account or ""), watch.for_each is not None
+    if of_tenants and not is_template:
+        raise setting_error("tenant-of-nothing", path=(name, "account"))
+    if has_own and account is not None and is_template and not of_tenants:
+        raise setting_error("account-of-tenants", path=(name, "account"))
+    if account not in (None, DEFAULT_ACCOUNT, *known) and not of_tenants:
+        wrong = setting_error("account-unknown", path=(name, "account"))
+        wrong.suggestion = did_you_mean(account or "", known)
+        raise wrong
+
+
+def account_of(config: Config, name: str) -> str | None:
+    """The account of a watch's calls; None if each row names its own."""
+    watch = config.watches[name]
+    if watch.columns.account is not None:
+        return None
+    return watch.account or (name if watch.hellowork.headers else DEFAULT_ACCOUNT)
+
+
+def accounts(config: Config) -> dict[str, dict[str, str]]:
+    """The headers of each account's calls, by its name."""
+    shared, of_file = config.hellowork.headers, config.hellowork.accounts
+    found = headers_of_accounts(config.hellowork, config.watches)
+    found = {name: headers if name in of_file else with_own(shared, headers) for name, headers in found.items()}
+    return {
+        name: {header: value.get_secret_value() for header, value in headers.items()}
+        for name, headers in ({DEFAULT_ACCOUNT: shared} | found).items()
+    }
+
+
+def headers_of_accounts(hellowork: HelloWork, watches: Mapping[str, Watch]) -> dict[str, Headers]:
+    """The headers of all accounts but the default one, those of watches without the shared ones.
+
+    Raises:
+        SettingError: one has two.
+    """
+    found = {name: account.headers for name, account in hellowork.accounts.items()}
+    for name, watch in watches.items():
+        define_account(found, watch, name)
     return found
 
 
-def _owner(config: Config, name: str) -> str:
-    """The name for a watch's own credentials: its template's if all its tenants have them."""
-    kind = name.partition(SEPARATOR)[0]
-    template = config.templates.get(kind)
-    is_common = template is not None and template.hellowork.headers == config.watches[name].hellowork.headers
-    return kind if is_common else name
-
-
-def _by_name(headers: Mapping[str, SecretStr]) -> dict[str, tuple[str, str]]:
-    return {name.lower(): (name, value.get_secret_value()) for name, value in headers.items()}
+def with_own(shared: Headers, own: Headers) -> Headers:
+    """Headers, with others in the place of those with the same name, however it is spelled."""
+    given = {name.lower() for name in own}
+    return {name: value for name, value in shared.items() if name.lower() not in given} | {**own}
 
 
 def watch_rules(config: Config, name: str) -> WatchRules:
@@ -248,6 +299,8 @@ def watch_rules(config: Config, name: str) -> WatchRules:
         fuse=FusePolicy(watch.fuse.max_changes, watch.fuse.max_deletions, milliseconds(watch.fuse.window)),
         last_known_job=watch.last_known_job,
         ordered_dates=watch.ordered_dates,
+        account=account_of(config, name),
+        accounts=frozenset() if watch.columns.account is None else frozenset(accounts(config)),
     )
 
 
@@ -256,6 +309,13 @@ def built_urls(config: Config) -> dict[str, str]:
     return {
         name: config.hellowork.base_url for name, watch in config.watches.items() if watch.columns.status_url is None
     }
+
+
+def expected_endpoints(config: Config) -> set[str]:
+    """The endpoints of watches whose rows have neither URLs nor accounts of their own."""
+    origin = endpoint_of(config.hellowork.base_url)
+    names = {name for name in built_urls(config) if account_of(config, name) is not None}
+    return {endpoint_name(origin, account_of(config, name) or DEFAULT_ACCOUNT) for name in names}
 
 
 def retry_policy(config: Config) -> RetryPolicy:

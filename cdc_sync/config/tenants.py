@@ -13,8 +13,8 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from cdc_sync.config.columns import ExtraField, SqlColumn
 from cdc_sync.config.document import is_for_each_tenant
-from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.models import Config
+from cdc_sync.config.hellowork import Headers, OwnHelloWork
+from cdc_sync.config.models import Config, check_account, define_account, headers_of_accounts, with_own
 from cdc_sync.config.problems import SettingError, setting_error
 from cdc_sync.config.values import HeaderValue
 from cdc_sync.config.watch import Status, Watch
@@ -99,12 +99,15 @@ def expanded(
     )
     templates = {name: watch for name, watch in from_file.items() if watch.for_each is not None}
     watches = {name: watch for name, watch in from_file.items() if watch.for_each is None}
-    failed: dict[str, SettingError] = {}
+    headers_of, failed = headers_of_accounts(config.hellowork, watches), dict[str, SettingError]()
     for template, tenants in found.items():
         for tenant in sorted(tenants, key=lambda tenant: tenant.name):
             name = watch_name(template, tenant)
             try:
-                watches[name] = config.watches.get(name) or watch_for(templates[template], tenant, reveal)
+                watch = config.watches.get(name) or watch_for(templates[template], tenant, reveal)
+                define_account(headers_of, watch, name)
+                check_account(headers_of, watch, name)
+                watches[name] = watch
             except SettingError as error:
                 failed[name] = error
     return config.with_watches(watches, templates), failed
@@ -128,14 +131,13 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     changes["columns"] = template.columns.model_copy(update=columns)
     changes["extra"] = {name: _mapped(field, tenant) for name, field in template.extra.items()}
     changes["where"] = _mapped(template.where, tenant)
+    changes["account"] = template.account and template.account.replace("{tenant}", tenant.name)
     own = template.overrides.get(tenant.name)
-    headers = dict(template.hellowork.headers)
+    headers: Headers = template.hellowork.headers
     if own is not None:
         changes["timezone"] = own.timezone or template.timezone
         changes["status"] = _overridden(template.status, own.status)
-        given = {name.lower() for name in own.hellowork.headers}
-        headers = {name: value for name, value in headers.items() if name.lower() not in given}
-        headers |= own.hellowork.headers
+        headers = with_own(headers, own.hellowork.headers)
     changes["hellowork"] = OwnHelloWork.model_construct(
         headers={name: _revealed(value, tenant, reveal) for name, value in headers.items()}
     )

@@ -96,6 +96,15 @@ _is_name = re.compile(_NAME).fullmatch
 
 WatchName = Annotated[str, must(_is_name, "watch-name"), _NAME_SCHEMA]
 
+LONGEST_ACCOUNT = 200
+"""Characters."""
+
+AccountName = Annotated[
+    str,
+    must(lambda name: name == name.strip() and name.isprintable() and 0 < len(name) <= LONGEST_ACCOUNT, "account-name"),
+    NOT_EMPTY,
+]
+
 DatabaseName = Annotated[str, must(_is_name, "database-name"), _NAME_SCHEMA]
 
 TableName = Annotated[

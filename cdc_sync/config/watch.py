@@ -241,7 +241,9 @@ class Watch(Section):
             `{schema}` then stands for the schema's name in double quotes, and `{tenant}` for the tenant's name as a
             text in single ones. Null: a watch of one table.
         overrides: What is different for single tenants, by the name that follows the @.
-        hellowork: How HelloWork is called for this watch: credentials of its own.
+        account: The account of the watch's calls: one of `hellowork.accounts`. With `for_each`, `{tenant}` in it stands
+            for the tenant's name. Null: `default`, or the watch's own headers (`hellowork`).
+        hellowork: How HelloWork is called for this watch: headers of its own.
     """
 
     table: values.TableName = Field(examples=["public.applications"])
@@ -263,6 +265,7 @@ class Watch(Section):
     database: values.Text | None = Field(default=None, examples=["main"])
     for_each: ForEach | None = None
     overrides: Mapping[values.Text, Override] = Field(default_factory=dict, validate_default=True)
+    account: values.AccountName | None = Field(default=None, examples=["acme"])
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
 
     def with_members(self, groups: Mapping[str, tuple[str, ...]]) -> Self:

@@ -15,11 +15,23 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Decision, Enqueue, Fuse, Nothing, Unseen, count, decide, has_counted, in_order
+from cdc_sync.core.diff import (
+    Adopt,
+    Decision,
+    Enqueue,
+    Fuse,
+    Nothing,
+    Unseen,
+    blow,
+    count,
+    decide,
+    has_counted,
+    in_order,
+)
 from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
-from cdc_sync.core.status_url import build, endpoint_of
+from cdc_sync.core.status_url import build
 
 NOWHERE = "nowhere"
 """The endpoint of an entry that cannot be called: it is enqueued dead."""
@@ -41,8 +53,7 @@ class Resolved:
         canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it has lost its id
             (`outbox.former_row`).
         keys: of the rows.
-        elsewhere: another watch with the same credentials whose table has a live row with the id, while this one's has
-            none.
+        elsewhere: another watch whose table has a live row with the id and the account, while this one's has none.
         is_unanswered: whether the suspicion stays, since that is not known, or that watch has not seen its row yet.
         is_kept: whether such a row causes no call, so that only this watch can find its end: the suspicion ends, and
             the record stays.
@@ -77,8 +88,8 @@ class Batch:
         positions: saved unless an application is unresolved: the step is not over then.
         replica: the replica position, saved if anything else is written.
         doubt: why new deletions are held, whatever the fuse decides.
-        others: the other watches with the same credentials: of an application that moved from one of these, and did not
-            change, nothing is sent.
+        others: the other watches that may have rows of the same account: of an application that moved from one of
+            these, and did not change, nothing is sent.
         rows_are_new: none of its rows represented another application before.
         shift: what the store adds to `now` for people.
     """
@@ -110,6 +121,11 @@ States = Mapping[str, Content]
 
 NO_STATES: States = MappingProxyType({})
 
+Fuses = Mapping[str, Fuse]
+"""The fuses of a watch's accounts, by name."""
+
+NO_FUSES: Fuses = MappingProxyType({})
+
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 """A line of a history has nothing further."""
 
@@ -135,7 +151,8 @@ class Applied:
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
         skips: rows that cannot be reported, or can be again, unlike before.
-        corrected: the origins of corrected entries.
+        corrected: the endpoints of corrected entries.
+        replaced: the entries of other watches that were replaced, by watch and application.
     """
 
     results: Sequence[ApplyResult] = ()
@@ -145,6 +162,7 @@ class Applied:
     skips: Sequence[Skip] = ()
     written: bool = False
     corrected: frozenset[str] = frozenset()
+    replaced: Sequence[tuple[str, str]] = ()
 
 
 class Calls(Protocol):
@@ -236,7 +254,8 @@ class BatchPlan:
         handed_over: these, and those of which a deleted row stays here.
         history: without new suspicions.
         endpoints: of the pending entries that it enqueues or corrects.
-        fuse: None if it counted nothing.
+        fuse: the watch's; None if it counted nothing.
+        of_accounts: the accounts' fuses that counted something.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -258,6 +277,7 @@ class BatchPlan:
     history: list[HistoryLine] = field(default_factory=list)
     endpoints: set[str] = field(default_factory=set)
     fuse: Fuse | None = None
+    of_accounts: dict[str, Fuse] = field(default_factory=dict)
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
     is_empty: bool = False
@@ -269,13 +289,15 @@ def plan_batch(
     before: Mapping[str, Known],
     fuse: Fuse,
     elsewhere: States = NO_STATES,
+    *,
+    of_accounts: Fuses = NO_FUSES,
 ) -> BatchPlan:
     """Decide what a batch changes.
 
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
-    others' states in other watches, without those that have an entry.
+    others' states in other watches, without those that have an entry; `of_accounts` is needed for `accounts_of`.
     """
-    planner, observations = _Planner(rules, batch, before, fuse, elsewhere), batch.observations
+    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, of_accounts), batch.observations
     if any(isinstance(each, Unreportable) for each in observations):
         observations = planner.owned(observations)
     plan = planner.changes
@@ -296,6 +318,18 @@ def plan_batch(
     if not plan.is_empty:
         plan.positions.update(batch.replica)
     return plan
+
+
+def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) -> set[str]:
+    """The accounts whose fuses may count something of a batch."""
+    if rules.account is not None:
+        return set()
+    rows = [*batch.observations, *(each.canonical for each in batch.resolved)]
+    contents = [row.content for row in rows if isinstance(row, Reportable)]
+    rows_without_job = [row.without_job for row in rows if isinstance(row, Unreportable)]
+    contents += [row.content for row in rows_without_job if row is not None]
+    contents += [state for known in before.values() for state in (known.snapshot, known.latest) if state is not None]
+    return {content.account for content in contents}
 
 
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
@@ -339,13 +373,14 @@ def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryLi
 
 @dataclass(slots=True)
 class _Planner:
-    """The state of one `plan_batch`; `fuse` has counted its entries so far."""
+    """The state of one `plan_batch`; `fuse` has counted its entries so far, with `changes.of_accounts`."""
 
     rules: WatchRules
     batch: Batch
     before: Mapping[str, Known]
     fuse: Fuse
     elsewhere: States
+    of_accounts: Fuses
     changes: BatchPlan = field(default_factory=BatchPlan)
 
     def owned(self, observations: Sequence[Observation]) -> list[Observation]:
@@ -501,13 +536,16 @@ class _Planner:
         self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
+        row = _for_its_account(row, known)
         batch, changes, content = self.batch, self.changes, row.content
         is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
             self._suspect(row.application_id, row.changed_at)
             return
         acknowledged = self.elsewhere.get(row.application_id) if known is _NEVER_SEEN else None
-        moved_here = acknowledged is not None and content.same_as(acknowledged)
+        moved_here = (
+            acknowledged is not None and content.same_as(acknowledged) and content.account == acknowledged.account
+        )
         decision = decide(content, known.snapshot, known.pending, "adopt" if moved_here else batch.unseen)
         if known is _NEVER_SEEN:
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
@@ -544,7 +582,7 @@ class _Planner:
         if reason:
             state, event = "dead", "dead-lettered"
         else:
-            endpoint = endpoint_of(content.url)
+            endpoint = content.endpoint
             due_at += rules.settle.get(content.status, rules.default_settle)
             reason = self._hold(content, known)
             if reason is None:
@@ -581,18 +619,45 @@ class _Planner:
         is_pending = known.state == "pending" and not deletion and not self.fuse.holds_all
         if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, known.queued_at):
             return None
-        self.fuse, reason = count(self.fuse, self.rules.fuse, batch.now, deletion=deletion)
+        return self._count(content.account, deletion=deletion)
+
+    def _count(self, account: str, *, deletion: bool) -> str | None:
+        """Count an entry; why it is held."""
+        now, policy = self.batch.now, self.rules.fuse
+        if self.rules.account is not None or self.fuse.holds_all:
+            self.fuse, reason = count(self.fuse, policy, now, deletion=deletion)
+        elif (reason := self._count_account(account, deletion=deletion)) is not None:
+            self.fuse = blow(self.fuse, now, reason)
+        else:
+            self.fuse, reason = count(self.fuse, policy.of_all_accounts, now, deletion=deletion)
         self.changes.fuse = self.fuse
         return reason
+
+    def _count_account(self, account: str, *, deletion: bool) -> str | None:
+        """Count an entry of one of several accounts; why it is held."""
+        counted = self.changes.of_accounts
+        fuse = counted.get(account) or self.of_accounts.get(account, Fuse())
+        counted[account], reason = count(fuse, self.rules.fuse, self.batch.now, deletion=deletion)
+        if reason is None:
+            return None
+        return coded("fuse-account", "%(reason)s, of the account %(account)s", reason=reason, account=account)
 
     def _refresh(self, row: Reportable, known: Known) -> None:
         """Correct the entry by a corrected row; a retried dead letter without one is refused again."""
         if not corrects(row.content, row.refused, known.pending):
             return
-        endpoint = endpoint_of(row.content.url)
+        endpoint = row.content.endpoint
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if known.state == "pending":
             self.changes.endpoints.add(endpoint)
+
+
+def _for_its_account(row: Reportable, known: Known) -> Reportable:
+    """A deletion goes to the account that knows the application."""
+    account = row.content.account if known.snapshot is None else known.snapshot.account
+    if not row.content.deleted or account == row.content.account:
+        return row
+    return replace(row, content=row.content._replace(account=account))
 
 
 def _may_be_under_way(known: Known) -> bool:

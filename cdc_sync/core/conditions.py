@@ -7,6 +7,7 @@ from types import MappingProxyType
 from cdc_sync.core import events as seen
 from cdc_sync.core.events import Event
 from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
 
 Conditions = Mapping[str, str]
 """What is wrong, in words, with the remedy, by the condition's name."""
@@ -87,6 +88,11 @@ def wrong(conditions: Conditions) -> Conditions:
     """Those that delay or stop changes."""
     aside = {name for name in conditions if kind_of(name) in {STANDBY, _DIFFERS, ZONE}}
     return {name: message for name, message in conditions.items() if name not in aside}
+
+
+def is_of_one_account(name: str) -> bool:
+    """Whether a condition stops the calls of one account of several: readiness is the daemon's."""
+    return kind_of(name) == "endpoint" and account_of(name) != DEFAULT_ACCOUNT
 
 
 def is_for_a_person(name: str) -> bool:

@@ -14,6 +14,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.reasons import coded
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, endpoint_name, endpoint_of
 
 _as_length = struct.Struct(">Q").pack
 _decode = json.JSONDecoder().raw_decode
@@ -33,6 +34,7 @@ class Content(NamedTuple):
         deleted: whether the application is gone from the ATS.
         source: JSON text of a string or an object; None: not sent.
         extra: JSON text of an object with further fields of the payload.
+        account: whose headers the call has; it is not sent otherwise.
     """
 
     status: str
@@ -43,18 +45,28 @@ class Content(NamedTuple):
     source: str | None
     extra: str | None
     url: str
+    account: str = DEFAULT_ACCOUNT
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint of the call.
+
+        Raises:
+            ValueError: the URL is not usable.
+        """
+        return endpoint_name(endpoint_of(self.url), self.account)
 
     def same_as(self, other: Self) -> bool:
         """Whether status, job and existence are the same; the other fields are metadata."""
         return self.status == other.status and self.job_id == other.job_id and self.deleted == other.deleted
 
     def same_metadata(self, other: Self) -> bool:
-        """Whether address, source, creation date and extra fields are the same.
+        """Whether address, account, source, creation date and extra fields are the same.
 
         The event's date is left out: each write to a row may change it.
         """
-        mine = (self.url, self.source, self.created, self.extra)
-        return mine == (other.url, other.source, other.created, other.extra)
+        mine = (self.url, self.account, self.source, self.created, self.extra)
+        return mine == (other.url, other.account, other.source, other.created, other.extra)
 
     def as_deleted(self, status: str, at: int, extra_fields: Collection[str]) -> Self:
         """The content after a deletion at `at`, with only these extra fields."""

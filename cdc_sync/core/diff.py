@@ -7,8 +7,9 @@ The diff compares with `base`: the pending entry's content, or without one the s
 3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it. Replace it by the observed state.
 4. Anything else: enqueue, or replace the pending entry; the newest state wins.
 
-The fuse counts a watch's new entries, and deletions among them. One that replaces a pending entry counts too, once in a
-window: while HelloWork is away, a mass change may find one for each application.
+The fuse counts an account's new entries within a watch, and deletions among them; ten times as many pass for the whole
+watch. An entry that replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may
+find one for each application.
 """
 
 from dataclasses import dataclass
@@ -125,6 +126,10 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
     return content._replace(event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
 
 
+_ACCOUNTS = 10
+"""Times an account's limits: those of a watch with several."""
+
+
 @dataclass(frozen=True, slots=True)
 class FusePolicy:
     """How many new entries, and deletions among them, pass within `window` milliseconds."""
@@ -133,9 +138,14 @@ class FusePolicy:
     max_deletions: int
     window: int
 
+    @property
+    def of_all_accounts(self) -> "FusePolicy":
+        """The policy for a watch whose rows name their accounts."""
+        return FusePolicy(_ACCOUNTS * self.max_changes, _ACCOUNTS * self.max_deletions, self.window)
+
 
 class Fuse(NamedTuple):
-    """One watch's fuse: two buckets that fill with each new entry and drain evenly over the window.
+    """The fuse of a watch, or the buckets of an account within one: both fill with each new entry, and drain evenly.
 
     Attributes:
         at: when the buckets had these contents.

@@ -116,6 +116,13 @@ class WatchUnconfigured(WatchEvent):
     suspected: int = 0
 
 
+class AccountsUnconfigured(Event):
+    """So many pending entries wait for accounts that are no longer configured."""
+
+    accounts: tuple[str, ...]
+    pending: int
+
+
 class TenantsFound(Event):
     """Tenants of templates have appeared: their watches begin."""
 
@@ -408,7 +415,7 @@ class EndpointChanged(Event):
 
 
 class EndpointGone(Event):
-    """No watch has the credentials of an endpoint any more."""
+    """The account of an endpoint is no longer configured."""
 
     endpoint: str
 

@@ -14,7 +14,10 @@ EntryState = Literal["pending", "held", "dead"]
 
 
 Lane = tuple[str, str]
-"""An origin and a watch: its entries are sent by their due times."""
+"""An endpoint and a watch: its entries are sent by their due times."""
+
+EntryId = tuple[str, str]
+"""Watch and application id."""
 
 
 class Entry(NamedTuple):
@@ -45,6 +48,11 @@ class Entry(NamedTuple):
     first_attempt_at: int | None
     not_found_since: int | None
     reason: str | None
+
+    @property
+    def id(self) -> EntryId:
+        """By this the store knows it."""
+        return self.watch, self.application_id
 
     def addressed(self, built: Mapping[str, str]) -> Self:
         """The entry with its current URL: `base_url` may have changed since it was enqueued.

@@ -16,7 +16,7 @@ wait that HelloWork asked for.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
@@ -337,29 +337,6 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
             failures = max(failures, FAILURES_TO_OPEN)
             return Health("open", failures, now + min(wait, LONGEST_OPEN), reason)
     assert_never(meaning)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Credentials of a watch, or of several, for themselves.
-
-    Attributes:
-        owner: the first of these watches by name, by which people know the credentials.
-    """
-
-    owner: str
-    headers: Mapping[str, str] = field(repr=False)
-
-
-def endpoint_name(origin: str, credentials: str | None) -> str:
-    """An endpoint's origin, and the owner of its credentials if these are a watch's own."""
-    return origin if credentials is None else f"{origin} [{credentials}]"
-
-
-def credentials_of(endpoint: str) -> str | None:
-    """The owner of an endpoint's credentials, by its name; None if all watches share them."""
-    _, is_own, rest = endpoint.partition(" [")
-    return rest.removesuffix("]") if is_own else None
 
 
 ALL_ENDPOINTS = ""

@@ -9,13 +9,16 @@ from cdc_sync.core import status_url
 from cdc_sync.core.content import FIRST, LATEST, Content, NotAnInstant, within_range
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.status_url import LONGEST_ID, AllowedHosts
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, LONGEST_ID, AllowedHosts
 
 LONGEST_TEXT = 10_000
 """Most characters of a status, a job or a URL; no real one comes near."""
 
 LONGEST_JSON = 100_000
 """Most characters of `source` or an extra field as JSON."""
+
+_SHOWN = 100
+"""Characters of an unknown account's name."""
 
 BLANKS = " \t\n\r\f\v"
 """An id or a URL of blanks means NULL. `ats.mapping` has the same rule in SQL."""
@@ -47,6 +50,9 @@ class WatchRules:
         extra: the payload's further fields, in the order of the row's values: name → the statuses with which it is sent
             (empty: with all).
         own_urls: whether rows may have a status URL of their own.
+        fuse: of an account.
+        account: of every row; None: each row names its own.
+        accounts: those that rows may name.
         built_refusal: why no built URL may be called.
     """
 
@@ -64,6 +70,8 @@ class WatchRules:
     fuse: FusePolicy
     last_known_job: bool = True
     ordered_dates: bool = True
+    account: str | None = DEFAULT_ACCOUNT
+    accounts: frozenset[str] = frozenset()
     built_refusal: str | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +108,7 @@ class Row(NamedTuple):
     digest: str | None = None
     unreadable: str | None = None
     id_unreadable: bool = False
+    account: str | None = None
 
 
 @dataclass(slots=True)  # not frozen: one is made for each row, in a third of the time
@@ -248,6 +257,11 @@ def _observation_of(
         lacks = lacks or coded("creation-date", "its creation date cannot be sent: %(reason)s", reason=error.args[0])
     if lacks is not None:
         return Unreportable(application_id, key, lacks, changed_at=changed_at)
+    account = rules.account
+    if account is None:
+        account = row.account or ""
+        if account not in rules.accounts:
+            return Unreportable(application_id, key, _no_account(account), changed_at=changed_at)
     try:
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:
@@ -259,7 +273,7 @@ def _observation_of(
     source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
     extra = _extra(row, rules, status) if rules.extra else None
     # By position, since it runs for each row.
-    content = Content(status, job_id, row.deleted, created, event_date, source, extra, url)
+    content = Content(status, job_id, row.deleted, created, event_date, source, extra, url, account)
     refused = unmapped or (refusal and status_url.refused(url, refusal))
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
     if job_id:
@@ -317,6 +331,16 @@ def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
 
 
 _NO_JOB = coded("no-job", "it has no job id")
+
+
+def _no_account(account: str) -> Reason:
+    if not account.strip():
+        return coded("no-account", "it names no account")
+    return coded(
+        "account-unknown",
+        "its account %(account)s is not in hellowork.accounts",
+        account=repr(account[:_SHOWN]),
+    )
 
 
 def _beyond(field: str, longest: int) -> Reason:

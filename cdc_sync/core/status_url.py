@@ -15,6 +15,9 @@ from cdc_sync.core.reasons import Reason, coded
 LONGEST_ID = 300
 """Most characters of an application's id; no real one comes near. Every index of the store can hold so many."""
 
+DEFAULT_ACCOUNT = "default"
+"""The account of section `hellowork` itself."""
+
 _ROUNDS = 3
 """How often an id may be percent-encoded."""
 
@@ -119,6 +122,17 @@ def _endpoint_of(origin: str) -> str:
         raise ValueError("not a URL that can be called")
     scheme = match["scheme"].lower()
     return f"{scheme}://{match['host'].lower()}:{int(match['port'] or _PORTS[scheme])}"
+
+
+def endpoint_name(origin: str, account: str) -> str:
+    """An endpoint: an origin and an account, which is named unless it is the default one."""
+    return origin if account == DEFAULT_ACCOUNT else f"{origin} [{account}]"
+
+
+def account_of(endpoint: str) -> str:
+    """An endpoint's account, by its name."""
+    _, is_named, rest = endpoint.partition(" [")
+    return rest.removesuffix("]") if is_named else DEFAULT_ACCOUNT
 
 
 def build(base_url: str, application_id: str) -> str:

@@ -9,6 +9,7 @@ that is no longer configured does not send.
 from collections.abc import Callable
 
 from cdc_sync.config import Config
+from cdc_sync.config.models import account_of
 
 _ANOTHER = "store-another-database"
 
@@ -23,12 +24,17 @@ class Gate:
     def __init__(self, changed: Callable[[], None] = nothing) -> None:
         self._changed = changed
         self._database_of: dict[str, str] = {}
+        self._account_of: dict[str, str | None] = {}
         self._open: set[str] = set()
 
     def use(self, config: Config) -> None:
         """Use another configuration."""
+        before, self._account_of = self._account_of, {watch: account_of(config, watch) for watch in config.watches}
         self._database_of = {watch: config.database_name(watch) for watch in config.watches}
-        self._open &= self._database_of.keys()
+        # With another account a watch begins again: its entries take it before they are sent.
+        self._open = {
+            watch for watch in self._open & self._account_of.keys() if before[watch] == self._account_of[watch]
+        }
         self._changed()
 
     def may_send(self, watch: str) -> bool:

@@ -217,7 +217,7 @@ class Leading:
         """
         self._config = self._process.config = config
         self._lead.expect(longest_call(config), configuration_of(config))
-        await wiring.note_credentials(config, self.store)
+        await wiring.note_configured(config, self.store)
         self._process.admin.use(config)
         self._gate.use(config)
         self._sender.use(wiring.sender_settings(config))

@@ -100,7 +100,7 @@ async def _run(
         for error in tenants.unasked.values() if not config.watches else ():
             raise error
         caller = await stack.enter_async_context(wiring.opened_caller(config, show, dry_run=dry_run))
-        await wiring.note_credentials(config, store)
+        await wiring.note_configured(config, store)
         await wiring.report_unconfigured(config, store, emit, tenants.refused)
         gate = Gate()
         gate.use(config)

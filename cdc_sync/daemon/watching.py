@@ -16,7 +16,7 @@ from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.models import allowed_hosts
+from cdc_sync.config.models import account_of, accounts, allowed_hosts
 from cdc_sync.config.watch import Watch
 from cdc_sync.core import events
 from cdc_sync.core.failures import StoreError
@@ -34,7 +34,7 @@ def phase(watch: str) -> float:
 
 
 def captured_alike(one: Watch, other: Watch) -> bool:
-    """Whether two watches are captured alike; their credentials concern the sender only."""
+    """Whether two watches are captured alike; their headers concern the sender only."""
     no_own = {"hellowork": OwnHelloWork()}
     return one is other or one.model_copy(update=no_own) == other.model_copy(update=no_own)
 
@@ -182,7 +182,7 @@ class RunningWatches:
     Attributes:
         worker: makes a watch's worker.
         database: makes what a database's watches share; a new one only for another section.
-        others: which watches have the same credentials.
+        others: which watches may have the same account.
     """
 
     worker: Callable[[Config, str, Database], WatchWorker]
@@ -191,7 +191,7 @@ class RunningWatches:
     others: OtherWatches = field(default_factory=OtherWatches, init=False)
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
     """Each database's section, and what its watches share."""
-    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, object, object, object]]] = field(
+    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, *tuple[object, ...]]]] = field(
         default_factory=dict, init=False
     )
     """Each watch's task, worker, and the settings that it depends on."""
@@ -219,9 +219,10 @@ class RunningWatches:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
         # Settings: to make the rules of a thousand watches takes time.
-        of_all = config.hellowork.base_url, allowed_hosts(config)
+        of_all, configured = (config.hellowork.base_url, allowed_hosts(config)), frozenset(accounts(config))
+        account = {name: account_of(config, name) or configured for name in config.watches}
         wanted = {
-            name: (watch, config.database_name(name), config.database_of(name), of_all)
+            name: (watch, config.database_name(name), config.database_of(name), of_all, account[name])
             for name, watch in config.watches.items()
         }
         before = {

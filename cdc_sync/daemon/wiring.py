@@ -6,14 +6,22 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from cdc_sync.ats.database import Database, Others, WatchParts
 from cdc_sync.config import Config
-from cdc_sync.config.models import allowed_hosts, built_urls, own_credentials, retry_policy, sender_horizon, watch_rules
+from cdc_sync.config.models import (
+    accounts,
+    allowed_hosts,
+    built_urls,
+    expected_endpoints,
+    retry_policy,
+    sender_horizon,
+    watch_rules,
+)
 from cdc_sync.core import events
 from cdc_sync.core.batch import NO_CALLS, Calls
 from cdc_sync.core.content import request
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.replies import Credentials, Reply
+from cdc_sync.core.replies import Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR
 from cdc_sync.delivery.client import Client
@@ -61,26 +69,22 @@ def opened_caller(
     return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
 
 
-def client_settings(
-    config: Config,
-) -> tuple[dict[str, str], float, int, dict[str, Credentials]]:
+def client_settings(config: Config) -> tuple[dict[str, dict[str, str]], float, int]:
     """A `Client`'s arguments."""
-    headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
-    timeout = config.hellowork.timeout.total_seconds()
-    return headers, timeout, config.hellowork.concurrency, own_credentials(config)
+    return accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
 
 
 def sender_settings(config: Config) -> SenderSettings:
     """The sender's settings."""
-    _, _, concurrency, own = client_settings(config)
     return SenderSettings(
-        concurrency=concurrency,
+        concurrency=config.hellowork.concurrency,
         rate=config.hellowork.rate_limit,
         policy=retry_policy(config),
         allowed=allowed_hosts(config),
         built=built_urls(config),
         horizon=sender_horizon(config),
-        own=own,
+        accounts=frozenset(accounts(config)),
+        expected=expected_endpoints(config),
     )
 
 
@@ -138,16 +142,14 @@ async def known_watches(store: Store) -> Collection[str] | None:
     return None
 
 
-async def note_credentials(config: Config, store: Store) -> None:
-    """Save the watches with the owners of their credentials, for commands."""
-    own = own_credentials(config)
-    owners = {name: own[name].owner if name in own else None for name in config.watches}
+async def note_configured(config: Config, store: Store) -> None:
+    """Save the names of watches and accounts, for commands."""
     with suppress(StoreError):
-        await store.delivery.note_credentials(owners)
+        await store.delivery.note_configured(config.watches, accounts(config))
 
 
 async def report_unconfigured(config: Config, store: Store, observe: Emit, besides: Collection[str]) -> None:
-    """Report the watches in the store that are no longer configured, except those in `besides`.
+    """Report the watches in the store that are no longer configured, except those in `besides`, and such accounts.
 
     Many tenants of a template are one report.
     """
@@ -156,6 +158,8 @@ async def report_unconfigured(config: Config, store: Store, observe: Emit, besid
         for one in await store.report.unconfigured({*config.watches, *besides}):
             template, is_tenant, _ = one.watch.partition(SEPARATOR)
             found[f"{template}{SEPARATOR}%" if is_tenant else one.watch].append(one)
+        if waiting := await store.delivery.waiting():
+            observe(events.AccountsUnconfigured(tuple(sorted(waiting)), sum(waiting.values())))
     for name, several in found.items():
         if len(several) <= MOST_LISTED:
             for one in several:

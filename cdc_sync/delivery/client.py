@@ -40,7 +40,7 @@ from cdc_sync import __version__
 from cdc_sync.core.content import request
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.replies import Credentials, Reply, kernel_gives_up_after
+from cdc_sync.core.replies import Reply, kernel_gives_up_after
 from cdc_sync.core.visible import hiding
 
 READ_LIMIT = 64 * 1024
@@ -67,9 +67,6 @@ _SUCCESSES = range(200, 300)
 _ENDLESS = aiohttp.ClientTimeout()
 """See `_Deadlines`."""
 
-NO_OWN: Mapping[str, Credentials] = {}
-"""No watch has credentials of its own."""
-
 
 class Caller(Protocol):
     """Makes calls; never raises for the other side's behaviour."""
@@ -82,23 +79,16 @@ class Client:
     """HelloWork's API over HTTP; an async context manager.
 
     Args:
-        headers: of each call (credentials).
+        accounts: the headers of each account's calls, by its name.
         timeout: of a call, in seconds.
         connections: at once, at most.
-        own: credentials, by watch, of watches with their own.
     """
 
-    def __init__(
-        self,
-        headers: Mapping[str, str],
-        timeout: float,
-        connections: int,
-        own: Mapping[str, Credentials] = NO_OWN,
-    ) -> None:
+    def __init__(self, accounts: Mapping[str, Mapping[str, str]], timeout: float, connections: int) -> None:
         connector = aiohttp.TCPConnector(
             limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
         )
-        self._opened = _Opened(connector, headers, own, _Deadlines(timeout))
+        self._opened = _Opened(connector, accounts, _Deadlines(timeout))
 
     async def use(self, other: Self) -> None:
         """Use another client's connections and settings for later calls."""
@@ -170,7 +160,7 @@ class _Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What all calls to one origin with the same credentials share.
+    """What all calls of one account to one origin share.
 
     `request` is for aiohttp's connector; `hide` hides the headers' secrets in a text.
     """
@@ -185,12 +175,11 @@ class _Opened:
     """Connections with their settings."""
 
     connector: aiohttp.TCPConnector
-    headers: Mapping[str, str] = field(repr=False)
-    own: Mapping[str, Credentials]
+    accounts: Mapping[str, Mapping[str, str]] = field(repr=False)
     deadlines: _Deadlines
     under_way: int = 0
-    origins: dict[tuple[str, str | None], _Origin] = field(default_factory=dict, repr=False)
-    """By name and owner of the credentials."""
+    origins: dict[tuple[str, str], _Origin] = field(default_factory=dict, repr=False)
+    """By name and account."""
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`.
@@ -200,11 +189,10 @@ class _Opened:
         """
         body, key = request(entry.application_id, entry.content)
         name, target = _as_it_stands(entry.content.url)
-        own = self.own.get(entry.watch)
-        of = name, None if own is None else own.owner
+        of = name, entry.content.account
         origin = self.origins.get(of)
         if origin is None:
-            origin = self.origins[of] = _origin(name, self.headers if own is None else own.headers)
+            origin = self.origins[of] = _origin(name, self.accounts[entry.content.account])
         head = (
             f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )

@@ -1,6 +1,6 @@
 """What may be sent to each endpoint: by its health, its pace, and an operator's pauses.
 
-An endpoint is an origin and credentials: one customer's revoked key stops only the calls with that key.
+An endpoint is an origin and an account: one customer's revoked key stops only the calls with that key.
 
 A rate limit spaces calls evenly, without a burst after a silence. A recovered endpoint gets one call at a time, and one
 more for each answer: its backlog must not overload it again.
@@ -8,23 +8,20 @@ more for each answer: its backlog must not overload it again.
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.outbox import Entry, Lane
+from cdc_sync.core.outbox import Entry, EntryId, Lane
 from cdc_sync.core.replies import (
     HEALTHY,
     Admission,
-    Credentials,
     Health,
     RetryPolicy,
     admits,
-    credentials_of,
-    endpoint_name,
     is_paused,
     with_other_credentials,
 )
-from cdc_sync.core.status_url import AllowedHosts, endpoint_of
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, account_of
 
 _SOON = 1.0
 """Seconds of a quick endpoint's call."""
@@ -33,7 +30,7 @@ _LATENESS = 0.05
 """Seconds of a call's delay that do not delay the next one, with a rate limit."""
 
 Application = tuple[str, str]
-"""The owner of the credentials ("" if all watches share them), and an application's id. Calls are in order by it."""
+"""An account, and an application's id. Calls are in order by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,8 @@ class SenderSettings:
         allowed: where calls may go, checked before each call: an entry may be older than the configuration.
         built: the base URL of each watch with built URLs, which are built again, for the same reason.
         horizon: milliseconds; a due time further ahead comes from a wrong clock, and counts as due.
-        own: credentials by watch.
+        accounts: the configured ones: entries of others wait.
+        expected: endpoints that are known before they have an entry.
     """
 
     concurrency: int
@@ -56,12 +54,8 @@ class SenderSettings:
     allowed: AllowedHosts
     built: Mapping[str, str]
     horizon: int
-    own: Mapping[str, Credentials] = field(default_factory=dict)
-
-    def owner(self, watch: str) -> str | None:
-        """The owner of a watch's own credentials; None if it has none."""
-        own = self.own.get(watch)
-        return None if own is None else own.owner
+    accounts: Collection[str] = frozenset({DEFAULT_ACCOUNT})
+    expected: Collection[str] = ()
 
 
 class Pace:
@@ -88,7 +82,7 @@ class Endpoint:
     """One endpoint as the sender knows it.
 
     Attributes:
-        name: scheme, host and port, and the owner of a watch's own credentials.
+        name: scheme, host and port, and the account.
         ready: the entries in memory whose calls have not begun, in the order of their turns.
         under_way: how many calls.
         most: calls at once while it recovers; else None.
@@ -97,7 +91,7 @@ class Endpoint:
 
     name: str
     health: Health = HEALTHY
-    ready: dict[Application, Entry] = field(default_factory=dict)
+    ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
     pace: Pace = field(default_factory=Pace)
     most: int | None = None
@@ -136,24 +130,25 @@ class Endpoints:
     under_way: int = 0
     paused: frozenset[str] = frozenset()
     until: int = sys.maxsize
-    _of: dict[Lane, Endpoint] = field(default_factory=dict)
 
     def of(self, lane: Lane) -> Endpoint:
-        """A lane's endpoint, by its watch's present credentials."""
-        endpoint = self._of.get(lane)
-        if endpoint is None:
-            origin, watch = lane
-            endpoint = self._of[lane] = self._named(endpoint_name(origin, self.settings.owner(watch)))
-        return endpoint
+        """A lane's endpoint."""
+        return self._named(lane[0])
+
+    def is_configured(self, endpoint: str) -> bool:
+        """Whether an endpoint's account is configured."""
+        return account_of(endpoint) in self.settings.accounts
 
     def learn(self, healths: Mapping[str, Health]) -> None:
         """Take over the healths that the store has."""
         for name, health in healths.items():
+            if not self.is_configured(name):
+                continue
             endpoint = self._named(name)
             endpoint.heed(with_other_credentials(health))
             if health.mode != "healthy":
                 self.unreported.add(endpoint)
-        self._know_built()
+        self._expect()
 
     # What is admitted.
 
@@ -198,24 +193,21 @@ class Endpoints:
     def use(self, settings: SenderSettings) -> list[str]:
         """Use other settings; calls under way may exceed the new limit for a moment.
 
-        Returns the names of removed endpoints: those of owners that no watch has any more.
+        Returns the names of removed endpoints: those of accounts that are no longer configured.
         """
         self.settings = settings
-        owners = {None, *(own.owner for own in settings.own.values())}
-        gone = [name for name in self.all if credentials_of(name) not in owners]
+        gone = [name for name in self.all if not self.is_configured(name)]
         for name in gone:
             self.unreported.discard(self.all.pop(name))
             self.unsaved.pop(name, None)
         for endpoint in self.all.values():
             endpoint.health = with_other_credentials(endpoint.health)
-        self._of.clear()
-        self._know_built()
+        self._expect()
         return gone
 
-    def _know_built(self) -> None:
-        """A watch with built URLs has an endpoint before it has an entry."""
-        for watch, base_url in self.settings.built.items():
-            self.of((endpoint_of(base_url), watch))
+    def _expect(self) -> None:
+        for name in self.settings.expected:
+            self._named(name)
 
     def _named(self, name: str) -> Endpoint:
         return self.all.get(name) or self.all.setdefault(name, Endpoint(name))

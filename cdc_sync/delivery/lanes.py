@@ -1,6 +1,6 @@
 """Which lanes of the outbox are to be read, when, and how much of each.
 
-A lane is an origin and a watch. An endpoint has room in memory for its part of eight times `concurrency` entries; one
+A lane is an endpoint and a watch. An endpoint has room in memory for its part of eight times `concurrency` entries; one
 that admits no call keeps its probe alone. The lanes of an endpoint take turns.
 """
 
@@ -29,7 +29,6 @@ class Lanes:
     Attributes:
         may_send: whether a watch may send now.
         unread: when to read each lane, in the order of their turns.
-        moving: watches whose credentials have changed, with calls under way that have the former ones.
         share: of the room, for each endpoint.
         more_due: whether something is due that had no room.
         next_at: when something else is due.
@@ -38,7 +37,6 @@ class Lanes:
     endpoints: Endpoints
     may_send: Callable[[str], bool]
     unread: dict[Lane, int] = field(default_factory=dict)
-    moving: set[str] = field(default_factory=set)
     share: int = 0
     more_due: bool = False
     next_at: float = math.inf
@@ -56,9 +54,10 @@ class Lanes:
         """Whether to read more for an endpoint."""
         return self.more_due and 2 * len(endpoint.ready) <= self.share
 
-    def waits(self, watch: str) -> bool:
-        """Whether a watch sends nothing now."""
-        return watch in self.moving or not self.may_send(watch)
+    def waits(self, lane: Lane) -> bool:
+        """Whether a lane sends nothing now."""
+        endpoint, watch = lane
+        return not (self.may_send(watch) and self.endpoints.is_configured(endpoint))
 
     def now(self) -> int:
         """Until when entries are due."""
@@ -69,7 +68,7 @@ class Lanes:
         now, due = self.now(), defaultdict[Endpoint, list[Lane]](list)
         self.next_at, self.more_due = math.inf, False
         for lane, at in self.unread.items():
-            if self.waits(lane[1]):
+            if self.waits(lane):
                 continue
             if self._is_due(at, now):
                 due[self.endpoints.of(lane)].append(lane)

@@ -33,7 +33,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Applying, Entry
 from cdc_sync.delivery.calling import Calls
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Application, Endpoint, Endpoints, SenderSettings
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
 from cdc_sync.delivery.lanes import Lanes
 from cdc_sync.delivery.ready import Ready
 from cdc_sync.delivery.steps import Outbox, Reader, Recorder, StoreSteps
@@ -183,7 +183,8 @@ class Sender:
         """The reader has read something."""
         endpoints, ready = self._endpoints, self._ready
         if endpoints.unreported:
-            for endpoint in endpoints.unreported & {endpoints.of(lane) for lane in ready.lanes.unread}:
+            pending = {endpoint for endpoint, _ in ready.lanes.unread}
+            for endpoint in [each for each in endpoints.unreported if each.name in pending]:
                 endpoints.unreported.discard(endpoint)
                 self._calls.report(endpoint.name, endpoint.health)
         self._callers.dispatch()
@@ -271,18 +272,17 @@ class _Callers:
     async def _call(self) -> None:
         """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
         while (begun := self._begin()) is not None:
-            application, entry, endpoint = begun
-            self._recorder.add(application, await self._calls.make(entry, endpoint))
+            self._recorder.add(await self._calls.make(*begun))
             self.dispatch()  # the reply may let several begin
             if self.have_ended():
                 self._recorder.wake()
         self._number -= 1
 
-    def _begin(self) -> tuple[Application, Entry, Endpoint] | None:
+    def _begin(self) -> tuple[Entry, Endpoint] | None:
         """Begin the next call, if one may begin."""
         if self.stopping or not self._recorder.works or not self._may_begin():
             return None  # nothing is sent that may not be recorded
         begun = self._ready.begin()
-        if begun is not None and (self._ready.endpoints.settings.rate or self._ready.lanes.is_low(begun[2])):
+        if begun is not None and (self._ready.endpoints.settings.rate or self._ready.lanes.is_low(begun[1])):
             self._reader.wake()
         return begun

@@ -11,7 +11,6 @@ from cdc_sync.core import events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import DueEntries, Lane, Wanted
 from cdc_sync.core.replies import Finished, Health
-from cdc_sync.delivery.endpoints import Application
 from cdc_sync.delivery.ready import Ready
 
 T = TypeVar("T")
@@ -175,7 +174,7 @@ class Recorder:
         self._ready = ready
         self._steps = steps
         self._completed = completed
-        self._ends: list[tuple[Application, Finished]] = []
+        self._ends: list[Finished] = []
         self._woken = asyncio.Event()
 
     @property
@@ -183,9 +182,9 @@ class Recorder:
         """Whether the last results could be stored."""
         return "complete" not in self._steps.failing
 
-    def add(self, application: Application, finished: Finished) -> None:
+    def add(self, finished: Finished) -> None:
         """Complete a call."""
-        self._ends.append((application, finished))
+        self._ends.append(finished)
         self._woken.set()
 
     def wake(self) -> None:
@@ -207,7 +206,7 @@ class Recorder:
             endpoints = self._ready.endpoints
             health, endpoints.unsaved = endpoints.unsaved, {}
             try:
-                await self._outbox.complete([end for _, end in ends], health, partial(self._complete, ends))
+                await self._outbox.complete(ends, health, partial(self._complete, ends))
                 self._steps.works("complete")
             except StoreError as error:
                 self._steps.fails("complete", error)
@@ -219,10 +218,10 @@ class Recorder:
                 continue
             self._completed()
 
-    def _complete(self, ends: Sequence[tuple[Application, Finished]], again: Mapping[Lane, int] | None) -> None:
+    def _complete(self, ends: Sequence[Finished], again: Mapping[Lane, int] | None) -> None:
         """Let completed calls' entries leave memory, and read what is still pending of their applications."""
         if again is not None:
-            for application, _ in ends:
-                self._ready.completed(application)
+            for end in ends:
+                self._ready.completed(end.entry.id)
             for lane, due_at in again.items():
                 self._ready.lanes.read_at(lane, due_at)

@@ -6,6 +6,7 @@ After an interruption the same act does the rest.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -18,12 +19,12 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Driver, EntryId, Transaction, add_history, noted, watches_of
+from cdc_sync.store.driver import Driver, Transaction, add_history, noted, watches_of
 from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
 from cdc_sync.store.protocol import Only
 
@@ -39,9 +40,15 @@ NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 _UNLOGGED = 1_000
 """Actions kept for the log while no daemon runs."""
 
+NUMBERS = 20_000
+"""Numbers of records that one transaction looks at."""
+
+CONFIGURED = "configured"
+"""The note of the last daemon's watches and accounts."""
+
 _NO_LIMIT = 1 << 40
 
-_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "watch"
+_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "fuses", "watch"
 """What is removed of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
 
 _NO_OTHERS = ConfigDict(extra="forbid")
@@ -198,7 +205,7 @@ class Resend(Request[list[EntryId]]):
         }
         await transaction.write("hasten", [(*of, due_at) for of in hastened])
         rest = "", "pending", due_at, due_at, None
-        rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
+        rows = [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()]
         await transaction.write("enqueue", rows)
         found = [of for of in known if of in again or of in hastened]
         await add_history(transaction, [_line(holder.now, of, "resend", known[of][0], self.by) for of in found])
@@ -226,6 +233,31 @@ class Forget(Request[bool]):
             await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
         await record(transaction, self.by, int(is_known))  # once: this step has removed its row
         return is_known or bool(is_left)
+
+
+@dataclass(frozen=True)
+class ForgetAccount(Request[int]):
+    """Forget an account's entries, and its records with the next `NUMBERS` numbers after `after`; returns how many."""
+
+    account: str
+    after: int
+    by: PersonActed
+
+    async def execute(self, transaction: Transaction, holder: Holder) -> int:
+        """See `Request`: it is refused if the account is configured."""
+        configured = await noted(transaction, CONFIGURED, '{"accounts":[]}')
+        if holder.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
+            raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
+        mark = f'"account":{as_json(self.account)}'
+        removed = await transaction.count("forget_entries_of_account", mark=mark)
+        of_numbers = {"after": self.after, "last": self.after + NUMBERS}
+        records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
+        await transaction.write("forget_application", sorted(records))
+        await transaction.write("answer_of", sorted(records))
+        for watch, number in sorted(Counter(watch for watch, _ in records).items()):
+            await transaction.write("tally", [(-number, None, None, watch)])
+        await record(transaction, self.by, removed + len(records))
+        return removed + len(records)
 
 
 @dataclass(frozen=True)
@@ -261,6 +293,7 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
     "retry": Retry,
     "resend": Resend,
     "forget": Forget,
+    "forget account": ForgetAccount,
     "pause": Pause,
     "resume": Resume,
 }
@@ -306,7 +339,7 @@ def _line(  # noqa: PLR0917 - in the order of what is written
 def _is_callable(content: Content) -> bool:
     """Whether it has a usable URL; otherwise discard the entry, or correct it in the ATS."""
     try:
-        endpoint_of(content.url)
+        _ = content.endpoint
     except ValueError:
         return False
     return True
@@ -315,7 +348,7 @@ def _is_callable(content: Content) -> bool:
 async def _revive(
     transaction: Transaction, chosen: Mapping[EntryId, Content], holder: Holder, event: str, by: PersonActed
 ) -> None:
-    rows = [(*of, endpoint_of(content.url), holder.due_at) for of, content in sorted(chosen.items())]
+    rows = [(*of, content.endpoint, holder.due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
     history = [_line(holder.now, of, event, content, by) for of, content in chosen.items()]
     await add_history(transaction, history)
@@ -331,10 +364,12 @@ async def _mend_fuses(transaction: Transaction, watch: str | None, now: int) -> 
             is_left = (await transaction.rows("held_left", watch=name))[0][0]
             after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
             await transaction.run("set_fuse", watch=name, fuse=fuse_text(after))
+            if not is_left:
+                await transaction.run("forget_fuses", watch=name)
 
 
 def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
-    return [(endpoint,) for endpoint in sorted({endpoint_of(content.url) for content in contents})]
+    return [(endpoint,) for endpoint in sorted({content.endpoint for content in contents})]
 
 
 async def record(transaction: Transaction, by: PersonActed, number: int) -> None:

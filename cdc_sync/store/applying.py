@@ -6,13 +6,14 @@ between its reading and its cancelling. The decisions are the core's (`plan_batc
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from cdc_sync.core.batch import Applied, Batch, BatchPlan, Enqueued, HistoryLine, States, moved, plan_batch
+from cdc_sync.core.batch import Applied, Batch, BatchPlan, Enqueued, HistoryLine, States, accounts_of, moved, plan_batch
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
+from cdc_sync.core.status_url import account_of
 from cdc_sync.store.delivery import mend
 from cdc_sync.store.driver import Transaction, add_history
 from cdc_sync.store.encoding import fuse_from, fuse_text, key_text, kinds_from, known_from, state_columns
@@ -31,14 +32,19 @@ async def apply(
         await transaction.run("add_watch", watch=watch)
     before = await _before(transaction, watch, batch, applying)
     fuse = fuse_from(rows[0][0] if rows else None)
-    plan = plan_batch(rules, batch, before, fuse, elsewhere)
+    of_accounts = {}
+    if accounts := accounts_of(rules, batch, before):
+        counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
+        of_accounts = {account: fuse_from(text) for account, text in counted}
+    plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
     if plan.is_empty:
         await transaction.run("need_no_flush")
         return Applied(unresolved=plan.unresolved)
     writing = _Writing(transaction, watch, batch, plan)
     await writing.records()
     await writing.entries()
-    attempted = await _replace_rivals(transaction, watch, batch, plan, applying)
+    rivals = await _replace_rivals(transaction, watch, batch, plan)
+    attempted = {each.application_id for each in rivals if each.attempted or applying.has_begun(*each.call)}
     await writing.attempted(attempted | {id_ for id_, known in before.items() if _is_attempted(known)})
     await writing.tally()
     if (after := plan.fuse or fuse).blown_at is not None:
@@ -49,7 +55,16 @@ async def apply(
     await writing.each("set_position", plan.positions.items())
     entries = _entries(watch, plan, before, attempted)
     corrected = frozenset(each.endpoint for each in plan.refreshed)
-    return Applied(plan.results, entries, plan.unresolved, suspected, plan.skips, written=True, corrected=corrected)
+    return Applied(
+        plan.results,
+        entries,
+        plan.unresolved,
+        suspected,
+        plan.skips,
+        written=True,
+        corrected=corrected,
+        replaced=[(each.watch, each.application_id) for each in rivals],
+    )
 
 
 async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
@@ -71,20 +86,32 @@ def _is_attempted(known: Known) -> bool:
     return known.pending is not None and known.pending.attempted
 
 
-async def _replace_rivals(
-    transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan, applying: Applying
-) -> set[str]:
-    """Remove the entries of the other watches with the same credentials that newer states of this watch replace.
+class _Rival(NamedTuple):
+    """Another watch's entry of the same account and application. If it was attempted, a reverted state must be sent."""
 
-    Returns the applications of those that were attempted: a reverted state must be sent, too.
-    """
-    ids = [each.application_id for each in plan.enqueued]
-    if not ids or not batch.others:
-        return set()
-    rivals = await transaction.rows("rivals", ids=ids, watches=list(batch.others))
-    await transaction.write("remove", [(of, id_) for of, id_, *_ in rivals])
-    await add_history(transaction, [moved(of, id_, watch, batch) for of, id_, *_ in rivals])
-    return {id_ for of, id_, attempted, *which in rivals if attempted or applying.has_begun(of, id_, *which)}
+    watch: str
+    application_id: str
+    endpoint: str
+    attempted: bool
+    revision: int
+    status: str
+
+    @property
+    def call(self) -> tuple[str, str, int, str]:
+        """See `Applying.has_begun`."""
+        return self.watch, self.application_id, self.revision, self.status
+
+
+async def _replace_rivals(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> list[_Rival]:
+    """Remove the other watches' entries that newer states of this watch replace; returns them."""
+    accounts = {each.application_id: each.content.account for each in plan.enqueued}
+    if not accounts or not batch.others:
+        return []
+    rows = await transaction.rows("rivals", ids=list(accounts), watches=list(batch.others))
+    rivals = [each for each in map(_Rival._make, rows) if account_of(each.endpoint) == accounts[each.application_id]]
+    await transaction.write("remove", [each[:2] for each in rivals])
+    await add_history(transaction, [moved(each.watch, each.application_id, watch, batch) for each in rivals])
+    return rivals
 
 
 def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:
@@ -174,6 +201,9 @@ class _Writing:
         if new or is_changed:
             fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
             await self.transaction.write("tally", [(new, self.at if is_changed else None, fuse, self.watch)])
+        await self.each(
+            "set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]
+        )
 
     async def scope(self) -> None:
         """Applications without a row in scope, and answers about those whose row was missed."""

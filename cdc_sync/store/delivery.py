@@ -13,11 +13,12 @@ from typing import Any
 
 from cdc_sync.core.batch import HistoryLine, described
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
+from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
-from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry, credentials_of, endpoint_name
-from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.driver import Driver, Effect, EntryId, Transaction, about, add_history, no_effect
+from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
+from cdc_sync.store.acts import CONFIGURED
+from cdc_sync.store.driver import Driver, Effect, Transaction, about, add_history, no_effect
 from cdc_sync.store.encoding import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
@@ -76,7 +77,7 @@ class Delivery:
         """When each lane with pending entries has the first one due."""
 
         async def work(transaction: Transaction) -> dict[Lane, int]:
-            return {(origin, watch): due_at for origin, watch, due_at in await transaction.rows("lanes")}
+            return {(endpoint, watch): due_at for endpoint, watch, due_at in await transaction.rows("lanes")}
 
         return await self.driver.transact(work, effect)
 
@@ -95,43 +96,73 @@ class Delivery:
         return {name: health_from(text) for name, text in await self.driver.ask("endpoints")}
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
-        """Every endpoint's health, and its next due time."""
-        healths, lanes, owners = await self.healths(), await self.lanes(), await self.credentials()
+        """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
+        healths, lanes, configured = await self.healths(), await self.lanes(), await self.configured()
         due: dict[str, int | None] = {}
-        for (origin, watch), due_at in lanes.items():
-            if owners and watch not in owners:
-                continue  # it is not configured: its entries wait
-            name = endpoint_name(origin, owners.get(watch))
-            earlier = due.get(name)
-            due[name] = due_at if earlier is None else min(earlier, due_at)
-        return {name: (healths.get(name, HEALTHY), due.get(name)) for name in healths | due}
+        for (endpoint, watch), due_at in lanes.items():
+            if configured.sends((endpoint, watch)):
+                earlier = due.get(endpoint)
+                due[endpoint] = due_at if earlier is None else min(earlier, due_at)
+        names = set(filter(configured.has, healths)) | due.keys()
+        return {name: (healths.get(name, HEALTHY), due.get(name)) for name in sorted(names)}
 
-    async def credentials(self) -> dict[str, str | None]:
-        """The watches of the last configured daemon, each with the owner of its own credentials, None without any."""
-        return dict(json.loads(await self.driver.note("credentials") or "{}"))
+    async def configured(self) -> "Configured":
+        """What the last daemon had in its configuration."""
+        return Configured(**json.loads(await self.driver.note(CONFIGURED) or "{}"))
+
+    async def waiting(self) -> dict[str, int]:
+        """How many pending entries of configured watches wait for an account that is not, by account."""
+        configured = await self.configured()
+        waiting = {lane for lane in await self.lanes() if lane[1] in configured.watches and not configured.sends(lane)}
+        found = Counter[str]()
+        if waiting:
+            endpoints = sorted({endpoint for endpoint, _ in waiting})
+            for endpoint, watch, number in await self.driver.ask("pending_for", endpoints=endpoints):
+                found[account_of(endpoint)] += number * ((endpoint, watch) in waiting)
+        return dict(found)
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint is known, paused, or may be called with a watch's own credentials."""
+        """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
         known, paused = await self.endpoints(), json.loads(await self.driver.note("paused") or "[]")
-        origin, owners = name.partition(" [")[0], (await self.credentials()).values()
-        return name in known or name in paused or (origin in known and credentials_of(name) in owners)
+        origins = {endpoint.partition(" [")[0] for endpoint in known}
+        is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
+        return name in known or name in paused or is_possible
 
-    async def note_credentials(self, owners: Mapping[str, str | None]) -> None:
-        """Record what `credentials` returns, and remove the endpoints of owners that no watch has any more.
+    async def note_configured(self, watches: Collection[str], accounts: Collection[str]) -> None:
+        """Record what `configured` returns, and remove what is left of other accounts: health and fuses.
 
-        A pause of such an endpoint stays until an operator ends it: the watch may return.
+        A pause of such an endpoint stays until an operator ends it: the account may return.
         """
-        present = {None, *owners.values()}
+        noting = as_json({"watches": sorted(watches), "accounts": sorted(accounts)})
 
         async def work(transaction: Transaction) -> None:
-            gone = [name for name, _ in await transaction.rows("endpoints") if credentials_of(name) not in present]
-            await transaction.run("set_about", name="credentials", value=as_json(dict(owners)))
+            gone = [name for name, _ in await transaction.rows("endpoints") if account_of(name) not in accounts]
+            await transaction.run("set_about", name=CONFIGURED, value=noting)
             await transaction.write("forget_endpoint", [(name,) for name in sorted(gone)])
+            await transaction.write("forget_health", [(name,) for name in sorted(gone)])
+            await transaction.run("prune_fuses", accounts=sorted(accounts))
 
         await self.driver.transact(work)
 
 
-_id_of: Callable[[Finished], EntryId] = attrgetter("entry.watch", "entry.application_id")
+@dataclass(frozen=True)
+class Configured:
+    """Watches and accounts; before the first daemon nobody knows."""
+
+    watches: Sequence[str] = ()
+    accounts: Sequence[str] = (DEFAULT_ACCOUNT,)
+
+    def has(self, endpoint: str) -> bool:
+        """Whether an endpoint's account is configured."""
+        return not self.watches or account_of(endpoint) in self.accounts
+
+    def sends(self, lane: Lane) -> bool:
+        """Whether the entries of a lane are sent: others wait."""
+        endpoint, watch = lane
+        return not self.watches or (watch in self.watches and self.has(endpoint))
+
+
+_id_of: Callable[[Finished], EntryId] = attrgetter("entry.id")
 
 
 async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int, latest: int) -> DueEntries:
@@ -222,7 +253,7 @@ class _Ends:
         found = dict[Lane, int]()
         for entry in self.kept:
             if entry.state == "pending":
-                lane = endpoint_of(entry.content.url), entry.watch
+                lane = entry.content.endpoint, entry.watch
                 found[lane] = min(entry.due_at, found.get(lane, entry.due_at))
         return found
 

@@ -12,9 +12,6 @@ from cdc_sync.store.encoding import as_json
 
 T = TypeVar("T")
 
-EntryId = tuple[str, str]
-"""Watch and application id."""
-
 Row = Sequence[Any]
 
 

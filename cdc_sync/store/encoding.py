@@ -13,10 +13,12 @@ from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
 Columns = Sequence[Any]
 
 _METADATA = "created", "event_date", "source", "extra", "url"
+"""Beside the account, which is left out if it is the default one."""
 
 _HEALTH = tuple(each.name for each in fields(Health))
 
@@ -36,6 +38,8 @@ def discarded_columns(content: Content) -> tuple[str, str, bool, str]:
 
 def _state_columns(content: Content, mark: Mapping[str, bool]) -> tuple[str, str, bool, str]:
     metadata = {name: value for name in _METADATA if (value := getattr(content, name)) is not None}
+    if content.account != DEFAULT_ACCOUNT:
+        metadata["account"] = content.account
     return content.status, content.job_id, content.deleted, as_json({**metadata, **mark})
 
 
@@ -53,7 +57,7 @@ def content_from(status: str | None, job_id: str, deleted: object, metadata: str
 def _content(status: str, job_id: str, deleted: object, metadata: str) -> Content:
     sent, _ = _decode(metadata)
     rest = sent["created"], sent["event_date"], sent.get("source"), sent.get("extra"), sent["url"]
-    return Content(status, job_id, bool(deleted), *rest)
+    return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
 
 def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, has_begun: bool = False) -> Known:

@@ -46,8 +46,7 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
     paused = f"{notify.hellowork.url} [candidates]"
     with notify.daemon() as daemon:
         change(notify, "candidates", "SEEN")
-        reasons = daemon.wait_until_not_ready("paused")
-        assert f"endpoint {paused}: paused" in reasons
+        daemon.wait_until_an_account_stops(f"endpoint {paused}: paused")
 
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the other watch's call")

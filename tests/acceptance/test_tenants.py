@@ -469,7 +469,7 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
     paused = f"{hellowork.url} [customers@tenant_2]"
     with polling.daemon() as daemon:
         change(polling, "tenant_2", "hw-tenant_2", "SEEN")
-        assert f"endpoint {paused}: paused" in daemon.wait_until_not_ready("paused")
+        daemon.wait_until_an_account_stops(f"endpoint {paused}: paused")
         change(polling, "tenant_1", "hw-tenant_1", "SEEN")
         change(polling, "tenant_3", "hw-tenant_3", "SEEN")
         told(daemon, hellowork, "hw-tenant_1", "SEEN")
@@ -498,7 +498,7 @@ def test_the_paused_endpoint_of_a_tenant_is_reported_until_the_tenant_is_gone(
     paused = f"endpoint {hellowork.url} [customers@tenant_1]: paused"
     with polling.daemon() as daemon:
         change(polling, "tenant_1", "a", "SEEN")
-        assert paused in daemon.wait_until_not_ready("paused")
+        daemon.wait_until_an_account_stops(paused)
         polling.ats.execute("DROP SCHEMA tenant_1 CASCADE")
         assert reload(daemon)["ended"] == "customers@tenant_1"
         daemon.wait_until_ready()
@@ -507,7 +507,7 @@ def test_the_paused_endpoint_of_a_tenant_is_reported_until_the_tenant_is_gone(
 
         reload(daemon)
         daemon.wait_until_ready()
-        assert [each["endpoint"] for each in daemon.report()["endpoints"]] == [hellowork.url]
+        assert daemon.report()["endpoints"] == []
         assert daemon.stop() == 0
 
 

@@ -23,14 +23,14 @@ MUTATIONS = [
     Mutation(
         "an apply does not know which calls have begun",
         "delivery/ready.py",
-        "        begun = {(entry.watch, entry.application_id): entry for entry in self.begun.values()}",
-        "        begun = dict[tuple[str, str], Entry]()",
+        "        return Applying(watch, tuple(application_ids), dict(self.begun))",
+        "        return Applying(watch, tuple(application_ids))",
     ),
     Mutation(
         "what an apply decides about stays in memory",
         "delivery/ready.py",
-        "            if (account, id_) in self.flying and (account, id_) not in self.begun:",
-        "            if False:",
+        "        if of in self.flying and of not in self.begun:",
+        "        if False:",
     ),
     Mutation(
         "another watch's entry of an application in memory is not read afterwards",
@@ -41,8 +41,20 @@ MUTATIONS = [
     Mutation(
         "an entry comes into memory beside another one of its application",
         "delivery/ready.py",
-        '        return self.endpoints.settings.owner(watch) or ""',
-        "        return watch",
+        "        if application in self.taken:",
+        "        if False:",
+    ),
+    Mutation(
+        "an entry that another watch has replaced stays in memory",
+        "delivery/ready.py",
+        "        for of in applied.replaced:",
+        "        for of in ():",
+    ),
+    Mutation(
+        "an entry of another account is called beside the one before",
+        "delivery/ready.py",
+        "        if of in self.flying:",
+        "        if False:",
     ),
     Mutation(
         "what is pending after its application's call is forgotten",

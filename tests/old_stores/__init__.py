@@ -25,7 +25,7 @@ PORT = 15_015
 DIRECT_PORT = 15_016
 """Where the status URLs of the watch `direct` lead."""
 
-_DECIDED = 8
+DECIDED = 8
 """The first schema whose stores have decisions."""
 
 _NOT_EVERYWHERE = re.compile(r"^SET (transaction_timeout|default_table_access_method) .*$", re.MULTILINE)
@@ -56,7 +56,7 @@ class OldStore:
     @property
     def has_decisions(self) -> bool:
         """Whether people discarded and paused before it was left behind, and a watch had credentials of its own."""
-        return self.schema >= _DECIDED
+        return self.schema >= DECIDED
 
     @property
     def paused(self) -> str:
@@ -110,6 +110,8 @@ _WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
     # 0.2.0 has the same schema.
     ("sqlite", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152"),
     ("postgres", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152"),
+    ("sqlite", 11, "4152657e9b47e6292a5e60e65a0292aabce4bd0f"),
+    ("postgres", 11, "4152657e9b47e6292a5e60e65a0292aabce4bd0f"),
 )
 
 OLD_STORES = tuple(

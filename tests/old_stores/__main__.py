@@ -25,7 +25,7 @@ from support.postgres import SETTINGS
 
 from cdc_sync.demo.postgres import Server, server
 from cdc_sync.emulator import Call, EmulatorOptions
-from old_stores import DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
+from old_stores import DECIDED, DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
 from old_stores.scenario import TABLES, Ask, Command, create_tables, discard, document, fill, live
 
@@ -145,6 +145,11 @@ def keep(store: OldStore, own: Server, path: Path) -> None:
     shutil.copy(f"{path}-wal", f"{copy}-wal")
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if store.schema > DECIDED:
+            connection.execute("UPDATE leader SET host = ?", (_ANYBODY,))
+            connection.commit()
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = copy.read_bytes()
     assert platform.node().encode() not in content
     assert os.uname().nodename.encode() not in content

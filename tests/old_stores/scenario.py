@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from support.hellowork_server import HelloWork
 
-from old_stores import DIRECT_PORT, PORT, OldStore
+from old_stores import DECIDED, DIRECT_PORT, PORT, OldStore
 
 TABLES = ("applications", "direct", "polled")
 """Each has a watch of the same name."""
@@ -51,6 +51,7 @@ def document(old: OldStore, dsn: str, state: Mapping[str, Any], admin_port: int)
         "source": "source",
         "deleted": "deleted_at",
     }
+    condition = "t.notes IS DISTINCT FROM 'interne'"
     watch = {"key": ["id"], "columns": columns, "deletion_grace": "25s"}
     notify = {"mode": "notify", "sweep": "1h", "drain_interval": "1s"}
     return {
@@ -68,7 +69,7 @@ def document(old: OldStore, dsn: str, state: Mapping[str, Any], admin_port: int)
             "applications": {
                 **watch,
                 "table": "public.applications",
-                "where": "t.notes IS DISTINCT FROM 'interne'",
+                "where": {"sql": condition, "depends_on": ["notes"]} if old.schema > DECIDED else condition,
                 "extra": {"commentaire": "notes"},
                 "capture": notify,
             },

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdc_sync.core.events import PersonActed
-from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
     Chosen,
@@ -18,7 +18,6 @@ from cdc_sync.store.acts import (
     execute,
     in_steps,
 )
-from cdc_sync.store.driver import EntryId
 
 SOMEBODY = PersonActed(0, "act", "somebody", 0)
 

@@ -11,7 +11,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, StatusRules, Unreportable, WatchRules
-from cdc_sync.core.status_url import AllowedHosts, build
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, build
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -40,6 +40,7 @@ def a_content(
     source: str | None = None,
     extra: str | None = None,
     base_url: str = BASE_URL,
+    account: str = DEFAULT_ACCOUNT,
 ) -> Content:
     """What a call would tell of one application."""
     return Content(
@@ -51,6 +52,7 @@ def a_content(
         source=source,
         extra=extra,
         url=build(base_url, application_id),
+        account=account,
     )
 
 
@@ -79,10 +81,17 @@ def an_observation(
     key: Key | None = None,
     refused: str | None = None,
     changed_at: int = NOW,
+    account: str = DEFAULT_ACCOUNT,
 ) -> Reportable:
     """A row that says this of one application; its key is the application's own id unless another is given."""
     content = a_content(
-        status, job_id, application_id=application_id, deleted=deleted, event_date=event_date, base_url=base_url
+        status,
+        job_id,
+        application_id=application_id,
+        deleted=deleted,
+        event_date=event_date,
+        base_url=base_url,
+        account=account,
     )
     return Reportable(application_id, key or (application_id,), content, refused, changed_at=changed_at)
 

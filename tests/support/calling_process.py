@@ -29,6 +29,7 @@ _PROGRAM = """
 import asyncio, importlib, json, os, sys
 from dataclasses import replace
 import psutil
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import Client
 from support.calling_process import LOOP
 from support.sending import an_entry
@@ -45,7 +46,7 @@ async def call(client, base_url, size, cancelled_after):
 
 async def main():
     while timeout := await asyncio.to_thread(sys.stdin.readline):
-        async with Client({}, timeout=float(timeout), connections=1) as client:
+        async with Client({DEFAULT_ACCOUNT: {}}, timeout=float(timeout), connections=1) as client:
             while (line := await asyncio.to_thread(sys.stdin.readline)).strip():
                 said = await call(client, *json.loads(line))
                 open_ = len(psutil.Process().net_connections("tcp"))

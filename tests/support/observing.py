@@ -1,6 +1,7 @@
 """An observation of every kind."""
 
 from cdc_sync.core.events import (
+    AccountsUnconfigured,
     BaselineDone,
     BaselineOverEarlierWork,
     BaselineProgress,
@@ -85,6 +86,7 @@ EXAMPLES: tuple[Event, ...] = (
     WatchEnded(WATCH, for_good=True),
     WatchEnded(WATCH, for_good=False),
     WatchUnconfigured("former", 120, 2, 1, 3, 4),
+    AccountsUnconfigured(("acme", "beta"), 3),
     TenantsFound(("applications@tenant_1", "applications@tenant_2")),
     TenantsGone(("applications@tenant_1",)),
     TenantsMissing("applications"),

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Entry
-from cdc_sync.core.replies import ALL_ENDPOINTS, Credentials, Reply, RetryPolicy
+from cdc_sync.core.outbox import Entry, EntryId
+from cdc_sync.core.replies import ALL_ENDPOINTS, Reply, RetryPolicy
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.store.driver import Effect, EntryId, Transaction, Work, no_effect
+from cdc_sync.store.driver import Effect, Transaction, Work, no_effect
 from support import acting
 from support.builders import HOUR, a_baseline, a_batch, an_observation, some_rules
 from support.sending import LOOPBACK, SETTINGS
@@ -39,10 +39,10 @@ ORIGINS = "http://127.0.0.1:1", "http://127.0.0.1:2"
 POLICY = RetryPolicy(first=5, max=20, give_up_after=HOUR, not_found_for=HOUR)
 WATCHES = "w0", "w1", "w2"
 RIVALS = "r0", "r1"
-"""Two watches with the same credentials, whose rows carry the same ids."""
-OWN = dict.fromkeys(RIVALS, Credentials("r0", {"X-Api-Key": "theirs"})) | {
-    "w1": Credentials("w1", {"X-Api-Key": "own"})
-}
+"""Two watches of the same account, whose rows carry the same ids."""
+ACCOUNTS = "default", "own", "other"
+"""Those of other rows, which move between them."""
+THEIRS = "theirs"
 
 MASS = 60
 STUCK = 3.0
@@ -65,6 +65,8 @@ class Application:
         unsure: whether it may have something else.
         discarded: what a person took for sent.
         is_dirty: whether its row must be applied again, since that failed.
+        account: its row's.
+        former_accounts: those of its row since the last apply that is over began.
     """
 
     id: str
@@ -77,6 +79,8 @@ class Application:
     discarded: set[str] = field(default_factory=set)
     is_dirty: bool = False
     is_called: bool = False
+    account: str = ACCOUNTS[0]
+    former_accounts: set[str] = field(default_factory=set)
 
     @property
     def has_arrived(self) -> bool:
@@ -93,7 +97,8 @@ class World:
         self.applications = {
             f"a{number}": Application(f"a{number}", WATCHES[number % 3], ORIGINS[number % 2]) for number in range(36)
         }
-        self.applications |= {f"x{number}": Application(f"x{number}", RIVALS[0], ORIGINS[0]) for number in range(6)}
+        rivals = [Application(f"x{number}", RIVALS[0], ORIGINS[0], account=THEIRS) for number in range(6)]
+        self.applications |= {each.id: each for each in rivals}
         self.is_faulty = True
         self.withheld: frozenset[str] = frozenset()
         self.may_begin = True
@@ -136,6 +141,8 @@ class World:
             self.broken.append(f"two calls of {of.id} at once")
         if not of.unsure and state == of.acknowledged:
             self.broken.append(f"{of.id} is sent {state}, which HelloWork has: {of.states[-6:]}")
+        if entry.kinds and entry.content.account not in {of.account, *of.former_accounts}:
+            self.broken.append(f"{of.id} of {of.account} is sent as {entry.content.account}")
         if entry.watch in self.withheld:
             self.broken.append(f"{entry.watch} is withheld, and {of.id} is sent")
         if not self.may_begin:
@@ -157,7 +164,11 @@ class World:
         self.store.driver.transact = self.slowly  # type: ignore[method-assign] # the fault that is injected
         await self.quietly(self.store.delivery.begin_sending)
         settings = replace(
-            SETTINGS, allowed=LOOPBACK, policy=POLICY, own=OWN, concurrency=self.chance.choice([1, 2, 4])
+            SETTINGS,
+            allowed=LOOPBACK,
+            policy=POLICY,
+            accounts={*ACCOUNTS, THEIRS},
+            concurrency=self.chance.choice([1, 2, 4]),
         )
         self.sender = Sender(
             self.store.delivery,
@@ -217,15 +228,19 @@ class World:
         for each in some:
             if each.id.startswith("x") and self.chance.random() < 0.5:
                 each.watch = self.chance.choice(RIVALS)
+            if not each.id.startswith("x") and self.chance.random() < 0.3:
+                each.former_accounts.add(each.account)
+                each.account = self.chance.choice(ACCOUNTS)
             each.states.append(self.next_state(each))
         self.tally["changes"] += len(some)
         return asyncio.create_task(self.apply(some))
 
     async def apply(self, some: Collection[Application]) -> None:
         """Apply the present rows."""
-        rows = [an_observation(each.id, each.states[-1], base_url=each.base_url) for each in some]
+        rows = [an_observation(each.id, each.states[-1], base_url=each.base_url, account=each.account) for each in some]
         (watch,) = {each.watch for each in some}
         batch = a_batch(*rows, now=self.store.driver.clock())
+        before = {each.id: (each.account, len(each.states)) for each in some}
         for each in some:
             each.is_dirty = False
         try:
@@ -239,6 +254,10 @@ class World:
         except StoreError:
             for each in some:
                 each.is_dirty = True
+        else:
+            for each in some:
+                if before[each.id] == (each.account, len(each.states)):
+                    each.former_accounts.clear()
 
     async def apply_again(self) -> None:
         """Apply what could not be applied, as capture does."""
@@ -381,6 +400,8 @@ class World:
         for id_ in mass:
             of = self.applications.setdefault(id_, Application(id_, "w0", ORIGINS[0]))
             of.states.append(f"s{next(self.number)}")
+            of.former_accounts.add(of.account)
+            of.account = ACCOUNTS[0]  # the others' endpoints may be well while this one is not
         self.applications[single] = Application(single, "w2", ORIGINS[0], states=["s0", "s1"])
         self.last_called.clear()
         await self.apply([self.applications[id_] for id_ in mass])

@@ -13,7 +13,7 @@ from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
 from cdc_sync.core.replies import Finished, Health, Reply, RetryPolicy
-from cdc_sync.core.status_url import AllowedHosts, endpoint_of
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -225,7 +225,7 @@ async def delivery(
     store = Store(SqliteDriver(path))
     try:
         await store.delivery.begin_sending()
-        async with Client(headers or {}, patience, SETTINGS.concurrency) as client:
+        async with Client({DEFAULT_ACCOUNT: headers or {}}, patience, SETTINGS.concurrency) as client:
             yield Delivery(path, store, Counted(client))
     finally:
         await store.driver.close()

@@ -137,3 +137,29 @@ def test_a_file_that_has_changed_meanwhile_is_not_judged(folder: Path) -> None:
         assert exposures(file, config) == []
     file.unlink()
     assert exposures(file, config) == []
+
+
+def test_a_key_in_a_file_that_others_may_read_is_warned_of(folder: Path) -> None:
+    (folder / "keys").mkdir(mode=0o755)
+    for name, mode in (("acme", 0o640), ("beta", 0o644), ("gamma", 0o644)):
+        (folder / "keys" / name).write_text(SECRET)
+        (folder / "keys" / name).chmod(mode)
+    headers = {name: {"headers": {"X-Api-Key": f"${{file:{folder}/keys/{name}}}"}} for name in ("acme", "beta")}
+    template = {
+        "watches.applications.for_each": {"schemas": "c%"},
+        "watches.applications.table": "t",
+        "watches.applications.hellowork.headers": {"X-Api-Key": f"${{file:{folder}/keys/{{tenant}}}}"},
+    }
+
+    (beta,) = warned(folder, {"hellowork.accounts": headers}, 0o600)
+    (all_of_them,) = warned(folder, template, 0o600)
+
+    assert beta == (
+        "hellowork.accounts.beta.headers.X-Api-Key: every user of this host may read …/keys/beta; "
+        "chmod o-rwx …/keys/beta"
+    )
+    assert "…/keys/beta" in all_of_them
+    assert "…/keys/gamma" in all_of_them
+    assert "acme" not in all_of_them
+    (folder / "keys").chmod(0o750)
+    assert warned(folder, template, 0o600) == []

@@ -1,5 +1,6 @@
 """From a template to watches: names, schemas, expressions, credentials, and what is wrong with a template."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,7 +11,7 @@ import typer
 from cdc_sync.cli.sql import Target
 from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.models import own_credentials
+from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, is_like, tenants_named
@@ -422,22 +423,100 @@ def test_where_secrets_may_lack_those_of_tenants_may(tmp_path: Path) -> None:
     assert not expanded(config, {"applications": [Tenant(None, "tenant_1")]}, config.reveal)[1]
 
 
-def test_watches_with_the_same_headers_share_credentials_however_they_spell_them() -> None:
-    watch = "{table: t, key: [id], columns: {application_id: a, status: s, job_id: j, created: c}"
+WATCH_OF_T = "{table: t, key: [id], columns: {application_id: a, status: s, job_id: j, created: c}"
+
+
+def test_a_watchs_own_headers_are_an_account_of_its_name() -> None:
     config = _config(
         f"""
-hellowork: {{headers: {{X-Api-Key: shared, X-Vendor: v}}}}
+hellowork: {{headers: {{X-Api-Key: shared, X-Vendor: v}}, accounts: {{acme: {{headers: {{X-Api-Key: theirs}}}}}}}}
 watches:
-  b: {watch}, hellowork: {{headers: {{x-api-key: own}}}}}}
-  c: {watch}, hellowork: {{headers: {{X-API-KEY: own}}}}}}
-  a: {watch}, hellowork: {{headers: {{x-api-key: shared}}}}}}
-  d: {watch}, hellowork: {{headers: {{X-Api-Key: another}}}}}}
-  e: {watch}}}
+  b: {WATCH_OF_T}, hellowork: {{headers: {{x-api-key: own}}}}}}
+  c: {WATCH_OF_T}, account: b}}
+  d: {WATCH_OF_T}, account: acme}}
+  e: {WATCH_OF_T}}}
 """
     )
 
-    own = own_credentials(config)
+    assert {name: account_of(config, name) for name in config.watches} == {
+        "b": "b",
+        "c": "b",
+        "d": "acme",
+        "e": "default",
+    }
+    assert accounts(config) == {
+        "default": {"X-Api-Key": "shared", "X-Vendor": "v"},
+        "b": {"X-Vendor": "v", "x-api-key": "own"},
+        "acme": {"X-Api-Key": "theirs"},
+    }
+    assert "theirs" not in repr(config)
 
-    assert {name: each.owner for name, each in own.items()} == {"b": "b", "c": "b", "d": "d"}
-    assert own["c"].headers == {"x-api-key": "own", "X-Vendor": "v"}
-    assert "another" not in repr(own)
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ("watches: {a: WATCH, account: nobody}}", "expected the name of one of hellowork.accounts"),
+        ("watches: {a: WATCH, account: acmi}}\nhellowork: {accounts: {acme: {}}}", 'did you mean "acme"'),
+        ("watches: {a: WATCH, account: '{tenant}'}}", "expected for_each beside it"),
+        ("watches: {default: WATCH, hellowork: {headers: {A: b}}}}", "the account default gets headers in two places"),
+        (
+            "watches: {a: WATCH, hellowork: {headers: {A: b}}}}\nhellowork: {accounts: {a: {headers: {A: c}}}}",
+            "the account a gets headers in two places",
+        ),
+        (
+            "watches: {a: WATCH, account: b}, b: WATCH, hellowork: {headers: {A: c}}}, c: WATCH, account: b, OWN}}",
+            "the account b gets headers in two places",
+        ),
+        ("watches: {a: WATCH, for_each: {schemas: x}, account: y, hellowork: {headers: {A: b}}}}", "expected {tenant}"),
+        ("watches: {a: COLUMN, account: default}}", "the rows name their accounts"),
+        ("watches: {a: COLUMN, hellowork: {headers: {A: b}}}}", "the rows name their accounts"),
+        ("watches: {a: WATCH}}\nhellowork: {accounts: {default: {}}}", "the account default is section hellowork"),
+        ("watches: {a: WATCH}}\nhellowork: {accounts: {' a': {}}}", "expected a name of at most"),
+    ],
+)
+def test_an_account_is_defined_once_and_named_rightly(sections: str, message: str) -> None:
+    by_column = WATCH_OF_T.removesuffix("}") + ", account: tenant}"
+    sections = sections.replace("OWN", "hellowork: {headers: {A: d}}")
+    text = sections.replace("WATCH", WATCH_OF_T).replace("COLUMN", by_column)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        _config(text)
+
+
+def test_a_template_gives_each_tenant_its_account() -> None:
+    tenants = [Tenant(None, "t1"), Tenant(None, "t2"), Tenant(None, "t3")]
+    config = _config(
+        f"""
+hellowork: {{accounts: {{hw-t1: {{headers: {{X-Api-Key: one}}}}, hw-t2: {{headers: {{X-Api-Key: two}}}}}}}}
+watches:
+  a: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: 'hw-{{tenant}}'}}
+  b: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: 'own-{{tenant}}',
+      hellowork: {{headers: {{X-Api-Key: '${{file:/keys/{{tenant}}}}'}}}}}}
+  c: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: 'own-{{tenant}}',
+      hellowork: {{headers: {{X-Api-Key: '${{file:/keys/{{tenant}}}}'}}}},
+      overrides: {{t2: {{hellowork: {{headers: {{X-Api-Key: another}}}}}}}}}}
+  d: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, hellowork: {{headers: {{X-Api-Key: common}}}}}}
+"""
+    )
+
+    found, failed = expanded(config, dict.fromkeys("abcd", tenants), lambda text: f"of {text[-3:-1]}")
+
+    assert {name: str(why) for name, why in failed.items()} == {
+        "a@t3": "expected the name of one of hellowork.accounts",
+        "c@t2": "the account own-t2 gets headers in two places",
+    }
+    assert [account_of(found, name) for name in ("a@t1", "b@t1", "c@t1", "d@t1")] == [
+        "hw-t1",
+        "own-t1",
+        "own-t1",
+        "d@t1",
+    ]
+    assert {name: headers["X-Api-Key"] for name, headers in accounts(found).items() if headers} == {
+        "hw-t1": "one",
+        "hw-t2": "two",
+        "own-t1": "of t1",
+        "own-t2": "of t2",
+        "own-t3": "of t3",
+        "d@t1": "common",
+        "d@t2": "common",
+        "d@t3": "common",
+    }

@@ -146,3 +146,22 @@ def test_what_init_left_undecided_is_pointed_out() -> None:
         f"undecided[0]: status: a or b?; {remedy}",
         f"undecided[1]: key: none; {remedy}",
     ]
+
+
+def test_several_watches_with_where_on_one_table_are_pointed_out() -> None:
+    watch = {"table": "public.t", "key": ["id"], "where": "t.tenant = 1"}
+    columns = {"application_id": "i", "status": "s", "job_id": "j", "created": "c"}
+    (said,) = warned({f"watches.c{number}": {**watch, "columns": columns} for number in (1, 2)})
+    assert said == (
+        "watches.c1.where: the watches c1, c2 read one table, and each change of it costs the ATS each of them; "
+        "if they are customers, one watch with columns.account serves them all: docs/many-customers.md"
+    )
+
+
+def test_watches_with_the_same_headers_are_pointed_out() -> None:
+    own = {"hellowork": {"headers": {"X-Api-Key": "k"}}}
+    watch = {"key": ["id"], "columns": {"application_id": "i", "status": "s", "job_id": "j", "created": "c"}, **own}
+    two = {f"watches.{name}": {**watch, "table": name} for name in ("a", "b")}
+    (said,) = warned(two)
+    assert said.startswith("watches.b.hellowork: the watches a, b have the same headers")
+    assert warned({**two, "watches.a.account": "x", "watches.b.account": "x"}) == []

@@ -63,6 +63,14 @@ watches:
     key: [id]
     columns: {application_id: hellowork_id, status: stage_id, job_id: job_id, created: created_at}
     status: {map: {1: HIRED}}
+    where: t.customer = 1
+    hellowork: {headers: {X-Api-Key: same}}
+  others_numbers:
+    table: public.others
+    key: [id]
+    columns: {application_id: hellowork_id, status: stage_id, job_id: job_id, created: created_at}
+    where: t.customer = 2
+    hellowork: {headers: {X-Api-Key: same}}
 undecided: ["status: something else may decide it too"]
 """
 

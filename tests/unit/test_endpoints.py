@@ -8,12 +8,13 @@ from types import FrameType
 from typing import Any, Self
 
 import pytest
-from support.builders import HOUR, NOW, WATCH
+from support.builders import HOUR, NOW
 from support.sending import SETTINGS, an_entry
 
 from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import DueEntries, Entry
-from cdc_sync.core.replies import Credentials, Health
+from cdc_sync.core.replies import Health
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery import endpoints, lanes, ready
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
 from cdc_sync.delivery.lanes import Lanes
@@ -23,13 +24,13 @@ BASE_URL = "https://api.example"
 ORIGIN = f"{BASE_URL}:443"
 
 
-def own(*watches: str) -> dict[str, Credentials]:
-    """Credentials of its own for each watch."""
-    return {watch: Credentials(watch, {"X-Api-Key": f"key of {watch}"}) for watch in watches}
+def endpoint_of(account: str) -> str:
+    return f"{ORIGIN} [{account}]"
 
 
-def entries_of(watch: str, *ids: str) -> list[Entry]:
-    return [an_entry(each, base_url=BASE_URL)._replace(watch=watch) for each in ids]
+def entries_of(watch: str, *ids: str, account: str = DEFAULT_ACCOUNT) -> list[Entry]:
+    entries = [an_entry(each, base_url=BASE_URL) for each in ids]
+    return [each._replace(watch=watch, content=each.content._replace(account=account)) for each in entries]
 
 
 class Memory:
@@ -54,11 +55,7 @@ class Memory:
 
     def begin(self) -> Endpoint | None:
         begun = self.ready.begin()
-        return None if begun is None else begun[2]
-
-    def name_of(self, watch: str) -> str:
-        """The endpoint of a watch's calls."""
-        return self.endpoints.of((ORIGIN, watch)).name
+        return None if begun is None else begun[1]
 
     @property
     def modes(self) -> dict[str, tuple[str, int]]:
@@ -68,88 +65,90 @@ class Memory:
     def wanted(self) -> dict[str, int]:
         return {watch: wanted.limit for (_, watch), wanted in self.ready.wanted().items()}
 
-    def due(self, *watches: str) -> None:
+    def due(self, *watches: str, endpoint: str = ORIGIN) -> None:
         for watch in watches:
-            self.ready.lanes.read_at((ORIGIN, watch), NOW)
+            self.ready.lanes.read_at((endpoint, watch), NOW)
 
 
 REFUSED = Health("paused", 1, NOW + HOUR, "HTTP 401")
 """An endpoint that refused credentials."""
 
 
-class TestCredentials:
-    def test_a_watch_with_its_own_has_an_endpoint_of_its_own(self) -> None:
-        memory = Memory(own=own("a@t1"))
+class TestAccounts:
+    def test_an_entry_belongs_to_the_endpoint_of_its_account(self) -> None:
+        assert ready.lane_of(entries_of("w", "a1", account="acme")[0]) == (endpoint_of("acme"), "w")
+        assert ready.lane_of(entries_of("w", "a1")[0]) == (ORIGIN, "w")
 
-        assert memory.name_of("a@t1") == f"{ORIGIN} [a@t1]"
-        assert memory.name_of("b") == ORIGIN
+    def test_a_refusal_concerns_its_account_only(self) -> None:
+        memory = Memory(accounts={"a", "b"})
+        memory.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
+        memory.due("w1", endpoint=endpoint_of("a"))
+        memory.due("w2", endpoint=endpoint_of("b"))
 
-    def test_watches_that_share_them_share_an_endpoint(self) -> None:
-        shared = Credentials("a@t1", {"X-Api-Key": "secret"})
-        memory = Memory(own={"a@t1": shared, "b@t1": shared})
-
-        assert {memory.name_of(watch) for watch in ("a@t1", "b@t1")} == {f"{ORIGIN} [a@t1]"}
-
-    def test_they_are_shown_nowhere(self) -> None:
-        memory = Memory(own={WATCH: Credentials(WATCH, {"X-Api-Key": "planted-secret"})})
-
-        assert "planted-secret" not in repr(memory.settings)
-        assert "planted-secret" not in repr(memory.ready)
-
-    def test_a_refusal_concerns_the_watches_that_have_them_only(self) -> None:
-        memory = Memory(own=own("a", "b"))
-        memory.endpoints.of((ORIGIN, "a")).heed(REFUSED)
-        memory.due("a", "b", "c")
-
-        assert memory.wanted.keys() == {"b", "c"}
+        assert memory.wanted.keys() == {"w2"}
 
     def test_refused_ones_are_tried_at_once_after_a_start(self) -> None:
-        memory = Memory({f"{ORIGIN} [a]": REFUSED}, own=own("a"))
+        memory = Memory({endpoint_of("a"): REFUSED}, accounts={"a"})
 
-        assert memory.modes == {f"{ORIGIN} [a]": ("paused", 0)}
+        assert memory.modes == {endpoint_of("a"): ("paused", 0)}
 
     def test_a_reload_tries_all_that_were_refused(self) -> None:
-        memory = Memory({f"{ORIGIN} [a]": Health()}, own=own("a"))
-        memory.endpoints.of((ORIGIN, "a")).heed(REFUSED)
+        memory = Memory({endpoint_of("a"): Health()}, accounts={"a"})
+        memory.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
 
         memory.ready.use(replace(memory.settings, concurrency=3))
 
-        assert memory.modes == {f"{ORIGIN} [a]": ("paused", 0)}
+        assert memory.modes == {endpoint_of("a"): ("paused", 0)}
 
-    def test_what_had_not_begun_is_read_again_for_the_new_ones(self) -> None:
-        memory = Memory()
-        memory.read(entries_of("a", "a1", "a2"))
+    def test_entries_of_one_that_is_no_longer_configured_leave_memory_and_wait(self) -> None:
+        memory = Memory({endpoint_of("a"): Health()}, accounts={"a"})
+        memory.read(entries_of("w", "a1", account="a"))
 
-        memory.ready.use(replace(memory.settings, own=own("a")))
+        gone = memory.ready.use(replace(memory.settings, accounts={"b"}))
 
-        assert (memory.ready.flying, memory.begin()) == ({}, None)
-        assert list(memory.ready.lanes.unread) == [(ORIGIN, "a")]
-        memory.read(entries_of("a", "a1", "a2"))
-        begun = memory.begin()
-        assert begun is not None
-        assert begun.name == f"{ORIGIN} [a]"
+        assert gone == [endpoint_of("a")]
+        assert (memory.ready.flying, memory.begin(), memory.wanted) == ({}, None, {})
+        applying = memory.ready.begin_apply("w", ["a2"])
+        memory.ready.end_apply(applying, Applied(entries=entries_of("w", "a2", account="a")))
+        memory.read(entries_of("w", "a1", account="a"))
+        assert (memory.ready.flying, memory.begin(), memory.modes) == ({}, None, {})
+        memory.ready.use(replace(memory.settings, accounts={"a"}))
+        assert memory.wanted.keys() == {"w"}
 
-    def test_a_watch_sends_nothing_by_new_ones_before_its_calls_by_the_former_ones_have_ended(self) -> None:
-        memory = Memory()
-        memory.read(entries_of("a", "a1", "a2"))
+    def test_an_entry_of_another_account_waits_for_the_call_of_its_former_one(self) -> None:
+        memory = Memory(accounts={"a", "b"})
+        memory.read(entries_of("w", "a1", account="a"))
         begun = memory.ready.begin()
         assert begun is not None
+        applying = memory.ready.begin_apply("w", ["a1"])
+        assert list(applying.begun) == [("w", "a1")]
+        memory.ready.end_apply(applying, Applied(corrected=frozenset({endpoint_of("b")})))
 
-        memory.ready.use(replace(memory.settings, own=own("a")))
-        assert memory.wanted == {}
-        assert list(memory.ready.begin_apply("a", ["a1", "a2"]).begun) == [("a", "a1")], "an apply knows of it"
-        memory.ready.completed(begun[0])
+        memory.read(entries_of("w", "a1", account="b"))
+        assert memory.begin() is None
+        memory.ready.completed(begun[0].id)
+        memory.read(entries_of("w", "a1", account="b"))
 
-        assert memory.wanted.keys() == {"a"}
+        assert memory.begin() is memory.endpoints.all[endpoint_of("b")]
 
-    def test_a_renamed_owner_is_a_new_endpoint(self) -> None:
-        memory = Memory({f"{ORIGIN} [b]": REFUSED}, own=own("b"), built={"b": BASE_URL})
-        same_key = Credentials("a", own("b")["b"].headers)
+    def test_of_one_accounts_application_one_watch_calls_at_a_time(self) -> None:
+        memory = Memory(accounts={"a", "b"})
+        for watch, account in (("w1", "a"), ("w2", "a"), ("w3", "b")):
+            memory.read(entries_of(watch, "a1", account=account))
 
-        gone = memory.ready.use(replace(memory.settings, own={"a": same_key}, built={"a": BASE_URL}))
+        begun = [each.name for each in iter(memory.begin, None)]
+        assert sorted(begun) == [endpoint_of("a"), endpoint_of("b")]
+        memory.ready.completed(("w1", "a1"))
+        assert memory.ready.lanes.unread == {(endpoint_of("a"), "w2"): 0}
 
-        assert gone == [f"{ORIGIN} [b]"]
-        assert memory.modes == {f"{ORIGIN} [a]": ("healthy", 0)}
+    def test_an_entry_that_another_watch_has_replaced_leaves_memory(self) -> None:
+        memory = Memory()
+        memory.read(entries_of("w1", "a1"))
+        applying = memory.ready.begin_apply("w2", ["a1"])
+
+        memory.ready.end_apply(applying, Applied(replaced=[("w1", "a1")]))
+
+        assert (memory.ready.flying, memory.ready.taken) == ({}, set())
 
 
 class TestRoom:
@@ -174,8 +173,9 @@ class TestRoom:
         assert turns == dict.fromkeys(watches, 2)
 
     def test_an_endpoint_has_its_part_of_it(self) -> None:
-        memory = Memory(concurrency=4, own=own("a", "b"))
-        memory.due("a", "b")
+        memory = Memory(concurrency=4, accounts={"a", "b"})
+        for account in "ab":
+            memory.due(account, endpoint=endpoint_of(account))
 
         assert memory.wanted == {"a": 16, "b": 16}
 
@@ -252,14 +252,10 @@ class Steps:
 
 
 def known(number: int) -> Memory:
-    """So many endpoints, each of a watch with its own credentials."""
-    watches = [f"w{each}" for each in range(number)]
-    memory = Memory(
-        {f"{ORIGIN} [{watch}]": Health() for watch in watches},
-        own=own(*watches),
-        built=dict.fromkeys(watches, BASE_URL),
-        concurrency=100,
-    )
+    """So many endpoints, each of an account with a watch of its name."""
+    names = [f"w{each}" for each in range(number)]
+    endpoints = {endpoint_of(name): Health() for name in names}
+    memory = Memory(endpoints, accounts=frozenset(names), expected=set(endpoints), concurrency=100)
     memory.ready.wanted()
     return memory
 
@@ -269,11 +265,11 @@ def steps_of_a_call(number: int) -> int:
     memory, watch = known(number), f"w{number - 1}"
     with Steps() as steps:
         applying = memory.ready.begin_apply(watch, ["a1"])
-        memory.ready.end_apply(applying, Applied(entries=entries_of(watch, "a1")))
+        memory.ready.end_apply(applying, Applied(entries=entries_of(watch, "a1", account=watch)))
         begun = memory.ready.begin()
         assert begun is not None
-        memory.endpoints.end(begun[2], 0.02)
-        memory.ready.completed(begun[0])
+        memory.endpoints.end(begun[1], 0.02)
+        memory.ready.completed(begun[0].id)
     return steps.count
 
 
@@ -285,9 +281,9 @@ def test_a_read_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_s
     def steps_of_a_read(number: int) -> int:
         memory = known(number)
         with Steps() as steps:
-            memory.due("w0")
+            memory.due("w0", endpoint=endpoint_of("w0"))
             assert memory.wanted.keys() == {"w0"}
-            memory.read(entries_of("w0", "a1"))
+            memory.read(entries_of("w0", "a1", account="w0"))
         return steps.count
 
     assert steps_of_a_read(1000) == steps_of_a_read(2)
@@ -297,7 +293,7 @@ def test_a_read_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_s
 def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(number: int) -> None:
     memory = known(number)
     for each in range(number):
-        memory.read(entries_of(f"w{each}", "a1", "a2"))
+        memory.read(entries_of(f"w{each}", "a1", "a2", account=f"w{each}"))
 
     first = [memory.begin() for _ in range(number)]
     second = memory.begin()
@@ -308,11 +304,10 @@ def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(number: int
 
 
 def test_a_slow_endpoint_leaves_half_of_the_calls_to_others() -> None:
-    memory = Memory(concurrency=4, own=own("slow", "other"))
-    memory.read(entries_of("slow", *"123456"))
-    memory.name_of("other")
+    memory = Memory(concurrency=4, accounts={"slow", "other"}, expected={endpoint_of("other")})
+    memory.read(entries_of("w", *"123456", account="slow"))
 
     assert [memory.begin() is not None for _ in range(3)] == [True, True, False]
-    memory.endpoints.end(memory.endpoints.of((ORIGIN, "slow")), 0.5)
+    memory.endpoints.end(memory.endpoints.all[endpoint_of("slow")], 0.5)
 
     assert [memory.begin() is not None for _ in range(4)] == [True, True, True, False]

@@ -81,6 +81,16 @@ def test_a_database_that_is_only_down_stops_no_watch() -> None:
     assert opened.sending == {"a", "b", "c"}
 
 
+def test_a_watch_with_another_account_begins_again_before_it_sends() -> None:
+    opened = Opened("a", "b", "c")
+    config = several(a="one", b="one", c="two")
+    other = config.watches["b"].model_copy(update={"account": "acme"})
+
+    opened.gate.use(config.model_copy(update={"watches": {**config.watches, "b": other}}))
+
+    assert opened.sending == {"a", "c"}
+
+
 def test_a_watch_that_is_no_longer_configured_does_not_send() -> None:
     opened = Opened("a", "b", "c")
 

@@ -9,7 +9,8 @@ import yaml
 from support.configurations import LEAST, a_config
 from support.leading import a_lead, a_process
 
-from cdc_sync.core.events import Event, WatchUnconfigured
+from cdc_sync.core.events import AccountsUnconfigured, Event, WatchUnconfigured
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.daemon.watching import RunningWatches
 from cdc_sync.daemon.wiring import report_unconfigured
 from cdc_sync.delivery.client import Client
@@ -31,7 +32,10 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
             await asyncio.sleep(0)  # until its former connections are closed
 
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
-    async with TheClient({}, 1.0, 1) as client, a_lead(a_process(a_config(), lambda _: None), client) as leading:
+    async with (
+        TheClient({DEFAULT_ACCOUNT: {}}, 1.0, 1) as client,
+        a_lead(a_process(a_config(), lambda _: None), client) as leading,
+    ):
         use = leading._sender.use
 
         def used(settings: SenderSettings) -> None:
@@ -57,12 +61,15 @@ async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line()
             names = ["former", *(f"gone@{number}" for number in range(11)), "few@1", "few@2"]
             return [WatchUnconfigured(name, known=2, pending=1) for name in names]
 
+        async def waiting(self) -> dict[str, int]:
+            return {"beta": 2, "acme": 1}
+
     emitted: list[Event] = []
-    await report_unconfigured(
-        a_config(yaml.safe_load(LEAST)), cast("Store", SimpleNamespace(report=Known())), emitted.append, ()
-    )
+    store = cast("Store", SimpleNamespace(report=Known(), delivery=Known()))
+    await report_unconfigured(a_config(yaml.safe_load(LEAST)), store, emitted.append, ())
 
     assert emitted == [
+        AccountsUnconfigured(("acme", "beta"), 3),
         WatchUnconfigured("former", known=2, pending=1),
         WatchUnconfigured("gone@% (11 watches)", known=22, pending=11),
         WatchUnconfigured("few@1", known=2, pending=1),

@@ -28,7 +28,7 @@ _VERSION = b"SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'"
 
 _OLDEST = 100_000
 
-_COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint")
+_COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint", "account_fuse")
 """The input of decisions. History, repairs and conditions are for people."""
 
 _OF_DAEMONS = {"session"}

@@ -96,6 +96,19 @@ UPDATE @watch AS w
 -- name: set_fuse
 UPDATE @watch SET fuse = :fuse WHERE name = :watch;
 
+-- name: fuses_of_accounts
+SELECT account, fuse FROM @account_fuse WHERE watch = :watch AND account @in(accounts);
+
+-- name: set_account_fuse(watch text, account text, fuse text)
+INSERT INTO @account_fuse (watch, account, fuse) SELECT x.watch, x.account, x.fuse FROM @rows WHERE TRUE
+ON CONFLICT (watch, account) DO UPDATE SET fuse = excluded.fuse;
+
+-- name: prune_fuses
+DELETE FROM @account_fuse WHERE NOT account @in(accounts);
+
+-- name: forget_fuses
+DELETE FROM @account_fuse WHERE watch = :watch;
+
 -- name: suspect(watch text, application_id text, at bigint, due_at bigint)
 INSERT INTO @suspicion (watch, application_id, at, due_at)
 SELECT x.watch, x.application_id, x.at, x.due_at FROM @rows WHERE TRUE
@@ -107,6 +120,9 @@ UPDATE @suspicion AS p SET due_at = x.due_at
 
 -- name: answer
 DELETE FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
+
+-- name: answer_of(watch text, application_id text)
+DELETE FROM @suspicion WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
 -- name: due_suspicions
 SELECT application_id, at, due_at FROM @suspicion
@@ -157,22 +173,26 @@ ON CONFLICT (step, outcome) DO UPDATE SET count = c.count + excluded.count;
 INSERT INTO @endpoint (endpoint, health) SELECT x.endpoint, x.health FROM @rows WHERE TRUE
 ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
 
+-- name: forget_health(endpoint text)
+UPDATE @endpoint SET health = '{}' WHERE endpoint IN (SELECT x.endpoint FROM @rows);
+
 -- name: forget_endpoint(endpoint text)
-DELETE FROM @endpoint WHERE endpoint IN (SELECT x.endpoint FROM @rows);
+-- What is pending keeps its row: see `lanes`.
+DELETE FROM @endpoint AS e
+ WHERE e.endpoint IN (SELECT x.endpoint FROM @rows)
+   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.state = 'pending' AND o.endpoint = e.endpoint);
 
 -- name: endpoints
 SELECT endpoint, health FROM @endpoint;
 
 -- name: lanes
--- From watch to watch, one step in the index for each, however many entries wait. No entry has the name of an endpoint
--- with a watch's own credentials: that row has only its health.
+-- From watch to watch, one step in the index for each, however many entries wait.
 WITH RECURSIVE lane (endpoint, watch) AS (
     SELECT e.endpoint,
            (SELECT o.watch FROM @outbox o
              WHERE o.state = 'pending' AND o.endpoint = e.endpoint
              ORDER BY o.watch LIMIT 1)
       FROM @endpoint e
-     WHERE replace(e.endpoint, ' [', '') = e.endpoint
     UNION ALL
     SELECT l.endpoint,
            (SELECT o.watch FROM @outbox o
@@ -187,6 +207,11 @@ SELECT l.endpoint, l.watch,
          ORDER BY o.due_at LIMIT 1)
   FROM lane l
  WHERE l.watch IS NOT NULL;
+
+-- name: pending_for
+SELECT endpoint, watch, count(*) FROM @outbox
+ WHERE state = 'pending' AND endpoint @in(endpoints)
+ GROUP BY endpoint, watch;
 
 -- name: due -> 16
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
@@ -490,6 +515,14 @@ DELETE FROM @suspicion WHERE watch = :watch;
 -- name: forget_outbox
 -- At once, so that nothing of it is sent between two steps.
 DELETE FROM @outbox WHERE watch = :watch;
+
+-- name: records_of_account
+-- By the account in their metadata, some numbers at a time.
+SELECT watch, application_id FROM @snapshot
+ WHERE number > :after AND number <= :last AND replace(metadata, :mark, '') <> metadata;
+
+-- name: forget_entries_of_account
+DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;
 
 -- name: forget_snapshots
 DELETE FROM @snapshot WHERE watch = :watch AND application_id IN

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from support.sending import Delivery, delivery
 
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import Client
 from cdc_sync.emulator import Emulator
 
@@ -17,7 +18,7 @@ async def hellowork() -> AsyncIterator[Emulator]:
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     """A client that waits long: what comes back at once does not come from its timeout."""
-    async with Client({"X-Api-Key": "planted-secret"}, timeout=20, connections=4) as opened:
+    async with Client({DEFAULT_ACCOUNT: {"X-Api-Key": "planted-secret"}}, timeout=20, connections=4) as opened:
         yield opened
 
 

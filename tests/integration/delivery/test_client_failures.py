@@ -15,6 +15,7 @@ from support.sending import an_entry
 from support.wire import OK, UPDATED, saying, wire_server
 
 from cdc_sync.core.replies import Reply, Unavailable, meaning_of
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import EXCERPT, Client, _Deadlines
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
@@ -41,7 +42,7 @@ async def test_the_connection_is_lost(client: Client, hellowork: Emulator, fault
 @pytest.mark.parametrize("fault", [Hang(), SlowBody(seconds=60)], ids=lambda fault: fault.kind)
 async def test_the_answer_takes_too_long(hellowork: Emulator, fault: Fault) -> None:
     hellowork.inject(fault)
-    async with Client({}, timeout=0.3, connections=1) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=0.3, connections=1) as client:
         started = time.monotonic()
 
         assert await client.call(an_entry(base_url=hellowork.url)) == (TIMED_OUT, "")
@@ -60,7 +61,7 @@ async def test_each_call_has_the_whole_time(hellowork: Emulator) -> None:
         assert await client.call(entry) == (TIMED_OUT, "")
         return time.monotonic() - started
 
-    async with Client({}, timeout=1, connections=3) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=1, connections=3) as client:
         took = await asyncio.gather(*(timed(client, after) for after in (0.0, 0.5, 2.0)))
         assert await client.call(entry) != (TIMED_OUT, "")
 
@@ -89,7 +90,7 @@ def test_the_timer_does_not_turn_in_circles_before_a_deadline() -> None:
 
 async def test_one_that_is_cancelled_as_its_time_is_over_is_cancelled(hellowork: Emulator) -> None:
     hellowork.inject(Hang())
-    async with Client({}, timeout=1, connections=1) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=1, connections=1) as client:
         call = asyncio.create_task(client.call(an_entry(base_url=hellowork.url)))
         await asyncio.sleep(0.05)
         loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ async def test_an_endless_trickle_is_no_way_round_the_timeout() -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with wire_server(trickle) as wire, Client({}, timeout=0.3, connections=1) as client:
+    async with wire_server(trickle) as wire, Client({DEFAULT_ACCOUNT: {}}, timeout=0.3, connections=1) as client:
         assert await client.call(an_entry(base_url=wire.url)) == (TIMED_OUT, "")
 
 
@@ -118,7 +119,7 @@ async def test_nobody_takes_the_connection() -> None:
         for each in (first, second):
             each.setblocking(False)  # noqa: FBT003 - the standard library's way
             each.connect_ex(full.getsockname())
-        async with Client({}, timeout=0.3, connections=1) as client:
+        async with Client({DEFAULT_ACCOUNT: {}}, timeout=0.3, connections=1) as client:
             entry = an_entry(base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
             assert await client.call(entry) == (TIMED_OUT, "")
 
@@ -168,7 +169,7 @@ NO_FINAL_REPLY = Reply(failure="more than 10 interim replies (1xx) and no final 
 async def test_ten_interim_replies_are_enough(statuses: list[int]) -> None:
     ten = (b"".join(INTERIM[status] for status in statuses) * 10).split(b"\r\n\r\n")[:10]
     before = b"\r\n\r\n".join([*ten, b""])
-    async with Client({}, timeout=20, connections=1) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
         async with wire_server(saying(before + UPDATED)) as wire:
             reply, _ = await client.call(an_entry(base_url=wire.url))
             assert reply.status == 200
@@ -183,7 +184,7 @@ async def test_ten_that_come_one_by_one_are_enough() -> None:
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    async with wire_server(play) as wire, Client({}, timeout=20, connections=1) as client:
+    async with wire_server(play) as wire, Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
         assert await client.call(an_entry(base_url=wire.url)) == (NO_FINAL_REPLY, "")
 
 
@@ -215,7 +216,7 @@ def test_interim_replies_without_end_take_little_memory(status: int) -> None:
     """On uvloop, as the daemon: it read on while the client was busy with what it had."""
 
     async def call(url: str) -> Reply:
-        async with Client({}, timeout=20, connections=1) as client:
+        async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
             reply, _ = await client.call(an_entry(base_url=url))
         return reply
 
@@ -298,7 +299,9 @@ async def test_calls_go_out_side_by_side(client: Client) -> None:
 @pytest.mark.parametrize("echo", ["planted-secret", "Bearer planted-secret", '{"got": "planted-secret"}'])
 async def test_a_reply_that_repeats_our_secret_is_kept_without_it(hellowork: Emulator, echo: str) -> None:
     hellowork.inject(Status(status=401, body=f"not welcome: {echo}"))
-    async with Client({"Authorization": "Bearer planted-secret"}, timeout=20, connections=1) as client:
+    async with Client(
+        {DEFAULT_ACCOUNT: {"Authorization": "Bearer planted-secret"}}, timeout=20, connections=1
+    ) as client:
         _, text = await client.call(an_entry(base_url=hellowork.url))
 
     assert text.startswith("not welcome: ")
@@ -314,7 +317,7 @@ async def test_no_secret_is_in_what_is_said_of_a_failure(hellowork: Emulator) ->
     ]
     said = []
     for secret in ("planted-secret", "planted-secret\r\nwith a line break", "planted-secret\ud800"):
-        async with Client({"X-Api-Key": secret}, timeout=20, connections=1) as client:
+        async with Client({DEFAULT_ACCOUNT: {"X-Api-Key": secret}}, timeout=20, connections=1) as client:
             said += [await client.call(an_entry(base_url=url)) for url in urls]
 
     assert "planted" not in repr(said)
@@ -324,7 +327,10 @@ async def test_no_secret_is_in_what_is_said_of_a_failure(hellowork: Emulator) ->
 async def test_over_ipv6() -> None:
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
-    async with Emulator(EmulatorOptions(host="::1")) as hellowork, Client({}, timeout=20, connections=1) as client:
+    async with (
+        Emulator(EmulatorOptions(host="::1")) as hellowork,
+        Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client,
+    ):
         reply, _ = await client.call(an_entry(base_url=hellowork.url))
         assert reply.status == 200
 
@@ -334,7 +340,7 @@ async def test_over_ipv6() -> None:
 
 
 async def client_once(base_url: str) -> tuple[Reply, str]:
-    async with Client({}, timeout=20, connections=1) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
         return await client.call(an_entry(base_url=base_url))
 
 

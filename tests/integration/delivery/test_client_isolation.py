@@ -10,6 +10,7 @@ from support.sending import an_entry
 from support.wire import OK, saying, wire_server
 
 from cdc_sync.core.replies import Reply
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import EXCERPT, READ_LIMIT, Client
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import HugeBody, Status
@@ -39,7 +40,7 @@ async def test_no_proxy_is_taken_from_the_environment(
 ) -> None:
     async with Emulator() as proxy:
         monkeypatch.setenv(variable, proxy.url)
-        async with Client({}, timeout=20, connections=1) as client:
+        async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
             reply, _ = await client.call(an_entry(base_url=hellowork.url))
 
         assert reply.status == 200
@@ -53,7 +54,7 @@ async def test_no_credentials_are_taken_from_netrc(
     netrc.write_text("default login someone password planted-secret\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    async with Client({}, timeout=20, connections=1) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
         await client.call(an_entry(base_url=hellowork.url))
 
     (call,) = hellowork.calls

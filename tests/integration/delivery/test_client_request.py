@@ -1,14 +1,14 @@
 """The request as it leaves, to the byte."""
 
 import pytest
-from support.builders import CREATED, NOW, WATCH
+from support.builders import CREATED, NOW
 from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
 
 from cdc_sync import __version__
 from cdc_sync.core.content import Content, request
-from cdc_sync.core.replies import Credentials, Reply
-from cdc_sync.core.status_url import build
+from cdc_sync.core.replies import Reply
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, build
 from cdc_sync.delivery.client import Client
 from cdc_sync.emulator import Emulator
 
@@ -119,7 +119,10 @@ async def test_another_content_has_another_key(client: Client, hellowork: Emulat
 
 async def test_a_configured_header_takes_the_place_of_ours_however_it_is_spelt() -> None:
     headers = {"user-agent": "ATS 4.2", "ACCEPT": "*/*", "X-Name": "Zoé"}
-    async with Client(headers, timeout=20, connections=1) as client, wire_server(saying(UPDATED)) as wire:
+    async with (
+        Client({DEFAULT_ACCOUNT: headers}, timeout=20, connections=1) as client,
+        wire_server(saying(UPDATED)) as wire,
+    ):
         await client.call(an_entry(base_url=wire.url))
 
     _, sent, _ = wire.request
@@ -127,19 +130,28 @@ async def test_a_configured_header_takes_the_place_of_ours_however_it_is_spelt()
     assert sent["x-name"].encode("latin-1").decode() == "Zoé"
 
 
-async def test_a_watchs_own_headers_take_the_place_of_those_that_all_watches_share() -> None:
-    own = {"quiet": Credentials("quiet", {"x-api-key": "planted-secret", "X-Vendor": "v"})}
+async def test_each_call_has_the_headers_of_its_account_and_no_others() -> None:
+    accounts = {"default": {"X-Api-Key": "shared-secret", "X-Vendor": "v"}, "quiet": {"x-api-key": "planted-secret"}}
     answer = b"HTTP/1.1 401 No\r\nContent-Length: 14\r\n\r\nplanted-secret"
-    client = Client({"X-Api-Key": "shared-secret", "X-Vendor": "v"}, 20, 1, own)
-    sent, text = {}, ""
-    async with client:
-        for watch in (WATCH, "quiet"):
+    sent, texts = {}, {}
+    async with Client(accounts, 20, 1) as client:
+        for account in accounts:
             async with wire_server(saying(answer)) as wire:
-                _, text = await client.call(an_entry(base_url=wire.url)._replace(watch=watch))
-            sent[watch] = wire.request[1]["x-api-key"], wire.request[1]["x-vendor"]
+                entry = an_entry(base_url=wire.url)
+                entry = entry._replace(content=entry.content._replace(account=account))
+                _, texts[account] = await client.call(entry)
+            sent[account] = wire.request[1].get("x-api-key"), wire.request[1].get("x-vendor")
 
-    assert sent == {WATCH: ("shared-secret", "v"), "quiet": ("planted-secret", "v")}
-    assert "planted-secret" not in text
+    assert sent == {"default": ("shared-secret", "v"), "quiet": ("planted-secret", None)}
+    assert "planted-secret" not in texts["quiet"]
+
+
+async def test_an_account_without_headers_makes_no_call() -> None:
+    async with Client({DEFAULT_ACCOUNT: {}}, 20, 1) as client, wire_server(saying(UPDATED)) as wire:
+        entry = an_entry(base_url=wire.url)
+        reply, _ = await client.call(entry._replace(content=entry.content._replace(account="gone")))
+
+    assert (reply.status, wire.requests) == (None, [])
 
 
 async def test_what_calls_have_in_common_shows_no_secret(client: Client) -> None:
@@ -153,7 +165,7 @@ async def test_what_calls_have_in_common_shows_no_secret(client: Client) -> None
 
 async def test_a_body_waits_for_no_permission() -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + UPDATED
-    client = Client({"Expect": "100-continue"}, timeout=20, connections=1)
+    client = Client({DEFAULT_ACCOUNT: {"Expect": "100-continue"}}, timeout=20, connections=1)
     async with client, wire_server(saying(answer)) as wire:
         reply, _ = await client.call(an_entry(base_url=wire.url))
 

@@ -18,10 +18,11 @@ CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")
 
 CALL = """
 import asyncio, sys
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import Client
 from support.sending import an_entry
 async def main():
-    async with Client({}, timeout=20, connections=1) as client:
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
         print((await client.call(an_entry(base_url=sys.argv[1])))[0])
 asyncio.run(main())
 """

@@ -11,12 +11,11 @@ from support.eventually import eventually
 from support.sending import LOOPBACK, SLOW, Delivery
 
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.replies import Credentials, Reply
+from cdc_sync.core.replies import Reply
 from cdc_sync.delivery.sender import Sender
 
 MANY = 2_000
 CUSTOMERS = "refused", "slow", "well"
-OWN = {watch: Credentials(watch, {"X-Api-Key": watch}) for watch in CUSTOMERS}
 
 
 class Customers:
@@ -35,14 +34,14 @@ class Customers:
 
 async def seconds_of(desk: Delivery, customers: Customers, *watches: str) -> tuple[float, Sender]:
     """How long it takes until the customer is served to whom nothing bad happens, last of these."""
-    settings = replace(desk.settings, policy=SLOW, own=OWN)
+    settings = replace(desk.settings, policy=SLOW, accounts=frozenset(CUSTOMERS))
     sender = Sender(desk.store.delivery, customers, settings, desk.observed.append, desk.clock, look_every=HOUR)
     running = asyncio.create_task(sender.run())
     served = customers.answered["well"] + MANY
     for watch in watches:
         rules = replace(some_rules(watch, max_changes=100_000), allowed=LOOPBACK)
         ids = [f"{watch}-{number}-{served}" for number in range(MANY)]
-        rows = [an_observation(id_, base_url="http://127.0.0.1:1") for id_ in ids]
+        rows = [an_observation(id_, base_url="http://127.0.0.1:1", account=watch) for id_ in ids]
         await desk.store.capture.apply(rules, a_batch(*rows, now=desk.clock()), sender)
         if watch != "well":
             await eventually(partial(customers.calls.get, watch), "its calls have begun")

@@ -9,13 +9,13 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-from support.builders import HOUR, WATCH
+from support.builders import HOUR
 from support.eventually import eventually
 from support.sending import SLOW, Delivery, delivery
 from support.store_steps import story_of, waiting_entry
 
 from cdc_sync.core.events import EndpointChanged
-from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_PAUSE, Credentials
+from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_PAUSE
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
 
@@ -134,21 +134,3 @@ async def test_a_week_in_which_the_endpoint_was_left_alone_is_no_time_of_trying(
 
     assert {call.application_id for call in hellowork.calls if call.status == 500} == set(tried)
     assert await desk.store.report.entries("dead", None, 1) == []
-
-
-async def test_a_good_key_with_another_owner_is_tried_at_once(desk: Delivery, hellowork: Emulator) -> None:
-    hellowork.inject(Status(status=401))
-    await desk.store.delivery.note_credentials({WATCH: WATCH})
-    own = {WATCH: Credentials(WATCH, {"X-Api-Key": "K1"})}
-    async with desk.sending(own=own, policy=SLOW) as sender:
-        await desk.queue(hellowork.url, "a1")
-        await eventually(lambda: pauses(desk) == 1, "the key is refused")
-
-        owners = dict.fromkeys(("a", WATCH), "a")
-        await desk.store.delivery.note_credentials(owners)
-        own = dict.fromkeys(owners, Credentials("a", {"X-Api-Key": "K2"}))
-        sender.use(replace(desk.settings, own=own, policy=SLOW))
-        sender.look()
-        await desk.queue(hellowork.url, "a2")
-
-        await eventually(lambda: hellowork.state, "the new key's first call")

@@ -487,11 +487,11 @@ class TestEndpoints:
             "https://b.example:443": (Health("throttled", 1, NOW), None),
         }
 
-    async def test_of_one_with_credentials_of_its_own_only_its_watches_entries_count(self, store: Store) -> None:
+    async def test_it_has_the_entries_of_its_account_only(self, store: Store) -> None:
         await settle(store, a1=MINUTE)
-        await observe(store, an_observation("q1"), rules=some_rules("quiet"))
+        await observe(store, an_observation("q1", account="quiet"))
         await store.delivery.complete([], {f"{ENDPOINT} [quiet]": Health("paused", 1, NOW)})
-        await store.delivery.note_credentials({WATCH: None, "quiet": "quiet", "loud": "loud"})
+        await store.delivery.note_configured([WATCH], ["default", "quiet", "loud"])
 
         assert await store.delivery.endpoints() == {
             ENDPOINT: (Health(), NOW + MINUTE),
@@ -502,27 +502,39 @@ class TestEndpoints:
 
     async def test_what_waits_of_a_watch_that_is_not_configured_is_not_due(self, store: Store) -> None:
         await observe(store, an_observation("q1"), rules=some_rules("removed"))
-        await store.delivery.note_credentials({WATCH: None})
+        await store.delivery.note_configured([WATCH], ["default"])
 
         assert await store.delivery.endpoints() == {ENDPOINT: (Health(), None)}
 
-    async def test_an_endpoint_whose_credentials_no_watch_has_is_removed(self, store: Store) -> None:
-        await store.delivery.note_credentials({"a": "a", "b": "b"})
+    async def test_entries_of_an_account_that_is_not_configured_wait_and_are_counted(self, store: Store) -> None:
+        await observe(store, *(an_observation(each, account="gone") for each in ("q1", "q2")), an_observation("a1"))
+        await observe(store, an_observation("r1", account="gone"), rules=some_rules("removed"))
+        await store.delivery.note_configured([WATCH], ["default"])
+
+        assert await store.delivery.endpoints() == {ENDPOINT: (Health(), NOW)}
+        assert await store.delivery.waiting() == {"gone": 2}
+        assert (f"{ENDPOINT} [gone]", WATCH) in await store.delivery.lanes()
+        await store.delivery.note_configured([WATCH, "removed"], ["default", "gone"])
+        assert (await store.delivery.waiting(), len(await store.delivery.endpoints())) == ({}, 2)
+
+    async def test_one_whose_account_is_gone_is_removed(self, store: Store) -> None:
+        await store.delivery.note_configured([WATCH], ["a", "b"])
         await store.delivery.complete([], {f"{ENDPOINT} [{each}]": Health("paused", 1, NOW) for each in "ab"})
 
         for _ in range(2):
-            await store.delivery.note_credentials({"a": "a", "c": "a"})
+            await store.delivery.note_configured([WATCH], ["a", "c"])
 
-            assert await store.delivery.credentials() == {"a": "a", "c": "a"}
+            assert await store.delivery.configured() == delivery.Configured([WATCH], ["a", "c"])
             assert await store.delivery.endpoints() == {f"{ENDPOINT} [a]": (Health("paused", 1, NOW), None)}
+            assert (await store.delivery.healths()).keys() == {f"{ENDPOINT} [a]"}
             # As a call does that was under way.
             await store.delivery.complete([], {f"{ENDPOINT} [b]": Health("paused", 1, NOW)})
 
     async def test_a_pause_of_a_removed_endpoint_stays_until_it_is_ended(self, store: Store) -> None:
-        await store.delivery.note_credentials({"a": "a"})
+        await store.delivery.note_configured([WATCH], ["a"])
         await acting.pause(store, f"{ENDPOINT} [a]")
 
-        await store.delivery.note_credentials({})
+        await store.delivery.note_configured([WATCH], [])
 
         assert await store.operation.paused() == {f"{ENDPOINT} [a]"}
         assert await store.delivery.has_endpoint(f"{ENDPOINT} [a]"), "it can be resumed"

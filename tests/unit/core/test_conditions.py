@@ -13,6 +13,7 @@ from cdc_sync.core.conditions import (
     Conditions,
     fold,
     is_for_a_person,
+    is_of_one_account,
     is_standby,
     kind_of,
     starting,
@@ -212,6 +213,11 @@ def test_what_a_person_caused_or_decides_is_no_fault() -> None:
 
 def test_a_watermark_that_cannot_be_relied_on_keeps_no_change_from_arriving() -> None:
     assert wrong(fold(fold({}, DOUBTED), OPEN)) == {f"endpoint {API}": "open: 503"}
+
+
+def test_one_refused_account_of_several_leaves_the_daemon_ready() -> None:
+    names = [f"endpoint {API}", f"endpoint {API} [acme]", "endpoint", "watch w [x]"]
+    assert [is_of_one_account(name) for name in names] == [False, True, False, False]
 
 
 def test_a_kind_has_no_name_of_a_watch_or_a_host() -> None:

@@ -27,6 +27,7 @@ OTHER_VALUES: dict[str, Any] = {
     "source": None,
     "extra": '{"communicationDelay": 3}',
     "url": "https://ats-partner.hellowork.com/v1/applications/2/status",
+    "account": "acme",
 }
 COMPARED = {"status", "job_id", "deleted"}
 COMPARED_VALUES = [

@@ -79,7 +79,7 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted,
 
 -- name: rivals
 -- An entry has a record, and records have an index by application.
-SELECT o.watch, o.application_id, o.attempted, o.revision, o.status
+SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
   FROM unnest(:ids::text[]) AS x (id)
  CROSS JOIN LATERAL (SELECT watch FROM @snapshot i WHERE i.application_id = x.id OFFSET 0) AS s
  CROSS JOIN LATERAL (SELECT * FROM @outbox e
@@ -121,6 +121,9 @@ WITH pruned AS (
     RETURNING 1
 )
 SELECT count(*) FROM pruned;
+
+-- name: forget_entries_of_account
+WITH gone AS (DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata RETURNING 1) SELECT count(*) FROM gone;
 
 -- name: clock
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,

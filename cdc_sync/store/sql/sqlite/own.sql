@@ -45,7 +45,7 @@ WITH RECURSIVE waiting (watch) AS (
       FROM waiting w
      WHERE w.watch IS NOT NULL
 )
-SELECT o.watch, o.application_id, o.attempted, o.revision, o.status
+SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
   FROM waiting w
  CROSS JOIN json_each(:ids) i
  CROSS JOIN outbox o ON o.watch = w.watch AND o.application_id = i.value

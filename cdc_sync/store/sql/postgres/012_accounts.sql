@@ -1,0 +1,30 @@
+-- An entry's endpoint has its account, and so has a state's metadata; without one it is the default account's. What a watch
+-- with headers of its own was sent, or waits, is of the account with the watch's name. The note `credentials` has the
+-- watches of the last daemon, each with the owner of its own headers, NULL without any.
+WITH with_own (watch) AS (
+    SELECT o.key FROM cdc_sync.about a CROSS JOIN LATERAL json_each_text(a.value::json) AS o
+     WHERE a.name = 'credentials' AND o.value IS NOT NULL
+)
+UPDATE cdc_sync.snapshot AS s
+   SET metadata = left(s.metadata, -1) || ',"account":' || to_json(s.watch)::text || '}'
+  FROM with_own WHERE s.watch = with_own.watch AND s.metadata IS NOT NULL;
+WITH with_own (watch) AS (
+    SELECT o.key FROM cdc_sync.about a CROSS JOIN LATERAL json_each_text(a.value::json) AS o
+     WHERE a.name = 'credentials' AND o.value IS NOT NULL
+)
+UPDATE cdc_sync.outbox AS s
+   SET metadata = left(s.metadata, -1) || ',"account":' || to_json(s.watch)::text || '}',
+       endpoint = CASE s.endpoint WHEN 'nowhere' THEN s.endpoint ELSE s.endpoint || ' [' || s.watch || ']' END
+  FROM with_own WHERE s.watch = with_own.watch;
+INSERT INTO cdc_sync.endpoint (endpoint) SELECT DISTINCT endpoint FROM cdc_sync.outbox WHERE state = 'pending'
+    ON CONFLICT DO NOTHING;
+DELETE FROM cdc_sync.about WHERE name = 'credentials';
+
+-- How full the fuse of each account is, in a watch whose rows name their accounts.
+DROP TABLE IF EXISTS cdc_sync.account_fuse; -- as in 010
+CREATE TABLE cdc_sync.account_fuse (
+    watch   text COLLATE "C" NOT NULL,
+    account text COLLATE "C" NOT NULL,
+    fuse    text NOT NULL,
+    PRIMARY KEY (watch, account)
+);

@@ -1,0 +1,24 @@
+-- An entry's endpoint has its account, and so has a state's metadata; without one it is the default account's. What a watch
+-- with headers of its own was sent, or waits, is of the account with the watch's name. The note `credentials` has the
+-- watches of the last daemon, each with the owner of its own headers, NULL without any.
+CREATE TEMP TABLE with_own AS
+SELECT key AS watch FROM json_each((SELECT value FROM about WHERE name = 'credentials')) WHERE value IS NOT NULL;
+
+UPDATE snapshot
+   SET metadata = substr(metadata, 1, length(metadata) - 1) || ',"account":' || json_quote(watch) || '}'
+ WHERE metadata IS NOT NULL AND watch IN (SELECT watch FROM with_own);
+UPDATE outbox
+   SET metadata = substr(metadata, 1, length(metadata) - 1) || ',"account":' || json_quote(watch) || '}',
+       endpoint = CASE endpoint WHEN 'nowhere' THEN endpoint ELSE endpoint || ' [' || watch || ']' END
+ WHERE watch IN (SELECT watch FROM with_own);
+INSERT OR IGNORE INTO endpoint (endpoint) SELECT DISTINCT endpoint FROM outbox WHERE state = 'pending';
+DELETE FROM about WHERE name = 'credentials';
+DROP TABLE with_own;
+
+-- How full the fuse of each account is, in a watch whose rows name their accounts.
+CREATE TABLE account_fuse (
+    watch   TEXT NOT NULL,
+    account TEXT NOT NULL,
+    fuse    TEXT NOT NULL,
+    PRIMARY KEY (watch, account)
+) WITHOUT ROWID;

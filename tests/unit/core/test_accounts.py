@@ -1,0 +1,158 @@
+"""Accounts: whose headers a call has, and what moves an application to another one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from support.builders import ENDPOINT, NOW, a_batch, a_content, an_observation, some_rules
+
+from cdc_sync.core.batch import Batch, BatchPlan, Resolved, accounts_of, plan_batch
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Enqueue, Fuse, PendingEntry
+from cdc_sync.core.outbox import Known
+from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable, WatchRules, interpret
+from cdc_sync.core.status_url import account_of, endpoint_name
+
+BY_ROW = replace(some_rules(max_changes=2, max_deletions=1), account=None, accounts=frozenset({"acme", "beta"}))
+
+
+def a_row(account: str | None, *, job_id: str = "J1") -> Row:
+    rest = (None, "seen", job_id, "0", None, None, False, ())
+    return Row(("1",), True, "a1", *rest, account=account)  # noqa: FBT003 - by position, as the mapping makes it
+
+
+def known(snapshot: Content | None = None, pending: Content | None = None) -> Known:
+    entry = None if pending is None else PendingEntry(pending, attempted=False)
+    return Known(1, ("a1",), True, snapshot, entry, True, None if pending is None else "pending", None, NOW)  # noqa: FBT003 - as above
+
+
+def plan(
+    *rows: Observation | Resolved,
+    rules: WatchRules = BY_ROW,
+    fuse: Fuse | None = None,
+    of_accounts: Mapping[str, Fuse] | None = None,
+    elsewhere: Mapping[str, Content] | None = None,
+    **before: Known,
+) -> BatchPlan:
+    origin = "deletion" if any(isinstance(row, Resolved) for row in rows) else "notify"
+    batch = a_batch(*rows, origin=origin)  # type: ignore[arg-type] # one of both
+    return plan_batch(rules, batch, before, fuse or Fuse(), elsewhere or {}, of_accounts=of_accounts or {})
+
+
+class TestNames:
+    @pytest.mark.parametrize("account", ["default", "acme", "a [b]", "@"])
+    def test_an_endpoint_is_an_origin_and_an_account(self, account: str) -> None:
+        assert account_of(endpoint_name(ENDPOINT, account)) == account
+        assert a_content(account="acme").endpoint == f"{ENDPOINT} [acme]"
+        assert a_content().endpoint == ENDPOINT
+
+
+class TestRows:
+    def test_a_row_has_its_watchs_account(self) -> None:
+        row = interpret(a_row("acme"), replace(some_rules(), account="beta"), NOW)
+
+        assert isinstance(row, Reportable)
+        assert row.content.account == "beta"
+
+    def test_or_it_names_its_own(self) -> None:
+        row = interpret(a_row("acme"), BY_ROW, NOW)
+
+        assert isinstance(row, Reportable)
+        assert row.content.account == "acme"
+
+    @pytest.mark.parametrize(
+        ("account", "reason"),
+        [
+            (None, "it names no account"),
+            (" ", "it names no account"),
+            ("gamma", "its account 'gamma' is not in hellowork.accounts"),
+            ("x" * 500, f"its account '{'x' * 100}' is not in hellowork.accounts"),
+        ],
+    )
+    def test_an_account_that_is_not_configured_cannot_be_reported(self, account: str | None, reason: str) -> None:
+        assert interpret(a_row(account), BY_ROW, NOW) == Unreportable("a1", ("1",), reason)
+
+
+class TestMoves:
+    def test_another_account_alone_is_no_change(self) -> None:
+        found = plan(an_observation(account="beta"), a1=known(a_content(account="acme")))
+
+        assert (found.results, found.refreshed, found.is_empty) == ([], [], True)
+
+    def test_an_entry_takes_its_rows_account(self) -> None:
+        pending = a_content("hired", account="acme")
+
+        found = plan(an_observation("a1", "hired", account="beta"), a1=known(a_content(account="acme"), pending))
+
+        (refreshed,) = found.refreshed
+        assert (refreshed.content.account, refreshed.endpoint) == ("beta", f"{ENDPOINT} [beta]")
+        assert found.endpoints == {f"{ENDPOINT} [beta]"}
+
+    @pytest.mark.parametrize("gone", [True, False], ids=["gone", "marked as deleted"])
+    def test_a_deletion_goes_to_the_account_that_knows_the_application(self, *, gone: bool) -> None:
+        row = None if gone else an_observation(deleted=True, account="beta")
+        pending = a_content("hired", account="beta") if gone else None
+
+        found = plan(Resolved("a1", NOW, row, frozenset({("a1",)})), a1=known(a_content(account="acme"), pending))
+
+        (entry,) = found.enqueued
+        assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+
+    def test_without_one_it_goes_to_the_rows(self) -> None:
+        found = plan(Resolved("a1", NOW, None), a1=known(None, a_content("hired", account="beta")))
+
+        assert [entry.content.account for entry in found.enqueued] == ["beta"]
+
+    def test_a_row_that_moves_between_watches_of_one_account_is_adopted(self) -> None:
+        same, other = (plan(an_observation(), elsewhere={"a1": a_content(account=of)}) for of in ("default", "acme"))
+
+        assert [type(result.decision) for result in (*same.results, *other.results)] == [Adopt, Enqueue]
+
+
+class TestFuse:
+    def test_each_account_has_its_own(self) -> None:
+        rows = [an_observation(f"a{number}", account="acme") for number in range(3)]
+
+        found = plan(*rows, an_observation("b1", account="beta"))
+
+        assert [(entry.state, entry.reason) for entry in found.enqueued] == [
+            ("pending", None),
+            ("pending", None),
+            ("held", "more than 2 changes at once (fuse.max_changes), of the account acme"),
+            ("pending", None),
+        ]
+        assert {name: fuse.changes for name, fuse in found.of_accounts.items()} == {"acme": 2, "beta": 1}
+        assert found.fuse is not None
+        assert (found.fuse.changes, found.fuse.blown_at) == (3, NOW)
+
+    def test_what_it_counted_before_counts(self) -> None:
+        found = plan(an_observation(account="acme"), of_accounts={"acme": Fuse(NOW, changes=2)})
+
+        assert [entry.state for entry in found.enqueued] == ["held"]
+
+    def test_ten_times_its_limit_is_the_watchs(self) -> None:
+        found = plan(an_observation(account="acme"), fuse=Fuse(NOW, changes=20))
+
+        assert [entry.reason for entry in found.enqueued] == ["more than 20 changes at once (fuse.max_changes)"]
+
+    def test_deletions_count_too(self) -> None:
+        a1, a2 = (known(a_content(application_id=id_, account="acme")) for id_ in ("a1", "a2"))
+
+        found = plan(Resolved("a1", NOW, None), Resolved("a2", NOW, None), a1=a1, a2=a2)
+
+        assert [entry.state for entry in found.enqueued] == ["pending", "held"]
+
+    def test_one_that_holds_all_asks_no_account(self) -> None:
+        found = plan(an_observation(account="acme"), fuse=Fuse(NOW, blown_at=NOW, reason="edited", holds_all=True))
+
+        assert [entry.reason for entry in found.enqueued] == ["edited"]
+        assert found.of_accounts == {}
+
+    def test_the_accounts_of_a_batch_are_those_of_its_rows_and_of_what_is_known(self) -> None:
+        without_job = interpret(a_row("acme", job_id=""), BY_ROW, NOW)
+        batch = a_batch(an_observation(account="beta"), without_job, Resolved("a2", NOW, None))
+        before = {"a2": known(a_content(account="gone"), a_content(account="other"))}
+
+        assert accounts_of(BY_ROW, batch, before) == {"acme", "beta", "gone", "other"}
+        assert accounts_of(some_rules(), batch, before) == set()
+        assert accounts_of(BY_ROW, Batch("notify", NOW, "send"), {"a1": known()}) == set()
