@@ -24,6 +24,7 @@ from cdc_sync.admin.report import Grouped, lookup, overview, status_report
 from cdc_sync.admin.watches import LONGEST_PATTERN, Asked, foremost, part_of
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config import Config, HostPort
+from cdc_sync.config.models import has_several_accounts
 from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
@@ -265,9 +266,10 @@ class AdminServer:
             held = {"store": str(error)}
         # Afterwards: a locked store answers late.
         conditions = {each.name: each.message for each in self._wrong_here()}
-        found = {name: message for name, message in wrong(conditions).items() if not is_of_one_account(name)}
+        of_one = set(filter(self._is_of_one_account_of_several, conditions))
+        found = {name: message for name, message in wrong(conditions).items() if name not in of_one}
         reasons = {**found, **held, **found}  # a condition of the store's name says more
-        aside = {name: message for name, message in conditions.items() if is_standby(name) or is_of_one_account(name)}
+        aside = {name: message for name, message in conditions.items() if is_standby(name) or name in of_one}
         shown = reasons or aside
         if self._access.is_stranger(_visitor.get()):
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
@@ -278,6 +280,10 @@ class AdminServer:
         first = "standby" if STANDBY in conditions else "ready"
         text = "\n".join([*lines, ""] if reasons else [first, *lines, ""])
         return web.Response(status=503 if reasons else 200, text=text)
+
+    def _is_of_one_account_of_several(self, name: str) -> bool:
+        """Readiness is the daemon's: a condition of one account leaves the others' calls alone."""
+        return is_of_one_account(name) and has_several_accounts(self.config)
 
     def _wrong_here(self) -> list[Condition]:
         """This process's conditions, each since its first sight."""

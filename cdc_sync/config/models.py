@@ -252,6 +252,13 @@ def account_of(config: Config, name: str) -> str | None:
     return watch.account or (name if watch.hellowork.headers else DEFAULT_ACCOUNT)
 
 
+def has_several_accounts(config: Config) -> bool:
+    """Whether the watches call with more than one account."""
+    return len({account_of(config, name) for name in config.watches}) > 1 or any(
+        watch.columns.account is not None for watch in config.watches.values()
+    )
+
+
 def accounts(config: Config) -> dict[str, dict[str, str]]:
     """The headers of each account's calls, by its name."""
     shared, of_file = config.hellowork.headers, config.hellowork.accounts

@@ -91,7 +91,7 @@ def wrong(conditions: Conditions) -> Conditions:
 
 
 def is_of_one_account(name: str) -> bool:
-    """Whether a condition stops the calls of one account of several: readiness is the daemon's."""
+    """Whether a condition stops the calls of one named account."""
     return kind_of(name) == "endpoint" and account_of(name) != DEFAULT_ACCOUNT
 
 

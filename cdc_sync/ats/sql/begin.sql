@@ -24,7 +24,7 @@ BEGIN
                 UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner FROM pg_proc WHERE oid = ANY (earlier)
                ) AS object (what, of) JOIN pg_roles ON pg_roles.oid = of WHERE rolname <> owner
         UNION ALL SELECT 'TABLE cdc_sync.changes has triggers or rules', 'Look at them and drop them' FROM pg_class
-         WHERE relnamespace = ours AND relname = 'changes'
+         WHERE relnamespace = ours AND relname = 'changes' AND relkind = 'r'
            AND (relhasrules OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid))
         UNION ALL SELECT given, 'Let another role own all of it: --owner ROLE' FROM (
         {given_by_default}) AS by_default (given)
