@@ -112,7 +112,7 @@ class Rig:
     async def look_at_tables(self) -> None:
         """What the daemon does of itself, some seconds later."""
         await self.capture.lookout.refresh(self.capture.watched)
-        await self.capture.look_at_tables()
+        await self.capture.look_closer()
 
     async def poll(self) -> PollCapture:
         """The capture of poll mode, after the baseline."""
