@@ -296,7 +296,7 @@ class Lookout:
         whom = list(whom)
         named = [(one.name, relation.schema, relation.name) for one in whom for relation in one.relations]
         parameters = arrays(("watches", "schemas", "names"), named)
-        found = dict(await self._pool.fetch(_SQL["states"], parameters, _ASKING))
+        found: dict[str, str] = dict(await self._pool.fetch(_SQL["states"], parameters, _ASKING))
         for one in whom:
             if one.state != found.get(one.name):
                 one.state = found.get(one.name)

@@ -13,9 +13,9 @@ SELECT ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes),
 SELECT last_value FROM {}
 
 -- name: states
--- A digest for each watch of all that decides which changes are recorded, and which rows are there and seen: see `Watched.state`.
--- Not by to_regclass, which asks for a right on the schema: one watch's would fail all. A row of the catalog that is written
--- again has another xmin; those of pg_class are also written for a GRANT.
+-- A digest for each watch of what decides which changes are recorded, and which rows are there and seen (`Watched.state`).
+-- A row of the catalog that is written again has another xmin; rows of pg_class are written too often, for a GRANT or an
+-- index. Not by to_regclass, which asks for a right on the schema: one watch's would fail all.
 WITH RECURSIVE named (watch, schema, name) AS (
     SELECT * FROM unnest(%(watches)s::text[], %(schemas)s::text[], %(names)s::text[])
 ), tree (watch, relation) AS (
