@@ -59,8 +59,8 @@ async def test_a_table_that_comes_to_inherit_is_swept_for(heir: Ats, open_rig: O
     async with open_rig() as watch:
         assert watch.trigger_problems == ()
         await watch.adopt()
-        await watch.look_at_tables()
+        await watch.look_closer()
         run(heir, "ALTER TABLE public.archived INHERIT public.applications")
         with pytest.raises(ChangedError):
-            await watch.look_at_tables()
+            await watch.look_closer()
         assert watch.sweeps_wanted == 1
