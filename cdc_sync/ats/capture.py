@@ -38,7 +38,7 @@ class Capture(ABC):
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
         # Another watch may refresh the shared facts meanwhile.
-        self._setup, self.server = intake.seen.setup, intake.sessions.server
+        self.server = intake.sessions.server
 
     @classmethod
     @abstractmethod
@@ -61,35 +61,31 @@ class Capture(ABC):
         """The endless jobs."""
         return {"tables": self._watch_tables()}
 
-    async def look_at_tables(self) -> None:
-        """Request a sweep after a change that no row shows: other partitions, a TRUNCATE, a policy less."""
-        before, now = self.intake.seen, self.watched.state
-        looks_for_policies = self.watched.rechecks or now.policies != before.policies
-        # A sweep that meets hidden rows again cancels their suspected and held deletions.
-        if (looks_for_policies and await self.intake.look_for_policies()) or now.storage != before.storage:
-            await self._ask_for_sweep()
-        self.intake.seen = now
+    async def look_closer(self) -> None:
+        """Look at what the lookout reported, and request a sweep for what no row and no log entry may show.
 
-    async def _ask_for_sweep(self) -> None:
-        await self.intake.request_sweeps(1)
-        self.parts.want_sweep()
+        That is a TRUNCATE, another partition, triggers that were off meanwhile, a log that was replaced. After policies
+        have gone, the sweep meets the rows that they hid, and cancels their suspected and held deletions.
+        """
+        state, server = self.watched.state, self.lookout.server
+        is_new = state != self.intake.seen
+        shows_more = (is_new or self.watched.rechecks) and await self.intake.look_for_policies()
+        if is_new or shows_more:
+            await self.intake.request_sweeps(1)
+            self.parts.want_sweep()
+        self.intake.seen = state
+        if is_new or server != self.server:
+            await self.look_at_setup()
 
     async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
         """Raise `ChangedError` if the database is set up otherwise than at the start."""
 
     async def _watch_tables(self) -> None:
         # A failure from the baseline is repeated by the next look if it lasts.
-        self.watched.error, looked_at = None, (self._setup, self.server)
+        self.watched.error = None
         while True:
             await self.watched.has_changed()
-            await self.look_at_tables()
-            now = self.watched.state.setup, self.lookout.server
-            if now != looked_at:
-                await self.look_at_setup()
-                if now[0] != looked_at[0]:
-                    # Triggers may have been off meanwhile, and be on again.
-                    await self._ask_for_sweep()
-                looked_at = now
+            await self.look_closer()
 
     def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
         """Report what is missing, if anything, and what finds changes `meanwhile`."""

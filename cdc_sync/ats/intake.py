@@ -14,7 +14,7 @@ from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.lookout import Watched
 from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.reading import Read, Reader
-from cdc_sync.ats.recorders import function_of, tables_of
+from cdc_sync.ats.recorders import relations_of
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.config import Watch
 from cdc_sync.core.batch import ApplyResult, different
@@ -162,8 +162,8 @@ class Intake:
 
 def _watched(name: str, watch: Watch) -> Watched:
     if watch.capture.needs.log:
-        return Watched(name, tables_of(watch), function_of(name))
-    return Watched(name, [watch.table], None)
+        return Watched(name, relations_of(name, watch))
+    return Watched(name, [watch.table])
 
 
 def shape(statement: str, rules: WatchRules) -> str:

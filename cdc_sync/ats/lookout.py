@@ -2,7 +2,8 @@
 
 - **a look** at the change log shows which watches have changes, and how often changes were not recorded. There is one
   every `drain_interval`, and one every few milliseconds while changes are so many that they do not ring.
-- **a round**, every 30 seconds, reads a digest of what each watch depends on: if that is new, the watch looks closer.
+- **a round**, every 30 seconds, reads a digest of what each watch depends on. If that is new, the watch verifies its
+  triggers, looks for policies, and sweeps.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from psycopg_pool import PoolTimeout
 from cdc_sync.ats.bell import RENEWED_EVERY, Bell
 from cdc_sync.ats.connection import Pool, rows_of, with_position
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import arrays, composed, sections, template
+from cdc_sync.ats.expressions import arrays, composed, sections
 from cdc_sync.ats.facts import ServerFacts, server_facts
 from cdc_sync.ats.recorders import missed_of
 from cdc_sync.core.identifiers import QualifiedName
@@ -44,8 +45,6 @@ _COUNTED_AT_ONCE = 100
 
 _LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 
-_STATES = _SQL["states"].replace("{not_ours}", template("not_ours.sql").rstrip().replace("%", "%%"))
-
 ROUND = 30.0
 """Seconds between rounds."""
 
@@ -54,25 +53,6 @@ _DISARMS_WITHIN = 2.0
 
 _READING = "reading the change log cdc_sync.changes"
 _ASKING = "looking for what the watches depend on"
-
-
-class State(NamedTuple):
-    """Digests of what the catalog has of a watch.
-
-    Attributes:
-        storage: its tables and what is read with them: files, definitions of views.
-        setup: what decides which changes are recorded: functions, triggers, sequences.
-        policies: what row-level security may hide, anywhere in the database.
-        log: the change log and the watch's sequences beside it; other ones if they were dropped and created again.
-    """
-
-    storage: str | None
-    setup: str | None
-    policies: str | None
-    log: str | None
-
-
-_UNKNOWN = State(None, None, None, None)
 
 
 class Ears(NamedTuple):
@@ -96,8 +76,9 @@ class Watched:
     """One watch, as the lookout knows it.
 
     Attributes:
-        tables: those whose rows it depends on.
-        function: the one that records their changes, if there is one.
+        relations: those it depends on: tables, and the log with its count of unrecorded changes.
+        state: a digest of what the catalog has of these: their files, triggers, rules and policies, and what belongs
+            to partitions, and to what views read. None if there is nothing.
         ears: in notify mode, once it reads the log.
         missed: how many changes were never recorded; None if unknown.
         counted: set when `missed` changes.
@@ -106,9 +87,8 @@ class Watched:
     """
 
     name: str
-    tables: Collection[QualifiedName]
-    function: str | None
-    state: State = _UNKNOWN
+    relations: Collection[QualifiedName]
+    state: str | None = None
     ears: Ears | None = None
     missed: int | None = None
     counted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -314,18 +294,10 @@ class Lookout:
 
     async def _find_states(self, whom: Collection[Watched]) -> None:
         whom = list(whom)
-        tables = [(one.name, table.schema, table.name) for one in whom for table in one.tables]
-        functions = [(one.name, one.function) for one in whom if one.function is not None]
-        sequences = [(one.name, missed_of(one.name)) for one in whom if one.function is not None]
-        parameters = {
-            "watches": [one.name for one in whom],
-            **arrays(("with_table", "schemas", "tables"), tables),
-            **arrays(("with_function", "functions"), functions),
-            **arrays(("with_sequence", "sequences"), sequences),
-        }
-        rows = await self._pool.fetch(_STATES, parameters, _ASKING)
-        found = {watch: State(*state) for watch, *state in rows}
+        named = [(one.name, relation.schema, relation.name) for one in whom for relation in one.relations]
+        parameters = arrays(("watches", "schemas", "names"), named)
+        found: dict[str, str] = dict(await self._pool.fetch(_SQL["states"], parameters, _ASKING))
         for one in whom:
-            if one.state != found[one.name]:
-                one.state = found[one.name]
+            if one.state != found.get(one.name):
+                one.state = found.get(one.name)
                 one.changed.set()

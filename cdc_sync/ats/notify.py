@@ -8,12 +8,12 @@ import asyncio
 import math
 import time
 
-from cdc_sync.ats.capture import Capture, ChangedError, Jobs, SweepOnlyCapture, look_for_triggers
+from cdc_sync.ats.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.ats.changelog import ChangeLog, all_ended
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.triggers import Installation, log_filled_by, worked_before
-from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, LogReplaced, NotifyQueueSeen
+from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, NotifyQueueSeen
 
 MISSED = "missed"
 """The position with the number of dropped changes that a sweep was requested for."""
@@ -33,7 +33,6 @@ class NotifyCapture(SweepOnlyCapture):
         every = configured.drain_interval if self._may_ring else configured.poll_interval
         self._look_every = every.total_seconds()
         self.log = ChangeLog(intake.sessions.pool, parts.name, consume=not parts.dry_run)
-        self._log_seen = intake.seen.log
         self.rung = asyncio.Event()
         # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
@@ -76,13 +75,6 @@ class NotifyCapture(SweepOnlyCapture):
         while await self.log.has_older(begun):
             if not await self.step():
                 return
-
-    async def look_at_setup(self) -> None:
-        """See `Capture`. What was in a log that is gone is found by the sweep at the new beginning."""
-        if self.watched.state.log != self._log_seen:
-            self.parts.observe(LogReplaced(self.parts.name))
-            raise ChangedError
-        await super().look_at_setup()
 
     async def run(self) -> None:
         """Read the log for ever."""

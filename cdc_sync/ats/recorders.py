@@ -127,6 +127,12 @@ def tables_of(watch: Watch) -> list[QualifiedName]:
     return [watch.table, *(related.table for related in watch.related)]
 
 
+def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
+    """The relations that the recording of a watch's changes depends on."""
+    own = ("changes", missed_of(name))
+    return [*tables_of(watch), *(QualifiedName("cdc_sync", each) for each in own)]
+
+
 def untriggered(kind: str, version: int) -> Untriggered | None:
     """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
     return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)

@@ -3,7 +3,7 @@
 - PostgreSQL copies row triggers to partitions, not to other inheriting tables. For logical replication only triggers
   that are enabled ALWAYS fire.
 - TRUNCATE, ATTACH, DETACH and DROP of a partition (or INHERIT and its like) fire no trigger of the table. They change
-  the tables or files that are read with it (`lookout.State`).
+  the tables or files that are read with it (`lookout.Watched.state`).
 - Unrecorded changes are counted in a sequence (`lookout.Watched.missed`), maybe too many: no rollback undoes it. It
   counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """

@@ -251,10 +251,6 @@ class ChangesMissed(WatchEvent):
     reason: str
 
 
-class LogReplaced(WatchEvent):
-    """The change log, or the watch's sequences beside it, were dropped: a sweep finds what was lost with them."""
-
-
 class TableReplaced(WatchEvent):
     """A tenant's table is another one than before, and unknown: the deletions that a sweep finds are held."""
 

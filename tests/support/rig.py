@@ -109,10 +109,10 @@ class Rig:
         """The baseline, or the rest of it."""
         return await adopt(self.capture)
 
-    async def look_at_tables(self) -> None:
+    async def look_closer(self) -> None:
         """What the daemon does of itself, some seconds later."""
         await self.capture.lookout.refresh(self.capture.watched)
-        await self.capture.look_at_tables()
+        await self.capture.look_closer()
 
     async def poll(self) -> PollCapture:
         """The capture of poll mode, after the baseline."""

@@ -74,16 +74,17 @@ async def test_what_is_seen_again_was_never_gone(ats: Ats, open_daemons_rig: Ope
     insert(ats, 2, "a2")
     async with open_daemons_rig() as watch:
         await watch.adopt()
-        await watch.look_at_tables()
+        await watch.look_closer()
         run(ats, HIDE_1)
         await watch.sweep()
         await watch.pass_grace()
-        await watch.look_at_tables()
-        assert (len(await watch.entries("held")), watch.sweeps_wanted) == (1, 0)
+        await watch.look_closer()
+        await watch.look_closer()
+        assert (len(await watch.entries("held")), watch.sweeps_wanted) == (1, 1), "of the new policy"
 
         run(ats, SHOW)
-        await watch.look_at_tables()
-        assert watch.sweeps_wanted == 1
+        await watch.look_closer()
+        assert watch.sweeps_wanted == 2
         await watch.sweep()
 
         assert await watch.entries("held") == []

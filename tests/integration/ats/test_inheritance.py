@@ -5,6 +5,8 @@ from support.applications import delete, insert, update
 from support.rig import OpenRig
 from support.sessions import Ats, run
 
+from cdc_sync.ats.capture import ChangedError
+
 HEIR = [{"table": "public.archived", "key": ["id"]}]
 INSERT = """
 INSERT INTO public.archived (id, hellowork_id, status, job_id, created_at) VALUES (7, 'a7', 'new', 'J1', now())
@@ -57,7 +59,8 @@ async def test_a_table_that_comes_to_inherit_is_swept_for(heir: Ats, open_rig: O
     async with open_rig() as watch:
         assert watch.trigger_problems == ()
         await watch.adopt()
-        await watch.look_at_tables()
+        await watch.look_closer()
         run(heir, "ALTER TABLE public.archived INHERIT public.applications")
-        await watch.look_at_tables()
+        with pytest.raises(ChangedError):
+            await watch.look_closer()
         assert watch.sweeps_wanted == 1

@@ -14,8 +14,8 @@ from support.watched import a_config, install_triggers, some_config
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import server_facts
-from cdc_sync.ats.lookout import Ears, Lookout, State, Watched
-from cdc_sync.ats.recorders import function_of, tables_of
+from cdc_sync.ats.lookout import Ears, Lookout, Watched
+from cdc_sync.ats.recorders import relations_of
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.event_loop import end
@@ -50,7 +50,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 def watched(config: Config) -> list[Watched]:
-    return [Watched(name, tables_of(watch), function_of(name)) for name, watch in config.watches.items()]
+    return [Watched(name, relations_of(name, watch)) for name, watch in config.watches.items()]
 
 
 async def lookout_for(pool: Pool, watches: list[Watched]) -> Lookout:
@@ -64,14 +64,16 @@ async def lookout_for(pool: Pool, watches: list[Watched]) -> Lookout:
 OF_ONE = [
     "ALTER TABLE one.applications DISABLE TRIGGER cdc_sync_one_row",
     "DROP TRIGGER cdc_sync_one_row ON one.applications",
-    "COMMENT ON TRIGGER cdc_sync_one_row ON one.applications IS 'made anew'",
-    "COMMENT ON FUNCTION cdc_sync.record_one() IS 'edited'",
     "ALTER FUNCTION cdc_sync.record_one() SECURITY INVOKER",
     "DROP SEQUENCE cdc_sync.missed_one",
     "TRUNCATE one.applications",
     "CREATE TABLE one.archived () INHERITS (one.applications)",
     "ALTER TABLE one.applications RENAME TO others",
     "DROP TABLE one.applications",
+    "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY",
+    "ALTER TABLE one.applications FORCE ROW LEVEL SECURITY",
+    "CREATE POLICY few ON one.applications USING (id > 1)",
+    "ALTER TABLE one.applications OWNER TO pg_monitor",
 ]
 
 
@@ -93,8 +95,10 @@ async def test_a_round_tells_the_watch_that_it_concerns_and_no_other(
 @pytest.mark.parametrize(
     "change",
     [
-        "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY",
         "CREATE RULE others AS ON INSERT TO cdc_sync.changes DO NOTHING",
+        "CREATE TRIGGER others BEFORE TRUNCATE ON cdc_sync.changes EXECUTE PROCEDURE cdc_sync.record_one()",
+        "CREATE POLICY others ON cdc_sync.changes",
+        "ALTER TABLE cdc_sync.changes ENABLE ROW LEVEL SECURITY",
         "DROP TABLE cdc_sync.changes",
     ],
 )
@@ -108,34 +112,73 @@ async def test_what_may_concern_any_watch_is_told_to_all(tenants: Config, ats: A
     assert all(each.changed.is_set() for each in watches)
 
 
-async def test_each_change_of_what_hides_rows_is_seen(tenants: Config, ats: Ats, pool: Pool) -> None:
+async def test_each_change_of_policies_and_rules_is_seen(tenants: Config, ats: Ats, pool: Pool) -> None:
     watches = watched(tenants)
     lookout = await lookout_for(pool, watches)
-    assert watches[0].state.policies is None
-    seen = {watches[0].state.policies}
     for change in (
         "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY",
         "CREATE POLICY few ON one.applications USING (id > 1)",
         "ALTER POLICY few ON one.applications USING (id > 2)",
-        "ALTER TABLE one.applications FORCE ROW LEVEL SECURITY",
-        "CREATE VIEW one.seen AS SELECT * FROM one.applications",
+        "DROP POLICY few ON one.applications",
+        "CREATE RULE others AS ON INSERT TO cdc_sync.changes DO NOTHING",
+        "DROP RULE others ON cdc_sync.changes",
     ):
         ats.execute(change.encode())
         await lookout.go_round()
-        assert watches[0].state.policies not in seen, change
-        seen.add(watches[0].state.policies)
-    ats.execute("ALTER TABLE one.applications DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
-    await lookout.go_round()
-    assert watches[0].state.policies is None
+        assert watches[0].changed.is_set(), change
+        watches[0].changed.clear()
+
+
+async def test_whether_policies_apply_to_the_daemon_is_seen(
+    new_role: NewRole, tenants: Config, ats: Ats, database: str
+) -> None:
+    role = new_role()
+    run(ats, "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY")
+    watches = watched(tenants)
+    async with pooled(make_conninfo(database, user=role, password=role)) as pool:
+        lookout = await lookout_for(pool, watches)
+        run(ats, "ALTER ROLE {role} BYPASSRLS", role=role)
+        await lookout.go_round()
+
+    assert [each.name for each in watches if each.changed.is_set()] == ["one"]
+
+
+async def test_what_an_ats_does_every_day_is_no_change(tenants: Config, ats: Ats, pool: Pool) -> None:
+    """A change is a sweep."""
+    run(ats, "CREATE VIEW one.seen AS SELECT * FROM one.applications")
+    watches = [*watched(tenants), Watched("view", [QualifiedName("one", "seen")])]
+    lookout = await lookout_for(pool, watches)
+    for statement in (
+        "INSERT INTO one.applications (hellowork_id, status) SELECT 'a' || i, 'NEW' FROM generate_series(1, 1000) i",
+        "UPDATE one.applications SET status = 'SEEN'",
+        "SELECT nextval('cdc_sync.missed_one')",
+        "TRUNCATE cdc_sync.changes",
+        "VACUUM ANALYZE one.applications",
+        "VACUUM ANALYZE cdc_sync.changes",
+        "VACUUM FULL ANALYZE pg_trigger",
+        "VACUUM FREEZE ANALYZE pg_policy",
+        "GRANT SELECT ON one.applications TO pg_monitor",
+        "CREATE INDEX CONCURRENTLY ON one.applications (status)",
+        "ALTER TABLE one.applications ADD COLUMN remarks text",
+        "CREATE SCHEMA four; CREATE TABLE four.applications (id int)",
+        "ALTER TABLE four.applications ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY few ON four.applications USING (id > 1)",
+        "DROP SCHEMA four CASCADE",
+        "CREATE ROLE cdc_sync_somebody BYPASSRLS",
+        "DROP ROLE cdc_sync_somebody",
+    ):
+        ats.execute(statement.encode())
+        await lookout.go_round()
+        assert not [each.name for each in watches if each.changed.is_set()], statement
 
 
 async def test_a_table_that_is_not_there_is_nobody_elses_trouble(tenants: Config, pool: Pool) -> None:
     watches = watched(tenants)
-    missing = Watched("missing", [QualifiedName("no_such", "table"), QualifiedName(None, "nor_this")], None)
+    missing = Watched("missing", [QualifiedName("no_such", "table"), QualifiedName(None, "nor_this")])
     await lookout_for(pool, [*watches, missing])
 
-    assert missing.state == State(None, missing.state.setup, None, missing.state.log)
-    assert all(each.state.storage for each in watches)
+    assert missing.state is None
+    assert all(each.state for each in watches)
 
 
 @pytest.mark.usefixtures("tenants")
@@ -143,7 +186,7 @@ async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None
     run(ats, "CREATE VIEW one.inner_view AS SELECT * FROM one.applications")
     run(ats, "CREATE VIEW one.a_view AS SELECT id, status FROM one.inner_view")
     run(ats, "CREATE TABLE one.others (LIKE one.applications)")
-    view = Watched("view", [QualifiedName("one", "a_view")], None)
+    view = Watched("view", [QualifiedName("one", "a_view")])
     lookout, states = await lookout_for(pool, [view]), [view.state]
     for change in (
         "TRUNCATE one.applications",
@@ -156,7 +199,7 @@ async def test_what_a_view_reads_is_looked_for_too(ats: Ats, pool: Pool) -> None
         states.append(view.state)
     await lookout.go_round()
 
-    assert len({state.storage for state in [*states, view.state]}) == 5
+    assert len({*states, view.state}) == len(states)
 
 
 class Listening:
@@ -233,7 +276,7 @@ async def test_hundreds_of_counts_are_read_with_few_locks(ats: Ats, pool: Pool) 
     install_triggers(ats, a_config())
     for name in names:
         run(ats, "CREATE SEQUENCE cdc_sync.missed_{name}", name=name)
-    watches = [Watched(name, [], function_of(name)) for name in names]
+    watches = [Watched(name, []) for name in names]
     lookout = await lookout_for(pool, watches)
     for each in watches:
         lookout.listen(each, Listening().ears)

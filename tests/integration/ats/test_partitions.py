@@ -37,7 +37,7 @@ async def swept_for(watch: Rig) -> list[tuple[str, str, str]]:
     """What HelloWork hears of something that no trigger told. Nothing was missed: it is found as it should be."""
     await watch.drain.catch_up()
     assert await watch.deliver() == []
-    await watch.look_at_tables()
+    await watch.look_closer()
     assert watch.sweeps_wanted == 1
     assert (await watch.sweep()).repaired.keys() == {"asked_for"}
     await watch.pass_grace()
@@ -70,7 +70,7 @@ class TestWithTriggers:
     ) -> None:
         async with open_rig() as watch:
             await watch.adopt()
-            await watch.look_at_tables()
+            await watch.look_closer()
             run(parts_with_triggers, statement)
 
             assert await swept_for(watch) == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
@@ -80,7 +80,7 @@ class TestWithTriggers:
     ) -> None:
         async with open_rig() as watch:
             await watch.adopt()
-            await watch.look_at_tables()
+            await watch.look_closer()
             run(
                 parts_with_triggers,
                 "INSERT INTO public.j3 (id, hellowork_id, status, job_id, created_at)"
@@ -117,7 +117,7 @@ class TestWithTriggers:
         status = {"sql": f"coalesce({rejected}, t.status)", "depends_on": ["id", "status"]}
         async with open_rig(columns={"status": status}, related=related) as watch:
             await watch.adopt()
-            await watch.look_at_tables()
+            await watch.look_closer()
             run(ats, statement)
 
             assert await swept_for(watch) == [("a1", "applied", "J1")]
@@ -134,10 +134,10 @@ class TestWithTriggers:
     async def test_changes_of_rows_ask_for_no_sweep(self, parts_with_triggers: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as watch:
             await watch.adopt()
-            await watch.look_at_tables()
+            await watch.look_closer()
             update(parts_with_triggers, 1, job_id="J2")
             delete(parts_with_triggers, 2)
-            await watch.look_at_tables()
+            await watch.look_closer()
             assert watch.sweeps_wanted == 0
 
     async def test_a_key_that_two_partitions_have_keeps_its_rows_apart(
@@ -160,12 +160,12 @@ class TestWithTriggers:
 async def test_without_triggers(parts: Ats, open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture=POLL) as watch:
         poll = await watch.poll()
-        await watch.look_at_tables()
+        await watch.look_closer()
         update(parts, 3, status="hired")
         await poll.catch_up()
         assert await watch.deliver() == [("a3", "hired", "J2")]
         run(parts, "TRUNCATE public.j1")
-        await watch.look_at_tables()
+        await watch.look_closer()
         assert watch.sweeps_wanted == 1
         await watch.sweep(poll)
         await watch.pass_grace()
