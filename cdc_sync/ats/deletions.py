@@ -94,7 +94,8 @@ class Deletions:
             return None  # each try may take as long as a connection
         try:
             known = await parts.store.capture.known(parts.name, list(application_ids))
-            accounts = {id_: of.latest.account for id_, of in known.items() if of.latest is not None}
+            own = parts.rules.account
+            accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
             found = await parts.others.with_live_row(parts.name, accounts)
         except UnreadElsewhereError as error:
             self._elsewhere_unread_until = parts.clock() + ASKED_AGAIN_AFTER

@@ -536,7 +536,7 @@ class _Planner:
         self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        row = _for_its_account(row, known)
+        row = _for_its_account(row, known, self.rules)
         batch, changes, content = self.batch, self.changes, row.content
         is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
@@ -652,9 +652,11 @@ class _Planner:
             self.changes.endpoints.add(endpoint)
 
 
-def _for_its_account(row: Reportable, known: Known) -> Reportable:
-    """A deletion goes to the account that knows the application."""
-    account = row.content.account if known.snapshot is None else known.snapshot.account
+def _for_its_account(row: Reportable, known: Known, rules: WatchRules) -> Reportable:
+    """A deletion goes to the watch's account, whatever its name was; else to the one that knows the application."""
+    account = rules.account
+    if account is None:
+        account = row.content.account if known.snapshot is None else known.snapshot.account
     if not row.content.deleted or account == row.content.account:
         return row
     return replace(row, content=row.content._replace(account=account))

@@ -73,6 +73,21 @@ class TestRows:
         assert interpret(a_row(account), BY_ROW, NOW) == Unreportable("a1", ("1",), reason)
 
 
+class TestRenamedAccounts:
+    """A watch whose account has another name now."""
+
+    RULES = replace(some_rules(), account="acme")
+
+    @pytest.mark.parametrize("pending", [None, a_content(account="applications", status="seen")])
+    def test_a_deletion_goes_to_the_watchs_account(self, pending: Content | None) -> None:
+        before = known(a_content(account="applications"), pending)
+
+        found = plan(Resolved("a1", NOW, None, ()), rules=self.RULES, a1=before)
+
+        (entry,) = found.enqueued
+        assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+
+
 class TestMoves:
     def test_another_account_alone_is_no_change(self) -> None:
         found = plan(an_observation(account="beta"), a1=known(a_content(account="acme")))
