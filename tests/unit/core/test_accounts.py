@@ -82,7 +82,7 @@ class TestRenamedAccounts:
     def test_a_deletion_goes_to_the_watchs_account(self, pending: Content | None) -> None:
         before = known(a_content(account="applications"), pending)
 
-        found = plan(Resolved("a1", NOW, None, ()), rules=self.RULES, a1=before)
+        found = plan(Resolved("a1", NOW, None), rules=self.RULES, a1=before)
 
         (entry,) = found.enqueued
         assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
