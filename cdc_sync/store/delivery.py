@@ -204,6 +204,8 @@ class _Ends:
     acknowledged: list[tuple[Any, ...]] = field(default_factory=list)
     removed: list[EntryId] = field(default_factory=list)
     kept: list[Entry] = field(default_factory=list)
+    redirected: list[Entry] = field(default_factory=list)
+    """Those of `kept` that have another account now."""
     history: list[HistoryLine] = field(default_factory=list)
     calls: Counter[tuple[int, str]] = field(default_factory=Counter)
     freed: set[str] = field(default_factory=set)
@@ -218,7 +220,7 @@ class _Ends:
         if isinstance(result, Acked):
             self.acknowledged.append((*of, *state_columns(sent.content), at, False))
             if current is not None:
-                self._add_acknowledged(of, current, is_same=is_same)
+                self._add_acknowledged(sent, current, is_same=is_same)
             event = "acknowledged"
         elif not is_same or current is None or current.revision != sent.revision:
             # HelloWork may have received what a newer content has replaced.
@@ -236,16 +238,21 @@ class _Ends:
         detail = {**reply, **why, "attempt": sent.attempts, "to": described(sent.content), **more}
         self.history.append(HistoryLine(at, *of, event, detail))
 
-    def _add_acknowledged(self, of: EntryId, current: Entry, *, is_same: bool) -> None:
+    def _add_acknowledged(self, sent: Entry, current: Entry, *, is_same: bool) -> None:
         if is_same:
             # Even if it was enqueued again during the call (to A, and back to B).
-            self.removed.append(of)
+            self.removed.append(current.id)
             if current.state == "held":
-                self.freed.add(of[0])
-        else:
-            # It was enqueued during the call, and never sent. Of the states sent before, HelloWork has acknowledged the
-            # last: none is uncertain.
-            self.kept.append(current._replace(attempted=False))
+                self.freed.add(current.watch)
+            return
+        # It was enqueued during the call, and never sent. Of the states sent before, HelloWork has acknowledged the
+        # last: none is uncertain.
+        kept, account = current._replace(attempted=False), sent.content.account
+        if current.content.deleted and current.content.account != account:
+            # Decided during the call, it would go to the account that had the application before.
+            kept = kept._replace(content=kept.content._replace(account=account, url=sent.content.url))
+            self.redirected.append(kept)
+        self.kept.append(kept)
 
     @property
     def again(self) -> dict[Lane, int]:
@@ -284,6 +291,11 @@ def _attempt(entry: Entry) -> tuple[Any, ...]:
     return *of, entry.attempted, entry.attempts, entry.state, *times, as_text(entry.reason)
 
 
+def _addressee(entry: Entry) -> tuple[str, ...]:
+    """The columns of the statement `refresh`."""
+    return entry.watch, entry.application_id, state_columns(entry.content)[-1], entry.content.endpoint
+
+
 async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
@@ -293,6 +305,8 @@ async def _complete(
         ends.add(end, current.get(_id_of(end)), end.at + shift)
     await write("remove", ends.removed)
     await write("end_attempt", [_attempt(entry) for entry in ends.kept])
+    await write("refresh", [_addressee(entry) for entry in ends.redirected])
+    await write("add_endpoint", [(entry.content.endpoint,) for entry in ends.redirected])
     await write("acknowledge", ends.acknowledged)
     await add_history(transaction, ends.history)
     await write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])

@@ -125,8 +125,8 @@ MUTATIONS = [
     Mutation(
         "what replaced an acknowledged entry counts as attempted",
         "store/delivery.py",
-        "            self.kept.append(current._replace(attempted=False))",
-        "            self.kept.append(current._replace(attempted=True))",
+        "kept, account = current._replace(attempted=False)",
+        "kept, account = current._replace(attempted=True)",
     ),
     Mutation(
         "an apply takes another entry for the one whose call had begun",

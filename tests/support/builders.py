@@ -129,6 +129,11 @@ def some_rules(
     )
 
 
+def rules_by_row(*, max_changes: int = 1000) -> WatchRules:
+    """The rules of a watch whose rows name their accounts, `acme` or `beta`."""
+    return replace(some_rules(max_changes=max_changes), account=None, accounts=frozenset({"acme", "beta"}))
+
+
 def a_batch(
     *found: Observation | Resolved,
     now: int = NOW,

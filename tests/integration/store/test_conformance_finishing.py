@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, an_observation, some_rules
+from support import acting
+from support.builders import (
+    ENDPOINT,
+    MINUTE,
+    NOW,
+    SECOND,
+    a_baseline,
+    a_content,
+    an_observation,
+    rules_by_row,
+    some_rules,
+)
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -23,7 +34,7 @@ from support.store_steps import (
 
 from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.diff import Cancel
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.replies import Acked, CallResult, DeadLetter, Finished, Health, Retry
 from cdc_sync.store import Store
 
@@ -35,6 +46,11 @@ async def under_way(store: Store, status: str = "seen") -> Entry:
     await adopt(store, "a1")
     await observe(store, an_observation(status=status))
     return await begin_call(store)
+
+
+async def adopt_for(store: Store, account: str) -> None:
+    """Let HelloWork be taken to know `a1` by an account."""
+    await store.capture.apply(rules_by_row(), a_baseline(an_observation(account=account)))
 
 
 async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> None:
@@ -201,6 +217,27 @@ class TestAcknowledgedAndReplaced:
 
         assert (await waiting_entry(store)).state == "dead"
         assert await told_status(store) == "seen"
+
+    @pytest.mark.parametrize("state", ["pending", "held"])
+    async def test_a_deletion_goes_to_the_account_that_acknowledged_meanwhile(
+        self, store: Store, state: EntryState
+    ) -> None:
+        await adopt_for(store, "acme")
+        await observe(store, an_observation(status="seen", account="beta"), rules=rules_by_row())
+        (entry,) = await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")
+        gone = an_observation(deleted=True, account="beta")
+        rules = rules_by_row(max_changes=0 if state == "held" else 1000)
+        await observe(store, gone, rules=rules, under_way=[entry])
+        assert (await waiting_entry(store)).content.account == "acme"
+
+        await end(store, entry, Acked())
+
+        deletion = await waiting_entry(store)
+        assert (deletion.state, deletion.content.account, deletion.content.deleted) == (state, "beta", True)
+        if state == "held":
+            await acting.release_held(store, None, NOW)
+        assert [each.id for each in await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")] == [entry.id]
+        assert await begin_calls(store, endpoint=f"{ENDPOINT} [acme]") == []
 
 
 class TestTheStory:
