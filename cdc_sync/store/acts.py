@@ -155,7 +155,9 @@ class Discard(Request[list[EntryId]]):
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
         chosen, now = await _contents(transaction, self.state, self.entries), holder.now
-        acknowledged = [(*of, *discarded_columns(content), now, False) for of, content in sorted(chosen.items())]
+        snapshots = await _snapshots(transaction, [id_ for _, id_ in chosen], [watch for watch, _ in chosen])
+        states = {of: _of_its_account(content, snapshots[of][0]) for of, content in sorted(chosen.items())}
+        acknowledged = [(*of, *discarded_columns(state), now, False) for of, state in states.items()]
         await transaction.write("remove", sorted(chosen))
         await transaction.write("acknowledge", acknowledged)
         was = {"was": self.state}
@@ -194,8 +196,7 @@ class Resend(Request[list[EntryId]]):
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
         watches, due_at = sorted(await watches_of(transaction, self.watch)), holder.due_at
-        rows = await transaction.rows("to_resend", ids=list(self.ids), watches=watches)
-        known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
+        known = await _snapshots(transaction, self.ids, watches)
         # The same or a newer state is pending: send it now.
         hastened = [of for of, (_, state) in known.items() if state == "pending"]
         again = {
@@ -314,6 +315,19 @@ async def _contents(
     rows = await transaction.rows("contents_in_state", state=state, keys=sorted(entries))
     contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
     return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
+
+
+async def _snapshots(
+    transaction: Transaction, ids: Collection[str], watches: Collection[str]
+) -> dict[EntryId, tuple[Content | None, EntryState | None]]:
+    """The last acknowledged states of these applications in these watches, each with its entry's state."""
+    rows = await transaction.rows("snapshots", ids=sorted({*ids}), watches=sorted({*watches}))
+    return {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
+
+
+def _of_its_account(content: Content, snapshot: Content | None) -> Content:
+    """A discarded content as the state of the account that has the application: a deletion goes there."""
+    return content if snapshot is None else content._replace(account=snapshot.account)
 
 
 def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:

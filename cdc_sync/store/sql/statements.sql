@@ -285,7 +285,7 @@ UPDATE @outbox AS o
        reason = NULL, endpoint = x.endpoint
   FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
--- name: to_resend
+-- name: snapshots
 SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata, o.state
   FROM @snapshot s
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id

@@ -16,6 +16,7 @@ from support.builders import (
     a_batch,
     a_content,
     an_observation,
+    rules_by_row,
     some_rules,
 )
 from support.requests import forgotten
@@ -27,8 +28,10 @@ from support.store_steps import (
     bury,
     entry_of,
     events_of,
+    known_one,
     lose_answer,
     observe,
+    reject,
     told_status,
     waiting_entry,
 )
@@ -258,6 +261,25 @@ class TestDiscard:
 
         assert [each.discarded for each in (before, discarded, acknowledged)] == [False, True, False]
         assert discarded.snapshot == a_content("applied")
+
+    @pytest.mark.parametrize("state", ["held", "dead"])
+    async def test_the_account_that_has_the_application_stays_its_account(
+        self, store: Store, state: EntryState
+    ) -> None:
+        await observe(store, an_observation(account="acme"), rules=rules_by_row())
+        await acknowledge(store, *await begin_calls(store, endpoint=f"{ENDPOINT} [acme]"))
+        refused = "unmapped" if state == "dead" else None
+        moved_to_beta = an_observation(status="hired", account="beta", refused=refused)
+        await observe(store, moved_to_beta, rules=rules_by_row(max_changes=0))
+
+        assert await acting.discard(store, state, None, LATER) == [(WATCH, "a1")]
+
+        snapshot = (await known_one(store)).snapshot
+        assert snapshot is not None
+        assert (snapshot.status, snapshot.account) == ("hired", "acme")
+        await observe(store, an_observation(status="hired", deleted=True, account="beta"), rules=rules_by_row())
+        (deletion,) = await begin_calls(store, endpoint=f"{ENDPOINT} [acme]")
+        assert deletion.content.deleted
 
     async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
         await adopt(store, "a1")
