@@ -253,9 +253,12 @@ class ForgetAccount(Request[int]):
         removed = await transaction.count("forget_entries_of_account", mark=mark)
         of_numbers = {"after": self.after, "last": self.after + NUMBERS}
         records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
-        await transaction.write("forget_application", sorted(records))
-        await transaction.write("answer_of", sorted(records))
-        for watch, number in sorted(Counter(watch for watch, _ in records).items()):
+        # What is acknowledged next for another account's entry needs the record.
+        await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
+        gone = sorted(of for *of, has_entry in records if not has_entry)
+        await transaction.write("forget_application", gone)
+        await transaction.write("answer_of", gone)
+        for watch, number in sorted(Counter(watch for watch, _ in gone).items()):
             await transaction.write("tally", [(-number, None, None, watch)])
         await record(transaction, self.by, removed + len(records))
         return removed + len(records)

@@ -518,8 +518,15 @@ DELETE FROM @outbox WHERE watch = :watch;
 
 -- name: records_of_account
 -- By the account in their metadata, some numbers at a time.
-SELECT watch, application_id FROM @snapshot
- WHERE number > :after AND number <= :last AND replace(metadata, :mark, '') <> metadata;
+SELECT s.watch, s.application_id,
+       EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+  FROM @snapshot s
+ WHERE s.number > :after AND s.number <= :last AND replace(s.metadata, :mark, '') <> s.metadata;
+
+-- name: unacknowledge(watch text, application_id text)
+UPDATE @snapshot AS s
+   SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE
+  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: forget_entries_of_account
 DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;

@@ -67,6 +67,11 @@ async def is_blown(store: Store, watch: str = WATCH) -> bool:
     return (await store.operation.fuses())[watch].blown_at is not None
 
 
+async def forget_account(store: Store, account: str) -> int:
+    """Forget an account that is no longer configured; returns how many entries and records."""
+    return await acts.execute(store.driver, acts.ForgetAccount(account, 0, acting.SOMEBODY), LATER)
+
+
 class TestRelease:
     async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
         await hold(store, "a1", "a2")
@@ -383,6 +388,44 @@ class TestPatterns:
 
         assert await left(store, watch="a@tenant_4%") == ["x"]
         assert await acting.release_held(store, "a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
+
+
+class TestForgetAccount:
+    async def test_its_entries_and_records_go(self, store: Store) -> None:
+        await observe(
+            store, an_observation("a1", account="acme"), an_observation("b1", account="beta"), rules=rules_by_row()
+        )
+        await acknowledge(store, *await begin_calls(store, endpoint=f"{ENDPOINT} [acme]"))
+        await observe(store, an_observation("a1", "hired", account="acme"), rules=rules_by_row())
+
+        assert await forget_account(store, "acme") == 2
+
+        assert list(await store.capture.known(WATCH, ["a1", "b1"])) == ["b1"]
+        assert await entry_of(store, "b1") is not None
+        assert await forget_account(store, "acme") == 0
+
+    @pytest.mark.parametrize("state", ["pending", "held", "dead"])
+    async def test_a_record_stays_for_the_entry_of_another_account(self, store: Store, state: EntryState) -> None:
+        await observe(store, an_observation(account="acme"), rules=rules_by_row())
+        await acknowledge(store, *await begin_calls(store, endpoint=f"{ENDPOINT} [acme]"))
+        moved_to_beta = an_observation(status="hired", account="beta")
+        await observe(store, moved_to_beta, rules=rules_by_row(max_changes=0 if state == "held" else 1000))
+        if state == "dead":
+            for entry in await begin_calls(store, endpoint=f"{ENDPOINT} [beta]"):
+                await reject(store, entry)
+
+        assert await forget_account(store, "acme") == 1
+
+        known = await known_one(store)
+        assert (known.state, known.snapshot, known.is_acknowledged) == (state, None, False)
+        if state == "held":
+            await acting.release_held(store, None, LATER)
+        if state == "dead":
+            await acting.retry_dead(store, None, LATER)
+        await acknowledge(store, *await begin_calls(store, LATER, endpoint=f"{ENDPOINT} [beta]"))
+        await observe(store, an_observation(status="hired", deleted=True, account="beta"), rules=rules_by_row())
+        (deletion,) = await begin_calls(store, LATER, endpoint=f"{ENDPOINT} [beta]")
+        assert deletion.content.deleted
 
 
 class TestRetry:
