@@ -34,6 +34,9 @@ class OldData(Protocol):
     def tables(self) -> Tables:
         """What it holds."""
 
+    def set_note(self, name: str, value: str) -> None:
+        """Change a note in its table `about`."""
+
 
 class OldFile:
     """A store in a file."""
@@ -54,6 +57,10 @@ class OldFile:
             connection.row_factory = sqlite3.Row
             names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
             return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for (name,) in names}  # noqa: S608 - its own tables
+
+    def set_note(self, name: str, value: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("UPDATE about SET value = ? WHERE name = ?", (value, name))
 
 
 class OldSchema:
@@ -84,6 +91,10 @@ class OldSchema:
                 ).fetchall()
                 for row in names
             }
+
+    def set_note(self, name: str, value: str) -> None:
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("UPDATE cdc_sync.about SET value = %s WHERE name = %s", (value, name))
 
 
 def newest(backend: Database) -> int:

@@ -302,6 +302,35 @@ class TestEveryState:
                 await store.driver.close()
 
 
+WITH_DECISIONS = [pytest.param(old, id=old.name) for old in OLD_STORES if old.has_decisions]
+API, OTHER = "https://api.example:443", "https://other.example:443"
+OWNERS = {"jobs@acme": "jobs", "jobs@beta": "jobs", "equal": "direct", "direct": "direct", "polled": None}
+"""Of the headers of a template's tenants, of two watches with equal ones, and of one without any."""
+
+
+@pytest.mark.parametrize("old", WITH_DECISIONS)
+@pytest.mark.parametrize(
+    ("paused", "then"),
+    [
+        ([], set()),
+        (["", API], {"", API}),
+        ([f"{API} [jobs]"], {f"{API} [jobs]", f"{API} [jobs@acme]", f"{API} [jobs@beta]"}),
+        ([f"{API} [direct]", OTHER], {f"{API} [direct]", f"{API} [equal]", OTHER}),
+    ],
+)
+async def test_who_shared_paused_headers_is_paused(
+    old: OldStore, paused: list[str], then: set[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with restored(old, tmp_path, request) as data:
+        data.set_note("credentials", json.dumps(OWNERS))
+        data.set_note("paused", json.dumps(paused))
+        store = await data.open()
+        try:
+            assert await store.operation.paused() == then
+        finally:
+            await store.driver.close()
+
+
 def vars_of(found: Content | None) -> dict[str, Any]:
     assert found is not None
     return found._asdict()

@@ -18,6 +18,16 @@ UPDATE cdc_sync.outbox AS s
   FROM with_own WHERE s.watch = with_own.watch;
 INSERT INTO cdc_sync.endpoint (endpoint) SELECT DISTINCT endpoint FROM cdc_sync.outbox WHERE state = 'pending'
     ON CONFLICT DO NOTHING;
+-- Who shared paused headers is paused: each watch has an endpoint of its own now.
+UPDATE cdc_sync.about AS a
+   SET value = (SELECT coalesce(json_agg(endpoint), '[]')::text FROM (
+       SELECT p.endpoint FROM json_array_elements_text(a.value::json) AS p (endpoint)
+       UNION
+       SELECT replace(p.endpoint, ' [' || o.value || ']', ' [' || o.key || ']')
+         FROM json_array_elements_text(a.value::json) AS p (endpoint), cdc_sync.about AS c,
+              json_each_text(c.value::json) AS o
+        WHERE c.name = 'credentials' AND o.value IS NOT NULL) AS paused)
+ WHERE a.name = 'paused';
 DELETE FROM cdc_sync.about WHERE name = 'credentials';
 
 -- How full the fuse of each account is, in a watch whose rows name their accounts.

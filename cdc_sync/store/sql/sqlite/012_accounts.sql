@@ -12,6 +12,15 @@ UPDATE outbox
        endpoint = CASE endpoint WHEN 'nowhere' THEN endpoint ELSE endpoint || ' [' || watch || ']' END
  WHERE watch IN (SELECT watch FROM with_own);
 INSERT OR IGNORE INTO endpoint (endpoint) SELECT DISTINCT endpoint FROM outbox WHERE state = 'pending';
+-- Who shared paused headers is paused: each watch has an endpoint of its own now.
+UPDATE about
+   SET value = (SELECT json_group_array(endpoint) FROM (
+       SELECT p.value AS endpoint FROM json_each(about.value) AS p
+       UNION
+       SELECT replace(p.value, ' [' || o.value || ']', ' [' || o.key || ']')
+         FROM json_each(about.value) AS p, json_each((SELECT value FROM about WHERE name = 'credentials')) AS o
+        WHERE o.value IS NOT NULL))
+ WHERE name = 'paused';
 DELETE FROM about WHERE name = 'credentials';
 DROP TABLE with_own;
 
