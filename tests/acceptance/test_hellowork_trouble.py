@@ -87,7 +87,7 @@ def test_refused_credentials_pause_everything_until_they_are_repaired(notify: In
         daemon.wait_for_event("refuses our credentials")
         (said,) = daemon.events_named("refuses our credentials")
         assert said["level"] == "error"
-        assert "hellowork.headers" in said["event"]
+        assert "its account's headers" in said["event"]
         first = len(notify.hellowork.calls)
         daemon.wait_until(lambda: len(notify.hellowork.calls) >= first + 2, "two probes")
         received = [call.received for call in notify.hellowork.calls]
