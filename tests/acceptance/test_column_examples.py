@@ -67,7 +67,7 @@ def is_told(ats: Installation, application: str, *calls: Call) -> bool:
     return ats.hellowork.told(application) == list(calls)
 
 
-def told(daemon: DaemonProcess, ats: Installation, application: str, *calls: Call) -> None:
+def calls_are(daemon: DaemonProcess, ats: Installation, application: str, *calls: Call) -> None:
     daemon.wait_until(partial(is_told, ats, application, *calls), f"{application}: {calls}")
 
 
@@ -93,10 +93,10 @@ def test_ids_in_json(follow: Follow) -> None:
     check(ats)
     with ats.daemon() as daemon:
         touch(ats, "status = 'SEEN'")
-        told(daemon, ats, "hw-1", ("SEEN", "job-1"))
+        calls_are(daemon, ats, "hw-1", ("SEEN", "job-1"))
         touch(ats, """payload = payload || '{"cv": "read"}'""")
         run(ats, "DELETE FROM public.applications WHERE id = 2")
-        told(daemon, ats, "hw-2", ("deleted", "job-1"))
+        calls_are(daemon, ats, "hw-2", ("deleted", "job-1"))
         ats.quiet(daemon)
         assert is_told(ats, "hw-1", ("SEEN", "job-1"))
 
@@ -106,10 +106,10 @@ def test_a_job_through_a_join_table(follow: Follow) -> None:
     check(ats)
     with ats.daemon() as daemon:
         run(ats, "UPDATE public.application_jobs SET job_id = 2 WHERE application_id = 1")
-        told(daemon, ats, "hw-1", ("NEW", "job-2"))
+        calls_are(daemon, ats, "hw-1", ("NEW", "job-2"))
         run(ats, "INSERT INTO public.application_jobs VALUES (3, 1, 1)")
         run(ats, "UPDATE public.jobs SET reference = 'job-one' WHERE id = 1")
-        told(daemon, ats, "hw-2", ("NEW", "job-one"))
+        calls_are(daemon, ats, "hw-2", ("NEW", "job-one"))
         ats.quiet(daemon)
         assert is_told(ats, "hw-1", ("NEW", "job-2"))
 
@@ -123,11 +123,11 @@ def test_deleted_by_a_column_of_a_parent(follow: Follow) -> None:
             before = sweeps(daemon)
             run(ats, "UPDATE public.candidates SET seen = seen + 1")
             touch(ats, "status = 'SEEN'", 2)
-            told(daemon, ats, "hw-2", ("SEEN", "job-1"))
+            calls_are(daemon, ats, "hw-2", ("SEEN", "job-1"))
             assert ats.unread() == 0
             assert sweeps(daemon) == before
         run(ats, "UPDATE public.candidates SET erased_at = now() WHERE id = 1")
-        told(daemon, ats, "hw-1", ("deleted", "job-1"))
+        calls_are(daemon, ats, "hw-1", ("deleted", "job-1"))
 
 
 def test_deleted_by_a_parent_that_is_set_to_null(follow: Follow) -> None:
@@ -137,7 +137,7 @@ def test_deleted_by_a_parent_that_is_set_to_null(follow: Follow) -> None:
         with ats.ats.transaction():
             run(ats, "DELETE FROM public.candidates WHERE id = 1")
             touch(ats, "notes = NULL")  # a poll sees it at once; else the sweep does
-        told(daemon, ats, "hw-1", ("deleted", "job-1"))
+        calls_are(daemon, ats, "hw-1", ("deleted", "job-1"))
         ats.quiet(daemon)
         assert is_told(ats, "hw-2")
 
@@ -156,7 +156,7 @@ def test_a_parent_set_to_null_is_no_news_of_itself(follow: Follow, *, id_of_pare
             run(ats, "DELETE FROM public.candidates WHERE id = 1")
             touch(ats, "notes = NULL")
         touch(ats, "status = 'SEEN'", 2)
-        told(daemon, ats, "hw-2", ("SEEN", "job-1"))
+        calls_are(daemon, ats, "hw-2", ("SEEN", "job-1"))
         ats.quiet(daemon)
         assert is_told(ats, "hw-1")
         if id_of_parent:
@@ -164,7 +164,7 @@ def test_a_parent_set_to_null_is_no_news_of_itself(follow: Follow, *, id_of_pare
             daemon.wait_until(lambda: "id lost" in explained().stdout, "what became of it")
         else:
             touch(ats, "status = 'SEEN'")
-            told(daemon, ats, "hw-1", ("SEEN", "job-1"))
+            calls_are(daemon, ats, "hw-1", ("SEEN", "job-1"))
 
 
 ARCHIVED = """
@@ -187,13 +187,13 @@ def test_live_and_archived_rows_in_a_view(follow: Follow, updated_at: str, steps
             run(ats, step.replace("{}", updated_at))
             ats.sweeps(daemon)
         touch(ats, "status = 'SEEN'", 2)
-        told(daemon, ats, "hw-2", ("SEEN", "job-1"))
+        calls_are(daemon, ats, "hw-2", ("SEEN", "job-1"))
         ats.quiet(daemon)
         assert is_told(ats, "hw-1")
         run(ats, "UPDATE public.applications_archive SET status = 'HIRED', updated_at = clock_timestamp()")
-        told(daemon, ats, "hw-1", ("HIRED", "job-1"))
+        calls_are(daemon, ats, "hw-1", ("HIRED", "job-1"))
         run(ats, "DELETE FROM public.applications_archive")
-        told(daemon, ats, "hw-1", ("HIRED", "job-1"), ("deleted", "job-1"))
+        calls_are(daemon, ats, "hw-1", ("HIRED", "job-1"), ("deleted", "job-1"))
 
 
 @pytest.mark.parametrize("mode", ["poll"])

@@ -156,7 +156,7 @@ def test_an_application_without_a_row_waits_until_its_deletion_is_confirmed(back
     assert {each["action"] for each in planned if each["application_id"] in IDS} == {"confirm-deletion"}
 
     with backed_up.daemon() as daemon:
-        told(daemon, backed_up, calls)
+        calls_are(daemon, backed_up, calls)
         assert daemon.stop() == 0
 
     assert states_after(backed_up, calls) == {"deleted"}
@@ -224,7 +224,7 @@ def test_reading_again_is_no_sweeps_work(backed_up: Installation) -> None:
     assert found_by == {backed_up.mode}, story["events"]
 
 
-def told(daemon: DaemonProcess, installation: Installation, calls: int) -> None:
+def calls_are(daemon: DaemonProcess, installation: Installation, calls: int) -> None:
     """Return when HelloWork has received a call for each application after so many calls."""
     daemon.wait_until(lambda: len(installation.hellowork.calls) >= calls + len(IDS), "a call for each application")
     installation.quiet(daemon)

@@ -164,7 +164,7 @@ def captured(daemon: DaemonProcess, watch: str) -> None:
     daemon.wait_until(lambda: any(event["watch"] == watch for event in daemon.events_named("watching")), watch)
 
 
-def told(daemon: DaemonProcess, hellowork: HelloWork, application_id: str, *statuses: str) -> None:
+def calls_are(daemon: DaemonProcess, hellowork: HelloWork, application_id: str, *statuses: str) -> None:
     """Wait until HelloWork has been told these statuses, and no other."""
     expected = [(status, JOB) for status in statuses]
     daemon.wait_until(lambda: hellowork.told(application_id) == expected, f"{application_id}: {expected}")
@@ -187,7 +187,7 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         assert started["watches"] == "applications,customers@tenant_1,customers@tenant_2,customers@tenant_3"
         for schema, application_id in (("tenant_1", "a"), ("tenant_2", "b"), ("tenant_3", "c")):
             change(vendor, schema, application_id, "SEEN")
-            told(daemon, hellowork, application_id, "SEEN")
+            calls_are(daemon, hellowork, application_id, "SEEN")
 
         with vendor.ats.transaction():  # a look between two would find a part of it
             create(vendor, "tenant_4", "d")
@@ -205,9 +205,9 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
             assert (changed["begun"], changed["ended"]) == (come, went)
         daemon.wait_until_ready()
         change(vendor, "tenant_4", "d", "SEEN")
-        told(daemon, hellowork, "d", "SEEN")
+        calls_are(daemon, hellowork, "d", "SEEN")
         change(vendor, "tenant_5", "b", "HIRED")
-        told(daemon, hellowork, "b", "SEEN", "HIRED")
+        calls_are(daemon, hellowork, "b", "SEEN", "HIRED")
 
         # What comes back goes on with what is known: nothing is sent for rows that are as they were.
         vendor.ats.execute("ALTER SCHEMA tenant_5 RENAME TO tenant_2")
@@ -218,7 +218,7 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         assert (changed["begun"], changed["ended"]) == ("customers@tenant_2,customers@tenant_3", "customers@tenant_5")
         daemon.wait_until_ready()
         change(vendor, "tenant_3", "c", "HIRED")
-        told(daemon, hellowork, "c", "SEEN", "HIRED")
+        calls_are(daemon, hellowork, "c", "SEEN", "HIRED")
         change(vendor, "tenant_2", "b", "LEFT")
         daemon.wait_until(lambda: hellowork.told("b")[-1:] == [("LEFT", JOB)], "b's last status")
         vendor.settle(daemon)
@@ -253,13 +253,13 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         daemon.wait_until_ready()
         # Whatever the others do, and for longer than the grace.
         delete(vendor, "tenant_4", "4-0")
-        told(daemon, hellowork, "4-0", "deleted")
+        calls_are(daemon, hellowork, "4-0", "deleted")
         assert {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls} == {"4-0/status"}
         assert daemon.stop() == 0
     # Nor at the next start.
     with vendor.daemon() as daemon:
         vendor.change(SENTINEL, status="SEEN")
-        told(daemon, hellowork, SENTINEL, "SEEN")
+        calls_are(daemon, hellowork, SENTINEL, "SEEN")
         left = {event["watch"]: event for event in daemon.events_named("the store knows a watch")}
         assert left.keys() == lost
         assert left["customers@tenant_1"]["known"] == 5
@@ -283,7 +283,7 @@ def test_a_schema_that_is_made_anew_has_its_rows_waited_for(vendor: Installation
             add(vendor, "tenant_1", "a")
             add(vendor, "tenant_1", "b", "SEEN")
         daemon.wait_until_ready()
-        told(daemon, vendor.hellowork, "b", "SEEN")
+        calls_are(daemon, vendor.hellowork, "b", "SEEN")
         assert statuses(vendor.hellowork, "a") == [[]]
         assert daemon.stop() == 0
 
@@ -296,7 +296,7 @@ def test_a_broken_schema_concerns_its_watch_only(polling: Installation) -> None:
         daemon.wait_until_not_ready("customers@tenant_2")
         captured(daemon, "customers@tenant_1")
         change(polling, "tenant_1", "a", "SEEN")
-        told(daemon, polling.hellowork, "a", "SEEN")
+        calls_are(daemon, polling.hellowork, "a", "SEEN")
         assert "customers@tenant_1" not in daemon.readiness()[1]
         polling.ats.execute("ALTER TABLE tenant_2.applications ADD COLUMN job_id text")
         polling.ats.execute("UPDATE tenant_2.applications SET job_id = 'job-1'")
@@ -323,15 +323,15 @@ def test_what_is_different_for_one_tenant(polling: Installation) -> None:
     with polling.daemon() as daemon:
         for schema, application_id in (("tenant_1", "a"), ("tenant_2", "b")):
             change(polling, schema, application_id, "SEEN")
-        told(daemon, polling.hellowork, "a", "in_progress")
-        told(daemon, polling.hellowork, "b", "read")
+        calls_are(daemon, polling.hellowork, "a", "in_progress")
+        calls_are(daemon, polling.hellowork, "b", "read")
         (one,), (two,) = ([call.body for call in polling.hellowork.calls_for(each)] for each in "ab")
         assert isinstance(one, dict)
         assert isinstance(two, dict)
         assert (one["created"], one["source"]) == ("2023-01-01T00:00:00.000Z", "tenant_1 in tenant_1!")
         assert (two["created"], two["source"]) == ("2022-12-31T15:00:00.000Z", "tenant_2 in tenant_2!")
         change(polling, "tenant_2", "b", "HIRED")
-        told(daemon, polling.hellowork, "b", "read", "hired")
+        calls_are(daemon, polling.hellowork, "b", "read", "hired")
         assert daemon.stop() == 0
 
 
@@ -348,12 +348,12 @@ def test_a_tenant_without_its_credentials_concerns_no_other(polling: Installatio
         assert "No such file" in refused["event"]
         captured(daemon, "customers@tenant_1")
         change(polling, "tenant_1", "a", "SEEN")
-        told(daemon, polling.hellowork, "a", "SEEN")
+        calls_are(daemon, polling.hellowork, "a", "SEEN")
         (keys / "tenant_2").write_text(API_KEY)
         assert reload(daemon)["begun"] == "customers@tenant_2"
         daemon.wait_until_ready()
         change(polling, "tenant_2", "b", "SEEN")
-        told(daemon, polling.hellowork, "b", "SEEN")
+        calls_are(daemon, polling.hellowork, "b", "SEEN")
         assert len(daemon.events_named("the tenant is not watched")) == 1
         assert daemon.stop() == 0
     # For whoever may not read the file, the tenant is there all the same.
@@ -389,7 +389,7 @@ def test_known_tenants_stay_while_the_database_is_down(
                 create(made, "tenant_2", "b")
                 assert reload(daemon)["begun"] == "customers@tenant_2"
                 change(made, "tenant_1", "a", "SEEN")
-                told(daemon, hellowork, "a", "SEEN")
+                calls_are(daemon, hellowork, "a", "SEEN")
                 assert daemon.stop() == 0
         finally:
             with suppress(RuntimeError):  # it runs
@@ -415,10 +415,10 @@ def test_schemas_of_several_databases_are_tenants_while_one_database_is_down(
             "customers@south.tenant_2",
         ]
         south.change("s", status="SEEN")
-        told(daemon, hellowork, "s", "SEEN")
+        calls_are(daemon, hellowork, "s", "SEEN")
         for where, schema, application_id in ((north, "tenant_1", "n1"), (south, "tenant_1", "s1")):
             change(where, schema, application_id, "SEEN")
-            told(daemon, hellowork, application_id, "SEEN")
+            calls_are(daemon, hellowork, application_id, "SEEN")
 
         # One database is down: its tenants are kept, and the other one's come, change and go.
         south.ats.close()
@@ -428,7 +428,7 @@ def test_schemas_of_several_databases_are_tenants_while_one_database_is_down(
         assert reload(daemon)["begun"] == "customers@north.tenant_2"
         captured(daemon, "customers@north.tenant_2")
         change(north, "tenant_2", "n2", "SEEN")
-        told(daemon, hellowork, "n2", "SEEN")
+        calls_are(daemon, hellowork, "n2", "SEEN")
         north.ats.execute("ALTER SCHEMA tenant_1 RENAME TO tenant_3")
         changed = reload(daemon)
         assert (changed["begun"], changed["ended"]) == ("customers@north.tenant_3", "customers@north.tenant_1")
@@ -444,9 +444,9 @@ def test_schemas_of_several_databases_are_tenants_while_one_database_is_down(
         assert (changed["begun"], changed["ended"]) == ("customers@south.tenant_3", "customers@south.tenant_1")
         daemon.wait_until_ready()
         change(south, "tenant_2", "s2", "SEEN")
-        told(daemon, hellowork, "s2", "SEEN")
+        calls_are(daemon, hellowork, "s2", "SEEN")
         change(south, "tenant_3", "s3", "SEEN")
-        told(daemon, hellowork, "s3", "SEEN")
+        calls_are(daemon, hellowork, "s3", "SEEN")
         connected = [event["watch"] for event in daemon.events_named("connected")]
         assert connected.count("applications@north") == 1
         assert statuses(hellowork, "n1", "s1", "s", SENTINEL) == [["SEEN"], ["SEEN"], ["SEEN"], []]
@@ -472,8 +472,8 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
         daemon.wait_until_an_account_stops(f"endpoint {paused}: paused")
         change(polling, "tenant_1", "hw-tenant_1", "SEEN")
         change(polling, "tenant_3", "hw-tenant_3", "SEEN")
-        told(daemon, hellowork, "hw-tenant_1", "SEEN")
-        told(daemon, hellowork, "hw-tenant_3", "SEEN")
+        calls_are(daemon, hellowork, "hw-tenant_1", "SEEN")
+        calls_are(daemon, hellowork, "hw-tenant_3", "SEEN")
         (one,), (third,) = (hellowork.calls_for(f"hw-tenant_{number}") for number in (1, 3))
         assert (dict(one.headers)["X-Customer"], dict(third.headers)["X-Customer"]) == ("any", "third")
         endpoints = daemon.report()["endpoints"]
@@ -481,7 +481,7 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
 
         (keys / "tenant_2").write_text(API_KEY)
         reload(daemon)
-        told(daemon, hellowork, "hw-tenant_2", "SEEN")
+        calls_are(daemon, hellowork, "hw-tenant_2", "SEEN")
         daemon.wait_until_ready()
         assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         assert "a-revoked-key" not in daemon.logged
@@ -631,8 +631,8 @@ def test_the_example_works_on_tables_of_its_shape(poll: Installation, tmp_path_f
                     sql.Identifier(schema)
                 )
             )
-        told(daemon, poll.hellowork, "customer_17", "Screened")
-        told(daemon, poll.hellowork, "customer_42", "seen_by_recruiter")
+        calls_are(daemon, poll.hellowork, "customer_17", "Screened")
+        calls_are(daemon, poll.hellowork, "customer_42", "seen_by_recruiter")
         assert daemon.stop() == 0
 
 
@@ -676,7 +676,7 @@ def test_schemas_that_exchanged_their_names_wait_for_a_person(vendor: Installati
         exchange(vendor)
         daemon.wait_until_ready()
         change(vendor, "tenant_1", "a", "SEEN")
-        told(daemon, vendor.hellowork, "a", "SEEN")
+        calls_are(daemon, vendor.hellowork, "a", "SEEN")
         assert statuses(vendor.hellowork, "b", "c") == [[], []]
         assert daemon.stop() == 0
 
@@ -730,11 +730,11 @@ def test_the_deletions_that_are_found_in_a_restored_table_are_held(vendor: Insta
         assert (said["watch"], said["level"]) == ("customers@tenant_1", "warning")
         daemon.wait_for_report(lambda report: sum(watch["held"] for watch in report["watches"]) == 1, "the held one")
         change(vendor, "tenant_1", "a", "SEEN")
-        told(daemon, vendor.hellowork, "a", "SEEN")
+        calls_are(daemon, vendor.hellowork, "a", "SEEN")
         assert statuses(vendor.hellowork, "b", "c") == [[], []]
 
         # From now on it is the tenant's table: a deletion is one again.
         delete(vendor, "tenant_1", "b")
-        told(daemon, vendor.hellowork, "b", "deleted")
+        calls_are(daemon, vendor.hellowork, "b", "deleted")
         assert statuses(vendor.hellowork, "c") == [[]]
         assert daemon.stop() == 0

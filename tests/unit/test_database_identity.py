@@ -38,7 +38,7 @@ def test_a_host_has_one_spelling() -> None:
 
 
 class TestHosts:
-    """A host in common tells that it is the same database."""
+    """A host in common means that it is the same database."""
 
     BEFORE = ("db-1:5432", "db-2:5432")
 
