@@ -89,6 +89,5 @@ def test_a_partitioned_table_gets_them_where_postgresql_can(ats: Ats) -> None:
     if major(ats) >= 11:
         install_triggers(ats, config)
         return
-    with pytest.raises(psycopg.errors.WrongObjectType, match="is a partitioned table") as refused:
+    with pytest.raises(psycopg.errors.WrongObjectType, match="is a partitioned table"):
         install_triggers(ats, config)
-    assert "list its partitions instead" in (refused.value.diag.message_hint or "")
