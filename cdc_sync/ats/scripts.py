@@ -163,9 +163,9 @@ def _watch(of: Recorder, terms: Terms) -> str:
             template("table_owners.sql"), tables=map(own_path.found, tables), missed=missed, function=function
         )
     for table in tables:
-        statements = "".join(_trigger(trigger, of) for trigger in of.triggers if trigger.table == table)
         if terms.owner is not None:
-            statements = render(_PARTS["as_tables_owner"], own_path.found(table)) + "\n" + statements
+            script += "\n" + render(_PARTS["as_tables_owner"], own_path.found(table))
+        statements = "".join(_trigger(trigger, of) for trigger in of.triggers if trigger.table == table)
         script += "\n" + own_path.naming(table, statements)
     if terms.owner is not None:
         script += render(_PARTS["as_owner"], sql.Identifier(terms.owner)) + "\n"

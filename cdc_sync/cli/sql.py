@@ -206,6 +206,8 @@ def install(  # noqa: PLR0917 - typer's options
     _refuse_patience(lock_timeout, store=store)
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
+    if function and lock_timeout is not None:
+        raise misused("a function waits as long as its caller's lock_timeout, 3s at most", "--lock-timeout")
     target = Target(context, dsn, store=store, database=database, watch=watch)
     terms = _terms(lock_timeout, owner)
     script: str | Iterable[scripts.Part]
@@ -284,6 +286,7 @@ def verify(  # noqa: PLR0917 - typer's options
     ] = "installed",
     watch: AnyWatchOption = None,
     database: DatabaseOption = None,
+    owner: OwnerOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
@@ -295,7 +298,7 @@ def verify(  # noqa: PLR0917 - typer's options
         query = verifying.absent(watch)
     else:
         refuse_undeclared(config.watches if watch is not None else {**config.templates, **config.watches})
-        for_tenants = scripts.tenant_functions(config, role=target.user) if watch is None else None
+        for_tenants = scripts.tenant_functions(config, _terms(None, owner), target.user) if watch is None else None
         query = verifying.verify(config.watches, for_tenants, is_all=watch is None)
     if not apply:
         script = verifying.as_script(query, {} if config is None else config.watches)

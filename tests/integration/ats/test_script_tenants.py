@@ -15,7 +15,7 @@ from psycopg import sql
 from support.dumping import dump
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import COLUMNS, run_script
+from support.watched import COLUMNS, run_script, some_config
 from typer.testing import CliRunner, Result
 
 from cdc_sync.ats import check as check_module
@@ -293,6 +293,35 @@ ANYTHING_ELSE = """
 SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'cdc_sync'
 """
+
+
+class TestAnotherOwner:
+    def test_a_function_is_verified_with_its_owner(self, command: Command, vendor: Ats, new_role: NewRole) -> None:
+        owner = new_role()
+        assert command("install", "--function", "--apply", "--owner", owner).exit_code == 0
+        assert command("install", "--apply", "--owner", owner).exit_code == 0
+
+        assert command("verify", "--apply", "--owner", owner).exit_code == 0
+        assert command("install", "--function", "--lock-timeout", "1s").exit_code == 2
+        run_script(vendor, uninstall())
+
+    def test_a_table_without_a_schema_is_named_on_the_sessions_path_and_nothing_else(
+        self, vendor: Ats, new_role: NewRole
+    ) -> None:
+        owner = new_role()
+        watch = {"table": "of_customers", "key": ["id"], "columns": COLUMNS}
+        config = some_config("", {"w": watch})
+        vendor.execute("CREATE SCHEMA planted; GRANT USAGE ON SCHEMA planted TO PUBLIC")
+        vendor.execute("SET search_path = planted, public, pg_catalog")
+        vendor.execute(
+            "CREATE FUNCTION planted.set_config(text, name, boolean) RETURNS text LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE 'planted'; END$$"
+        )
+
+        run_script(vendor, "".join(part.script for part in installation(config, Terms(owner=owner))))
+
+        assert one(vendor, "SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgname LIKE 'cdc_sync_w_%'") == 2
+        run_script(vendor, uninstall())
 
 
 class TestAStrangersFunction:
