@@ -5,8 +5,11 @@ signals. The kernel keeps one of each kind, and delivers it once the command has
 """
 
 import signal
+from collections.abc import Sequence
 
-HELD = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+HELD = (signal.SIGHUP, *ENDING)
 """The signals that wait."""
 
 
@@ -15,10 +18,10 @@ def hold() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
-def deliver() -> None:
-    """Let them come; those that waited come now.
+def deliver(numbers: Sequence[signal.Signals] = HELD) -> None:
+    """Let signals come; those that waited come now.
 
     SIGALRM, too, which ends a process whose lease is over: the one that started this may have ignored or blocked it.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*HELD, signal.SIGALRM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGALRM})

@@ -92,11 +92,10 @@ class _Daemon:
         """See `run`."""
         allow_all_descriptors()
         process, loop = self._process, asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals.ENDING:
             loop.add_signal_handler(number, self._end, number)
-        if process.reread is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._want_reload)
-        signals.deliver()
+        # A reload waits for the start: it would begin the wait for the lead again.
+        signals.deliver(signals.HELD if process.reread is None else signals.ENDING)
         every = min(BEAT_EVERY, process.beat_every)
         beating = asyncio.create_task(beat_for_ever(self._opened, process.emit, every), name="beating")
         try:
@@ -165,6 +164,9 @@ class _Daemon:
             await self._serving.enter_async_context(self._admin.serving())
         self._is_up = True
         process.emit(events.DaemonStarted(__version__, watches, process.dry_run, self._admin.url))
+        if process.reread is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._want_reload)
+            signals.deliver()
 
     async def _heed_signal(self) -> None:
         """Use a new configuration while standing by."""
