@@ -12,17 +12,17 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Self
 
-import aiohttp
 import psycopg
 from bench.agreed import STORE
 
 import cdc_sync
 from cdc_sync.cli import main
+from cdc_sync.delivery.client import Client
 
 _PACKAGE = str(Path(cdc_sync.__file__).parent) + os.sep
 _STORE = os.path.join(_PACKAGE, "store", "")  # noqa: PTH118 - compared with the file names of code objects
@@ -131,6 +131,7 @@ def record_psycopg(recorder: Recorder) -> None:
 
     execute_send, send_prepared = psycopg.AsyncCursor._execute_send, psycopg.AsyncCursor._send_query_prepared
     exec_command, wait = psycopg.AsyncConnection._exec_command, psycopg.AsyncConnection.wait
+    notifies = psycopg.AsyncConnection.notifies
 
     def _execute_send(self: Any, query: Any, **named: Any) -> None:
         note(self._pgconn, query.query)
@@ -146,38 +147,41 @@ def record_psycopg(recorder: Recorder) -> None:
 
     async def _wait(self: Any, *arguments: Any, **named: Any) -> Any:
         begun, connection = time.monotonic_ns(), id(self.pgconn)
-        for_notifications = "timeout" in named
         try:
-            result = await wait(self, *arguments, **named)
+            return await wait(self, *arguments, **named)
         finally:
             statements, ended = sent.pop(connection, []), time.monotonic_ns()
-            if recorder.is_on and not for_notifications:
+            if recorder.is_on:
                 where = "store" if self.info.dbname.startswith(STORE) else "ats"
                 recorder.statements += [(begun, ended, where, text) for text in statements]
                 # A pipeline's statements and results have different waits.
                 recorder.waits.append((begun, ended, where, "COMMIT" in statements))
-        if recorder.is_on and for_notifications:
-            recorder.notified.append(ended)
-        return result
+
+    async def _notifies(self: Any, **named: Any) -> AsyncIterator[psycopg.Notify]:
+        async for notification in notifies(self, **named):
+            if recorder.is_on:
+                recorder.notified.append(time.monotonic_ns())
+            yield notification
 
     psycopg.AsyncCursor._execute_send = _execute_send  # type: ignore[method-assign]
     psycopg.AsyncCursor._send_query_prepared = _send_query_prepared  # type: ignore[method-assign,assignment]
     psycopg.AsyncConnection._exec_command = _exec_command  # type: ignore[method-assign,assignment]
     psycopg.AsyncConnection.wait = _wait  # type: ignore[method-assign]
+    psycopg.AsyncConnection.notifies = _notifies  # type: ignore[method-assign,assignment]
 
 
-def record_aiohttp(recorder: Recorder) -> None:
-    request = aiohttp.ClientSession._request
+def record_calls(recorder: Recorder) -> None:
+    call = Client.call
 
-    async def _request(self: Any, *arguments: Any, **named: Any) -> Any:
+    async def _call(self: Any, *arguments: Any) -> Any:
         begun = time.monotonic_ns()
         try:
-            return await request(self, *arguments, **named)
+            return await call(self, *arguments)
         finally:
             if recorder.is_on:
                 recorder.requests.append((begun, time.monotonic_ns()))
 
-    aiohttp.ClientSession._request = _request  # type: ignore[method-assign]
+    Client.call = _call  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
@@ -185,7 +189,7 @@ if __name__ == "__main__":
     made = Recorder(Path(file))
     record_sqlite(made)
     record_psycopg(made)
-    record_aiohttp(made)
+    record_calls(made)
     signal.signal(signal.SIGUSR1, made.toggle)
     if what == "functions":
         threading.setprofile(made.called)

@@ -14,6 +14,16 @@ _STILL = 50_000_000
 _AROUND = ("BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
+_ALWAYS = ("statements", "waits", "notified", "requests")
+"""What every change leaves in a recording; `functions` and `jobs` are recorded on request."""
+
+
+def without_news(recorded: dict[str, Any], *, with_functions: bool) -> list[str]:
+    """The parts of a recording whose hooks found nothing: they no longer fit what they hook into."""
+    expected = (*_ALWAYS, "functions", "jobs") if with_functions else _ALWAYS
+    return [name for name in expected if not recorded[name]]
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """Its time in nanoseconds, `ats` or `store`, its text in one line."""
