@@ -7,10 +7,8 @@ import asyncio
 import sys
 import time
 from collections import abc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partialmethod
 from typing import Any, TypeVar
 
@@ -47,9 +45,6 @@ _LONGEST_PAUSE = 5.0
 OWN_PATH, _OWN_SCHEMAS, PINNED_PATH = (
     sections("sessions.sql")[name] for name in ("own_path", "own_schemas", "pinned_path")
 )
-
-_QUICK = 1.0
-"""Seconds for which a quick read may hold a connection."""
 
 
 def conninfo(dsn: str) -> str:
@@ -94,38 +89,15 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-@dataclass(slots=True)
-class Reads:
-    """Reads that take turns at a pool together: those of a watch's capture, or of its sweeps.
-
-    They count as slow if the last one was, or `always`.
-    """
-
-    slow: bool = False
-    always: bool = False
-
-
-READS: ContextVar[Reads | None] = ContextVar("READS", default=None)
-"""The `Reads` of this task and of those that it starts."""
-
-
-@contextmanager
-def reading_as(reads: Reads) -> Iterator[None]:
-    """Read as one of `reads`."""
-    token = READS.set(reads)
-    try:
-        yield
-    finally:
-        READS.reset(token)
-
-
 class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second while it holds one.
 
-    Slow reads take turns, and leave a connection for quick ones. Connections stay on the server that was read last, if
-    it can be reached, and lead to none that is behind. Statements are prepared on request, not behind a pooler.
+    Connections stay on the server that was read last, if it can be reached, and lead to none that is behind. Statements
+    are prepared on request, not behind a pooler.
 
-    `refused` is why a server that answered refused the last connection.
+    Attributes:
+        refused: why a server that answered refused the last connection.
+        walks: the turns of sweeps and baselines, which leave a connection for other reads.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -142,27 +114,18 @@ class Pool(AsyncConnectionPool[Connection]):
         )
         self.guard = guard
         self.refused: SourceError | None = None
-        self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
+        self.walks = asyncio.Semaphore(max(size - 1, 1))
 
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
-        """Ask on a connection, in turn, and again while others hold a lock; raises `SourceError`.
+        """Ask on a connection, and again while others hold a lock; raises `SourceError`.
 
         In between it has no connection, so nobody queues behind it.
         """
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
-        reads = READS.get() or Reads()
         while True:
             try:
-                async with (
-                    self._slow_turns if reads.slow or reads.always else nullcontext(),
-                    asking(doing, within),
-                    self.connection() as connection,
-                ):
-                    begun = time.monotonic()
-                    try:
-                        return await what(connection)
-                    finally:
-                        reads.slow = time.monotonic() - begun > _QUICK
+                async with asking(doing, within), self.connection() as connection:
+                    return await what(connection)
             except SourceError as error:
                 if isinstance(error.__cause__, PoolTimeout) and self.refused is not None:
                     raise self.refused from error

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -47,10 +46,6 @@ _REMEMBERED = 3
 
 def nothing() -> None:
     """The default for callbacks without an argument."""
-
-
-def nobody(_: str) -> None:
-    """The default for callbacks that get a watch's name."""
 
 
 def wait_after(error: Exception, failures: int, longest: float) -> float:
@@ -126,7 +121,6 @@ class Database:
         longest_wait: seconds between tries to connect, at most, if the error may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that such a proof may take.
-        recognised: called with each watch of a database known to be the one in the store.
         is_only: if the only one is the wrong one, the daemon ends.
         failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
@@ -146,7 +140,6 @@ class Database:
     longest_wait: float = 5.0
     prove_every: float = 15.0
     answers_within: float = ANSWERS_WITHIN
-    recognised: Callable[[str], None] = nobody
     is_only: bool = True
     guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -182,7 +175,6 @@ class Database:
         try:
             positions = await self.store.capture.positions(watch)
             await self._recognise_watch(watch, positions, sessions)
-            self.recognised(watch)
             self.guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", self.guard.meet)
             yield sessions
@@ -322,8 +314,7 @@ class Database:
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
         holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
-        # On no watch's account (`connection.READS`): its queries are quick.
-        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches", context=Context()))
+        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches"))
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 from contextlib import suppress
-from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -174,8 +173,7 @@ class Lookout:
         since, task = self._shared.get(what, (0.0, None))
         if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
             self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
-            # A context without `connection.READS`: it is quick.
-            task = asyncio.create_task(asking(), name="asking for all watches", context=Context())
+            task = asyncio.create_task(asking(), name="asking for all watches")
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._shared[what] = now, task
         answer: T = await asyncio.shield(task)

@@ -258,7 +258,8 @@ class Reader:
         size, behind = min(size, self.fit), after is not None
         parameters = [shape, *(after or ()), size]
         try:
-            read, is_cut = self.interpreted(await self.fetch(self.statements.pages[behind], parameters))
+            async with self.pool.walks:
+                read, is_cut = self.interpreted(await self.fetch(self.statements.pages[behind], parameters))
         except SourceError as error:
             size = min(size, _AT_FIRST)
             found = await self.without_expressions(error, self.statements.keys[behind], [*(after or ()), size])
@@ -280,7 +281,8 @@ class Reader:
         """The same rows' digests; None if an expression fails, so that they must be read."""
         places = [size] * len(self.mapping.key_columns)
         query, parameters = self.statements.digests[after is not None], [*places, shape, *(after or ()), size]
-        found = await unless_a_row_fails(self.fetch(query, parameters))
+        async with self.pool.walks:
+            found = await unless_a_row_fails(self.fetch(query, parameters))
         if found is None:
             return None
         ((text, rows, at, *last, _),) = found

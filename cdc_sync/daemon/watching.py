@@ -4,11 +4,10 @@ import asyncio
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
-from cdc_sync.ats.connection import READS, Pool, Reads, reading_as
+from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import Database, Sessions, WatchParts, wait_after
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.rows_elsewhere import OtherWatches, without_live_row
@@ -45,7 +44,6 @@ class WatchWorker:
     def __init__(self, parts: WatchParts) -> None:
         self._parts = replace(parts, all_written=self._store_works, want_sweep=self.want_sweep)
         self._sweep_wanted = asyncio.Event()
-        self._reads = Reads()
         self._lost: str | None = None
         self._store_failed = False
         self._sessions: Sessions | None = None
@@ -61,7 +59,6 @@ class WatchWorker:
         Raises:
             AnotherDatabaseError: nothing may be sent from the only database.
         """
-        READS.set(self._reads)
         failures = 0
         while True:
             try:
@@ -121,8 +118,7 @@ class WatchWorker:
             self._lost = None
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
-            with reading_as(Reads(always=True)):
-                capture = await begin(intake, meanwhile)
+            capture = await begin(intake, meanwhile)
             # Nothing may fail before the jobs start: Python warns about unstarted coroutines.
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost()
@@ -154,10 +150,9 @@ class WatchWorker:
             await asyncio.sleep(max(self._next_sweep_from - clock(), 0))
             async with self._parts.database.sweeping:
                 self._sweep_wanted.clear()
-                started, sweep = clock(), Sweep(capture, partial(self._catch_up, capture))
+                started, sweep = clock(), Sweep(capture, capture.catch_up)
                 try:
-                    with reading_as(Reads(always=True)):
-                        await sweep.run()
+                    await sweep.run()
                 finally:
                     self._next_sweep_from = clock() + sweep.worked * (_SWEEP_SHARE - 1)
             # Every failed write has succeeded, or is obsolete.
@@ -168,12 +163,6 @@ class WatchWorker:
                     await self._sweep_wanted.wait()
             except TimeoutError:
                 continue
-
-    async def _catch_up(self, capture: Capture) -> None:
-        """Catch up in a sweep, on the capture's account."""
-        with reading_as(self._reads):
-            await capture.catch_up()
-
 
 @dataclass(slots=True)
 class RunningWatches:

@@ -1,7 +1,6 @@
 """The tool that traces one change notices when its hooks no longer fit."""
 
 import pytest
-
 from trace_change.reading import without_news
 
 RECORDED = {"statements": [1], "waits": [1], "notified": [1], "requests": [1], "functions": [], "jobs": []}

@@ -181,7 +181,7 @@ def record_calls(recorder: Recorder) -> None:
             if recorder.is_on:
                 recorder.requests.append((begun, time.monotonic_ns()))
 
-    Client.call = _call  # type: ignore[method-assign]
+    Client.call = _call  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from support.rig import Clock, parts_of
 from support.sessions import Ats, one, run
 from support.watched import COLUMNS, a_config, install_triggers, some_config
 
-from cdc_sync.ats.connection import Reads, pooled, reading_as
+from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config.models import watch_rules
@@ -87,12 +87,12 @@ async def is_everywhere(store: Store) -> bool:
     return len(await store.report.entries("pending", None, 100)) == len(NAMES)
 
 
-async def test_slow_reads_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:
+async def test_walks_leave_a_connection_to_other_reads(database: str, ats: Ats) -> None:
     run(ats, "SELECT pg_advisory_lock(4711)")
     async with pooled(database, size=2) as pool:
 
         async def slow() -> None:
-            with reading_as(Reads(always=True)):
+            async with pool.walks:
                 await pool.fetch("SELECT pg_advisory_lock_shared(4711)", (), "reading")
 
         reading = [asyncio.create_task(slow()) for _ in range(3)]
@@ -104,20 +104,11 @@ async def test_slow_reads_leave_a_connection_to_quick_ones(database: str, ats: A
         await asyncio.gather(*reading)
 
 
-async def test_a_watch_whose_read_was_slow_is_slow_until_one_was_quick(database: str) -> None:
-    reads = Reads()
-    async with pooled(database, size=2) as pool:
-        with reading_as(reads):
-            for statement, is_slow in (("SELECT pg_sleep(1.2)", True), ("SELECT 1", False)):
-                await pool.fetch(statement, (), "reading")
-                assert reads.slow == is_slow
-
-
 async def test_what_others_read_before_is_not_counted(database: str) -> None:
     async with pooled(database, size=2) as pool:
 
         async def reads(query: bytes, within: float) -> None:
-            with reading_as(Reads(always=True)):
+            async with pool.walks:
                 await pool.ask("reading", lambda connection: connection.execute(query), within=within)
 
         before = asyncio.create_task(reads(b"SELECT pg_sleep(2.5)", 60))
