@@ -5,10 +5,9 @@ are read and applied in a second transaction.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from cdc_sync.ats import row_security
 from cdc_sync.ats.database import WatchParts
@@ -20,12 +19,9 @@ from cdc_sync.ats.tenant_table import TenantTable
 from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Adopt, Cancel, Enqueue
 from cdc_sync.core.events import Decided, Outcome, RowsHidden, RowSkipped, RowsVisible, ZoneDoubted, ZoneTrusted
-from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.rows import Key, Origin, Reportable, Row, WatchRules, by_application, current, interpret
 from cdc_sync.core.zone import Dated
-
-T = TypeVar("T")
 
 _REMEMBERED_SKIPS = 100_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
@@ -106,7 +102,9 @@ class Applier:
             return Applied()
         if has_news:
             await self.table.look()
-        first = await self._uninterrupted(batch)
+        parts = self.parts
+        first = await parts.store.capture.apply(parts.rules, batch, parts.calls)
+        self._note(batch, first)
         if not first.unresolved:
             return first
         resolved = await self.resolve(first.unresolved)
@@ -125,52 +123,14 @@ class Applier:
         found = by_application(read.rows, unresolved)
         return [resolved(id_, at, found.get(id_, ()), self.parts.rules) for id_, at in unresolved.items()]
 
-    async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
-        """Await a write and note its success or failure; `what` names it for a later retry."""
-        try:
-            kept = await writing
-        except StoreError:
-            self.parts.unwritten.update(what)
-            raise
-        self._written(what)
-        return kept
-
-    def _written(self, what: Collection[str]) -> None:
-        unwritten = self.parts.unwritten
-        if unwritten:
-            unwritten.difference_update(what)
-            if not unwritten:
-                self.parts.all_written()
-
-    async def _uninterrupted(self, batch: Batch) -> Applied:
-        """Apply a batch to the end in any case: later readings are applied later."""
-        stepping = asyncio.create_task(self._step(batch), name="apply")
-        try:
-            return await asyncio.shield(stepping)
-        except asyncio.CancelledError:
-            # It may be cancelled repeatedly.
-            while not stepping.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([stepping])
-            raise
-
-    async def _step(self, batch: Batch) -> Applied:
-        """Apply one batch and report its results."""
-        parts = self.parts
-        try:
-            applied = await parts.store.capture.apply(parts.rules, batch, parts.calls)
-        except StoreError:
-            parts.unwritten.update(_named_by(batch))
-            raise
+    def _note(self, batch: Batch, applied: Applied) -> None:
+        """Note and report the results of a batch."""
         if applied.written:  # else the store may still fail
             self._replica = batch.replica.get(REPLICA, self._replica)
-            if parts.unwritten:
-                self._written(_named_by(batch))
         if applied.suspected:
             self.suspected.set()
         self._report(applied, batch.origin)
         self._see_dates(batch, applied)
-        return applied
 
     def _see_dates(self, batch: Batch, applied: Applied) -> None:
         """Compare the event dates of changed rows with the changes; report news."""
@@ -207,9 +167,3 @@ def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: W
     best = current(rows)
     canonical = None if best is None else interpret(best, rules, changed_at)
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
-
-
-def _named_by(batch: Batch) -> set[str]:
-    """The applications and rows of a batch, or its positions if it has none."""
-    rows = (*(row.key for row in batch.observations if row.application_id is None), *batch.gone)
-    return {*batch.application_ids, *map("/".join, rows)} or set(batch.positions)

@@ -411,8 +411,6 @@ class WatchParts:
         rules: the core's form of the watch's configuration.
         clock: this daemon's, in milliseconds since the epoch.
         calls: the sender's, beside an apply.
-        unwritten: names of failed writes to the store that have not succeeded since.
-        all_written: called when the last of them succeeds.
         event_dates: how those of the last changed rows fit.
     """
 
@@ -424,8 +422,6 @@ class WatchParts:
     observe: Emit
     clock: Callable[[], int]
     calls: Calls = NO_CALLS
-    unwritten: set[str] = field(default_factory=set)
-    all_written: Callable[[], None] = nothing
     event_dates: EventDates = field(default_factory=EventDates)
     want_sweep: Callable[[], None] = nothing
     dry_run: bool = False

@@ -31,7 +31,8 @@ class Intake:
     """Reads one watch's rows, and applies them.
 
     Attributes:
-        lock: held from the reading of rows until they are applied; every method but `changes` and `read` takes it.
+        place: saves capture positions only.
+        lock: held from the reading of rows until they are applied; every method but `read` takes it.
         requests: sweeps requested since the last complete one began, for changes that no event names (a TRUNCATE,
             another partition, a row of a table that any application may depend on). Meanwhile a difference does not
             prove that the capture missed something.
@@ -52,7 +53,7 @@ class Intake:
         self.seen = self.watched.state
         self.applier = Applier(parts, self.reader, self.watched)
         self.deletions = Deletions(self.applier)
-        self.lock = self.applier.lock
+        self.lock, self.place = self.applier.lock, self.applier.place
         self.requests = 0
         # Another version may interpret rows differently.
         self.shape_of_digests = f"{__version__} {shape(self.reader.shape, parts.rules)}"
@@ -77,22 +78,15 @@ class Intake:
             self.applier.see_hiding(await self.reader.hidden_by(), anyhow=first)
             return bool(before - self.applier.hidden_by)
 
-    async def changes(self, times: Mapping[Key, int]) -> None:
-        """Read the rows of the log's keys and apply them, under `lock`; `times` has when each changed last."""
-        if times:
-            read_as = await self.reader.as_read(times)
-            await self._keys(latest((read_as.get(key, key), at) for key, at in times.items()), "notify")
-
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
         """Read the rows of these keys and apply them; `times` has when each may have changed."""
         async with self.lock:
-            return await self._keys(times, origin)
-
-    async def _keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-        results: list[ApplyResult] = []
-        async for read, answered in self.reader.parts_by_key(times):
-            results += await self.read(read, {key: times[key] for key in answered}, origin)
-        return results
+            results: list[ApplyResult] = []
+            read_as = await self.reader.as_read(times)
+            times = latest((read_as.get(key, key), at) for key, at in times.items()) if read_as else times
+            async for read, answered in self.reader.parts_by_key(times):
+                results += await self.read(read, {key: times[key] for key in answered}, origin)
+            return results
 
     async def read(self, read: Read, times: Mapping[Key, int], origin: Origin) -> Sequence[ApplyResult]:
         """Apply what was read by the keys of `times`, under `lock`; a key without a row is gone."""
@@ -138,10 +132,6 @@ class Intake:
         self.applier.swept_at = self.clock()
         self.applier.table.compared()
         await self.place(await self.applier.table.accepted())
-
-    async def place(self, positions: Mapping[str, str]) -> None:
-        """Save capture positions only."""
-        await self.applier.place(positions)
 
     async def request_sweeps(self, number: int) -> None:
         """Count requested sweeps, durably; a negative number removes those that a finished sweep has answered.

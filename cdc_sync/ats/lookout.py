@@ -9,7 +9,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -126,21 +126,17 @@ class Lookout:
         # How often the log was looked at, and when its idle watches learned of it.
         self._looks = 0
         self._shown_at = time.monotonic()
-        # They wait for their states.
-        self._asking: set[Watched] = set()
-        self._lock = asyncio.Lock()
         self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
 
     async def join(self, watched: Watched) -> None:
         """Add a watch, and find out its state."""
         self._watched[watched.name] = watched
-        await self.refresh(watched)
+        await self.find_states([watched])
 
     def leave(self, watched: Watched) -> None:
         """Remove a watch."""
         if self._watched.get(watched.name) is watched:
             del self._watched[watched.name]
-        self._asking.discard(watched)
 
     def listen(self, watched: Watched, ears: Ears) -> None:
         """Let a watch learn of changes in the log."""
@@ -153,19 +149,6 @@ class Lookout:
         await self.bell.count(changes)
         if self.bell.is_busy and not was_busy:
             self._hurry.set()
-
-    async def refresh(self, watched: Watched) -> None:
-        """Find out a watch's state, by one statement for all that ask at the same time."""
-        self._asking.add(watched)
-        async with self._lock:
-            if watched in self._asking:
-                asked, self._asking = self._asking, set()
-                try:
-                    await self._find_states(asked)
-                except BaseException:
-                    # Each of the others finds out itself.
-                    self._asking |= asked - {watched}
-                    raise
 
     async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer to a question of all watches, asked once in so many seconds."""
@@ -227,8 +210,7 @@ class Lookout:
         """Look for what has changed around the watches."""
         if not self._watched:
             return
-        async with self._lock:
-            await self._find_states(self._watched.values())
+        await self.find_states(list(self._watched.values()))
         before, self.server = self.server, await self._pool.ask("asking how the server is set up", server_facts)
         for one in self._watched.values():
             if one.rechecks or self.server != before:
@@ -290,8 +272,8 @@ class Lookout:
             for one in filter(whom, list(self._watched.values())):
                 one.fail(error)
 
-    async def _find_states(self, whom: Collection[Watched]) -> None:
-        whom = list(whom)
+    async def find_states(self, whom: Sequence[Watched]) -> None:
+        """Find out the watches' states."""
         named = [(one.name, relation.schema, relation.name) for one in whom for relation in one.relations]
         parameters = arrays(("watches", "schemas", "names"), named)
         found: dict[str, str] = dict(await self._pool.fetch(_SQL["states"], parameters, _ASKING))

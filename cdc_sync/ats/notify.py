@@ -101,13 +101,13 @@ class NotifyCapture(SweepOnlyCapture):
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
             self.rung.clear()
-            async with self.intake.lock:
-                changes = await self.log.read(self.parts.steps.drained)
-                self._was_full = self._was_full or changes.size >= self._max_backlog
-                if self._arms:
-                    # Before they are applied: each of the next ones costs the ATS a NOTIFY.
-                    await self.lookout.count(changes.number)
-                await self.intake.changes(changes.times)
+            changes = await self.log.read(self.parts.steps.drained)
+            self._was_full = self._was_full or changes.size >= self._max_backlog
+            if self._arms:
+                # Before they are applied: each of the next ones costs the ATS a NOTIFY.
+                await self.lookout.count(changes.number)
+            if changes.times:
+                await self.intake.keys(changes.times, "notify")
             # Deleted before the sweep, which a restart would run anyway.
             if changes.everything:
                 await self.intake.request_sweeps(1)

@@ -5,13 +5,11 @@ it is read again, applied, and counted by cause, unless a sweep was requested fo
 each record that was met; an unmarked live record is a suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
-verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
-server computes the next page meanwhile; if that fails, this page is compared again.
+verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
 
 An interrupted sweep starts again.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -19,13 +17,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.mapping import keys_of
-from cdc_sync.ats.reading import Digests, Read
+from cdc_sync.ats.reading import Read
 from cdc_sync.core.diff import Adopt, Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
-
-"""Missed rows that are passed on, at most."""
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:
@@ -65,7 +61,6 @@ class Sweep:
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
         self._digests = capture.intake.shape_of_digests
-        self._ahead: tuple[Key, Digests | None] | None = None
         self._after: Key | None = None
         self._is_walked = False
         self._rows = 0
@@ -106,21 +101,11 @@ class Sweep:
 
     async def _pass_over(self) -> bool:
         """Compare the next page by digests and read the rows that differ; False if these are most of it."""
-        intake, compared, after = self._intake, self._steps.compared, self._after
-        if self._ahead is not None and self._ahead[0] == after:
-            page = self._ahead[1]
-        else:
-            page = await intake.reader.digests(after, compared, self._digests)
-        self._ahead = None
+        intake, compared = self._intake, self._steps.compared
+        page = await intake.reader.digests(self._after, compared, self._digests)
         if page is None:
             return False
-        comparing = intake.store.capture.compare(self._watch, page.text)
-        if page.last is None:
-            numbers = await comparing
-        else:
-            ahead = intake.reader.digests(page.last, compared, self._digests)
-            numbers, following = await asyncio.gather(comparing, ahead)
-            self._ahead = (page.last, following)
+        numbers = await intake.store.capture.compare(self._watch, page.text)
         others = [place for place, number in enumerate(numbers) if number < 0]
         if len(numbers) != page.rows or len(others) > compared // 2:
             return False
@@ -157,8 +142,7 @@ class Sweep:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
             self._repaired.update(repaired)
-            adding = self._intake.store.operation.add_repairs(self._watch, repaired)
-            await self._intake.applier.write(("repairs",), adding)
+            await self._intake.store.operation.add_repairs(self._watch, repaired)
 
     async def _compare(self, read: Read) -> None:
         """Mark known records, and repair the rows that differ."""
@@ -172,8 +156,7 @@ class Sweep:
             await self._repair([row for row in rows if row.key in different])
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
-            verifying = self._intake.store.capture.verify(self._watch, verified)
-            await self._intake.applier.write([each.application_id for each in verified], verifying)
+            await self._intake.store.capture.verify(self._watch, verified)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]

@@ -109,6 +109,11 @@ class Batch:
     shift: int = 0
 
     @property
+    def at(self) -> int:
+        """The time of the batch, for people."""
+        return self.now + self.shift
+
+    @property
     def application_ids(self) -> list[str]:
         """The ids of its applications, each once."""
         ids = {each.application_id for each in self.observations}
@@ -199,16 +204,6 @@ class HistoryEntry(NamedTuple):
     detail: Mapping[str, Any]
 
 
-class HistoryLine(NamedTuple):
-    """The same as it is written."""
-
-    at: int
-    watch: str
-    application_id: str
-    event: str
-    detail: Mapping[str, Any]
-
-
 class Enqueued(NamedTuple):
     """A content for the outbox; it replaces a pending entry."""
 
@@ -274,7 +269,7 @@ class BatchPlan:
     handed_over: list[HandOver] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
-    history: list[HistoryLine] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
     endpoints: set[str] = field(default_factory=set)
     fuse: Fuse | None = None
     of_accounts: dict[str, Fuse] = field(default_factory=dict)
@@ -297,13 +292,9 @@ def plan_batch(
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
     others' states in other watches, without those that have an entry; `of_accounts` is needed for `accounts_of`.
     """
-    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, of_accounts), batch.observations
-    if any(isinstance(each, Unreportable) for each in observations):
-        observations = planner.owned(observations)
+    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, of_accounts), _owned(batch, before)
     plan = planner.changes
     unresolved = plan.unresolved = planner.unresolved(observations)
-    if batch.origin == "baseline" and batch.unseen == "adopt" and not (before or unresolved or batch.skipped):
-        observations = planner.adopt_unknown(observations)
     for each in observations:
         if each.application_id not in unresolved:
             planner.observe(each)
@@ -364,11 +355,11 @@ def described(content: Content) -> dict[str, Any]:
     return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
 
 
-def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryLine:
+def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEntry:
     """The history of an application that a watch leaves to another one."""
     reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
     detail = {"by": batch.origin, **fields_of(reason)}
-    return HistoryLine(batch.now + batch.shift, watch, application_id, MOVED, detail)
+    return HistoryEntry(batch.at, watch, application_id, MOVED, detail)
 
 
 @dataclass(slots=True)
@@ -382,16 +373,6 @@ class _Planner:
     elsewhere: States
     of_accounts: Fuses
     changes: BatchPlan = field(default_factory=BatchPlan)
-
-    def owned(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Assign rows with unreadable ids to the applications that they represented last."""
-        owners = {known.key: id_ for id_, known in reversed(list(self.before.items()))}
-        return [
-            replace(each, application_id=owners.get(each.key))
-            if isinstance(each, Unreportable) and each.unreadable and not each.application_id
-            else each
-            for each in observations
-        ]
 
     def unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
         """Applications whose row is gone or has another id, and those with another row than before, or two."""
@@ -417,20 +398,11 @@ class _Planner:
             seen.add(id_or_none)
         return unresolved
 
-    def adopt_unknown(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Adopt unknown applications; returns the other observations. In a seventh of the time that `observe` takes."""
-        adopted, others, unseen = self.changes.adopted, list[Observation](), self.batch.unseen
-        for each in observations:
-            if type(each) is Reportable and type(decide(each.content, None, None, unseen)) is Adopt:
-                adopted.append(each)
-            else:
-                others.append(each)
-        return others
-
     def resolve(self, resolved: Resolved) -> None:
         id_, before = resolved.application_id, self.before.get(resolved.application_id, _NEVER_SEEN)
         if self.batch.origin != "deletion":
-            self._suspect_if_gone(resolved, before)
+            if not self._is_there(resolved, before) and _is_alive(before):
+                self._suspect(id_, resolved.changed_at)
         elif resolved.is_unanswered or (resolved.elsewhere is not None and _may_be_under_way(before)):
             self._postpone(resolved, before)
         else:
@@ -444,12 +416,6 @@ class _Planner:
         # The entry may be older than what HelloWork has. One that may be under way must end first.
         if resolved.is_unanswered and before.state == "pending":
             self.changes.waiting.append(again)
-
-    def _suspect_if_gone(self, resolved: Resolved, before: Known) -> None:
-        if self._is_there(resolved, before):
-            return
-        if before.in_scope and before.latest is not None and not before.latest.deleted:
-            self._suspect(resolved.application_id, resolved.changed_at)
 
     def _answer(self, resolved: Resolved, before: Known) -> None:
         """Answer a suspicion."""
@@ -501,7 +467,7 @@ class _Planner:
     def _leave_scope(self, application_id: str, event: str) -> None:
         """No call is made for the application any more; its history has the reason."""
         self.changes.out_of_scope.append(application_id)
-        self._add_event(event, application_id)
+        self._note(event, application_id)
 
     def _leave_to(self, heir: str, resolved: Resolved, before: Known) -> None:
         """Leave the application to another watch."""
@@ -527,9 +493,10 @@ class _Planner:
             changes.cancelled.append(id_)
         changes.results.append(ApplyResult(id_, Adopt()))
 
-    def _add_event(self, event: str, application_id: str) -> None:
-        at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin}
-        self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
+    def _note(self, event: str, application_id: str, **detail: object) -> None:
+        """Add a line to the application's history."""
+        detail = {"by": self.batch.origin, **detail}
+        self.changes.history.append(HistoryEntry(self.batch.at, self.rules.watch, application_id, event, detail))
 
     def _suspect(self, application_id: str, at: int) -> None:
         due_at = self.batch.now + self.rules.deletion_grace
@@ -567,7 +534,7 @@ class _Planner:
                     changes.results.append(ApplyResult(row.application_id, decision))
             case _:
                 changes.cancelled.append(row.application_id)
-                self._add_history("cancelled", row.application_id, content, known)
+                self._note("cancelled", row.application_id, **_change(known, content))
                 changes.results.append(ApplyResult(row.application_id, decision))
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
@@ -596,16 +563,8 @@ class _Planner:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
             further |= fields_of(reason)
-        self._add_history(event, id_, content, known, further)
+        self._note(event, id_, **_change(known, content), **further)
         return ApplyResult(id_, decision, state, reason)
-
-    def _add_history(
-        self, event: str, application_id: str, content: Content, known: Known, further: Mapping[str, Any] = NOTHING_MORE
-    ) -> None:
-        was = described(known.snapshot) if known.snapshot else None
-        detail = {"by": self.batch.origin, "from": was, "to": described(content), **further}
-        at = self.batch.now + self.batch.shift
-        self.changes.history.append(HistoryLine(at, self.rules.watch, application_id, event, detail))
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""
@@ -660,6 +619,22 @@ def _for_its_account(row: Reportable, known: Known, rules: WatchRules) -> Report
     if not row.content.deleted or account == row.content.account:
         return row
     return replace(row, content=row.content._replace(account=account))
+
+
+def _owned(batch: Batch, before: Mapping[str, Known]) -> list[Observation]:
+    """The observations; rows with unreadable ids are those of the applications that they represented last."""
+    owners = {known.key: id_ for id_, known in reversed(list(before.items()))}
+    return [
+        replace(each, application_id=owners.get(each.key))
+        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
+        else each
+        for each in batch.observations
+    ]
+
+
+def _change(known: Known, content: Content) -> dict[str, Any]:
+    """What changes, for the history."""
+    return {"from": described(known.snapshot) if known.snapshot else None, "to": described(content)}
 
 
 def _may_be_under_way(known: Known) -> bool:

@@ -224,69 +224,105 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
 
     `changed_at` is also the event's date if the row has none.
     """
-    application_id, url = row.application_id, None
-    if application_id is not None and row.status_url is None:
-        url = status_url.of_plain_id(rules.base_url, application_id)
-    if application_id is None or url is None or row.id_unreadable:
-        identified = _identify(row, changed_at)
-        if not isinstance(identified, str):
-            # `where` leaves out rows of others' applications, whose ids are no error.
-            return identified if row.in_scope else Foreign(row.key, changed_at)
-        application_id = identified
+    identified = _identify(row, changed_at)
+    if not isinstance(identified, str):
+        # `where` leaves out rows of others' applications, whose ids are no error.
+        return identified if row.in_scope else Foreign(row.key, changed_at)
     if not row.in_scope:
-        return OutOfScope(application_id, row.key, changed_at)
+        return OutOfScope(identified, row.key, changed_at)
     if row.unreadable is not None:
-        return Unreportable(application_id, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
-    return _observation_of(application_id, url, row, rules, changed_at)
+        return Unreportable(identified, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
+    return _observation_of(identified, row, rules, changed_at)
 
 
-def _observation_of(
-    application_id: str, built: str | None, row: Row, rules: WatchRules, changed_at: int
-) -> Observation:
-    key = row.key
+class _LacksError(Exception):
+    """The row lacks something that every call needs; the argument is the reason."""
+
+
+def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at: int) -> Observation:
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
-        return Ignored(application_id, key, row.digest, changed_at)
-    (status, unmapped), created, lacks = mapped, 0, None
-    is_large = rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT
-    if is_large or row.created is None or not status or status.isspace():  # inline, since it runs for each row
-        lacks = _lacks(row, rules, status)
+        return Ignored(application_id, row.key, row.digest, changed_at)
+    status, unmapped = mapped
     try:
-        created = from_microseconds(row.created or "")
-    except NotAnInstant as error:
-        lacks = lacks or coded("creation-date", "its creation date cannot be sent: %(reason)s", reason=error.args[0])
-    if lacks is not None:
-        return Unreportable(application_id, key, lacks, changed_at=changed_at)
-    account = rules.account
-    if account is None:
-        account = row.account or ""
-        if account not in rules.accounts:
-            return Unreportable(application_id, key, _no_account(account), changed_at=changed_at)
-    try:
-        event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
-    except NotAnInstant:
-        event_date = changed_at
-    own = None if row.status_url is None else _value(row.status_url)
-    url = own or built or status_url.build(rules.base_url, application_id)
-    refusal = rules.allowed.refusal(own) if own else rules.built_refusal
-    job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
-    source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
-    extra = _extra(row, rules, status) if rules.extra else None
-    # By position, since it runs for each row.
-    content = Content(status, job_id, row.deleted, created, event_date, source, extra, url, account)
-    refused = unmapped or (refusal and status_url.refused(url, refusal))
-    reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
-    if job_id:
+        content = _content(application_id, row, rules, status, changed_at)
+    except _LacksError as error:
+        return Unreportable(application_id, row.key, error.args[0], changed_at=changed_at)
+    refusal = rules.built_refusal if _value(row.status_url) is None else rules.allowed.refusal(content.url)
+    refused = unmapped or (refusal and status_url.refused(content.url, refusal))
+    reportable = Reportable(application_id, row.key, content, refused, row.digest, changed_at)
+    if content.job_id:
         return reportable
     without_job = reportable if rules.last_known_job else None
-    return Unreportable(application_id, key, _NO_JOB, without_job=without_job, changed_at=changed_at)
+    return Unreportable(application_id, row.key, _NO_JOB, without_job=without_job, changed_at=changed_at)
+
+
+def _content(application_id: str, row: Row, rules: WatchRules, status: str, changed_at: int) -> Content:
+    """The content of the row's call, maybe without a job."""
+    if not status or status.isspace():
+        raise _LacksError(coded("no-status", "it has no status"))
+    _insist_on_lengths(row, rules, status)
+    return Content(
+        status,
+        row.job_id if row.job_id and not row.job_id.isspace() else "",
+        row.deleted,
+        _creation_date(row),
+        _event_date(row, changed_at),
+        _source(row.source),
+        _extra(row, rules, status),
+        _value(row.status_url) or status_url.build(rules.base_url, application_id),
+        _account(row, rules),
+    )
+
+
+def _insist_on_lengths(row: Row, rules: WatchRules, status: str) -> None:
+    extra = zip((f"extra field {name}" for name in rules.extra), row.extra, strict=True)
+    texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
+    texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
+    for name, text, longest in texts:
+        if text is not None and len(text) > longest:
+            raise _LacksError(_beyond(name, longest))
+
+
+def _creation_date(row: Row) -> int:
+    if row.created is None:
+        raise _LacksError(coded("no-creation-date", "it has no creation date"))
+    try:
+        return from_microseconds(row.created)
+    except NotAnInstant as error:
+        reason = coded("creation-date", "its creation date cannot be sent: %(reason)s", reason=error.args[0])
+        raise _LacksError(reason) from None
+
+
+def _event_date(row: Row, changed_at: int) -> int:
+    try:
+        return changed_at if row.event_date is None else from_microseconds(row.event_date)
+    except NotAnInstant:
+        return changed_at
+
+
+def _account(row: Row, rules: WatchRules) -> str:
+    if rules.account is not None:
+        return rules.account
+    account = row.account or ""
+    if account in rules.accounts:
+        return account
+    if not account.strip():
+        raise _LacksError(coded("no-account", "it names no account"))
+    raise _LacksError(
+        coded(
+            "account-unknown",
+            "its account %(account)s is not in hellowork.accounts",
+            account=repr(account[:_SHOWN]),
+        )
+    )
 
 
 def created_of(row: Row) -> int | None:
     """A row's creation date; None if it has none that can be sent."""
     try:
-        return from_microseconds(row.created or "")
-    except NotAnInstant:
+        return _creation_date(row)
+    except _LacksError:
         return None
 
 
@@ -318,29 +354,7 @@ def _precedence(row: Row) -> tuple[bool, bool, int]:
     return (not row.deleted, row.in_scope, created)
 
 
-def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
-    if not status or status.isspace():
-        return coded("no-status", "it has no status")
-    texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
-    extra = zip((f"extra field {name}" for name in rules.extra), row.extra, strict=True)
-    texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
-    for name, text, longest in texts:
-        if text is not None and len(text) > longest:
-            return _beyond(name, longest)
-    return coded("no-creation-date", "it has no creation date") if row.created is None else None
-
-
 _NO_JOB = coded("no-job", "it has no job id")
-
-
-def _no_account(account: str) -> Reason:
-    if not account.strip():
-        return coded("no-account", "it names no account")
-    return coded(
-        "account-unknown",
-        "its account %(account)s is not in hellowork.accounts",
-        account=repr(account[:_SHOWN]),
-    )
 
 
 def _beyond(field: str, longest: int) -> Reason:
@@ -381,9 +395,9 @@ def _value(text: str | None) -> str | None:
     return text if text is not None and text.strip(BLANKS) else None
 
 
-def _source(text: str) -> str | None:
+def _source(text: str | None) -> str | None:
     """HelloWork accepts a string or an object; any other JSON is sent as a string of its text."""
-    if text.strip() == "null":
+    if text is None or text.strip() == "null":
         return None
     return text if text.lstrip()[:1] in ('"', "{") else json.dumps(text)
 

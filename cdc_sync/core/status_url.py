@@ -146,11 +146,6 @@ def build(base_url: str, application_id: str) -> str:
     return f"{base_url}/v1/applications/{quoted}/status"
 
 
-def of_plain_id(base_url: str, application_id: str) -> str | None:
-    """The same URL for an id that needs no check: of unreserved characters without a dot, as most are."""
-    return f"{base_url}/v1/applications/{application_id}/status" if _PLAIN_ID.fullmatch(application_id) else None
-
-
 def id_in(url: str) -> str | None:
     """The application's id in its status URL, if it has that form."""
     match = _URL.fullmatch(url)

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict
 
-from cdc_sync.core.batch import NOTHING_MORE, HistoryLine, described
+from cdc_sync.core.batch import NOTHING_MORE, HistoryEntry, described
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
@@ -347,10 +347,10 @@ def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
 
 def _line(  # noqa: PLR0917 - in the order of what is written
     at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, was: Mapping[str, str] = NOTHING_MORE
-) -> HistoryLine:
+) -> HistoryEntry:
     actor = {"actor": fields_of(by.who)} if isinstance(by.who, Reason) else {}
     to = None if content is None else described(content)
-    return HistoryLine(at, *of, event, {**was, "who": by.who, **actor, "to": to})
+    return HistoryEntry(at, *of, event, {**was, "who": by.who, **actor, "to": to})
 
 
 def _is_callable(content: Content) -> bool:

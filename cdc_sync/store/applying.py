@@ -8,7 +8,17 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cdc_sync.core.batch import Applied, Batch, BatchPlan, Enqueued, HistoryLine, States, accounts_of, moved, plan_batch
+from cdc_sync.core.batch import (
+    Applied,
+    Batch,
+    BatchPlan,
+    Enqueued,
+    HistoryEntry,
+    States,
+    accounts_of,
+    moved,
+    plan_batch,
+)
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known
 from cdc_sync.core.reasons import as_text
@@ -223,7 +233,7 @@ class _Writing:
         new = [one for one in self.plan.suspicions if one.application_id not in already]
         await self.each("suspect", [(one.application_id, one.at, one.due_at) for one in new])
         detail = {"by": self.batch.origin}
-        lines = [HistoryLine(self.at, self.watch, one.application_id, "suspected", detail) for one in new]
+        lines = [HistoryEntry(self.at, self.watch, one.application_id, "suspected", detail) for one in new]
         await add_history(self.transaction, lines)
         return frozenset(one.application_id for one in new)
 

@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from cdc_sync.core.batch import HistoryLine, described
+from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
@@ -206,7 +206,7 @@ class _Ends:
     kept: list[Entry] = field(default_factory=list)
     redirected: list[Entry] = field(default_factory=list)
     """Those of `kept` that have another account now."""
-    history: list[HistoryLine] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
     calls: Counter[tuple[int, str]] = field(default_factory=Counter)
     freed: set[str] = field(default_factory=set)
     """Watches of which a held entry is removed."""
@@ -236,7 +236,7 @@ class _Ends:
         # A success needs no French.
         why = {} if event == "acknowledged" else fields_of(reply["reason"])
         detail = {**reply, **why, "attempt": sent.attempts, "to": described(sent.content), **more}
-        self.history.append(HistoryLine(at, *of, event, detail))
+        self.history.append(HistoryEntry(at, *of, event, detail))
 
     def _add_acknowledged(self, sent: Entry, current: Entry, *, is_same: bool) -> None:
         if is_same:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from cdc_sync.core.batch import HistoryLine
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.encoding import as_json
@@ -45,7 +45,7 @@ async def noted(transaction: Transaction, name: str, empty: str) -> Any:
     return json.loads(await about(transaction, name) or empty)
 
 
-async def add_history(transaction: Transaction, lines: Iterable[HistoryLine]) -> None:
+async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -> None:
     """Write lines of applications' histories."""
     await transaction.write("add_history", [(*line[:-1], as_json(line.detail)) for line in lines])
 

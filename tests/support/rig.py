@@ -111,7 +111,7 @@ class Rig:
 
     async def look_closer(self) -> None:
         """What the daemon does of itself, some seconds later."""
-        await self.capture.lookout.refresh(self.capture.watched)
+        await self.capture.lookout.find_states([self.capture.watched])
         await self.capture.look_closer()
 
     async def poll(self) -> PollCapture:

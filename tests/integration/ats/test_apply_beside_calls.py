@@ -2,20 +2,17 @@
 
 It is two if rows of an application have to be read together."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.ats.intake import Intake
-from cdc_sync.core.batch import Applied, Batch, Calls, NoCalls
+from cdc_sync.core.batch import Applied, NoCalls
 from cdc_sync.core.outbox import Applying
-from cdc_sync.core.rows import WatchRules
 
 
 class Deliveries(NoCalls):
@@ -92,32 +89,3 @@ async def test_nothing_new_writes_nothing(ats: Ats, open_rig: OpenRig) -> None:
         applied = deliveries.ended[-1][1]
         assert applied is not None
         assert (list(applied.results), applied.written) == ([], False)
-
-
-async def test_an_apply_goes_on_when_its_capture_is_cancelled(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is read afterwards is applied afterwards."""
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        deliveries, begun, may_end = Deliveries(), asyncio.Event(), asyncio.Event()
-        apply = rig.store.capture.apply
-
-        async def slow(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
-            begun.set()
-            await may_end.wait()
-            return await apply(rules, batch, calls)
-
-        monkeypatch.setattr(rig.store.capture, "apply", slow)
-        capture = asyncio.create_task(intake_of(rig, deliveries).keys({("1",): 0}, "notify"))
-        await begun.wait()
-        capture.cancel()
-        await asyncio.wait([capture], timeout=0.05)
-        assert not capture.done()
-        may_end.set()
-        with pytest.raises(asyncio.CancelledError):
-            await capture
-
-        ((_, applied),) = deliveries.ended
-        assert applied is not None
-        assert [result.application_id for result in applied.results] == ["a1"]

@@ -20,7 +20,6 @@ from cdc_sync.core.status_url import (
     id_in,
     id_refusal,
     is_loopback,
-    of_plain_id,
 )
 
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
@@ -574,15 +573,3 @@ def test_no_proxy_takes_a_rows_url_elsewhere(tricks: str, servers: list[Callable
     for server in servers:
         path = server(path)
         assert path.startswith("/v1/applications")
-
-
-@given(st.text(alphabet="aZ09-_~. /%é\n", max_size=6) | st.text(max_size=6) | st.just("a" * 201))
-def test_a_plain_id_needs_no_further_look(application_id: str) -> None:
-    url = of_plain_id("https://h", application_id)
-
-    assert url in (None, build("https://h", application_id))
-    assert url is None or id_refusal(application_id) is None
-
-
-def test_most_ids_are_plain() -> None:
-    assert of_plain_id("https://h", "3f2b-Ab_9~") == "https://h/v1/applications/3f2b-Ab_9~/status"
