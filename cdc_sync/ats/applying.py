@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from cdc_sync.ats import row_security
+from cdc_sync.ats.connection import POSITION as REPLICA
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.lookout import Watched
 from cdc_sync.ats.reading import Reader
-from cdc_sync.ats.replica_guard import POSITION as REPLICA
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.tenant_table import TenantTable
 from cdc_sync.core.batch import Applied, Batch, Resolved
@@ -45,7 +45,7 @@ class Applier:
     """
 
     def __init__(self, parts: WatchParts, reader: Reader, watched: Watched) -> None:
-        self.parts, self.reader = parts, reader
+        self.parts, self.reader, self._store = parts, reader, parts.store
         self.lock = asyncio.Lock()
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
@@ -58,7 +58,7 @@ class Applier:
 
     async def load(self, positions: Mapping[str, str]) -> None:
         """Load the results of an earlier run."""
-        skips = await self.parts.store.report.skipped(self.parts.name, _REMEMBERED_SKIPS)
+        skips = await self._store.report.skipped(self.parts.name, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         self.reader.unreadable.expect(self.skipped)
         # Another daemon may have saved news before this one took the watch.
@@ -103,7 +103,7 @@ class Applier:
         if has_news:
             await self.table.look()
         parts = self.parts
-        first = await parts.store.capture.apply(parts.rules, batch, parts.calls)
+        first = await self._store.capture.apply(parts.rules, batch, parts.calls)
         self._note(batch, first)
         if not first.unresolved:
             return first

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from cdc_sync.ats import baseline
 from cdc_sync.ats.capture import Capture
+from cdc_sync.ats.connection import POSITION as REPLICA
 from cdc_sync.ats.connection import Connection
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.facts import table_facts
@@ -13,7 +14,6 @@ from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.preview import measure_edit
-from cdc_sync.ats.replica_guard import POSITION as REPLICA
 from cdc_sync.ats.tenant_table import FORGOTTEN
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.core.events import BaselineOverEarlierWork, PendingReread, WatchConnected

@@ -14,14 +14,14 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg import errors, sql
 
 from cdc_sync.ats import expressions
-from cdc_sync.ats.connection import Connection, Pool, Rows, rows_of
+from cdc_sync.ats.connection import NOW, Connection, Pool, rows_of
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed, sections
-from cdc_sync.ats.replica_guard import NOW
 from cdc_sync.core.rows import Key
 
 _SQL = sections("changelog.sql")
@@ -84,14 +84,11 @@ class ChangeLog:
 
         A missing right to delete them is an error at once, before the first batch.
         """
-
-        async def ask(connection: Connection) -> Rows:
-            if not self._may_delete:
-                await connection.execute(_MAY_DELETE)
-                self._may_delete = True
-            return await rows_of(connection, self._batch, (limit,), prepare=True)
-
-        ((text,),) = await self._pool.ask(_DOING, ask)
+        if not self._may_delete:
+            await self._pool.ask(_DOING, lambda connection: connection.execute(_MAY_DELETE))
+            self._may_delete = True
+        batch = partial(rows_of, query=self._batch, parameters=(limit,), prepare=True)
+        ((text,),) = await self._pool.ask(_DOING, batch)
         listed, size, position, *places = json.loads(text)
         self._pool.guard.advance(position)
         listed = listed or []

@@ -14,12 +14,11 @@ import psycopg
 
 from cdc_sync.ats.check_watch import check_left_over, check_watch
 from cdc_sync.ats.checked import Shared, found
-from cdc_sync.ats.connection import Connection, asking, connected, rows_of, rows_on_own_path
+from cdc_sync.ats.connection import Connection, ReplicaGuard, asking, connected, rows_of, rows_on_own_path
 from cdc_sync.ats.errors import SourceError, translate
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.ats.recorders import noticed
-from cdc_sync.ats.replica_guard import ReplicaGuard
 from cdc_sync.ats.session import primary_session
 from cdc_sync.ats.triggers import Triggers, find_triggers
 from cdc_sync.config import Config, Watch

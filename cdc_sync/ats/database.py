@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from cdc_sync.ats.connection import Pool, pooled
+from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
-from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Watch

@@ -9,10 +9,9 @@ from difflib import get_close_matches
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from cdc_sync.ats.connection import Connection, Rows, asking, look_at_own_schemas, rows_of
+from cdc_sync.ats.connection import IDENTITY, NOW, Connection, Rows, asking, look_at_own_schemas, rows_of
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import arrays, catalog, composed, sections
-from cdc_sync.ats.replica_guard import IDENTITY, NOW
 from cdc_sync.config import Watch
 from cdc_sync.core.findings import host_name
 from cdc_sync.core.identifiers import QualifiedName, usable

@@ -19,7 +19,6 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import PoolTimeout
 
-from cdc_sync.ats.bell import RENEWED_EVERY, Bell
 from cdc_sync.ats.connection import Pool, rows_of, with_position
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import arrays, composed, sections
@@ -29,7 +28,7 @@ from cdc_sync.core.identifiers import QualifiedName
 
 T = TypeVar("T")
 
-_SQL = sections("lookout.sql")
+_SQL, _BELL = sections("lookout.sql"), sections("changelog.sql")
 
 _BUSY_EVERY = 0.02
 """Least seconds between looks while changes do not ring."""
@@ -46,6 +45,24 @@ _LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 
 ROUND = 30.0
 """Seconds between rounds."""
+
+LEASE = 60
+"""Seconds for which the bell stays armed without renewal."""
+
+RENEWED_EVERY = LEASE / 3
+"""Seconds: if one renewal fails, the next one can do it."""
+
+BUSY = 50.0
+"""Changes per second from which the bell is disarmed."""
+
+CALM = 20.0
+"""Changes per second below which it is armed."""
+
+WINDOW = 0.5
+"""Seconds over which the rate is measured."""
+
+_MOST_OF_QUEUE = 0.25
+"""The used share of the server's NOTIFY queue above which the bell is not armed: a full queue fails commits."""
 
 _DISARMS_WITHIN = 2.0
 """Seconds."""
@@ -108,6 +125,77 @@ class Watched:
         self.changed.set()
 
 
+class Bell:
+    """A sequence by which an idle daemon asks the triggers for NOTIFY, until a time of the server's clock.
+
+    All watches of a database share it. It is armed while changes are few, so that each wakes the daemon at once. It is
+    disarmed while they are many, since each NOTIFY costs the ATS something. Nothing relies on a ring: a change that did
+    not ring is found by the next look at the log. So a wrong bell costs time, never a change.
+
+    Attributes:
+        is_armed: whether changes ring, as far as is known.
+        is_busy: whether it is disarmed since changes are many.
+        hurry: set when the log must be looked at sooner.
+
+    Raises:
+        SourceError: by each method, if the database cannot answer.
+    """
+
+    def __init__(self, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_armed = self.is_busy = False
+        self.hurry = asyncio.Event()
+        self._pool = pool
+        self._clock = clock
+        # The present window, and the rate in the one before.
+        self._since, self._changes, self._before = clock(), 0, 0.0
+        self._renew_at = clock()
+        self._is_new = True
+
+    async def count(self, changes: int) -> None:
+        """Count changes that were read, and disarm the bell before more of them ring."""
+        if self._rate(changes) >= BUSY and not self.is_busy:
+            self.is_busy = True
+            self.hurry.set()
+            await self.disarm()
+
+    async def follow(self) -> None:
+        """Arm it while changes are few, keep it disarmed while they are many, and renew either in time."""
+        now, rate = self._clock(), self._rate(0)
+        if self.is_busy and rate < CALM:
+            self.is_busy, self._renew_at = False, now
+        if now >= self._renew_at:
+            self._renew_at = now + RENEWED_EVERY
+            # Another daemon may have armed it.
+            await self._set(until=-1 if self.is_busy else LEASE)
+        if self.is_busy:  # since this began, perhaps
+            await self.disarm()
+
+    def _rate(self, changes: int) -> float:
+        """Changes per second, with these: of the window before, or the least of the present one, as a burst begins."""
+        now = self._clock()
+        if now - self._since >= WINDOW:
+            self._since, self._changes, self._before = now, 0, self._changes / (now - self._since)
+        self._changes += changes
+        return max(self._before, self._changes / WINDOW)
+
+    async def silence(self) -> None:
+        """Unset the bells of earlier versions, once: so they neither ring nor take a watch for abandoned."""
+        if self._is_new:
+            await self._pool.fetch(_BELL["silence"], (), "silencing earlier versions' bells")
+            self._is_new = False
+
+    async def disarm(self) -> None:
+        """Disarm it."""
+        if self.is_armed:
+            await self._set(until=-1)
+
+    async def _set(self, until: int) -> None:
+        """Set it to so many seconds from the server's present time, if it is there and we may."""
+        parameters = {"until": until, "most": _MOST_OF_QUEUE}
+        rows = await self._pool.fetch(_BELL["set_bell"], parameters, "setting the bell cdc_sync.bell")
+        self.is_armed = rows == [(True,)]
+
+
 class Lookout:
     """Looks for many watches; `server` is as of the last round.
 
@@ -120,7 +208,6 @@ class Lookout:
         self.bell = Bell(pool)
         self._pool = pool
         self._watched: dict[str, Watched] = {}
-        self._hurry = asyncio.Event()
         self._round_at = time.monotonic() + ROUND
         self._took = 0.0
         # How often the log was looked at, and when its idle watches learned of it.
@@ -141,14 +228,7 @@ class Lookout:
     def listen(self, watched: Watched, ears: Ears) -> None:
         """Let a watch learn of changes in the log."""
         watched.ears = ears
-        self._hurry.set()
-
-    async def count(self, changes: int) -> None:
-        """Count changes that a watch with an armed bell has read."""
-        was_busy = self.bell.is_busy
-        await self.bell.count(changes)
-        if self.bell.is_busy and not was_busy:
-            self._hurry.set()
+        self.bell.hurry.set()
 
     async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer to a question of all watches, asked once in so many seconds."""
@@ -166,8 +246,7 @@ class Lookout:
         """Look for ever, and report failures to the watches that rely on it."""
         try:
             while True:
-                if self._listening():
-                    await self._attempt(self.look, lambda one: one.ears is not None)
+                await self._attempt(self.look, lambda one: one.ears is not None)
                 if time.monotonic() >= self._round_at:
                     self._round_at = time.monotonic() + ROUND
                     await self._attempt(self.go_round, lambda _: True)
@@ -195,13 +274,11 @@ class Lookout:
         is_shown = begun - self._shown_at >= _SHOWN_EVERY
         if is_shown:
             self._shown_at = begun
-        for one in listening:
-            if one.ears is None:
-                continue
+        for one, ears in listening:
             if one.name in with_changes:
-                one.ears.rung()
+                ears.rung()
             elif is_shown:
-                one.ears.looked(self._took)
+                ears.looked(self._took)
         found = json.loads(counts or "{}")
         for one in counted:
             await self._counted(one, found.get(missed_of(one.name)))
@@ -218,17 +295,17 @@ class Lookout:
 
     def _arms(self) -> bool:
         """Whether a watch wants changes to ring."""
-        return any(one.ears.arms for one in self._listening() if one.ears is not None)
+        return any(ears.arms for _, ears in self._listening())
 
-    def _listening(self) -> list[Watched]:
-        return [one for one in self._watched.values() if one.ears is not None]
+    def _listening(self) -> list[tuple[Watched, Ears]]:
+        return [(one, one.ears) for one in self._watched.values() if one.ears is not None]
 
-    def _next_to_count(self, listening: list[Watched]) -> list[Watched]:
+    def _next_to_count(self, listening: Sequence[tuple[Watched, Ears]]) -> list[Watched]:
         """The watches whose counts this look reads: all of them in turns."""
         pages = -(-len(listening) // _COUNTED_AT_ONCE)
         first = self._looks % pages * _COUNTED_AT_ONCE
         self._looks += 1
-        return listening[first : first + _COUNTED_AT_ONCE]
+        return [one for one, _ in listening[first : first + _COUNTED_AT_ONCE]]
 
     async def _counted(self, watched: Watched, missed: int | None) -> None:
         """Take over a watch's count."""
@@ -245,18 +322,17 @@ class Lookout:
 
     async def _pause(self) -> None:
         """Wait until the next look or round."""
-        self._hurry.clear()
+        self.bell.hurry.clear()
         left = self._round_at - time.monotonic()
-        for one in self._listening():
-            if one.ears is not None:
-                left = min(left, one.ears.every, RENEWED_EVERY)
+        for _, ears in self._listening():
+            left = min(left, ears.every, RENEWED_EVERY)
         if self.bell.is_busy and self._arms():
             left = min(left, _BUSY_EVERY)
         # A look reads the whole log with its dead rows: a fifth of the time, unless that were too seldom.
         left = max(left, min(4 * self._took, _AT_LEAST_EVERY))
         with suppress(TimeoutError):
             async with asyncio.timeout(max(left, 0)):
-                await self._hurry.wait()
+                await self.bell.hurry.wait()
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
         """Do some work; the watches that rely on it get its error."""

@@ -210,6 +210,11 @@ class Mapping:
         return tuple(columns[: len(self.key_columns)])
 
 
+def columns_of(keys: Sequence[Key]) -> list[list[str]]:
+    """Keys as parameters, a list for each part."""
+    return [list(parts) for parts in zip(*keys, strict=True)]
+
+
 def keys_of(digests: str, places: list[int]) -> list[Key] | None:
     """The keys of some elements of a page of digests; None if one has none."""
     elements: list[str] = json.loads(digests)

@@ -105,7 +105,7 @@ class NotifyCapture(SweepOnlyCapture):
             self._was_full = self._was_full or changes.size >= self._max_backlog
             if self._arms:
                 # Before they are applied: each of the next ones costs the ATS a NOTIFY.
-                await self.lookout.count(changes.number)
+                await self.lookout.bell.count(changes.number)
             if changes.times:
                 await self.intake.keys(changes.times, "notify")
             # Deleted before the sweep, which a restart would run anyway.

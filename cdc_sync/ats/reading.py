@@ -28,10 +28,10 @@ from cdc_sync.ats.connection import (
 )
 from cdc_sync.ats.errors import SourceError, is_of_a_row, source_error, unless_a_row_fails
 from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.mapping import Mapping
+from cdc_sync.ats.mapping import Mapping, columns_of
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, bounded, walk
-from cdc_sync.ats.unreadable import UnreadableRows, columns_of, convertible
+from cdc_sync.ats.unreadable import UnreadableRows, convertible
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import SnapshotReading
 
@@ -173,8 +173,11 @@ class Reader:
         left = [key for key in fitting if key not in met]
         while left:
             given, left = left[: self.fit], left[self.fit :]
-            found = await unless_a_row_fails(read(given))
-            if found is None:
+            try:
+                found = await read(given)
+            except SourceError as error:
+                if not is_of_a_row(error):
+                    raise
                 alone += given
                 continue
             yield found, [key for key in given if key not in found.unread]

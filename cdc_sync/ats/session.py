@@ -195,14 +195,11 @@ class Session:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left) as self._hearing:
                         async for notification in self.connection.notifies(stop_after=1):
-                            self._heard(notification)
+                            whom = [notification.payload] if notification.payload else list(self._listeners)
+                            for ring, _ in filter(None, map(self._listeners.get, whom)):
+                                ring()
         finally:
             self._hearing = None
-
-    def _heard(self, notification: psycopg.Notify) -> None:
-        watch = notification.payload
-        for ring, _ in self._listeners.values() if not watch else filter(None, [self._listeners.get(watch)]):
-            ring()
 
     async def _ask(self, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
         return await _row(self.connection, statement, parameters)

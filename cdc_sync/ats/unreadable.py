@@ -16,7 +16,7 @@ from psycopg.errors import CharacterNotInRepertoire
 from cdc_sync.ats.connection import Pool, Rows, with_position
 from cdc_sync.ats.errors import SourceError, is_of_a_row, row_error_text, unless_a_row_fails
 from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
+from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping, columns_of
 from cdc_sync.ats.statements import CLOCK, Statements
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rows import Key, Row
@@ -146,11 +146,6 @@ class UnreadableRows:
 
 def _stopped(why: str, row: Row, error: SourceError) -> SourceError:
     return error.followed_by(f"{why} In the row {'/'.join(row.key)}, {row.unreadable}.")
-
-
-def columns_of(keys: Sequence[Key]) -> list[list[str]]:
-    """Keys as parameters, a list for each part."""
-    return [list(parts) for parts in zip(*keys, strict=True)]
 
 
 async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:

@@ -15,12 +15,11 @@ from psycopg import sql
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cdc_sync.ats.check import check_database
-from cdc_sync.ats.connection import asking, connected, rows_on_own_path
+from cdc_sync.ats.connection import POSITION, asking, connected, rows_on_own_path
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, table_facts
 from cdc_sync.ats.mapping import Mapping
-from cdc_sync.ats.replica_guard import POSITION
 from cdc_sync.cli.check_endpoint import check_endpoint
 from cdc_sync.cli.check_store import check_identity, check_known_twice, check_store, stored_positions
 from cdc_sync.cli.console import console, print_table

@@ -14,10 +14,9 @@ import typer
 
 from cdc_sync.admin.report import facts
 from cdc_sync.ats.beginning import positions_elsewhere
-from cdc_sync.ats.connection import connected
+from cdc_sync.ats.connection import POSITION, ReplicaGuard, connected
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.rows_elsewhere import without_live_row
 from cdc_sync.ats.tenant_table import FORGOTTEN, is_replaced
 from cdc_sync.ats.tenant_table import POSITION as TABLE

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from cdc_sync.ats.connection import Connection, Pool, connected, pooled
+from cdc_sync.ats.connection import Connection, Pool, ReplicaGuard, connected, pooled
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.reading import Reader, WatermarkReader
-from cdc_sync.ats.replica_guard import ReplicaGuard
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.rows import Row
 

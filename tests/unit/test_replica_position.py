@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdc_sync.ats.replica_guard import LOST_IN_A_CRASH, ReplicaGuard, ReplicaPosition, behind
+from cdc_sync.ats.connection import LOST_IN_A_CRASH, ReplicaGuard, ReplicaPosition, behind
 
 PRIMARY = ReplicaPosition(
     "1 10.0.0.1/32 5432", in_recovery=False, xmin=100, xmax=110, open=frozenset({100, 105}), timeline=7

@@ -8,8 +8,8 @@ from support.roles import NewRole
 from support.sessions import Ats, one, run
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.bell import BUSY, LEASE, WINDOW, Bell
 from cdc_sync.ats.connection import Pool, pooled
+from cdc_sync.ats.lookout import BUSY, LEASE, WINDOW, Bell
 
 LEFT = "SELECT last_value - extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
 

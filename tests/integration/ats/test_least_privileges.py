@@ -12,7 +12,7 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats
 from support.watched import a_config, grant, install_triggers
 
-from cdc_sync.ats.bell import Bell
+from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.triggers import Installation
 from cdc_sync.config import Config
 

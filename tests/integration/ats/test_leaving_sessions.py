@@ -19,12 +19,11 @@ from support.watched import a_config
 from cdc_sync.ats import lookout
 from cdc_sync.ats.beginning import connect
 from cdc_sync.ats.capture import ChangedError, SweepOnlyCapture
-from cdc_sync.ats.connection import Connection, asking
+from cdc_sync.ats.connection import POSITION, Connection, ReplicaGuard, asking
 from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, server_facts
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.ats.session import StandbyError, own_session
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store

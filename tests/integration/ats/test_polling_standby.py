@@ -10,10 +10,10 @@ from support.source import opened
 from support.standby import standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.bell import Bell
 from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.lookout import Bell
 from cdc_sync.demo.postgres import Server
 
 

@@ -15,7 +15,7 @@ from support.rig import OpenRig
 from support.sessions import Ats, one, run
 from support.versions import major
 
-from cdc_sync.ats.bell import Bell
+from cdc_sync.ats.lookout import Bell
 
 
 class TestFedByLogicalReplication:

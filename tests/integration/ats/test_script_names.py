@@ -16,10 +16,10 @@ from support.roles import NewRole
 from support.sessions import Ats, one, rows
 from support.watched import a_config, run_script, uninstall_triggers
 
-from cdc_sync.ats.bell import Bell
 from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.granting import grants, revokes
+from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.recorders import missed_of
 from cdc_sync.ats.scripts import Part, for_psql, install, uninstall
 from cdc_sync.ats.survey import survey

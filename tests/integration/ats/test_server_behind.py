@@ -10,10 +10,9 @@ from support.source import opened
 from support.standby import Standby, standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.connection import connected, pooled
+from cdc_sync.ats.connection import ReplicaGuard, connected, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import server_facts
-from cdc_sync.ats.replica_guard import ReplicaGuard
 from cdc_sync.demo.postgres import Server
 
 HAS = "SELECT count(*) > 0 FROM public.applications WHERE hellowork_id = %s"

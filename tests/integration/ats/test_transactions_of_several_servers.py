@@ -13,7 +13,7 @@ from support.source import opened
 from support.standby import standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.replica_guard import ReplicaPosition
+from cdc_sync.ats.connection import ReplicaPosition
 from cdc_sync.demo.postgres import Server
 
 _IN_TURN = {"server_round_robin": 1, "min_pool_size": 4, "default_pool_size": 4}
