@@ -6,14 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cdc_sync.ats import baseline
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.connection import Connection
 from cdc_sync.ats.database import WatchParts
-from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.preview import measure_edit
+from cdc_sync.ats.reading import prepared
 from cdc_sync.ats.tenant_table import FORGOTTEN
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.core.events import BaselineOverEarlierWork, PendingReread, WatchConnected
@@ -35,12 +33,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
     """
     async with AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(parts.database.sessions(parts.name))
-
-        async def prepare(connection: Connection) -> TableMapping:
-            facts = await table_facts(connection, parts.watch.table)
-            return await TableMapping.prepare(connection, parts.watch, facts)
-
-        mapping = await sessions.unless_lost(sessions.pool.ask("preparing to capture changes", prepare))
+        mapping = await sessions.unless_lost(prepared(sessions.pool, parts.watch))
         # A dry run works beside the daemon that has the turn.
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))

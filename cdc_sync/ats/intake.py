@@ -16,7 +16,6 @@ from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.reading import Read, Reader
 from cdc_sync.ats.recorders import relations_of
 from cdc_sync.ats.tenant_table import POSITION as TABLE
-from cdc_sync.config import Watch
 from cdc_sync.core.batch import ApplyResult, different
 from cdc_sync.core.events import ChangesRead
 from cdc_sync.core.outbox import Known
@@ -49,7 +48,8 @@ class Intake:
         self.parts, self.sessions = parts, sessions
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = Reader(sessions.pool, mapping)
-        self.watched = _watched(parts.name, parts.watch)
+        name, watch = parts.name, parts.watch
+        self.watched = Watched(name, relations_of(name, watch) if watch.capture.needs.log else [watch.table])
         self.seen = self.watched.state
         self.applier = Applier(parts, self.reader, self.watched)
         self.deletions = Deletions(self.applier)
@@ -148,12 +148,6 @@ class Intake:
     def interpreted(self, read: Read) -> list[Observation]:
         """A page's rows; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
-
-
-def _watched(name: str, watch: Watch) -> Watched:
-    if watch.capture.needs.log:
-        return Watched(name, relations_of(name, watch))
-    return Watched(name, [watch.table])
 
 
 def shape(statement: str, rules: WatchRules) -> str:

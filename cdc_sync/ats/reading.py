@@ -28,10 +28,12 @@ from cdc_sync.ats.connection import (
 )
 from cdc_sync.ats.errors import SourceError, is_of_a_row, source_error, unless_a_row_fails
 from cdc_sync.ats.expressions import composed
+from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping, columns_of
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, bounded, walk
 from cdc_sync.ats.unreadable import UnreadableRows, convertible
+from cdc_sync.config import Watch
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import SnapshotReading
 
@@ -320,6 +322,15 @@ async def confirmed(
         return found
 
     return await pool.read(doing, read), hidden_by
+
+
+async def prepared(pool: Pool, watch: Watch) -> Mapping:
+    """Fit a watch to its table; raises `SourceError` if anything does not fit."""
+
+    async def prepare(connection: Connection) -> Mapping:
+        return await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+
+    return await pool.ask(f"preparing to read {watch.table}", prepare)
 
 
 def _whole(parts: Sequence[Read]) -> Read:

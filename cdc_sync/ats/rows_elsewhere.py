@@ -13,13 +13,11 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from cdc_sync.ats.applying import resolved
-from cdc_sync.ats.connection import Connection, Pool
+from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import Database, Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.ids import Ids, carrying
-from cdc_sync.ats.mapping import Mapping as TableMapping
-from cdc_sync.ats.reading import Read, Reader
+from cdc_sync.ats.reading import Read, Reader, prepared
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import account_of, watch_rules
@@ -138,7 +136,7 @@ class OtherWatches:
         watches = self._config_now.watches
         for name in names:
             if name not in self._ids_of:
-                self._ids_of[name] = watches[name], Ids(await _mapping(pool, watches[name]))
+                self._ids_of[name] = watches[name], Ids(await prepared(pool, watches[name]))
         asked = {name: self._ids_of[name][1] for name in names}
         return await carrying(pool, asked, application_ids)
 
@@ -175,13 +173,6 @@ def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[
     }
 
 
-async def _mapping(pool: Pool, watch: Watch) -> TableMapping:
-    async def prepare(connection: Connection) -> TableMapping:
-        return await TableMapping.prepare(connection, watch, await table_facts(connection, watch.table))
-
-    return await pool.ask(f"preparing to read {watch.table}", prepare)
-
-
 @asynccontextmanager
 async def reading(database: Database, name: str, watch: Watch) -> AsyncIterator[Reader]:
     """Read a watch's table.
@@ -191,7 +182,7 @@ async def reading(database: Database, name: str, watch: Watch) -> AsyncIterator[
         StoreError: the store cannot be used, or the database is not the store's.
     """
     async with database.sessions(name) as sessions:
-        yield Reader(sessions.pool, await _mapping(sessions.pool, watch))
+        yield Reader(sessions.pool, await prepared(sessions.pool, watch))
 
 
 async def without_live_row(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> set[str]:

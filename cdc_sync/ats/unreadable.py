@@ -6,8 +6,7 @@ configuration is wrong.
 
 import collections.abc
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -30,13 +29,12 @@ _MOST = 1_000
 _OF_AN_ID = frozenset({APPLICATION_ID, STATUS_URL})
 
 
-@dataclass(slots=True)
-class _Pieces:
+class _Pieces(NamedTuple):
     """A row's values, each None if its expression is among the `failing` ones, and the database's clock."""
 
-    values: list[Any] = field(default_factory=list)
-    failing: list[str] = field(default_factory=list)
-    at: int = 0
+    values: list[Any]
+    failing: list[str]
+    at: int
 
 
 class UnreadableRows:
@@ -100,19 +98,17 @@ class UnreadableRows:
 
     async def _pieces(self, key: Key) -> _Pieces | None:
         """A row, read expression by expression; None if there is none."""
-        pieces = _Pieces()
+        values, failing, at = list[Any](), list[str](), 0
         for place, expression in self._mapping.expressions.items():
             found = await self._piece(key, expression)
-            if found is None:
-                pieces.failing.append(place)
-                # A row that may be in scope is.
-                pieces.values.append(1 if place == WHERE else None)
-            elif found:
-                value, pieces.at, _ = found[0]
-                pieces.values.append(value)
-            else:
+            if found == []:
                 return None
-        return pieces
+            if found is None:
+                failing.append(place)
+            # A row that may be in scope is.
+            value, at, _ = found[0] if found else (1 if place == WHERE else None, at, None)
+            values.append(value)
+        return _Pieces(values, failing, at)
 
     def _row(self, key: Key, pieces: _Pieces, error: SourceError) -> Row:
         row, failing = self._mapping.row([*key, *pieces.values]), pieces.failing

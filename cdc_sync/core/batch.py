@@ -292,7 +292,9 @@ def plan_batch(
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
     others' states in other watches, without those that have an entry; `of_accounts` is needed for `accounts_of`.
     """
-    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, of_accounts), _owned(batch, before)
+    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, of_accounts), batch.observations
+    if any(isinstance(each, Unreportable) for each in observations):
+        observations = _owned(observations, before)
     plan = planner.changes
     unresolved = plan.unresolved = planner.unresolved(observations)
     for each in observations:
@@ -621,14 +623,14 @@ def _for_its_account(row: Reportable, known: Known, rules: WatchRules) -> Report
     return replace(row, content=row.content._replace(account=account))
 
 
-def _owned(batch: Batch, before: Mapping[str, Known]) -> list[Observation]:
+def _owned(observations: Sequence[Observation], before: Mapping[str, Known]) -> list[Observation]:
     """The observations; rows with unreadable ids are those of the applications that they represented last."""
     owners = {known.key: id_ for id_, known in reversed(list(before.items()))}
     return [
         replace(each, application_id=owners.get(each.key))
         if isinstance(each, Unreportable) and each.unreadable and not each.application_id
         else each
-        for each in batch.observations
+        for each in observations
     ]
 
 

@@ -259,26 +259,30 @@ def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at
 
 def _content(application_id: str, row: Row, rules: WatchRules, status: str, changed_at: int) -> Content:
     """The content of the row's call, maybe without a job."""
+    _insist_on_texts(row, rules, status)
+    created = _creation_date(row)
+    account = rules.account or _own_account(row, rules)
+    try:
+        event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
+    except NotAnInstant:
+        event_date = changed_at
+    job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
+    url = _value(row.status_url) or status_url.build(rules.base_url, application_id)
+    extra = _extra(row, rules, status) if rules.extra else None
+    # By position, since it runs for each row.
+    return Content(status, job_id, row.deleted, created, event_date, _source(row.source), extra, url, account)
+
+
+def _insist_on_texts(row: Row, rules: WatchRules, status: str) -> None:
     if not status or status.isspace():
         raise _LacksError(coded("no-status", "it has no status"))
-    _insist_on_lengths(row, rules, status)
-    return Content(
-        status,
-        row.job_id if row.job_id and not row.job_id.isspace() else "",
-        row.deleted,
-        _creation_date(row),
-        _event_date(row, changed_at),
-        _source(row.source),
-        _extra(row, rules, status),
-        _value(row.status_url) or status_url.build(rules.base_url, application_id),
-        _account(row, rules),
-    )
-
-
-def _insist_on_lengths(row: Row, rules: WatchRules, status: str) -> None:
-    extra = zip((f"extra field {name}" for name in rules.extra), row.extra, strict=True)
-    texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
-    texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
+    texts = [
+        ("status", status, LONGEST_TEXT),
+        ("job id", row.job_id, LONGEST_TEXT),
+        ("source", row.source, LONGEST_JSON),
+    ]
+    for name, text in zip(rules.extra, row.extra, strict=True):
+        texts.append((f"extra field {name}", text, LONGEST_JSON))
     for name, text, longest in texts:
         if text is not None and len(text) > longest:
             raise _LacksError(_beyond(name, longest))
@@ -294,16 +298,7 @@ def _creation_date(row: Row) -> int:
         raise _LacksError(reason) from None
 
 
-def _event_date(row: Row, changed_at: int) -> int:
-    try:
-        return changed_at if row.event_date is None else from_microseconds(row.event_date)
-    except NotAnInstant:
-        return changed_at
-
-
-def _account(row: Row, rules: WatchRules) -> str:
-    if rules.account is not None:
-        return rules.account
+def _own_account(row: Row, rules: WatchRules) -> str:
     account = row.account or ""
     if account in rules.accounts:
         return account
@@ -383,7 +378,7 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
                 "url-without-id", "its status URL has no application id: expected …/v1/applications/{id}/status"
             )
             return Unreportable(None, row.key, reason, changed_at=changed_at)
-    refusal = status_url.id_refusal(application_id)
+    refusal = None if status_url.PLAIN_ID.fullmatch(application_id) else status_url.id_refusal(application_id)
     if refusal is not None:
         # A longer one may have been cut, and no index of the store need hold it.
         known_as = application_id if len(application_id) <= LONGEST_ID else None

@@ -33,7 +33,8 @@ _URL = re.compile(
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 # Unambiguous also after decoding.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]{1,200})+", re.ASCII)
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
+PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
+"""Most ids: they need no check."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot store a NUL from %00
 # Segments of a decoded path that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
 _DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
@@ -142,7 +143,7 @@ def build(base_url: str, application_id: str) -> str:
     `id_refusal` refuses ids that could leave their place then.
     """
     # `quote` would take longer than the rest of a call's address.
-    quoted = application_id if _PLAIN_ID.fullmatch(application_id) else quote(application_id, safe="")
+    quoted = application_id if PLAIN_ID.fullmatch(application_id) else quote(application_id, safe="")
     return f"{base_url}/v1/applications/{quoted}/status"
 
 
